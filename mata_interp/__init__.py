@@ -1,0 +1,61 @@
+"""mata_interp: do large audio-language models listen, where, and does making them listen help?
+
+The public names are loaded when first used, so that ``import mata_interp`` (and ``mata-interp --help``)
+does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# public name -> the room that defines it
+_HOME = {
+    "Item": "benchmarks",
+    "Items": "benchmarks",
+    "load_benchmark": "benchmarks",
+    "paired_effect": "statistics",
+    "holm": "statistics",
+    "Mata": "interventions",
+    "LALM": "lalm",
+    "Prompt": "lalm",
+    "trace": "tracing",
+    "audio_share": "tracing",
+    "audio_text_ratio": "tracing",
+    "mdi": "tracing",
+    "aei": "tracing",
+    "Condition": "experiments",
+    "run": "experiments",
+    "load_run": "experiments",
+    "study": "experiments",
+    "report": "reporting",
+    "listen": "reporting",
+}
+
+__all__ = [*_HOME, "errors"]
+
+if TYPE_CHECKING:
+    from . import errors
+    from .benchmarks import Item, Items, load_benchmark
+    from .experiments import Condition, load_run, run, study
+    from .interventions import Mata
+    from .lalm import LALM, Prompt
+    from .reporting import listen, report
+    from .statistics import holm, paired_effect
+    from .tracing import aei, audio_share, audio_text_ratio, mdi, trace
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module(".errors", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
