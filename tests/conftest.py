@@ -1,0 +1,14 @@
+"""Fixtures for every room."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_lalm():
+    """An LALM over the tiny random Qwen2-Audio of ``tests/tiny.py`` (1 s of audio, 4 layers, 4 heads)."""
+    from mata_interp.lalm import LALM
+    from tests.tiny import tiny_qwen2_audio
+
+    return LALM(*tiny_qwen2_audio(seed=0))
