@@ -1,0 +1,125 @@
+"""A forest plot: what each comparison changed, its interval, and how many answers it fixed and broke."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..wording import interval, known, points
+from .palette import AUDIO, FAINT, INK, SOFT
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison; ``estimate``, ``low`` and ``high`` are differences of accuracies, fractions or NaN."""
+
+    label: str
+    estimate: float
+    low: float
+    high: float
+    n: int
+    fixed: int
+    broken: int
+    look: str  # "primary" | "mata" | "sham"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under one heading."""
+
+    title: str
+    rows: Sequence[Row]
+
+
+LOOKS = {
+    "primary": {"marker": "D", "markersize": 7, "color": AUDIO, "markerfacecolor": AUDIO, "linewidth": 2.2},
+    "mata": {"marker": "o", "markersize": 5, "color": AUDIO, "markerfacecolor": AUDIO, "linewidth": 1.2},
+    "sham": {
+        "marker": "o",
+        "markersize": 5,
+        "color": "#7a7a7a",
+        "markerfacecolor": "white",
+        "linewidth": 1.2,
+    },
+}
+
+
+def forest(sections: Sequence[Section], width: float) -> Figure:
+    """Draw the rows of ``sections`` from top to bottom on one scale of percentage points."""
+    narrow = width < 5
+    pitch = 0.42 if narrow else 0.25  # a narrow row has its words above its interval
+    units = sum(1.15 + len(section.rows) for section in sections)
+    height = pitch * units + 0.75
+    figure = Figure(figsize=(width, height))
+    left, right = (0.03, 0.97) if narrow else (0.31, 0.66)
+    axes = figure.add_axes((left, 0.5 / height, right - left, pitch * units / height))
+    y, words = 0.0, []
+    for section in sections:
+        words.append((y + 0.75, section.title, None))
+        y += 1.15
+        for row in section.rows:
+            _draw_row(axes, row, y + (0.72 if narrow else 0.5))
+            words.append((y + (0.22 if narrow else 0.5), row.label, row))
+            y += 1
+    axes.set_ylim(units, 0)
+    axes.axvline(0, color=SOFT, linewidth=0.8, zorder=0)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.06)
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, -2), max(high, 2))
+    axes.grid(axis="x", color=FAINT, linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("change in accuracy, percentage points")
+    for place, text, row in words:
+        _write(axes, place, text, row, narrow)
+    if not narrow:
+        for x, text, side in _COLUMNS:
+            axes.text(x, -0.35, text, transform=axes.get_yaxis_transform(), ha=side, fontsize=8, color=SOFT)
+    return figure
+
+
+# right of the plot, in widths of it
+_COLUMNS = (
+    (1.43, "points [95 % interval]", "right"),
+    (1.62, "n", "right"),
+    (1.96, "fixed / broken", "right"),
+)
+
+
+def _draw_row(axes: Axes, row: Row, y: float) -> None:
+    look = LOOKS[row.look]
+    if known(row.low) and known(row.high):
+        axes.plot([row.low * 100, row.high * 100], [y, y], color=look["color"], linewidth=look["linewidth"],
+                  solid_capstyle="butt")  # fmt: skip
+    if known(row.estimate):
+        axes.plot(row.estimate * 100, y, **{**look, "linewidth": 0, "markeredgewidth": 1.2}, zorder=3)
+
+
+def _write(axes: Axes, y: float, text: str, row: Row | None, narrow: bool) -> None:
+    across = axes.get_yaxis_transform()
+    weight = "bold" if row is None or row.look == "primary" else "normal"
+    colour = SOFT if row is not None and row.look == "sham" else INK
+    indent = 0.0 if narrow else -0.86
+    axes.text(
+        indent + (0 if row is None else 0.03),
+        y,
+        text,
+        transform=across,
+        va="center",
+        weight=weight,
+        color=colour,
+    )
+    if row is None:
+        return
+    value = f"{points(row.estimate)} {interval(row.low, row.high)}"
+    if narrow:
+        axes.text(1, y, value, transform=across, va="center", ha="right", weight=weight, color=colour)
+        return
+    for (x, _, side), cell in zip(
+        _COLUMNS, (value, f"{row.n:,}", f"{row.fixed} / {row.broken}"), strict=True
+    ):
+        axes.text(x, y, cell, transform=across, va="center", ha=side, weight=weight, color=colour)

@@ -1,0 +1,67 @@
+"""From a matplotlib figure to SVG inside a page: text stays text, ids stay unique, bytes stay the same.
+
+matplotlib writes a whole file: an XML prologue, a time stamp, a global ``<style>`` and ids such as
+``axes_1`` that every figure repeats. On one page of many figures these collide, so they are cut or renamed.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from .palette import RC
+
+WIDE, NARROW = 7.6, 3.9  # inches; the column of the page on a screen or on paper, and on a phone
+
+
+@contextmanager
+def figure_style(name: str) -> Iterator[None]:
+    """The look of every figure; ``name`` seeds the ids matplotlib makes, so that a figure is reproducible."""
+    with matplotlib.rc_context({**RC, "svg.hashsalt": name}):
+        yield
+
+
+def to_svg(figure: Figure, name: str, label: str) -> Markup:
+    """``figure`` as one ``<svg>``; ``name`` prefixes ids, ``label`` is read to those who cannot see it."""
+    stream = io.StringIO()
+    with warnings.catch_warnings():
+        # Text is drawn by the browser: a glyph that matplotlib's own font lacks is no loss.
+        warnings.filterwarnings("ignore", message=".*missing from font.*")
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(stream, format="svg", dpi=200, metadata=metadata)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style\b.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r'(xlink:href)="#([^"]+)"', rf'\1="#{name}-\2"', text)
+    text = re.sub(r"font(-family)?: ([^;\"']*)'DejaVu Sans'[^;\"]*", r"font\1: \2inherit", text)
+    opening, rest = text.split(">", 1)
+    box = re.search(r'viewBox="[^"]+"', opening)
+    assert box is not None, "matplotlib wrote an SVG without a viewBox"
+    head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box.group()} role="img" '
+    head += f'aria-label="{html.escape(label)}" style="max-width:{figure.get_figwidth():.2f}in">'
+    return Markup(head + re.sub(r"\s*\n\s*", "\n", rest).strip())
+
+
+def responsive(draw: Callable[[float], Figure], name: str, label: str) -> Markup:
+    """The figure drawn twice, for a wide column and for a phone; the style sheet shows the one that fits.
+
+    Scaling one drawing down would make its text unreadable on a phone.
+    """
+    parts = []
+    for kind, width in (("wide", WIDE), ("narrow", NARROW)):
+        with figure_style(f"{name}-{kind}"):
+            figure = draw(width)
+            parts.append(f'<div class="{kind}">{to_svg(figure, f"{name}-{kind}", label)}</div>')
+    return Markup("".join(parts))
