@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["GROUPS", "groups_of_rows", "tokens_of_parts"]
+__all__ = ["GROUPS", "group_masks", "groups_of_tokens"]
 
 GROUPS = ("audio", "question", "options", "caption", "template", "sink", "generated")
 """Every real token is in exactly one of these, padding in none.
 
-``audio``: the placeholder positions alone (their begin and end marks are template). ``question``,
-``options``, ``caption``: the item's words. ``template``: chat markup, system prompt, whatever else.
-``sink``: the first real token, which draws attention whatever it says; audio stays audio even there.
-``generated``: tokens of the answer; none in a prompt.
+``audio``: the placeholder positions alone; their begin and end marks are template.
+``question``, ``options``, ``caption``: the item's words.
+``template``: chat markup, the system prompt, whatever else the template writes.
+``sink``: the first real token, which draws attention whatever it says; a placeholder stays audio even there.
+``generated``: tokens of the answer; a prompt has none.
 """
 
 
-def tokens_of_parts(offsets: Sequence[tuple[int, int]], parts: Sequence[tuple[str, str]]) -> list[str]:
-    """The group of each token of a text made of consecutive parts.
+def groups_of_tokens(offsets: Sequence[tuple[int, int]], parts: Sequence[tuple[str, str]]) -> list[str]:
+    """The group of each token of a text that is made of consecutive parts.
 
-    A token is in one group only: that of the part it covers the most characters of; on a tie, of the earlier
-    part. A token's characters are those from the end of the token before it (tokenizers leave the space before
-    a word out of its offsets) to its own end; a token that covers none (a special one put in front, a later
-    byte of a split character) is in the group of the character before it, or template at the very start.
+    A token is in one group only: that of the part it covers the most characters of; on a tie, of the
+    earlier part. Some tokenizers leave the space before a word out of its offsets, so a token's characters
+    are counted from the end of the token before it. A token that covers none belongs with the character
+    before it; at the very start of the text (a BOS mark put in front) that is the template.
 
     Args:
         offsets: of each token, (start, end) in the joined text.
         parts: (group, text) in order; the joined text is their concatenation.
     """
-    owner = [index for index, (_, text) in enumerate(parts) for _ in text]  # part of each character
+    owner = [index for index, (_, text) in enumerate(parts) for _ in text]  # the part of each character
     groups, reached = [], 0
     for start, end in offsets:
         covered = owner[min(start, reached) : end] or owner[max(end - 1, 0) : end]
-        part = max(sorted(set(covered)), key=covered.count) if covered else None
-        groups.append("template" if part is None else parts[part][0])
+        most = max(sorted(set(covered)), key=covered.count, default=None)
+        groups.append("template" if most is None else parts[most][0])
         reached = max(reached, end)
     return groups
 
 
-def groups_of_rows(rows: Sequence[Sequence[str]], width: int) -> Mapping[str, Tensor]:
-    """Left-padded masks ``bool[B, width]`` for all GROUPS from each row's group names, the sink taken out."""
-    masks = {name: torch.zeros(len(rows), width, dtype=torch.bool) for name in GROUPS}
+def group_masks(rows: Sequence[Sequence[str]], width: int) -> dict[str, Tensor]:
+    """Left-padded masks ``bool[B, width]``, one for each of GROUPS, from the groups of each row's tokens.
+
+    The sink is taken out of the group that the first token is named with.
+    """
+    codes = torch.full((len(rows), width), -1)
     for row, names in enumerate(rows):
-        for column, name in enumerate(names, start=width - len(names)):
-            first = column == width - len(names)
-            masks["sink" if first and name != "audio" else name][row, column] = True
-    return masks
+        named = ["audio" if names[0] == "audio" else "sink", *names[1:]]
+        codes[row, width - len(named) :] = torch.tensor([GROUPS.index(name) for name in named])
+    return {name: codes == code for code, name in enumerate(GROUPS)}
