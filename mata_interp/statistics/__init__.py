@@ -1,1 +1,19 @@
-"""statistics."""
+"""Paired statistics: what a change did to the same items, how sure that is, and how often one looked.
+
+Arrays in, frozen dataclasses out; nothing here knows a model.
+"""
+
+from .correction import holm
+from .effect import Effect
+from .paired import paired_effect
+from .proportions import mcnemar_exact, mcnemar_mid, newcombe_interval, tango_interval
+
+__all__ = [
+    "Effect",
+    "holm",
+    "mcnemar_exact",
+    "mcnemar_mid",
+    "newcombe_interval",
+    "paired_effect",
+    "tango_interval",
+]

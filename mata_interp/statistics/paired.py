@@ -1,0 +1,168 @@
+"""paired_effect: the same items before and after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import fsum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .effect import Effect
+from .proportions import check_level, mcnemar_exact, mcnemar_mid, tango_interval
+from .resampling import DRAWS, bca_interval, sign_flip, sign_flip_counts
+from .units import Units
+
+__all__ = ["paired_effect"]
+
+BOOTSTRAP_UNITS = 8  # fewer have less than a few thousand distinct resamples
+
+
+def paired_effect(
+    before: ArrayLike,
+    after: ArrayLike,
+    kind: Literal["binary", "margin"],
+    clusters: Iterable | None = None,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Effect:
+    """What a change did to the same items: estimate, interval and test.
+
+    - ``kind="binary"``: 0 for a wrong answer, 1 for a right one. Tango's score interval and McNemar's
+      mid-p test, which Fagerland, Lydersen & Laake (2014, Stat Med 33:2850) recommend.
+    - ``kind="margin"``: any number, e.g. log p(correct) - log p(best wrong). Student's t interval of
+      the mean difference and the paired sign-flip test; a BCa bootstrap interval beside them.
+    - With `clusters` of several items, which are not independent of each other: the cluster-robust
+      interval (CR1, t with clusters - 1 degrees of freedom) and the sign-flip test of whole clusters.
+      Clusters of one item each change nothing.
+
+    Args:
+        before, after: one value an item, in the same order, shape ``[n]``.
+        kind: what the values are.
+        clusters: the cluster of each item, e.g. its source recording: any hashable labels, ``[n]``.
+        seed: of the permutation and the bootstrap.
+        level: the coverage of the intervals.
+
+    Raises:
+        ValueError: lengths differ, a value is missing, infinite, or (binary) neither 0 nor 1.
+
+    See Also:
+        holm: to correct several p-values.
+    """
+    check_level(level)
+    if kind not in ("binary", "margin"):
+        raise ValueError(f"kind must be 'binary' or 'margin', got {kind!r}")
+    x, y = _values("before", before, kind), _values("after", after, kind)
+    labels = None if clusters is None else list(clusters)
+    if len(x) != len(y):
+        raise ValueError(f"before has {len(x)} items and after has {len(y)}: pair them item by item")
+    if labels is not None and len(labels) != len(x):
+        raise ValueError(f"clusters names {len(labels)} items, but there are {len(x)}")
+    if labels is not None and any(label is None or label != label for label in labels):
+        raise ValueError("clusters must name a cluster for every item; None or NaN found")
+
+    units = Units.gather(y - x, labels)
+    analysis = _binary(x, y, units, level) if kind == "binary" else _margin(x, y, units, level, seed)
+    return Effect(
+        **analysis,
+        kind=kind,
+        n=len(x),
+        n_clusters=None if labels is None else len(units),
+        before=fsum(x) / len(x) if len(x) else None,
+        after=fsum(y) / len(y) if len(y) else None,
+        difference=units.mean if len(x) else None,
+        level=level,
+        seed=seed,
+    )
+
+
+def _values(name: str, values: ArrayLike, kind: str) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold one number an item: {error}") from None
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
+    for i in np.flatnonzero(~np.isfinite(array)):
+        raise ValueError(f"{name}[{i}] is {array[i]}: leave items without a value out of before and after")
+    if kind == "binary":
+        for i in np.flatnonzero((array != 0) & (array != 1)):
+            raise ValueError(f"{name}[{i}] is {array[i]:g}: kind='binary' takes 0 (wrong) and 1 (right)")
+    return array
+
+
+def _binary(x: np.ndarray, y: np.ndarray, units: Units, level: float) -> dict[str, Any]:
+    n, fixed, broken = len(x), int(np.sum(x < y)), int(np.sum(x > y))
+    analysis: dict[str, Any] = {
+        "fixed": fixed,
+        "broken": broken,
+        "p_mcnemar_exact": mcnemar_exact(fixed, broken),
+        "p_mcnemar_mid": mcnemar_mid(fixed, broken),
+        "p_permutation": sign_flip_counts(units.sums),
+    }
+    if len(units) == n:
+        analysis |= {"p": analysis["p_mcnemar_mid"], "p_method": "McNemar mid-p"}
+        notes = _limits(x, y, units, level, smallest=0.5 ** (fixed + broken))
+        low, high = tango_interval(fixed, broken, n, level)
+        method = "Tango score"
+    else:
+        analysis |= {"p": analysis["p_permutation"], "p_method": "sign-flip by cluster, exact"}
+        notes = _limits(x, y, units, level, _smallest_flip(units))
+        if units.alike:  # no spread to estimate: as if the items of a cluster were one and the same
+            pairs = len(units) / n
+            low, high = tango_interval(fixed * pairs, broken * pairs, len(units), level)
+            method = "Tango score, one pair a cluster"
+            notes.append(
+                "The clusters do not differ from each other, so the interval counts each as one pair."
+            )
+        else:
+            low, high = np.clip(units.t_interval(level), -1.0, 1.0).tolist()
+            method = "cluster-robust t"
+    return analysis | {"low": low, "high": high, "interval_method": method, "note": " ".join(notes)}
+
+
+def _margin(x: np.ndarray, y: np.ndarray, units: Units, level: float, seed: int) -> dict[str, Any]:
+    clustered = len(units) < len(x)
+    p, exact = sign_flip(units.sums, seed)
+    draws = "exact" if exact else f"{DRAWS:,} draws"
+    analysis: dict[str, Any] = {
+        "low": None,
+        "high": None,
+        "interval_method": "none",
+        "p": p,
+        "p_method": f"sign-flip{' by cluster' if clustered else ''}, {draws}",
+        "p_permutation": p,
+    }
+    notes = _limits(x, y, units, level, _smallest_flip(units))
+    if units.alike:
+        notes.append("Without a spread there is no interval.")
+    else:
+        analysis["low"], analysis["high"] = units.t_interval(level)
+        analysis["interval_method"] = "cluster-robust t" if clustered else "Student t"
+        if len(units) < BOOTSTRAP_UNITS:
+            notes.append(f"The bootstrap needs {BOOTSTRAP_UNITS} {'clusters' if clustered else 'items'}.")
+        else:
+            analysis["bootstrap_low"], analysis["bootstrap_high"] = bca_interval(units, level, seed)
+    return analysis | {"note": " ".join(notes)}
+
+
+def _smallest_flip(units: Units) -> float:
+    return min(1.0, 2.0 ** (1 - np.count_nonzero(units.sums)))
+
+
+def _limits(x: np.ndarray, y: np.ndarray, units: Units, level: float, smallest: float) -> list[str]:
+    """What tiny or constant data cannot show, in at most one sentence."""
+    noun = "items" if len(units) == len(x) else "clusters"
+    if not len(x):
+        return ["There are no items."]
+    if np.array_equal(x, y):
+        return ["Nothing changed: every difference is zero."]
+    if len(units) == 1:
+        return [f"There is only one {noun[:-1]}, which says nothing about others."]
+    if smallest > 1 - level:
+        differ = f"Only {np.count_nonzero(units.sums)} of {len(units)} {noun} differ"
+        return [f"{differ}: no p-value below {smallest:.2g} was possible."]
+    if units.alike:
+        return ["Every difference is the same."]
+    return []
