@@ -1,0 +1,44 @@
+"""Examining the organism while it learns: accuracy by kind of question and by caption."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .batches import Batcher
+from .questions import CONDITIONS, KINDS, ask
+from .scenes import Mixer
+from .training import Pupil
+
+
+@torch.inference_mode()
+def examine(pupil: Pupil, batcher: Batcher, clips: int, seed: int) -> pd.DataFrame:
+    """Answer ``clips`` questions under all three captions by the options' summed log-probability.
+
+    Returns one row a clip and condition: kind, condition, correct, and chance (1 / number of options).
+    """
+    pupil.eval()
+    rng = np.random.default_rng((seed, 77))
+    mixer = Mixer(batcher.bank, batcher.split, rng)
+    rows = []
+    for i in range(clips):
+        kind = KINDS[i % len(KINDS)]
+        scene = mixer.scene(kind)
+        question = ask(kind, scene, batcher.bank, rng)
+        captions = ["", question.caption(question.answer, rng), question.caption(question.wrong(rng), rng)]
+        texts = [batcher.text(c, question) for c in captions for _ in question.choices]
+        batch = batcher.collate([scene] * len(texts), texts, list(question.choices) * len(captions))
+        logp = pupil.logits(batch)[:, :-1].log_softmax(-1)
+        labels = batch.labels[:, 1:]
+        told = logp.gather(-1, labels.clamp(min=0)[..., None])[..., 0].masked_fill(labels < 0, 0).sum(-1)
+        chosen = told.view(len(captions), -1).argmax(-1)
+        right = chosen == question.choices.index(question.answer)
+        chance = 1 / len(question.choices)
+        rows += [(kind, c, bool(r), chance) for c, r in zip(CONDITIONS, right, strict=True)]
+    return pd.DataFrame(rows, columns=["kind", "condition", "correct", "chance"])
+
+
+def marks(table: pd.DataFrame) -> dict[str, float]:
+    """Accuracy by condition."""
+    return {str(k): float(v) for k, v in table.groupby("condition")["correct"].mean().items()}
