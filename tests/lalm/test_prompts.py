@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 from tokenizers import processors as post_processors
@@ -90,6 +90,7 @@ def test_each_group_holds_its_words_in_a_padded_batch(processor):
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<|>\ue000"), max_size=12)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(words, words, st.lists(words, max_size=3)), min_size=1, max_size=3))
 def test_every_real_token_is_in_one_group_and_padding_in_none(rows):
     processor = tiny_processor()
