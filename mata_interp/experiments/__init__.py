@@ -1,1 +1,1 @@
-"""experiments."""
+"""Conditions over items: runs that survive being killed, and the study."""

@@ -1,0 +1,143 @@
+"""What a study found, in one paragraph of plain English, whichever way it falls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, OTHER, RANDOM_LAYERS, SILENT
+
+__all__ = ["answer_paragraph", "verdict"]
+
+LEVEL = 0.05
+
+
+def verdict(effect: Mapping[str, Any]) -> str:
+    """``"helps"``, ``"hurts"`` or ``"undetected"``: an effect counts only if interval and test agree on it."""
+    low, high = effect["low"], effect["high"]
+    if effect["p"] < LEVEL and low is not None and low > 0:
+        return "helps"
+    if effect["p"] < LEVEL and high is not None and high < 0:
+        return "hurts"
+    return "undetected"
+
+
+def answer_paragraph(
+    effects: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], selection_clips: int
+) -> str:
+    """The answer, from the effects table and the configuration that was chosen.
+
+    Args:
+        effects: rows of `effects_table`.
+        chosen: ``{"layers", "alpha", "rule"}``.
+        selection_clips: number of the other clips that it was chosen on.
+    """
+    primary = next(row for row in effects if row["family"] == "primary")
+    on = "items whose caption contradicts the sound" if primary["subset"] else "items"
+    return " ".join(
+        [
+            f"On {primary['n']} {on} ({primary['n_clusters']} clips), MATA (rule {chosen['rule']}, alpha "
+            f"{chosen['alpha']:g}, {_layers(chosen['layers'])}, chosen on {selection_clips} other clips) "
+            f"{_moved(primary)}, {primary['fixed']} wrong answers put right and {primary['broken']} right ones "
+            f"broken ({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over all hypotheses on MATA).",
+            _judged(primary),
+            *_beside_the_shams(effects, primary),
+            *_elsewhere(effects, primary),
+        ]
+    )
+
+
+def _judged(primary: Mapping[str, Any]) -> str:
+    judgement = verdict(primary)
+    if judgement == "helps":
+        return "On these items MATA helps."
+    if judgement == "hurts":
+        return "On these items MATA hurts."
+    if primary["low"] is None or primary["high"] is None:
+        return f"No difference is detectable, and there is no interval: {primary['note']}".strip()
+    return (
+        f"No difference is detectable: the data are compatible with anything from {_points(primary['low'])} to "
+        f"{_points(primary['high'])} points."
+    )
+
+
+def _beside_the_shams(effects: Sequence[Mapping[str, Any]], primary: Mapping[str, Any]) -> Iterable[str]:
+    """Each sham's own effect on the same items, and whether MATA does better than it."""
+    shams = [row for row in effects if _same_question(row, primary) and row["family"] == "sham"]
+    changes = {row["after_condition"]: row for row in shams if row["before_condition"] == BASELINE}
+    rivals = {row["before_condition"]: row for row in shams if row["after_condition"] == MATA}
+    if text := changes.get(MATA_ON_TEXT):
+        yield (
+            f"The same rule on text at equal strength changes accuracy by {_change(text)}; "
+            f"MATA {_compared(rivals[MATA_ON_TEXT])}."
+        )
+    draws = [name for name in changes if name.startswith(RANDOM_LAYERS)]
+    if draws:
+        moved = sorted(changes[name]["difference"] for name in draws)
+        beaten = sum(verdict(rivals[name]) == "helps" for name in draws)
+        yield (
+            f"In {len(draws)} draws of random layers MATA changes it by {_points(moved[0])} to {_points(moved[-1])} "
+            f"points; the chosen layers do detectably better than {beaten} of the {len(draws)} draws."
+        )
+    if other := next((row for row in shams if row["after_condition"] == MATA_OTHER), None):
+        yield f"With another clip's audio MATA changes accuracy by {_change(other)} against that audio's own baseline."
+
+
+def _elsewhere(effects: Sequence[Mapping[str, Any]], primary: Mapping[str, Any]) -> Iterable[str]:
+    """MATA on the other captions, and what the audio itself is worth."""
+    others = [
+        f"{row['subset']['caption_condition']} items {_change(row)}"
+        for row in effects
+        if row["family"] == "mata" and row["kind"] == "binary"
+    ]
+    if others:
+        yield f"Elsewhere MATA changes accuracy as follows: {'; '.join(others)}."
+    for row in effects:
+        if (
+            _same_question(row, primary)
+            and row["after_condition"] in (SILENT, OTHER)
+            and row["family"] == "descriptive"
+        ):
+            without = "Without any audio" if row["after_condition"] == SILENT else "With another clip's audio"
+            yield f"{without} accuracy is {_percent(row['after'])} instead of {_percent(row['before'])}."
+
+
+def _same_question(row: Mapping[str, Any], primary: Mapping[str, Any]) -> bool:
+    return row["subset"] == primary["subset"] and row["column"] == primary["column"]
+
+
+def _compared(effect: Mapping[str, Any]) -> str:
+    words = {"helps": "does detectably better than that", "hurts": "does detectably worse than that"}
+    words["undetected"] = "cannot be told apart from that"
+    return f"{words[verdict(effect)]} ({_change(effect)})"
+
+
+def _moved(effect: Mapping[str, Any]) -> str:
+    change = f"({_change(effect)}" + (", 95 % interval)" if effect["low"] is not None else ")")
+    return f"takes accuracy from {_percent(effect['before'])} to {_percent(effect['after'])} {change}"
+
+
+def _change(effect: Mapping[str, Any]) -> str:
+    """``+6.1 points [+2.0, +10.1]``."""
+    low, high = effect["low"], effect["high"]
+    interval = "" if low is None or high is None else f" [{_points(low)}, {_points(high)}]"
+    return f"{_points(effect['difference'])} points{interval}"
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+
+
+def _layers(layers: Sequence[int]) -> str:
+    contiguous = len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1))
+    if contiguous:
+        return f"layers {layers[0]} to {layers[-1]}"
+    return ("layer " if len(layers) == 1 else "layers ") + ", ".join(map(str, layers))

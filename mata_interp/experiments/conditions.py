@@ -1,0 +1,77 @@
+"""Conditions: what is done to the model, and what it is given to hear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from ..errors import InterventionError
+from ..interventions import Intervention
+
+__all__ = ["AudioKind", "Condition", "named_conditions"]
+
+AudioKind = Literal["own", "other", "silence", "none"]
+Edit = None | Intervention | tuple[Intervention, ...]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to answer every item.
+
+    Attributes:
+        intervention: None, one intervention, or a tuple of them, applied in order.
+        audio: ``"own"``; ``"other"``: that of an item of another recording, the same for all conditions of a run;
+            ``"silence"``: zeros of equal length; ``"none"``: no audio in the prompt, nor its markers. Prefer none
+            to silence, which a model may take for a sound (arXiv 2604.24401).
+        decoding: kept for contrastive decoding; must be None.
+
+    Raises:
+        InterventionError: the audio is none of these, or a part is no intervention.
+    """
+
+    intervention: Edit = None
+    audio: AudioKind = "own"
+    decoding: None = None
+
+    def __post_init__(self) -> None:
+        if self.audio not in get_args(AudioKind):
+            raise InterventionError(
+                f"audio={self.audio!r} is unknown; choose from {list(get_args(AudioKind))}."
+            )
+        if self.decoding is not None:
+            raise InterventionError(
+                f"decoding={self.decoding!r}: no decoding method exists yet; leave it None."
+            )
+        for part in self.interventions:
+            if not isinstance(part, Intervention):
+                raise InterventionError(
+                    f"{part!r} is no intervention; give None, a Mata, or a tuple of them."
+                )
+
+    @property
+    def interventions(self) -> tuple[Intervention, ...]:
+        """The interventions in order; empty for none."""
+        if self.intervention is None:
+            return ()
+        return self.intervention if isinstance(self.intervention, tuple) else (self.intervention,)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"audio": self.audio, "interventions": [part.to_dict() for part in self.interventions]}
+
+
+def named_conditions(conditions: Mapping[str, Edit | Condition]) -> dict[str, Condition]:
+    """Every value as a `Condition`, checked; names must be words that can stand in a table.
+
+    Raises:
+        InterventionError: there is no condition, a name is empty, or a value is neither an intervention nor a Condition.
+    """
+    if not conditions:
+        raise InterventionError('No condition is given; the plainest is {"baseline": None}.')
+    for name in conditions:
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise InterventionError(f"{name!r} cannot name a condition; use a short text.")
+    return {
+        name: value if isinstance(value, Condition) else Condition(value)
+        for name, value in conditions.items()
+    }

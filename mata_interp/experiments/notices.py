@@ -1,0 +1,22 @@
+"""Warnings a run gives, shown at the line of the user's own code."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+__all__ = ["RunWarning", "warn"]
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class RunWarning(UserWarning):
+    """Something about a run that does not stop it but that its reader must know."""
+
+
+def warn(message: str) -> None:
+    """Give a `RunWarning` at the nearest caller outside this package."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, RunWarning, stacklevel=level)

@@ -1,0 +1,43 @@
+"""Whose audio an item hears in the condition "another item's audio"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..benchmarks import Item
+from ..errors import RunError
+
+__all__ = ["audio_partners"]
+
+
+def audio_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
+    """Item id -> the item whose audio it hears instead of its own: a random derangement of the clusters.
+
+    Clusters (recordings) are put on one random cycle (Sattolo's algorithm) and each hears the next, so that none
+    hears itself and each is heard once. All items of a cluster hear the same partner, a random item of the
+    partner cluster; hence an item's variants (captions, questions) stay comparable, and so do two conditions.
+
+    Raises:
+        RunError: there are fewer than two clusters.
+    """
+    members: dict[str, list[Item]] = {}
+    for item in sorted(items, key=lambda item: str(item.id)):
+        members.setdefault(item.cluster, []).append(item)
+    clusters = sorted(members)
+    if len(clusters) < 2:
+        raise RunError(
+            f"audio='other' needs items of at least two recordings, there are {len(clusters)}. "
+            "Leave such conditions out or use more items."
+        )
+    rng = np.random.default_rng(seed)
+    cycle = list(clusters)
+    for last in range(len(cycle) - 1, 0, -1):
+        other = int(rng.integers(last))
+        cycle[last], cycle[other] = cycle[other], cycle[last]
+    partners: dict[str, Item] = {}
+    for cluster, partner in zip(clusters, cycle, strict=True):
+        heard = members[partner][int(rng.integers(len(members[partner])))]
+        partners.update({str(item.id): heard for item in members[cluster]})
+    return partners

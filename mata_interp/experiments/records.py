@@ -1,0 +1,123 @@
+"""Records: one row per item and condition, from the options' log-probabilities to a margin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ..benchmarks import Item
+
+__all__ = ["SCHEMA", "answer_records", "best_and_margin", "empty_records", "sort_records"]
+
+SCHEMA = pa.schema(
+    [
+        ("item", pa.string()),
+        ("condition", pa.string()),
+        ("cluster", pa.string()),  # the recording: items that share one are not independent
+        ("domain", pa.string()),
+        ("kind", pa.string()),
+        ("caption_condition", pa.string()),  # neutral, congruent, conflict
+        ("answer", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("logprob", pa.list_(pa.float64())),  # of each option, summed over its tokens, in nats
+        ("tokens", pa.list_(pa.int64())),  # of each option
+        ("predicted", pa.string()),
+        ("correct", pa.bool_()),
+        ("margin", pa.float64()),  # log p(correct) - log p(best wrong), in nats
+        ("predicted_normalised", pa.string()),  # the same three from the mean over an option's tokens
+        ("correct_normalised", pa.bool_()),
+        ("margin_normalised", pa.float64()),
+        ("dose_mass_before", pa.float64()),
+        ("dose_mass_after", pa.float64()),
+        ("dose_kl", pa.float64()),
+        ("dose_boost", pa.float64()),
+        ("dose_negative", pa.float64()),
+        ("audio_from", pa.string()),  # the item whose audio was heard; null for silence and for none
+        ("audio_seconds", pa.float64()),
+        ("truncated_seconds", pa.float64()),
+        ("prompt_tokens", pa.int64()),
+        ("audio_tokens", pa.int64()),
+        ("batch", pa.int64()),
+        ("padded_width", pa.int64()),
+    ]
+)
+
+
+def best_and_margin(scores: np.ndarray, answer: int | None) -> tuple[int, float]:
+    """Index of the best option (the first of equals) and score[answer] - best score of the others.
+
+    Args:
+        scores: ``[C]``, C >= 2.
+        answer: index of the right option, or None where it is not known; the margin is then NaN.
+    """
+    best = int(np.argmax(scores))
+    if answer is None:
+        return best, float("nan")
+    return best, float(scores[answer] - np.delete(scores, answer).max())
+
+
+def answer_records(
+    items: Sequence[Item],
+    logprob: np.ndarray,
+    tokens: np.ndarray,
+    dose: Mapping[str, np.ndarray],
+    common: Sequence[Mapping[str, Any]],
+) -> pa.Table:
+    """The table (`SCHEMA`) of one batch under one condition.
+
+    Args:
+        items: of the batch; row b of everything else is items[b]'s.
+        logprob: float64 ``[B, C]``, padded with NaN where an item has fewer options.
+        tokens: int ``[B, C]``.
+        dose: name -> ``[B]``; a name that is missing becomes NaN (no intervention: no dose).
+        common: of each item, the columns that no answer changes (condition, batch, audio, widths).
+    """
+    rows = []
+    for b, item in enumerate(items):
+        count = len(item.choices)
+        scores, lengths = logprob[b, :count].astype(np.float64), tokens[b, :count].astype(np.int64)
+        row: dict[str, Any] = {
+            "item": item.id,
+            "cluster": item.cluster,
+            "domain": item.domain,
+            "kind": item.kind,
+            "caption_condition": item.condition,
+            "answer": item.answer,
+            "choices": list(item.choices),
+            "logprob": scores.tolist(),
+            "tokens": lengths.tolist(),
+            **common[b],
+        }
+        right = None if item.answer is None else item.choices.index(item.answer)
+        for suffix, values in (("", scores), ("_normalised", scores / lengths)):
+            best, margin = best_and_margin(values, right)
+            row[f"predicted{suffix}"] = item.choices[best]
+            row[f"correct{suffix}"] = None if right is None else best == right
+            row[f"margin{suffix}"] = margin
+        for name in SCHEMA.names:
+            if name.startswith("dose_"):
+                values = dose.get(name.removeprefix("dose_"))
+                row[name] = float("nan") if values is None else float(values[b])
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def empty_records() -> pd.DataFrame:
+    """A records table without rows."""
+    return SCHEMA.empty_table().to_pandas()
+
+
+def sort_records(records: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """Rows in order of ``conditions``, then of item id: the same however and wherever they were computed."""
+    rank = {name: position for position, name in enumerate(conditions)}
+    order = records["condition"].map(rank)
+    return (
+        records.assign(_order=order)
+        .sort_values(["_order", "item"], kind="stable")
+        .drop(columns="_order")
+        .reset_index(drop=True)
+    )

@@ -1,0 +1,126 @@
+"""Every item is looked at once before a run: can it be asked, and how long is its prompt?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from ..benchmarks import Item
+from ..errors import ItemError, RunError
+from .notices import warn
+
+if TYPE_CHECKING:
+    from ..lalm import LALM
+
+__all__ = ["Vetted", "vet"]
+
+
+@dataclass(frozen=True)
+class Vetted:
+    """Items that can be asked, and what was learnt on the way.
+
+    Attributes:
+        name: of the benchmark.
+        file_sha256: of the benchmark's file; None for items made in memory.
+        items: in the given order, ids unique.
+        lengths: item id -> tokens of its prompt, audio included.
+        digests: item id -> SHA-256 of all that a table or an answer depends on: texts, labels, decoded sound.
+        truncated: ids of items whose audio is longer than the model takes.
+        excluded: ``{"item", "field", "reason"}`` of each item left out.
+    """
+
+    name: str
+    file_sha256: str | None
+    items: tuple[Item, ...]
+    lengths: dict[str, int]
+    digests: dict[str, str]
+    truncated: frozenset[str]
+    excluded: tuple[dict[str, str], ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of all items' digests, whatever their order."""
+        return hashlib.sha256(
+            "".join(sorted(self.digests[item.id] for item in self.items)).encode()
+        ).hexdigest()
+
+    @property
+    def clusters(self) -> frozenset[str]:
+        return frozenset(item.cluster for item in self.items)
+
+    def only(self, items: Sequence[Item]) -> Vetted:
+        """These items alone; what is not among the vetted ones is left out."""
+        wanted = {item.id for item in items}
+        return replace(self, items=tuple(item for item in self.items if item.id in wanted))
+
+
+def vet(lalm: LALM, items: Item | Sequence[Item], *, progress: bool = True, scored: bool = False) -> Vetted:
+    """Decode every sound and build every prompt once; leave out, count and name what cannot be used.
+
+    Args:
+        scored: leave out items without a known answer as well.
+
+    Warns:
+        RunWarning: items were left out.
+
+    Raises:
+        RunError: none is left.
+    """
+    given = (items,) if isinstance(items, Item) else items
+    good: list[Item] = []
+    lengths: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    truncated: set[str] = set()
+    excluded = [
+        {"item": left_out.item, "field": left_out.field, "reason": left_out.reason}
+        for left_out in getattr(items, "excluded", ())
+    ]
+    for item in tqdm(given, desc="checking items", unit="item", disable=not progress, leave=False):
+        try:
+            if item.id in lengths:
+                raise ItemError(item.id, "id", "an earlier item has the same id.")
+            item.validate()
+            if scored and item.answer is None:
+                raise ItemError(item.id, "answer", "it is not known.")
+            sound = item.load_audio(lalm.sampling_rate)
+            prompt = lalm.prompt(item.with_audio((sound.samples, sound.rate)))  # decoded once, not twice
+            digests[item.id] = _digest(item, sound.sha256)
+        except ItemError as error:
+            reason = f"{error.problem} {error.remedy}".strip()
+            excluded.append({"item": item.id, "field": error.field, "reason": reason})
+            continue
+        good.append(item)
+        lengths[item.id] = prompt.width
+        if prompt.truncated_seconds[0] > 0:
+            truncated.add(item.id)
+    name = getattr(items, "name", "items")
+    if not good:
+        raise RunError(f"{name}: none of {len(excluded)} item(s) can be used. {_first(excluded)}")
+    if excluded:
+        warn(f"{name}: {len(excluded)} item(s) are left out, {len(good)} remain. {_first(excluded)}")
+    return Vetted(
+        name,
+        getattr(items, "sha256", None),
+        tuple(good),
+        lengths,
+        digests,
+        frozenset(truncated),
+        tuple(excluded),
+    )
+
+
+def _digest(item: Item, sound: str) -> str:
+    texts: list[Any] = [item.id, item.question, item.caption, list(item.choices), item.answer]
+    labels = [item.cluster, item.domain, item.kind, item.condition]
+    return hashlib.sha256(json.dumps([*texts, *labels, sound]).encode()).hexdigest()
+
+
+def _first(excluded: Sequence[dict[str, str]]) -> str:
+    if not excluded:
+        return ""
+    return "The first: item {item!r}, field {field!r}: {reason}".format(**excluded[0])
