@@ -30,7 +30,7 @@ def paired_effect(
     """What a change did to the same items: estimate, interval and test.
 
     - ``kind="binary"``: 0 for a wrong answer, 1 for a right one. Tango's score interval and McNemar's
-      mid-p test, which Fagerland, Lydersen & Laake (2014, Stat Med 33:2850) recommend.
+      mid-p test, which nearly always agree about zero.
     - ``kind="margin"``: any number, e.g. log p(correct) - log p(best wrong). Student's t interval of
       the mean difference and the paired sign-flip test; a BCa bootstrap interval beside them.
     - With `clusters` of several items, which are not independent of each other: the cluster-robust

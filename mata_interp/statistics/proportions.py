@@ -24,8 +24,8 @@ def mcnemar_exact(fixed: int, broken: int) -> float:
 def mcnemar_mid(fixed: int, broken: int) -> float:
     """Two-sided mid-p McNemar test: the exact one, counting only half of what was observed itself.
 
-    Recommended over the exact test by Fagerland, Lydersen & Laake (2013, BMC Med Res Methodol 13:91),
-    who saw it exceed its level in none of 9,595 settings.
+    Fagerland, Lydersen & Laake (2013, BMC Med Res Methodol 13:91) recommend it over the exact test: it
+    exceeded its level in none of their 9,595 settings, though nothing guarantees that.
     """
     fewer, changed = min(fixed, broken), fixed + broken
     return float(min(1.0, 2 * binom.cdf(fewer, changed, 0.5) - binom.pmf(fewer, changed, 0.5)))
@@ -53,9 +53,9 @@ def tango_score(fixed: float, broken: float, n: float, difference: float) -> flo
 def tango_interval(fixed: float, broken: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Tango's asymptotic score interval for the difference of two paired proportions.
 
-    It holds every difference that the score test at this level does not reject, so unlike Wald's it
-    stays inside -1 to 1 and has a width even where no item changed (Tango 1998, Stat Med 17:891;
-    recommended by Fagerland, Lydersen & Laake 2014, Stat Med 33:2850).
+    It holds every difference that the score test at this level does not reject (Tango 1998, Stat Med
+    17:891). So it leaves out zero exactly when the asymptotic McNemar test rejects, stays inside -1
+    to 1, and has a width even where no item changed.
 
     Args:
         fixed: items wrong before and right after. Counts need not be whole (effective sample sizes).
@@ -96,7 +96,8 @@ def newcombe_interval(
     """Newcombe's square-and-add interval for the difference of two paired proportions.
 
     Method 10 of Newcombe (1998, Stat Med 17:2635): Wilson intervals of the two proportions, joined
-    with their correlation phi, which is continuity-corrected where it is positive.
+    with their correlation phi, which is continuity-corrected where it is positive (formula as given by
+    Fagerland, Lydersen & Laake 2014, Stat Med 33:2850).
 
     Args:
         both: items right before and after.

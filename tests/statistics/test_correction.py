@@ -1,0 +1,42 @@
+"""Holm's adjustment against statsmodels and its defining properties."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+
+from mata_interp.statistics import holm
+
+families = st.lists(st.floats(0, 1), min_size=1, max_size=20)
+
+
+@settings(max_examples=25)  # statsmodels collects garbage at every call
+@given(families)
+def test_holm_is_statsmodels(pvalues):
+    np.testing.assert_allclose(holm(pvalues), multipletests(pvalues, method="holm")[1], atol=1e-15)
+
+
+@given(families, st.randoms())
+def test_holm_is_monotone_and_follows_the_order_given(pvalues, random):
+    adjusted = holm(pvalues)
+    assert (adjusted >= pvalues).all()
+    assert (adjusted <= 1).all()
+    assert (np.diff(adjusted[np.argsort(pvalues)]) >= 0).all()
+    order = list(range(len(pvalues)))
+    random.shuffle(order)
+    np.testing.assert_array_equal(holm([pvalues[i] for i in order]), adjusted[order])
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.03, 0.01, 0.04]), [0.06, 0.03, 0.06])
+    assert holm([0.2]).tolist() == [0.2]
+    assert holm([]).tolist() == []
+
+
+@pytest.mark.parametrize("bad", [[0.1, np.nan], [-0.1], [1.1], [[0.1, 0.2]]])
+def test_holm_refuses_what_is_no_pvalue(bad):
+    with pytest.raises(ValueError, match="p-values"):
+        holm(bad)

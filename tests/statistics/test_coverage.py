@@ -1,0 +1,86 @@
+"""Do the intervals cover and the tests keep their level? By simulation, through paired_effect itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mata_interp.statistics import paired_effect
+
+TRUTH = 0.2
+
+
+def margins(rng: np.random.Generator, clusters: int, effect: float) -> tuple[np.ndarray, np.ndarray]:
+    """Differences of strongly correlated items in clusters of 1 to 4, with skewed noise."""
+    labels = np.repeat(np.arange(clusters), rng.integers(1, 5, clusters))
+    shared, own = rng.normal(size=clusters), rng.exponential(size=len(labels)) - 1
+    return effect + shared[labels] + own, labels
+
+
+def answers(rng: np.random.Generator, clusters: int, effect: float) -> tuple[np.ndarray, np.ndarray]:
+    """Differences of -1, 0, 1 with the given mean; items of a cluster share most of their luck."""
+    labels = np.repeat(np.arange(clusters), rng.integers(1, 5, clusters))
+    own = rng.random(len(labels)) < 0.3
+    luck = np.where(own, rng.random(len(labels)), rng.random(clusters)[labels])
+    fixed = 0.15 + effect / 2
+    return (luck < fixed).astype(int) - (luck > 1 - (fixed - effect)), labels
+
+
+def rates(make, kind: str, clusters: int, runs: int, seed: int) -> dict[str, float]:
+    """Over `runs` data sets: how often the intervals hold the truth, how often no effect is rejected."""
+    rng = np.random.default_rng(seed)
+    covered, bootstrap, naive, rejected = (np.zeros(runs) for _ in range(4))
+    for run in range(runs):
+        difference, labels = make(rng, clusters, TRUTH)
+        before = np.where(difference < 0, 1, 0) if kind == "binary" else np.zeros(len(difference))
+        effect = paired_effect(before, before + difference, kind, clusters=labels, seed=run)
+        plain = paired_effect(before, before + difference, kind, seed=run)
+        covered[run] = effect.low <= TRUTH <= effect.high
+        naive[run] = plain.low <= TRUTH <= plain.high
+        if kind == "margin":
+            bootstrap[run] = effect.bootstrap_low <= TRUTH <= effect.bootstrap_high
+        difference, labels = make(rng, clusters, 0.0)
+        before = np.where(difference < 0, 1, 0) if kind == "binary" else np.zeros(len(difference))
+        rejected[run] = paired_effect(before, before + difference, kind, clusters=labels, seed=run).p <= 0.05
+    return {
+        "covered": covered.mean(),
+        "bootstrap": bootstrap.mean(),
+        "naive": naive.mean(),
+        "rejected": rejected.mean(),
+    }
+
+
+def test_clustered_answers_cover():
+    found = rates(answers, "binary", clusters=60, runs=600, seed=0)
+    print(found)
+    assert 0.92 <= found["covered"] <= 0.98
+    assert found["naive"] < 0.92  # what leaving the clusters out would cost
+    assert found["rejected"] <= 0.07
+
+
+def test_clustered_margins_cover():
+    found = rates(margins, "margin", clusters=30, runs=150, seed=0)
+    print(found)
+    assert 0.89 <= found["covered"] <= 0.99
+    assert found["rejected"] <= 0.10
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("clusters", [12, 30, 100])
+def test_clustered_margins_cover_closely(clusters):
+    found = rates(margins, "margin", clusters, runs=2000, seed=1)
+    print(clusters, found)
+    assert 0.93 <= found["covered"] <= 0.965
+    assert 0.90 <= found["bootstrap"] <= 0.965
+    assert found["naive"] < 0.90
+    assert found["rejected"] <= 0.065
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("clusters", [30, 100, 300])
+def test_clustered_answers_cover_closely(clusters):
+    found = rates(answers, "binary", clusters, runs=4000, seed=1)
+    print(clusters, found)
+    assert 0.92 <= found["covered"] <= 0.965
+    assert found["naive"] < 0.92
+    assert found["rejected"] <= 0.06

@@ -1,0 +1,58 @@
+"""Clusters: gathering, and the cluster-robust standard error against statsmodels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from scipy.stats import ttest_1samp
+
+from mata_interp.statistics.units import Units
+
+
+def clustered_values(seed: int, clusters: int = 25) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(clusters), rng.integers(1, 6, clusters))
+    return 0.3 + rng.normal(size=clusters)[labels] + rng.normal(size=len(labels)), labels
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_interval_is_that_of_a_regression_on_a_constant(seed):
+    values, labels = clustered_values(seed)
+    fit = sm.OLS(values, np.ones(len(values))).fit(
+        cov_type="cluster", cov_kwds={"groups": labels, "df_correction": True}, use_t=True
+    )
+    units = Units.gather(values, labels)
+    assert units.mean == pytest.approx(fit.params[0])
+    assert units.standard_error() == pytest.approx(fit.bse[0])
+    assert units.t_interval(0.9) == pytest.approx(fit.conf_int(0.1)[0])
+
+
+def test_single_items_give_students_interval():
+    values = clustered_values(0)[0]
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert Units.gather(values, None).t_interval(0.95) == pytest.approx(tuple(expected))
+
+
+def test_neither_order_nor_labels_matter():
+    values, labels = clustered_values(1)
+    units = Units.gather(values, labels)
+    order = np.random.default_rng(5).permutation(len(values))
+    again = Units.gather(values[order], [f"clip {label}" for label in labels[order]])
+    np.testing.assert_array_equal(again.sums, units.sums)
+    np.testing.assert_array_equal(again.sizes, units.sizes)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "alike"),
+    [
+        ([], None, True),
+        ([3.0], None, True),
+        ([0.1, 0.1, 0.1], None, True),
+        ([0.1, 0.2], None, False),
+        ([1.0, 0.0, 0.0, 1.0], "aabb", True),
+        ([1.0, 0.0, 1.0, 1.0], "aabb", False),
+    ],
+)
+def test_alike(values, labels, alike):
+    assert Units.gather(np.array(values, dtype=float), labels).alike is alike
