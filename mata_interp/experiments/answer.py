@@ -13,7 +13,7 @@ LEVEL = 0.05
 
 
 def verdict(effect: Mapping[str, Any]) -> str:
-    """``"helps"``, ``"hurts"`` or ``"undetected"``: an effect counts only if interval and test agree on it."""
+    """``"helps"``, ``"hurts"`` or ``"undetected"``: an effect counts only if interval and test agree."""
     low, high = effect["low"], effect["high"]
     if effect["p"] < LEVEL and low is not None and low > 0:
         return "helps"
@@ -38,8 +38,8 @@ def answer_paragraph(
         [
             f"On {primary['n']} {on} ({primary['n_clusters']} clips), MATA (rule {chosen['rule']}, alpha "
             f"{chosen['alpha']:g}, {_layers(chosen['layers'])}, chosen on {selection_clips} other clips) "
-            f"{_moved(primary)}, {primary['fixed']} wrong answers put right and {primary['broken']} right ones "
-            f"broken ({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over all hypotheses on MATA).",
+            f"{_moved(primary)}: {primary['fixed']} wrong answers put right, {primary['broken']} right ones broken "
+            f"({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over the hypotheses on MATA).",
             _judged(primary),
             *_beside_the_shams(effects, primary),
             *_elsewhere(effects, primary),
@@ -56,8 +56,8 @@ def _judged(primary: Mapping[str, Any]) -> str:
     if primary["low"] is None or primary["high"] is None:
         return f"No difference is detectable, and there is no interval: {primary['note']}".strip()
     return (
-        f"No difference is detectable: the data are compatible with anything from {_points(primary['low'])} to "
-        f"{_points(primary['high'])} points."
+        "No difference is detectable: the data are compatible with anything from "
+        f"{_points(primary['low'])} to {_points(primary['high'])} points."
     )
 
 
@@ -76,11 +76,11 @@ def _beside_the_shams(effects: Sequence[Mapping[str, Any]], primary: Mapping[str
         moved = sorted(changes[name]["difference"] for name in draws)
         beaten = sum(verdict(rivals[name]) == "helps" for name in draws)
         yield (
-            f"In {len(draws)} draws of random layers MATA changes it by {_points(moved[0])} to {_points(moved[-1])} "
-            f"points; the chosen layers do detectably better than {beaten} of the {len(draws)} draws."
+            f"In {len(draws)} draws of random layers MATA changes it by {_points(moved[0])} to "
+            f"{_points(moved[-1])} points; the chosen layers do detectably better than {beaten} of these."
         )
     if other := next((row for row in shams if row["after_condition"] == MATA_OTHER), None):
-        yield f"With another clip's audio MATA changes accuracy by {_change(other)} against that audio's own baseline."
+        yield f"With another clip's audio MATA changes it by {_change(other)}, against that audio's baseline."
 
 
 def _elsewhere(effects: Sequence[Mapping[str, Any]], primary: Mapping[str, Any]) -> Iterable[str]:

@@ -36,7 +36,7 @@ def choose(records: pd.DataFrame, configurations: Mapping[str, Mata]) -> tuple[s
         records: of the grid's run, the baseline among its conditions.
 
     Returns:
-        the name and ``{"grid": [...], "baseline": {...}, "chosen": {...}, "reason": str}`` for ``study.json``.
+        the name and ``{"grid": [...], "baseline": {...}, "chosen": {...}, "reason": str}``.
     """
     seen = {
         name: {
@@ -57,8 +57,8 @@ def choose(records: pd.DataFrame, configurations: Mapping[str, Mata]) -> tuple[s
     baseline = seen[BASELINE]
     chosen = {name: best[name] for name in ("layers", "alpha", "rule")}
     reason = (
-        f"Best mean margin ({best['margin']:.3f} nats) of {len(rows)} configurations on {best['n']} items of the "
-        f"selection split; without MATA it is {baseline['margin']:.3f}."
+        f"Best mean margin ({best['margin']:.3f} nats) of {len(rows)} configurations on {best['n']} items "
+        f"of the selection split; without MATA it is {baseline['margin']:.3f}."
     )
     if best["margin"] <= baseline["margin"]:
         reason += " No configuration raised it: the one that lowers it least is tested."

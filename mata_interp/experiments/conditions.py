@@ -21,9 +21,9 @@ class Condition:
 
     Attributes:
         intervention: None, one intervention, or a tuple of them, applied in order.
-        audio: ``"own"``; ``"other"``: that of an item of another recording, the same for all conditions of a run;
-            ``"silence"``: zeros of equal length; ``"none"``: no audio in the prompt, nor its markers. Prefer none
-            to silence, which a model may take for a sound (arXiv 2604.24401).
+        audio: ``"own"``; ``"other"``: that of an item of another recording, the same for all conditions of a
+            run; ``"silence"``: zeros of equal length; ``"none"``: no audio in the prompt, nor its markers.
+            Prefer none to silence, which adds artefacts of its own (so a digest of arXiv 2604.24401).
         decoding: kept for contrastive decoding; must be None.
 
     Raises:
@@ -64,7 +64,7 @@ def named_conditions(conditions: Mapping[str, Edit | Condition]) -> dict[str, Co
     """Every value as a `Condition`, checked; names must be words that can stand in a table.
 
     Raises:
-        InterventionError: there is no condition, a name is empty, or a value is neither an intervention nor a Condition.
+        InterventionError: there is none, a name is empty, or a value is neither intervention nor Condition.
     """
     if not conditions:
         raise InterventionError('No condition is given; the plainest is {"baseline": None}.')

@@ -1,12 +1,12 @@
 """The effects table of a study: which comparisons are made, decided before any number is seen.
 
-- ``primary``: MATA against the baseline, right answers by unnormalised log-probability, on items whose caption
-  contradicts the sound (on all items where a benchmark has no such items). One hypothesis, fixed beforehand.
-- ``mata``: right answers and margin, on conflict, neutral and congruent items. Holm's correction is over these
-  hypotheses on MATA, the primary one among them.
+- ``primary``: MATA against the baseline, right answers by unnormalised log-probability, on items whose
+  caption contradicts the sound (on all items where there are none such). One hypothesis, fixed beforehand.
+- ``mata``: right answers and margin, on conflict, neutral and congruent items. Holm's correction is over
+  these hypotheses on MATA, the primary one among them: six in all.
 - ``sham``: the same rule on text, in random layers, on another item's audio (against that audio's own
   baseline), and MATA against each sham. Controls, not discoveries: not corrected.
-- ``descriptive``: by domain, over all items, length-normalised, and what the audio itself is worth. Not corrected.
+- ``descriptive``: by domain, over all items, length-normalised, what the audio is worth. Not corrected.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def primary_subset(records: pd.DataFrame) -> dict[str, str]:
 
 
 def comparisons(records: pd.DataFrame) -> Iterator[Comparison]:
-    """The comparisons of a study in the order of the table; those without conditions or items are left out."""
+    """The comparisons of a study in the order of the table, as far as these records have what they need."""
     main = primary_subset(records)
     captions = [name for name in CAPTIONS if (records["caption_condition"] == name).any()]
     subsets: list[dict[str, str]] = [{"caption_condition": name} for name in captions] or [{}]

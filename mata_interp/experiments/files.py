@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -62,7 +63,7 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON knows it: dicts, lists, strings, numbers; a NaN, an infinity or a NaT becomes None."""
+    """The value as JSON knows it: dicts, lists, strings, numbers; NaN and infinities become None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -77,7 +78,7 @@ def plain(value: Any) -> Any:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove temporary files in ``folder`` whose writer, a process of this machine, is gone; return their number.
+    """Remove temporary files in ``folder`` whose writer, a process of this machine, is gone; how many.
 
     A file of another machine, or of a process still running, may be in use and is left alone: nothing ever
     reads a temporary file.
@@ -102,10 +103,8 @@ def _is_running(process: int) -> bool:
 
 
 def _discard(path: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # if the folder itself is the problem, the write has reported it
         path.unlink(missing_ok=True)
-    except OSError:  # the folder itself is the problem, and has been reported by the write
-        pass
 
 
 def _flush_folder(folder: Path) -> None:

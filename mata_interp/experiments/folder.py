@@ -1,7 +1,7 @@
 """A run folder: what was asked (manifest.json) and what was answered (parts/*.parquet).
 
-A part holds one batch under one condition and exists whole or not at all. Hence a killed run loses at most the
-batch in hand, several machines may write to one folder, and reading it is a glob.
+A part holds one batch under one condition and exists whole or not at all. Hence a killed run loses at most
+the batch in hand, several machines may write to one folder, and any reader of Parquet opens it with a glob.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ IDENTITY = (
     "batches",
     "audio_from",
 )
-"""Fields of the manifest that decide what is in the tables; the others (command, threads ...) tell how they came about."""
+"""Fields of the manifest that decide what is in the tables; the others tell how they came about."""
 
 
 def slugs(names: Sequence[str]) -> dict[str, str]:
@@ -49,7 +49,7 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
 
 
 def first_difference(there: Any, here: Any, field: str = "") -> tuple[str, Any, Any] | None:
-    """The first field in which two JSON values differ: (name such as ``model.dtype``, value there, value here)."""
+    """The first field in which two JSON values differ: (a name like ``model.dtype``, there, here)."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in [*here, *(key for key in there if key not in here)]:
             name = f"{field}.{key}" if field else str(key)
@@ -74,7 +74,7 @@ class RunFolder:
         self.path = Path(path)
         if not (self.path / "manifest.json").is_file():
             raise RunError(
-                f"{self.path} is no run folder: it has no manifest.json. Give the folder that a run wrote (out=...)."
+                f"{self.path} is no run folder: it has no manifest.json. Give one that a run wrote (out=...)."
             )
         self.manifest: dict[str, Any] = read_json(self.path / "manifest.json")
         if not isinstance(self.manifest, dict) or not {"conditions", "batches"} <= set(self.manifest):
@@ -88,8 +88,8 @@ class RunFolder:
         """Make the folder, or go on with the one that the same run began.
 
         Raises:
-            RunError: it cannot be written, holds other files, or belongs to another run; the message names the
-                first field of the manifest that differs.
+            RunError: it cannot be written, holds other files, or belongs to another run; the message names
+                the first field of the manifest that differs.
         """
         path, manifest = Path(path), plain(manifest)
         if (path / "manifest.json").exists():
@@ -121,7 +121,7 @@ class RunFolder:
         )
 
     def read_parts(self) -> tuple[dict[tuple[str, int], pa.Table], list[str]]:
-        """Every part that is there and whole, and the names (with the reason) of those that cannot be trusted."""
+        """Every part that is there and whole, and the names (with the reason) of those that are damaged."""
         parts, damaged = {}, []
         for condition, batch in self.expected():
             path = self.part_path(condition, batch)
@@ -133,7 +133,7 @@ class RunFolder:
         return parts, damaged
 
     def _read_part(self, path: Path, condition: str, batch: int) -> pa.Table:
-        """The part's table; ValueError (or Arrow's error) if it is not the whole of this batch and condition."""
+        """The part's table; ValueError or Arrow's error if it is not all of this batch and condition."""
         with path.open("rb") as file:  # ParquetFile on a path would read "condition=..." folders as columns
             table = pq.ParquetFile(file, page_checksum_verification=True).read()
         if not table.schema.equals(SCHEMA):
@@ -162,7 +162,7 @@ def _refuse_foreign(path: Path) -> None:
     others = [name for name in entries if name not in _FIRST and not name.endswith(".tmp")]
     if others:
         raise RunError(
-            f"{path} has no manifest.json but holds {len(others)} other file(s) or folder(s) ({', '.join(sorted(others)[:3])}). "
+            f"{path} has no manifest.json but holds other things: {_short(sorted(others))}. "
             "Choose an empty or new folder (out=...)."
         )
 

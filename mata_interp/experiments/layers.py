@@ -13,8 +13,8 @@ __all__ = ["candidate_windows", "random_layers"]
 def candidate_windows(layers: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Contiguous windows of a quarter and of a half of ``layers``, sliding by about half their width.
 
-    About ten windows at any depth: 28 layers give widths 7 and 14, eight layers give widths 2 and 4. ``layers``
-    are the decoder's attention layers in order; contiguous means neighbours among these.
+    About ten windows at any depth: 28 layers give widths 7 and 14, eight layers give widths 2 and 4.
+    ``layers`` are the decoder's attention layers in order; contiguous means neighbours among these.
     """
     depth = len(layers)
     windows: dict[tuple[int, ...], None] = {}
@@ -30,9 +30,9 @@ def random_layers(
 ) -> tuple[tuple[int, ...], ...]:
     """``draws`` different random sets of ``len(window)`` layers, outside ``window`` where possible.
 
-    Where too few such sets lie wholly outside (a window of half the depth leaves a single one), the rest share
-    one layer with the window, then two, and so on; never the window itself. Fewer sets than ``draws`` come back
-    only if no more exist.
+    Where too few such sets lie wholly outside (a window of half the depth leaves a single one), the rest
+    share one layer with the window, then two, and so on; never the window itself. Fewer sets than ``draws``
+    come back only if no more exist.
     """
     rng = np.random.default_rng(seed)
     inside = [layer for layer in layers if layer in set(window)]

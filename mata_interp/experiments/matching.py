@@ -34,8 +34,8 @@ def match_alpha(strength: Callable[[float], float], target: float, start: float)
     """Find ``alpha`` with ``strength(alpha)`` within 2 % of ``target``; else the nearest of 12 evaluations.
 
     For small alpha the KL divergence of an edited row grows as alpha squared, hence a straight line in the
-    logarithms of both: the search follows that line, kept inside the bracket found so far (halving it where the
-    line would leave it), which also serves where the strength saturates.
+    logarithms of both: the search follows that line, kept inside the bracket found so far (halving it where
+    the line would leave it), which also serves where the strength saturates.
 
     Args:
         strength: mean row KL in nats at an alpha > 0; increasing.

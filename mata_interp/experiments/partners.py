@@ -15,9 +15,9 @@ __all__ = ["audio_partners"]
 def audio_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
     """Item id -> the item whose audio it hears instead of its own: a random derangement of the clusters.
 
-    Clusters (recordings) are put on one random cycle (Sattolo's algorithm) and each hears the next, so that none
-    hears itself and each is heard once. All items of a cluster hear the same partner, a random item of the
-    partner cluster; hence an item's variants (captions, questions) stay comparable, and so do two conditions.
+    Clusters (recordings) are put on one random cycle (Sattolo's algorithm) and each hears the next, so that
+    none hears itself and each is heard once. All items of a cluster hear the same partner, a random item of
+    the partner cluster; hence an item's variants (captions, questions) stay comparable, and so do conditions.
 
     Raises:
         RunError: there are fewer than two clusters.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,10 @@ import pyarrow as pa
 
 from ..benchmarks import Item
 
-__all__ = ["SCHEMA", "answer_records", "best_and_margin", "empty_records", "sort_records"]
+if TYPE_CHECKING:
+    from ..lalm import OptionScores
+
+__all__ = ["SCHEMA", "answer_records", "best_and_margin", "sort_records"]
 
 SCHEMA = pa.schema(
     [
@@ -47,6 +51,9 @@ SCHEMA = pa.schema(
 )
 
 
+DOSES = tuple(name for name in SCHEMA.names if name.startswith("dose_"))
+
+
 def best_and_margin(scores: np.ndarray, answer: int | None) -> tuple[int, float]:
     """Index of the best option (the first of equals) and score[answer] - best score of the others.
 
@@ -56,59 +63,52 @@ def best_and_margin(scores: np.ndarray, answer: int | None) -> tuple[int, float]
     """
     best = int(np.argmax(scores))
     if answer is None:
-        return best, float("nan")
+        return best, math.nan
     return best, float(scores[answer] - np.delete(scores, answer).max())
 
 
 def answer_records(
+    condition: str,
+    batch: int,
     items: Sequence[Item],
-    logprob: np.ndarray,
-    tokens: np.ndarray,
-    dose: Mapping[str, np.ndarray],
-    common: Sequence[Mapping[str, Any]],
+    asked: Sequence[Mapping[str, Any]],
+    scores: OptionScores,
 ) -> pa.Table:
     """The table (`SCHEMA`) of one batch under one condition.
 
     Args:
         items: of the batch; row b of everything else is items[b]'s.
-        logprob: float64 ``[B, C]``, padded with NaN where an item has fewer options.
-        tokens: int ``[B, C]``.
-        dose: name -> ``[B]``; a name that is missing becomes NaN (no intervention: no dose).
-        common: of each item, the columns that no answer changes (condition, batch, audio, widths).
+        asked: of each item, the columns that tell what was asked: audio, tokens, widths.
+        scores: ``logprob [B, C]`` and ``tokens [B, C]``, padded where an item has fewer options; ``dose``, name ->
+            ``[B]``, a missing one becoming NaN (no intervention, no dose).
     """
+    doses = {f"dose_{name}": values for name, values in scores.dose.items()}
     rows = []
     for b, item in enumerate(items):
-        count = len(item.choices)
-        scores, lengths = logprob[b, :count].astype(np.float64), tokens[b, :count].astype(np.int64)
+        logprob, tokens = scores.logprob[b, : len(item.choices)], scores.tokens[b, : len(item.choices)]
         row: dict[str, Any] = {
             "item": item.id,
+            "condition": condition,
             "cluster": item.cluster,
             "domain": item.domain,
             "kind": item.kind,
             "caption_condition": item.condition,
             "answer": item.answer,
             "choices": list(item.choices),
-            "logprob": scores.tolist(),
-            "tokens": lengths.tolist(),
-            **common[b],
+            "logprob": logprob.tolist(),
+            "tokens": tokens.tolist(),
+            "batch": batch,
+            **asked[b],
+            **{name: float(doses[name][b]) if name in doses else math.nan for name in DOSES},
         }
         right = None if item.answer is None else item.choices.index(item.answer)
-        for suffix, values in (("", scores), ("_normalised", scores / lengths)):
+        for suffix, values in (("", logprob), ("_normalised", logprob / tokens)):
             best, margin = best_and_margin(values, right)
             row[f"predicted{suffix}"] = item.choices[best]
             row[f"correct{suffix}"] = None if right is None else best == right
             row[f"margin{suffix}"] = margin
-        for name in SCHEMA.names:
-            if name.startswith("dose_"):
-                values = dose.get(name.removeprefix("dose_"))
-                row[name] = float("nan") if values is None else float(values[b])
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def empty_records() -> pd.DataFrame:
-    """A records table without rows."""
-    return SCHEMA.empty_table().to_pandas()
 
 
 def sort_records(records: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import platform
-import shlex
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from ..benchmarks import Item
+from .asking import ask
 from .conditions import AudioKind, Condition, Edit, named_conditions
 from .folder import RunFolder
+from .manifest import make_manifest, warn_of_other_machine
 from .notices import warn
 from .partners import audio_partners
-from .planning import plan_batches
 from .records import answer_records
 from .results import Run, load_run
 from .vetting import Vetted, vet
 
 if TYPE_CHECKING:
-    from ..lalm import LALM, Prompt
+    from ..lalm import LALM
 
 __all__ = ["run", "run_vetted"]
-
-PROMPT_FORMAT = "options"
 
 
 def run(
@@ -46,9 +39,9 @@ def run(
 ) -> Run:
     """Answer ``items`` under every condition by the options' log-probabilities.
 
-    Items that cannot be used are left out, counted and named in the manifest; the others go on. A run that was
-    stopped, however rudely, loses at most the batch in hand: the same call again goes on from there, and its
-    tables are bit for bit those of a run that was never stopped (same machine, same number of threads).
+    Items that cannot be used are left out, counted and named in the manifest; the others go on. A run that
+    was stopped, however rudely, loses at most the batch in hand: the same call again goes on from there, and
+    its tables are bit for bit those of a run never stopped (same machine, same number of threads).
 
     Args:
         conditions: name -> None, an intervention, a tuple of them, or a `Condition`, e.g.
@@ -69,15 +62,8 @@ def run(
         InterventionError: a condition names a layer or head that the model does not have.
     """
     named = _bound(lalm, conditions)
-    return run_vetted(
-        lalm,
-        vet(lalm, items, progress=progress),
-        named,
-        out,
-        batch_size=batch_size,
-        progress=progress,
-        seed=seed,
-    )
+    vetted = vet(lalm, items, progress=progress)
+    return run_vetted(lalm, vetted, named, out, batch_size=batch_size, progress=progress, seed=seed)
 
 
 def run_vetted(
@@ -93,17 +79,17 @@ def run_vetted(
 ) -> Run:
     """`run` on items that have been looked at already; ``label`` names the progress bar."""
     named = _bound(lalm, conditions)
-    _warn_of_reuse(vetted, named)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="mata-interp-") as place:
-            kept = run_vetted(
-                lalm, vetted, named, place, batch_size=batch_size, progress=progress, seed=seed, label=label
-            )
-        return replace(kept, path=None)
-    partners = audio_partners(vetted.items, seed) if any(c.audio == "other" for c in named.values()) else {}
-    manifest = _manifest(lalm, vetted, named, partners, batch_size, seed)
+            in_files = run_vetted(lalm, vetted, named, place, batch_size=batch_size, progress=progress,
+                                  seed=seed, label=label)  # fmt: skip
+        return replace(in_files, path=None)
+    _warn_of_reuse(vetted, named)
+    hears_others = any(condition.audio == "other" for condition in named.values())
+    partners = audio_partners(vetted.items, seed) if hears_others else {}
+    manifest = make_manifest(lalm, vetted, named, partners, batch_size, seed)
     folder = RunFolder.start(out, manifest)
-    _warn_of_other_threads(folder.manifest, manifest)
+    warn_of_other_machine(folder.manifest, manifest)
     _answer(lalm, folder, vetted, named, partners, progress, label)
     return load_run(folder.path)
 
@@ -117,49 +103,6 @@ def _bound(lalm: LALM, conditions: Mapping[str, Edit | Condition]) -> dict[str, 
     return named
 
 
-def _manifest(
-    lalm: LALM,
-    vetted: Vetted,
-    conditions: Mapping[str, Condition],
-    partners: Mapping[str, Item],
-    batch_size: int,
-    seed: int,
-) -> dict[str, Any]:
-    batches = plan_batches(vetted.items, vetted.lengths, batch_size)
-    return {
-        "version": 1,
-        "model": lalm.fingerprint(),
-        "data": {
-            "name": vetted.name,
-            "file_sha256": vetted.file_sha256,
-            "items": len(vetted.items),
-            "clips": len(vetted.clusters),
-            "sha256": vetted.sha256,
-        },
-        "prompt_format": PROMPT_FORMAT,
-        "seed": seed,
-        "batch_size": batch_size,
-        "conditions": {name: condition.to_dict() for name, condition in conditions.items()},
-        "excluded": list(vetted.excluded),
-        "batches": [
-            {
-                "items": [item.id for item in batch],
-                "padded_width": max(vetted.lengths[item.id] for item in batch),  # with the items' own audio
-            }
-            for batch in batches
-        ],
-        "audio_from": {item: partner.id for item, partner in sorted(partners.items())},
-        "environment": {
-            "threads": torch.get_num_threads(),
-            "device": str(lalm.device),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-        },
-        "command": shlex.join(sys.argv),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
 def _answer(
     lalm: LALM,
     folder: RunFolder,
@@ -169,87 +112,37 @@ def _answer(
     progress: bool,
     label: str,
 ) -> None:
-    """Compute and write the parts that are not there yet, batch by batch; a batch's prompt serves all conditions."""
-    parts, damaged = folder.read_parts()
+    """Compute and write the parts that are not there; a batch's prompt is built once for all conditions."""
+    done, damaged = folder.read_parts()
     if damaged:
-        warn(f"{folder.path}: {len(damaged)} damaged part(s) are computed again: {', '.join(damaged[:3])}.")
-    items = {item.id: item for item in vetted.items}
+        names = ", ".join(damaged[:3])
+        warn(f"{folder.path}: {len(damaged)} damaged part(s) are computed again: {names}.")
+    by_id = {item.id: item for item in vetted.items}
     by_audio: dict[AudioKind, list[str]] = {}
     for name, condition in conditions.items():
         by_audio.setdefault(condition.audio, []).append(name)
-    batches = folder.manifest["batches"]
-    with tqdm(
-        total=len(batches) * len(conditions),
-        initial=len(parts),
-        desc=label,
-        unit="batch",
-        disable=not progress,
-    ) as bar:
-        for index, planned in enumerate(batches):
-            batch = [items[item] for item in planned["items"]]
+    batches = [[by_id[item] for item in batch["items"]] for batch in folder.manifest["batches"]]
+    total = len(batches) * len(conditions)
+    with tqdm(total=total, initial=len(done), desc=label, unit="batch", disable=not progress) as bar:
+        for index, batch in enumerate(batches):
             for audio, names in by_audio.items():
-                missing = [name for name in names if (name, index) not in parts]
-                if not missing:
+                wanted = [name for name in names if (name, index) not in done]
+                if not wanted:
                     continue
-                prompt, common = _ask(lalm, batch, audio, partners)
-                for name in missing:
-                    scores = lalm.score(
-                        prompt, [item.choices for item in batch], conditions[name].intervention
-                    )
-                    rows = [{**row, "condition": name, "batch": index} for row in common]
-                    table = answer_records(batch, scores.logprob, scores.tokens, scores.dose, rows)
-                    folder.write_part(name, index, table)
+                prompt, asked = ask(lalm, batch, audio, partners)
+                for name in wanted:
+                    intervention = conditions[name].intervention
+                    scores = lalm.score(prompt, [item.choices for item in batch], intervention)
+                    folder.write_part(name, index, answer_records(name, index, batch, asked, scores))
                     bar.update()
 
 
-def _ask(
-    lalm: LALM, batch: Sequence[Item], audio: AudioKind, partners: Mapping[str, Item]
-) -> tuple[Prompt, list[dict[str, Any]]]:
-    """The prompt of a batch with this audio, and the columns of its records that tell about it."""
-    heard: list[Item] = list(batch)
-    if audio == "other":
-        heard = [item.with_audio(partners[item.id]) for item in batch]
-    elif audio == "silence":
-        heard = [item.with_audio(_silence(item, lalm.sampling_rate)) for item in batch]
-    prompt = lalm.prompt(heard, audio=None if audio == "none" else "own", format=PROMPT_FORMAT)
-    sources = {"own": lambda item: item.id, "other": lambda item: partners[item.id].id}.get(
-        audio, lambda item: None
-    )
-    audio_tokens = prompt.groups["audio"].sum(1).tolist()
-    prompt_tokens = prompt.inputs["attention_mask"].sum(1).tolist()
-    return prompt, [
-        {
-            "audio_from": sources(item),
-            "audio_seconds": float(prompt.audio_seconds[row]),
-            "truncated_seconds": float(prompt.truncated_seconds[row]),
-            "prompt_tokens": int(prompt_tokens[row]),
-            "audio_tokens": int(audio_tokens[row]),
-            "padded_width": prompt.width,
-        }
-        for row, item in enumerate(batch)
-    ]
-
-
-def _silence(item: Item, rate: int) -> tuple[np.ndarray, int]:
-    return np.zeros_like(item.load_audio(rate).samples), rate
-
-
 def _warn_of_reuse(vetted: Vetted, conditions: Mapping[str, Condition]) -> None:
-    """Nothing is chosen and tested on the same clips without the reader being told."""
+    """Nothing is chosen and tested on the same clips without its reader being told."""
     for name, condition in conditions.items():
         for part in condition.interventions:
             if met := vetted.clusters & set(part.chosen_on):
                 warn(
-                    f"condition {name!r} was chosen on {len(met)} of the {len(vetted.clusters)} clips it now meets: "
+                    f"Condition {name!r} was chosen on {len(met)} of the {len(vetted.clusters)} clips it meets: "
                     "its effect on them is exploratory. Test it on items.split('confirmation')."
                 )
-
-
-def _warn_of_other_threads(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    old, new = there.get("environment", {}), here["environment"]
-    for field in ("threads", "device"):
-        if old.get(field) != new[field]:
-            warn(
-                f"this run began with {field} {old.get(field)} and goes on with {new[field]}: "
-                "its rows may differ from those of an unbroken run in the last digits."
-            )

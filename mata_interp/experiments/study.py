@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
+import xarray as xr
 
-from ..benchmarks import Item, Items
+from ..benchmarks import Items
 from ..errors import RunError
 from ..interventions import Mata
 from ..tracing import audio_share, trace
@@ -58,82 +59,173 @@ def study(
     progress: bool = True,
     seed: int = 0,
 ) -> Run:
-    """Does MATA help this model on this benchmark? Trace, choose, match the sham, measure, test.
+    """Does MATA help this model on this benchmark? Choose, match the sham, measure, test.
 
-    1. *Selection split*: attention is traced (up to 300 items); a plain grid of contiguous windows x alpha is
-       answered on up to 96 conflict items (all kinds of items if there are none) and the best mean margin chosen;
-       the sham on text is given the alpha at which its mean row KL equals MATA's (48 of these items).
-    2. *Confirmation split*, other recordings: baseline, MATA, the sham on text, MATA in five draws of random layers,
-       another clip's audio without and with MATA, and no audio.
-    3. The effects table (see `mata_interp.experiments.effects` for what is compared and corrected) and an answer
-       in plain English.
+    1. Selection split: a plain grid of contiguous windows x alpha is answered on up to 96 conflict items (all
+       items if there are none) and the best mean margin chosen; attention is traced on up to 300 items; the
+       sham on text gets the alpha at which its mean row KL equals MATA's (on 48 of the grid's items).
+    2. Confirmation split, other recordings: baseline, MATA, the sham on text, MATA in five draws of random
+       layers, another clip's audio without and with MATA, and no audio.
+    3. The effects table (`mata_interp.experiments.effects` says what is compared and corrected) and the
+       answer in plain English.
 
     Stopped at any moment, the same call goes on from there.
 
     Args:
-        out: the folder: a run folder with ``trace.nc``, ``study.json``, ``effects.json`` and, in ``selection/``, the
-            run folder of the grid.
-        items_limit: at most so many items of each split, spread evenly over conditions and kinds, clips whole.
-        seed: of splits that the data do not decide, of random layers, other audio, permutations and bootstraps.
+        out: the folder to write: a run folder with ``trace.nc``, ``study.json`` and ``effects.json`` beside
+            the manifest, and the run folder of the grid in ``selection/``.
+        items_limit: at most so many items of each split, spread evenly over conditions and kinds.
+        seed: of splits that the data do not decide, random layers, other audio, permutations and bootstraps.
 
     Raises:
-        RunError: no usable item in a split; or ``out`` cannot be written or holds another study.
+        RunError: a split has no usable item; ``out`` cannot be written or holds another study.
     """
     out, clock = Path(out), _Clock()
-    options = {"batch_size": batch_size, "progress": progress, "seed": seed}
     selection, confirmation = (
         _split(items, name, items_limit, seed) for name in ("selection", "confirmation")
     )
     with clock("checking items"):
         known = vet(lalm, selection, progress=progress, scored=True)
         held = vet(lalm, confirmation, progress=progress, scored=True)
+
+    settings = {"batch_size": batch_size, "progress": progress, "seed": seed}
+    subset = known.only(_conflict_items(selection).head(GRID_ITEMS, seed=seed))
+    configurations = grid(lalm.attention_layers)
     with clock("choosing layers and alpha"):
-        name, chosen, grid_items = _choose(lalm, selection, known, out, options)
+        tried = run_vetted(
+            lalm, subset, {BASELINE: None, **configurations}, out / "selection", label="grid", **settings
+        )
+        name, choice = choose(tried.records, configurations)
     with clock("tracing attention"):
-        share = _trace(lalm, known.only(_spread(selection, TRACE_ITEMS, seed)), out, progress, batch_size)
-    mata = Mata(**{**chosen["chosen"], "chosen_on": sorted(known.clusters)})
+        traced = _trace(
+            lalm, known.only(selection.head(TRACE_ITEMS, seed=seed)), out / "trace.nc", **settings
+        )
+    mata = replace(configurations[name], chosen_on=known.clusters)
     with clock("matching the sham"):
-        sham = _match(lalm, mata, grid_items[:MATCH_ITEMS], name, out, batch_size)
+        some = subset.only(subset.items[:MATCH_ITEMS])
+        sham = _match(lalm, mata, some, tried, name, out / "selection" / "sham.json", batch_size)
     draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
-    conditions: dict[str, Any] = {BASELINE: None, MATA: mata}
-    conditions[MATA_ON_TEXT] = replace(mata, alpha=sham["alpha"], keys="text")
-    conditions |= {
-        f"{RANDOM_LAYERS} {n}": replace(mata, layers=layers) for n, layers in enumerate(draws, start=1)
-    }
-    conditions |= {OTHER: Condition(audio="other"), MATA_OTHER: Condition(mata, audio="other")}
-    conditions[SILENT] = Condition(audio="none")
     with clock("measuring"):
-        measured = run_vetted(lalm, held, conditions, out, label="measuring", **options)
+        measured = run_vetted(
+            lalm, held, _conditions(mata, sham["alpha"], draws), out, label="measuring", **settings
+        )
     with clock("testing"):
         effects = effects_table(measured.records, seed)
 
     primary = next(row for row in effects if row["family"] == "primary")
-    write_json(out / "effects.json", effects)
-    write_json(
-        out / "study.json",
-        {
-            "version": 1,
-            "answer": answer_paragraph(effects, chosen["chosen"], len(known.clusters)),
-            "primary": {**primary, "hypothesis": _hypothesis(primary)},
-            "selection": {
-                "items": len(known.items),
-                "clips": len(known.clusters),
-                "grid_items": len(grid_items),
-                "grid_condition": CONFLICT if grid_items[0].condition == CONFLICT else "all",
-                **chosen,
-                "sham": sham,
-                "random_layers": [list(layers) for layers in draws],
-                "trace_items": min(TRACE_ITEMS, len(known.items)),
-                "trace_share_by_layer": share,
-            },
-            "test": {"items": len(held.items), "clips": len(held.clusters)},
-            "excluded": [*known.excluded, *(row for row in held.excluded if row not in known.excluded)],
-            "truncated": len(known.truncated) + len(held.truncated),
-            "seed": seed,
-            "items_limit": items_limit,
-            "seconds": clock.seconds,
-            "command": shlex.join(sys.argv),
-            "model": measured.manifest["model"],
+    found = {
+        "version": 1,
+        "answer": answer_paragraph(effects, choice["chosen"], len(known.clusters)),
+        "primary": {**primary, "hypothesis": _hypothesis(primary)},
+        "selection": {
+            "items": len(known.items),
+            "clips": len(known.clusters),
+            "grid_items": len(subset.items),
+            "grid_caption_condition": CONFLICT if subset.items[0].condition == CONFLICT else None,
+            **choice,
+            "sham": sham,
+            "random_layers": [list(layers) for layers in draws],
+            "trace_items": traced.sizes["item"],
+            "trace_share_by_layer": _share_by_layer(traced),
         },
-    )
+        "test": {"items": len(held.items), "clips": len(held.clusters)},
+        "excluded": [*known.excluded, *(row for row in held.excluded if row not in known.excluded)],
+        "truncated": len(known.truncated) + len(held.truncated),
+        "seed": seed,
+        "items_limit": items_limit,
+        "seconds": clock.seconds,
+        "command": shlex.join(sys.argv),
+        "model": measured.manifest["model"],
+    }
+    write_json(out / "effects.json", effects)
+    write_json(out / "study.json", found)
     return load_run(out)
+
+
+def _split(items: Items, name: str, limit: int | None, seed: int) -> Items:
+    split = items.split(name, seed=seed)
+    if not len(split):
+        raise RunError(f"{items.name} has no item in its {name} split; a study needs both splits.")
+    return split if limit is None else split.head(limit, seed=seed)
+
+
+def _conflict_items(items: Items) -> Items:
+    """The items MATA is for: those whose caption contradicts the sound; all where there are none."""
+    conflict = items.filter(condition=CONFLICT)
+    return conflict if len(conflict) else items
+
+
+def _conditions(mata: Mata, sham_alpha: float, draws: tuple[tuple[int, ...], ...]) -> dict[str, Any]:
+    """MATA, its baseline and its controls, in the order in which they are reported."""
+    random = {
+        f"{RANDOM_LAYERS} {n}": replace(mata, layers=layers, chosen_on=())
+        for n, layers in enumerate(draws, 1)
+    }
+    return {
+        BASELINE: None,
+        MATA: mata,
+        MATA_ON_TEXT: replace(mata, alpha=sham_alpha, keys="text"),
+        **random,
+        OTHER: Condition(audio="other"),
+        MATA_OTHER: Condition(mata, audio="other"),
+        SILENT: Condition(audio="none"),
+    }
+
+
+def _trace(
+    lalm: LALM, vetted: Vetted, path: Path, *, batch_size: int, progress: bool, seed: int
+) -> xr.Dataset:
+    """Attention on the selection split, from the file if a study that was stopped left it there.
+
+    The manifest in ``selection/`` has been compared by then: the file is of this model and these data.
+    """
+    if not path.exists():
+        traced = trace(lalm, vetted.items, query="last", batch_size=batch_size, progress=progress)
+        write_whole(path, lambda file: file.write(traced.to_netcdf(engine="scipy")))
+    return xr.load_dataset(path, engine="scipy")
+
+
+def _share_by_layer(traced: xr.Dataset) -> list[dict[str, float]]:
+    """Mean audio share over items and heads, of each attention layer."""
+    share = audio_share(traced).mean(["item", "head"])
+    return [{"layer": int(layer), "share": float(share.sel(layer=layer))} for layer in share["layer"].values]
+
+
+def _match(
+    lalm: LALM, mata: Mata, vetted: Vetted, tried: Run, name: str, path: Path, batch_size: int
+) -> dict[str, Any]:
+    """The sham's alpha by mean row KL, from the file if a study that was stopped left it there."""
+    if path.exists():
+        return read_json(path)
+    rows = tried.records[(tried.records["condition"] == name)].set_index("item")
+    target = float(rows.loc[[item.id for item in vetted.items], "dose_kl"].mean())
+    batches = [vetted.items[i : i + batch_size] for i in range(0, len(vetted.items), batch_size)]
+    prompts = [lalm.prompt(batch) for batch in batches]
+
+    def strength(alpha: float) -> float:
+        sham = replace(mata, alpha=alpha, keys="text", chosen_on=())
+        doses = [lalm.score(prompt, [item.choices for item in prompt.items], sham).dose for prompt in prompts]
+        return float(np.concatenate([dose["kl"] for dose in doses]).mean())
+
+    match = match_alpha(strength, target, start=mata.alpha)
+    found = {"alpha": match.alpha, "kl": match.strength, "target_kl": match.target}
+    write_json(path, {**found, "items": len(vetted.items), "tried": match.tried})
+    return read_json(path)
+
+
+def _hypothesis(primary: dict[str, Any]) -> str:
+    on = "items whose caption contradicts the sound" if primary["subset"] else "all items"
+    return f"MATA changes the share of right answers (by unnormalised log-probability) on {on}."
+
+
+@dataclass
+class _Clock:
+    """Seconds that each stage took, in this session; a stage found done takes next to none."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 2)

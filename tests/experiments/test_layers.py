@@ -12,7 +12,7 @@ from mata_interp.experiments.layers import candidate_windows, random_layers
 
 def test_windows_of_eight_layers():
     windows = candidate_windows(range(8))
-    assert windows == tuple((i, i + 1) for i in range(7)) + ((0, 1, 2, 3), (2, 3, 4, 5), (4, 5, 6, 7))
+    assert windows == (*((i, i + 1) for i in range(7)), (0, 1, 2, 3), (2, 3, 4, 5), (4, 5, 6, 7))
 
 
 @given(st.integers(1, 80), st.integers(1, 3))

@@ -1,0 +1,84 @@
+"""The manifest of a run: all that decides what is in its tables, and how they came about."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..benchmarks import Item
+from .conditions import Condition
+from .notices import warn
+from .planning import plan_batches
+from .vetting import Vetted
+
+if TYPE_CHECKING:
+    from ..lalm import LALM
+
+__all__ = ["PROMPT_FORMAT", "make_manifest", "warn_of_other_machine"]
+
+PROMPT_FORMAT = "options"
+
+
+def make_manifest(
+    lalm: LALM,
+    vetted: Vetted,
+    conditions: Mapping[str, Condition],
+    partners: Mapping[str, Item],
+    batch_size: int,
+    seed: int,
+) -> dict[str, Any]:
+    """What is asked of whom in which batches, and by which command, when and where.
+
+    ``batches`` gives each batch's items and the width they are padded to with their own audio; the width of
+    every row under every condition is in the records.
+    """
+    return {
+        "version": 1,
+        "model": lalm.fingerprint(),
+        "data": {
+            "name": vetted.name,
+            "file_sha256": vetted.file_sha256,
+            "items": len(vetted.items),
+            "clips": len(vetted.clusters),
+            "sha256": vetted.sha256,
+        },
+        "prompt_format": PROMPT_FORMAT,
+        "seed": seed,
+        "batch_size": batch_size,
+        "conditions": {name: condition.to_dict() for name, condition in conditions.items()},
+        "excluded": list(vetted.excluded),
+        "batches": [
+            {
+                "items": [item.id for item in batch],
+                "padded_width": max(vetted.lengths[item.id] for item in batch),
+            }
+            for batch in plan_batches(vetted.items, vetted.lengths, batch_size)
+        ],
+        "audio_from": {item: partner.id for item, partner in sorted(partners.items())},
+        "environment": {
+            "threads": torch.get_num_threads(),
+            "device": str(lalm.device),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+        },
+        "command": shlex.join(sys.argv),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def warn_of_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Rows computed with another number of threads or on another device differ in their last digits."""
+    old, new = there.get("environment", {}), here["environment"]
+    changed = [f"{name} {old.get(name)} -> {new[name]}" for name in ("threads", "device", "platform")
+               if old.get(name) != new[name]]  # fmt: skip
+    if changed:
+        warn(
+            f"This run was begun elsewhere ({', '.join(changed)}): rows computed here may differ in the last "
+            "digits from those of an unbroken run."
+        )
