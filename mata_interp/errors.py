@@ -5,7 +5,7 @@ Every class is also the builtin a caller would expect to catch (``ValueError``, 
 
 from __future__ import annotations
 
-__all__ = ["InterventionError", "ItemError", "MataError", "ModelError", "RunError"]
+__all__ = ["BenchmarkError", "InterventionError", "ItemError", "MataError", "ModelError", "RunError"]
 
 
 class MataError(Exception):
@@ -25,6 +25,10 @@ class ItemError(MataError, ValueError):
     def __init__(self, item: str, field: str, problem: str, remedy: str = "") -> None:
         self.item, self.field, self.problem, self.remedy = item, field, problem, remedy
         super().__init__(f"item {item!r}, field {field!r}: {problem}" + (f" {remedy}" if remedy else ""))
+
+
+class BenchmarkError(MataError, ValueError):
+    """A benchmark's file is missing, cannot be read, or lacks what was asked of it."""
 
 
 class ModelError(MataError, ValueError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .audio import Audio, load_audio
+from .collection import Exclusion, Items
 from .items import Item
+from .loading import load_benchmark
 
-__all__ = ["Audio", "Item", "load_audio"]
+__all__ = ["Audio", "Exclusion", "Item", "Items", "load_audio", "load_benchmark"]

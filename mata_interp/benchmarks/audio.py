@@ -11,13 +11,13 @@ import numpy as np
 import soundfile
 import soxr
 
-from mata_interp.errors import ItemError
+from ..errors import ItemError
 
 __all__ = ["Audio", "AudioSource", "load_audio"]
 
 AudioSource = str | Path | tuple[np.ndarray, int]
 
-# libsndfile decodes what is left of a cut file without an error, but its log says that something is missing.
+# libsndfile decodes what is left of a cut file without an error; only its log says that something is missing.
 _CUT_CHUNK = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _CUT_OGG = re.compile(r"lacks an end-of-stream bit|Junk after the last page")
 _STREAMED = 0xFFFFFFFF  # a WAV written to a pipe states this length: unknown, not missing
@@ -28,9 +28,9 @@ class Audio:
     """Decoded sound.
 
     Attributes:
-        samples: float32 ``[n]``, mono.
+        samples: float32 ``[n]``, mono, finite, n > 0.
         rate: samples per second.
-        sha256: of the samples and the rate: the same sound has the same hash whatever its file is called.
+        sha256: of samples and rate: the same sound has the same hash whatever its file is called.
         notes: what was done to it on the way, e.g. ``"resampled from 44100 Hz"``.
     """
 
@@ -50,13 +50,13 @@ def load_audio(
     audio_root: str | Path | None = None,
     item: str = "",
 ) -> Audio:
-    """Decode ``source`` to mono float32 at ``rate`` (``None``: its own rate).
+    """Decode ``source`` to mono float32 at ``rate``.
 
     Args:
         source: a path, or ``(samples, rate)`` with samples ``[n]`` or ``[n, channels]``, floats or integers.
-        rate: wanted rate in Hz.
-        audio_root: if given, relative paths start here and no path may lead out of it, by ``..``, by symbolic
-            link or by being absolute: a benchmark file from the net must not read the rest of the disk.
+        rate: wanted rate in Hz; ``None``: its own.
+        audio_root: if given, relative paths start here and none may lead out of it, be it by ``..``, by a
+            symbolic link or by being absolute: a benchmark from the net must not read the rest of the disk.
         item: the item's id, for the error.
 
     Raises:
@@ -66,9 +66,9 @@ def load_audio(
     if source is None:
         raise ItemError(item, "audio", "there is none.", "Give a path or (samples, rate).")
     if isinstance(source, tuple):
-        samples, own_rate = _from_array(source, item)
+        samples, own_rate = _from_array(*source, item)
     else:
-        samples, own_rate = _from_file(_confine(source, audio_root, item), item)
+        samples, own_rate = _from_file(_confined(source, audio_root, item), item)
     if not len(samples):
         raise ItemError(item, "audio", "it holds no samples (0 s).")
     if not np.isfinite(samples).all():
@@ -81,28 +81,22 @@ def load_audio(
     mono = samples.mean(axis=1, dtype=np.float32)
     if rate is not None and rate != own_rate:
         notes.append(f"resampled from {own_rate} Hz")
-        mono = soxr.resample(mono, own_rate, rate)
+        mono, own_rate = soxr.resample(mono, own_rate, rate), rate
         if not len(mono):
-            raise ItemError(
-                item, "audio", f"its {len(samples)} samples are too few to resample to {rate} Hz."
-            )
-        own_rate = rate
-    mono = np.ascontiguousarray(mono, dtype=np.float32)
-    mono.flags.writeable = False
+            raise ItemError(item, "audio", f"{len(samples)} samples are too few to resample to {rate} Hz.")
     digest = hashlib.sha256(mono.tobytes() + str(own_rate).encode()).hexdigest()
     return Audio(mono, own_rate, digest, tuple(notes))
 
 
-def _confine(source: str | Path, audio_root: str | Path | None, item: str) -> Path:
-    """The file ``source`` names, symbolic links followed; refused when that is outside ``audio_root``."""
+def _confined(source: str | Path, audio_root: str | Path | None, item: str) -> Path:
+    """The file that ``source`` names; refused when that lies outside ``audio_root``."""
     if audio_root is None:
         return Path(source).expanduser()
     root = Path(audio_root).expanduser().resolve()
     path = (root / source).resolve()
     if not path.is_relative_to(root):
-        raise ItemError(
-            item, "audio", f"{str(source)!r} leads out of audio_root {str(root)!r}.", "Move the file inside."
-        )
+        problem = f"{str(source)!r} leads out of audio_root {str(root)!r}."
+        raise ItemError(item, "audio", problem, "Put the file inside, or choose another audio_root.")
     return path
 
 
@@ -114,8 +108,8 @@ def _from_file(path: Path, item: str) -> tuple[np.ndarray, int]:
         raise ItemError(item, "audio", f"{str(path)!r} is empty (0 bytes).")
     try:
         with soundfile.SoundFile(path) as file:
-            stated, log = file.frames, file.extra_info
-            samples, own_rate = file.read(dtype="float32", always_2d=True), file.samplerate
+            stated, log, own_rate = file.frames, file.extra_info, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise ItemError(item, "audio", f"{str(path)!r} cannot be decoded: {error}") from error
     cut_chunk = any(_STREAMED > int(said) > int(there) for said, there in _CUT_CHUNK.findall(log))
@@ -125,17 +119,20 @@ def _from_file(path: Path, item: str) -> tuple[np.ndarray, int]:
     return samples, own_rate
 
 
-def _from_array(source: tuple[np.ndarray, int], item: str) -> tuple[np.ndarray, int]:
-    """Samples ``[n, channels]`` float32 of an array and its rate; integers are scaled to -1..1."""
-    samples, own_rate = np.asarray(source[0]), int(source[1])
-    if own_rate <= 0:
-        raise ItemError(item, "audio", f"its rate is {source[1]} Hz.", "Give (samples, rate), rate in Hz.")
-    if samples.ndim == 1:
-        samples = samples[:, None]
-    if samples.ndim != 2 or samples.shape[1] > max(samples.shape[0], 1):
-        raise ItemError(
-            item, "audio", f"its samples have shape {source[0].shape}.", "Give [n] or [n, channels]."
-        )
-    if np.issubdtype(samples.dtype, np.integer):
-        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32), own_rate
-    return samples.astype(np.float32), own_rate
+def _from_array(samples: np.ndarray, rate: int, item: str) -> tuple[np.ndarray, int]:
+    """Samples ``[n, channels]`` in float32 and their rate; full scale of integers becomes -1..1."""
+    if not rate > 0:
+        raise ItemError(item, "audio", f"its rate is {rate} Hz.", "Give (samples, rate), the rate in Hz.")
+    samples = np.asarray(samples)
+    shape, dtype = samples.shape, samples.dtype
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    if samples.ndim != 2 or samples.shape[1] > max(len(samples), 1):
+        raise ItemError(item, "audio", f"its samples have shape {shape}.", "Give [n] or [n, channels].")
+    if dtype.kind in "iu":
+        half = 2.0 ** (8 * dtype.itemsize - 1)
+        samples = samples / half - (
+            1.0 if dtype.kind == "u" else 0.0
+        )  # unsigned: silence is half of the range
+    elif dtype.kind != "f":
+        raise ItemError(item, "audio", f"its samples are {dtype}.", "Give floats or integers.")
+    return samples.astype(np.float32), int(rate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mata_interp.benchmarks import Item
+from ..benchmarks import Item
 
 __all__ = ["PROMPT_FORMATS", "Parts"]
 

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mata_interp.benchmarks import Item
-from mata_interp.errors import ItemError, ModelError
-
+from ..benchmarks import Item
+from ..errors import ItemError, ModelError
 from .formats import PROMPT_FORMATS, Parts
 from .groups import group_masks, groups_of_tokens
 
