@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..wording import interval, known, points
-from .palette import AUDIO, FAINT, INK, SOFT
+from .palette import AUDIO, FAINT, INK, PAPER, SOFT
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def forest(sections: Sequence[Section], width: float) -> Figure:
     units = sum(1.15 + len(section.rows) for section in sections)
     height = pitch * units + 0.75
     figure = Figure(figsize=(width, height))
-    left, right = (0.03, 0.97) if narrow else (0.31, 0.66)
+    left, right = (0.03, 0.97) if narrow else (_LEFT, _RIGHT)
     axes = figure.add_axes((left, 0.5 / height, right - left, pitch * units / height))
     y, words = 0.0, []
     for section in sections:
@@ -77,24 +77,25 @@ def forest(sections: Sequence[Section], width: float) -> Figure:
     for place, text, row in words:
         _write(axes, place, text, row, narrow)
     if not narrow:
-        for x, text, side in _COLUMNS:
-            axes.text(x, -0.35, text, transform=axes.get_yaxis_transform(), ha=side, fontsize=8, color=SOFT)
+        for x, text in _COLUMNS:
+            axes.text(_across(x), -0.35, text, transform=axes.get_yaxis_transform(), ha="right", color=SOFT)
     return figure
 
 
-# right of the plot, in widths of it
-_COLUMNS = (
-    (1.43, "points [95 % interval]", "right"),
-    (1.62, "n", "right"),
-    (1.96, "fixed / broken", "right"),
-)
+_LEFT, _RIGHT = 0.33, 0.625  # the plot itself, in widths of the figure
+_COLUMNS = ((0.835, "points [95 % interval]"), (0.885, "n"), (0.998, "fixed / broken"))  # right edges
+
+
+def _across(x: float) -> float:
+    """From widths of the figure to widths of the plot."""
+    return (x - _LEFT) / (_RIGHT - _LEFT)
 
 
 def _draw_row(axes: Axes, row: Row, y: float) -> None:
     look = LOOKS[row.look]
     if known(row.low) and known(row.high):
-        axes.plot([row.low * 100, row.high * 100], [y, y], color=look["color"], linewidth=look["linewidth"],
-                  solid_capstyle="butt")  # fmt: skip
+        line = {"color": look["color"], "linewidth": look["linewidth"], "solid_capstyle": "butt"}
+        axes.plot([row.low * 100, row.high * 100], [y, y], **line)
     if known(row.estimate):
         axes.plot(row.estimate * 100, y, **{**look, "linewidth": 0, "markeredgewidth": 1.2}, zorder=3)
 
@@ -103,23 +104,16 @@ def _write(axes: Axes, y: float, text: str, row: Row | None, narrow: bool) -> No
     across = axes.get_yaxis_transform()
     weight = "bold" if row is None or row.look == "primary" else "normal"
     colour = SOFT if row is not None and row.look == "sham" else INK
-    indent = 0.0 if narrow else -0.86
-    axes.text(
-        indent + (0 if row is None else 0.03),
-        y,
-        text,
-        transform=across,
-        va="center",
-        weight=weight,
-        color=colour,
-    )
+    indent = 0.0 if narrow else _across(0.0)
+    style = {"transform": across, "va": "center", "weight": weight, "color": colour}
+    if narrow:  # the words stand above the lines of the grid, not under them
+        style["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}
+    axes.text(indent + (0 if row is None else 0.04), y, text, **style)
     if row is None:
         return
     value = f"{points(row.estimate)} {interval(row.low, row.high)}"
     if narrow:
-        axes.text(1, y, value, transform=across, va="center", ha="right", weight=weight, color=colour)
+        axes.text(1, y, value, ha="right", **style)
         return
-    for (x, _, side), cell in zip(
-        _COLUMNS, (value, f"{row.n:,}", f"{row.fixed} / {row.broken}"), strict=True
-    ):
-        axes.text(x, y, cell, transform=across, va="center", ha=side, weight=weight, color=colour)
+    for (x, _), cell in zip(_COLUMNS, (value, f"{row.n:,}", f"{row.fixed} / {row.broken}"), strict=True):
+        axes.text(_across(x), y, cell, ha="right", **style)

@@ -1,0 +1,101 @@
+"""The section on attention: where the answering token looks when nothing is edited."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import xarray as xr
+
+from ..tracing import audio_share
+from .figures.heat_map import heat_map
+from .figures.profile import profile
+from .figures.svg import responsive
+from .parts import FigurePart, Section
+from .wording import count, layer_range, percent, printable
+
+DRAWS = 2000  # of the bootstrap; the interval's own error is then far below a line's width
+
+
+def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
+    """Heat map and profile of ``trace`` (dims item, layer, head, group); ``window``: layers that are "
+    "edited, or none."""
+    share = audio_share(trace, sink=False)
+    layers = [int(layer) for layer in trace["layer"].values]
+    by_head = share.mean("item", skipna=True).transpose("layer", "head").values
+    by_item = share.mean("head", skipna=True).transpose("item", "layer").values
+    clusters = trace["cluster"].values if "cluster" in trace.coords else trace["item"].values
+    mean, low, high = clip_interval(by_item, clusters)
+    mass = trace["mass"].mean(("item", "head"), skipna=True)
+    groups = {str(g): mass.sel(group=g).values for g in trace["group"].values}
+    n_clips = len(set(map(str, clusters)))
+    sample = f"{count(trace.sizes['item'], 'item')} of {count(n_clips, 'clip')}, no intervention"
+    heat = FigurePart(
+        "heat-map",
+        responsive(
+            lambda width: heat_map(by_head, layers, window, width), "heat", "Audio share by layer and head"
+        ),
+        "Figure 1. How much of its attention the answering token gives to the sound.",
+        "Share of audio in the attention of the last prompt token, the sink (first token) left out; mean "
+        f"over {sample}. {_heat_reading(by_head, mean, layers)}{_window_reading(mean, layers, window)}",
+    )
+    lines = FigurePart(
+        "profile",
+        responsive(
+            lambda width: profile(groups, mean, low, high, layers, window, width),
+            "profile",
+            "Attention by layer and group",
+        ),
+        "Figure 2. What the attention falls on, layer by layer.",
+        f"Above: mean over heads of the attention on each group of tokens; {sample}. Below: the layer means "
+        f"of figure 1 with a 95 % bootstrap interval over clips. {_profile_reading(groups, layers)} "
+        "Attention is not contribution: what is looked at need not reach the answer. The edits below test "
+        "that.",
+    )
+    return Section("attention", "Where it listens", [("figure", heat), ("figure", lines)])
+
+
+def clip_interval(
+    values: np.ndarray, clusters: np.ndarray, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over items of ``values`` [item, layer] and its 95 % percentile bootstrap interval, whole clips "
+    "drawn."""
+    names, index = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
+    sums = np.zeros((len(names), values.shape[1]))
+    np.add.at(sums, index, values)
+    sizes = np.bincount(index, minlength=len(names)).astype(float)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=DRAWS
+    )
+    means = (drawn @ sums) / (drawn @ sizes)[:, None]
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    return values.mean(0), low, high
+
+
+def _heat_reading(by_head: np.ndarray, by_layer: np.ndarray, layers: list[int]) -> str:
+    most, least = int(np.nanargmax(by_layer)), int(np.nanargmin(by_layer))
+    row, head = np.unravel_index(np.nanargmax(by_head), by_head.shape)
+    return (
+        f"Over all layers it is {percent(float(by_layer.mean()), 0)}: most in layer {layers[most]} "
+        f"({percent(by_layer[most], 0)}), least in layer {layers[least]} ({percent(by_layer[least], 0)}). "
+        f"The head that listens most is head {head} of layer {layers[row]} "
+        f"({percent(by_head[row, head], 0)}). "
+    )
+
+
+def _window_reading(by_layer: np.ndarray, layers: list[int], window: Collection[int]) -> str:
+    inside = np.array([layer in window for layer in layers])
+    if not inside.any() or inside.all():
+        return ""
+    return (
+        f"MATA edits the outlined layers {layer_range(window)}: mean share "
+        f"{percent(by_layer[inside].mean(), 0)}, against {percent(by_layer[~inside].mean(), 0)} in the "
+        "others."
+    )
+
+
+def _profile_reading(groups: dict[str, np.ndarray], layers: list[int]) -> str:
+    means = {name: float(np.nanmean(part)) for name, part in groups.items()}
+    order = sorted((name for name in means if means[name] > 0), key=lambda name: -means[name])
+    parts = ", ".join(f"{printable(name)} {percent(means[name], 0)}" for name in order)
+    return f"Mean over all layers: {parts}."

@@ -1,0 +1,107 @@
+"""The section on what was run: enough to repeat it, and everything that was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..experiments import Run
+from .parts import Block, Content, Row, Section, Table
+from .wording import NONE, count, layer_range, number, printable
+
+SHOWN = 12  # items left out that are listed openly; a longer list is folded
+
+
+def provenance_section(run: Run) -> Section:
+    """Model, data, conditions, versions, seeds, command, sizes, time; then what was left out."""
+    content: list[Content] = [("facts", _facts(run)), ("table", _conditions(run.manifest["conditions"]))]
+    content += _left_out(run.excluded)
+    return Section("provenance", "What was run", content)
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    manifest, study = run.manifest, run.study or {}
+    model, data, machine = manifest["model"], manifest["data"], manifest["environment"]
+    hashes = [
+        (f"SHA-256 of {k.removesuffix('_sha256')}", v) for k, v in model.items() if k.endswith("_sha256")
+    ]
+    answered = f"{count(data['items'], 'item')} of {count(data['clips'], 'clip')}"
+    batches = count(len(manifest["batches"]), "batch", "batches")
+    threads = count(machine.get("threads", 0), "thread")
+    missing = f"{count(run.missing, 'part')} missing; the same command goes on" if run.missing else ""
+    facts = [
+        ("Model", model.get("name")),
+        ("Revision", model.get("revision")),
+        ("Number format", model.get("dtype")),
+        *hashes,
+        ("Benchmark", data.get("name")),
+        ("SHA-256 of its file", data.get("file_sha256")),
+        ("SHA-256 of items used", data.get("sha256")),
+        ("Items answered", f"{answered}, each under {count(len(manifest['conditions']), 'condition')}"),
+        ("Unfinished", missing),
+        ("Audio too long", _truncated(run.records)),
+        ("Prompt format", manifest["prompt_format"]),
+        ("Seed", f"{manifest['seed']} (splits, random layers, other audio, permutations, bootstraps)"),
+        ("Batches", f"{batches} of up to {count(manifest['batch_size'], 'item')}"),
+        ("Machine", f"{machine.get('device')}, {threads}, {machine.get('platform')}"),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in _versions(model, machine).items())),
+        ("Command", study.get("command") or manifest["command"]),
+        ("Begun", manifest["created"]),
+        ("Time taken", _seconds(study.get("seconds"))),
+    ]
+    return [(name, printable(value)) for name, value in facts if value not in (None, "")]
+
+
+def _versions(model: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
+    return {"python": machine.get("python", NONE), **model.get("versions", {})}
+
+
+def _truncated(records: pd.DataFrame) -> str:
+    own = records[records["audio_from"] == records["item"]].drop_duplicates("item")
+    cut = own[own["truncated_seconds"] > 0]["truncated_seconds"]
+    if cut.empty:
+        return "none cut"
+    return (
+        f"{count(len(cut), 'item')} cut at the end to what the model takes, by up to {number(cut.max(), 1)} s"
+    )
+
+
+def _seconds(seconds: Mapping[str, float] | None) -> str:
+    if not seconds:
+        return ""
+    parts = ", ".join(f"{step} {number(value, 0)} s" for step, value in seconds.items())
+    return f"{number(sum(seconds.values()), 0)} s: {parts}"
+
+
+def _conditions(conditions: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, condition in conditions.items():
+        edits = "; ".join(_edit(edit) for edit in condition["interventions"]) or "none"
+        rows.append(Row([printable(name), condition["audio"], edits]))
+    return Table("Table 5. Conditions.", ("Condition", "Audio", "Intervention"), [Block(rows)], words=True)
+
+
+def _edit(edit: Mapping[str, Any]) -> str:
+    heads = "all heads" if edit.get("heads") == "all" else f"heads {edit.get('heads')}"
+    return printable(
+        f"rule {edit.get('rule')}, alpha {edit.get('alpha'):g}, layers "
+        f"{layer_range(edit.get('layers', ()))}, {heads}, keys {edit.get('keys')}, phase {edit.get('phase')}"
+    )
+
+
+def _left_out(excluded: Sequence[Mapping[str, str]]) -> list[Content]:
+    if not excluded:
+        return [("text", "No item was left out.")]
+    fields = ", ".join(f"{field} {n}" for field, n in Counter(row["field"] for row in excluded).most_common())
+    table = Table(
+        "Table 6. Items left out.",
+        ("Item", "Field", "Reason"),
+        [Block([Row([printable(row[k]) for k in ("item", "field", "reason")]) for row in excluded])],
+        f"{count(len(excluded), 'item')} could not be used, by field: {printable(fields)}. The others are "
+        "unaffected.",
+        words=True,
+    )
+    return [("table" if len(excluded) <= SHOWN else "folded", table)]

@@ -1,0 +1,23 @@
+"""Templates to HTML. Everything that enters a page is escaped, except our own SVG and style sheet."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+
+def render(template: str, **values: Any) -> str:
+    """The template of this package under that name, with ``values``; a value that is missing is an error."""
+    folder = resources.files(__package__) / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["style"] = Markup((folder / "style.css").read_text("utf-8"))
+    return environment.get_template(template).render(**values)
