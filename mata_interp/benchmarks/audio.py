@@ -130,9 +130,7 @@ def _from_array(samples: np.ndarray, rate: int, item: str) -> tuple[np.ndarray, 
         raise ItemError(item, "audio", f"its samples have shape {shape}.", "Give [n] or [n, channels].")
     if dtype.kind in "iu":
         half = 2.0 ** (8 * dtype.itemsize - 1)
-        samples = samples / half - (
-            1.0 if dtype.kind == "u" else 0.0
-        )  # unsigned: silence is half of the range
+        samples = samples / half - (1.0 if dtype.kind == "u" else 0.0)  # unsigned ones have silence at half
     elif dtype.kind != "f":
         raise ItemError(item, "audio", f"its samples are {dtype}.", "Give floats or integers.")
     return samples.astype(np.float32), int(rate)

@@ -94,12 +94,12 @@ class Items(Sequence[Item]):
         return f"<Items {self.name!r}: {len(self)} items, {len(self.excluded)} left out>"
 
     def filter(self, **wanted: str | Collection[str]) -> Items:
-        """The items whose fields have the wanted values: ``filter(condition="conflict", domain=["sound"])``."""
-        sets = {field: {value} if isinstance(value, str) else set(value) for field, value in wanted.items()}
-        kept = (
-            item for item in self if all(getattr(item, field) in values for field, values in sets.items())
-        )
-        return replace(self, _items=tuple(kept))
+        """The items whose fields have one of the values: ``filter(condition="conflict", domain=["sound"])``."""
+        kept = self._items
+        for field, values in wanted.items():
+            allowed = {values} if isinstance(values, str) else set(values)
+            kept = tuple(item for item in kept if getattr(item, field) in allowed)
+        return replace(self, _items=kept)
 
     def vetted(self, rate: int | None = None) -> Items:
         """Decode every sound once, at ``rate`` Hz, and leave out the items whose sound cannot be used."""

@@ -31,7 +31,9 @@ def load_benchmark(
     subset: str | None = None,
     fields: Mapping[str, str] | None = None,
 ) -> Items:
-    """The items of a benchmark. Those that cannot be scored are named in ``.excluded``; no sound is decoded yet.
+    """The items of a benchmark; those that cannot be scored are named in ``.excluded``.
+
+    No sound is decoded yet: `Items.vetted` does that.
 
     Args:
         name_or_path: ``"listening"``, which ships; a file; or, with ``path``, any name, such as ``"mmau"``.

@@ -89,18 +89,21 @@ def item_of_record(
 
 
 def _text(value: Any) -> str | None:
-    """A value as text, a list of texts joined by commas, nothing as ``""``; ``None`` for what is no text."""
+    """A value as text without space around it: a list of texts is joined by commas, nothing is ``""``.
+
+    ``None`` for what is no text. MMAU and MMAR have answers that differ from their option by such a space.
+    """
     if value is None:
         return ""
     if isinstance(value, str | int | float):
-        return str(value)
+        return str(value).strip()
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return ", ".join(value)
     return None
 
 
 def _choices(value: Any, name: str) -> list[str]:
-    """Options as a list of texts; a single text (in a CSV) is a JSON list or has ``|`` between the options."""
+    """Options as a list of texts; a single text, as in a CSV, is a JSON list or has ``|`` between them."""
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.lstrip().startswith("[") else value.split("|")
