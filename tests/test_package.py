@@ -1,0 +1,120 @@
+"""The house itself: what an import costs, which names are public, and how the rooms hang together."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mata_interp
+
+PACKAGE = Path(mata_interp.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A room imports from rooms to its left only; so nobody needs to know what is to the right.
+ROOMS = (
+    "errors",
+    "attention",
+    "benchmarks",
+    "statistics",
+    "interventions",
+    "lalm",
+    "tracing",
+    "experiments",
+    "organism",
+    "reporting",
+    "cli",
+)
+HEAVY = ("torch", "transformers", "nnsight", "transformer_lens")
+
+
+def in_a_fresh_process(code: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def heavy_modules_after(code: str) -> list[str]:
+    report = f"import sys\n{code}\nprint(*(name for name in {HEAVY} if name in sys.modules))"
+    return in_a_fresh_process(report).split()
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """The rooms that a file imports anything from, at the top or inside a function."""
+    package = ["mata_interp", *path.relative_to(PACKAGE).parent.parts]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("mata_interp.")}
+    return found & set(ROOMS)
+
+
+def test_import_is_light():
+    assert heavy_modules_after("import mata_interp") == []
+
+
+@pytest.mark.parametrize("name", ["Item", "Items", "load_benchmark", "paired_effect", "holm", "errors"])
+def test_what_knows_no_model_stays_light(name):
+    assert heavy_modules_after(f"from mata_interp import {name}") == []
+
+
+def test_heavy_modules_would_be_noticed():
+    assert heavy_modules_after("import torch") == ["torch"]
+
+
+@pytest.mark.parametrize("name", mata_interp.__all__)
+def test_public_names_resolve(name):
+    assert getattr(mata_interp, name) is not None
+    assert name in dir(mata_interp)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="no attribute 'Matta'"):
+        mata_interp.Matta  # noqa: B018
+
+
+def test_every_room_has_its_place():
+    assert {room_of(path) for path in MODULES} - {"__init__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms_import_only_what_is_above_them(path):
+    room = room_of(path)
+    allowed = set(ROOMS) if room == "__init__" else set(ROOMS[: ROOMS.index(room) + 1])
+    assert rooms_imported(path) <= allowed
+
+
+def test_the_import_check_sees_every_form(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    file = tmp_path / "lalm" / "model.py"
+    file.parent.mkdir()
+    file.write_text(
+        "import mata_interp.cli\n"
+        "from mata_interp import tracing\n"
+        "from ..reporting.page import render\n"
+        "from .. import organism\n"
+        "from .experiments import nothing_of_the_kind\n"
+        "def later():\n    from mata_interp.attention import AttentionCall\n"
+    )
+    assert rooms_imported(file) == {"cli", "tracing", "reporting", "organism", "lalm", "attention"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 300
