@@ -85,11 +85,13 @@ class Mixer:
             at = int(start * RATE)
             piece = samples[: len(clip) - at]
             clip[at : at + len(piece)] += piece * 10 ** (gain / 20)
-        clip += self.noise(len(clip)) * 0.1 * 10 ** (-self.rng.uniform(*SNR) / 20)
+        noise = self.noise(len(clip))
+        snr = self.rng.uniform(*SNR)
+        clip += noise * 0.1 * 10 ** (-snr / 20)
         clip *= 10 ** (self.rng.uniform(-12, 0) / 20)
         clip /= max(1.0, np.abs(clip).max() / 0.99)
         events = [Event(*e) for e in zip(labels, starts, lengths, strict=True)]
-        return Scene(clip, events, sorted(set(recordings)), dict(facts))
+        return Scene(clip, events, sorted(set(recordings)), {"snr": snr, **facts})
 
     def noise(self, n: int) -> np.ndarray:
         """Noise of RMS 1 whose spectrum falls as f**-a, a drawn from 0 (white) to 1 (pink in power)."""
