@@ -68,7 +68,7 @@ def load_audio(
     if isinstance(source, tuple):
         samples, own_rate = _from_array(*source, item)
     else:
-        samples, own_rate = _from_file(_confined(source, audio_root, item), item)
+        samples, own_rate = _from_file(_find(source, audio_root, item), item)
     if not len(samples):
         raise ItemError(item, "audio", "it holds no samples (0 s).")
     if not np.isfinite(samples).all():
@@ -88,22 +88,24 @@ def load_audio(
     return Audio(mono, own_rate, digest, tuple(notes))
 
 
-def _confined(source: str | Path, audio_root: str | Path | None, item: str) -> Path:
-    """The file that ``source`` names; refused when that lies outside ``audio_root``."""
-    if audio_root is None:
-        return Path(source).expanduser()
-    root = Path(audio_root).expanduser().resolve()
-    path = (root / source).resolve()
-    if not path.is_relative_to(root):
+def _find(source: str | Path, audio_root: str | Path | None, item: str) -> Path:
+    """The file that ``source`` names, which is there and not outside ``audio_root``."""
+    try:
+        root = None if audio_root is None else Path(audio_root).expanduser().resolve()
+        path = Path(source).expanduser() if root is None else (root / source).resolve()
+        there = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a null byte, a loop of links, ...
+        raise ItemError(item, "audio", f"{str(source)!r} is no usable path: {error}") from error
+    if root is not None and not path.is_relative_to(root):
         problem = f"{str(source)!r} leads out of audio_root {str(root)!r}."
         raise ItemError(item, "audio", problem, "Put the file inside, or choose another audio_root.")
+    if not there:
+        raise ItemError(item, "audio", f"no such file: {str(path)!r}.")
     return path
 
 
 def _from_file(path: Path, item: str) -> tuple[np.ndarray, int]:
     """Samples ``[n, channels]`` of a file and its rate."""
-    if not path.is_file():
-        raise ItemError(item, "audio", f"no such file: {str(path)!r}.")
     if path.stat().st_size == 0:
         raise ItemError(item, "audio", f"{str(path)!r} is empty (0 bytes).")
     try:

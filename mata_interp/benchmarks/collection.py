@@ -94,7 +94,7 @@ class Items(Sequence[Item]):
         return f"<Items {self.name!r}: {len(self)} items, {len(self.excluded)} left out>"
 
     def filter(self, **wanted: str | Collection[str]) -> Items:
-        """The items whose fields have one of the values: ``filter(condition="conflict", domain=["sound"])``."""
+        """The items whose fields have these values: ``filter(condition="conflict", domain=["sound"])``."""
         kept = self._items
         for field, values in wanted.items():
             allowed = {values} if isinstance(values, str) else set(values)
@@ -146,6 +146,8 @@ class Items(Sequence[Item]):
         Clips are taken in an order drawn with ``seed``: always the next one that has an item of the condition
         and kind with the fewest items so far. The items stay in the order of the file.
         """
+        if n < 1:
+            raise ValueError(f"head({n}) is no item: ask for one at least.")
         clips: dict[Any, list[Item]] = {}
         for item in self:
             clips.setdefault(item.source or _sound(item), []).append(item)
@@ -171,7 +173,7 @@ class Items(Sequence[Item]):
 
     def _without(self, bad: Mapping[str, ItemError]) -> Items:
         """These items but for the bad ones, which are named in ``excluded``."""
-        left_out = tuple(Exclusion.of(error) for error in bad.values())
+        left_out = tuple(replace(Exclusion.of(error), item=name) for name, error in bad.items())
         kept = tuple(item for item in self if item.id not in bad)
         return replace(self, _items=kept, excluded=self.excluded + left_out)
 

@@ -87,7 +87,7 @@ def _records(data: bytes, file: Path) -> list[Any]:
         if file.suffix == ".json":
             records = json.loads(text)
         elif file.suffix == ".jsonl":
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+            records = [json.loads(line) for line in text.split("\n") if line.strip()]
         elif file.suffix == ".csv":
             records = list(csv.DictReader(io.StringIO(text, newline="")))
         else:

@@ -1,0 +1,45 @@
+"""A small benchmark in a folder: real sounds, a data file, good and bad records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+RATE = 16_000
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Six clips of half a second, ``clips/0.wav`` to ``clips/5.wav``, all different."""
+    (tmp_path / "clips").mkdir()
+    for n in range(6):
+        noise = np.random.default_rng(n).normal(0, 0.1, RATE // 2).astype(np.float32)
+        soundfile.write(tmp_path / "clips" / f"{n}.wav", noise, RATE)
+    return tmp_path
+
+
+def a_record(n: int = 0, **given: Any) -> dict[str, Any]:
+    """A record in MMAU's format about clip ``n``."""
+    return {
+        "id": f"q{n}",
+        "audio_id": f"./clips/{n}.wav",
+        "question": "Which sound comes first?",
+        "choices": ["a dog", "a bell", "rain"],
+        "answer": "a bell",
+        "dataset": "Small",
+        "task": "sound",
+        "split": "test-mini",
+        "category": "Reasoning",
+        "sub-category": "order",
+        "difficulty": "easy",
+    } | given
+
+
+def write_json(file: Path, records: Any) -> Path:
+    file.write_text(json.dumps(records), encoding="utf-8")
+    return file

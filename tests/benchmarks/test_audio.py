@@ -1,0 +1,165 @@
+"""Sound from real files, good and bad."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+
+from mata_interp.benchmarks import load_audio
+from mata_interp.errors import ItemError
+
+
+def tone(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> np.ndarray:
+    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def refusal(source, **given) -> ItemError:
+    with pytest.raises(ItemError) as caught:
+        load_audio(source, 16_000, item="clip-7", **given)
+    assert (caught.value.item, caught.value.field) == ("clip-7", "audio")
+    return caught.value
+
+
+def pitch(samples: np.ndarray, rate: int) -> float:
+    """The loudest frequency, in Hz."""
+    return float(np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples))
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_whole_files_of_every_kind(tmp_path, kind):
+    soundfile.write(tmp_path / f"a.{kind}", tone(), 16_000)
+    audio = load_audio(tmp_path / f"a.{kind}", 16_000)
+    assert audio.samples.dtype == np.float32
+    assert (audio.samples.shape, audio.rate, audio.seconds, audio.notes) == ((8000,), 16_000, 0.5, ())
+    assert abs(pitch(audio.samples, 16_000) - 440) < 2
+
+
+@pytest.mark.parametrize(("rate", "samples"), [(8_000, 4_000), (44_100, 22_050)])
+def test_other_rates_are_resampled(tmp_path, rate, samples):
+    soundfile.write(tmp_path / "a.wav", tone(rate=rate), rate)
+    audio = load_audio(tmp_path / "a.wav", 16_000)
+    assert audio.samples.shape == (8000,)
+    assert audio.notes == (f"resampled from {rate} Hz",)
+    np.testing.assert_allclose(audio.samples[400:-400], tone()[400:-400], atol=2e-3)
+    own = load_audio(tmp_path / "a.wav")
+    assert (own.samples.shape, own.rate, own.notes) == ((samples,), rate, ())
+
+
+def test_channels_are_mixed_down(tmp_path):
+    left, right = tone(), tone(hertz=880)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], 1), 16_000, subtype="FLOAT")
+    audio = load_audio(tmp_path / "a.wav", 16_000)
+    assert audio.notes == ("mixed down from 2 channels",)
+    np.testing.assert_allclose(audio.samples, (left + right) / 2, atol=1e-7)
+
+
+def test_missing_empty_and_silent_files(tmp_path):
+    assert "no such file" in refusal(tmp_path / "none.wav").problem
+    assert "no such file" in refusal(tmp_path).problem
+    (tmp_path / "empty.wav").touch()
+    assert "empty (0 bytes)" in refusal(tmp_path / "empty.wav").problem
+    soundfile.write(tmp_path / "zero.wav", np.zeros(0, np.float32), 16_000)
+    assert "no samples" in refusal(tmp_path / "zero.wav").problem
+    soundfile.write(tmp_path / "blip.wav", np.zeros(1, np.float32), 48_000)
+    assert "too few to resample" in refusal(tmp_path / "blip.wav").problem
+    soundfile.write(tmp_path / "silence.wav", np.zeros(1600, np.float32), 16_000)
+    assert not load_audio(tmp_path / "silence.wav").samples.any()  # silence is sound
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers(tmp_path, bad):
+    samples = tone()
+    samples[7] = bad
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    assert "1 of its 8000 samples" in refusal(tmp_path / "a.wav").problem
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3", "aiff"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
+def test_truncated_files(tmp_path, kind, kept):
+    whole, cut = tmp_path / f"whole.{kind}", tmp_path / f"cut.{kind}"
+    noise = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
+    soundfile.write(whole, noise, 16_000)
+    data = whole.read_bytes()
+    cut.write_bytes(data[: int(kept * len(data))])
+    problem = refusal(cut).problem
+    assert "truncated" in problem or "cannot be decoded" in problem or "no samples" in problem
+    assert str(cut) in problem or "no samples" in problem
+
+
+def test_a_wav_of_unknown_length_is_whole(tmp_path):
+    """Programs that write to a pipe cannot go back and state the length."""
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    data = (tmp_path / "a.wav").read_bytes()
+    at = data.index(b"data") + 4
+    (tmp_path / "b.wav").write_bytes(data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :])
+    assert load_audio(tmp_path / "b.wav").samples.shape == (8000,)
+
+
+def test_what_is_no_sound(tmp_path):
+    (tmp_path / "a.wav").write_text("The quick brown fox jumps over the lazy dog. " * 99)
+    assert "cannot be decoded" in refusal(tmp_path / "a.wav").problem
+    assert "there is none" in refusal(None).problem
+
+
+def test_the_audio_root_is_not_left(tmp_path):
+    root = tmp_path / "root"
+    (root / "clips").mkdir(parents=True)
+    soundfile.write(root / "clips" / "in.wav", tone(), 16_000)
+    soundfile.write(tmp_path / "out.wav", tone(), 16_000)
+    (root / "link.wav").symlink_to(tmp_path / "out.wav")
+    (root / "folder").symlink_to(tmp_path)
+    for source in ("clips/in.wav", "./clips/../clips/in.wav", root / "clips" / "in.wav"):
+        assert load_audio(source, audio_root=root).seconds == 0.5
+    outside = ["../out.wav", "clips/../../out.wav", str(tmp_path / "out.wav"), "link.wav", "folder/out.wav"]
+    for source in [*outside, "../none.wav", "/etc/passwd"]:
+        error = refusal(source, audio_root=root)
+        assert "leads out of audio_root" in error.problem
+        assert repr(str(source)) in error.problem
+    (tmp_path / "same").symlink_to(root)  # the root itself may be a link
+    assert load_audio("clips/in.wav", audio_root=tmp_path / "same").seconds == 0.5
+
+
+@pytest.mark.parametrize("name", ["a\0b.wav", "x" * 5000])
+def test_impossible_names(tmp_path, name):
+    assert "no usable path" in refusal(name, audio_root=tmp_path).problem
+
+
+def test_arrays():
+    pcm = np.round(tone() * 2**15).astype(np.int16)
+    floats = load_audio((tone(), 16_000))
+    np.testing.assert_allclose(load_audio((pcm, 16_000)).samples, floats.samples, atol=2**-15)
+    unsigned = (pcm // 256 + 128).astype(np.uint8)
+    np.testing.assert_allclose(load_audio((unsigned, 16_000)).samples, floats.samples, atol=2**-6)
+    stereo = load_audio((np.stack([tone(), -tone()], 1), 8_000), 16_000)
+    assert stereo.notes == ("mixed down from 2 channels", "resampled from 8000 Hz")
+    assert stereo.samples.shape == (16_000,)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ((np.zeros((2, 100)), 16_000), r"shape (2, 100)"),
+        ((np.zeros((4, 3, 2)), 16_000), r"shape (4, 3, 2)"),
+        ((np.float32(1), 16_000), r"shape ()"),
+        ((np.zeros(0), 16_000), "no samples"),
+        ((np.zeros(9), 0), "rate is 0 Hz"),
+        ((np.zeros(9), float("nan")), "rate is nan Hz"),
+        ((np.full(9, "a"), 16_000), "<U1"),
+        ((np.full(9, np.nan), 16_000), "9 of its 9 samples"),
+    ],
+)
+def test_bad_arrays(source, problem):
+    assert problem in refusal(source).problem
+
+
+def test_the_hash_is_of_the_sound_not_of_its_file(tmp_path):
+    pcm = np.round(tone() * 2**15).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", pcm, 16_000)
+    soundfile.write(tmp_path / "b.flac", pcm, 16_000)
+    soundfile.write(tmp_path / "c.wav", tone(hertz=441), 16_000)
+    soundfile.write(tmp_path / "d.wav", pcm, 8_000)
+    a, b, c, d = (load_audio(tmp_path / name).sha256 for name in ("a.wav", "b.flac", "c.wav", "d.wav"))
+    assert a == b
+    assert len({a, c, d}) == 3
