@@ -1,1 +1,9 @@
-"""lalm."""
+"""A language model that hears: loading, anatomy, prompts and token groups, the instrument, scoring."""
+
+from .anatomy import Anatomy
+from .groups import GROUPS
+from .model import LALM
+from .prompts import PROMPT_FORMATS, Prompt
+from .scoring import OptionScores
+
+__all__ = ["GROUPS", "LALM", "PROMPT_FORMATS", "Anatomy", "OptionScores", "Prompt"]

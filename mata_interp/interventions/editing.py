@@ -1,0 +1,122 @@
+"""Interventions bound to one batch of prompts: what to add at each attention call, and the dose it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mata_interp.attention import AttentionCall, Dose, Edit
+from mata_interp.errors import InterventionError
+
+from .mata import Mata
+from .rules import RULES
+
+__all__ = ["DOSE", "TEXT", "Editing"]
+
+DOSE = ("mass_before", "mass_after", "kl", "boost", "negative")
+"""What is recorded of every edited item; see :class:`mata_interp.attention.Dose`."""
+
+TEXT = ("question", "options", "caption", "template")
+"""The groups that ``keys="text"`` stands for."""
+
+
+class Editing:
+    """Call it at every attention call of the layers in ``layers``; it says what to add to which rows.
+
+    Edited are the queries at absolute position P - 1 (the last prompt token; phase ``"prefill"``) and later ones
+    (tokens of the answer; ``"decode"``), whether they come with the whole prompt, many at once or one by one.
+
+    Args:
+        parts: interventions in order; one whose layers or heads the model lacks is refused.
+        groups: bool [B, P] masks of a left-padded prompt's tokens; ``generated`` grows beyond P by itself.
+        heads: number of query heads of each layer that has attention.
+
+    Attributes:
+        layers: the layers edited, ascending.
+        counted: bool [B, Q], which queries of the next calls enter the dose (padding must not); None: all.
+
+    Raises:
+        InterventionError: a layer, head or group does not exist, or a prompt has no token in the group.
+    """
+
+    def __init__(self, parts: Sequence[Mata], groups: Mapping[str, Tensor], heads: Mapping[int, int]) -> None:
+        self._parts = [(part.bind(heads), _tokens(part.keys, groups)) for part in parts]
+        self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
+        self.counted: Tensor | None = None
+        rows, self._width = groups["generated"].shape
+        self._sums = np.zeros((len(DOSE), rows))
+        self._counts = np.zeros(rows)
+
+    def __call__(self, layer: int, call: AttentionCall, total: int) -> tuple[slice, Tensor] | None:
+        """What to add to this call's output.
+
+        Args:
+            layer: index in the decoder.
+            call: its queries stand at the absolute positions total - Q, ..., total - 1.
+            total: tokens so far, these included.
+
+        Returns:
+            The rows among the Q queries and a float32 [B, R, H, Dv] to add to them; None for no change.
+        """
+        queries = call.query.shape[2]
+        parts = [(part, tokens) for part, tokens in self._parts if layer in part.layers]
+        first = min(self._width if part.phase == "decode" else self._width - 1 for part, _ in parts)
+        last = self._width if all(part.phase == "prefill" for part, _ in parts) else total
+        first, last = max(first, total - queries), min(last, total)
+        if first >= last:
+            return None
+        positions = torch.arange(first, last, device=call.key.device)
+        edits = [
+            Edit(RULES[part.rule], self._keys(part, tokens, layer, call, positions, total), part.alpha)
+            for part, tokens in parts
+        ]
+        rows = slice(first - (total - queries), last - (total - queries))
+        delta, dose = call.delta(edits, rows)
+        self._record(dose, None if self.counted is None else self.counted[:, rows])
+        return rows, delta
+
+    def dose(self) -> dict[str, np.ndarray]:
+        """Each of DOSE for each prompt, float64 [B]: the mean over edited layers, heads and queries; NaN if none."""
+        with np.errstate(invalid="ignore"):
+            return dict(zip(DOSE, self._sums / self._counts, strict=True))
+
+    def _keys(
+        self, part: Mata, tokens: Tensor, layer: int, call: AttentionCall, positions: Tensor, total: int
+    ) -> Tensor:
+        """Which scores a part may touch: bool [B, 1|H, 1|R, L]."""
+        tokens = pad(tokens, (0, total - self._width), value=part.keys == "generated")
+        keys = tokens[:, -call.length :].to(call.key.device)[
+            :, None, None
+        ]  # a sliding cache has the newest only
+        if part.keys == "text":
+            column = torch.arange(total - call.length, total, device=call.key.device)
+            keys = keys & (column != positions[:, None])
+        if part.phase != "both":
+            keys = keys & ((positions < self._width) == (part.phase == "prefill"))[:, None]
+        if (heads := part.heads_of(layer)) is not None:
+            chosen = torch.zeros(call.query.shape[1], dtype=torch.bool, device=call.key.device)
+            chosen[list(heads)] = True
+            keys = keys & chosen[:, None, None]
+        return keys
+
+    def _record(self, dose: Dose, counted: Tensor | None) -> None:
+        touched = dose.touched if counted is None else dose.touched & counted.to(dose.touched.device)[:, None]
+        values = torch.stack([getattr(dose, name) * touched for name in DOSE])
+        self._sums += values.sum((2, 3)).double().cpu().numpy()
+        self._counts += touched.sum((1, 2)).cpu().numpy()
+
+
+def _tokens(keys: str, groups: Mapping[str, Tensor]) -> Tensor:
+    """The tokens that ``keys`` names: bool [B, P]."""
+    if keys != "text" and keys not in groups:
+        raise InterventionError(f"No group {keys!r}: keys is 'text' or one of {', '.join(groups)}.")
+    named = TEXT if keys == "text" else (keys,)
+    tokens = torch.stack([groups[name] for name in named]).any(0)
+    if keys != "generated" and not (present := tokens.any(1)).all():
+        row = int((~present).nonzero()[0])
+        raise InterventionError(f"Row {row} of the prompt has no {keys} tokens: there is nothing to edit.")
+    return tokens

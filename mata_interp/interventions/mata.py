@@ -1,0 +1,178 @@
+"""MATA as data: which rule, how strong, on which keys, in which layers, heads and phase."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from numbers import Real
+from typing import Any, TypeAlias
+
+from mata_interp.errors import InterventionError
+
+from .rules import RULES
+
+__all__ = ["PHASES", "Intervention", "Mata", "in_order"]
+
+PHASES = ("both", "prefill", "decode")
+
+
+@dataclass(frozen=True, init=False)
+class Mata:
+    """Change the attention scores that the token about to speak gives to some keys (MATA: to the audio).
+
+    The edited queries are the last prompt token (phase ``"prefill"``), every token of the answer (``"decode"``) or
+    both; prefill and decode together is what PAI, MATA's ancestor, does in its code, and which of them MATA does is
+    not stated. See :mod:`mata_interp.interventions.rules` for what is and is not known of the rule.
+
+    Immutable and hashable; equal settings written differently compare equal.
+
+    Attributes:
+        alpha: strength; finite. The papers use 0.1. Negative means less attention; 0 changes nothing.
+        layers: decoder layers, from 0. None of them: nothing is edited.
+        rule: one of RULES.
+        heads: ``"all"``, query heads for every layer, or ``{layer: heads}`` naming exactly ``layers``.
+        phase: ``"both"``, ``"prefill"`` or ``"decode"``.
+        keys: ``"audio"``, ``"text"`` (question, options, caption and template, without the sink and the query's
+            own token) or one other group of a prompt's tokens.
+
+    Raises:
+        InterventionError: a value makes no sense; a layer or head the model lacks is found by :meth:`bind`.
+    """
+
+    alpha: float
+    layers: tuple[int, ...]
+    rule: str
+    heads: Any  # "all", a tuple of heads, or a tuple of (layer, heads)
+    phase: str
+    keys: str
+
+    def __init__(
+        self,
+        alpha: float,
+        layers: Iterable[int],
+        rule: str = "abs",
+        heads: str | Iterable[int] | Mapping[int, Iterable[int]] = "all",
+        phase: str = "both",
+        keys: str = "audio",
+    ) -> None:
+        if isinstance(alpha, bool) or not isinstance(alpha, Real) or not math.isfinite(alpha):
+            raise InterventionError(f"alpha is {alpha!r}: it must be a finite number (negative is allowed).")
+        if rule not in RULES:
+            raise InterventionError(f"No rule {rule!r}: choose one of {', '.join(RULES)}.")
+        if phase not in PHASES:
+            raise InterventionError(f"No phase {phase!r}: choose one of {', '.join(PHASES)}.")
+        if not isinstance(keys, str) or not keys:
+            raise InterventionError(
+                f"keys is {keys!r}: it names a group of tokens, such as 'audio' or 'text'."
+            )
+        chosen = _indices(layers, "layers")
+        for name, value in {
+            "alpha": float(alpha),
+            "layers": chosen,
+            "rule": rule,
+            "heads": _heads(heads, chosen),
+            "phase": phase,
+            "keys": keys,
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def heads_of(self, layer: int) -> tuple[int, ...] | None:
+        """The heads edited in ``layer``; None for all of them."""
+        if self.heads == "all":
+            return None
+        return dict(self.heads)[layer] if _by_layer(self.heads) else self.heads
+
+    def bind(self, heads: Mapping[int, int]) -> Mata:
+        """Check that the model has these layers and heads.
+
+        Args:
+            heads: the number of query heads of each decoder layer that has attention (``lalm.anatomy.heads``).
+
+        Returns:
+            self.
+
+        Raises:
+            InterventionError: naming the first that is missing and what there is.
+        """
+        for layer in self.layers:
+            if layer not in heads:
+                raise InterventionError(
+                    f"No attention in layer {layer}: the model has it in layers {_span(sorted(heads))}."
+                )
+            for head in self.heads_of(layer) or ():
+                if head >= heads[layer]:
+                    raise InterventionError(
+                        f"No head {head} in layer {layer}: its heads are 0-{heads[layer] - 1}."
+                    )
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, fit for JSON; :meth:`from_dict` reads it back."""
+        data = asdict(self) | {"layers": list(self.layers)}
+        if _by_layer(self.heads):
+            data["heads"] = {str(layer): list(heads) for layer, heads in self.heads}
+        elif self.heads != "all":
+            data["heads"] = list(self.heads)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Mata:
+        """From what :meth:`to_dict` gave, also after a journey through JSON."""
+        heads = data.get("heads", "all")
+        if isinstance(heads, Mapping):
+            heads = {int(layer): chosen for layer, chosen in heads.items()}
+        return cls(**{**data, "heads": heads})
+
+
+Intervention: TypeAlias = "Mata | Sequence[Mata] | None"
+"""What every ``intervention`` argument takes: none, one, or several, done one after the other."""
+
+
+def in_order(intervention: Intervention) -> tuple[Mata, ...]:
+    """The parts of an intervention that edit anything, in the order in which they are done."""
+    if intervention is None:
+        return ()
+    parts = (intervention,) if isinstance(intervention, Mata) else tuple(intervention)
+    for part in parts:
+        if not isinstance(part, Mata):
+            raise InterventionError(f"{part!r} is not an intervention: give None, a Mata or a tuple of them.")
+    return tuple(part for part in parts if part.layers)
+
+
+def _indices(values: Iterable[int], name: str) -> tuple[int, ...]:
+    """Sorted, without repeats; integers of numpy become plain ones."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise InterventionError(f"{name} is {values!r}: give a list of whole numbers from 0.")
+    chosen = list(values)
+    if any(isinstance(v, bool) or not hasattr(v, "__index__") or v < 0 for v in chosen):
+        raise InterventionError(f"{name} is {chosen!r}: give whole numbers from 0.")
+    return tuple(sorted({int(v) for v in chosen}))
+
+
+def _heads(heads: Any, layers: tuple[int, ...]) -> Any:
+    """``"all"``, a tuple of heads, or a tuple of (layer, heads), sorted."""
+    if isinstance(heads, str) and heads == "all":
+        return heads
+    if not isinstance(heads, Mapping):
+        return _named(_indices(heads, "heads"))
+    by_layer = {layer: _named(_indices(chosen, f"heads of layer {layer}")) for layer, chosen in heads.items()}
+    if set(by_layer) != set(layers):
+        raise InterventionError(f"heads names layers {sorted(by_layer)}, but layers are {list(layers)}.")
+    return tuple(sorted(by_layer.items()))
+
+
+def _named(heads: tuple[int, ...]) -> tuple[int, ...]:
+    if not heads:
+        raise InterventionError("heads names no head: leave the layer out instead, or say 'all'.")
+    return heads
+
+
+def _by_layer(heads: Any) -> bool:
+    return heads != "all" and any(isinstance(head, tuple) for head in heads)
+
+
+def _span(layers: list[int]) -> str:
+    """'0-7' where there is no gap, else the list."""
+    whole = layers == list(range(layers[0], layers[-1] + 1))
+    return f"{layers[0]}-{layers[-1]}" if whole else ", ".join(map(str, layers))

@@ -1,0 +1,126 @@
+"""Read and edit attention calls while a model runs. The one file that knows nnsight (0.8).
+
+The site is the call of the attention function inside the attention module's forward: queries and keys are rotated,
+normalised and cached there, and the model stays on SDPA or FlashAttention. nnsight reaches it as
+``<attention module>.source.attention_interface_1``; the label is looked up, because its number counts mentions.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from operator import call as invoke
+from typing import Any, TypeVar
+
+from nnsight import NNsight
+from torch import Tensor
+
+from mata_interp.attention import AttentionCall
+from mata_interp.errors import ModelError
+
+from .anatomy import Anatomy
+
+__all__ = ["Instrument", "Visit"]
+
+Visit = Callable[[int, AttentionCall, int], "tuple[slice, Tensor] | None"]
+"""``visit(layer, call, total)``: rows of the call and what to add to their output [B, R, H, Dv], or None."""
+
+Result = TypeVar("Result")
+
+# Keywords of an attention call that leave the scores alone, or say what the mask says already.
+_NEUTRAL = {
+    "cache_position",
+    "dropout",
+    "is_causal",
+    "output_attentions",
+    "output_router_logits",
+    "position_ids",
+}
+_NEUTRAL |= {"output_hidden_states", "use_cache"}
+
+
+class Instrument:
+    """nnsight around a decoder, built once for a model and silent unless :meth:`run` is running."""
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        names = {module: name for name, module in anatomy.decoder.named_modules()}
+        self._decoder = NNsight(anatomy.decoder)
+        self._envoys = {i: self._decoder.get(names[module]) for i, module in anatomy.attention.items()}
+        self._sites: dict[int, Any] = {}
+
+    def run(
+        self, forward: Callable[[], Result], layers: Iterable[int], visit: Visit, stop: bool = False
+    ) -> Result | None:
+        """Run ``forward()``, calling ``visit`` at the attention of ``layers`` each time the decoder passes it.
+
+        Args:
+            forward: runs the model, once or many times (generation), in any way.
+            layers: whose attention to visit; with none of them, this is a plain ``forward()``.
+            visit: gets the layer, its attention call, and the number of tokens so far, these included.
+            stop: leave the model once the last of ``layers`` was visited: nothing after it is wanted.
+
+        Returns:
+            What ``forward()`` returns; None if stopped.
+
+        Raises:
+            ModelError: an attention call has something that changes scores and is not understood, or was not made.
+        """
+        sites = [(layer, self._site(layer)) for layer in sorted(layers)]
+        if not sites:
+            return forward()
+        returned: list[Result] = []
+        pending: list[int] = []
+        with warnings.catch_warnings():
+            # How many passes a generation makes is not known before; the loop ends when the run does.
+            warnings.filterwarnings("ignore", message=".*the loop asked for a step the run did not make")
+            with self._decoder.trace(lambda: returned.append(forward()), fn=invoke) as tracer:
+                for _ in tracer.iter[:]:
+                    total = _total(*self._decoder.inputs)
+                    pending.extend(layer for layer, _ in sites)
+                    for layer, site in sites:
+                        change = visit(layer, _attention_call(layer, *site.inputs), total)
+                        if change is not None:
+                            rows, delta = change
+                            site.output[0][:, rows] += delta  # (B, R, H, Dv); the sum is made in float32
+                        pending.pop(0)
+                    if stop:
+                        tracer.stop()
+        if pending:
+            raise ModelError(f"The decoder ran without calling the attention of layer {pending[0]}.")
+        return returned[0] if returned else None
+
+    def _site(self, layer: int) -> Any:
+        if layer not in self._sites:
+            source = self._envoys[layer].source
+            labels = [name for name in source.names if re.fullmatch(r"attention_interface_\d+", name)]
+            if not labels:
+                module = type(self._envoys[layer]._module).__name__
+                raise ModelError(
+                    f"{module}, the attention of layer {layer}, makes no `attention_interface` call."
+                )
+            self._sites[layer] = getattr(source, labels[-1])
+        return self._sites[layer]
+
+
+def _total(args: tuple, kwargs: dict) -> int:
+    """Tokens the decoder has seen when this call of it ends: those in its cache and those it is given now."""
+    given = next(t for t in (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args) if t is not None)
+    cache = kwargs.get("past_key_values")
+    return given.shape[1] + (0 if cache is None else int(cache.get_seq_length()))
+
+
+def _attention_call(layer: int, args: tuple, kwargs: dict) -> AttentionCall:
+    """The arguments of one call of an attention function, as the mathematics needs them."""
+    module, query, key, value, mask, *_ = args
+    terms = {name: term for name, term in kwargs.items() if name not in _NEUTRAL and term is not None}
+    scaling, softcap, window = (terms.pop(name, None) for name in ("scaling", "softcap", "sliding_window"))
+    if terms or scaling is None or (mask is not None and not isinstance(mask, Tensor)):
+        unknown = ", ".join(terms) or (
+            "no scaling" if scaling is None else f"a mask of type {type(mask).__name__}"
+        )
+        raise ModelError(f"The attention of layer {layer} has {unknown}, which is not understood.")
+    if mask is None and module.config._attn_implementation == "sdpa" and 1 < query.shape[2] < key.shape[2]:
+        # a static cache's empty end, which transformers' SDPA crops in the same way
+        key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
+    return AttentionCall(query, key, value, mask, scaling, softcap, window)

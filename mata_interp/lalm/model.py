@@ -1,0 +1,223 @@
+"""LALM: a large audio-language model with its processor, its anatomy and the instrument on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mata_interp.benchmarks import Item
+from mata_interp.errors import ItemError, ModelError
+from mata_interp.interventions import Editing, Intervention, in_order
+
+from .anatomy import Anatomy
+from .fingerprint import fingerprint
+from .instrument import Instrument
+from .loading import load
+from .prompts import Prompt, build_prompt
+from .scoring import OptionScores, option_logprobs
+
+__all__ = ["LALM"]
+
+Result = TypeVar("Result")
+
+
+class LALM:
+    """A language model that hears.
+
+    The model stays as it is, on SDPA or FlashAttention, and is put in eval mode. Without an intervention, or with
+    one that has no layers, it runs as if this class did not exist.
+
+    Args:
+        model: a transformers model with audio in and text out.
+        processor: its processor; without one, make prompts with :meth:`Prompt.from_inputs`.
+        name: what to call it in records; the model's own if not given.
+        revision: of the hub it came from.
+
+    Raises:
+        ModelError: the model has no audio, or its decoder is built in a way that is not understood.
+
+    See Also:
+        LALM.from_pretrained: from a folder, the hub, or the ``"organism"`` that ships.
+    """
+
+    def __init__(
+        self, model: Any, processor: Any = None, *, name: str | None = None, revision: str | None = None
+    ) -> None:
+        self.anatomy = Anatomy.of(model)
+        self.model = model.eval()
+        self.processor = processor
+        self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        self.revision = revision
+        self.instrument = Instrument(self.anatomy)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        dtype: Any = None,
+        device_map: Any = None,
+        revision: str | None = None,
+        token: Any = None,
+    ) -> LALM:
+        """Load a model and its processor.
+
+        Args:
+            name: ``"organism"`` or ``"organism-unbiased"`` (they ship), a folder, or a hub id.
+            dtype, device_map, revision, token: as in transformers.
+
+        Raises:
+            ModelError: there is no such model, or it takes no audio.
+        """
+        model, processor = load(name, dtype, device_map, revision, token)
+        return cls(model, processor, name=str(name), revision=revision)
+
+    def __repr__(self) -> str:
+        return f"LALM({self.name!r}, {type(self.model).__name__}, {self.layers} layers, {self.dtype})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights."""
+        return self.model.dtype
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return self.anatomy.layers
+
+    @property
+    def attention_layers(self) -> tuple[int, ...]:
+        """The decoder layers that have attention."""
+        return tuple(self.anatomy.attention)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Of the sound it takes, in Hz."""
+        return int(self._need_processor().feature_extractor.sampling_rate)
+
+    @property
+    def max_audio_seconds(self) -> float | None:
+        """The longest sound it takes; None where the feature extractor states no limit."""
+        samples = getattr(self._need_processor().feature_extractor, "n_samples", None)
+        return None if samples is None else samples / self.sampling_rate
+
+    def prompt(
+        self, items: Item | Sequence[Item], audio: str | None = "own", format: str = "options"
+    ) -> Prompt:
+        """Ask items through the processor's chat template, on this model's device.
+
+        Args:
+            items: one or several.
+            audio: ``"own"``, or None to leave the sound and its marks out altogether.
+            format: one of PROMPT_FORMATS.
+
+        Raises:
+            ItemError: an item's sound or text cannot be used.
+            ModelError: the processor's tokens cannot be told apart into groups.
+        """
+        return build_prompt(
+            self._need_processor(),
+            items,
+            audio_token_id=self.anatomy.audio_token_id,
+            sampling_rate=self.sampling_rate,
+            max_audio_seconds=self.max_audio_seconds,
+            audio=audio,
+            format=format,
+        ).to(self.device)
+
+    def place(self, prompt: Prompt) -> Prompt:
+        """The prompt on this model's device, its features in the model's dtype."""
+        prompt = prompt.to(self.device)
+        inputs = {name: x.to(self.dtype) if x.is_floating_point() else x for name, x in prompt.inputs.items()}
+        return replace(prompt, inputs=inputs)
+
+    @torch.inference_mode()
+    def logits(self, prompt: Prompt, intervention: Intervention = None) -> Tensor:
+        """Logits of the next token, [B, vocab], as the model's own forward gives them at the last position."""
+        prompt = self.place(prompt)
+        editing = self._editing(prompt, intervention)
+        return self._run(lambda: self.model(**prompt.inputs).logits[:, -1], editing)
+
+    @torch.inference_mode()
+    def generate(self, prompt: Prompt, intervention: Intervention = None, max_new_tokens: int = 32) -> Tensor:
+        """Decode greedily with a KV cache: the new tokens, [B, n <= max_new_tokens], padded after an end."""
+        prompt = self.place(prompt)
+        editing = self._editing(prompt, intervention)
+        # None for what only sampling uses, so that greedy decoding is not warned about
+        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_k": None, "top_p": None}
+        out = self._run(
+            lambda: self.model.generate(**prompt.inputs, max_new_tokens=max_new_tokens, **greedy), editing
+        )
+        return out[:, prompt.width :]
+
+    @torch.inference_mode()
+    def score(
+        self, prompt: Prompt, choices: Sequence[Sequence[str]], intervention: Intervention = None
+    ) -> OptionScores:
+        """Log-probability of each option as the answer, teacher-forced.
+
+        The same as decoding each option token by token: edits reach the last prompt token and the option's tokens.
+
+        Args:
+            prompt: B prompts.
+            choices: of each prompt, its options; tokenized as they stand and put right after the prompt.
+
+        Raises:
+            ItemError: a prompt has no options, or an option has no tokens.
+        """
+        prompt = self.place(prompt)
+        if len(choices) != prompt.size:
+            raise ValueError(f"{len(choices)} lists of options for {prompt.size} prompts.")
+        if "position_ids" in prompt.inputs:
+            raise ModelError(
+                "Inputs with position_ids of their own cannot be scored: leave them to the model."
+            )
+        options = [self._tokens(item, texts) for item, texts in zip(prompt.items, choices, strict=True)]
+        editing = self._editing(prompt, intervention)
+        logprob = self._run(lambda: option_logprobs(self.model, prompt, options, editing), editing)
+        lengths = np.zeros(logprob.shape, dtype=int)
+        for row, tokens in enumerate(options):
+            lengths[row, : len(tokens)] = [len(option) for option in tokens]
+        return OptionScores(logprob, lengths, editing.dose() if editing else {})
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this model from any other: names, hashes of config and weights, dtype, versions."""
+        return {"name": self.name, "revision": self.revision} | self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> dict[str, Any]:
+        return fingerprint(self.model)
+
+    def _editing(self, prompt: Prompt, intervention: Intervention) -> Editing | None:
+        parts = in_order(intervention)
+        return Editing(parts, prompt.groups, self.anatomy.heads) if parts else None
+
+    def _run(self, forward: Callable[[], Result], editing: Editing | None) -> Result:
+        return forward() if editing is None else self.instrument.run(forward, editing.layers, editing)
+
+    def _tokens(self, item: Item, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of one prompt's options."""
+        tokenizer = self._need_processor().tokenizer
+        tokens = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        if not tokens or not all(tokens):
+            raise ItemError(item.id, "choices", f"{list(texts)!r}: it needs options, and each some text.")
+        return tokens
+
+    def _need_processor(self) -> Any:
+        if self.processor is None:
+            raise ModelError(
+                f"{self.name} was given without a processor: make prompts with Prompt.from_inputs."
+            )
+        return self.processor

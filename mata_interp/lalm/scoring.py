@@ -1,0 +1,108 @@
+"""How likely a model finds each option as the answer: the prompt read once, the options run on its cache."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from mata_interp.interventions import Editing
+
+from .prompts import Prompt
+
+__all__ = ["OptionScores", "option_logprobs"]
+
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class OptionScores:
+    """Log-probabilities of C options (the most any prompt has) for B prompts.
+
+    Attributes:
+        logprob: log p(option | prompt), natural, summed over its tokens: float64 [B, C], NaN where there is none.
+        tokens: number of tokens of each option, int [B, C], 0 where there is none.
+        dose: of an intervention, its mean over edited layers, heads and queries (those of the last prompt token
+            and of all options' tokens): name -> float64 [B]. Empty without one.
+    """
+
+    logprob: np.ndarray
+    tokens: np.ndarray
+    dose: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def option_logprobs(
+    model: Any, prompt: Prompt, options: Sequence[Sequence[Tokens]], editing: Editing | None = None
+) -> np.ndarray:
+    """log p of every option, teacher-forced: float64 [B, C].
+
+    The prompt runs once; then the first option of every prompt runs on its cached keys and values, then the second,
+    so no cache is ever copied for an option and memory stays that of the batch. The options' last tokens are only
+    predicted, so options of one token need no second run at all.
+
+    Args:
+        model: a transformers model; attention edits are made around this function, by the instrument.
+        prompt: B left-padded prompts.
+        options: of each prompt, its options' tokens, at least one each.
+        editing: told which queries are padding.
+    """
+    device = prompt.inputs["input_ids"].device
+    logprob = np.full((prompt.size, max(map(len, options))), np.nan)
+    with _last_position_only(model):
+        out = model(**prompt.inputs, use_cache=True)
+    first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
+    for row, choices in enumerate(options):
+        logprob[row, : len(choices)] = [first[row, tokens[0]] for tokens in choices]
+
+    # Longest options first, so that those run together are of like length.
+    order = [sorted(range(len(choices)), key=lambda c: -len(choices[c])) for choices in options]
+    for slot in range(logprob.shape[1]):
+        chosen = [row[slot] if slot < len(row) else None for row in order]
+        texts = [() if c is None else options[row][c] for row, c in enumerate(chosen)]
+        lengths = torch.tensor([max(len(tokens) - 1, 0) for tokens in texts])
+        width = int(lengths.max())
+        if width == 0:
+            break
+        real = torch.arange(width) < lengths[:, None]  # (B, W)
+        given, asked = torch.zeros(2, prompt.size, width, dtype=torch.long)
+        for row, tokens in enumerate(texts):
+            given[row, : lengths[row]] = torch.tensor(tokens[:-1], dtype=torch.long)
+            asked[row, : lengths[row]] = torch.tensor(tokens[1:], dtype=torch.long)
+        if editing is not None:
+            editing.counted = real
+        mask = prompt.inputs["attention_mask"]
+        logits = model(
+            input_ids=given.to(device),
+            attention_mask=torch.cat([mask, mask.new_ones(prompt.size, width)], 1),
+            past_key_values=_branch(out.past_key_values),
+            use_cache=True,
+        ).logits
+        picked = logits.float().log_softmax(-1).gather(2, asked.to(device)[:, :, None])[:, :, 0]
+        sums = picked.double().cpu().masked_fill(~real, 0.0).sum(1).numpy()
+        for row, c in enumerate(chosen):
+            if c is not None:
+                logprob[row, c] += sums[row]
+    return logprob
+
+
+def _branch(cache: Any) -> Any:
+    """A cache that goes on from this one and leaves it as it is: a dynamic cache grows by making new tensors."""
+    branch = copy.copy(cache)
+    branch.layers = [copy.copy(layer) for layer in cache.layers]
+    return branch
+
+
+@contextmanager
+def _last_position_only(model: Any) -> Iterator[None]:
+    """Keep the output head from computing logits of positions nobody asks for: T times fewer."""
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:], *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
