@@ -1,0 +1,221 @@
+"""The commands, each a thin call of a public function of the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import benchmark
+from .options import (
+    Alpha,
+    AsJson,
+    AudioRoot,
+    BatchSize,
+    Benchmark,
+    ItemCount,
+    Layers,
+    Model,
+    Rule,
+    Seed,
+    parse_choices,
+)
+from .output import print_json, progress, resumable
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="""Do large audio-language models listen? Attention traces, MATA and its controls, the causal effect.
+
+    \b
+    Begin with
+      mata-interp study     the whole road on the model and benchmark that ship
+      mata-interp listen dog.wav "Which animal is it?" --choices "a dog,a cat"
+    """,
+)
+app.add_typer(benchmark.app, name="benchmark")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mata-interp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(short_help="From model and benchmark to a tested answer and its page.")
+def study(
+    model: Model = "organism",
+    benchmark: Benchmark = "listening",
+    audio_root: AudioRoot = None,
+    items: ItemCount = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; runs/study-MODEL-BENCHMARK if not given.")
+    ] = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    as_json: AsJson = False,
+) -> None:
+    """Does making the model attend to the audio help? Trace, choose, measure, test, report.
+
+    Layers and alpha are chosen on one set of clips and tested on others, with controls. Stopped at any moment,
+    the same command goes on from there.
+
+    \b
+    Examples
+      mata-interp study
+      mata-interp study --items 60 --out runs/quick
+      mata-interp study --model Qwen/Qwen2-Audio-7B-Instruct --benchmark mmau.json
+    """
+    import mata_interp as mi
+
+    out = out or Path("runs") / f"study-{Path(model).name}-{Path(benchmark).stem}"
+    data = mi.load_benchmark(benchmark, audio_root=audio_root)
+    lalm = mi.LALM.from_pretrained(model)
+    with resumable():
+        run = mi.study(
+            lalm, data, out, items_limit=items, batch_size=batch_size, progress=progress(), seed=seed
+        )
+    page = mi.report(out).resolve()
+    found = run.study or {}
+    if as_json:
+        chosen = found["selection"]["chosen"]
+        print_json({"answer": found["answer"], "primary": found["primary"], "chosen": chosen, "report": page})
+    else:
+        print(f"{found['answer']}\n\nThe page: {page.as_uri()}")
+
+
+@app.command(short_help="One clip: the answer with and without MATA.")
+def listen(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A sound file: WAV, FLAC, OGG, MP3.")],
+    question: Annotated[str, typer.Argument(help="What to ask about it.")],
+    choices: Annotated[
+        tuple | None,
+        typer.Option(
+            parser=parse_choices, metavar="A,B,C", help="Options (or A;B;C where one holds a comma)."
+        ),
+    ] = None,
+    model: Model = "organism",
+    alpha: Alpha = 0.1,
+    layers: Layers = None,
+    rule: Rule = "abs",
+    out: Annotated[Path | None, typer.Option(help="Write a page with a player to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """One clip: the answer with and without MATA, and where in the sound the model looked.
+
+    \b
+    Examples
+      mata-interp listen dog.wav "Which animal is it?" --choices "a dog,a cat"
+      mata-interp listen dog.wav "What is heard?" --alpha 1 --layers 3-5 --out dog.html
+    """
+    import mata_interp as mi
+
+    lalm = mi.LALM.from_pretrained(model)
+    heard = mi.listen(lalm, clip, question, choices or (), alpha=alpha, layers=layers, rule=rule)
+    page = heard.save(out).resolve() if out else None
+    if as_json:
+        print_json({**heard.to_dict(), "page": page})
+    else:
+        print(heard)
+        if page:
+            print(f"\nThe page: {page.as_uri()}")
+
+
+@app.command(short_help="Where the answering token looks, layer by layer.")
+def trace(
+    model: Model = "organism",
+    benchmark: Benchmark = "listening",
+    audio_root: AudioRoot = None,
+    items: ItemCount = None,
+    out: Annotated[Path | None, typer.Option(help="Keep the whole trace, as netCDF.")] = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    as_json: AsJson = False,
+) -> None:
+    """Where the answering token looks: the share of audio in its attention, layer by layer.
+
+    \b
+    Examples
+      mata-interp trace --items 100
+      mata-interp trace --out trace.nc     read it with xarray.open_dataset(..., engine="scipy")
+    """
+    from .tracing import trace_benchmark
+
+    trace_benchmark(model, benchmark, audio_root, items, out, seed, batch_size, as_json)
+
+
+@app.command(short_help="Answer a benchmark with and without MATA.")
+def run(
+    model: Model = "organism",
+    benchmark: Benchmark = "listening",
+    audio_root: AudioRoot = None,
+    items: ItemCount = None,
+    alpha: Alpha = 0.1,
+    layers: Layers = None,
+    rule: Rule = "abs",
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/MODEL-BENCHMARK if not given.")] = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a benchmark with and without MATA, as you set it; nothing is chosen for you.
+
+    To have layers and alpha chosen on other clips, and controls beside them, use study. Stopped at any
+    moment, the same command goes on from there.
+
+    \b
+    Examples
+      mata-interp run --alpha 1 --layers 3-4 --items 300
+      mata-interp run --benchmark mine.jsonl --rule add --alpha 0.5 --out runs/add
+    """
+    from .running import run_benchmark
+
+    out = out or Path("runs") / f"{Path(model).name}-{Path(benchmark).stem}"
+    run_benchmark(model, benchmark, audio_root, items, alpha, layers, rule, out, seed, batch_size, as_json)
+
+
+@app.command(short_help="Write the page of a run folder.")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder, of study or run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to; report.html in the folder if not given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the page of a run folder: one file that loads nothing from anywhere.
+
+    \b
+    Example
+      mata-interp report runs/study-organism-listening
+    """
+    from ..reporting import report as write_report
+
+    page = write_report(folder, out).resolve()
+    if as_json:
+        print_json({"report": page})
+    else:
+        print(f"The page: {page.as_uri()}")
+
+
+@app.command(
+    short_help="Train and examine the small model that ships.",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def organism(context: typer.Context) -> None:
+    """Train and examine the small model that ships; the organism's own room knows how."""
+    from ..organism.cli import app as organism_app
+
+    organism_app(args=context.args, prog_name="mata-interp organism")

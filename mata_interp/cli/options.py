@@ -1,0 +1,58 @@
+"""Options that several commands share, and how ranges and lists are written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """``3-5,9`` -> ``(3, 4, 5, 9)``: ranges hold both their ends."""
+    layers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if match is None:
+            raise typer.BadParameter(f"{part.strip()!r} is neither a layer nor a range such as 3-5.")
+        first = int(match[1])
+        last = int(match[2] or first)
+        if last < first:
+            raise typer.BadParameter(f"{part.strip()!r} ends before it begins.")
+        layers.update(range(first, last + 1))
+    return tuple(sorted(layers))
+
+
+def parse_choices(text: str) -> tuple[str, ...]:
+    """``a dog,a bell`` -> ``("a dog", "a bell")``; with a semicolon anywhere, semicolons separate."""
+    return tuple(part.strip() for part in text.split(";" if ";" in text else ","))
+
+
+Model = Annotated[
+    str, typer.Option(help="organism or organism-unbiased (they ship), a folder, or a Hugging Face id.")
+]
+Benchmark = Annotated[
+    str, typer.Option(help="listening (it ships), or your own file in MMAU's format: JSON, JSONL or CSV.")
+]
+AudioRoot = Annotated[
+    Path | None, typer.Option(help="Folder of the sounds, if it is not the benchmark file's own.")
+]
+ItemCount = Annotated[
+    int | None,
+    typer.Option("--items", min=1, metavar="N", help="At most N items, spread over conditions and kinds."),
+]
+Alpha = Annotated[float, typer.Option(help="MATA's strength; 0.1 is the published one.")]
+Layers = Annotated[
+    tuple | None,
+    typer.Option(
+        parser=parse_layers,
+        metavar="RANGE",
+        help="Layers that MATA edits, both ends included: 3-5 or 3-5,9. "
+        "If not given, 36 to 71 % of the depth, the published layers 10 to 20 of 28.",
+    ),
+]
+Rule = Annotated[str, typer.Option(help="abs, mul or add; which one is the papers' is not settled.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn at random.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Items answered at once.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (accuracies and rates are fractions).")]

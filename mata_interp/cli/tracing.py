@@ -1,0 +1,61 @@
+"""`mata-interp trace`: attention on audio, layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mata_interp as mi
+
+from ..errors import RunError
+from ..experiments.files import write_whole
+from ..reporting.terminal import bar
+from ..reporting.wording import number, percent, printable
+from .output import print_json, print_table, progress
+
+
+def trace_benchmark(
+    model: str,
+    benchmark: str,
+    audio_root: Path | None,
+    items: int | None,
+    out: Path | None,
+    seed: int,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Trace and print; the arguments are those of the command."""
+    data = mi.load_benchmark(benchmark, audio_root=audio_root)
+    if items:
+        data = data.head(items, seed=seed)
+    lalm = mi.LALM.from_pretrained(model)
+    data = data.vetted(lalm.sampling_rate)
+    if not len(data):
+        raise RunError(f"{data.name}: none of {len(data.excluded)} item(s) can be used.")
+    traced = mi.trace(lalm, data, query="last", batch_size=batch_size, progress=progress())
+    if out:
+        content = traced.to_netcdf(engine="scipy")
+        write_whole(out, lambda file: file.write(content))
+    by_layer = {
+        "audio_share": mi.audio_share(traced).mean(("item", "head"), skipna=True),
+        "mdi": mi.mdi(traced).mean("item", skipna=True),
+        "aei": mi.aei(traced).mean("item", skipna=True),
+    }
+    if as_json:
+        values = {name: measure.values for name, measure in by_layer.items()}
+        masses = traced["mass"].mean(("item", "head"), skipna=True)
+        groups = {str(g): masses.sel(group=g).values for g in traced["group"].values}
+        print_json(
+            {"items": len(data), "layer": traced["layer"].values, **values, "mass": groups, "out": out}
+        )
+        return
+    rows = []
+    for row, layer in enumerate(traced["layer"].values):
+        share, mdi, aei = (float(by_layer[name][row]) for name in ("audio_share", "mdi", "aei"))
+        rows.append([f"{layer:>5}  {bar(share)}", percent(share), number(mdi), number(aei)])
+    print(
+        f"{printable(lalm.name)} on {printable(data.name)}, {len(data)} items, last prompt token, no intervention\n"
+    )
+    print_table(["layer", "audio share", "MDI", "AEI"], rows)
+    print("\naudio share: audio / (audio + text), first token left out. MDI, AEI: arXiv 2508.10552.")
+    if out:
+        print(f"The trace: {out}")
