@@ -17,7 +17,7 @@ from .records import COLUMNS
 
 __all__ = ["load_benchmark"]
 
-_SHIPPED = {"listening": Path(__file__).parent / "listening" / "listening.json"}
+SHIPPED = {"listening": Path(__file__).parent / "listening" / "listening.json"}
 _KNOWN = {
     "mmau": "github.com/Sakshi113/MMAU (mmau-test-mini.json)",
     "mmar": "github.com/ddlBoJack/MMAR (MMAR-meta.jsonl)",
@@ -68,14 +68,14 @@ def load_benchmark(
 def _file(name_or_path: str | Path, path: str | Path | None) -> Path:
     if path is not None:
         return Path(path).expanduser()
-    if str(name_or_path) in _SHIPPED:
-        return _SHIPPED[str(name_or_path)]
+    if str(name_or_path) in SHIPPED:
+        return SHIPPED[str(name_or_path)]
     if str(name_or_path) in _KNOWN:
         where = _KNOWN[str(name_or_path)]
         raise BenchmarkError(f"{name_or_path} does not ship: download it from {where} and give path=.")
     file = Path(name_or_path).expanduser()
     if not file.suffix and not file.exists():
-        known = ", ".join([*_SHIPPED, *_KNOWN])
+        known = ", ".join([*SHIPPED, *_KNOWN])
         raise BenchmarkError(f"No benchmark {str(name_or_path)!r}: give one of {known}, or a file.")
     return file
 
