@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import InterventionError
-from ..interventions import Intervention
+from ..interventions import Mata
 
 __all__ = ["AudioKind", "Condition", "named_conditions"]
 
 AudioKind = Literal["own", "other", "silence", "none"]
-Edit = None | Intervention | tuple[Intervention, ...]
+Edit: TypeAlias = Mata | Sequence[Mata] | None
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Condition:
         decoding: kept for contrastive decoding; must be None.
 
     Raises:
-        InterventionError: the audio is none of these, or a part is no intervention.
+        InterventionError: the audio is none of these, a part is no intervention, or has no audio to edit.
     """
 
     intervention: Edit = None
@@ -44,17 +44,17 @@ class Condition:
                 f"decoding={self.decoding!r}: no decoding method exists yet; leave it None."
             )
         for part in self.interventions:
-            if not isinstance(part, Intervention):
-                raise InterventionError(
-                    f"{part!r} is no intervention; give None, a Mata, or a tuple of them."
-                )
+            if not isinstance(part, Mata):
+                raise InterventionError(f"{part!r} is no intervention: give None, a Mata or a tuple of them.")
+            if part.keys == "audio" and self.audio == "none":
+                raise InterventionError(f"{part!r} edits attention to audio, and audio='none' leaves it out.")
 
     @property
-    def interventions(self) -> tuple[Intervention, ...]:
+    def interventions(self) -> tuple[Mata, ...]:
         """The interventions in order; empty for none."""
         if self.intervention is None:
             return ()
-        return self.intervention if isinstance(self.intervention, tuple) else (self.intervention,)
+        return (self.intervention,) if isinstance(self.intervention, Mata) else tuple(self.intervention)
 
     def to_dict(self) -> dict[str, Any]:
         return {"audio": self.audio, "interventions": [part.to_dict() for part in self.interventions]}

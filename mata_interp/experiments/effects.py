@@ -131,7 +131,7 @@ def _described(comparison: Comparison) -> dict[str, Any]:
 
 
 def _compare(by_condition: Mapping[str, pd.DataFrame], comparison: Comparison, seed: int) -> dict[str, Any]:
-    before = by_condition[comparison.before]
+    before = by_condition[comparison.before].sort_index()
     for column, value in comparison.subset.items():
         before = before[before[column] == value]
     after = by_condition[comparison.after].loc[before.index]

@@ -94,9 +94,7 @@ class RunFolder:
         path, manifest = Path(path), plain(manifest)
         if (path / "manifest.json").exists():
             folder = cls(path)
-            _refuse_other(
-                {k: folder.manifest.get(k) for k in IDENTITY}, {k: manifest.get(k) for k in IDENTITY}, path
-            )
+            _refuse_other(_identity(folder.manifest), _identity(manifest), path)
         else:
             _refuse_foreign(path)
             write_json(path / "manifest.json", manifest)
@@ -143,6 +141,13 @@ class RunFolder:
         if set(table["condition"].to_pylist()) != {condition}:
             raise ValueError("its condition is not the one it is named after")
         return table
+
+
+def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the tables. The same weights may go by another name: in another folder, say."""
+    kept = {name: manifest.get(name) for name in IDENTITY}
+    model = {name: value for name, value in (kept["model"] or {}).items() if name not in ("name", "revision")}
+    return {**kept, "model": model}
 
 
 def _refuse_other(there: Any, here: Any, path: Path) -> None:

@@ -79,8 +79,8 @@ def answer_records(
     Args:
         items: of the batch; row b of everything else is items[b]'s.
         asked: of each item, the columns that tell what was asked: audio, tokens, widths.
-        scores: ``logprob [B, C]`` and ``tokens [B, C]``, padded where an item has fewer options; ``dose``, name ->
-            ``[B]``, a missing one becoming NaN (no intervention, no dose).
+        scores: ``logprob [B, C]`` and ``tokens [B, C]``, padded where an item has fewer options; ``dose``,
+            name -> ``[B]``, a missing one becoming NaN (no intervention, no dose).
     """
     doses = {f"dose_{name}": values for name, values in scores.dose.items()}
     rows = []

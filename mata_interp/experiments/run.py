@@ -99,7 +99,7 @@ def _bound(lalm: LALM, conditions: Mapping[str, Edit | Condition]) -> dict[str, 
     named = named_conditions(conditions)
     for condition in named.values():
         for part in condition.interventions:
-            part.bind(lalm.anatomy)
+            part.bind(lalm.anatomy.heads)
     return named
 
 
@@ -143,6 +143,6 @@ def _warn_of_reuse(vetted: Vetted, conditions: Mapping[str, Condition]) -> None:
         for part in condition.interventions:
             if met := vetted.clusters & set(part.chosen_on):
                 warn(
-                    f"Condition {name!r} was chosen on {len(met)} of the {len(vetted.clusters)} clips it meets: "
-                    "its effect on them is exploratory. Test it on items.split('confirmation')."
+                    f"Condition {name!r} was chosen on {len(met)} of the {len(vetted.clusters)} clips it "
+                    "meets: its effect on them is exploratory. Test it on items.split('confirmation')."
                 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from ..benchmarks import Item
+from ..benchmarks import Exclusion, Item, Items
 from ..errors import ItemError, RunError
 from .notices import warn
 
@@ -26,7 +26,7 @@ class Vetted:
 
     Attributes:
         name: of the benchmark.
-        file_sha256: of the benchmark's file; None for items made in memory.
+        file_sha256: of the benchmark's file; of the items' content where they were made in memory.
         items: in the given order, ids unique.
         lengths: item id -> tokens of its prompt, audio included.
         digests: item id -> SHA-256 of all that a table or an answer depends on: texts, labels, decoded sound.
@@ -35,7 +35,7 @@ class Vetted:
     """
 
     name: str
-    file_sha256: str | None
+    file_sha256: str
     items: tuple[Item, ...]
     lengths: dict[str, int]
     digests: dict[str, str]
@@ -71,56 +71,37 @@ def vet(lalm: LALM, items: Item | Sequence[Item], *, progress: bool = True, scor
     Raises:
         RunError: none is left.
     """
-    given = (items,) if isinstance(items, Item) else items
+    if not isinstance(items, Items):
+        items = Items.of([items] if isinstance(items, Item) else items)
     good: list[Item] = []
     lengths: dict[str, int] = {}
     digests: dict[str, str] = {}
     truncated: set[str] = set()
-    excluded = [
-        {"item": left_out.item, "field": left_out.field, "reason": left_out.reason}
-        for left_out in getattr(items, "excluded", ())
-    ]
-    for item in tqdm(given, desc="checking items", unit="item", disable=not progress, leave=False):
+    excluded = list(items.excluded)
+    for item in tqdm(items, desc="checking items", unit="item", disable=not progress, leave=False):
         try:
-            if item.id in lengths:
-                raise ItemError(item.id, "id", "an earlier item has the same id.")
-            item.validate()
             if scored and item.answer is None:
                 raise ItemError(item.id, "answer", "it is not known.")
             sound = item.load_audio(lalm.sampling_rate)
             prompt = lalm.prompt(item.with_audio((sound.samples, sound.rate)))  # decoded once, not twice
             digests[item.id] = _digest(item, sound.sha256)
         except ItemError as error:
-            reason = f"{error.problem} {error.remedy}".strip()
-            excluded.append({"item": item.id, "field": error.field, "reason": reason})
+            excluded.append(Exclusion.of(error))
             continue
         good.append(item)
         lengths[item.id] = prompt.width
         if prompt.truncated_seconds[0] > 0:
             truncated.add(item.id)
-    name = getattr(items, "name", "items")
+    first = str(ItemError(*astuple(excluded[0]))) if excluded else ""
     if not good:
-        raise RunError(f"{name}: none of {len(excluded)} item(s) can be used. {_first(excluded)}")
+        raise RunError(f"{items.name}: no item can be used. {len(excluded)} left out, the first: {first}")
     if excluded:
-        warn(f"{name}: {len(excluded)} item(s) are left out, {len(good)} remain. {_first(excluded)}")
-    return Vetted(
-        name,
-        getattr(items, "sha256", None),
-        tuple(good),
-        lengths,
-        digests,
-        frozenset(truncated),
-        tuple(excluded),
-    )
+        warn(f"{items.name}: {len(good)} items; {len(excluded)} left out, the first: {first}")
+    left_out = tuple(asdict(exclusion) for exclusion in excluded)
+    return Vetted(items.name, items.sha256, tuple(good), lengths, digests, frozenset(truncated), left_out)
 
 
 def _digest(item: Item, sound: str) -> str:
     texts: list[Any] = [item.id, item.question, item.caption, list(item.choices), item.answer]
     labels = [item.cluster, item.domain, item.kind, item.condition]
     return hashlib.sha256(json.dumps([*texts, *labels, sound]).encode()).hexdigest()
-
-
-def _first(excluded: Sequence[dict[str, str]]) -> str:
-    if not excluded:
-        return ""
-    return "The first: item {item!r}, field {field!r}: {reason}".format(**excluded[0])

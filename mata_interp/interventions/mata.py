@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -21,9 +21,10 @@ PHASES = ("both", "prefill", "decode")
 class Mata:
     """Change the attention scores that the token about to speak gives to some keys (MATA: to the audio).
 
-    The edited queries are the last prompt token (phase ``"prefill"``), every token of the answer (``"decode"``) or
-    both; prefill and decode together is what PAI, MATA's ancestor, does in its code, and which of them MATA does is
-    not stated. See :mod:`mata_interp.interventions.rules` for what is and is not known of the rule.
+    The edited queries are the last prompt token (phase ``"prefill"``), every token of the answer
+    (``"decode"``) or both; prefill and decode together is what PAI, MATA's ancestor, does in its code, and
+    which of them MATA does is not stated. See :mod:`mata_interp.interventions.rules` for what is and is not
+    known of the rule.
 
     Immutable and hashable; equal settings written differently compare equal.
 
@@ -33,8 +34,10 @@ class Mata:
         rule: one of RULES.
         heads: ``"all"``, query heads for every layer, or ``{layer: heads}`` naming exactly ``layers``.
         phase: ``"both"``, ``"prefill"`` or ``"decode"``.
-        keys: ``"audio"``, ``"text"`` (question, options, caption and template, without the sink and the query's
-            own token) or one other group of a prompt's tokens.
+        keys: ``"audio"``, ``"text"`` (question, options, caption and template, without the sink and the
+            query's own token) or one other group of a prompt's tokens.
+        chosen_on: the clips (clusters of items) on which these settings were chosen, if any: who measures on
+            them again must know. No part of what the edit is: left out when two are compared.
 
     Raises:
         InterventionError: a value makes no sense; a layer or head the model lacks is found by :meth:`bind`.
@@ -46,6 +49,7 @@ class Mata:
     heads: Any  # "all", a tuple of heads, or a tuple of (layer, heads)
     phase: str
     keys: str
+    chosen_on: tuple[str, ...] = field(compare=False, repr=False)
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class Mata:
         heads: str | Iterable[int] | Mapping[int, Iterable[int]] = "all",
         phase: str = "both",
         keys: str = "audio",
+        chosen_on: Iterable[str] = (),
     ) -> None:
         if isinstance(alpha, bool) or not isinstance(alpha, Real) or not math.isfinite(alpha):
             raise InterventionError(f"alpha is {alpha!r}: it must be a finite number (negative is allowed).")
@@ -74,6 +79,7 @@ class Mata:
             "heads": _heads(heads, chosen),
             "phase": phase,
             "keys": keys,
+            "chosen_on": tuple(sorted(set(chosen_on))),
         }.items():
             object.__setattr__(self, name, value)
 
@@ -87,7 +93,7 @@ class Mata:
         """Check that the model has these layers and heads.
 
         Args:
-            heads: the number of query heads of each decoder layer that has attention (``lalm.anatomy.heads``).
+            heads: number of query heads of each decoder layer that has attention: ``lalm.anatomy.heads``.
 
         Returns:
             self.
@@ -109,7 +115,7 @@ class Mata:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON; :meth:`from_dict` reads it back."""
-        data = asdict(self) | {"layers": list(self.layers)}
+        data = asdict(self) | {"layers": list(self.layers), "chosen_on": list(self.chosen_on)}
         if _by_layer(self.heads):
             data["heads"] = {str(layer): list(heads) for layer, heads in self.heads}
         elif self.heads != "all":
