@@ -12,6 +12,7 @@ import soundfile
 import soxr
 
 from ..errors import ItemError
+from .cache import SoundCache
 
 __all__ = ["Audio", "AudioSource", "load_audio"]
 
@@ -22,13 +23,15 @@ _CUT_CHUNK = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.M
 _CUT_OGG = re.compile(r"lacks an end-of-stream bit|Junk after the last page")
 _STREAMED = 0xFFFFFFFF  # a WAV written to a pipe states this length: unknown, not missing
 
+_KEPT = SoundCache(limit=256 * 2**20)
+
 
 @dataclass(frozen=True, eq=False)
 class Audio:
     """Decoded sound.
 
     Attributes:
-        samples: float32 ``[n]``, mono, finite, n > 0.
+        samples: float32 ``[n]``, mono, finite, n > 0; read-only, because sounds are kept and shared.
         rate: samples per second.
         sha256: of samples and rate: the same sound has the same hash whatever its file is called.
         notes: what was done to it on the way, e.g. ``"resampled from 44100 Hz"``.
@@ -66,9 +69,15 @@ def load_audio(
     if source is None:
         raise ItemError(item, "audio", "there is none.", "Give a path or (samples, rate).")
     if isinstance(source, tuple):
-        samples, own_rate = _from_array(*source, item)
-    else:
-        samples, own_rate = _from_file(_find(source, audio_root, item), item)
+        return _prepared(*_from_array(*source, item), rate, item)
+    path = _find(source, audio_root, item)
+    file = path.stat()
+    key = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, rate)
+    return _KEPT.get(key, lambda: _prepared(*_from_file(path, item), rate, item))
+
+
+def _prepared(samples: np.ndarray, own_rate: int, rate: int | None, item: str) -> Audio:
+    """Samples ``[n, channels]`` checked, mixed down, resampled and hashed."""
     if not len(samples):
         raise ItemError(item, "audio", "it holds no samples (0 s).")
     if not np.isfinite(samples).all():
@@ -84,6 +93,7 @@ def load_audio(
         mono, own_rate = soxr.resample(mono, own_rate, rate), rate
         if not len(mono):
             raise ItemError(item, "audio", f"{len(samples)} samples are too few to resample to {rate} Hz.")
+    mono.flags.writeable = False
     digest = hashlib.sha256(mono.tobytes() + str(own_rate).encode()).hexdigest()
     return Audio(mono, own_rate, digest, tuple(notes))
 

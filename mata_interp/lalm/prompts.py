@@ -70,7 +70,8 @@ class Prompt:
             ids: a name for each row; ``"0"``, ``"1"``, ... if not given.
 
         Raises:
-            ModelError: a row is empty or not padded on the left, or ids and rows differ in number.
+            ModelError: a row is empty, not padded on the left, or has a single placeholder, which the model
+                would expand on its own; or ids and rows differ in number.
         """
         tokens = inputs["input_ids"]
         real = inputs.get("attention_mask", torch.ones_like(tokens)).bool()
@@ -83,6 +84,8 @@ class Prompt:
             ["audio" if heard else "question" for heard in row[keep].tolist()]
             for row, keep in zip(tokens == lalm.anatomy.audio_token_id, real, strict=True)
         ]
+        if any(row.count("audio") == 1 for row in rows):
+            raise ModelError("A row has one audio placeholder: expand it to one a frame, as processors do.")
         masks = group_masks(rows, tokens.shape[1])
         return cls(
             inputs=dict(inputs),
@@ -129,7 +132,7 @@ def build_prompt(
         raise ValueError(f"audio is 'own' or None, not {audio!r}.")
     if not getattr(getattr(processor, "tokenizer", None), "is_fast", False):
         raise ModelError(f"The processor has no fast tokenizer, which knows its tokens' places. {_REMEDY}")
-    _refuse_special_tokens(items, processor)
+    _refuse_special_tokens(items, processor.tokenizer, audio_token_id)
 
     sounds, seconds, cut = _sounds(items, sampling_rate, max_audio_seconds) if audio else _no_sounds(items)
     rendered = _render([PROMPT_FORMATS[format](item) for item in items], processor, with_audio=bool(audio))
@@ -158,11 +161,10 @@ def build_prompt(
     return Prompt(dict(inputs), masks, items, tuple(seconds), tuple(cut))
 
 
-def _refuse_special_tokens(items: Sequence[Item], processor: Any) -> None:
+def _refuse_special_tokens(items: Sequence[Item], tokenizer: Any, audio_token_id: int) -> None:
     """An item's words must stay words: none may end the user's turn or pretend to be a placeholder."""
-    tokenizer = processor.tokenizer
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    special |= {*tokenizer.all_special_tokens, getattr(processor, "audio_token", "")} - {""}
+    special |= {*tokenizer.all_special_tokens, tokenizer.convert_ids_to_tokens(audio_token_id)}
     for item in items:
         texts = [("question", item.question), ("caption", item.caption)]
         texts += [("choices", choice) for choice in item.choices]

@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from mata_interp.benchmarks import load_audio
+from mata_interp.benchmarks.cache import SoundCache
 from mata_interp.errors import ItemError
 
 
@@ -163,3 +164,33 @@ def test_the_hash_is_of_the_sound_not_of_its_file(tmp_path):
     a, b, c, d = (load_audio(tmp_path / name).sha256 for name in ("a.wav", "b.flac", "c.wav", "d.wav"))
     assert a == b
     assert len({a, c, d}) == 3
+
+
+def test_a_file_is_decoded_once_and_again_when_it_changes(tmp_path):
+    file = tmp_path / "a.wav"
+    soundfile.write(file, tone(), 16_000)
+    first = load_audio(file, 16_000)
+    assert load_audio("a.wav", 16_000, audio_root=tmp_path) is first
+    assert load_audio(file, 8_000) is not first
+    with pytest.raises(ValueError, match="read-only"):
+        first.samples[0] = 1
+    soundfile.write(file, tone(seconds=0.25), 16_000)
+    assert load_audio(file, 16_000).seconds == 0.25
+
+
+def test_the_sounds_kept_have_a_limit():
+    sounds = [load_audio((tone(seconds=0.1 * n), 16_000)) for n in (1, 2, 3)]
+    cache = SoundCache(limit=sounds[0].samples.nbytes + sounds[1].samples.nbytes)
+    made = []
+
+    def get(n):
+        return cache.get(n, lambda: made.append(n) or sounds[n])
+
+    assert [get(n) for n in (0, 1, 0, 1)] == [sounds[n] for n in (0, 1, 0, 1)]
+    assert made == [0, 1]
+    get(0)
+    assert get(2) is sounds[2]  # as long as both others
+    assert (made, len(cache)) == ([0, 1, 2], 1)
+    cache = SoundCache(limit=100)
+    assert cache.get("too long", lambda: sounds[0]) is sounds[0]
+    assert len(cache) == 0

@@ -334,3 +334,7 @@ def test_ready_made_inputs(tiny_lalm):
         Prompt.from_inputs(tiny_lalm, right)
     with pytest.raises(ModelError, match="1 ids for 2 rows"):
         Prompt.from_inputs(tiny_lalm, made.inputs, ids=["one"])
+    lone = made.inputs["input_ids"].clone()
+    lone[0][made.groups["audio"][0].nonzero()[1:]] = 0
+    with pytest.raises(ModelError, match="one audio placeholder"):
+        Prompt.from_inputs(tiny_lalm, made.inputs | {"input_ids": lone})
