@@ -31,8 +31,8 @@ class AttentionCall:
             Bool or integer [B, L]: real keys, seen causally. Float [B|1, 1|H, Q, L]: added to the scores.
         scaling: factor on query . key; the model's own, not always D ** -0.5.
         softcap: if given, scores become softcap * tanh(scores / softcap) before the mask.
-        window: a query also sees no further back than this many keys, itself included, where the mask does not
-            already say so (None or [B, L]).
+        window: a query also sees no further back than this many keys, itself included, where the mask does
+            not already say so (None or [B, L]).
     """
 
     query: Tensor
@@ -99,7 +99,7 @@ class AttentionCall:
         return change, _dose(scores, edited, before, after, touched)
 
     def _scores(self, rows: slice) -> Tensor:
-        """Scaled, capped and biased scores of the chosen queries, masked keys included: float32 [B, H, R, L]."""
+        """Scores of the chosen queries, those of hidden keys included: float32 [B, H, R, L]."""
         query = self.query[:, :, rows].float() * self.scaling
         scores = self._per_key_head(query) @ self.key.float().transpose(2, 3)  # (B, Hkv, H / Hkv * R, L)
         scores = scores.reshape(*query.shape[:3], -1)
@@ -110,8 +110,7 @@ class AttentionCall:
         return scores
 
     def _per_key_head(self, x: Tensor) -> Tensor:
-        """[B, H, R, N] -> [B, Hkv, H / Hkv * R, N]: the query heads of one key head in a row, so that keys and
-        values need no expanded copy."""
+        """[B, H, R, N] -> [B, Hkv, H / Hkv * R, N], so that keys and values need no copy for each head."""
         return x.reshape(x.shape[0], self.key.shape[1], -1, x.shape[-1])
 
 

@@ -28,8 +28,9 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True)
 class Dose:
-    """How much edits changed the attention of each row; all float32 [B, H, R] but ``touched``, bool [B, H, R].
+    """How much edits changed the attention of each row.
 
+    Everything is float32 [B, H, R], ``touched`` bool [B, H, R].
     ``mul`` moves a score by a share of itself and ``add`` by a constant, so one alpha is not one strength:
     the dose makes rules, layers and keys comparable.
 

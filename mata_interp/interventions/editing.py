@@ -1,4 +1,4 @@
-"""Interventions bound to one batch of prompts: what to add at each attention call, and the dose it came to."""
+"""Interventions bound to one batch of prompts: what to add at each attention call, and its dose."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TEXT = ("question", "options", "caption", "template")
 class Editing:
     """Call it at every attention call of the layers in ``layers``; it says what to add to which rows.
 
-    Edited are the queries at absolute position P - 1 (the last prompt token; phase ``"prefill"``) and later ones
-    (tokens of the answer; ``"decode"``), whether they come with the whole prompt, many at once or one by one.
+    Edited are the queries at absolute position P - 1 (the last prompt token; phase ``"prefill"``) and later
+    ones (tokens of the answer; ``"decode"``), whether they come one by one, many at once or with the prompt.
 
     Args:
         parts: interventions in order; one whose layers or heads the model lacks is refused.
@@ -80,7 +80,7 @@ class Editing:
         return rows, delta
 
     def dose(self) -> dict[str, np.ndarray]:
-        """Each of DOSE for each prompt, float64 [B]: the mean over edited layers, heads and queries; NaN if none."""
+        """Each of DOSE, float64 [B]: its mean over edited layers, heads and queries; NaN if none."""
         with np.errstate(invalid="ignore"):
             return dict(zip(DOSE, self._sums / self._counts, strict=True))
 

@@ -146,7 +146,7 @@ def in_order(intervention: Intervention) -> tuple[Mata, ...]:
     return tuple(part for part in parts if part.layers)
 
 
-def _indices(values: Iterable[int], name: str) -> tuple[int, ...]:
+def _indices(values: Any, name: str) -> tuple[int, ...]:
     """Sorted, without repeats; integers of numpy become plain ones."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise InterventionError(f"{name} is {values!r}: give a list of whole numbers from 0.")

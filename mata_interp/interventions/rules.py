@@ -1,12 +1,13 @@
 """The rules by which scores of chosen keys are changed before the softmax.
 
-A rule is ``rule(scores[B, H, Q, L], keys, alpha) -> scores``, with every head present; ``keys`` is a bool mask
-[B, L], or anything that broadcasts to the scores. Scores outside ``keys`` come back untouched, bit for bit; hidden
-keys (-inf) must not be among ``keys``.
+A rule is ``rule(scores[B, H, Q, L], keys, alpha) -> scores``, with every head present; ``keys`` is a bool
+mask [B, L], or anything that broadcasts to the scores. Scores outside ``keys`` come back untouched, bit for
+bit; hidden keys (-inf) must not be among ``keys``.
 
-MATA (arXiv 2509.18816; Interspeech 2026 #1212) raises the scores from the last token to the audio keys. Which rule
-its authors used is not settled, as no official code is known and digests of the paper disagree, so none of these is
-"the paper's". For scores above zero ``mul`` and ``abs`` are the same; below zero ``mul`` lowers attention.
+MATA (arXiv 2509.18816; Interspeech 2026 #1212) raises the scores from the last token to the audio keys. Which
+rule its authors used is not settled, as no official code is known and digests of the paper disagree, so none
+of these is "the paper's". For scores above zero ``mul`` and ``abs`` are the same; below zero ``mul`` lowers
+attention.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Rule = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def abs_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:
-    """scores + alpha * abs(scores): PAI's rule, MATA's ancestor (read in its code, LALBJ/PAI attention.py)."""
+    """scores + alpha * abs(scores): the rule of PAI, MATA's ancestor, as its code has it (LALBJ/PAI)."""
     return _where(keys, scores + alpha * scores.abs(), scores)
 
 
@@ -33,7 +34,7 @@ def mul_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:
 
 
 def add_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:
-    """scores + alpha: one digest of the paper reads it so. Multiplies the odds of every chosen key by exp(alpha)."""
+    """scores + alpha, which multiplies the odds of every chosen key by exp(alpha): one digest reads it so."""
     return _where(keys, scores + alpha, scores)
 
 

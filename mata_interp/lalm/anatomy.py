@@ -1,4 +1,4 @@
-"""Where a model keeps its decoder, its attention and its audio: discovered from its structure, family by none."""
+"""Where a model keeps its decoder, attention and audio: discovered from its structure, not by family."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Anatomy:
 
     Attributes:
         decoder: the text decoder, which every token passes through.
-        attention: of each decoder layer that has attention, by its index in the decoder, the attention module.
+        attention: the attention module of each decoder layer that has one, by the layer's index.
         audio_token_id: the id of the placeholder whose embeddings the audio encoder's output replaces.
         layers: number of decoder layers, those without attention included.
         heads: number of query heads of each layer in ``attention``.
@@ -73,7 +73,7 @@ def audio_token_id(config: Any) -> int | None:
 
 
 def _decoder(model: Any) -> nn.Module:
-    """The language model's decoder: ``get_decoder()`` of the thinker, if there is one, until it finds no deeper one."""
+    """``get_decoder()`` of the model, or of its thinker, until there is no deeper one."""
     decoder = getattr(model, "thinker", model)
     while hasattr(decoder, "get_decoder") and (deeper := decoder.get_decoder()) is not decoder:
         decoder = deeper
@@ -81,7 +81,7 @@ def _decoder(model: Any) -> nn.Module:
 
 
 def _classes(recorded: Any) -> tuple[type, ...]:
-    """The module classes behind ``_can_record_outputs["attentions"]``: a class, a recorder of one, or several."""
+    """The module classes that an entry of ``_can_record_outputs`` names: a class, a recorder, or several."""
     several = recorded if isinstance(recorded, list | tuple) else [recorded]
     classes = [getattr(entry, "target_class", entry) for entry in several]
     return tuple(entry for entry in classes if isinstance(entry, type))

@@ -15,7 +15,7 @@ SAMPLED = 256  # values of each weight tensor; evenly spaced, so that training o
 
 
 def fingerprint(model: Any) -> dict[str, Any]:
-    """Plain data: class, dtype, attention implementation, versions, SHA-256 of the config and of sampled weights."""
+    """Plain data: class, dtype, attention, versions, SHA-256 of the config and of sampled weights."""
     config = json.dumps(_settings(model.config.to_dict()), sort_keys=True, default=str)
     weights = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

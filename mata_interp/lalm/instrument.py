@@ -1,8 +1,9 @@
 """Read and edit attention calls while a model runs. The one file that knows nnsight (0.8).
 
-The site is the call of the attention function inside the attention module's forward: queries and keys are rotated,
-normalised and cached there, and the model stays on SDPA or FlashAttention. nnsight reaches it as
-``<attention module>.source.attention_interface_1``; the label is looked up, because its number counts mentions.
+The site is the call of the attention function inside the attention module's forward: queries and keys are
+rotated, normalised and cached there, and the model stays on SDPA or FlashAttention. nnsight reaches it as
+``<attention module>.source.attention_interface_1``; the label is looked up, because its number counts
+mentions.
 """
 
 from __future__ import annotations
@@ -45,30 +46,37 @@ class Instrument:
 
     def __init__(self, anatomy: Anatomy) -> None:
         names = {module: name for name, module in anatomy.decoder.named_modules()}
-        self._decoder = NNsight(anatomy.decoder)
+        self._decoder: Any = NNsight(anatomy.decoder)
         self._envoys = {i: self._decoder.get(names[module]) for i, module in anatomy.attention.items()}
         self._sites: dict[int, Any] = {}
 
-    def run(
-        self, forward: Callable[[], Result], layers: Iterable[int], visit: Visit, stop: bool = False
-    ) -> Result | None:
-        """Run ``forward()``, calling ``visit`` at the attention of ``layers`` each time the decoder passes it.
+    def run(self, forward: Callable[[], Result], layers: Iterable[int], visit: Visit) -> Result:
+        """Run ``forward()`` and visit the attention of ``layers`` whenever the decoder passes it.
 
         Args:
             forward: runs the model, once or many times (generation), in any way.
             layers: whose attention to visit; with none of them, this is a plain ``forward()``.
             visit: gets the layer, its attention call, and the number of tokens so far, these included.
-            stop: leave the model once the last of ``layers`` was visited: nothing after it is wanted.
 
         Returns:
-            What ``forward()`` returns; None if stopped.
+            What ``forward()`` returns.
 
         Raises:
-            ModelError: an attention call has something that changes scores and is not understood, or was not made.
+            ModelError: an attention call was not made, or has a term of the scores that is not understood.
         """
+        return self._traced(forward, layers, visit, stop=False)[0]
+
+    def look(self, forward: Callable[[], object], layers: Iterable[int], visit: Visit) -> None:
+        """As :meth:`run`, but the model is left once the last of ``layers`` was visited."""
+        self._traced(forward, layers, visit, stop=True)
+
+    def _traced(
+        self, forward: Callable[[], Result], layers: Iterable[int], visit: Visit, stop: bool
+    ) -> list[Result]:
+        """What ``forward()`` returned, if it did."""
         sites = [(layer, self._site(layer)) for layer in sorted(layers)]
         if not sites:
-            return forward()
+            return [forward()]
         returned: list[Result] = []
         pending: list[int] = []
         with warnings.catch_warnings():
@@ -82,13 +90,13 @@ class Instrument:
                         change = visit(layer, _attention_call(layer, *site.inputs), total)
                         if change is not None:
                             rows, delta = change
-                            site.output[0][:, rows] += delta  # (B, R, H, Dv); the sum is made in float32
+                            site.output[0][:, rows] += delta  # (B, R, H, Dv), summed in float32
                         pending.pop(0)
                     if stop:
                         tracer.stop()
         if pending:
             raise ModelError(f"The decoder ran without calling the attention of layer {pending[0]}.")
-        return returned[0] if returned else None
+        return returned
 
     def _site(self, layer: int) -> Any:
         if layer not in self._sites:

@@ -31,8 +31,8 @@ Result = TypeVar("Result")
 class LALM:
     """A language model that hears.
 
-    The model stays as it is, on SDPA or FlashAttention, and is put in eval mode. Without an intervention, or with
-    one that has no layers, it runs as if this class did not exist.
+    The model stays as it is, on SDPA or FlashAttention, and is put in eval mode. Without an intervention, or
+    with one that has no layers, it runs as if this class did not exist.
 
     Args:
         model: a transformers model with audio in and text out.
@@ -145,7 +145,7 @@ class LALM:
 
     @torch.inference_mode()
     def logits(self, prompt: Prompt, intervention: Intervention = None) -> Tensor:
-        """Logits of the next token, [B, vocab], as the model's own forward gives them at the last position."""
+        """Logits of the next token, [B, vocab]: the model's own at the last position."""
         prompt = self.place(prompt)
         editing = self._editing(prompt, intervention)
         return self._run(lambda: self.model(**prompt.inputs).logits[:, -1], editing)
@@ -168,7 +168,8 @@ class LALM:
     ) -> OptionScores:
         """Log-probability of each option as the answer, teacher-forced.
 
-        The same as decoding each option token by token: edits reach the last prompt token and the option's tokens.
+        The same as decoding each option token by token: edits reach the last prompt token and the tokens of
+        the option.
 
         Args:
             prompt: B prompts.

@@ -25,10 +25,11 @@ class OptionScores:
     """Log-probabilities of C options (the most any prompt has) for B prompts.
 
     Attributes:
-        logprob: log p(option | prompt), natural, summed over its tokens: float64 [B, C], NaN where there is none.
+        logprob: log p(option | prompt), natural, summed over its tokens: float64 [B, C], NaN where there is
+            none.
         tokens: number of tokens of each option, int [B, C], 0 where there is none.
-        dose: of an intervention, its mean over edited layers, heads and queries (those of the last prompt token
-            and of all options' tokens): name -> float64 [B]. Empty without one.
+        dose: of an intervention, its mean over edited layers, heads and queries (those of the last prompt
+            token and of all options' tokens): name -> float64 [B]. Empty without one.
     """
 
     logprob: np.ndarray
@@ -41,9 +42,9 @@ def option_logprobs(
 ) -> np.ndarray:
     """log p of every option, teacher-forced: float64 [B, C].
 
-    The prompt runs once; then the first option of every prompt runs on its cached keys and values, then the second,
-    so no cache is ever copied for an option and memory stays that of the batch. The options' last tokens are only
-    predicted, so options of one token need no second run at all.
+    The prompt runs once; then the first option of every prompt runs on its cached keys and values, then the
+    second, so no cache is ever copied for an option and memory stays that of the batch. The options' last
+    tokens are only predicted, so options of one token need no second run at all.
 
     Args:
         model: a transformers model; attention edits are made around this function, by the instrument.
@@ -91,7 +92,8 @@ def option_logprobs(
 
 
 def _branch(cache: Any) -> Any:
-    """A cache that goes on from this one and leaves it as it is: a dynamic cache grows by making new tensors."""
+    """A cache that goes on from this one and leaves it as it is: a dynamic cache grows by making new
+    tensors."""
     branch = copy.copy(cache)
     branch.layers = [copy.copy(layer) for layer in cache.layers]
     return branch

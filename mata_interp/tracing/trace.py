@@ -42,9 +42,10 @@ def trace(
         progress: show a bar.
 
     Returns:
-        ``mass[item, layer, head, group]``, float32, summing to 1 over ``group``; NaN for heads that a layer does
-        not have. ``n_tokens[item, group]``. ``layer`` is the index in the decoder; layers without attention are
-        left out. Of each item its ``domain``, ``kind``, ``condition`` and ``cluster`` are coordinates.
+        ``mass[item, layer, head, group]``, float32, summing to 1 over ``group``; NaN for heads that a layer
+        does not have. ``n_tokens[item, group]``. ``layer`` is the index in the decoder; layers without
+        attention are left out. Of each item its ``domain``, ``kind``, ``condition`` and ``cluster`` are
+        coordinates.
 
     Raises:
         ItemError: an item's sound or text cannot be used.
@@ -119,9 +120,7 @@ def _masses(lalm: LALM, prompt: Prompt) -> np.ndarray:
         mass[:, place[layer], : rows.shape[1]] = rows.cpu().numpy()
 
     # nothing after the last layer's scores is wanted: neither its values nor the output head
-    lalm.instrument.run(
-        lambda: lalm.model(**prompt.inputs, use_cache=False), lalm.attention_layers, visit, stop=True
-    )
+    lalm.instrument.look(lambda: lalm.model(**prompt.inputs, use_cache=False), lalm.attention_layers, visit)
     return mass
 
 
