@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,27 @@ def test_what_knows_no_model_stays_light(name):
 
 def test_heavy_modules_would_be_noticed():
     assert heavy_modules_after("import torch") == ["torch"]
+
+
+@pytest.mark.parametrize("command", [[], ["study"], ["listen"], ["organism"]], ids=" ".join)
+def test_help_is_light(command):
+    sys_argv = ["mata-interp", *command, "--help"]
+    help_and_modules = in_a_fresh_process(
+        f"import sys\nsys.argv = {sys_argv}\nfrom mata_interp.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        f"print('heavy:', *(name for name in {HEAVY} if name in sys.modules))"
+    )
+    assert "Usage: mata-interp" in help_and_modules
+    assert help_and_modules.splitlines()[-1].strip() == "heavy:"
+
+
+def test_help_answers_in_under_a_second():
+    """The installed command, in seconds of processor time, which a busy machine does not lengthen much."""
+    command = [str(Path(sys.executable).with_name("mata-interp")), "--help"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
 @pytest.mark.parametrize("name", mata_interp.__all__)

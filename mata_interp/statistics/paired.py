@@ -32,7 +32,8 @@ def paired_effect(
     - ``kind="binary"``: 0 for a wrong answer, 1 for a right one. Tango's score interval and McNemar's
       mid-p test, which nearly always agree about zero.
     - ``kind="margin"``: any number, e.g. log p(correct) - log p(best wrong). Student's t interval of
-      the mean difference and the paired sign-flip test; a BCa bootstrap interval beside them.
+      the mean difference and the paired sign-flip test. A BCa bootstrap interval stands beside them; it
+      is too narrow for few items or clusters (simulated: 89 % for 95 % with 12 clusters, t 94 %).
     - With `clusters` of several items, which are not independent of each other: the cluster-robust
       interval (CR1, t with clusters - 1 degrees of freedom) and the sign-flip test of whole clusters.
       Clusters of one item each change nothing.
