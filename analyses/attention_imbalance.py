@@ -1,0 +1,97 @@
+"""Do models look at the audio when they answer, and does a caption change where they look?
+
+For each model: the last prompt token's attention, layer by layer, under each caption condition, with 95 % intervals over
+clips. Attention only: what a model looks at is not what it uses; see causal_effect.py for that.
+
+    python analyses/attention_imbalance.py
+    python analyses/attention_imbalance.py --model organism --model organism-unbiased --items 300 --out runs/imbalance
+    python analyses/attention_imbalance.py --json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import typer
+import xarray as xr
+
+import mata_interp as mi
+
+mpl.use("Agg")
+
+
+def main(
+    model: Annotated[list[str] | None, typer.Option(help="A model; give it again for more.")] = None,
+    benchmark: Annotated[str, typer.Option(help="A benchmark's name or file.")] = "listening",
+    items: Annotated[int, typer.Option(help="Items traced, of the selection split.")] = 180,
+    out: Annotated[Path, typer.Option(help="Folder for the figure and the table.")] = Path("runs/attention-imbalance"),
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the choice of items.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Trace, summarise by layer and caption condition, draw."""
+    models = model or ["organism", "organism-unbiased"]
+    chosen = mi.load_benchmark(benchmark).split("selection", seed=seed).head(items, seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for name in models:
+        lalm = mi.LALM.from_pretrained(name)
+        trace = mi.trace(lalm, chosen.vetted(lalm.sampling_rate))
+        tables.append(summarise(trace, seed).assign(model=name))
+    table = pd.concat(tables, ignore_index=True)
+    table.to_csv(out / "imbalance.csv", index=False)
+    draw(table, out / "imbalance.png")
+    if as_json:
+        print(json.dumps(json.loads(table.to_json(orient="records")), indent=1))
+        return
+    wide = table.pivot_table("audio_share", ["model", "layer"], "condition", sort=False)
+    print(f"Audio share A / (A + T) of the last prompt token, without the sink ({len(chosen)} items)\n")
+    print(wide.to_string(float_format="{:.3f}".format))
+    print(f"\nMDI and AEI (arXiv 2508.10552), intervals: {out / 'imbalance.csv'}\nFigure: {out / 'imbalance.png'}")
+
+
+def summarise(trace: xr.Dataset, seed: int, draws: int = 2000) -> pd.DataFrame:
+    """One row a caption condition and layer: audio share with its 95 % percentile-bootstrap interval over clips, MDI, AEI."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for condition, part in trace.groupby("condition"):
+        share = mi.audio_share(part).mean("head")  # (item, layer)
+        by_clip = share.groupby("cluster").mean("item").values  # a clip counts once however often it is asked about
+        resampled = by_clip[rng.integers(len(by_clip), size=(draws, len(by_clip)))].mean(1)  # (draws, layer)
+        low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+        mdi, aei = mi.mdi(part).mean("item").values, mi.aei(part).mean("item").values
+        rows += [
+            {
+                "condition": condition or "all", "layer": int(layer), "audio_share": float(by_clip[:, i].mean()),
+                "low": float(low[i]), "high": float(high[i]), "mdi": float(mdi[i]), "aei": float(aei[i]),
+                "clips": len(by_clip),
+            }
+            for i, layer in enumerate(part["layer"].values)
+        ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """One panel a model, one line a caption condition."""
+    sns.set_theme(style="ticks", context="paper", palette="colorblind")
+    grid = sns.FacetGrid(table, col="model", height=2.6, aspect=1.35)
+    for (name, axis), legend in zip(grid.axes_dict.items(), [*[False] * (len(grid.axes_dict) - 1), True], strict=True):
+        for condition, rows in table[table["model"] == name].groupby("condition", sort=False):
+            axis.plot(rows["layer"], rows["audio_share"], marker="o", markersize=3, label=condition)
+            axis.fill_between(rows["layer"], rows["low"], rows["high"], alpha=0.2, linewidth=0)
+        axis.set(xlabel="decoder layer", ylabel="audio share of attention", ylim=(0, 1))
+        axis.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)
+        if legend:
+            axis.legend(title="caption", frameon=False)
+    grid.set_titles("{col_name}")
+    sns.despine()
+    grid.savefig(path, dpi=160)
+
+
+if __name__ == "__main__":
+    typer.run(main)
