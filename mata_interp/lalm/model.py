@@ -21,7 +21,7 @@ from .fingerprint import fingerprint
 from .instrument import Instrument
 from .loading import load
 from .prompts import Prompt, build_prompt
-from .scoring import OptionScores, option_logprobs
+from .scoring import OptionScores, option_logprobs, read
 
 __all__ = ["LALM"]
 
@@ -178,6 +178,17 @@ class LALM:
         Raises:
             ItemError: a prompt has no options, or an option has no tokens.
         """
+        return self.score_each(prompt, choices, [intervention])[0]
+
+    @torch.inference_mode()
+    def score_each(
+        self, prompt: Prompt, choices: Sequence[Sequence[str]], interventions: Sequence[Intervention]
+    ) -> list[OptionScores]:
+        """The scores under each intervention, the prompt read once for all of them.
+
+        Bit for bit what `score` gives for each alone. An intervention after the first costs one token of the
+        prompt and the options' tokens, a small part of reading a prompt with audio.
+        """
         prompt = self.place(prompt)
         if len(choices) != prompt.size:
             raise ValueError(f"{len(choices)} lists of options for {prompt.size} prompts.")
@@ -186,12 +197,18 @@ class LALM:
                 "Inputs with position_ids of their own cannot be scored: leave them to the model."
             )
         options = [self._tokens(item, texts) for item, texts in zip(prompt.items, choices, strict=True)]
-        editing = self._editing(prompt, intervention)
-        logprob = self._run(lambda: option_logprobs(self.model, prompt, options, editing), editing)
-        lengths = np.zeros(logprob.shape, dtype=int)
+        lengths = np.zeros((prompt.size, max(map(len, options))), dtype=int)
         for row, tokens in enumerate(options):
             lengths[row, : len(tokens)] = [len(option) for option in tokens]
-        return OptionScores(logprob, lengths, editing.dose() if editing else {})
+        editings = [self._editing(prompt, intervention) for intervention in interventions]
+        cache = read(self.model, prompt)
+        scores = []
+        for editing in editings:
+            logprob = self._run(
+                lambda editing=editing: option_logprobs(self.model, prompt, options, cache, editing), editing
+            )
+            scores.append(OptionScores(logprob, lengths, editing.dose() if editing else {}))
+        return scores
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""

@@ -15,7 +15,7 @@ from mata_interp.interventions import Editing
 
 from .prompts import Prompt
 
-__all__ = ["OptionScores", "option_logprobs"]
+__all__ = ["OptionScores", "option_logprobs", "read"]
 
 Tokens = Sequence[int]
 
@@ -37,25 +37,54 @@ class OptionScores:
     dose: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+def read(model: Any, prompt: Prompt) -> Any:
+    """The cache of all tokens of the prompts but their last, which every intervention leaves as they are.
+
+    Edits reach no query before the last prompt token, so one reading serves any number of interventions.
+    None where the model cannot step back by that token: its cache has let go of what it held before (a full
+    sliding window, a recurrent state), or the token is a piece of audio.
+    """
+    with _last_position_only(model):
+        cache = _branch(model(**prompt.inputs, use_cache=True).past_key_values)
+    if prompt.groups["audio"][:, -1].any() or not all(layer.is_croppable for layer in cache.layers):
+        return None
+    try:
+        for layer in cache.layers:
+            layer.crop(-1)
+    except RuntimeError:  # what transformers raises for a full sliding window
+        return None
+    return cache
+
+
 def option_logprobs(
-    model: Any, prompt: Prompt, options: Sequence[Sequence[Tokens]], editing: Editing | None = None
+    model: Any,
+    prompt: Prompt,
+    options: Sequence[Sequence[Tokens]],
+    cache: Any = None,
+    editing: Editing | None = None,
 ) -> np.ndarray:
     """log p of every option, teacher-forced: float64 [B, C].
 
-    The prompt runs once; then the first option of every prompt runs on its cached keys and values, then the
-    second, so no cache is ever copied for an option and memory stays that of the batch. The options' last
-    tokens are only predicted, so options of one token need no second run at all.
+    The last token of the prompts runs on what was read before; then the first option of every prompt runs on
+    the keys and values cached so far, then the second, so no cache is ever copied for an option and memory
+    stays that of the batch. The options' last tokens are only predicted, so options of one token need no
+    second run at all.
 
     Args:
         model: a transformers model; attention edits are made around this function, by the instrument.
         prompt: B left-padded prompts.
         options: of each prompt, its options' tokens, at least one each.
+        cache: what `read` gave for these prompts; None: they are read here, in whole.
         editing: told which queries are padding.
     """
     device = prompt.inputs["input_ids"].device
     logprob = np.full((prompt.size, max(map(len, options))), np.nan)
+    last: dict[str, Any] = dict(prompt.inputs)
+    if cache is not None:
+        last = {"input_ids": last["input_ids"][:, -1:], "attention_mask": last["attention_mask"]}
+        last["past_key_values"] = _branch(cache)
     with _last_position_only(model):
-        out = model(**prompt.inputs, use_cache=True)
+        out = model(**last, use_cache=True)
     first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
     for row, choices in enumerate(options):
         logprob[row, : len(choices)] = [first[row, tokens[0]] for tokens in choices]
