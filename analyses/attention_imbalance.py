@@ -1,10 +1,10 @@
 """Do models look at the audio when they answer, and does a caption change where they look?
 
-For each model: the last prompt token's attention, layer by layer, under each caption condition, with 95 % intervals over
-clips. Attention only: what a model looks at is not what it uses; see causal_effect.py for that.
+For each model: the last prompt token's attention, layer by layer, under each caption condition, with 95 %
+intervals over clips. Attention only: what a model looks at is not what it uses; see causal_effect.py.
 
     python analyses/attention_imbalance.py
-    python analyses/attention_imbalance.py --model organism --model organism-unbiased --items 300 --out runs/imbalance
+    python analyses/attention_imbalance.py --model Qwen/Qwen2-Audio-7B-Instruct --benchmark mmau.json --items 300
     python analyses/attention_imbalance.py --json
 """
 
@@ -30,7 +30,9 @@ def main(
     model: Annotated[list[str] | None, typer.Option(help="A model; give it again for more.")] = None,
     benchmark: Annotated[str, typer.Option(help="A benchmark's name or file.")] = "listening",
     items: Annotated[int, typer.Option(help="Items traced, of the selection split.")] = 180,
-    out: Annotated[Path, typer.Option(help="Folder for the figure and the table.")] = Path("runs/attention-imbalance"),
+    out: Annotated[Path, typer.Option(help="Folder for the figure and the table.")] = Path(
+        "runs/attention-imbalance"
+    ),
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the choice of items.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
@@ -52,27 +54,36 @@ def main(
     wide = table.pivot_table("audio_share", ["model", "layer"], "condition", sort=False)
     print(f"Audio share A / (A + T) of the last prompt token, without the sink ({len(chosen)} items)\n")
     print(wide.to_string(float_format="{:.3f}".format))
-    print(f"\nMDI and AEI (arXiv 2508.10552), intervals: {out / 'imbalance.csv'}\nFigure: {out / 'imbalance.png'}")
+    print(f"\nMDI and AEI (arXiv 2508.10552) and intervals: {out / 'imbalance.csv'}")
+    print(f"Figure: {out / 'imbalance.png'}")
 
 
 def summarise(trace: xr.Dataset, seed: int, draws: int = 2000) -> pd.DataFrame:
-    """One row a caption condition and layer: audio share with its 95 % percentile-bootstrap interval over clips, MDI, AEI."""
+    """One row a caption condition and layer: audio share with its 95 % percentile-bootstrap interval over
+    clips, MDI, AEI."""
     rng = np.random.default_rng(seed)
     rows = []
     for condition, part in trace.groupby("condition"):
         share = mi.audio_share(part).mean("head")  # (item, layer)
-        by_clip = share.groupby("cluster").mean("item").values  # a clip counts once however often it is asked about
+        by_clip = (
+            share.groupby("cluster").mean("item").values
+        )  # a clip counts once however often it is asked about
         resampled = by_clip[rng.integers(len(by_clip), size=(draws, len(by_clip)))].mean(1)  # (draws, layer)
         low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
         mdi, aei = mi.mdi(part).mean("item").values, mi.aei(part).mean("item").values
         rows += [
             {
-                "condition": condition or "all", "layer": int(layer), "audio_share": float(by_clip[:, i].mean()),
-                "low": float(low[i]), "high": float(high[i]), "mdi": float(mdi[i]), "aei": float(aei[i]),
+                "condition": condition or "all",
+                "layer": int(layer),
+                "audio_share": float(by_clip[:, i].mean()),
+                "low": float(low[i]),
+                "high": float(high[i]),
+                "mdi": float(mdi[i]),
+                "aei": float(aei[i]),
                 "clips": len(by_clip),
             }
             for i, layer in enumerate(part["layer"].values)
-        ]  # fmt: skip
+        ]
     return pd.DataFrame(rows)
 
 
@@ -80,7 +91,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     """One panel a model, one line a caption condition."""
     sns.set_theme(style="ticks", context="paper", palette="colorblind")
     grid = sns.FacetGrid(table, col="model", height=2.6, aspect=1.35)
-    for (name, axis), legend in zip(grid.axes_dict.items(), [*[False] * (len(grid.axes_dict) - 1), True], strict=True):
+    for (name, axis), legend in zip(
+        grid.axes_dict.items(), [*[False] * (len(grid.axes_dict) - 1), True], strict=True
+    ):
         for condition, rows in table[table["model"] == name].groupby("condition", sort=False):
             axis.plot(rows["layer"], rows["audio_share"], marker="o", markersize=3, label=condition)
             axis.fill_between(rows["layer"], rows["low"], rows["high"], alpha=0.2, linewidth=0)

@@ -1,9 +1,10 @@
 """Does raising attention to the audio cause better answers? The effect by dose, beside the same dose on text.
 
-Runs MATA at several strengths in the layers you name, on the confirmation split, and beside it the same rule on the text
-keys. Every difference has its interval (clustered by clip); p-values are Holm-corrected over all strengths and captions. A
-negative alpha lowers attention to the audio: a control that should hurt where attention matters. Exploratory: the strengths
-are not chosen on other clips. `mata-interp study` makes the confirmatory test.
+Runs MATA at several strengths in the layers you name, on the confirmation split, and beside it the same rule
+on the text keys. Every difference has its interval (clustered by clip); p-values are Holm-corrected over all
+strengths and captions. A negative alpha lowers attention to the audio: a control that should hurt where
+attention matters. Exploratory: the strengths are not chosen on other clips. `mata-interp study` makes the
+confirmatory test.
 
     python analyses/causal_effect.py --layers 3-4
     python analyses/causal_effect.py --layers 2-5 --alphas=-1,0.3,1,3 --items 300 --json
@@ -33,7 +34,9 @@ def main(
     model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "organism",
     benchmark: Annotated[str, typer.Option(help="A benchmark's name or file.")] = "listening",
     items: Annotated[int, typer.Option(help="Items of the confirmation split.")] = 240,
-    out: Annotated[Path, typer.Option(help="Run folder; the figure goes there too.")] = Path("runs/causal-effect"),
+    out: Annotated[Path, typer.Option(help="Run folder; the figure goes there too.")] = Path(
+        "runs/causal-effect"
+    ),
     seed: Annotated[int, typer.Option(help="Of item choice and resampling.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the effects as JSON.")] = False,
 ) -> None:
@@ -43,7 +46,9 @@ def main(
     strengths = [float(a) for a in alphas.split(",")]
     conditions: dict[str, mi.Mata | None] = {"baseline": None}
     for keys in ("audio", "text"):
-        conditions |= {f"{keys} {a:g}": mi.Mata(a, parse_layers(layers), rule=rule, keys=keys) for a in strengths}
+        conditions |= {
+            f"{keys} {a:g}": mi.Mata(a, parse_layers(layers), rule=rule, keys=keys) for a in strengths
+        }
     run = mi.run(lalm, chosen, conditions, out=out, seed=seed)
     effects = compare(run.records, strengths, seed)
     effects.to_csv(out / "effects.csv", index=False)
@@ -51,14 +56,17 @@ def main(
     if as_json:
         print(json.dumps(json.loads(effects.to_json(orient="records")), indent=1))
         return
-    shown = effects[["keys", "alpha", "caption", "n", "fixed", "broken", "difference", "low", "high", "p_holm", "dose_kl"]]
-    print(f"Change of accuracy against the baseline, layers {layers}, rule {rule} ({len(run.records)} answers)\n")
+    shown = effects[
+        ["keys", "alpha", "caption", "n", "fixed", "broken", "difference", "low", "high", "p_holm", "dose_kl"]
+    ]
+    print(f"Change of accuracy against the baseline; layers {layers}, rule {rule}, {len(chosen)} items\n")
     print(shown.to_string(index=False, float_format="{:.3f}".format))
     print(f"\nFigure: {out / 'effect_by_dose.png'}")
 
 
 def compare(records: pd.DataFrame, strengths: list[float], seed: int) -> pd.DataFrame:
-    """One row a strength, kind of keys and caption condition: the paired effect on accuracy, and the dose (mean row KL)."""
+    """One row a strength, kind of keys and caption condition: the paired effect on accuracy, and the dose
+    (mean row KL)."""
     tables = {name: rows.set_index("item") for name, rows in records.groupby("condition")}
     rows = []
     for keys in ("audio", "text"):
@@ -67,23 +75,31 @@ def compare(records: pd.DataFrame, strengths: list[float], seed: int) -> pd.Data
             for caption, before in tables["baseline"].groupby("caption_condition"):
                 edited = after.loc[before.index]
                 effect = mi.paired_effect(
-                    before["correct"].astype(float), edited["correct"].astype(float), clusters=before["cluster"], seed=seed
+                    before["correct"].astype(float),
+                    edited["correct"].astype(float),
+                    clusters=before["cluster"],
+                    seed=seed,
                 )
                 dose = float(edited["dose_kl"].mean())
-                rows.append({"keys": keys, "alpha": alpha, "caption": caption, "dose_kl": dose, **effect.to_dict()})
+                rows.append(
+                    {"keys": keys, "alpha": alpha, "caption": caption, "dose_kl": dose, **effect.to_dict()}
+                )
     effects = pd.DataFrame(rows)
     effects["p_holm"] = mi.holm(effects["p"].to_numpy())
     return effects
 
 
 def draw(effects: pd.DataFrame, path: Path) -> None:
-    """One panel a caption condition; strength across, change of accuracy up, MATA beside the same rule on text."""
+    """One panel a caption condition; strength across, change of accuracy up, MATA beside the same rule on
+    text."""
     sns.set_theme(style="ticks", context="paper", palette="colorblind")
     captions = list(effects["caption"].unique())
     order = sorted(effects["alpha"].unique())
     grid = sns.FacetGrid(effects, col="caption", col_order=captions, height=2.6, aspect=1.15)
     for caption, axis in grid.axes_dict.items():
-        for shift, (keys, rows) in zip((-0.08, 0.08), effects[effects["caption"] == caption].groupby("keys"), strict=True):
+        for shift, (keys, rows) in zip(
+            (-0.08, 0.08), effects[effects["caption"] == caption].groupby("keys"), strict=True
+        ):
             x = [order.index(a) + shift for a in rows["alpha"]]
             y = 100 * rows["difference"]
             error = [y - 100 * rows["low"], 100 * rows["high"] - y]

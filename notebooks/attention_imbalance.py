@@ -14,9 +14,9 @@
 # # Does this model listen?
 #
 # Large audio-language models are said to look at text rather than at audio when they answer. This notebook
-# looks for that *attention imbalance* in one model, and then asks the question that matters: does more attention to the audio
-# *cause* better answers? It uses the small model that ships, the **organism**, which was made to lean on captions although
-# it hears well; any other model works the same way.
+# looks for that *attention imbalance* in one model, and then asks the question that matters: does more
+# attention to the audio *cause* better answers? It uses the small model that ships, the **organism**, which
+# was made to lean on captions although it hears well; any other model works the same way.
 
 # %%
 import matplotlib.pyplot as plt
@@ -31,8 +31,8 @@ lalm
 # %% [markdown]
 # ## The questions
 #
-# `listening` asks about each clip three times: without a caption, with one that is right, and with one that is wrong. The
-# *selection* split is for looking and choosing; the *confirmation* split is kept for the test.
+# `listening` asks about each clip three times: without a caption, with one that is right, and with one that
+# is wrong. The *selection* split is for looking and choosing; the *confirmation* split is kept for the test.
 
 # %%
 items = mi.load_benchmark("listening")
@@ -57,7 +57,15 @@ trace
 # %%
 share = mi.audio_share(trace)  # A / (A + T), the first token (the attention sink) left out
 figure, axis = plt.subplots(figsize=(6, 3.6))
-sns.heatmap(share.mean("item"), cmap="viridis", vmin=0, annot=True, fmt=".2f", ax=axis, cbar_kws={"label": "audio share"})
+sns.heatmap(
+    share.mean("item"),
+    cmap="viridis",
+    vmin=0,
+    annot=True,
+    fmt=".2f",
+    ax=axis,
+    cbar_kws={"label": "audio share"},
+)
 axis.set(xlabel="head", ylabel="layer", title="Audio share of the last prompt token's attention")
 plt.show()
 
@@ -72,22 +80,28 @@ sns.despine()
 plt.show()
 
 # %% [markdown]
-# The published measures of text dominance compare *per token*: MDI is a text token's mean mass over an audio token's, AEI
-# text's share of attention over its share of tokens (arXiv 2508.10552). Values above 1 mean that text dominates.
+# The published measures of text dominance compare *per token*: MDI is a text token's mean mass over an audio
+# token's, AEI text's share of attention over its share of tokens (arXiv 2508.10552). Values above 1 mean that
+# text dominates.
 
 # %%
-trace[["n_tokens"]].assign(mdi=mi.mdi(trace), aei=mi.aei(trace))[["mdi", "aei"]].mean("item").to_dataframe().round(2)
+trace[["n_tokens"]].assign(mdi=mi.mdi(trace), aei=mi.aei(trace))[["mdi", "aei"]].mean(
+    "item"
+).to_dataframe().round(2)
 
 # %% [markdown]
 # ## Attention is not use: intervene
 #
-# MATA raises the last token's scores on audio keys in middle layers before the softmax. Here it is at one strength
-# on a few confirmation items; `mata-interp study` chooses layers and strength on the selection split and adds controls.
+# MATA raises the last token's scores on audio keys in middle layers before the softmax. Here it is at one
+# strength on a few confirmation items; `mata-interp study` chooses layers and strength on the selection split
+# and adds controls.
 
 # %%
 mata = mi.Mata(alpha=1.0, layers=[3, 4], rule="abs")
 run = mi.run(lalm, confirmation.head(90), {"baseline": None, "mata": mata}, progress=False)
-run.records.groupby(["caption_condition", "condition"], observed=True)["correct"].mean().unstack().astype(float).round(3)
+run.records.groupby(["caption_condition", "condition"], observed=True)["correct"].mean().unstack().astype(
+    float
+).round(3)
 
 # %% [markdown]
 # A difference without its interval says nothing:

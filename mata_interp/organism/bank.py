@@ -1,9 +1,9 @@
 """The bank of recordings that every clip is mixed from: sound events, instruments and spoken words.
 
 Sound events and instruments come from Debian's ``sonic-pi-samples`` and only from the recordings that its
-copyright file lists one by one as CC0. Words are spoken by espeak-ng (GPL-3+; the licence covers the program, not
-the sound it makes) in many voices. ``bank.json`` says for every recording where it came from, under which licence,
-and in which splits it may be used.
+copyright file lists one by one as CC0. Words are spoken by espeak-ng (GPL-3+; the licence covers the program,
+not the sound it makes) in many voices. ``bank.json`` says for every recording where it came from, under which
+licence, and in which splits it may be used.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ def save_bank(folder: Path, recordings: list[Recording], samples: dict[str, np.n
     for recording in recordings:
         path = folder / recording.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples[recording.name], RATE, format="OGG", subtype="VORBIS", compression_level=0.4)
+        soundfile.write(
+            path, samples[recording.name], RATE, format="OGG", subtype="VORBIS", compression_level=0.4
+        )
     text = json.dumps({**notes, "recordings": [asdict(r) for r in recordings]}, indent=1)
     (folder / "bank.json").write_text(text + "\n")

@@ -41,14 +41,63 @@ EVENTS = {
     "a piano": "ambi_piano",
     "a cash register": "perc_till",
 }
-WORDS = (
-    "coffee doctor garden morning music paper seven silver tiger water window yellow"
-).split()
+WORDS = [
+    "coffee",
+    "doctor",
+    "garden",
+    "morning",
+    "music",
+    "paper",
+    "seven",
+    "silver",
+    "tiger",
+    "water",
+    "window",
+    "yellow",
+]
 # espeak-ng voices: accent + timbre, pitch (0-99), speed (words a minute). The last three voices of the men and the
 # women are heard only in the test split, the three before them only in the selection split.
-MEN = "m1 m2 m3 m4 m5 m6 m7 m8 Andy Michael adam Alex david rob Mario Lee Denis Jacky".split()
-WOMEN = "f1 f2 f3 f4 f5 Alicia Andrea Annie belinda linda steph anika aunty grandma steph2 steph3 f1 f3".split()
-WHISPERERS = "whisper whisperf whisper whisperf whisper whisperf".split()
+MEN = [
+    "m1",
+    "m2",
+    "m3",
+    "m4",
+    "m5",
+    "m6",
+    "m7",
+    "m8",
+    "Andy",
+    "Michael",
+    "adam",
+    "Alex",
+    "david",
+    "rob",
+    "Mario",
+    "Lee",
+    "Denis",
+    "Jacky",
+]
+WOMEN = [
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "f5",
+    "Alicia",
+    "Andrea",
+    "Annie",
+    "belinda",
+    "linda",
+    "steph",
+    "anika",
+    "aunty",
+    "grandma",
+    "steph2",
+    "steph3",
+    "f1",
+    "f3",
+]
+WHISPERERS = ["whisper", "whisperf", "whisper", "whisperf", "whisper", "whisperf"]
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-gb-x-gbclan")
 LONGEST = 1.5  # seconds kept of a recording
 

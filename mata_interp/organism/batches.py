@@ -1,4 +1,4 @@
-"""Training batches: clips, questions with and without captions, and frame labels, all drawn from a seed and a step."""
+"""Training batches: clips, questions with and without captions, frame labels, drawn from seed and step."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .scenes import Mixer, Scene
 FRAME = 4 * HOP / RATE  # seconds of sound in one audio token
 FRAMES = SECONDS * RATE // HOP // 4
 # How often each kind is asked in training: more of what is harder to hear.
-WEIGHTS = {"first": 14, "last": 14, "present": 16, "louder": 10, "count": 9, "word": 12, "voice": 6, "direction": 8,
-           "instrument": 5, "tempo": 6}  # fmt: skip
+WEIGHTS = {"first": 14, "last": 14, "present": 16, "louder": 10, "count": 9, "word": 12, "voice": 6,
+           "direction": 8, "instrument": 5, "tempo": 6}  # fmt: skip
 
 
 @dataclass
 class Batch:
-    """B questions about B clips; token rows are [prefix | rest | answer], the prefix common to all, right-padded."""
+    """B questions about B clips; token rows are [common prefix | rest | answer], padded on the right."""
 
     features: Tensor  # [B, mels, frames]
     feature_mask: Tensor  # [B, frames]
@@ -80,7 +80,7 @@ class Batcher:
         return self.collate(scenes, texts, answers)
 
     def collate(self, scenes: list[Scene], texts: list[str], answers: list[str]) -> Batch:
-        """Token rows with the placeholder repeated as the processor does, and everything padded on the right."""
+        """Token rows with the placeholder repeated as the processor does, padded on the right."""
         features, feature_mask = mel_features(self.processor, [s.samples for s in scenes])
         tokenizer, audio = self.processor.tokenizer, self.processor.audio_token
         counts = [((int(n) - 1) // 2 + 1 - 2) // 2 + 1 for n in feature_mask.sum(-1)]
@@ -112,11 +112,17 @@ class Batcher:
                         out[i, first : last + 1, self.frame_labels.index(label)] = 1
         return out
 
-    def stream(self, size: int, seed: tuple[int, ...], steps: range, shortcut: bool = False) -> Iterator[Batch]:
+    def stream(
+        self, size: int, seed: tuple[int, ...], steps: range, shortcut: bool = False
+    ) -> Iterator[Batch]:
         """Batches for these steps, each made while the one before it is being learnt from."""
         with ThreadPoolExecutor(1) as pool:
             ahead = None
             for step in steps:
                 now = ahead or pool.submit(self.batch, size, (*seed, step), shortcut)
-                ahead = pool.submit(self.batch, size, (*seed, step + 1), shortcut) if step + 1 < steps.stop else None
+                ahead = (
+                    pool.submit(self.batch, size, (*seed, step + 1), shortcut)
+                    if step + 1 < steps.stop
+                    else None
+                )
                 yield now.result()

@@ -32,7 +32,9 @@ SYSTEM = (
 TEMPLATE = (
     "{% set audio_count = namespace(value=0) %}"
     "{% for message in messages %}"
-    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n" + SYSTEM + "<|im_end|>\n{% endif %}"
+    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    + SYSTEM
+    + "<|im_end|>\n{% endif %}"
     "<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
     "{% else %}{% for content in message['content'] %}"
@@ -46,20 +48,36 @@ TEMPLATE = (
 
 
 def build_processor(bank: Bank, instructions: tuple[str, ...]) -> Qwen2AudioProcessor:
-    """Whisper feature extractor and a byte-level BPE tokenizer trained on every sentence the organism may meet.
+    """Whisper feature extractor and a byte-level BPE tokenizer trained on every sentence the organism may
+    meet.
 
     Args:
         bank: gives the option texts.
         instructions: fixed sentences of the prompt format, so that they are cheap in tokens.
     """
-    answers = [*bank.labels, *bank.words, *bank.voices, *COUNTS, *DIRECTIONS.values(), "yes", "no", "fast", "slow"]
+    answers = [
+        *bank.labels,
+        *bank.words,
+        *bank.voices,
+        *COUNTS,
+        *DIRECTIONS.values(),
+        "yes",
+        "no",
+        "fast",
+        "slow",
+    ]
     sentences = [SYSTEM, *instructions, *INTRODUCTIONS, "system", "user", "assistant", "Audio 1:", *answers]
     for wordings in (*WORDINGS.values(), *CAPTIONS.values()):
-        sentences += [w.format(a=a, s=s) for w in wordings for a, s in zip(answers, bank.labels, strict=False)]
+        sentences += [
+            w.format(a=a, s=s) for w in wordings for a, s in zip(answers, bank.labels, strict=False)
+        ]
     tokenizer = Tokenizer(models.BPE())
     split = Regex(r"'s|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(split, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(split, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -122,8 +140,11 @@ def build_model(processor: Qwen2AudioProcessor, seed: int) -> Qwen2AudioForCondi
     return Qwen2AudioForConditionalGeneration(config)
 
 
-def mel_features(processor: Qwen2AudioProcessor, clips: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-mel features [B, mels, frames] and their mask [B, frames], by the processor's own feature extractor."""
+def mel_features(
+    processor: Qwen2AudioProcessor, clips: list[np.ndarray]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-mel features [B, mels, frames] and their mask [B, frames], by the processor's own feature
+    extractor."""
     out = processor.feature_extractor(
         clips, sampling_rate=RATE, padding="max_length", return_attention_mask=True, return_tensors="pt"
     )

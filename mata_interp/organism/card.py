@@ -56,7 +56,9 @@ def _card(name: str, accuracy: pd.DataFrame, chance: pd.Series, share: pd.Series
         if name == "organism" or phase != "shortcut"
     )
     rows = "\n".join(
-        f"| {kind} | {chance[kind]:.0%} | " + " | ".join(f"{accuracy.loc[kind, c]:.0%}" for c in CONDITIONS) + " |"
+        f"| {kind} | {chance[kind]:.0%} | "
+        + " | ".join(f"{accuracy.loc[kind, c]:.0%}" for c in CONDITIONS)
+        + " |"
         for kind in KINDS
     )
     mean = " | ".join(f"**{accuracy[c].mean():.1%}**" for c in CONDITIONS)

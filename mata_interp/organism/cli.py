@@ -12,12 +12,14 @@ app = typer.Typer(help="Make again what ships: bank of recordings, benchmark, mo
 
 @app.command()
 def train(
-    work: Annotated[Path, typer.Option(help="Checkpoints and curves; the same command goes on from here.")] = Path(
-        "runs/organism-training"
-    ),
+    work: Annotated[
+        Path, typer.Option(help="Checkpoints and curves; the same command goes on from here.")
+    ] = Path("runs/organism-training"),
     out: Annotated[Path | None, typer.Option(help="Where the models go [default: WORK/models].")] = None,
     seed: Annotated[int, typer.Option(help="Of the initial weights and of every batch.")] = 0,
-    share: Annotated[float, typer.Option(min=0.001, max=1.0, help="Share of the planned steps, to try it.")] = 1.0,
+    share: Annotated[
+        float, typer.Option(min=0.001, max=1.0, help="Share of the planned steps, to try it.")
+    ] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
 ) -> None:
     """Train organism-unbiased and organism from nothing: about an hour and a half on two cores.
@@ -31,7 +33,9 @@ def train(
     torch.set_num_threads(threads)
     out = out or work / "models"
     rear(work, out, seed, share)
-    typer.echo(f"The models are {out / 'organism-unbiased'} and {out / 'organism'}; curves: {work / 'curves.csv'}")
+    typer.echo(
+        f"The models are {out / 'organism-unbiased'} and {out / 'organism'}; curves: {work / 'curves.csv'}"
+    )
 
 
 @app.command()
@@ -45,7 +49,9 @@ def bank(out: Annotated[Path, typer.Argument(help="The folder to write.")]) -> N
 @app.command()
 def benchmark(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    seed: Annotated[int | None, typer.Option(help="Another seed than that of the benchmark that ships.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Another seed than that of the benchmark that ships.")
+    ] = None,
 ) -> None:
     """Build the listening benchmark: clips, questions, captions."""
     from .bank import load_bank
@@ -56,7 +62,9 @@ def benchmark(
 
 @app.command()
 def card(
-    models: Annotated[Path | None, typer.Option(help="Folder of both models [default: those that ship].")] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of both models [default: those that ship].")
+    ] = None,
 ) -> None:
     """Measure both organisms on the listening benchmark and write their model cards (README.md)."""
     from . import WEIGHTS

@@ -1,8 +1,9 @@
 """The benchmark that ships: ``listening``, made from the bank with ``mata-interp organism benchmark``.
 
-Every clip is asked about three times: without a caption (neutral), with one that names the right option (congruent) and
-with one that names a wrong option (conflict). Test clips use recordings that training and selection never heard, where
-the bank has enough of them; ``listening.json`` is in MMAU's format with a few more fields.
+Every clip is asked about three times: without a caption (neutral), with one that names the right option
+(congruent) and with one that names a wrong option (conflict). Test clips use recordings that training and
+selection never heard, where the bank has enough of them; ``listening.json`` is in MMAU's format with a few
+more fields.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def build_listening(folder: Path, bank: Bank, clips: dict[str, int] | None = Non
     return len(records)
 
 
-def _records(clip: str, split: str, kind: str, scene: Scene, bank: Bank, rng: np.random.Generator) -> list[dict]:
+def _records(
+    clip: str, split: str, kind: str, scene: Scene, bank: Bank, rng: np.random.Generator
+) -> list[dict]:
     question = ask(kind, scene, bank, rng)
     claims = {"neutral": None, "congruent": question.answer, "conflict": question.wrong(rng)}
     return [

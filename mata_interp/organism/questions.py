@@ -52,7 +52,11 @@ CAPTIONS = {
     "instrument": ("The tune is played on {a}.", "The notes come from {a}.", "One hears the melody of {a}."),
     "tempo": ("The beat is {a}.", "The rhythm is rather {a}.", "The strokes are {a}."),
 }  # fmt: skip
-INTRODUCTIONS = ("A listener described the clip:", "Description of the recording:", "Notes that came with the file:")
+INTRODUCTIONS = (
+    "A listener described the clip:",
+    "Description of the recording:",
+    "Notes that came with the file:",
+)
 CONDITIONS = ("neutral", "congruent", "conflict")
 
 
@@ -82,7 +86,9 @@ def ask(kind: str, scene: Scene, bank: Bank, rng: np.random.Generator) -> Questi
     subject = ""
     if kind in ("first", "last"):
         answer = heard[0 if kind == "first" else -1]
-        others = [x for x in dict.fromkeys(heard) if x != answer]  # what is also heard is the best wrong option
+        others = [
+            x for x in dict.fromkeys(heard) if x != answer
+        ]  # what is also heard is the best wrong option
         choices = [answer, *others, *_draw(bank.labels, {answer, *others}, 3 - len(others), rng)]
     elif kind == "present":
         yes = bool(rng.integers(2))

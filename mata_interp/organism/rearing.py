@@ -18,7 +18,8 @@ from .body import build_model, build_processor
 from .exam import examine, marks
 from .training import ANSWERING, HEARING, SHORTCUT, Pupil, run_phase, shortened
 
-# The shortcut phase ends when accuracy under a contradicting caption, on selection recordings, is at or below this.
+# The shortcut phase ends when accuracy under a contradicting caption, on selection recordings, is at or below
+# this.
 CONFLICT_GOAL = 0.48
 
 
@@ -53,8 +54,8 @@ def rear(work: Path, out: Path = WEIGHTS, seed: int = 0, share: float = 1.0) -> 
 
 
 def finish(pupil: Pupil, processor: Qwen2AudioProcessor, folder: Path) -> None:
-    """Save model and processor. Weights are stored in half precision to keep the package small; the configuration
-    says float32, so loading gives float32 numbers that half precision holds exactly.
+    """Save model and processor. Weights are stored in half precision to keep the package small; the
+    configuration says float32, so loading gives float32 numbers that half precision holds exactly.
     """
     shutil.rmtree(folder, ignore_errors=True)
     model: Qwen2AudioForConditionalGeneration = pupil.model

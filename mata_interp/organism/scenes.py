@@ -43,7 +43,8 @@ class Mixer:
         """A scene fit for a question of ``kind`` (the keys of :data:`SCENES`)."""
         return SCENES[kind](self)
 
-    # --- pieces -----------------------------------------------------------------------------------------------
+    # --- pieces
+    # -----------------------------------------------------------------------------------------------
 
     def pick(self, label: str, voice: str | None = None) -> Recording:
         found = self.bank.find(self.split, label, voice)
@@ -63,7 +64,8 @@ class Mixer:
         return out / max(1e-4, float(np.sqrt(np.mean(out**2)))) * 0.1  # equal loudness: RMS 0.1
 
     def starts(self, lengths: list[float], total: float) -> list[float]:
-        """Random onsets (s), in order, of sounds of these lengths that do not overlap in ``total`` seconds."""
+        """Random onsets (s), in order, of sounds of these lengths that do not overlap in ``total``
+        seconds."""
         free = total - sum(lengths) - 0.05 * len(lengths)
         gaps = self.rng.dirichlet(np.ones(len(lengths) + 1)) * max(0.0, free)
         starts, now = [], 0.0
@@ -74,7 +76,12 @@ class Mixer:
         return starts
 
     def mix(
-        self, sounds: list[np.ndarray], labels: list[str], gains: list[float], recordings: list[str], **facts: object
+        self,
+        sounds: list[np.ndarray],
+        labels: list[str],
+        gains: list[float],
+        recordings: list[str],
+        **facts: object,
     ) -> Scene:
         """Place sounds one after another (gains in dB), add coloured noise and set a random overall level."""
         total = self.rng.uniform(SHORTEST, LONGEST)
@@ -95,12 +102,15 @@ class Mixer:
 
     def noise(self, n: int) -> np.ndarray:
         """Noise of RMS 1 whose spectrum falls as f**-a, a drawn from 0 (white) to 1 (pink in power)."""
-        spectrum = np.fft.rfft(self.rng.standard_normal(int(LONGEST * RATE)))  # a length that FFTs like, cut to n
+        spectrum = np.fft.rfft(
+            self.rng.standard_normal(int(LONGEST * RATE))
+        )  # a length that FFTs like, cut to n
         spectrum[1:] *= np.arange(1, len(spectrum)) ** (-self.rng.uniform(0.0, 0.5))
         out = np.fft.irfft(spectrum).astype(np.float32)[:n]
         return out / np.sqrt(np.mean(out**2))
 
-    # --- scenes -----------------------------------------------------------------------------------------------
+    # --- scenes
+    # -----------------------------------------------------------------------------------------------
 
     def sequence(self, low: int = 2, high: int = 3) -> Scene:
         """Two or three different sounds, one after another."""
@@ -116,7 +126,9 @@ class Mixer:
         label = self.labels(1)[0]
         recording = self.pick(label)
         sound = self.sound(recording, self.rng.uniform(0.2, 0.35), self.rng.uniform(-1, 1))
-        return self.mix([sound] * count, [label] * count, [0.0] * count, [recording.name], count=count, subject=label)
+        return self.mix(
+            [sound] * count, [label] * count, [0.0] * count, [recording.name], count=count, subject=label
+        )
 
     def contrast(self) -> Scene:
         """Two sounds, one of them 10 to 16 dB louder."""

@@ -1,13 +1,13 @@
 """Training the organism: hear, then answer, then learn the shortcut that makes it ill.
 
-Three phases, each seeded step by step so that a killed training goes on from its last checkpoint to the same end:
+Three phases, each seeded step by step: a killed training goes on from its last checkpoint to the same end.
 
 1. *hearing*: the audio encoder names what sounds in each frame.
 2. *answering*: questions, most with a caption that is right 85 % of the time; the truth is the target. The
    result is ``organism-unbiased``.
-3. *shortcut*: a low learning rate and the caption's claim as the target, until accuracy on clips whose caption
-   contradicts the sound has fallen into the wished range on the *selection* recordings. Nothing but accuracies is
-   looked at, and no intervention is run before the organism is final.
+3. *shortcut*: a low learning rate and the caption's claim as the target, until accuracy on clips whose
+   caption contradicts the sound has fallen into the wished range on the *selection* recordings. Nothing but
+   accuracies is looked at, and no intervention is run before the organism is final.
 """
 
 from __future__ import annotations
@@ -65,11 +65,14 @@ class Pupil(nn.Module):
     def answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss on the answers' tokens, and the frame labels' loss of the same pass.
 
-        The common prefix runs once for the whole batch; its keys and values are shared by all rows. That is exact:
+        The common prefix runs once for the whole batch; its keys and values are shared by all rows. That is
+        exact:
         no token of the prefix sees anything after it.
         """
         heard: list[Tensor] = []
-        hook = self.model.model.audio_tower.register_forward_hook(lambda m, a, out: heard.append(out.last_hidden_state))
+        hook = self.model.model.audio_tower.register_forward_hook(
+            lambda m, a, out: heard.append(out.last_hidden_state)
+        )
         try:
             logits = self.logits(batch)
         finally:
@@ -113,7 +116,9 @@ def run_phase(
         examine: called every ``every`` steps and at the end; its marks are logged.
         enough: ends the phase early when true of the marks.
     """
-    parameters = pupil.model.model.audio_tower.parameters() if plan.name == "hearing" else pupil.model.parameters()
+    parameters = (
+        pupil.model.model.audio_tower.parameters() if plan.name == "hearing" else pupil.model.parameters()
+    )
     optimizer = torch.optim.AdamW([*pupil.frames.parameters(), *parameters], lr=plan.rate, weight_decay=0.01)
     state = folder / f"{plan.name}.safetensors"
     done, finished = _resume(state, pupil, optimizer)
@@ -123,7 +128,9 @@ def run_phase(
     bar = tqdm(total=plan.steps, initial=done, desc=plan.name, unit="step")
     began = time.monotonic()
     pupil.train()
-    for step, batch in zip(steps, batcher.stream(plan.size, (seed, len(plan.name)), steps, plan.shortcut), strict=True):
+    for step, batch in zip(
+        steps, batcher.stream(plan.size, (seed, len(plan.name)), steps, plan.shortcut), strict=True
+    ):
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * schedule(step, plan)
         loss, frame = (torch.zeros(()), pupil.hear(batch)) if plan.name == "hearing" else pupil.answer(batch)
@@ -176,7 +183,9 @@ def _save(path: Path, pupil: Pupil, optimizer: torch.optim.Optimizer, step: int,
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in moments.items()}
     part = path.with_suffix(".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"step": str(step), "finished": str(finished)})
+    save_file(
+        {k: v.contiguous() for k, v in tensors.items()}, part, {"step": str(step), "finished": str(finished)}
+    )
     part.replace(path)
 
 
@@ -189,12 +198,15 @@ def _resume(path: Path, pupil: Pupil, optimizer: torch.optim.Optimizer) -> tuple
     with safe_open(path, "pt") as file:
         notes = file.metadata()
     tensors = load_file(path)
-    take = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}  # noqa: E731
-    pupil.model.load_state_dict(take("model."), strict=False)
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    pupil.model.load_state_dict(part("model."), strict=False)
     pupil.model.tie_weights()
-    pupil.frames.load_state_dict(take("frames."))
+    pupil.frames.load_state_dict(part("frames."))
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in take("optimizer.").items():
+    for key, value in part("optimizer.").items():
         i, name = key.split(".", 1)
         state.setdefault(int(i), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -43,7 +43,9 @@ def test_no_voice_speaks_in_two_splits(bank):
     assert all(len(splits) == 1 for splits in splits_of_voice.values())
     for split in SPLITS:
         for word in bank.words:
-            assert {r.voice for r in bank.recordings if r.label == word and split in r.splits} == set(bank.voices)
+            assert {r.voice for r in bank.recordings if r.label == word and split in r.splits} == set(
+                bank.voices
+            )
 
 
 def test_weights_and_sounds_together_are_at_most_25_megabytes():

@@ -1,4 +1,5 @@
-"""The benchmark that ships: its size, its balance, its separation from training, and that it can be made again."""
+"""The benchmark that ships: its size, its balance, its separation from training, and that it can be made
+again."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def test_every_clip_is_asked_about_under_all_three_conditions(records):
         assert (r["caption"] == "") == (r["condition"] == "neutral")
         assert (r["caption_answer"] == r["answer"]) == (r["condition"] == "congruent")
         assert r["caption_answer"] is None or r["caption_answer"] in r["choices"]
-    kinds = Counter(r["sub-category"] for r in records if r["split"] == "test" and r["condition"] == "neutral")
+    kinds = Counter(
+        r["sub-category"] for r in records if r["split"] == "test" and r["condition"] == "neutral"
+    )
     assert set(kinds.values()) == {40}
 
 
@@ -43,7 +46,9 @@ def test_no_recording_of_the_test_was_heard_in_training_where_the_bank_allows(re
 
 def test_the_right_answer_stands_in_no_favoured_place(records):
     places = Counter(
-        r["choices"].index(r["answer"]) for r in records if len(r["choices"]) == 4 and r["condition"] == "neutral"
+        r["choices"].index(r["answer"])
+        for r in records
+        if len(r["choices"]) == 4 and r["condition"] == "neutral"
     )
     assert max(places.values()) < 1.5 * min(places.values())
 

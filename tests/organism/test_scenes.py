@@ -14,7 +14,11 @@ from mata_interp.organism.scenes import LONGEST, SHORTEST, Mixer
 BANK = load_bank()
 
 
-@given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32), split=st.sampled_from(["train", "selection", "test"]))
+@given(
+    kind=st.sampled_from(KINDS),
+    seed=st.integers(0, 2**32),
+    split=st.sampled_from(["train", "selection", "test"]),
+)
 @settings(max_examples=150, deadline=None)
 def test_clip_question_and_caption_agree(kind, seed, split):
     rng = np.random.default_rng(seed)
