@@ -13,7 +13,7 @@ from ..errors import MataError
 
 
 def main() -> None:
-    """Run the command of ``sys.argv``; exit with 0, with 1 after an error of ours, with 2 after wrong usage."""
+    """Run the command of ``sys.argv``; exit with 1 after an error of ours, with 2 after wrong usage."""
     from .app import app
 
     warnings.showwarning = _show_warning
@@ -26,7 +26,7 @@ def main() -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
     """A warning of ours as one line for people; any other as Python shows it."""
-    ours = category.__module__.startswith(__package__.partition(".")[0])
+    ours = category.__module__.startswith("mata_interp")
     text = f"note: {message}\n" if ours else warnings.formatwarning(message, category, *where[:2])
     sys.stderr.write(text)
 

@@ -69,8 +69,8 @@ def study(
 ) -> None:
     """Does making the model attend to the audio help? Trace, choose, measure, test, report.
 
-    Layers and alpha are chosen on one set of clips and tested on others, with controls. Stopped at any moment,
-    the same command goes on from there.
+    Layers and alpha are chosen on one set of clips and tested on others, with controls. Stopped at any
+    moment, the same command goes on from there.
 
     \b
     Examples

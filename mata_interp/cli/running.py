@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mata_interp as mi
 
+from ..reporting.comparisons import mean, where
 from ..reporting.listening import middle_layers
 from ..reporting.wording import percent, printable
 from .output import print_json, print_table, progress, resumable
@@ -42,13 +43,13 @@ def run_benchmark(
     pairs = (before["correct"].astype(float).to_numpy(), after["correct"].astype(float).to_numpy())
     effect = mi.paired_effect(*pairs, kind="binary", clusters=before["cluster"].tolist(), seed=seed)
     if as_json:
-        accuracy = {name: float(part["correct"].mean()) for name, part in tables.items()}
+        accuracy = {name: mean(part, "correct") for name, part in tables.items()}
         print_json({"accuracy": accuracy, "effect": effect.to_dict(), "out": out, "excluded": done.excluded})
         return
-    captions = [c for c in before["caption_condition"].unique() if c]
+    captions = [c for c in dict.fromkeys(before["caption_condition"]) if c]
     rows = []
     for name, part in tables.items():
-        parts = [part, *(part[part["caption_condition"] == c] for c in captions)]
-        rows.append([name, str(len(part)), *(percent(float(p["correct"].mean())) for p in parts)])
+        parts = [part, *(where(part, {"caption_condition": c}) for c in captions)]
+        rows.append([name, str(len(part)), *(percent(mean(p, "correct")) for p in parts)])
     print_table(["condition", "items", "accuracy", *map(printable, captions)], rows)
     print(f"\n{effect}\nThe run: {out}   (mata-interp report {out} makes a page of it)")

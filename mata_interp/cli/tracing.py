@@ -52,9 +52,7 @@ def trace_benchmark(
     for row, layer in enumerate(traced["layer"].values):
         share, mdi, aei = (float(by_layer[name][row]) for name in ("audio_share", "mdi", "aei"))
         rows.append([f"{layer:>5}  {bar(share)}", percent(share), number(mdi), number(aei)])
-    print(
-        f"{printable(lalm.name)} on {printable(data.name)}, {len(data)} items, last prompt token, no intervention\n"
-    )
+    print(f"{printable(lalm.name)} on {printable(data.name)}, {len(data)} items: the last prompt token\n")
     print_table(["layer", "audio share", "MDI", "AEI"], rows)
     print("\naudio share: audio / (audio + text), first token left out. MDI, AEI: arXiv 2508.10552.")
     if out:

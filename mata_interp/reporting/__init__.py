@@ -1,7 +1,7 @@
 """Figures and pages, for people who would rather look than read tables.
 
-`report` makes the page of a run folder, `listen` hears one clip. Both are loaded when first used: the figures'
-libraries take a second or two to import.
+`report` makes the page of a run folder, `listen` hears one clip. Both are loaded when first used: the
+libraries that draw take a second or two to import.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..experiments.effects import BASELINE, MATA
-from .comparisons import Comparisons, Named, subset_label
+from .comparisons import Comparisons, Named, subset_label, where
 from .figures import forest, margins
 from .figures.svg import responsive
 from .parts import Block, Content, FigurePart, Row, Section, Table
@@ -45,17 +46,17 @@ def _forest(comparisons: Comparisons) -> FigurePart:
 
 def _forest_row(named: Named) -> forest.Row:
     e = named.effect
-    values = [float("nan") if e[key] is None else float(e[key]) for key in ("difference", "low", "high")]
-    counts = [_whole(e[key]) for key in ("n", "fixed", "broken")]
-    return forest.Row(named.label, *values, *counts, look=named.look)
+    difference, low, high = (float("nan") if e[k] is None else e[k] for k in ("difference", "low", "high"))
+    n, fixed, broken = (_whole(e[key]) for key in ("n", "fixed", "broken"))
+    return forest.Row(named.label, difference, low, high, n, fixed, broken, named.look)
 
 
 def _reading(comparisons: Comparisons) -> str:
     primary, shams = comparisons.primary, comparisons.shams()
     if primary is None or not known(primary["low"]):
         return ""
-    side = "above" if primary["low"] > 0 else "below" if primary["high"] < 0 else "on both sides of"
-    text = f"The primary interval lies {side} zero."
+    side = "lies above" if primary["low"] > 0 else "lies below" if primary["high"] < 0 else "includes"
+    text = f"The primary interval {side} zero."
     if shams:
         good = sum(1 for e in shams if known(e["low"]) and e["low"] > 0)
         found = f"{good or 'none'} {'has' if good < 2 else 'have'} an interval above zero"
@@ -142,13 +143,11 @@ def _nats(value: float) -> str:
 
 def _scatter(records: pd.DataFrame, subset: Mapping[str, Any]) -> FigurePart | None:
     """Margins of the primary comparison's items, item by item."""
-    for column, value in subset.items():
-        records = records[records[column] == value]
-    table = records.pivot(index="item", columns="condition", values="margin")
+    table = where(records, subset).pivot(index="item", columns="condition", values="margin")
     if not {BASELINE, MATA} <= set(table):
         return None
     table = table[[BASELINE, MATA]].dropna()
-    before, after = table[BASELINE].to_numpy(), table[MATA].to_numpy()
+    before, after = (np.asarray(table[name], dtype=float) for name in (BASELINE, MATA))
     if not len(table):
         return None
     up = (after > before).mean()

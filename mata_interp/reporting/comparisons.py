@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from ..experiments.effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, OTHER, RANDOM_LAYERS
 from .wording import layer_range, printable
 
@@ -110,3 +112,16 @@ def subset_label(subset: Mapping[str, str]) -> str:
         for column, value in subset.items()
     ]
     return ", ".join(words) or "all items"
+
+
+def where(records: pd.DataFrame, subset: Mapping[str, str]) -> pd.DataFrame:
+    """The rows in which every column of ``subset`` has that value."""
+    for column, value in subset.items():
+        records = records.loc[records[column] == value]
+    return records
+
+
+def mean(records: pd.DataFrame, column: str) -> float:
+    """The mean of a column, NaN left out; NaN if nothing is left."""
+    values = records[column].dropna().to_numpy(dtype=float)
+    return float(values.mean()) if len(values) else float("nan")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..experiments.effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, RANDOM_LAYERS, SILENT
-from .comparisons import CAPTIONS, Comparisons, subset_label
+from .comparisons import CAPTIONS, Comparisons, mean, subset_label, where
 from .parts import Block, Content, Row, Section, Table
 from .wording import NONE, interval, known, number, percent, points
 
@@ -24,7 +24,7 @@ def controls_section(records: pd.DataFrame, comparisons: Comparisons) -> Section
 
 
 def _findings(records: pd.DataFrame, comparisons: Comparisons) -> list[str]:
-    where = subset_label(comparisons.subset)
+    place = subset_label(comparisons.subset)
     shams = {e["after_condition"]: e for e in comparisons.shams()}
     against = {
         e["before_condition"]: e
@@ -35,7 +35,7 @@ def _findings(records: pd.DataFrame, comparisons: Comparisons) -> list[str]:
         found.append(
             "Is it attention to audio, or any push? The same rule on the text tokens, its strength set to "
             "the same dose, "
-            f"changed accuracy by {_change(e)} points ({where})." + _beats(against.get(MATA_ON_TEXT))
+            f"changed accuracy by {_change(e)} points ({place})." + _beats(against.get(MATA_ON_TEXT))
         )
     if random := [e for name, e in shams.items() if name.startswith(RANDOM_LAYERS)]:
         changes = sorted(e["difference"] for e in random)
@@ -52,12 +52,14 @@ def _findings(records: pd.DataFrame, comparisons: Comparisons) -> list[str]:
             "measured against the same wrong audio without MATA. More attention to the wrong sound should "
             "not help."
         )
-    rates = _accuracies(records, comparisons.subset)
-    if SILENT in rates and rates.get(BASELINE):
-        prior = rates[SILENT] / rates[BASELINE]
+    silent, heard = (
+        mean(where(records, {**comparisons.subset, "condition": name}), "correct")
+        for name in (SILENT, BASELINE)
+    )
+    if known(silent) and heard:
         found.append(
-            f"How far does the text alone go? With the audio left out {percent(rates[SILENT])} of these "
-            f"answers are right, with it {percent(rates[BASELINE])}: a text-prior rate of {number(prior)}."
+            f"How far does the text alone go? With the audio left out {percent(silent)} of these answers are "
+            f"right, with it {percent(heard)}: a text-prior rate of {number(silent / heard)}."
         )
     return found
 
@@ -70,19 +72,13 @@ def _beats(e: Mapping[str, Any] | None) -> str:
     return f" MATA against this control: {_change(e)} points." if e else ""
 
 
-def _accuracies(records: pd.DataFrame, subset: Mapping[str, Any]) -> dict[str, float]:
-    for column, value in subset.items():
-        records = records[records[column] == value]
-    return records.dropna(subset=["correct"]).groupby("condition")["correct"].mean().to_dict()
-
-
 def accuracy_table(records: pd.DataFrame, comparisons: Comparisons) -> Table:
     """Accuracy under each condition: by summed log-probability, and in brackets per token."""
     scored = records.dropna(subset=["correct"])
-    captions = [c for c in CAPTIONS if (scored["caption_condition"] == c).any()]
+    captions = [c for c in CAPTIONS if c in set(scored["caption_condition"])]
     rows = []
     for name, part in scored.groupby("condition", sort=False):
-        cells = [_both(part), *(_both(part[part["caption_condition"] == c]) for c in captions)]
+        cells = [_both(part), *(_both(where(part, {"caption_condition": c})) for c in captions)]
         label = comparisons.label(str(name))
         rows.append(Row([label, f"{len(part):,}", *cells], "" if name in (BASELINE, MATA) else "sham"))
     return Table(
@@ -96,21 +92,19 @@ def accuracy_table(records: pd.DataFrame, comparisons: Comparisons) -> Table:
 def _both(part: pd.DataFrame) -> str:
     if part.empty:
         return NONE
-    plain, normalised = (100 * float(part[c].mean()) for c in ("correct", "correct_normalised"))
-    return f"{number(plain, 1)} ({number(normalised, 1)})"
+    plain, normalised = (number(100 * mean(part, c), 1) for c in ("correct", "correct_normalised"))
+    return f"{plain} ({normalised})"
 
 
 def dose_table(records: pd.DataFrame, comparisons: Comparisons) -> Table:
     """How hard each intervention pushed, mean over items."""
     rows = []
     for name, part in records.groupby("condition", sort=False):
-        mean = {
-            c: float(part[f"dose_{c}"].mean())
-            for c in ("mass_before", "mass_after", "kl", "boost", "negative")
-        }
-        if known(mean["kl"]):
-            cells = [percent(mean["mass_before"]), percent(mean["mass_after"]), number(mean["kl"], 3)]
-            cells += [number(mean["boost"], 2, sign=True), percent(mean["negative"], 0)]
+        names = ("mass_before", "mass_after", "kl", "boost", "negative")
+        before, after, kl, boost, negative = (mean(part, f"dose_{dose}") for dose in names)
+        if known(kl):
+            cells = [percent(before), percent(after), number(kl, 3), number(boost, 2, sign=True)]
+            cells.append(percent(negative, 0))
             rows.append(Row([comparisons.label(str(name)), *cells], "" if name == MATA else "sham"))
     return Table(
         "Table 4. Dose: how hard each intervention pushed.",

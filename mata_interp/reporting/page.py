@@ -13,7 +13,7 @@ from ..experiments.files import write_whole
 from .attention import attention_section
 from .changes import changes_section
 from .choice import choice_section
-from .comparisons import Comparisons, subset_label
+from .comparisons import Comparisons, mean, subset_label, where
 from .controls import accuracy_table, controls_section
 from .parts import Key, Page, Section
 from .provenance import provenance_section
@@ -53,7 +53,8 @@ def report(run_folder: str | Path, out: str | Path | None = None) -> Path:
 def build_page(run: Run) -> Page:
     """The page of ``run`` as data."""
     model, data = run.manifest["model"], run.manifest["data"]
-    name, benchmark = printable(model.get("name"), 80), printable(data["name"], 80)
+    name = printable(model.get("name")).rstrip("/").rpartition("/")[2]  # the folder's or the hub's own name
+    benchmark = printable(data["name"], 80)
     effects = [] if run.effects is None else run.effects.to_dict("records")
     comparisons = Comparisons(effects, run.manifest["conditions"])
     window = _window(run)
@@ -89,7 +90,7 @@ def _window(run: Run) -> tuple[int, ...]:
 
 def _plain_answer(run: Run) -> str:
     names = [printable(name) for name in run.manifest["conditions"]]
-    items = count(run.records["item"].nunique(), "item")
+    items = count(len(set(run.records["item"])), "item")
     return (
         f"{items} answered under {count(len(names), 'condition')}: {listing(names)}. This folder holds no "
         "study: nothing was chosen on other clips and no comparison was fixed beforehand, so nothing is "
@@ -101,10 +102,8 @@ def _keys(records: pd.DataFrame, comparisons: Comparisons) -> list[Key]:
     e = comparisons.primary
     if e is None:
         return []
-    treated = records[records["condition"] == MATA]
-    for column, value in e["subset"].items():
-        treated = treated[treated[column] == value]
-    before, after = (float(treated[f"dose_mass_{when}"].mean()) for when in ("before", "after"))
+    treated = where(records, {"condition": MATA, **e["subset"]})
+    before, after = (mean(treated, f"dose_mass_{when}") for when in ("before", "after"))
     p_holm = f", {p_value(e['p_holm'])} after Holm's correction" if known(e["p_holm"]) else ""
     rates = f"{number(100 * e['before'], 1)} \u2192 {percent(e['after'])}"
     limits = f"95 % interval {interval(e['low'], e['high'])}"
@@ -116,20 +115,21 @@ def _keys(records: pd.DataFrame, comparisons: Comparisons) -> list[Key]:
     ]
     if known(before):
         masses = f"{number(100 * before, 1)} \u2192 {percent(after)}"
-        keys.append(Key("Attention on audio, edited layers", masses, "of the answering token, these items"))
+        keys.append(Key("Attention on audio, edited layers", masses, "of the answering tokens, these items"))
     return keys
 
 
 def _negative(run: Run) -> str:
     """The dose and the fraction of negative scores, which decide how far the readings differ here."""
     edits = run.manifest["conditions"].get(MATA, {}).get("interventions", [])
-    treated = run.records[run.records["condition"] == MATA]
+    treated = where(run.records, {"condition": MATA})
     if not edits or treated.empty:
         return ""
-    edit, mean = edits[0], treated[["dose_negative", "dose_boost", "dose_kl"]].mean()
+    edit = edits[0]
+    negative, boost, kl = (mean(treated, f"dose_{dose}") for dose in ("negative", "boost", "kl"))
     return (
         f" Here the rule is {printable(edit['rule'])} with \u03b1 {edit['alpha']:g} in layers "
-        f"{layer_range(edit['layers'])}; {percent(mean['dose_negative'], 0)} of the audio scores it met were "
-        f"negative, and it raised audio scores by {number(mean['dose_boost'])} nats on average (KL "
-        f"{number(mean['dose_kl'], 3)} nats)."
+        f"{layer_range(edit['layers'])}; {percent(negative, 0)} of the audio scores it met were negative, "
+        f"and it moved audio scores by {number(boost, 2, sign=True)} nats on average (KL {number(kl, 3)} "
+        "nats)."
     )

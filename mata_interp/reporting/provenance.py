@@ -60,12 +60,13 @@ def _versions(model: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str,
 
 
 def _truncated(records: pd.DataFrame) -> str:
-    own = records[records["audio_from"] == records["item"]].drop_duplicates("item")
-    cut = own[own["truncated_seconds"] > 0]["truncated_seconds"]
-    if cut.empty:
+    own = records.loc[records["audio_from"] == records["item"]]
+    seconds = dict(zip(own["item"], own["truncated_seconds"], strict=True))
+    cut = [float(value) for value in seconds.values() if value > 0]
+    if not cut:
         return "none cut"
     return (
-        f"{count(len(cut), 'item')} cut at the end to what the model takes, by up to {number(cut.max(), 1)} s"
+        f"{count(len(cut), 'item')} cut at the end to what the model takes, by up to {number(max(cut), 1)} s"
     )
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 def render(template: str, **values: Any) -> str:
     """The template of this package under that name, with ``values``; a value that is missing is an error."""
-    folder = resources.files(__package__) / "templates"
+    folder = resources.files("mata_interp.reporting") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
         autoescape=True,

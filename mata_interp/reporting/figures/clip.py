@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ..wording import layer_range, runs
 from .palette import AUDIO, INK, SHARE_MAP, SOFT
 
-LEFT, RIGHT = 0.1, 0.985  # of the axes, in widths of the figure: the page's play head runs between them
+LEFT, RIGHT = 0.1, 0.97  # of the axes, in widths of the figure: the page's play head runs between them
 POINTS = 700  # of the waveform
 
 

@@ -52,7 +52,7 @@ def grid(
     axes.tick_params(length=0)
     axes.set_xlabel("alpha")
     axes.set_ylabel("layers")
-    axes.set_title("Change of the mean margin against the baseline, nats", pad=6)
+    axes.set_title("Mean margin minus the baseline's, nats", pad=6)
     if chosen is not None:
         axes.add_patch(
             Rectangle(

@@ -25,7 +25,7 @@ WIDE, NARROW = 7.6, 3.9  # inches; the column of the page on a screen or on pape
 @contextmanager
 def figure_style(name: str) -> Iterator[None]:
     """The look of every figure; ``name`` seeds the ids matplotlib makes, so that a figure is reproducible."""
-    with matplotlib.rc_context({**RC, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**RC, "svg.hashsalt": name}):  # type: ignore[arg-type]
         yield
 
 

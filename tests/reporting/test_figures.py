@@ -1,0 +1,113 @@
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from mata_interp.reporting.figures.clip import clip
+from mata_interp.reporting.figures.forest import Row, Section, forest
+from mata_interp.reporting.figures.grid import grid
+from mata_interp.reporting.figures.heat_map import heat_map
+from mata_interp.reporting.figures.margins import margins
+from mata_interp.reporting.figures.profile import profile
+from mata_interp.reporting.figures.svg import NARROW, WIDE, figure_style, responsive
+
+from .small import HOSTILE
+
+RNG = np.random.default_rng(0)
+NAN = float("nan")
+SHARE = RNG.random((4, 3))
+SHARE[0, 2] = NAN  # a layer with fewer heads
+MASS = dict(zip(("audio", "question", "template", "sink"), RNG.dirichlet([1, 2, 2, 3], 4).T, strict=True))
+ROWS = [Row("a", 0.1, 0.0, 0.2, 20, 4, 2, "primary"), Row(HOSTILE, NAN, NAN, NAN, 0, 0, 0, "sham")]
+MEAN = np.nanmean(SHARE, 1)
+EDGES = np.linspace(0, 1, 6)
+LARGE, TIMED = RNG.random((32, 20)), RNG.random((3, 5))
+
+DRAWINGS = {
+    "heat": lambda width: heat_map(SHARE, [0, 1, 3, 4], {1, 4}, width),
+    "heat of a large model": lambda width: heat_map(LARGE, list(range(32)), set(), width),
+    "profile": lambda width: profile(MASS, MEAN, MEAN - 0.1, MEAN + 0.1, [0, 1, 3, 4], {1, 4}, width),
+    "forest": lambda width: forest([Section("x", ROWS), Section("y", ROWS[:1])], width),
+    "grid": lambda width: grid(np.array([[0.1, NAN], [-0.2, 0.3]]), ["0", "1"], ["0.1", "1"], (1, 1), width),
+    "empty grid": lambda width: grid(np.full((1, 1), NAN), ["0"], ["1"], None, width),
+    "margins": lambda width: margins(np.array([-1.0, 1.0, 2.0]), np.array([1.0, -1.0, 3.0]), width),
+    "clip": lambda width: clip(np.sin(np.arange(900.0)), EDGES, TIMED, [0, 2, 4], [2], width),
+    "silent clip": lambda width: clip(np.zeros(10), EDGES, np.zeros((3, 5)), [0, 2, 4], [], width),
+}
+
+
+def texts(svg: str) -> list[str]:
+    """The words in a drawing, as a browser reads them."""
+    root = ET.fromstring(f"<div>{svg}</div>")
+    return ["".join(node.itertext()) for node in root.iter() if node.tag.rpartition("}")[2] == "text"]
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_svg_is_fit_for_a_page(name):
+    svg = responsive(DRAWINGS[name], "some", "a label & more")
+    assert svg == responsive(DRAWINGS[name], "some", "a label & more")  # the same bytes every time
+    ids = re.findall(r'\bid="([^"]+)"', svg)
+    assert len(ids) == len(set(ids)), "two elements with one id"
+    for used in re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg):
+        assert set(used) - {""} <= set(ids)
+    assert "<style" not in svg  # it would reach the whole page
+    assert "<?xml" not in svg
+    assert "dc:date" not in svg
+    assert 'aria-label="a label &amp; more"' in svg
+    assert texts(svg), "text must stay text"
+
+
+def test_every_figure_has_ids_of_its_own():
+    one, other = (responsive(DRAWINGS["heat"], name, "") for name in ("one", "other"))
+    ids = re.findall(r'\bid="([^"]+)"', one + other)
+    assert len(ids) == len(set(ids))
+
+
+def test_words_of_users_are_only_words():
+    svg = responsive(DRAWINGS["forest"], "some", HOSTILE)
+
+    class Elements(HTMLParser):
+        found: set[str] = set()
+
+        def handle_starttag(self, tag, attrs):
+            self.found.add(tag)
+
+    Elements().feed(svg)
+    assert not Elements.found & {"script", "img"}
+    assert HOSTILE in texts(svg)
+
+
+def test_forest_says_its_numbers():
+    words = texts(responsive(DRAWINGS["forest"], "some", ""))
+    assert words.count("+10.0 [0.0, +20.0]") == 4  # two rows, wide and narrow
+    assert "4 / 2" in words
+    assert "\u2014 \u2014" in words  # no estimate, no interval
+
+
+def test_margins_count_what_changed():
+    words = texts(responsive(DRAWINGS["margins"], "some", ""))
+    assert words.count("1 fixed") == words.count("1 broken") == 2
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_window_with_a_gap_is_outlined_in_parts(width):
+    axes = DRAWINGS["heat"](width).axes[0]
+    outlines = [patch for patch in axes.patches if not patch.get_fill()]
+    assert [(patch.get_y(), patch.get_height()) for patch in outlines] == [(1, 1), (3, 1)]
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_no_word_leaves_the_drawing(name, width):
+    with figure_style(name):
+        figure = DRAWINGS[name](width)
+        figure.draw_without_rendering()
+        for text in figure.findobj(Text):
+            words = text.get_text()
+            if re.search("[a-z]", words) and HOSTILE not in words:  # ticks beyond the axes are never drawn
+                box = text.get_window_extent()
+                assert box.x0 > -2, text
+                assert box.x1 < figure.bbox.width + 2, text
