@@ -27,7 +27,7 @@ check: .venv/installed  ## style and types
 	.venv/bin/pyright
 
 lock: .venv/installed  ## write the versions now in .venv into requirements.lock
-	.venv/bin/python tools/lock.py > .venv/requirements.lock
+	.venv/bin/python .ci/lock.py > .venv/requirements.lock
 	cmp --silent .venv/requirements.lock requirements.lock || cp .venv/requirements.lock requirements.lock
 
 .venv/installed: .venv/locked pyproject.toml
