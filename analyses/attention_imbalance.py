@@ -4,7 +4,7 @@ For each model: the last prompt token's attention, layer by layer, under each ca
 intervals over clips. Attention only: what a model looks at is not what it uses; see causal_effect.py.
 
     python analyses/attention_imbalance.py
-    python analyses/attention_imbalance.py --model Qwen/Qwen2-Audio-7B-Instruct --benchmark mmau.json --items 300
+    python analyses/attention_imbalance.py --model Qwen/Qwen2-Audio-7B-Instruct --benchmark mmau.json
     python analyses/attention_imbalance.py --json
 """
 
@@ -59,8 +59,7 @@ def main(
 
 
 def summarise(trace: xr.Dataset, seed: int, draws: int = 2000) -> pd.DataFrame:
-    """One row a caption condition and layer: audio share with its 95 % percentile-bootstrap interval over
-    clips, MDI, AEI."""
+    """One row a caption condition and layer: audio share, 95 % bootstrap interval over clips, MDI, AEI."""
     rng = np.random.default_rng(seed)
     rows = []
     for condition, part in trace.groupby("condition"):

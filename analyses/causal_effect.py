@@ -65,8 +65,7 @@ def main(
 
 
 def compare(records: pd.DataFrame, strengths: list[float], seed: int) -> pd.DataFrame:
-    """One row a strength, kind of keys and caption condition: the paired effect on accuracy, and the dose
-    (mean row KL)."""
+    """One row a strength, keys and caption: paired effect on accuracy, and the dose (mean row KL)."""
     tables = {name: rows.set_index("item") for name, rows in records.groupby("condition")}
     rows = []
     for keys in ("audio", "text"):
@@ -90,8 +89,7 @@ def compare(records: pd.DataFrame, strengths: list[float], seed: int) -> pd.Data
 
 
 def draw(effects: pd.DataFrame, path: Path) -> None:
-    """One panel a caption condition; strength across, change of accuracy up, MATA beside the same rule on
-    text."""
+    """One panel a caption; strength across, change of accuracy up, MATA beside the same rule on text."""
     sns.set_theme(style="ticks", context="paper", palette="colorblind")
     captions = list(effects["caption"].unique())
     order = sorted(effects["alpha"].unique())
