@@ -178,13 +178,12 @@ def log(path: Path, row: dict) -> None:
 
 
 def _save(path: Path, pupil: Pupil, optimizer: torch.optim.Optimizer, step: int, finished: bool) -> None:
-    tensors = {f"model.{k}": v for k, v in pupil.model.state_dict().items() if k != "lm_head.weight"}
-    tensors |= {f"frames.{k}": v for k, v in pupil.frames.state_dict().items()}
+    tensors = {f"pupil.{k}": v for k, v in pupil.state_dict().items()}
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in moments.items()}
     part = path.with_suffix(".part")
     save_file(
-        {k: v.contiguous() for k, v in tensors.items()}, part, {"step": str(step), "finished": str(finished)}
+        {k: v.clone() for k, v in tensors.items()}, part, {"step": str(step), "finished": str(finished)}
     )
     part.replace(path)
 
@@ -202,9 +201,7 @@ def _resume(path: Path, pupil: Pupil, optimizer: torch.optim.Optimizer) -> tuple
     def part(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    pupil.model.load_state_dict(part("model."), strict=False)
-    pupil.model.tie_weights()
-    pupil.frames.load_state_dict(part("frames."))
+    pupil.load_state_dict(part("pupil."))
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in part("optimizer.").items():
         i, name = key.split(".", 1)
