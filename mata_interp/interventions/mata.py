@@ -157,15 +157,16 @@ def _indices(values: Any, name: str) -> tuple[int, ...]:
 
 
 def _heads(heads: Any, layers: tuple[int, ...]) -> Any:
-    """``"all"``, a tuple of heads, or a tuple of (layer, heads), sorted."""
+    """``"all"``, a tuple of heads, or a tuple of (layer, heads), sorted; what it gives, it also takes."""
     if isinstance(heads, str) and heads == "all":
         return heads
-    if not isinstance(heads, Mapping):
+    if not isinstance(heads, Mapping) and not _by_layer(heads):
         return _named(_indices(heads, "heads"))
-    by_layer = {layer: _named(_indices(chosen, f"heads of layer {layer}")) for layer, chosen in heads.items()}
+    pairs: Any = heads.items() if isinstance(heads, Mapping) else heads
+    by_layer = {layer: _named(_indices(chosen, f"heads of layer {layer}")) for layer, chosen in pairs}
     if set(by_layer) != set(layers):
         raise InterventionError(f"heads names layers {sorted(by_layer)}, but layers are {list(layers)}.")
-    return tuple(sorted(by_layer.items()))
+    return tuple(sorted(by_layer.items())) or "all"
 
 
 def _named(heads: tuple[int, ...]) -> tuple[int, ...]:
@@ -175,7 +176,8 @@ def _named(heads: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _by_layer(heads: Any) -> bool:
-    return heads != "all" and any(isinstance(head, tuple) for head in heads)
+    """Whether these are normalised heads of the form ((layer, heads), ...)."""
+    return isinstance(heads, tuple) and any(isinstance(head, tuple) for head in heads)
 
 
 def _span(layers: list[int]) -> str:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from operator import call as invoke
 from typing import Any, TypeVar
 
 from nnsight import NNsight
+from nnsight.intervention.interleaver import OutOfOrderError
 from torch import Tensor
 
 from mata_interp.attention import AttentionCall
@@ -78,24 +80,24 @@ class Instrument:
         if not sites:
             return [forward()]
         returned: list[Result] = []
-        pending: list[int] = []
-        with warnings.catch_warnings():
+        owed = [layer for layer, _ in sites]  # visits still to come in this pass of the decoder
+        with warnings.catch_warnings(), suppress(OutOfOrderError):
             # How many passes a generation makes is not known before; the loop ends when the run does.
             warnings.filterwarnings("ignore", message=".*the loop asked for a step the run did not make")
             with self._decoder.trace(lambda: returned.append(forward()), fn=invoke) as tracer:
                 for _ in tracer.iter[:]:
                     total = _total(*self._decoder.inputs)
-                    pending.extend(layer for layer, _ in sites)
+                    owed[:] = [layer for layer, _ in sites]
                     for layer, site in sites:
                         change = visit(layer, _attention_call(layer, *site.inputs), total)
                         if change is not None:
                             rows, delta = change
                             site.output[0][:, rows] += delta  # (B, R, H, Dv), summed in float32
-                        pending.pop(0)
+                        owed.pop(0)
                     if stop:
                         tracer.stop()
-        if pending:
-            raise ModelError(f"The decoder ran without calling the attention of layer {pending[0]}.")
+        if owed:
+            raise ModelError(f"The model ran without calling the attention of decoder layer {owed[0]}.")
         return returned
 
     def _site(self, layer: int) -> Any:

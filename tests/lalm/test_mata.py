@@ -126,7 +126,7 @@ def test_in_generate(tiny_lalm, eager, prompt, matas):
     ids=["both", "decode", "text"],
 )
 def test_scoring_is_decoding_token_by_token(tiny_lalm, prompt, mata):
-    """generate, made to say each prompt's option with a KV cache, gives it the log-probability that score gives."""
+    """generate, made to say an option with a KV cache, gives it the log-probability that score gives."""
     texts = ["no bell", "a bird.", "ringing"]  # of one length, so that every row decodes to its end
     options = torch.tensor([tokens_of(tiny_lalm, text) for text in texts])
     editing = Editing((mata,), prompt.groups, tiny_lalm.anatomy.heads)
@@ -153,16 +153,15 @@ def test_scoring_is_decoding_token_by_token(tiny_lalm, prompt, mata):
 
 
 @pytest.mark.parametrize("lalm", ["tiny_lalm", "half"])
-@pytest.mark.parametrize(
-    "nothing", [(), Mata(5.0, []), (Mata(1.0, []), Mata(2.0, []))], ids=["none", "one", "two"]
-)
+@pytest.mark.parametrize("nothing", [Mata(5.0, []), (Mata(1.0, []), Mata(2.0, []))], ids=["one", "two"])
 def test_no_layers_is_no_intervention(request, lalm, items, nothing):
     same_bits(request.getfixturevalue(lalm), items, nothing)
 
 
 @pytest.mark.parametrize("lalm", ["tiny_lalm", "half"])
-@pytest.mark.parametrize("rule", ["abs", "mul", "add"])
-@pytest.mark.parametrize("keys", ["audio", "text"])
+@pytest.mark.parametrize(
+    ("rule", "keys"), [("abs", "audio"), ("mul", "audio"), ("add", "audio"), ("abs", "text")]
+)
 def test_alpha_zero_is_no_intervention(request, lalm, items, rule, keys):
     same_bits(request.getfixturevalue(lalm), items, Mata(0.0, [0, 1, 2, 3], rule=rule, keys=keys))
 

@@ -1,0 +1,193 @@
+"""The instrument: what it serves, that it adds what it is told, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+import weakref
+
+import pytest
+import torch
+
+from mata_interp.errors import ModelError
+from mata_interp.lalm import LALM
+from tests import reference
+from tests.tiny import tiny_qwen2_audio
+
+ALL = (0, 1, 2, 3)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.inference_mode():
+        yield
+
+
+def run(lalm, prompt, layers, visit):
+    return lalm.instrument.run(lambda: lalm.model(**prompt.inputs).logits, layers, visit)
+
+
+def test_the_model_stays_on_sdpa(tiny_lalm):
+    assert tiny_lalm.model.config.text_config._attn_implementation == "sdpa"
+
+
+def test_calls_come_in_order_with_the_models_own_tensors(tiny_lalm, prompt, eager):
+    """The last row of each call, from its queries and keys alone, is that of eager attention."""
+    seen, rows = [], []
+
+    def look(layer, call, total):
+        seen.append((layer, total, tuple(call.query.shape), tuple(call.key.shape)))
+        rows.append(call.scores(slice(-1, None)).softmax(-1)[:, :, 0])
+
+    logits = run(tiny_lalm, prompt, ALL, look)
+    width = prompt.width
+    assert seen == [(layer, width, (3, 4, width, 8), (3, 2, width, 8)) for layer in ALL]
+    assert torch.equal(logits, tiny_lalm.model(**prompt.inputs).logits)
+    for ours, theirs in zip(rows, reference.last_row(eager, prompt.inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_only_the_layers_asked_for(tiny_lalm, prompt):
+    seen = []
+    run(tiny_lalm, prompt, [3, 1], lambda layer, call, total: seen.append(layer))
+    assert seen == [1, 3]
+    with pytest.raises(RuntimeError, match="no layer, no visit"):
+        run(tiny_lalm, prompt, [1], lambda layer, call, total: _fail("no layer, no visit"))
+    run(tiny_lalm, prompt, [], lambda layer, call, total: _fail("no layer, no visit"))
+
+
+def _fail(said):
+    raise RuntimeError(said)
+
+
+def test_every_pass_of_a_generation(tiny_lalm, prompt):
+    seen = []
+
+    def look(layer, call, total):
+        seen.append((layer, total, call.query.shape[2], call.length))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = tiny_lalm.instrument.run(
+            lambda: tiny_lalm.model.generate(**prompt.inputs, max_new_tokens=3, do_sample=False),
+            [0, 2],
+            look,
+        )
+    width = prompt.width
+    assert out.shape[1] == width + 3
+    passes = [(width, width, width), (width + 1, 1, width + 1), (width + 2, 1, width + 2)]
+    assert seen == [(layer, *sizes) for sizes in passes for layer in (0, 2)]
+
+
+def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, prompt):
+    """Seen right behind the site, by a hook of torch's own on the output projection."""
+    module = tiny_lalm.anatomy.attention[2].o_proj
+    delta = torch.randn(3, 2, 4, 8, generator=torch.Generator().manual_seed(0))
+
+    def behind(visit):
+        caught = []
+        handle = module.register_forward_pre_hook(lambda _, args: caught.append(args[0].clone()))
+        try:
+            run(tiny_lalm, prompt, [2], visit)
+        finally:
+            handle.remove()
+        return caught[0].unflatten(-1, (4, 8))  # (B, T, H, D)
+
+    plain = behind(lambda *_: None)
+    edited = behind(lambda *_: (slice(5, 7), delta))
+    assert torch.equal(edited[:, 5:7], plain[:, 5:7] + delta)
+    edited[:, 5:7] = plain[:, 5:7]
+    assert torch.equal(edited, plain)
+
+
+def test_the_sum_is_made_in_float32(half, items):
+    """A bfloat16 output and a float32 change give their float32 sum, rounded once."""
+    prompt = half.place(half.prompt(items))
+    module = half.anatomy.attention[1].o_proj
+    caught = []
+    handle = module.register_forward_pre_hook(lambda _, args: caught.append(args[0][:, -1].float()))
+    shift = torch.full((3, 1, 4, 8), 0.01)
+    try:
+        run(half, prompt, [1], lambda *_: None)
+        run(half, prompt, [1], lambda *_: (slice(-1, None), shift))
+    finally:
+        handle.remove()
+    assert torch.equal(caught[1], (caught[0] + 0.01).bfloat16().float())
+
+
+def test_look_leaves_the_model_once_all_was_seen(tiny_lalm, prompt):
+    finished = []
+    handle = tiny_lalm.anatomy.decoder.layers[2].register_forward_hook(lambda *_: finished.append(2))
+    seen = []
+    try:
+        tiny_lalm.instrument.look(
+            lambda: tiny_lalm.model(**prompt.inputs), [0, 1], lambda layer, call, total: seen.append(layer)
+        )
+    finally:
+        handle.remove()
+    assert seen == [0, 1]
+    assert finished == []
+    # and the model is as it was
+    assert torch.isfinite(tiny_lalm.logits(prompt)).all()
+
+
+def test_an_error_in_a_visit_comes_out_and_does_no_harm(tiny_lalm, prompt):
+    before = tiny_lalm.logits(prompt)
+    with pytest.raises(RuntimeError, match="mine"):
+        run(tiny_lalm, prompt, ALL, lambda *_: _fail("mine"))
+    assert torch.equal(tiny_lalm.logits(prompt), before)
+
+
+def test_a_term_that_is_not_understood_is_refused(tiny_lalm, prompt, monkeypatch):
+    module = tiny_lalm.anatomy.attention[1]
+    plain = module.forward
+
+    def with_sinks(*args, **kwargs):
+        return plain(*args, **kwargs, s_aux=torch.zeros(4))
+
+    monkeypatch.setattr(module, "forward", with_sinks)
+    with pytest.raises(ModelError, match="The attention of layer 1 has s_aux, which is not understood"):
+        run(tiny_lalm, prompt, [1], lambda *_: None)
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good):
+    """In the decoder's first pass or a later one: an edit that did not happen is never passed over."""
+    config, seen = tiny_lalm.anatomy.decoder.config, []
+
+    def forward():
+        for _ in range(good):
+            tiny_lalm.model(**prompt.inputs)
+        monkeypatch.setattr(config, "num_hidden_layers", 2)  # the decoder runs as many layers as this says
+        tiny_lalm.model(**prompt.inputs)
+        return tiny_lalm.model(**prompt.inputs)
+
+    with pytest.raises(ModelError, match="without calling the attention of decoder layer 2"):
+        tiny_lalm.instrument.run(forward, [0, 2], lambda layer, call, total: seen.append(layer))
+    assert seen == [0, 2] * good + [0]
+
+
+def test_a_decoder_that_never_runs(tiny_lalm):
+    with pytest.raises(ModelError, match="without calling the attention of decoder layer 1"):
+        tiny_lalm.instrument.run(lambda: "nothing", [1, 3], lambda *_: None)
+
+
+def test_many_runs_hold_on_to_nothing(tiny_lalm, prompt):
+    held = []
+
+    def look(layer, call, total):
+        held.append(weakref.ref(call.query))
+
+    for _ in range(3):
+        run(tiny_lalm, prompt, ALL, look)
+    gc.collect()
+    assert not any(ref() is not None for ref in held)
+
+
+def test_two_wrappers_of_one_model(prompt):
+    model, processor = tiny_qwen2_audio(seed=0)
+    one, two = LALM(model, processor), LALM(model, processor)
+    seen = []
+    for lalm in (one, two, one):
+        run(lalm, prompt, [1], lambda layer, call, total: seen.append(layer))
+    assert seen == [1, 1, 1]

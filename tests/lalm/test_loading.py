@@ -1,0 +1,96 @@
+"""Loading from a folder as any transformers model, and one-line errors where there is nothing to load."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from mata_interp.errors import ModelError
+from mata_interp.lalm import LALM
+from mata_interp.lalm.loading import SHIPPED
+from tests.lalm.test_anatomy import text_model
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_lalm, tmp_path_factory):
+    """The tiny model as the shipped one is kept: halved weights, a config that says float32."""
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    half = {name: tensor.half() for name, tensor in tiny_lalm.model.state_dict().items()}
+    tiny_lalm.model.save_pretrained(path, state_dict=half)
+    tiny_lalm.processor.save_pretrained(path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"dtype": "float32"}))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+def test_from_a_folder(folder, tiny_lalm, items, prompt):
+    lalm = LALM.from_pretrained(folder)
+    assert lalm.name == str(folder)
+    assert lalm.dtype == torch.float32
+    assert not lalm.model.training
+    assert type(lalm.model) is type(tiny_lalm.model)
+    inputs = lalm.prompt(items).inputs
+    assert all(torch.equal(inputs[name], prompt.inputs[name]) for name in prompt.inputs)
+    torch.testing.assert_close(lalm.logits(prompt), tiny_lalm.logits(prompt), atol=0.05, rtol=0)
+
+
+def test_as_in_transformers(folder):
+    assert LALM.from_pretrained(str(folder), dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert LALM.from_pretrained(str(folder), dtype="float16").dtype == torch.float16
+
+
+def test_the_shipped_models_are_looked_for_in_the_package():
+    assert {name: path.parts[-4:] for name, path in SHIPPED.items()} == {
+        name: ("mata_interp", "organism", "weights", name) for name in ("organism", "organism-unbiased")
+    }
+
+
+def one_line(name, said, **options):
+    with pytest.raises(ModelError, match=said) as caught:
+        LALM.from_pretrained(name, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "~/models/none", "a/b/c"])
+def test_no_such_folder(name):
+    one_line(name, f"No model folder '{name}'")
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model"])
+def test_no_such_name(name):
+    one_line(name, f"No config of a model '{name}'")
+
+
+def test_an_empty_folder(tmp_path):
+    one_line(tmp_path, "No config of a model")
+
+
+def test_a_model_without_audio(tmp_path):
+    text_model().save_pretrained(tmp_path)
+    one_line(tmp_path, r"\(Qwen2ForCausalLM\) has no audio")
+
+
+def test_an_architecture_that_transformers_lacks(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen9AudioForever"]}))
+    one_line(tmp_path, "is a 'Qwen9AudioForever', which this transformers does not have")
+
+
+def test_no_weights_and_no_pickled_ones(folder, tmp_path, tiny_lalm):
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    torch.save(tiny_lalm.model.state_dict(), tmp_path / "pytorch_model.bin")
+    one_line(tmp_path, "No weights of a model")
+
+
+def test_no_processor(tmp_path, tiny_lalm):
+    tiny_lalm.model.save_pretrained(tmp_path)
+    one_line(tmp_path, "No processor of a model")
