@@ -39,8 +39,8 @@ def answer_paragraph(
             f"On {primary['n']} {on} ({primary['n_clusters']} clips), MATA (rule {chosen['rule']}, alpha "
             f"{chosen['alpha']:g}, {_layers(chosen['layers'])}, chosen on {selection_clips} other clips) "
             f"{_moved(primary)}: {primary['fixed']} wrong answers put right, {primary['broken']} right ones "
-            f"broken ({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over the hypotheses "
-            "on MATA).",
+            f"broken ({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over all that "
+            "is asked of MATA).",
             _judged(primary),
             *_beside_the_shams(effects, primary),
             *_elsewhere(effects, primary),

@@ -54,13 +54,13 @@ class Comparison:
 
 def primary_subset(records: pd.DataFrame) -> dict[str, str]:
     """Conflict items if there are any, else all items."""
-    return {"caption_condition": CONFLICT} if (records["caption_condition"] == CONFLICT).any() else {}
+    return {"caption_condition": CONFLICT} if CONFLICT in set(records["caption_condition"]) else {}
 
 
 def comparisons(records: pd.DataFrame) -> Iterator[Comparison]:
     """The comparisons of a study in the order of the table, as far as these records have what they need."""
     main = primary_subset(records)
-    captions = [name for name in CAPTIONS if (records["caption_condition"] == name).any()]
+    captions = [name for name in CAPTIONS if name in set(records["caption_condition"])]
     subsets: list[dict[str, str]] = [{"caption_condition": name} for name in captions] or [{}]
     domains = sorted(set(records["domain"]) - {""})
     kinds: tuple[Kind, Kind] = ("binary", "margin")
@@ -107,12 +107,13 @@ def effects_table(records: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
         records: of a run with the conditions of a study; items without a known answer are left out.
         seed: of permutations and bootstraps.
     """
-    scored = records[records["answer"].notna()]
-    by_condition = {name: rows.set_index("item") for name, rows in scored.groupby("condition", sort=False)}
-    table = [
-        {**_described(comparison), **_compare(by_condition, comparison, seed), "p_holm": None}
-        for comparison in comparisons(scored)
-    ]
+    scored = records.dropna(subset=["answer"])
+    items = scored.drop_duplicates("item").set_index("item").sort_index()
+    table = []
+    for comparison in comparisons(scored):
+        wide = scored.pivot(index="item", columns="condition", values=comparison.column)
+        effect = _compare(items, wide.astype(float), comparison, seed)
+        table.append({**_described(comparison), **effect, "p_holm": None})
     family = [row for row in table if row["family"] in ("primary", "mata")]
     for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
         row["p_holm"] = float(p)
@@ -130,15 +131,21 @@ def _described(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _compare(by_condition: Mapping[str, pd.DataFrame], comparison: Comparison, seed: int) -> dict[str, Any]:
-    before = by_condition[comparison.before].sort_index()
+def _compare(items: pd.DataFrame, values: pd.DataFrame, comparison: Comparison, seed: int) -> dict[str, Any]:
+    """The effect on the items of the comparison's subset, paired by id.
+
+    Args:
+        items: ``[item]``, what is known of each.
+        values: ``[item, condition]``, the column compared.
+    """
+    chosen = items
     for column, value in comparison.subset.items():
-        before = before[before[column] == value]
-    after = by_condition[comparison.after].loc[before.index]
+        chosen = chosen.loc[chosen[column] == value]
+    paired = values.loc[chosen.index]
     return paired_effect(
-        before[comparison.column].astype(float).to_numpy(),
-        after[comparison.column].astype(float).to_numpy(),
+        paired[comparison.before].to_numpy(),
+        paired[comparison.after].to_numpy(),
         kind=comparison.kind,
-        clusters=before["cluster"].tolist(),
+        clusters=chosen["cluster"].tolist(),
         seed=seed,
     ).to_dict()

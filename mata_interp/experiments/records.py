@@ -113,11 +113,6 @@ def answer_records(
 
 def sort_records(records: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     """Rows in order of ``conditions``, then of item id: the same however and wherever they were computed."""
-    rank = {name: position for position, name in enumerate(conditions)}
-    order = records["condition"].map(rank)
-    return (
-        records.assign(_order=order)
-        .sort_values(["_order", "item"], kind="stable")
-        .drop(columns="_order")
-        .reset_index(drop=True)
-    )
+    order = pd.Categorical(records["condition"], categories=list(conditions), ordered=True)
+    ordered = records.assign(_order=order).sort_values(["_order", "item"], kind="stable", ignore_index=True)
+    return ordered.drop(columns="_order")

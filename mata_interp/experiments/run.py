@@ -112,7 +112,8 @@ def _answer(
     progress: bool,
     label: str,
 ) -> None:
-    """Compute and write the parts that are not there; a batch's prompt is built once for all conditions."""
+    """Compute and write the parts that are not there; a prompt is built and read once for all conditions
+    with the same audio."""
     done, damaged = folder.read_parts()
     if damaged:
         names = ", ".join(damaged[:3])
@@ -130,9 +131,9 @@ def _answer(
                 if not wanted:
                     continue
                 prompt, asked = ask(lalm, batch, audio, partners)
-                for name in wanted:
-                    intervention = conditions[name].intervention
-                    scores = lalm.score(prompt, [item.choices for item in batch], intervention)
+                edits = [conditions[name].intervention for name in wanted]
+                each = lalm.score_each(prompt, [item.choices for item in batch], edits)
+                for name, scores in zip(wanted, each, strict=True):
                     folder.write_part(name, index, answer_records(name, index, batch, asked, scores))
                     bar.update()
 

@@ -1,4 +1,4 @@
-"""Real sound files and questions about them, for the tests of this room; also used by the run that is killed."""
+"""Real sound files and questions about them, for the tests of this room."""
 
 from __future__ import annotations
 

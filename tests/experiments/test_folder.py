@@ -19,8 +19,8 @@ ITEMS = [
     Item(audio="a.wav", question="?", choices=["x", "y"], answer="x", id=f"i{n}", source="s")
     for n in range(4)
 ]
-ASKED = {"audio_from": None, "audio_seconds": 1.0, "truncated_seconds": 0.0, "prompt_tokens": 9, "audio_tokens": 3,
-         "padded_width": 9}  # fmt: skip
+ASKED = {"audio_from": None, "audio_seconds": 1.0, "truncated_seconds": 0.0}
+ASKED |= {"prompt_tokens": 9, "audio_tokens": 3, "padded_width": 9}
 MANIFEST = {
     "version": 1,
     "model": {"name": "m", "weights_sha256": "w"},
@@ -59,8 +59,8 @@ def test_a_whole_folder_is_read_in_order_of_condition_and_item(tmp_path):
     assert run.records["item"].tolist() == ["i0", "i1", "i2", "i3"] * 2
     assert run.records["correct"].tolist() == [True, False] * 4
     assert sorted(os.listdir(tmp_path / "run" / "parts")) == [
-        "other-audio--00000.parquet", "other-audio--00001.parquet", "plain--00000.parquet", "plain--00001.parquet",
-    ]  # fmt: skip
+        f"{name}--0000{batch}.parquet" for name in ("other-audio", "plain") for batch in (0, 1)
+    ]
 
 
 def test_the_same_run_goes_on_and_what_does_not_matter_may_differ(tmp_path):

@@ -1,0 +1,119 @@
+"""A run that is killed, again and again, ends with the very tables of a run that nobody disturbed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mata_interp.experiments import RunWarning, load_run
+from tests.experiments.sounds import make_items
+
+MOMENTS = ("manifest", "first part", "temporary file", "twelfth part")
+
+
+def answer(clips: Path, out: Path) -> None:
+    """The run, in a process of its own: 18 items in batches of 2 under 5 conditions, 45 parts."""
+    import torch
+
+    from mata_interp.experiments import Condition, run
+    from mata_interp.interventions import Mata
+    from mata_interp.lalm import LALM
+    from tests.tiny import tiny_qwen2_audio
+
+    torch.set_num_threads(1)
+    mata = Mata(alpha=0.5, layers=[1, 2])
+    conditions = {
+        "baseline": None,
+        "mata": mata,
+        "other audio": Condition(audio="other"),
+        "mata + other audio": Condition(mata, audio="other"),
+        "no audio": Condition(audio="none"),
+    }
+    lalm = LALM(*tiny_qwen2_audio(seed=0))
+    run(lalm, make_items(clips), conditions, out, batch_size=2, progress=False)
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Start the run in a new process: forked from one that has imported everything and computed nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mata_interp.experiments", "mata_interp.lalm", "tests.tiny", __name__])
+
+    def start(clips: Path, out: Path):
+        process = context.Process(target=answer, args=(clips, out), daemon=True)
+        process.start()
+        return process
+
+    return start
+
+
+def reached(moment: str, out: Path) -> bool:
+    if not (out / "manifest.json").exists():
+        return False
+    names = os.listdir(out / "parts") if (out / "parts").exists() else []
+    parts = sum(name.endswith(".parquet") for name in names)
+    return {
+        "manifest": True,
+        "first part": parts >= 1,
+        "temporary file": parts >= 4 and any(name.endswith(".tmp") for name in names),
+        "twelfth part": parts >= 12,
+    }[moment]
+
+
+def stop(process, moment: str, out: Path, how: signal.Signals) -> None:
+    while process.is_alive() and not reached(moment, out):
+        time.sleep(0.0005)
+    assert process.is_alive(), f"the run ended, with {process.exitcode}, before the moment came: {moment}"
+    os.kill(process.pid, how)
+    process.join()
+    assert process.exitcode != 0
+
+
+def parts_of(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "parts").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start(folder, folder / "run")
+    process.join()
+    assert process.exitcode == 0
+    return folder
+
+
+def test_killed_at_every_moment_and_resumed_it_is_the_same_run_bit_for_bit(start, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    seen = 0
+    for moment in MOMENTS:
+        stop(start(undisturbed, out), moment, out, signal.SIGKILL)
+        if (out / "parts").exists():
+            with pytest.warns(RunWarning, match="missing. The same run again computes them"):
+                half = load_run(out)
+            finished = len(list((out / "parts").glob("*.parquet")))
+            assert 0 <= half.missing == 45 - finished < 45
+            assert finished >= seen  # what was done stays done
+            seen = finished
+    last = start(undisturbed, out)
+    last.join()
+    assert last.exitcode == 0
+    assert parts_of(out) == parts_of(undisturbed / "run")  # no leftovers either
+    assert not list(out.glob(".*"))
+    pd.testing.assert_frame_equal(
+        load_run(out).records, load_run(undisturbed / "run").records, check_exact=True
+    )
+
+
+def test_ctrl_c_is_no_harder(start, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    stop(start(undisturbed, out), "first part", out, signal.SIGINT)
+    last = start(undisturbed, out)
+    last.join()
+    assert last.exitcode == 0
+    assert parts_of(out) == parts_of(undisturbed / "run")

@@ -1,0 +1,167 @@
+"""mi.study on the tiny model: chosen on one split, measured on the other, written down, resumed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from importlib import import_module
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mata_interp.benchmarks import Items
+from mata_interp.errors import RunError
+from mata_interp.experiments import RunWarning, load_run, study
+from tests.experiments.sounds import make_items
+
+DRAWS = 3  # a window of one of four layers leaves three others
+CONDITIONS = [
+    *("baseline", "mata", "mata on text"),
+    *(f"mata in random layers {n + 1}" for n in range(DRAWS)),
+    *("other audio", "mata + other audio", "no audio"),
+]
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory):
+    made = make_items(tmp_path_factory.mktemp("clips"), clips=12, splits=("selection", "test"))
+    return Items.of([*made, replace(made[0], id="gone", audio="gone.wav")], "made")
+
+
+@pytest.fixture(scope="module")
+def done(tiny_lalm, items, tmp_path_factory):
+    with pytest.warns(RunWarning, match=r"18 items; 1 left out.*'gone'"):
+        return study(tiny_lalm, items, tmp_path_factory.mktemp("studies") / "s", progress=False)
+
+
+def test_the_conditions_of_a_study(done):
+    assert list(done.manifest["conditions"]) == CONDITIONS
+    assert done.records.groupby("condition").size().unique().tolist() == [18]
+    assert done.missing == 0
+
+
+def test_nothing_is_chosen_and_tested_on_the_same_clips(done, items):
+    tried = load_run(done.path / "selection")
+    assert set(tried.records["cluster"]) & set(done.records["cluster"]) == set()
+    assert set(done.records["item"]) == {item.id for item in items if item.split == "test"}
+    assert set(done.trace["cluster"].values) <= {item.source for item in items if item.split == "selection"}
+    carried = done.manifest["conditions"]["mata"]["interventions"][0]["chosen_on"]
+    assert set(carried) == {item.source for item in items if item.split == "selection"}
+
+
+def test_the_choice_is_the_best_mean_margin_of_the_grid_on_conflict_items(done):
+    tried = load_run(done.path / "selection").records
+    assert set(tried["caption_condition"]) == {"conflict"}
+    selection = done.study["selection"]
+    assert selection["grid_items"] == tried["item"].nunique() == 6
+    margins = tried.groupby("condition")["margin"].mean()
+    best = max(selection["grid"], key=lambda row: row["margin"])
+    assert best["margin"] == margins.drop("baseline").max()
+    assert selection["chosen"] == {name: best[name] for name in ("layers", "alpha", "rule")}
+    assert selection["baseline"]["margin"] == margins["baseline"]
+    assert {row["alpha"] for row in selection["grid"]} == {0.1, 0.3, 1.0}
+    assert {tuple(row["layers"]) for row in selection["grid"]} == {
+        (0,),
+        (1,),
+        (2,),
+        (3,),
+        (0, 1),
+        (1, 2),
+        (2, 3),
+    }
+    used = done.manifest["conditions"]["mata"]["interventions"][0]
+    assert {name: used[name] for name in ("layers", "alpha", "rule")} == selection["chosen"]
+
+
+def test_the_sham_is_matched_by_mean_row_kl_on_the_selection_split(done, tiny_lalm, items):
+    from mata_interp.interventions import Mata
+
+    sham = done.study["selection"]["sham"]
+    edit = Mata.from_dict(done.manifest["conditions"]["mata on text"]["interventions"][0])
+    assert (edit.keys, edit.alpha) == ("text", sham["alpha"])
+    conflict = list(items.split("selection").filter(condition="conflict"))
+    choices = [item.choices for item in conflict if item.id != "gone"]
+    prompt = tiny_lalm.prompt([item for item in conflict if item.id != "gone"])
+    reached = {
+        keys: tiny_lalm.score(
+            prompt, choices, Mata.from_dict(done.manifest["conditions"][name]["interventions"][0])
+        )
+        for keys, name in (("audio", "mata"), ("text", "mata on text"))
+    }
+    assert reached["text"].dose["kl"].mean() == pytest.approx(sham["kl"], rel=1e-3)
+    assert reached["audio"].dose["kl"].mean() == pytest.approx(sham["target_kl"], rel=1e-3)
+    assert sham["kl"] == pytest.approx(sham["target_kl"], rel=0.03)
+
+
+def test_random_layers_are_recorded_and_are_those_used(done):
+    draws = done.study["selection"]["random_layers"]
+    window = done.study["selection"]["chosen"]["layers"]
+    used = [done.manifest["conditions"][name]["interventions"][0] for name in CONDITIONS[3 : 3 + DRAWS]]
+    assert len(window) == 1
+    assert [edit["layers"] for edit in used] == draws
+    assert sorted([*draws, window]) == [[0], [1], [2], [3]]
+    assert {edit["alpha"] for edit in used} == {done.study["selection"]["chosen"]["alpha"]}
+
+
+def test_effects_and_study_are_plain_json_that_agree(done):
+    effects = json.loads((done.path / "effects.json").read_text())
+    found = json.loads((done.path / "study.json").read_text())
+    assert found["primary"].items() >= effects[0].items()
+    assert effects[0]["family"] == "primary"
+    conflict = done.records[done.records["caption_condition"] == "conflict"]
+    accuracy = conflict.groupby("condition")["correct"].mean()
+    assert effects[0]["before"] == pytest.approx(accuracy["baseline"])
+    assert effects[0]["after"] == pytest.approx(accuracy["mata"])
+    assert found["test"] == {"items": 18, "clips": 6}
+    assert (found["selection"]["items"], found["selection"]["clips"]) == (18, 6)
+    assert found["excluded"] == done.excluded
+    assert [row["item"] for row in found["excluded"]] == ["gone"]
+    stages = ["checking items", "choosing layers and alpha", "tracing attention", "matching the sham"]
+    assert list(found["seconds"]) == [*stages, "measuring", "testing"]
+    assert found["answer"].startswith("On 6 items whose caption contradicts the sound (6 clips), MATA (")
+    assert len(done.effects) == len(effects)
+    shares = found["selection"]["trace_share_by_layer"]
+    assert [row["layer"] for row in shares] == [0, 1, 2, 3]
+    assert all(0 < row["share"] < 1 for row in shares)
+
+
+def test_a_study_stopped_while_measuring_goes_on_to_the_same_tables(
+    done, tiny_lalm, items, tmp_path, monkeypatch
+):
+    out = tmp_path / "s"
+    shutil.copytree(done.path, out)
+    (out / "study.json").unlink()
+    (out / "effects.json").unlink()
+    for part in list((out / "parts").iterdir())[::2]:
+        part.unlink()
+    room = import_module("mata_interp.experiments.study")  # the name in the package is the function
+    monkeypatch.setattr(room, "trace", None)  # neither of these is done again
+    monkeypatch.setattr(room, "match_alpha", None)
+    with pytest.warns(RunWarning, match="left out"):
+        again = study(tiny_lalm, items, out, progress=False)
+    pd.testing.assert_frame_equal(again.records, done.records, check_exact=True)
+    assert (out / "effects.json").read_bytes() == (done.path / "effects.json").read_bytes()
+    assert again.study["answer"] == done.study["answer"]
+
+
+def test_a_folder_of_another_study_is_refused(done, tiny_lalm, items):
+    with pytest.raises(RunError, match=r"data\.\w+ is"):
+        study(tiny_lalm, items, done.path, items_limit=6, progress=False)
+
+
+def test_without_conflict_items_everything_is_over_all_items(tiny_lalm, items, tmp_path):
+    neutral = items.filter(condition="neutral")
+    done = study(tiny_lalm, neutral, tmp_path / "s", items_limit=4, progress=False)
+    assert done.study["primary"]["subset"] == {}
+    assert done.study["selection"]["grid_caption_condition"] is None
+    assert done.study["test"] == {"items": 4, "clips": 4}
+    assert done.study["answer"].startswith("On 4 items (4 clips), MATA")
+    assert not np.isnan(done.records["margin"]).any()
+
+
+def test_a_benchmark_with_one_split_cannot_be_studied(tiny_lalm, items, tmp_path):
+    with pytest.raises(RunError, match="no item in its confirmation split"):
+        study(tiny_lalm, items.split("selection"), tmp_path / "s", progress=False)
+    assert not (tmp_path / "s").exists()
