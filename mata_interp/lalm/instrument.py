@@ -32,15 +32,8 @@ Visit = Callable[[int, AttentionCall, int], "tuple[slice, Tensor] | None"]
 Result = TypeVar("Result")
 
 # Keywords of an attention call that leave the scores alone, or say what the mask says already.
-_NEUTRAL = {
-    "cache_position",
-    "dropout",
-    "is_causal",
-    "output_attentions",
-    "output_router_logits",
-    "position_ids",
-}
-_NEUTRAL |= {"output_hidden_states", "use_cache"}
+_NEUTRAL = {"cache_position", "dropout", "position_ids", "use_cache"}
+_NEUTRAL |= {"output_attentions", "output_hidden_states", "output_router_logits"}
 
 
 class Instrument:

@@ -66,9 +66,8 @@ def option_logprobs(
     """log p of every option, teacher-forced: float64 [B, C].
 
     The last token of the prompts runs on what was read before; then the first option of every prompt runs on
-    the keys and values cached so far, then the second, so no cache is ever copied for an option and memory
-    stays that of the batch. The options' last tokens are only predicted, so options of one token need no
-    second run at all.
+    the keys and values cached so far, then the second: memory stays that of the batch, however many options
+    there are. The options' last tokens are only predicted, so options of one token need no second run at all.
 
     Args:
         model: a transformers model; attention edits are made around this function, by the instrument.
@@ -77,42 +76,41 @@ def option_logprobs(
         cache: what `read` gave for these prompts; None: they are read here, in whole.
         editing: told which queries are padding.
     """
-    device = prompt.inputs["input_ids"].device
+    tokens = prompt.inputs["input_ids"]
+    mask = prompt.inputs.get("attention_mask", torch.ones_like(tokens))
     logprob = np.full((prompt.size, max(map(len, options))), np.nan)
     last: dict[str, Any] = dict(prompt.inputs)
     if cache is not None:
-        last = {"input_ids": last["input_ids"][:, -1:], "attention_mask": last["attention_mask"]}
-        last["past_key_values"] = _branch(cache)
+        last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": _branch(cache)}
     with _last_position_only(model):
         out = model(**last, use_cache=True)
     first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
     for row, choices in enumerate(options):
-        logprob[row, : len(choices)] = [first[row, tokens[0]] for tokens in choices]
+        logprob[row, : len(choices)] = [first[row, option[0]] for option in choices]
 
     # Longest options first, so that those run together are of like length.
     order = [sorted(range(len(choices)), key=lambda c: -len(choices[c])) for choices in options]
     for slot in range(logprob.shape[1]):
         chosen = [row[slot] if slot < len(row) else None for row in order]
         texts = [() if c is None else options[row][c] for row, c in enumerate(chosen)]
-        lengths = torch.tensor([max(len(tokens) - 1, 0) for tokens in texts])
+        lengths = torch.tensor([max(len(text) - 1, 0) for text in texts])
         width = int(lengths.max())
         if width == 0:
             break
         real = torch.arange(width) < lengths[:, None]  # (B, W)
         given, asked = torch.zeros(2, prompt.size, width, dtype=torch.long)
-        for row, tokens in enumerate(texts):
-            given[row, : lengths[row]] = torch.tensor(tokens[:-1], dtype=torch.long)
-            asked[row, : lengths[row]] = torch.tensor(tokens[1:], dtype=torch.long)
+        for row, text in enumerate(texts):
+            given[row, : lengths[row]] = torch.tensor(text[:-1], dtype=torch.long)
+            asked[row, : lengths[row]] = torch.tensor(text[1:], dtype=torch.long)
         if editing is not None:
             editing.counted = real
-        mask = prompt.inputs["attention_mask"]
         logits = model(
-            input_ids=given.to(device),
+            input_ids=given.to(tokens.device),
             attention_mask=torch.cat([mask, mask.new_ones(prompt.size, width)], 1),
             past_key_values=_branch(out.past_key_values),
             use_cache=True,
         ).logits
-        picked = logits.float().log_softmax(-1).gather(2, asked.to(device)[:, :, None])[:, :, 0]
+        picked = logits.float().log_softmax(-1).gather(2, asked.to(tokens.device)[:, :, None])[:, :, 0]
         sums = picked.double().cpu().masked_fill(~real, 0.0).sum(1).numpy()
         for row, c in enumerate(chosen):
             if c is not None:
@@ -121,8 +119,7 @@ def option_logprobs(
 
 
 def _branch(cache: Any) -> Any:
-    """A cache that goes on from this one and leaves it as it is: a dynamic cache grows by making new
-    tensors."""
+    """A cache that goes on from this one and leaves it as it is: dynamic layers grow into new tensors."""
     branch = copy.copy(cache)
     branch.layers = [copy.copy(layer) for layer in cache.layers]
     return branch

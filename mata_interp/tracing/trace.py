@@ -60,10 +60,13 @@ def trace(
     if not given:
         raise ValueError("Nothing to trace: give at least one item or prompt.")
     traced, masses, counts = [], [], []
+    groups: list[str] = []
     with tqdm(total=len(given), desc="trace", unit="item", disable=not progress) as bar:
         for batch in _batches(given, batch_size or BATCH):
             prompt = batch if isinstance(batch, Prompt) else lalm.prompt(batch)
-            groups = list(prompt.groups)
+            groups = groups or list(prompt.groups)
+            if list(prompt.groups) != groups:
+                raise ValueError(f"Prompts of other groups than {groups}: {list(prompt.groups)}.")
             traced.extend(prompt.items)
             masses.append(_masses(lalm, prompt))
             counts.append(torch.stack([prompt.groups[name].sum(1) for name in groups], 1).cpu().numpy())

@@ -11,7 +11,9 @@ import torch
 
 from mata_interp.errors import InterventionError
 from mata_interp.interventions import Editing, Mata
+from mata_interp.lalm import LALM
 from tests import reference
+from tests.tiny import tiny_qwen2_audio
 
 ALPHA = 0.7
 TEXT = ("question", "options", "caption", "template")
@@ -201,11 +203,25 @@ def test_rows_do_not_depend_on_their_batch(tiny_lalm, items, prompt):
         alone = tiny_lalm.prompt(item)
         assert alone.width == int(prompt.inputs["attention_mask"][row].sum())
         torch.testing.assert_close(tiny_lalm.logits(alone, mata)[0], logits[row], atol=1e-5, rtol=0)
+        said = tiny_lalm.generate(alone, mata, max_new_tokens=4)[0]
+        assert torch.equal(said, tiny_lalm.generate(prompt, mata, max_new_tokens=4)[row, : len(said)])
         one = tiny_lalm.score(alone, [item.choices], mata)
         few = len(item.choices)
         np.testing.assert_allclose(one.logprob[0], scores.logprob[row, :few], atol=2e-5)
         for name, values in scores.dose.items():
             assert one.dose[name][0] == pytest.approx(values[row], abs=1e-5)
+
+
+def test_a_model_on_eager_attention_is_edited_alike(tiny_lalm, prompt, items):
+    """The site is the same call, the mask another: float and added."""
+    mata, choices, other = (
+        Mata(ALPHA, [1, 2]),
+        [item.choices for item in items],
+        LALM(*tiny_qwen2_audio(seed=0, attention="eager")),
+    )
+    torch.testing.assert_close(other.logits(prompt, mata), tiny_lalm.logits(prompt, mata), atol=2e-5, rtol=0)
+    scores = [lalm.score(prompt, choices, mata).logprob for lalm in (other, tiny_lalm)]
+    np.testing.assert_allclose(*scores, atol=4e-5)
 
 
 def test_composition_is_in_order(tiny_lalm, prompt):

@@ -54,6 +54,15 @@ def test_ready_made_inputs(tiny_lalm, prompt):
     assert torch.equal(tiny_lalm.generate(ready, mata, 3), tiny_lalm.generate(prompt, mata, 3))
 
 
+def test_ready_made_inputs_without_a_mask(tiny_lalm, items):
+    whole = tiny_lalm.prompt(items[0])
+    bare = Prompt.from_inputs(tiny_lalm, {k: v for k, v in whole.inputs.items() if k != "attention_mask"})
+    mata = Mata(0.7, [1, 2])
+    np.testing.assert_array_equal(
+        tiny_lalm.score(bare, [["a bell"]], mata).logprob, tiny_lalm.score(whole, [["a bell"]], mata).logprob
+    )
+
+
 def test_a_copy_is_its_own_model(tiny_lalm, prompt):
     """nnsight stands in the way of a forward; a copy of the model must not run on the original's weights."""
     model = copy.deepcopy(tiny_lalm.model)
