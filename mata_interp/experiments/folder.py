@@ -7,6 +7,7 @@ the batch in hand, several machines may write to one folder, and any reader of P
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..errors import RunError
 from .files import plain, read_json, remove_leftovers, write_json, write_whole
 from .records import SCHEMA
 
-__all__ = ["IDENTITY", "RunFolder", "first_difference", "slugs"]
+__all__ = ["IDENTITY", "RunFolder", "first_difference", "refuse_other_run", "slugs"]
 
 IDENTITY = (
     "version",
@@ -91,17 +92,13 @@ class RunFolder:
             RunError: it cannot be written, holds other files, or belongs to another run; the message names
                 the first field of the manifest that differs.
         """
-        path, manifest = Path(path), plain(manifest)
-        if (path / "manifest.json").exists():
-            folder = cls(path)
-            _refuse_other(_identity(folder.manifest), _identity(manifest), path)
-        else:
-            _refuse_foreign(path)
+        path = Path(path)
+        refuse_other_run(path, manifest)
+        if not (path / "manifest.json").exists():
             write_json(path / "manifest.json", manifest)
-            folder = cls(path)
         for place in (path, path / "parts"):
             remove_leftovers(place)
-        return folder
+        return cls(path)
 
     def part_path(self, condition: str, batch: int) -> Path:
         return self.path / "parts" / f"{self._slugs[condition]}--{batch:05d}.parquet"
@@ -143,26 +140,42 @@ class RunFolder:
         return table
 
 
-def _identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the tables. The same weights may go by another name: in another folder, say."""
-    kept = {name: manifest.get(name) for name in IDENTITY}
-    model = {name: value for name, value in (kept["model"] or {}).items() if name not in ("name", "revision")}
-    return {**kept, "model": model}
+def refuse_other_run(path: Path, known: Mapping[str, Any]) -> None:
+    """Refuse a folder that cannot be that of the run of which these fields of the manifest are known.
+
+    Nothing is written: what is known before items are looked at can be compared before that.
+
+    Raises:
+        RunError: see `RunFolder.start`.
+    """
+    if not (path / "manifest.json").exists():
+        _refuse_foreign(path)
+        return
+    there, here = RunFolder(path).manifest, plain(known)
+    for name in IDENTITY:
+        if name in here and (found := first_difference(_essence(there, name), _essence(here, name), name)):
+            field, old, new = found
+            raise RunError(
+                f"{path} holds another run: in its manifest {field} is {_short(old)}, here it is {_short(new)}."
+                " Choose another folder (out=...), delete this one, or repeat the command that began it."
+            )
 
 
-def _refuse_other(there: Any, here: Any, path: Path) -> None:
-    if found := first_difference(there, here):
-        field, old, new = found
-        raise RunError(
-            f"{path} holds another run: in its manifest {field} is {_short(old)}, here it is {_short(new)}. "
-            "Choose another folder (out=...), delete this one, or repeat the command that began it."
-        )
+def _essence(manifest: Mapping[str, Any], field: str) -> Any:
+    """The field without what does not matter: the same weights may go by another name, in another folder."""
+    value = manifest.get(field)
+    if field == "model" and isinstance(value, Mapping):
+        return {name: part for name, part in value.items() if name not in ("name", "revision")}
+    return value
 
 
 def _refuse_foreign(path: Path) -> None:
     """A folder without a manifest may be new, empty, or left by a kill before the manifest was written."""
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file. Choose another folder (out=...).")
+    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise RunError(f"cannot write {path}: {nearest} is no folder to write in. Choose another (out=...).")
     entries = [entry.name for entry in path.iterdir()] if path.exists() else []
     others = [name for name in entries if name not in _FIRST and not name.endswith(".tmp")]
     if others:

@@ -20,9 +20,23 @@ from .vetting import Vetted
 if TYPE_CHECKING:
     from ..lalm import LALM
 
-__all__ = ["PROMPT_FORMAT", "make_manifest", "warn_of_other_machine"]
+__all__ = ["PROMPT_FORMAT", "known_beforehand", "make_manifest", "warn_of_other_machine"]
 
 PROMPT_FORMAT = "options"
+
+
+def known_beforehand(
+    lalm: LALM, conditions: Mapping[str, Condition], batch_size: int, seed: int
+) -> dict[str, Any]:
+    """The part of the manifest that does not wait for the items to be looked at."""
+    return {
+        "version": 1,
+        "model": lalm.fingerprint(),
+        "prompt_format": PROMPT_FORMAT,
+        "seed": seed,
+        "batch_size": batch_size,
+        "conditions": {name: condition.to_dict() for name, condition in conditions.items()},
+    }
 
 
 def make_manifest(
@@ -39,8 +53,7 @@ def make_manifest(
     every row under every condition is in the records.
     """
     return {
-        "version": 1,
-        "model": lalm.fingerprint(),
+        **known_beforehand(lalm, conditions, batch_size, seed),
         "data": {
             "name": vetted.name,
             "file_sha256": vetted.file_sha256,
@@ -48,10 +61,6 @@ def make_manifest(
             "clips": len(vetted.clusters),
             "sha256": vetted.sha256,
         },
-        "prompt_format": PROMPT_FORMAT,
-        "seed": seed,
-        "batch_size": batch_size,
-        "conditions": {name: condition.to_dict() for name, condition in conditions.items()},
         "excluded": list(vetted.excluded),
         "batches": [
             {

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import xarray as xr
 
+from ..errors import RunError
 from .files import read_json
 from .folder import RunFolder
 from .notices import warn
 from .records import SCHEMA, sort_records
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-__all__ = ["Run", "load_run"]
+__all__ = ["Run", "load_run", "read_trace"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,8 +62,6 @@ def load_run(path: str | Path) -> Run:
     Raises:
         RunError: it is no run folder, or its manifest cannot be read.
     """
-    import xarray as xr
-
     folder = RunFolder(path)
     parts, damaged = folder.read_parts()
     missing = sum(1 for _ in folder.expected()) - len(parts)
@@ -77,8 +74,18 @@ def load_run(path: str | Path) -> Run:
         path=folder.path,
         manifest=folder.manifest,
         records=sort_records(table.to_pandas(), list(folder.manifest["conditions"])),
-        trace=xr.load_dataset(trace, engine="scipy") if trace.exists() else None,
+        trace=read_trace(trace) if trace.exists() else None,
         effects=pd.DataFrame(read_json(effects)) if effects.exists() else None,
         study=read_json(study) if study.exists() else None,
         missing=missing,
     )
+
+
+def read_trace(path: Path) -> xr.Dataset:
+    """The trace of a study; RunError if the file is damaged."""
+    try:
+        return xr.load_dataset(path, engine="scipy")
+    except (OSError, ValueError, TypeError, IndexError) as error:
+        raise RunError(
+            f"cannot read {path}: {error}. Delete it, and the same study makes it again."
+        ) from error

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..benchmarks import Item
 from .asking import ask
 from .conditions import AudioKind, Condition, Edit, named_conditions
-from .folder import RunFolder
-from .manifest import make_manifest, warn_of_other_machine
+from .folder import RunFolder, refuse_other_run
+from .manifest import known_beforehand, make_manifest, warn_of_other_machine
 from .notices import warn
 from .partners import audio_partners
 from .records import answer_records
@@ -62,6 +62,8 @@ def run(
         InterventionError: a condition names a layer or head that the model does not have.
     """
     named = _bound(lalm, conditions)
+    if out is not None:
+        refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed))
     vetted = vet(lalm, items, progress=progress)
     return run_vetted(lalm, vetted, named, out, batch_size=batch_size, progress=progress, seed=seed)
 

@@ -20,7 +20,7 @@ from ..interventions import Mata
 from ..tracing import audio_share, trace
 from .answer import answer_paragraph
 from .choosing import GRID_ITEMS, choose, grid
-from .conditions import Condition
+from .conditions import Condition, named_conditions
 from .effects import (
     BASELINE,
     CONFLICT,
@@ -33,9 +33,11 @@ from .effects import (
     effects_table,
 )
 from .files import read_json, write_json, write_whole
+from .folder import refuse_other_run
 from .layers import random_layers
+from .manifest import known_beforehand
 from .matching import match_alpha
-from .results import Run, load_run
+from .results import Run, load_run, read_trace
 from .run import run_vetted
 from .vetting import Vetted, vet
 
@@ -55,7 +57,7 @@ def study(
     out: str | Path,
     *,
     items_limit: int | None = None,
-    batch_size: int = 32,
+    batch_size: int = 16,
     progress: bool = True,
     seed: int = 0,
 ) -> Run:
@@ -81,6 +83,8 @@ def study(
         RunError: a split has no usable item; ``out`` cannot be written or holds another study.
     """
     out, clock = Path(out), _Clock()
+    configurations = grid(lalm.attention_layers)
+    _refuse_other_study(lalm, out, {BASELINE: None, **configurations}, batch_size, seed)
     selection, confirmation = (
         _split(items, name, items_limit, seed) for name in ("selection", "confirmation")
     )
@@ -90,7 +94,6 @@ def study(
 
     settings = {"batch_size": batch_size, "progress": progress, "seed": seed}
     subset = known.only(_conflict_items(selection).head(GRID_ITEMS, seed=seed))
-    configurations = grid(lalm.attention_layers)
     with clock("choosing layers and alpha"):
         tried = run_vetted(
             lalm, subset, {BASELINE: None, **configurations}, out / "selection", label="grid", **settings
@@ -142,6 +145,15 @@ def study(
     return load_run(out)
 
 
+def _refuse_other_study(
+    lalm: LALM, out: Path, grid_conditions: dict[str, Any], batch_size: int, seed: int
+) -> None:
+    """Before anything slow is done: are these two folders new, or begun with the same model and settings?"""
+    known = known_beforehand(lalm, named_conditions(grid_conditions), batch_size, seed)
+    refuse_other_run(out / "selection", known)
+    refuse_other_run(out, {name: value for name, value in known.items() if name != "conditions"})
+
+
 def _split(items: Items, name: str, limit: int | None, seed: int) -> Items:
     split = items.split(name, seed=seed)
     if not len(split):
@@ -182,7 +194,7 @@ def _trace(
     if not path.exists():
         traced = trace(lalm, vetted.items, query="last", batch_size=batch_size, progress=progress)
         write_whole(path, lambda file: file.write(traced.to_netcdf(engine="scipy")))
-    return xr.load_dataset(path, engine="scipy")
+    return read_trace(path)
 
 
 def _share_by_layer(traced: xr.Dataset) -> list[dict[str, float]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..benchmarks import Exclusion, Item, Items
 from ..errors import ItemError, RunError

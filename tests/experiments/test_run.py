@@ -228,6 +228,17 @@ def test_a_folder_of_another_model_or_other_data_is_refused(finished, tiny_lalm,
     load_run(finished.path)  # untouched
 
 
+def test_a_folder_that_cannot_be_used_is_refused_before_items_are_looked_at(
+    finished, tiny_lalm, items, tmp_path
+):
+    unusable = [replace(items[0], id="gone", audio="gone.wav")]
+    with pytest.raises(RunError, match=r"conditions\.mata is .* here it is None"):
+        run(tiny_lalm, unusable, {"baseline": None}, finished.path, batch_size=4, progress=False)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="cannot write"):
+        run(tiny_lalm, unusable, {"baseline": None}, tmp_path / "file" / "run", progress=False)
+
+
 def test_changed_sound_is_changed_data(tiny_lalm, tmp_path):
     items = make_items(tmp_path, clips=2)
     run(tiny_lalm, items, {"baseline": None}, tmp_path / "run", progress=False)

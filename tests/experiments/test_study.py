@@ -146,6 +146,16 @@ def test_a_study_stopped_while_measuring_goes_on_to_the_same_tables(
     assert again.study["answer"] == done.study["answer"]
 
 
+@pytest.mark.parametrize("keep", [0, 3, 200, 2000])
+def test_a_damaged_trace_is_named(done, tmp_path, keep):
+    out = tmp_path / "s"
+    shutil.copytree(done.path, out)
+    trace = out / "trace.nc"
+    trace.write_bytes(trace.read_bytes()[:keep])
+    with pytest.raises(RunError, match=r"cannot read .*trace\.nc.*Delete it"):
+        load_run(out)
+
+
 def test_a_folder_of_another_study_is_refused(done, tiny_lalm, items):
     with pytest.raises(RunError, match=r"data\.\w+ is"):
         study(tiny_lalm, items, done.path, items_limit=6, progress=False)
