@@ -13,7 +13,7 @@ from mata_interp.statistics import holm
 families = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
-@settings(max_examples=25)  # statsmodels collects garbage at every call
+@settings(max_examples=15)  # statsmodels collects garbage at every call
 @given(families)
 def test_holm_is_statsmodels(pvalues):
     np.testing.assert_allclose(holm(pvalues), multipletests(pvalues, method="holm")[1], atol=1e-15)

@@ -47,34 +47,34 @@ def rates(make, kind: str, clusters: int, runs: int, seed: int) -> dict[str, flo
 
 
 def test_clustered_answers_cover():
-    found = rates(answers, "binary", clusters=60, runs=600, seed=0)
+    found = rates(answers, "binary", clusters=60, runs=400, seed=0)
     assert 0.92 <= found["covered"] <= 0.98
     assert found["naive"] < 0.92  # what leaving the clusters out would cost
     assert found["rejected"] <= 0.07
 
 
 def test_clustered_margins_cover():
-    found = rates(margins, "margin", clusters=30, runs=150, seed=0)
-    assert 0.89 <= found["covered"] <= 0.99
-    assert found["rejected"] <= 0.10
+    found = rates(margins, "margin", clusters=30, runs=80, seed=0)
+    assert 0.87 <= found["covered"]
+    assert found["rejected"] <= 0.12
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("clusters", [12, 30, 100])
+@pytest.mark.parametrize("clusters", [12, 100])
 def test_clustered_margins_cover_closely(clusters):
-    """Of 2,000 runs 94 % covered with 12, 30 and 100 clusters; the bootstrap 89, 92 and 94 %."""
-    found = rates(margins, "margin", clusters, runs=1000, seed=1)
-    assert 0.92 <= found["covered"] <= 0.97
-    assert 0.86 <= found["bootstrap"] <= 0.97
+    """Measured: with 12 clusters t covers 93.7 %, the bootstrap 89.1 %; with 100, 94.2 and 93.5 %."""
+    found = rates(margins, "margin", clusters, runs=2000, seed=1)
+    assert 0.93 <= found["covered"] <= 0.965
+    assert 0.88 <= found["bootstrap"] <= 0.965
     assert found["naive"] < 0.90
-    assert found["rejected"] <= 0.07
+    assert found["rejected"] <= 0.065
 
 
 @pytest.mark.acceptance
-@pytest.mark.parametrize("clusters", [30, 100, 300])
+@pytest.mark.parametrize("clusters", [30, 300])
 def test_clustered_answers_cover_closely(clusters):
-    """Of 4,000 runs 94 to 95 % covered with 30, 100 and 300 clusters; 4 % rejected a true null."""
-    found = rates(answers, "binary", clusters, runs=1000, seed=1)
-    assert 0.92 <= found["covered"] <= 0.97
+    """Measured: 94 and 95 % covered; 4 % of true nulls rejected."""
+    found = rates(answers, "binary", clusters, runs=2000, seed=1)
+    assert 0.93 <= found["covered"] <= 0.965
     assert found["naive"] < 0.90
     assert found["rejected"] <= 0.06
