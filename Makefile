@@ -6,7 +6,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 python3.14,\
 	$(shell $(name) -c 'import sys; sys.version_info >= (3, 11) and print("$(name)")' 2>/dev/null)))
 
-report: .venv/installed  ## the study of the model and benchmark that ship, and its page
+report: .venv/installed  # the study of the model and benchmark that ship, and its page
 	.venv/bin/mata-interp study --out runs/organism
 	@echo "The report is $(CURDIR)/runs/organism/report.html"
 
@@ -15,18 +15,18 @@ test acceptance: export OMP_NUM_THREADS ?= 1
 test acceptance: export HF_HUB_OFFLINE = 1
 test acceptance: export MPLBACKEND = Agg
 
-test: .venv/installed  ## all tests but the long ones
+test: .venv/installed  # all tests but the long ones
 	.venv/bin/python -m pytest -m "not acceptance"
 
-acceptance: .venv/installed  ## the long ones
+acceptance: .venv/installed  # the long ones
 	.venv/bin/python -m pytest -m acceptance --durations=0
 
-check: .venv/installed  ## style and types
+check: .venv/installed  # style and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/pyright
 
-lock: .venv/installed  ## write the versions now in .venv into requirements.lock
+lock: .venv/installed  # write the versions now in .venv into requirements.lock
 	.venv/bin/python .ci/lock.py > .venv/requirements.lock
 	cmp --silent .venv/requirements.lock requirements.lock || cp .venv/requirements.lock requirements.lock
 
