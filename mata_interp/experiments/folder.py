@@ -156,8 +156,9 @@ def refuse_other_run(path: Path, known: Mapping[str, Any]) -> None:
         if name in here and (found := first_difference(_essence(there, name), _essence(here, name), name)):
             field, old, new = found
             raise RunError(
-                f"{path} holds another run: in its manifest {field} is {_short(old)}, here it is {_short(new)}."
-                " Choose another folder (out=...), delete this one, or repeat the command that began it."
+                f"{path} holds another run: in its manifest {field} is {_short(old)}, here it is "
+                f"{_short(new)}. Choose another folder (out=...), delete this one, or repeat the command that "
+                "began it."
             )
 
 
