@@ -24,7 +24,7 @@ acceptance: .venv/installed  # the long ones
 check: .venv/installed  # style and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/pyright
+	.venv/bin/pyright --pythonpath .venv/bin/python
 
 lock: .venv/installed  # write the versions now in .venv into requirements.lock
 	.venv/bin/python .ci/lock.py > .venv/requirements.lock
