@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, OTHER, RANDOM_LAYERS, SILENT
+from .matching import TOLERANCE
 
 __all__ = ["answer_paragraph", "verdict"]
 
@@ -23,13 +24,17 @@ def verdict(effect: Mapping[str, Any]) -> str:
 
 
 def answer_paragraph(
-    effects: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], selection_clips: int
+    effects: Sequence[Mapping[str, Any]],
+    chosen: Mapping[str, Any],
+    sham: Mapping[str, Any],
+    selection_clips: int,
 ) -> str:
     """The answer, from the effects table and the configuration that was chosen.
 
     Args:
         effects: rows of `effects_table`.
         chosen: ``{"layers", "alpha", "rule"}``.
+        sham: ``{"kl", "target_kl"}``, the strength of the sham on text and of MATA where they were matched.
         selection_clips: number of the other clips that it was chosen on.
     """
     primary = next(row for row in effects if row["family"] == "primary")
@@ -42,7 +47,7 @@ def answer_paragraph(
             f"broken ({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over all that "
             "is asked of MATA).",
             _judged(primary),
-            *_beside_the_shams(effects, primary),
+            *_beside_the_shams(effects, primary, sham),
             *_elsewhere(effects, primary),
         ]
     )
@@ -50,10 +55,9 @@ def answer_paragraph(
 
 def _judged(primary: Mapping[str, Any]) -> str:
     judgement = verdict(primary)
-    if judgement == "helps":
-        return "On these items MATA helps."
-    if judgement == "hurts":
-        return "On these items MATA hurts."
+    if judgement in ("helps", "hurts"):
+        alone = ", by the comparison fixed beforehand; corrected, it would not count"
+        return f"On these items MATA {judgement}{alone if primary['p_holm'] >= LEVEL else ''}."
     if primary["low"] is None or primary["high"] is None:
         return f"No difference is detectable, and there is no interval: {primary['note']}".strip()
     return (
@@ -62,14 +66,16 @@ def _judged(primary: Mapping[str, Any]) -> str:
     )
 
 
-def _beside_the_shams(effects: Sequence[Mapping[str, Any]], primary: Mapping[str, Any]) -> Iterable[str]:
+def _beside_the_shams(
+    effects: Sequence[Mapping[str, Any]], primary: Mapping[str, Any], sham: Mapping[str, Any]
+) -> Iterable[str]:
     """Each sham's own effect on the same items, and whether MATA does better than it."""
     shams = [row for row in effects if _same_question(row, primary) and row["family"] == "sham"]
     changes = {row["after_condition"]: row for row in shams if row["before_condition"] == BASELINE}
     rivals = {row["before_condition"]: row for row in shams if row["after_condition"] == MATA}
     if text := changes.get(MATA_ON_TEXT):
         yield (
-            f"The same rule on text at equal strength changes accuracy by {_change(text)}; "
+            f"The same rule on text, {_strength(sham)}, changes accuracy by {_change(text)}; "
             f"MATA {_compared(rivals[MATA_ON_TEXT])}."
         )
     draws = [name for name in changes if name.startswith(RANDOM_LAYERS)]
@@ -105,6 +111,13 @@ def _elsewhere(effects: Sequence[Mapping[str, Any]], primary: Mapping[str, Any])
 
 def _same_question(row: Mapping[str, Any], primary: Mapping[str, Any]) -> bool:
     return row["subset"] == primary["subset"] and row["column"] == primary["column"]
+
+
+def _strength(sham: Mapping[str, Any]) -> str:
+    """Matched or not, honestly: text has fewer keys than audio, and cannot always be disturbed as much."""
+    if abs(sham["kl"] / sham["target_kl"] - 1) <= TOLERANCE:
+        return "at equal strength"
+    return f"at the nearest strength there is (mean KL {sham['kl']:.2g} against {sham['target_kl']:.2g} nats)"
 
 
 def _compared(effect: Mapping[str, Any]) -> str:

@@ -75,7 +75,7 @@ class RunFolder:
         self.path = Path(path)
         if not (self.path / "manifest.json").is_file():
             raise RunError(
-                f"{self.path} is no run folder: it has no manifest.json. Give one that a run wrote (out=...)."
+                f"{self.path} is no run folder: it has no manifest.json. Give one that a run wrote."
             )
         self.manifest: dict[str, Any] = read_json(self.path / "manifest.json")
         if not isinstance(self.manifest, dict) or not {"conditions", "batches"} <= set(self.manifest):
@@ -157,8 +157,8 @@ def refuse_other_run(path: Path, known: Mapping[str, Any]) -> None:
             field, old, new = found
             raise RunError(
                 f"{path} holds another run: in its manifest {field} is {_short(old)}, here it is "
-                f"{_short(new)}. Choose another folder (out=...), delete this one, or repeat the command that "
-                "began it."
+                f"{_short(new)}. Choose another folder (out=...), delete this one, or repeat the command "
+                "that began it."
             )
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Match", "match_alpha"]
+__all__ = ["TOLERANCE", "Match", "match_alpha"]
 
-TOLERANCE = 0.02
+TOLERANCE = 0.02  # of the target
 EVALUATIONS = 12
 LARGEST = 100.0
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -81,19 +82,26 @@ def run_vetted(
 ) -> Run:
     """`run` on items that have been looked at already; ``label`` names the progress bar."""
     named = _bound(lalm, conditions)
-    if out is None:
-        with tempfile.TemporaryDirectory(prefix="mata-interp-") as place:
-            in_files = run_vetted(lalm, vetted, named, place, batch_size=batch_size, progress=progress,
-                                  seed=seed, label=label)  # fmt: skip
-        return replace(in_files, path=None)
     _warn_of_reuse(vetted, named)
     hears_others = any(condition.audio == "other" for condition in named.values())
     partners = audio_partners(vetted.items, seed) if hears_others else {}
     manifest = make_manifest(lalm, vetted, named, partners, batch_size, seed)
-    folder = RunFolder.start(out, manifest)
-    warn_of_other_machine(folder.manifest, manifest)
-    _answer(lalm, folder, vetted, named, partners, progress, label)
-    return load_run(folder.path)
+    with _place(out) as path:
+        folder = RunFolder.start(path, manifest)
+        warn_of_other_machine(folder.manifest, manifest)
+        _answer(lalm, folder, vetted, named, partners, progress, label)
+        finished = load_run(path)
+    return finished if out is not None else replace(finished, path=None)
+
+
+@contextmanager
+def _place(out: str | Path | None) -> Iterator[Path]:
+    """The run folder; for a run kept in memory, one that is gone when the run is done."""
+    if out is not None:
+        yield Path(out)
+        return
+    with TemporaryDirectory(prefix="mata-interp-") as folder:
+        yield Path(folder)
 
 
 def _bound(lalm: LALM, conditions: Mapping[str, Edit | Condition]) -> dict[str, Condition]:
@@ -114,9 +122,9 @@ def _answer(
     progress: bool,
     label: str,
 ) -> None:
-    """Compute and write the parts that are not there; a prompt is built and read once for all conditions
-    with the same audio."""
-    done, damaged = folder.read_parts()
+    """Compute and write the parts that are missing; what conditions share (sound, prompt) is done once."""
+    parts, damaged = folder.read_parts()
+    done = set(parts)
     if damaged:
         names = ", ".join(damaged[:3])
         warn(f"{folder.path}: {len(damaged)} damaged part(s) are computed again: {names}.")

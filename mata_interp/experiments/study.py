@@ -118,7 +118,7 @@ def study(
     primary = next(row for row in effects if row["family"] == "primary")
     found = {
         "version": 1,
-        "answer": answer_paragraph(effects, choice["chosen"], len(known.clusters)),
+        "answer": answer_paragraph(effects, choice["chosen"], sham, len(known.clusters)),
         "primary": {**primary, "hypothesis": _hypothesis(primary)},
         "selection": {
             "items": len(known.items),

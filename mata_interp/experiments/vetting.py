@@ -82,9 +82,8 @@ def vet(lalm: LALM, items: Item | Sequence[Item], *, progress: bool = True, scor
         try:
             if scored and item.answer is None:
                 raise ItemError(item.id, "answer", "it is not known.")
-            sound = item.load_audio(lalm.sampling_rate)
-            prompt = lalm.prompt(item.with_audio((sound.samples, sound.rate)))  # decoded once, not twice
-            digests[item.id] = _digest(item, sound.sha256)
+            prompt = lalm.prompt(item)
+            digests[item.id] = _digest(item, item.load_audio(lalm.sampling_rate).sha256)
         except ItemError as error:
             excluded.append(Exclusion.of(error))
             continue
