@@ -161,7 +161,10 @@ def listen(
 
 
 def middle_layers(layers: Sequence[int]) -> tuple[int, ...]:
-    """The layers at 36 to 71 % of the depth: 10 to 19 of 28, at least one of few."""
+    """The layers at 36 to 71 % of the depth, at least one: 10 to 19 of 28.
+
+    MATA's papers name layers 10-20 of 28, picked by hand, and do not say whether 20 is one of them.
+    """
     first, last = (round(part * len(layers)) for part in DEPTH)
     return tuple(layers[first : max(last, first + 1)])
 

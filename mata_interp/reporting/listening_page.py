@@ -21,7 +21,7 @@ from .wording import layer_range, number, percent, printable
 
 
 def listening_page(heard: Listening) -> str:
-    """The whole page as HTML; the sound is in it (FLAC, 16 bit), and nothing is loaded from anywhere."""
+    """The whole page as HTML; the sound is in it (16-bit WAV), and nothing is loaded from anywhere."""
     script = (resources.files("mata_interp.reporting") / "templates" / "listen.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     mata = heard.mata
@@ -67,8 +67,9 @@ def listening_page(heard: Listening) -> str:
 
 def _data_uri(samples: np.ndarray, rate: int) -> str:
     stream = io.BytesIO()
-    soundfile.write(stream, np.clip(samples, -1, 1), rate, format="FLAC", subtype="PCM_16")
-    return "data:audio/flac;base64," + base64.b64encode(stream.getvalue()).decode()
+    # not FLAC, which is half the size: Chromium cannot seek in a short one
+    soundfile.write(stream, np.clip(samples, -1, 1), rate, format="WAV", subtype="PCM_16")
+    return "data:audio/wav;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def _reading(heard: Listening) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+PATIENCE = 60  # seconds
 
 
 class Tab:
@@ -46,7 +49,9 @@ class Tab:
 
     def open(self, page: Path, width: int) -> None:
         """Load a file at this width and wait until it is there."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
+        )
         self._loaded = False
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not self._loaded:
@@ -61,6 +66,7 @@ class Tab:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            assert select.select([self._read], [], [], PATIENCE)[0], "chromium does not answer"
             part = os.read(self._read, 1 << 20)
             assert part, "chromium is gone"
             self._buffer += part
@@ -87,9 +93,15 @@ def tab() -> Iterator[Tab]:
     profile = tempfile.mkdtemp(prefix="mata-interp-chromium-")
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--remote-debugging-pipe",
+        f"--user-data-dir={profile}",
+    ]
     # --remote-debugging-pipe reads from descriptor 3 and writes to 4
-    shell = f"exec \"$0\" \"$@\" 3<&{to_read} 4>&{from_write}"
+    shell = f'exec "$0" "$@" 3<&{to_read} 4>&{from_write}'
     browser = subprocess.Popen(
         ["bash", "-c", shell, CHROMIUM, *flags],
         pass_fds=(to_read, from_write),

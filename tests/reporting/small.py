@@ -1,4 +1,4 @@
-"""A small benchmark and a tiny model on disk, and a study of the one on the other: what pages are tested with."""
+"""A small benchmark and a tiny model on disk, and a study of one on the other: what pages are tested with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import soundfile
 from mata_interp.experiments import RunWarning
 from tests.tiny import RATE, tiny_qwen2_audio
 
-HOSTILE = "</script><script>alert(1)</script><img src=http://example.com/x onerror=alert(2)> {{ 7 * 7 }} $\\frac"
+HOSTILE = (
+    "</script><script>alert(1)</script><img src=http://example.com/x onerror=alert(2)> {{ 7 * 7 }} $\\frac"
+)
 
 
 def write_model(folder: Path) -> Path:
@@ -42,14 +44,18 @@ def write_clips(folder: Path, n: int) -> list[Path]:
 
 
 def write_benchmark(folder: Path, clips: int = 8, hostile: str = "") -> Path:
-    """Three captions for each clip, in MMAU's format, and two records that cannot be used; ``hostile`` words are put
-    wherever a benchmark file can put words. Returns the file."""
+    """A benchmark in MMAU's format, three captions for each clip; returns its file.
+
+    Two records cannot be used; ``hostile`` words are put wherever a file can put words.
+    """
     write_clips(folder / "clips", clips)
     records = []
     for clip in range(clips):
         answer = ("high", "low")[clip % 2]
         for condition in ("neutral", "congruent", "conflict"):
-            says = {"neutral": None, "congruent": answer, "conflict": "low" if answer == "high" else "high"}[condition]
+            says = {"neutral": None, "congruent": answer, "conflict": "low" if answer == "high" else "high"}[
+                condition
+            ]
             records.append({
                 "id": f"{clip}-{condition}{hostile}",
                 "audio_id": f"clips/{clip}.wav",

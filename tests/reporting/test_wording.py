@@ -43,7 +43,8 @@ def test_rates_and_differences():
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(0.0004, "<\u202f0.001"), (0.0123, "0.012"), (0.34, "0.34"), (1.0, "1.00"), (None, "\u2014")]
+    ("p", "text"),
+    [(0.0004, "<\u202f0.001"), (0.0123, "0.012"), (0.34, "0.34"), (1.0, "1.00"), (None, "\u2014")],
 )
 def test_p_values(p, text):
     assert p_value(p) == text

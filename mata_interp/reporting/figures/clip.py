@@ -51,7 +51,7 @@ def clip(
     lower.set_yticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
     lower.set_ylabel("layer")
     lower.set_xlabel("seconds")
-    lower.set_title("By layer: % of the answering token's attention on each stretch", pad=5)
+    lower.set_title("By layer: attention on each stretch, %", pad=5)
     for first, last in runs(row for row, layer in enumerate(layers) if layer in set(window)):
         lower.plot(
             [seconds * 1.006] * 2, [first - 0.45, last + 0.45], color=INK, linewidth=2.5, clip_on=False

@@ -1,0 +1,268 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from markupsafe import escape
+
+import mata_interp as mi
+from mata_interp.errors import RunError
+from mata_interp.experiments import RunWarning
+from mata_interp.reporting.attention import clip_interval
+from mata_interp.reporting.page import build_page
+from mata_interp.reporting.wording import interval, number, percent, points
+
+from .small import HOSTILE, small_study
+
+
+class Document(HTMLParser):
+    """What a browser makes of a page: its elements, their attributes, and its words."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self._silent = 0
+        self.feed(html)
+        self.words = " ".join(self.words.split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._silent += tag == "style"
+
+    def handle_endtag(self, tag):
+        self._silent -= tag == "style"
+
+    def handle_data(self, data):
+        self.words += "" if self._silent else data + " "
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def run():
+    return mi.load_run(small_study().run)
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return (small_study().run / "report.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Document:
+    return Document(html)
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_the_answer_stands_first(run, page):
+    answer = words(run.study["answer"].replace(" %", "\u202f%"))
+    assert answer in page.words
+    assert page.words.index(answer) < page.words.index("Where it listens")
+    assert len(page.all("h1")) == 1
+    assert "Does model listen?" in page.words
+    assert "MATA on tones: 12 items, 4 clips" in page.words
+
+
+def test_the_order_of_the_page(page):
+    ids = [a["id"] for name, a in page.elements if name in ("section", "figure") and "id" in a]
+    assert " ".join(map(str, ids)) == (
+        "answer attention heat-map profile effect forest margins controls choice grid provenance"
+    )
+
+
+def test_primary_numbers_are_those_of_the_effects_table(run, page):
+    primary = next(e for e in run.effects.to_dict("records") if e["family"] == "primary")
+    rates = f"{number(100 * primary['before'], 1)} → {percent(primary['after'])}"
+    assert words(rates) in page.words
+    assert f"95 % interval {interval(primary['low'], primary['high'])}" in page.words
+    assert f"{primary['fixed']:.0f} / {primary['broken']:.0f}" in page.words
+    baseline = run.records[run.records["condition"] == "baseline"].set_index("item")
+    asked = baseline[baseline["caption_condition"] == "conflict"]
+    mata = run.records[run.records["condition"] == "mata"].set_index("item").loc[asked.index]
+    assert primary["fixed"] == (~asked["correct"].astype(bool) & mata["correct"].astype(bool)).sum()
+
+
+def test_every_comparison_on_right_answers_is_in_the_table(run, html):
+    table = html[html.index("Table 1.") : html.index("</table>", html.index("Table 1."))]
+    shown = {tuple(re.findall(r"<td>(.*?)</td>", row)[1:7]) for row in table.split("<tr")}
+    for e in run.effects.to_dict("records"):
+        compares_with_sham = e["family"] == "sham" and e["after_condition"] == "mata"
+        elsewhere = e["family"] == "sham" and e["subset"] != {"caption_condition": "conflict"}
+        audio_alone = e["after_condition"] in ("other audio", "no audio")
+        whole_domain = set(e["subset"]) == {"domain"}
+        if e["kind"] == "binary" and not (compares_with_sham or elsewhere or audio_alone or whole_domain):
+            change = f"{points(e['difference'])} {interval(e['low'], e['high'])}"
+            rates = [number(100 * e[when], 1) for when in ("before", "after")]
+            row = (f"{e['n']}", *rates, change, f"{e['fixed']:.0f}", f"{e['broken']:.0f}")
+            assert row in shown, e["name"]
+
+
+def test_both_accuracies_of_every_condition_are_in_the_table(run, page):
+    for _, part in run.records.groupby("condition"):
+        plain, normalised = (number(100 * part[c].mean(), 1) for c in ("correct", "correct_normalised"))
+        assert f"{len(part)} {plain} ({normalised})" in page.words
+
+
+def test_the_caveat_stands_with_dose_and_negative_scores(run, page):
+    mata = run.records[run.records["condition"] == "mata"]
+    assert "no official code is known" in page.words
+    negative = words(percent(mata["dose_negative"].mean(), 0))
+    assert f"{negative} of the audio scores it met were negative" in page.words
+    assert f"(KL {number(mata['dose_kl'].mean(), 3)} nats)" in page.words
+
+
+def test_what_was_run_can_be_run_again(run, page):
+    manifest = run.manifest
+    for value in (
+        manifest["model"]["name"],
+        manifest["model"]["weights_sha256"],
+        manifest["data"]["file_sha256"],
+        manifest["prompt_format"],
+        manifest["created"],
+        run.study["command"],
+        f"torch {manifest['model']['versions']['torch']}",
+    ):
+        assert words(value) in page.words
+    for name in manifest["conditions"]:
+        assert name in page.words
+    alpha = manifest["conditions"]["mata on text"]["interventions"][0]["alpha"]
+    assert f"alpha {alpha:g}" in page.words
+
+
+def test_what_was_left_out_is_named(run, page):
+    assert len(run.excluded) == 2
+    for row in run.excluded:
+        assert f"{row['item']} {row['field']} {words(row['reason'])}" in page.words
+    assert "Audio too long none cut" in page.words
+
+
+def test_the_selection_grid_is_drawn_whole(run, html):
+    figure = html[
+        html.index('<figure id="grid">') : html.index("</figure>", html.index('<figure id="grid">'))
+    ]
+    selection = run.study["selection"]
+    for cell in selection["grid"]:
+        assert number(cell["margin"] - selection["baseline"]["margin"], 2, sign=True) in figure
+
+
+def test_it_is_one_file_that_loads_nothing(page):
+    assert not {name for name, _ in page.elements} & {"script", "iframe", "object", "embed", "base", "form"}
+    for _, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), attributes
+        assert not any(name.startswith("on") for name in attributes)
+    policy = page.all("meta")[1]
+    assert policy["http-equiv"] == "Content-Security-Policy"
+    assert policy["content"].startswith("default-src 'none'")  # type: ignore[union-attr]
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_folder_gives_the_same_bytes(html, tmp_path):
+    assert mi.report(small_study().run, tmp_path / "again.html").read_text("utf-8") == html
+
+
+def test_hostile_words_are_only_words():
+    small = small_study(HOSTILE)
+    page = Document((small.run / "report.html").read_text("utf-8"))
+    assert not {name for name, _ in page.elements} & {"script", "img"}
+    assert f"bad answer{HOSTILE}" in page.words
+    assert "{{ 7 * 7 }}" in page.words
+    assert str(escape(HOSTILE)) in (small.run / "report.html").read_text("utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A copy of the study, to be spoilt."""
+    return Path(shutil.copytree(small_study().run, tmp_path / "run"))
+
+
+def test_a_hostile_model_name(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model"]["name"] = f"owner/{HOSTILE}\x00\x1b[31m"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    page = Document(mi.report(folder).read_text("utf-8"))
+    assert not {name for name, _ in page.elements} & {"script", "img"}
+    assert not set(page.words) & {"\x1b", "\x00"}
+
+
+def test_a_run_without_a_study_has_a_page_of_its_own(folder):
+    for name in ("study.json", "effects.json", "trace.nc"):
+        (folder / name).unlink()
+    page = Document(mi.report(folder).read_text("utf-8"))
+    assert "This folder holds no study" in page.words
+    assert "Table 3. Accuracy under every condition" in page.words
+    assert "Figure 3" not in page.words
+
+
+def test_an_unfinished_run_says_so(folder):
+    part = sorted((folder / "parts").iterdir())[0]
+    part.unlink()
+    with pytest.warns(RunWarning, match="missing"):
+        page = Document(mi.report(folder).read_text("utf-8"))
+    assert "Unfinished 1 part missing" in page.words
+
+
+def test_a_long_list_of_what_was_left_out_is_folded_but_whole(folder):
+    study = json.loads((folder / "study.json").read_text())
+    study["excluded"] = [{"item": f"i{n}", "field": "audio", "reason": "empty."} for n in range(40)]
+    (folder / "study.json").write_text(json.dumps(study))
+    page = Document(mi.report(folder).read_text("utf-8"))
+    assert "i0 audio empty." in page.words
+    assert "i39 audio empty." in page.words
+    assert "40 items could not be used, by field: audio 40" in page.words
+
+
+def test_effects_without_an_interval_are_shown_as_such(folder):
+    effects = json.loads((folder / "effects.json").read_text())
+    for effect in effects:
+        effect |= {"low": None, "high": None, "p_holm": None}
+    (folder / "effects.json").write_text(json.dumps(effects))
+    page = Document(mi.report(folder).read_text("utf-8"))
+    assert "95 % interval \u2014" in page.words
+    assert "nan" not in page.words.lower().split()
+
+
+def test_what_is_no_run_folder_is_refused(tmp_path):
+    with pytest.raises(RunError, match="manifest"):
+        mi.report(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write"):
+        mi.report(small_study().run, tmp_path / "file" / "report.html")
+
+
+def test_the_page_is_data_before_it_is_html(run):
+    page = build_page(run)
+    assert [section.id for section in page.sections] == [
+        "attention",
+        "effect",
+        "controls",
+        "choice",
+        "provenance",
+    ]
+    assert all(isinstance(cell, str) for _, table in page.sections[-1].content[1:] for b in table.blocks
+               for row in b.rows for cell in row.cells)  # fmt: skip
+
+
+def test_interval_over_clips_draws_whole_clips():
+    rng = np.random.default_rng(1)
+    by_clip = rng.normal(0, 1, (40, 2))
+    values, clips = np.repeat(by_clip, 5, axis=0), np.repeat(np.arange(40), 5)
+    mean, low, high = clip_interval(values, clips)
+    error = by_clip.std(0) / np.sqrt(40)  # five copies of an item tell no more than one
+    np.testing.assert_allclose(mean, by_clip.mean(0))
+    np.testing.assert_allclose((high - low) / 2, 1.96 * error, rtol=0.12)
+    _, low_of_items, high_of_items = clip_interval(values, np.arange(200))
+    assert ((high_of_items - low_of_items) < 0.6 * (high - low)).all()
