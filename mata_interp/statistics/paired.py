@@ -22,7 +22,7 @@ BOOTSTRAP_UNITS = 8  # fewer have less than a few thousand distinct resamples
 def paired_effect(
     before: ArrayLike,
     after: ArrayLike,
-    kind: Literal["binary", "margin"],
+    kind: Literal["binary", "margin"] = "binary",
     clusters: Iterable | None = None,
     seed: int = 0,
     level: float = 0.95,
@@ -40,7 +40,7 @@ def paired_effect(
 
     Args:
         before, after: one value an item, in the same order, shape ``[n]``.
-        kind: what the values are.
+        kind: what the values are; margins taken for answers by mistake are refused, not rounded.
         clusters: the cluster of each item, e.g. its source recording: any hashable labels, ``[n]``.
         seed: of the permutation and the bootstrap.
         level: the coverage of the intervals.

@@ -290,3 +290,9 @@ def test_effects_do_not_change():
     with pytest.raises(FrozenInstanceError):
         effect.p = 0.01
     assert mcnemar_exact(1, 0) == effect.p_mcnemar_exact
+
+
+def test_answers_unless_told_otherwise():
+    assert paired_effect([1, 0], [1, 1]) == paired_effect([1, 0], [1, 1], kind="binary")
+    with pytest.raises(ValueError, match="kind='binary' takes 0"):
+        paired_effect([1.3, -0.2], [0.9, 0.4])
