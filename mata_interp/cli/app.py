@@ -64,7 +64,7 @@ def study(
         Path | None, typer.Option(help="Run folder; runs/study-MODEL-BENCHMARK if not given.")
     ] = None,
     seed: Seed = 0,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = 16,
     as_json: AsJson = False,
 ) -> None:
     """Does making the model attend to the audio help? Trace, choose, measure, test, report.
@@ -141,7 +141,7 @@ def trace(
     items: ItemCount = None,
     out: Annotated[Path | None, typer.Option(help="Keep the whole trace, as netCDF.")] = None,
     seed: Seed = 0,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = 16,
     as_json: AsJson = False,
 ) -> None:
     """Where the answering token looks: the share of audio in its attention, layer by layer.
@@ -167,7 +167,7 @@ def run(
     rule: Rule = "abs",
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/MODEL-BENCHMARK if not given.")] = None,
     seed: Seed = 0,
-    batch_size: BatchSize = 32,
+    batch_size: BatchSize = 16,
     as_json: AsJson = False,
 ) -> None:
     """Answer a benchmark with and without MATA, as you set it; nothing is chosen for you.

@@ -1,0 +1,294 @@
+"""The command line as people and machines use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import mata_interp
+from mata_interp import cli
+from mata_interp.cli.app import app
+from mata_interp.cli.options import parse_choices, parse_layers
+from tests.reporting.small import small_study
+
+COMMANDS = ("study", "listen", "trace", "run", "report", "organism", "benchmark")
+COMMAND = Path(sys.executable).with_name("mata-interp")
+SMALL_ITEMS = ["--items", "6", "--batch-size", "6"]
+
+# the small benchmark holds two items that are meant to be left out, which is said
+pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+
+
+def invoke(*arguments: object) -> str:
+    """What a command that succeeds prints to stdout."""
+    done = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def call_main(monkeypatch, *arguments: object) -> int:
+    """Exit code of the command as a shell would see it."""
+    monkeypatch.setattr(sys, "argv", ["mata-interp", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def on_small() -> list[object]:
+    """Options that name the tiny model and the small benchmark."""
+    small = small_study()
+    return ["--model", small.model, "--benchmark", small.benchmark]
+
+
+@pytest.fixture
+def clip() -> Path:
+    return small_study().benchmark.parent / "clips" / "0.wav"
+
+
+def test_help_teaches():
+    for command in COMMANDS:
+        assert command in invoke("--help")
+    for command in ("study", "listen", "trace", "run", "report"):
+        assert f"mata-interp {command}" in invoke(command, "--help")
+    assert "mata-interp benchmark inspect" in invoke("benchmark", "inspect", "--help")
+
+
+def test_help_is_quick_and_light():
+    """Under a second for a person; here the work of the processor counts, whatever else the machine does."""
+    before = os.times()
+    subprocess.run([COMMAND, "--help"], check=True, capture_output=True)
+    after = os.times()
+    spent = sum(getattr(after, n) - getattr(before, n) for n in ("children_user", "children_system"))
+    assert spent < 1.0
+    code = "import sys, mata_interp.cli.app\nprint(*({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout.split() == []
+
+
+def test_version():
+    assert invoke("--version").split() == ["mata-interp", mata_interp.__version__]
+
+
+def test_shell_completion_is_offered():
+    environment = {
+        **os.environ,
+        "_MATA_INTERP_COMPLETE": "complete_bash",
+        "COMP_WORDS": "mata-interp st",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run([COMMAND], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["study"]
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"), [("3-5", (3, 4, 5)), ("3", (3,)), ("5,1-2", (1, 2, 5)), (" 0 - 1 , 1", (0, 1))]
+)
+def test_ranges_hold_both_ends(text, layers):
+    assert parse_layers(text) == layers
+
+
+@pytest.mark.parametrize("text", ["5-3", "", "a", "1-", "-1", "1.5", "1-2-3"])
+def test_what_is_no_range_is_refused(text):
+    with pytest.raises(typer.BadParameter):
+        parse_layers(text)
+
+
+def test_choices():
+    assert parse_choices("a dog, a cat") == ("a dog", "a cat")
+    assert parse_choices("one, two; three") == ("one, two", "three")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("study", "--nonsense"),
+        ("study", "--items", "0"),
+        ("listen", "clip.wav"),
+        ("run", "--layers", "5-3"),
+        ("run", "--alpha", "much"),
+    ],
+)
+def test_wrong_usage_is_2(arguments, monkeypatch, capsys):
+    assert call_main(monkeypatch, *arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Usage: mata-interp" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("report", "{tmp}"), "manifest.json"),
+        (("study", "--benchmark", "{tmp}/none.json"), "none.json"),
+        (("study", "--model", "{tmp}/none"), "none"),
+        (("listen", "{tmp}/none.wav", "What?", "--choices", "a,b", "--model", "{model}"), "none.wav"),
+        (("listen", "{clip}", "What?", "--choices", "a,a", "--model", "{model}"), "repeated"),
+        (
+            ("run", "--model", "{model}", "--benchmark", "{bench}", "--layers", "9", "--out", "{tmp}/run"),
+            "layer 9",
+        ),
+        (
+            ("run", "--model", "{model}", "--benchmark", "{bench}", "--alpha", "nan", "--out", "{tmp}/run"),
+            "alpha",
+        ),
+        (
+            ("run", "--model", "{model}", "--benchmark", "{bench}", "--rule", "pow", "--out", "{tmp}/run"),
+            "rule",
+        ),
+        (("benchmark", "inspect", "{tmp}/none.json"), "none.json"),
+    ],
+)
+def test_an_error_of_ours_is_1_and_one_line(arguments, words, monkeypatch, capsys, tmp_path, clip):
+    small = small_study()
+    places = {"tmp": tmp_path, "model": small.model, "bench": small.benchmark, "clip": clip}
+    assert call_main(monkeypatch, *(a.format(**places) for a in arguments)) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    line = next(line for line in said.err.splitlines() if line.startswith("error: "))
+    assert words in line
+    assert "Traceback" not in said.err
+
+
+def test_what_is_no_error_of_ours_is_not_hidden(monkeypatch, clip):
+    def broken(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(mata_interp, "listen", broken)
+    monkeypatch.setattr(
+        sys, "argv", ["mata-interp", "listen", str(clip), "What?", "--model", str(small_study().model)]
+    )
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_warnings_of_ours_are_one_line(on_small, monkeypatch, capsys, tmp_path):
+    warnings.simplefilter("always")
+    assert call_main(monkeypatch, "run", *on_small, *SMALL_ITEMS, "--out", tmp_path / "run") == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert any("left out" in note for note in notes)
+
+
+def test_listen_for_people(clip, tmp_path):
+    said = invoke(
+        "listen", clip, "Is it high or low?", "--choices", "high,low", "--model", small_study().model,
+        "--alpha", 2, "--layers", "1-2", "--rule", "add", "--out", tmp_path / "heard.html",
+    )  # fmt: skip
+    assert "without MATA" in said
+    assert "rule add, alpha 2, layers 1–2" in said
+    assert (tmp_path / "heard.html").resolve().as_uri() in said
+    assert "<audio controls" in (tmp_path / "heard.html").read_text("utf-8")
+
+
+def test_listen_for_machines(clip):
+    said = json.loads(
+        invoke("listen", clip, "High?", "--choices", "yes;no", "--model", small_study().model, "--json")
+    )
+    assert [row["option"] for row in said["options"]] == ["yes", "no"]
+    assert sum(row["before"] for row in said["options"]) == pytest.approx(1)
+    assert said["mata"]["layers"] == [1]  # 36 to 71 % of three layers
+    assert said["page"] is None
+
+
+def test_trace(on_small, tmp_path):
+    out = tmp_path / "trace.nc"
+    said = json.loads(invoke("trace", *on_small, *SMALL_ITEMS, "--json", "--out", out))
+    import xarray as xr
+
+    traced = xr.load_dataset(out, engine="scipy")
+    assert said["items"] == traced.sizes["item"] <= 6
+    assert said["layer"] == [0, 1, 2]
+    assert said["audio_share"] == pytest.approx(mata_interp.audio_share(traced).mean(("item", "head")).values)
+    assert [sum(parts) for parts in zip(*said["mass"].values(), strict=True)] == pytest.approx(
+        [1, 1, 1], abs=1e-5
+    )
+    people = invoke("trace", *on_small, *SMALL_ITEMS)
+    assert f"{100 * said['audio_share'][2]:.1f}\u202f%" in people
+
+
+def test_run_and_its_report(on_small, tmp_path):
+    arguments = ["run", *on_small, *SMALL_ITEMS, "--layers", "0-1", "--alpha", 1, "--out", tmp_path / "run"]
+    said = json.loads(invoke(*arguments, "--json"))
+    run = mata_interp.load_run(tmp_path / "run")
+    assert run.manifest["conditions"]["mata"]["interventions"][0]["layers"] == [0, 1]
+    correct = run.records.groupby("condition")["correct"].mean()
+    assert said["accuracy"] == pytest.approx(dict(correct))
+    assert said["effect"]["n"] == run.records["item"].nunique() <= 6
+    assert said["excluded"] == run.excluded
+    people = invoke(*arguments)  # goes on with the finished run
+    assert f"{100 * correct['mata']:.1f}\u202f%" in people
+    assert json.loads(invoke("report", tmp_path / "run", "--json"))["report"] == str(
+        tmp_path / "run" / "report.html"
+    )
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_study_goes_on_and_ends_with_the_page(on_small, tmp_path):
+    folder = shutil.copytree(small_study().run, tmp_path / "run")
+    for name in ("report.html", "study.json", "effects.json"):
+        (folder / name).unlink()
+    said = invoke("study", *on_small, "--out", folder)
+    study = mata_interp.load_run(folder).study
+    assert study["answer"] in said
+    assert said.splitlines()[-1] == f"The page: {(folder / 'report.html').resolve().as_uri()}"
+    machine = json.loads(invoke("study", *on_small, "--out", folder, "--json"))
+    assert machine["primary"]["difference"] == study["primary"]["difference"]
+    assert machine["report"] == str((folder / "report.html").resolve())
+
+
+def test_benchmark_inspect():
+    small = small_study()
+    said = json.loads(invoke("benchmark", "inspect", small.benchmark, "--decode", "--json"))
+    assert said["items"] == 24
+    assert said["counts"]["condition"] == {"neutral": 8, "congruent": 8, "conflict": 8}
+    assert said["choices"] == {"2": 24}
+    assert {row["field"] for row in said["excluded"]} == {"answer", "audio"}
+    people = invoke("benchmark", "inspect", small.benchmark)
+    assert "tones: 25 items, 1 left out; sounds not decoded" in people
+    assert "bad answer: answer: 'neither' is not among the choices" in people
+
+
+def test_the_benchmark_that_ships_can_be_inspected():
+    said = json.loads(invoke("benchmark", "inspect", "listening", "--json"))
+    assert set(said["counts"]["condition"]) == {"neutral", "congruent", "conflict"}
+    assert said["excluded"] == []
+
+
+def test_the_organism_has_commands_of_its_own():
+    done = subprocess.run([COMMAND, "organism", "--help"], capture_output=True, text=True, check=True)
+    assert "train" in done.stdout
+    assert "Usage: mata-interp organism" in done.stdout
+
+
+def test_a_stopped_run_says_that_nothing_is_lost(on_small, tmp_path):
+    """Ctrl-C as a terminal sends it, once the first answers are written."""
+    out = tmp_path / "run"
+    arguments = ["run", *map(str, on_small), "--items", "9", "--batch-size", "1", "--out", str(out)]
+    running = subprocess.Popen(
+        [COMMAND, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while running.poll() is None and not list(out.glob("parts/*.parquet")):
+        time.sleep(0.02)
+    running.send_signal(2)
+    _, said = running.communicate(timeout=60)
+    done = len(list(out.glob("parts/*.parquet")))
+    if running.returncode == 0:
+        pytest.skip("the run was over before it could be stopped")
+    assert running.returncode == 130
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said
+    assert done > 0
+    invoke(*arguments)
+    parts = len(list(out.glob("parts/*.parquet")))
+    assert parts == 2 * 9 > done
