@@ -201,7 +201,7 @@ class LALM:
         for row, tokens in enumerate(options):
             lengths[row, : len(tokens)] = [len(option) for option in tokens]
         editings = [self._editing(prompt, intervention) for intervention in interventions]
-        cache = read(self.model, prompt)
+        cache = read(self.model, prompt, room=int(lengths.max()))
         scores = []
         for editing in editings:
             logprob = self._run(

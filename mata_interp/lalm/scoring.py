@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import torch
 
 from mata_interp.interventions import Editing
 
+from .caches import branch, with_room
 from .prompts import Prompt
 
 __all__ = ["OptionScores", "option_logprobs", "read"]
@@ -37,15 +37,16 @@ class OptionScores:
     dose: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def read(model: Any, prompt: Prompt) -> Any:
+def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
     """The cache of all tokens of the prompts but their last, which every intervention leaves as they are.
 
     Edits reach no query before the last prompt token, so one reading serves any number of interventions.
     None where the model cannot step back by that token: its cache has let go of what it held before (a full
-    sliding window, a recurrent state), or the token is a piece of audio.
+    sliding window, a recurrent state), or the token is a piece of audio. ``room``: for how many tokens to
+    leave place, that last one and an option's.
     """
     with _last_position_only(model):
-        cache = _branch(model(**prompt.inputs, use_cache=True).past_key_values)
+        cache = branch(model(**prompt.inputs, use_cache=True).past_key_values)
     if prompt.groups["audio"][:, -1].any() or not all(layer.is_croppable for layer in cache.layers):
         return None
     try:
@@ -53,7 +54,7 @@ def read(model: Any, prompt: Prompt) -> Any:
             layer.crop(-1)
     except RuntimeError:  # what transformers raises for a full sliding window
         return None
-    return cache
+    return with_room(cache, room)
 
 
 def option_logprobs(
@@ -81,7 +82,7 @@ def option_logprobs(
     logprob = np.full((prompt.size, max(map(len, options))), np.nan)
     last: dict[str, Any] = dict(prompt.inputs)
     if cache is not None:
-        last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": _branch(cache)}
+        last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": branch(cache)}
     with _last_position_only(model):
         out = model(**last, use_cache=True)
     first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
@@ -107,7 +108,7 @@ def option_logprobs(
         logits = model(
             input_ids=given.to(tokens.device),
             attention_mask=torch.cat([mask, mask.new_ones(prompt.size, width)], 1),
-            past_key_values=_branch(out.past_key_values),
+            past_key_values=branch(out.past_key_values),
             use_cache=True,
         ).logits
         picked = logits.float().log_softmax(-1).gather(2, asked.to(tokens.device)[:, :, None])[:, :, 0]
@@ -116,13 +117,6 @@ def option_logprobs(
             if c is not None:
                 logprob[row, c] += sums[row]
     return logprob
-
-
-def _branch(cache: Any) -> Any:
-    """A cache that goes on from this one and leaves it as it is: dynamic layers grow into new tensors."""
-    branch = copy.copy(cache)
-    branch.layers = [copy.copy(layer) for layer in cache.layers]
-    return branch
 
 
 @contextmanager
