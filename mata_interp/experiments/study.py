@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from ..benchmarks import Items
+from ..benchmarks import Item, Items
 from ..errors import RunError
 from ..interventions import Mata
 from ..tracing import audio_share, trace
@@ -53,7 +53,7 @@ DRAWS = 5  # of random layers
 
 def study(
     lalm: LALM,
-    items: Items,
+    items: Items | Sequence[Item],
     out: str | Path,
     *,
     items_limit: int | None = None,
@@ -83,6 +83,7 @@ def study(
         RunError: a split has no usable item; ``out`` cannot be written or holds another study.
     """
     out, clock = Path(out), _Clock()
+    items = items if isinstance(items, Items) else Items.of(items)
     configurations = grid(lalm.attention_layers)
     _refuse_other_study(lalm, out, {BASELINE: None, **configurations}, batch_size, seed)
     selection, confirmation = (
@@ -96,7 +97,7 @@ def study(
     subset = known.only(_conflict_items(selection).head(GRID_ITEMS, seed=seed))
     with clock("choosing layers and alpha"):
         tried = run_vetted(
-            lalm, subset, {BASELINE: None, **configurations}, out / "selection", label="grid", **settings
+            lalm, subset, {BASELINE: None, **configurations}, out / "selection", label="choosing", **settings
         )
         name, choice = choose(tried.records, configurations)
     with clock("tracing attention"):

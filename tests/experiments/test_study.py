@@ -173,5 +173,5 @@ def test_without_conflict_items_everything_is_over_all_items(tiny_lalm, items, t
 
 def test_a_benchmark_with_one_split_cannot_be_studied(tiny_lalm, items, tmp_path):
     with pytest.raises(RunError, match="no item in its confirmation split"):
-        study(tiny_lalm, items.split("selection"), tmp_path / "s", progress=False)
+        study(tiny_lalm, list(items.split("selection")), tmp_path / "s", progress=False)
     assert not (tmp_path / "s").exists()
