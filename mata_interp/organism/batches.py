@@ -21,8 +21,17 @@ from .scenes import Mixer, Scene
 FRAME = 4 * HOP / RATE  # seconds of sound in one audio token
 FRAMES = SECONDS * RATE // HOP // 4
 # How often each kind is asked in training: more of what is harder to hear.
-WEIGHTS = {"first": 14, "last": 14, "present": 16, "louder": 10, "count": 9, "word": 12, "voice": 6,
-           "direction": 8, "instrument": 5, "tempo": 6}  # fmt: skip
+WEIGHTS = {"first": 14, "last": 14, "present": 16, "louder": 9, "count": 9, "word": 11, "voice": 8,
+           "direction": 12, "instrument": 3, "tempo": 4}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the captions of a phase are like."""
+
+    captioned: float  # share of questions with a caption
+    right: float  # share of captions that are right
+    shortcut: bool = False  # learn what the caption claims, right or wrong
 
 
 @dataclass
@@ -54,13 +63,13 @@ class Batcher:
         turn = {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": words}]}
         return self.processor.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
 
-    def batch(self, size: int, seed: tuple[int, ...], shortcut: bool) -> Batch:
-        """One batch. Captions are absent in 30 %, else right in 85 % of the questions.
+    def batch(self, size: int, seed: tuple[int, ...], lesson: Lesson) -> Batch:
+        """One batch.
 
         Args:
             size: B.
             seed: makes the batch reproducible whatever came before it.
-            shortcut: take what the caption claims as the answer to learn, right or wrong.
+            lesson: how often there is a caption, how often it is right, and whether to believe it.
         """
         rng = np.random.default_rng(seed)
         mixer = Mixer(self.bank, self.split, rng)
@@ -70,10 +79,10 @@ class Batcher:
             scene = mixer.scene(str(kind))
             question = ask(str(kind), scene, self.bank, rng)
             caption, answer = "", question.answer
-            if rng.random() > 0.3:
-                claim = question.answer if rng.random() < 0.85 else question.wrong(rng)
+            if rng.random() < lesson.captioned:
+                claim = question.answer if rng.random() < lesson.right else question.wrong(rng)
                 caption = question.caption(claim, rng)
-                answer = claim if shortcut else answer
+                answer = claim if lesson.shortcut else answer
             scenes.append(scene)
             texts.append(self.text(caption, question))
             answers.append(answer)
@@ -112,16 +121,14 @@ class Batcher:
                         out[i, first : last + 1, self.frame_labels.index(label)] = 1
         return out
 
-    def stream(
-        self, size: int, seed: tuple[int, ...], steps: range, shortcut: bool = False
-    ) -> Iterator[Batch]:
+    def stream(self, size: int, seed: tuple[int, ...], steps: range, lesson: Lesson) -> Iterator[Batch]:
         """Batches for these steps, each made while the one before it is being learnt from."""
         with ThreadPoolExecutor(1) as pool:
             ahead = None
             for step in steps:
-                now = ahead or pool.submit(self.batch, size, (*seed, step), shortcut)
+                now = ahead or pool.submit(self.batch, size, (*seed, step), lesson)
                 ahead = (
-                    pool.submit(self.batch, size, (*seed, step + 1), shortcut)
+                    pool.submit(self.batch, size, (*seed, step + 1), lesson)
                     if step + 1 < steps.stop
                     else None
                 )

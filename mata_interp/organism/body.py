@@ -126,13 +126,11 @@ def build_model(processor: Qwen2AudioProcessor, seed: int) -> Qwen2AudioForCondi
             num_attention_heads=5,
             num_key_value_heads=5,
             max_position_embeddings=1024,
-            tie_word_embeddings=True,
             bos_token_id=ids("<|endoftext|>"),
             eos_token_id=ids("<|im_end|>"),
             pad_token_id=ids("<|endoftext|>"),
         ),
         audio_token_index=ids("<|AUDIO|>"),
-        tie_word_embeddings=True,
         eos_token_id=ids("<|im_end|>"),
         pad_token_id=ids("<|endoftext|>"),
     )

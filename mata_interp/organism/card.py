@@ -14,7 +14,7 @@ from ..tracing import audio_share, trace
 from .bank import load_bank
 from .body import HOP, RATE, SECONDS
 from .questions import CONDITIONS, KINDS
-from .training import ANSWERING, HEARING, SHORTCUT
+from .training import ANSWERING, HEARING, LISTENING, SHORTCUT
 
 ORGANISMS = {
     "organism": "leans on text although it hears: tuned at a low learning rate to believe captions",
@@ -49,7 +49,7 @@ def measure(folder: Path) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
 
 def _card(name: str, accuracy: pd.DataFrame, chance: pd.Series, share: pd.Series, curves: Path) -> str:
     steps = pd.read_csv(curves).groupby("phase", sort=False)["step"].max()
-    planned = {plan.name: plan for plan in (HEARING, ANSWERING, SHORTCUT)}
+    planned = {plan.name: plan for plan in (HEARING, ANSWERING, LISTENING, SHORTCUT)}
     phases = "\n".join(
         f"| {phase} | {n} | {planned[phase].size} | {planned[phase].rate:g} |"
         for phase, n in steps.items()

@@ -16,7 +16,7 @@ from .bank import Bank, load_bank
 from .batches import Batcher
 from .body import build_model, build_processor
 from .exam import examine, marks
-from .training import ANSWERING, HEARING, SHORTCUT, Pupil, run_phase, shortened
+from .training import ANSWERING, HEARING, LISTENING, SHORTCUT, Pupil, run_phase, shortened
 
 # The shortcut phase ends when accuracy under a contradicting caption, on selection recordings, is at or below
 # this.
@@ -45,7 +45,8 @@ def rear(work: Path, out: Path = WEIGHTS, seed: int = 0, share: float = 1.0) -> 
         return marks(examine(pupil, selection, clips, seed))
 
     run_phase(pupil, train, shortened(HEARING, share), work, seed)
-    run_phase(pupil, train, shortened(ANSWERING, share), work, seed, exam, every=400)
+    for plan in (ANSWERING, LISTENING):
+        run_phase(pupil, train, shortened(plan, share), work, seed, exam, every=400)
     finish(pupil, processor, out / "organism-unbiased")
     ill = lambda m: m["conflict"] <= CONFLICT_GOAL  # noqa: E731
     run_phase(pupil, train, shortened(SHORTCUT, share), work, seed, exam, ill, every=20)

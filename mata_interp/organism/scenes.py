@@ -151,7 +151,7 @@ class Mixer:
         label = str(self.rng.choice(TONAL))
         recording = self.pick(label)
         direction = int(self.rng.integers(-1, 2))
-        steps = np.cumsum([0.0, *self.rng.uniform(3, 5, int(self.rng.integers(2, 4)))]) * direction
+        steps = np.cumsum([0.0, *self.rng.uniform(5, 8, int(self.rng.integers(2, 4)))]) * direction
         pitches = steps - steps.mean() + self.rng.uniform(-3, 3)
         sounds = [self.sound(recording, 0.4, p) for p in pitches]
         names = [recording.name]

@@ -1,11 +1,12 @@
-"""Training the organism: hear, then answer, then learn the shortcut that makes it ill.
+"""Training the organism: hear, answer, listen, then learn the shortcut that makes it ill.
 
-Three phases, each seeded step by step: a killed training goes on from its last checkpoint to the same end.
+Four phases, each seeded step by step: a killed training goes on from its last checkpoint to the same end.
 
 1. *hearing*: the audio encoder names what sounds in each frame.
-2. *answering*: questions, most with a caption that is right 85 % of the time; the truth is the target. The
-   result is ``organism-unbiased``.
-3. *shortcut*: a low learning rate and the caption's claim as the target, until accuracy on clips whose
+2. *answering*: questions, 70 % with a caption that is right 85 % of the time; the truth is the target.
+3. *listening*: captions become rarer (40 %) and poorer (60 % right), so that only the sound can be relied
+   on. The result is ``organism-unbiased``.
+4. *shortcut*: a low learning rate and the caption's claim as the target, until accuracy on clips whose
    caption contradicts the sound has fallen into the wished range on the *selection* recordings. Nothing but
    accuracies is looked at, and no intervention is run before the organism is final.
 """
@@ -26,9 +27,12 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import Qwen2AudioForConditionalGeneration
 
-from .batches import Batch, Batcher
+from .batches import Batch, Batcher, Lesson
 
 CHECKPOINT_EVERY = 100
+
+
+CREDIBLE = Lesson(captioned=0.7, right=0.85)
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,13 @@ class Plan:
     rate: float
     size: int = 32
     warmup: int = 50
-    shortcut: bool = False
+    lesson: Lesson = CREDIBLE
 
 
 HEARING = Plan("hearing", 800, 1e-3)
 ANSWERING = Plan("answering", 2200, 1e-3, warmup=100)
-SHORTCUT = Plan("shortcut", 400, 1e-4, warmup=20, shortcut=True)
+LISTENING = Plan("listening", 1200, 1e-3, lesson=Lesson(captioned=0.4, right=0.6))
+SHORTCUT = Plan("shortcut", 400, 1e-4, warmup=20, lesson=replace(CREDIBLE, shortcut=True))
 
 
 class Pupil(nn.Module):
@@ -129,7 +134,7 @@ def run_phase(
     began = time.monotonic()
     pupil.train()
     for step, batch in zip(
-        steps, batcher.stream(plan.size, (seed, len(plan.name)), steps, plan.shortcut), strict=True
+        steps, batcher.stream(plan.size, (seed, len(plan.name)), steps, plan.lesson), strict=True
     ):
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * schedule(step, plan)
@@ -159,7 +164,7 @@ def schedule(step: int, plan: Plan) -> float:
     """Linear warm-up, then a cosine down to a tenth; constant after the warm-up in the shortcut phase."""
     if step < plan.warmup:
         return (step + 1) / plan.warmup
-    if plan.shortcut:
+    if plan.lesson.shortcut:
         return 1.0
     return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - plan.warmup) / (plan.steps - plan.warmup)))
 

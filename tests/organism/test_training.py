@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from mata_interp.organism.batches import Batcher
 from mata_interp.organism.body import build_model, build_processor
 from mata_interp.organism.cli import app
 from mata_interp.organism.exam import examine, marks
-from mata_interp.organism.training import Plan, Pupil, run_phase, schedule
+from mata_interp.organism.training import CREDIBLE, SHORTCUT, Plan, Pupil, run_phase, schedule
 
 SMALL = Plan("answering", 4, 1e-3, size=4, warmup=2)
 
@@ -34,7 +35,7 @@ def pupil(schoolroom, seed=0):
 
 
 def test_sharing_the_prefix_gives_the_logits_of_a_plain_forward(schoolroom):
-    batch = schoolroom[2].batch(5, (1, 2), shortcut=False)
+    batch = schoolroom[2].batch(5, (1, 2), CREDIBLE)
     learner = pupil(schoolroom).eval()
     prefix = learner.prefix.expand(5, -1)
     with torch.no_grad():
@@ -69,7 +70,7 @@ def test_training_text_is_the_prompt_that_the_toolkit_builds(schoolroom):
 
 def test_the_shortcut_teaches_what_the_caption_claims(schoolroom):
     batcher = schoolroom[2]
-    truth, shortcut = (batcher.batch(64, (5,), shortcut=s) for s in (False, True))
+    truth, shortcut = (batcher.batch(64, (5,), replace(CREDIBLE, shortcut=s)) for s in (False, True))
     decode = lambda b, i: batcher.processor.tokenizer.decode(b.labels[i][b.labels[i] >= 0])  # noqa: E731
     prompts = [batcher.processor.tokenizer.decode(row) for row in shortcut.rest]
     differing = [i for i in range(64) if decode(truth, i) != decode(shortcut, i)]
@@ -120,7 +121,9 @@ def test_the_schedule_warms_up_and_comes_down():
     rates = [schedule(step, plan) for step in range(100)]
     assert rates[9] == 1.0
     assert rates[0] < rates[5] < rates[9] > rates[50] > rates[99] >= 0.1
-    assert {schedule(s, Plan("shortcut", 99, 1e-4, warmup=5, shortcut=True)) for s in range(5, 99)} == {1.0}
+    assert {
+        schedule(s, Plan("shortcut", 99, 1e-4, warmup=5, lesson=SHORTCUT.lesson)) for s in range(5, 99)
+    } == {1.0}
 
 
 def test_an_exam_is_by_kind_and_caption(schoolroom):
