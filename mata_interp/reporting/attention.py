@@ -18,8 +18,7 @@ DRAWS = 2000  # of the bootstrap; the interval's own error is then far below a l
 
 
 def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
-    """Heat map and profile of ``trace`` (dims item, layer, head, group); ``window``: layers that are "
-    "edited, or none."""
+    """Heat map and profile of a trace; ``window`` holds the layers that are edited, if any."""
     share = audio_share(trace, sink=False)
     layers = [int(layer) for layer in trace["layer"].values]
     by_head = share.mean("item", skipna=True).transpose("layer", "head").values
@@ -35,7 +34,7 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
         responsive(
             lambda width: heat_map(by_head, layers, window, width), "heat", "Audio share by layer and head"
         ),
-        "Figure 1. How much of its attention the answering token gives to the sound.",
+        "How much of its attention the answering token gives to the sound.",
         "Share of audio in the attention of the last prompt token, the sink (first token) left out; mean "
         f"over {sample}. {_heat_reading(by_head, mean, layers)}{_window_reading(mean, layers, window)}",
     )
@@ -46,9 +45,9 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
             "profile",
             "Attention by layer and group",
         ),
-        "Figure 2. What the attention falls on, layer by layer.",
+        "What the attention falls on, layer by layer.",
         f"Above: mean over heads of the attention on each group of tokens; {sample}. Below: the layer means "
-        f"of figure 1 with a 95 % bootstrap interval over clips. {_profile_reading(groups, layers)} "
+        f"of the figure above with a 95 % bootstrap interval over clips. {_profile_reading(groups, layers)} "
         "Attention is not contribution: what is looked at need not reach the answer. The edits below test "
         "that.",
     )
@@ -58,8 +57,7 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
 def clip_interval(
     values: np.ndarray, clusters: np.ndarray, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over items of ``values`` [item, layer] and its 95 % percentile bootstrap interval, whole clips "
-    "drawn."""
+    """Mean of ``values`` [item, layer] over items and its 95 % percentile bootstrap interval, clips whole."""
     names, index = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))
     np.add.at(sums, index, values)

@@ -15,7 +15,16 @@ from .figures.svg import responsive
 from .parts import Block, Content, FigurePart, Row, Section, Table
 from .wording import count, interval, known, number, p_value, percent, points
 
-COUNTS = ("n", "before, %", "after, %", "change, points [95 % interval]", "fixed", "broken", "p", "p, Holm")
+COUNTS = (
+    "n",
+    "before, %",
+    "after, %",
+    "change, points [95\u00a0%\u00a0interval]",
+    "fixed",
+    "broken",
+    "p",
+    "p, Holm",
+)
 
 
 def changes_section(records: pd.DataFrame, comparisons: Comparisons) -> Section:
@@ -37,7 +46,7 @@ def _forest(comparisons: Comparisons) -> FigurePart:
         responsive(
             lambda width: forest.forest(sections, width), "forest", "Changes in accuracy with 95 % intervals"
         ),
-        "Figure 3. Change in accuracy, with 95 % intervals.",
+        "Change in accuracy, with 95 % intervals.",
         "Diamond: the primary comparison, fixed before any number was seen. Filled circles: MATA elsewhere. "
         "Hollow grey circles: controls, which should change little if MATA works for the reason it gives. "
         f"{_reading(comparisons)}",
@@ -74,7 +83,7 @@ def _table(comparisons: Comparisons) -> Table:
         title = "MATA, answers chosen by log-probability per token"
         blocks.append(Block([_row(named) for named in normalised], title))
     return Table(
-        "Table 1. Answers fixed and broken.",
+        "Answers fixed and broken.",
         ("Comparison", *COUNTS),
         blocks,
         "Fixed: wrong before, right after; broken: the reverse. Answers are chosen by the options' summed "
@@ -119,8 +128,8 @@ def _margin_table(comparisons: Comparisons) -> Table:
         for group in comparisons.groups("margin")
     ]
     return Table(
-        "Table 2. Changes of the mean margin.",
-        ("Comparison", "n", "before", "after", "change, nats [95 % interval]", "p", "p, Holm"),
+        "Changes of the mean margin.",
+        ("Comparison", "n", "before", "after", "change, nats [95\u00a0%\u00a0interval]", "p", "p, Holm"),
         blocks,
         "Margin: log-probability of the right option minus that of the best wrong one, in nats. It also "
         "moves where no answer changes.",
@@ -158,7 +167,7 @@ def _scatter(records: pd.DataFrame, subset: Mapping[str, Any]) -> FigurePart | N
             "margins",
             "Margin of each item before and after",
         ),
-        "Figure 4. What the mean hides: every item of the primary comparison.",
+        "What the mean hides: every item of the primary comparison.",
         "One dot is one item. Above the diagonal MATA moved it towards the right answer; the answer itself "
         f"changes only where an axis is crossed. MATA raised the margin of {percent(float(up), 0)} of "
         f"{count(len(table), 'item')}.",

@@ -34,7 +34,7 @@ def _grid_figure(selection: Mapping[str, Any]) -> FigurePart:
     return FigurePart(
         "grid",
         responsive(lambda width: grid(cells, *names, place, width), "grid", "Margin by layers and alpha"),
-        "Figure 5. What was tried on the selection clips.",
+        "What was tried on the selection clips.",
         f"Mean margin of {count(base['n'], 'item')} minus the baseline's ({number(base['margin'])} nats, "
         f"accuracy {percent(base['accuracy'])}). Framed: the choice, layers {layer_range(chosen['layers'])} "
         f"at alpha {chosen['alpha']:g} with rule {printable(chosen['rule'])}. The best of "

@@ -18,7 +18,7 @@ CAPTIONS = {
 }
 LABELS = {
     MATA: "MATA",
-    MATA_ON_TEXT: "same rule on text, same dose",
+    MATA_ON_TEXT: "same rule on text",
     OTHER: "another item's audio",
     MATA_OTHER: "MATA, another item's audio",
 }
@@ -90,8 +90,7 @@ class Comparisons:
         return [group for group in groups if group.members]
 
     def shams(self, column: str = "correct") -> list[Mapping[str, Any]]:
-        """What the controls changed against what they are measured by, on the items of the primary "
-        "comparison."""
+        """What each control changed, on the items of the primary comparison."""
         found = self.find(column, family="sham", subset=self.subset)
         return [e for e in found if e["after_condition"] != MATA]
 

@@ -13,9 +13,14 @@ from .parts import Block, Content, Row, Section, Table
 from .wording import NONE, interval, known, number, percent, points
 
 
-def controls_section(records: pd.DataFrame, comparisons: Comparisons) -> Section:
-    """What each control shows, and the accuracy and the dose under every condition."""
-    content: list[Content] = [("text", sentence) for sentence in _findings(records, comparisons)]
+def controls_section(
+    records: pd.DataFrame, comparisons: Comparisons, sham: Mapping[str, float] | None
+) -> Section:
+    """What each control shows, and the accuracy and the dose under every condition.
+
+    ``sham`` says how the alpha on text was matched: mean row KL reached and wanted, ``kl`` and ``target_kl``.
+    """
+    content: list[Content] = [("text", sentence) for sentence in _findings(records, comparisons, sham)]
     content.append(("table", accuracy_table(records, comparisons)))
     dose = dose_table(records, comparisons)
     if dose.blocks[0].rows:
@@ -23,7 +28,7 @@ def controls_section(records: pd.DataFrame, comparisons: Comparisons) -> Section
     return Section("controls", "Controls: would anything have helped?", content)
 
 
-def _findings(records: pd.DataFrame, comparisons: Comparisons) -> list[str]:
+def _findings(records: pd.DataFrame, comparisons: Comparisons, sham: Mapping[str, float] | None) -> list[str]:
     place = subset_label(comparisons.subset)
     shams = {e["after_condition"]: e for e in comparisons.shams()}
     against = {
@@ -33,9 +38,8 @@ def _findings(records: pd.DataFrame, comparisons: Comparisons) -> list[str]:
     found = []
     if e := shams.get(MATA_ON_TEXT):
         found.append(
-            "Is it attention to audio, or any push? The same rule on the text tokens, its strength set to "
-            "the same dose, "
-            f"changed accuracy by {_change(e)} points ({place})." + _beats(against.get(MATA_ON_TEXT))
+            f"Is it attention to audio, or any push? The same rule on the text tokens{_matched(sham)} "
+            f"changed accuracy by {_change(e)} points ({place}).{_beats(against.get(MATA_ON_TEXT))}"
         )
     if random := [e for name, e in shams.items() if name.startswith(RANDOM_LAYERS)]:
         changes = sorted(e["difference"] for e in random)
@@ -64,6 +68,16 @@ def _findings(records: pd.DataFrame, comparisons: Comparisons) -> list[str]:
     return found
 
 
+def _matched(sham: Mapping[str, float] | None) -> str:
+    if not sham:
+        return ""
+    reached, wanted = number(sham["kl"], 3), number(sham["target_kl"], 3)
+    return (
+        ", its alpha set on the selection clips so that it moves attention as far as MATA (mean row KL "
+        f"{reached} against {wanted} nats),"
+    )
+
+
 def _change(e: Mapping[str, Any]) -> str:
     return f"{points(e['difference'])} {interval(e['low'], e['high'])}"
 
@@ -82,7 +96,7 @@ def accuracy_table(records: pd.DataFrame, comparisons: Comparisons) -> Table:
         label = comparisons.label(str(name))
         rows.append(Row([label, f"{len(part):,}", *cells], "" if name in (BASELINE, MATA) else "sham"))
     return Table(
-        "Table 3. Accuracy under every condition, %.",
+        "Accuracy under every condition, %.",
         ("Condition", "items", "all items", *(CAPTIONS[c] for c in captions)),
         [Block(rows)],
         "Answers chosen by summed log-probability; in brackets by log-probability per token.",
@@ -107,7 +121,7 @@ def dose_table(records: pd.DataFrame, comparisons: Comparisons) -> Table:
             cells.append(percent(negative, 0))
             rows.append(Row([comparisons.label(str(name)), *cells], "" if name == MATA else "sham"))
     return Table(
-        "Table 4. Dose: how hard each intervention pushed.",
+        "Dose: how hard each intervention pushed.",
         ("Condition", "mass before", "mass after", "KL, nats", "boost, nats", "scores < 0"),
         [Block(rows)],
         "Mass: attention of the edited rows on the keys the rule acts on, mean over edited layers and "

@@ -15,16 +15,16 @@ from .changes import changes_section
 from .choice import choice_section
 from .comparisons import Comparisons, mean, subset_label, where
 from .controls import accuracy_table, controls_section
-from .parts import Key, Page, Section
+from .parts import Key, Page, Section, numbered
 from .provenance import provenance_section
 from .render import render
 from .wording import count, interval, known, layer_range, listing, number, p_value, percent, points, printable
 
 CAVEAT = (
     "Which rule is MATA's? Every reading of the papers (arXiv 2509.18816; Interspeech 2026, 1212) raises the "
-    "scores of the audio keys for the last token before the softmax, but sources differ on the formula: A(1 "
-    "+ \u03b1), A + \u03b1|A| or A + \u03b1, and no official code is known. They part ways where scores are "
-    "negative."
+    "scores of the audio keys for the last token before the softmax, but sources differ: "
+    "A(1\u00a0+\u00a0\u03b1), A\u00a0+\u00a0\u03b1|A| or A\u00a0+\u00a0\u03b1, and no official code is "
+    "known. They part ways where scores are negative."
 )
 
 
@@ -58,11 +58,15 @@ def build_page(run: Run) -> Page:
     effects = [] if run.effects is None else run.effects.to_dict("records")
     comparisons = Comparisons(effects, run.manifest["conditions"])
     window = _window(run)
+    sham = run.study["selection"].get("sham") if run.study else None
     sections: list[Section] = []
     if run.trace is not None:
         sections.append(attention_section(run.trace, window))
     if comparisons.primary:
-        sections += [changes_section(run.records, comparisons), controls_section(run.records, comparisons)]
+        sections += [
+            changes_section(run.records, comparisons),
+            controls_section(run.records, comparisons, sham),
+        ]
     elif len(run.records):
         sections.append(
             Section("accuracy", "What was answered", [("table", accuracy_table(run.records, comparisons))])
@@ -78,7 +82,7 @@ def build_page(run: Run) -> Page:
         else [_plain_answer(run)],
         keys=_keys(run.records, comparisons),
         notes=[CAVEAT + _negative(run)] if window else [],
-        sections=sections,
+        sections=numbered(sections),
     )
 
 

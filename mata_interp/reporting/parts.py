@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from markupsafe import Markup
@@ -81,4 +82,21 @@ class Page:
     answer: Sequence[str]
     keys: Sequence[Key] = ()
     notes: Sequence[str] = ()
-    sections: Sequence[Section] = field(default=())
+    sections: Sequence[Section] = ()
+
+
+def numbered(sections: Sequence[Section]) -> list[Section]:
+    """The sections with ``Figure 1.``, ``Table 1.``, ... before the titles, in the order of the page."""
+    seen: Counter[str] = Counter()
+
+    def number(content: Content) -> Content:
+        kind, part = content
+        if not isinstance(part, FigurePart | Table):
+            return content
+        name = "Figure" if isinstance(part, FigurePart) else "Table"
+        seen[name] += 1
+        return kind, replace(part, title=f"{name} {seen[name]}. {part.title}")  # type: ignore[return-value]
+
+    return [
+        replace(section, content=[number(content) for content in section.content]) for section in sections
+    ]

@@ -82,7 +82,7 @@ def _conditions(conditions: Mapping[str, Any]) -> Table:
     for name, condition in conditions.items():
         edits = "; ".join(_edit(edit) for edit in condition["interventions"]) or "none"
         rows.append(Row([printable(name), condition["audio"], edits]))
-    return Table("Table 5. Conditions.", ("Condition", "Audio", "Intervention"), [Block(rows)], words=True)
+    return Table("Conditions.", ("Condition", "Audio", "Intervention"), [Block(rows)], words=True)
 
 
 def _edit(edit: Mapping[str, Any]) -> str:
@@ -98,7 +98,7 @@ def _left_out(excluded: Sequence[Mapping[str, str]]) -> list[Content]:
         return [("text", "No item was left out.")]
     fields = ", ".join(f"{field} {n}" for field, n in Counter(row["field"] for row in excluded).most_common())
     table = Table(
-        "Table 6. Items left out.",
+        "Items left out.",
         ("Item", "Field", "Reason"),
         [Block([Row([printable(row[k]) for k in ("item", "field", "reason")]) for row in excluded])],
         f"{count(len(excluded), 'item')} could not be used, by field: {printable(fields)}. The others are "

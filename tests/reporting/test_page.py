@@ -1,16 +1,19 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from markupsafe import escape
 
 import mata_interp as mi
 from mata_interp.errors import RunError
 from mata_interp.experiments import RunWarning
+from mata_interp.experiments.effects import effects_table
 from mata_interp.reporting.attention import clip_interval
 from mata_interp.reporting.page import build_page
 from mata_interp.reporting.wording import interval, number, percent, points
@@ -200,8 +203,8 @@ def test_a_run_without_a_study_has_a_page_of_its_own(folder):
         (folder / name).unlink()
     page = Document(mi.report(folder).read_text("utf-8"))
     assert "This folder holds no study" in page.words
-    assert "Table 3. Accuracy under every condition" in page.words
-    assert "Figure 3" not in page.words
+    assert "Table 1. Accuracy under every condition" in page.words
+    assert "Figure 1" not in page.words
 
 
 def test_an_unfinished_run_says_so(folder):
@@ -241,6 +244,27 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write"):
         mi.report(small_study().run, tmp_path / "file" / "report.html")
+
+
+def test_figures_and_tables_are_counted_in_order(page):
+    for name in ("Figure", "Table"):
+        numbers = [int(n) for n in re.findall(rf"{name} (\d+)\. [A-Z]", page.words)]
+        assert sorted(set(numbers)) == list(range(1, max(numbers) + 1))
+        assert list(dict.fromkeys(numbers)) == sorted(set(numbers))
+
+
+def test_a_benchmark_without_captions(run):
+    """As MMAU: the primary comparison is then on all items."""
+    records = run.records.assign(caption_condition="", domain="")
+    effects = pd.DataFrame(effects_table(records, seed=0))
+    page = build_page(replace(run, records=records, effects=effects))
+    assert page.keys[0].detail == "all items"
+    table = next(part for kind, part in page.sections[1].content if kind == "table")
+    assert [block.title for block in table.blocks] == [
+        "Primary comparison, fixed beforehand",
+        "Controls, items of the primary comparison",
+        "MATA, answers chosen by log-probability per token",
+    ]
 
 
 def test_the_page_is_data_before_it_is_html(run):

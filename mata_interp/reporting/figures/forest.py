@@ -52,7 +52,7 @@ def forest(sections: Sequence[Section], width: float) -> Figure:
     narrow = width < 5
     pitch = 0.42 if narrow else 0.25  # a narrow row has its words above its interval
     units = sum(1.15 + len(section.rows) for section in sections)
-    height = pitch * units + 0.75
+    height = pitch * units + (0.55 if narrow else 0.75)  # the axis below; the heads of columns above
     figure = Figure(figsize=(width, height))
     left, right = (0.03, 0.97) if narrow else (_LEFT, _RIGHT)
     axes = figure.add_axes((left, 0.5 / height, right - left, pitch * units / height))
