@@ -22,7 +22,7 @@ from .options import (
     Seed,
     parse_choices,
 )
-from .output import print_json, progress, resumable
+from .output import load_model, print_json, progress, resumable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -82,7 +82,7 @@ def study(
 
     out = out or Path("runs") / f"study-{Path(model).name}-{Path(benchmark).stem}"
     data = mi.load_benchmark(benchmark, audio_root=audio_root)
-    lalm = mi.LALM.from_pretrained(model)
+    lalm = load_model(model)
     with resumable():
         run = mi.study(
             lalm, data, out, items_limit=items, batch_size=batch_size, progress=progress(), seed=seed
@@ -122,7 +122,7 @@ def listen(
     """
     import mata_interp as mi
 
-    lalm = mi.LALM.from_pretrained(model)
+    lalm = load_model(model)
     heard = mi.listen(lalm, clip, question, choices or (), alpha=alpha, layers=layers, rule=rule)
     page = heard.save(out).resolve() if out else None
     if as_json:

@@ -9,7 +9,7 @@ import mata_interp as mi
 from ..reporting.comparisons import mean, where
 from ..reporting.listening import middle_layers
 from ..reporting.wording import percent, printable
-from .output import print_json, print_table, progress, resumable
+from .output import load_model, print_json, print_table, progress, resumable
 
 
 def run_benchmark(
@@ -29,7 +29,7 @@ def run_benchmark(
     data = mi.load_benchmark(benchmark, audio_root=audio_root)
     if items:
         data = data.head(items, seed=seed)
-    lalm = mi.LALM.from_pretrained(model)
+    lalm = load_model(model)
     mata = mi.Mata(alpha, middle_layers(lalm.attention_layers) if layers is None else layers, rule=rule)
     with resumable():
         conditions = {"baseline": None, "mata": mata}

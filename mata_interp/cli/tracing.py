@@ -10,7 +10,7 @@ from ..errors import RunError
 from ..experiments.files import write_whole
 from ..reporting.terminal import bar
 from ..reporting.wording import number, percent, printable
-from .output import print_json, print_table, progress
+from .output import load_model, print_json, print_table, progress
 
 
 def trace_benchmark(
@@ -27,7 +27,7 @@ def trace_benchmark(
     data = mi.load_benchmark(benchmark, audio_root=audio_root)
     if items:
         data = data.head(items, seed=seed)
-    lalm = mi.LALM.from_pretrained(model)
+    lalm = load_model(model)
     data = data.vetted(lalm.sampling_rate)
     if not len(data):
         raise RunError(f"{data.name}: none of {len(data.excluded)} item(s) can be used.")

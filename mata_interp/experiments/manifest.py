@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .. import __version__
 from ..benchmarks import Item
 from .conditions import Condition
 from .notices import warn
@@ -71,6 +72,7 @@ def make_manifest(
         ],
         "audio_from": {item: partner.id for item, partner in sorted(partners.items())},
         "environment": {
+            "mata_interp": __version__,
             "threads": torch.get_num_threads(),
             "device": str(lalm.device),
             "python": platform.python_version(),

@@ -12,7 +12,7 @@ from .figures.heat_map import heat_map
 from .figures.profile import profile
 from .figures.svg import responsive
 from .parts import FigurePart, Section
-from .wording import count, layer_range, percent, printable
+from .wording import count, named_layers, percent, printable
 
 DRAWS = 2000  # of the bootstrap; the interval's own error is then far below a line's width
 
@@ -23,12 +23,12 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
     layers = [int(layer) for layer in trace["layer"].values]
     by_head = share.mean("item", skipna=True).transpose("layer", "head").values
     by_item = share.mean("head", skipna=True).transpose("item", "layer").values
-    clusters = trace["cluster"].values if "cluster" in trace.coords else trace["item"].values
+    clusters = trace["cluster"].values
     mean, low, high = clip_interval(by_item, clusters)
     mass = trace["mass"].mean(("item", "head"), skipna=True)
     groups = {str(g): mass.sel(group=g).values for g in trace["group"].values}
     n_clips = len(set(map(str, clusters)))
-    sample = f"{count(trace.sizes['item'], 'item')} of {count(n_clips, 'clip')}, no intervention"
+    sample = f"{count(trace.sizes['item'], 'item')} of {count(n_clips, 'selection clip')}, no intervention"
     heat = FigurePart(
         "heat-map",
         responsive(
@@ -47,7 +47,7 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
         ),
         "What the attention falls on, layer by layer.",
         f"Above: mean over heads of the attention on each group of tokens; {sample}. Below: the layer means "
-        f"of the figure above with a 95 % bootstrap interval over clips. {_profile_reading(groups, layers)} "
+        f"of the figure above with a 95 % bootstrap interval over clips. {_profile_reading(groups)} "
         "Attention is not contribution: what is looked at need not reach the answer. The edits below test "
         "that.",
     )
@@ -86,13 +86,12 @@ def _window_reading(by_layer: np.ndarray, layers: list[int], window: Collection[
     if not inside.any() or inside.all():
         return ""
     return (
-        f"MATA edits the outlined layers {layer_range(window)}: mean share "
-        f"{percent(by_layer[inside].mean(), 0)}, against {percent(by_layer[~inside].mean(), 0)} in the "
-        "others."
+        f"MATA edits {named_layers(window)} (outlined): mean share {percent(by_layer[inside].mean(), 0)}, "
+        f"against {percent(by_layer[~inside].mean(), 0)} in the others."
     )
 
 
-def _profile_reading(groups: dict[str, np.ndarray], layers: list[int]) -> str:
+def _profile_reading(groups: dict[str, np.ndarray]) -> str:
     means = {name: float(np.nanmean(part)) for name, part in groups.items()}
     order = sorted((name for name in means if means[name] > 0), key=lambda name: -means[name])
     parts = ", ".join(f"{printable(name)} {percent(means[name], 0)}" for name in order)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..experiments.effects import BASELINE, MATA
-from .comparisons import Comparisons, Named, subset_label, where
+from .comparisons import Comparisons, Group, Named, subset_label, where
 from .figures import forest, margins
 from .figures.svg import responsive
 from .parts import Block, Content, FigurePart, Row, Section, Table
-from .wording import count, interval, known, number, p_value, percent, points
+from .wording import count, interval, known, listing, number, p_value, percent, points
 
 COUNTS = (
     "n",
@@ -48,8 +48,8 @@ def _forest(comparisons: Comparisons) -> FigurePart:
         ),
         "Change in accuracy, with 95 % intervals.",
         "Diamond: the primary comparison, fixed before any number was seen. Filled circles: MATA elsewhere. "
-        "Hollow grey circles: controls, which should change little if MATA works for the reason it gives. "
-        f"{_reading(comparisons)}",
+        "Hollow grey circles: controls, which should change little if what helps is attention to this sound "
+        f"in these layers. {_reading(comparisons)}",
     )
 
 
@@ -74,35 +74,38 @@ def _reading(comparisons: Comparisons) -> str:
 
 
 def _table(comparisons: Comparisons) -> Table:
-    blocks = [Block([_row(named) for named in group.members], group.title) for group in comparisons.groups()]
+    groups = comparisons.groups()
     here = dict(after_condition=MATA, before_condition=BASELINE)
     normalised = [
         Named(subset_label(e["subset"]), e, "mata") for e in comparisons.find("correct_normalised", **here)
     ]
     if normalised:
         title = "MATA, answers chosen by log-probability per token"
-        blocks.append(Block([_row(named) for named in normalised], title))
+        groups.append(Group(title, normalised))
     return Table(
         "Answers fixed and broken.",
         ("Comparison", *COUNTS),
-        blocks,
+        [Block([_row(named) for named in group.members], group.title) for group in groups],
         "Fixed: wrong before, right after; broken: the reverse. Answers are chosen by the options' summed "
-        f"log-probability unless said otherwise. {_methods(comparisons)}",
+        f"log-probability unless said otherwise. {_methods(groups)}",
     )
 
 
-def _methods(comparisons: Comparisons) -> str:
-    e = comparisons.primary
-    if e is None:
-        return ""
-    clips = (
-        f" Clips ({e['n_clusters']:.0f} in the primary comparison), not items, count as independent."
-        if known(e["n_clusters"])
-        else ""
+def _methods(groups: Sequence[Group]) -> str:
+    """How intervals and p-values were made: for the first comparison, and for those where it differs."""
+    members = [named for group in groups for named in group.members]
+    by_method: dict[str, list[str]] = {}
+    for named in members:
+        method = f"{named.effect['interval_method']} interval, {named.effect['p_method']} test"
+        by_method.setdefault(method, []).append(named.label)
+    usual, *others = by_method.items()
+    exceptions = "".join(
+        f"; {method} for {listing(list(dict.fromkeys(labels)))}" for method, labels in others
     )
     return (
-        f"Interval: {e['interval_method']}; p: {e['p_method']}; two-sided. Holm's correction is over the "
-        f"hypotheses on MATA, margins among them, not over controls.{clips} {e['note']}"
+        f"Method: {usual[0]}{exceptions}; two-sided; not items but clips count as independent. Holm's "
+        "correction is over the hypotheses on MATA, margins among them, not over controls. "
+        f"{members[0].effect['note']}"
     ).strip()
 
 

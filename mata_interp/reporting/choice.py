@@ -10,7 +10,7 @@ import numpy as np
 from .figures.grid import grid
 from .figures.svg import responsive
 from .parts import Content, FigurePart, Section
-from .wording import count, layer_range, number, percent, printable
+from .wording import count, layer_range, named_layers, number, percent, printable
 
 
 def choice_section(study: Mapping[str, Any]) -> Section:
@@ -36,7 +36,7 @@ def _grid_figure(selection: Mapping[str, Any]) -> FigurePart:
         responsive(lambda width: grid(cells, *names, place, width), "grid", "Margin by layers and alpha"),
         "What was tried on the selection clips.",
         f"Mean margin of {count(base['n'], 'item')} minus the baseline's ({number(base['margin'])} nats, "
-        f"accuracy {percent(base['accuracy'])}). Framed: the choice, layers {layer_range(chosen['layers'])} "
+        f"accuracy {percent(base['accuracy'])}). Framed: the choice, {named_layers(chosen['layers'])} "
         f"at alpha {chosen['alpha']:g} with rule {printable(chosen['rule'])}. The best of "
         f"{count(len(table), 'configuration')} looks better here than it is; the test clips count.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,19 +49,17 @@ class Comparisons:
         self.primary = next((e for e in effects if e["family"] == "primary"), None)
         self.subset: Mapping[str, str] = self.primary["subset"] if self.primary else {}
 
-    def find(self, column: str = "correct", family: str = "", **match: Any) -> Iterator[Mapping[str, Any]]:
-        """Effects on ``column`` (of that family) whose fields equal ``match``."""
-        for effect in self.effects:
-            fits = effect["column"] == column and effect["family"] in (family or effect["family"])
-            if fits and all(effect[key] == value for key, value in match.items()):
-                yield effect
+    def find(self, column: str = "correct", **match: Any) -> list[Mapping[str, Any]]:
+        """Effects on ``column`` of the records whose fields equal ``match``."""
+        match["column"] = column
+        return [e for e in self.effects if all(e[key] == value for key, value in match.items())]
 
     def groups(self, column: str = "correct") -> list[Group]:
         """Primary, MATA elsewhere, by domain, controls: the forest plot and the table have this order."""
         here = dict(after_condition=MATA, before_condition=BASELINE)
         if self.primary is None:
             return []
-        main = list(self.find(column, subset=self.subset, **here))
+        main = self.find(column, subset=self.subset, **here)
         rest = [
             e
             for e in self.find(column, **here)
@@ -98,7 +96,9 @@ class Comparisons:
         """What to call a condition: ``mata in random layers 2`` -> ``MATA in random layers 0, 5``."""
         edits = self.conditions.get(condition, {}).get("interventions", [])
         if condition.startswith(RANDOM_LAYERS) and len(edits) == 1:
-            return f"MATA in random layers {layer_range(edits[0].get('layers', ()))}"
+            layers = layer_range(edits[0].get("layers", ()))
+            draw = condition.removeprefix(RANDOM_LAYERS).strip()
+            return f"MATA in random layers{f' {layers}' if len(layers) <= 9 else f', draw {draw}'}"
         return LABELS.get(condition, printable(condition, 40))
 
 

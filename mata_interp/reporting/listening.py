@@ -13,6 +13,7 @@ from ..benchmarks import Item
 from ..experiments.files import plain, write_whole
 
 if TYPE_CHECKING:
+    from ..benchmarks.audio import AudioSource
     from ..interventions import Mata
     from ..lalm import LALM, Prompt
 
@@ -103,7 +104,7 @@ class Listening:
 
 def listen(
     lalm: LALM,
-    audio: Any,
+    audio: AudioSource,
     question: str,
     choices: Sequence[str] = (),
     *,

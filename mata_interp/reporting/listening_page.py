@@ -17,7 +17,7 @@ from .figures.svg import responsive
 from .listening import Listening
 from .parts import FigurePart
 from .render import render
-from .wording import layer_range, number, percent, printable
+from .wording import named_layers, number, percent, printable
 
 
 def listening_page(heard: Listening) -> str:
@@ -51,7 +51,7 @@ def listening_page(heard: Listening) -> str:
         question=printable(heard.item.question),
         options=options,
         said=(printable(heard.said_before), printable(heard.said_after)),
-        edit=f"rule {mata.rule}, alpha {mata.alpha:g}, layers {layer_range(mata.layers)}",
+        edit=f"rule {mata.rule}, alpha {mata.alpha:g}, {named_layers(mata.layers)}",
         cut=f"The last {number(heard.truncated_seconds, 1)} s were cut off: the model takes no more."
         if heard.truncated_seconds > 0
         else "",

@@ -18,7 +18,18 @@ from .controls import accuracy_table, controls_section
 from .parts import Key, Page, Section, numbered
 from .provenance import provenance_section
 from .render import render
-from .wording import count, interval, known, layer_range, listing, number, p_value, percent, points, printable
+from .wording import (
+    count,
+    interval,
+    known,
+    listing,
+    named_layers,
+    number,
+    p_value,
+    percent,
+    points,
+    printable,
+)
 
 CAVEAT = (
     "Which rule is MATA's? Every reading of the papers (arXiv 2509.18816; Interspeech 2026, 1212) raises the "
@@ -81,7 +92,7 @@ def build_page(run: Run) -> Page:
         if run.study
         else [_plain_answer(run)],
         keys=_keys(run.records, comparisons),
-        notes=[CAVEAT + _negative(run)] if window else [],
+        notes=[CAVEAT + _dose(run)] if window else [],
         sections=numbered(sections),
     )
 
@@ -123,7 +134,7 @@ def _keys(records: pd.DataFrame, comparisons: Comparisons) -> list[Key]:
     return keys
 
 
-def _negative(run: Run) -> str:
+def _dose(run: Run) -> str:
     """The dose and the fraction of negative scores, which decide how far the readings differ here."""
     edits = run.manifest["conditions"].get(MATA, {}).get("interventions", [])
     treated = where(run.records, {"condition": MATA})
@@ -132,8 +143,8 @@ def _negative(run: Run) -> str:
     edit = edits[0]
     negative, boost, kl = (mean(treated, f"dose_{dose}") for dose in ("negative", "boost", "kl"))
     return (
-        f" Here the rule is {printable(edit['rule'])} with \u03b1 {edit['alpha']:g} in layers "
-        f"{layer_range(edit['layers'])}; {percent(negative, 0)} of the audio scores it met were negative, "
+        f" Here the rule is {printable(edit['rule'])} with \u03b1 {edit['alpha']:g} in "
+        f"{named_layers(edit['layers'])}; {percent(negative, 0)} of the audio scores it met were negative, "
         f"and it moved audio scores by {number(boost, 2, sign=True)} nats on average (KL {number(kl, 3)} "
         "nats)."
     )

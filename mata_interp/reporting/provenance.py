@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..experiments import Run
 from .parts import Block, Content, Row, Section, Table
-from .wording import NONE, count, layer_range, number, printable
+from .wording import count, named_layers, number, printable
 
 SHOWN = 12  # items left out that are listed openly; a longer list is folded
 
@@ -32,6 +32,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     batches = count(len(manifest["batches"]), "batch", "batches")
     threads = count(machine.get("threads", 0), "thread")
     missing = f"{count(run.missing, 'part')} missing; the same command goes on" if run.missing else ""
+    both = f"; {count(study['truncated'], 'item')} with the selection clips" if study.get("truncated") else ""
     facts = [
         ("Model", model.get("name")),
         ("Revision", model.get("revision")),
@@ -42,7 +43,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("SHA-256 of items used", data.get("sha256")),
         ("Items answered", f"{answered}, each under {count(len(manifest['conditions']), 'condition')}"),
         ("Unfinished", missing),
-        ("Audio too long", _truncated(run.records)),
+        ("Audio too long", _truncated(run.records) + both),
         ("Prompt format", manifest["prompt_format"]),
         ("Seed", f"{manifest['seed']} (splits, random layers, other audio, permutations, bootstraps)"),
         ("Batches", f"{batches} of up to {count(manifest['batch_size'], 'item')}"),
@@ -56,7 +57,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 
 def _versions(model: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
-    return {"python": machine.get("python", NONE), **model.get("versions", {})}
+    own = {name: machine[name] for name in ("mata_interp", "python") if name in machine}
+    return {**own, **model.get("versions", {})}
 
 
 def _truncated(records: pd.DataFrame) -> str:
@@ -88,8 +90,8 @@ def _conditions(conditions: Mapping[str, Any]) -> Table:
 def _edit(edit: Mapping[str, Any]) -> str:
     heads = "all heads" if edit.get("heads") == "all" else f"heads {edit.get('heads')}"
     return printable(
-        f"rule {edit.get('rule')}, alpha {edit.get('alpha'):g}, layers "
-        f"{layer_range(edit.get('layers', ()))}, {heads}, keys {edit.get('keys')}, phase {edit.get('phase')}"
+        f"rule {edit.get('rule')}, alpha {edit.get('alpha'):g}, {named_layers(edit.get('layers', ()))}, "
+        f"{heads}, keys {edit.get('keys')}, phase {edit.get('phase')}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .wording import layer_range, number, percent, printable
+from .wording import named_layers, number, percent, printable
 
 if TYPE_CHECKING:
     from .listening import Listening
@@ -45,7 +45,7 @@ def pad(text: str, width: int) -> str:
 def listening_text(heard: Listening) -> str:
     """What `mata-interp listen` prints."""
     mata = heard.mata
-    edit = f"rule {mata.rule}, alpha {mata.alpha:g}, layers {layer_range(mata.layers)}"
+    edit = f"rule {mata.rule}, alpha {mata.alpha:g}, {named_layers(mata.layers)}"
     lines = [printable(heard.item.question), ""]
     lines += _options(heard) if heard.item.choices else _words(heard)
     deepest = int(np.nanargmax(heard.share))
@@ -71,7 +71,7 @@ def _options(heard: Listening) -> list[str]:
     width = max(map(columns, names))
     lines = [f"  {pad('', width)}  {'without MATA'.ljust(BAR + 9)}with MATA"]
     for name, option, before, after in zip(names, heard.item.choices, heard.before, heard.after, strict=True):
-        marks = [" <" if option == said else "  " for said in (heard.said_before, heard.said_after)]
+        marks = [" ◀" if option == said else "  " for said in (heard.said_before, heard.said_after)]
         cells = [f"{bar(p)} {percent(p, 0):>5}{mark}" for p, mark in zip((before, after), marks, strict=True)]
         lines.append(f"  {pad(name, width)}  {' '.join(cells)}".rstrip())
     return lines

@@ -51,6 +51,12 @@ def layer_range(layers: Iterable[int]) -> str:
     return ", ".join(f"{a}" if a == b else f"{a}{DASH}{b}" for a, b in runs(layers)) or "none"
 
 
+def named_layers(layers: Iterable[int]) -> str:
+    """``layer 3``, ``layers 3–5``, ``no layers``."""
+    chosen = set(layers)
+    return f"layer{'s' * (len(chosen) > 1)} {layer_range(chosen)}" if chosen else "no layers"
+
+
 def runs(layers: Iterable[int]) -> list[tuple[int, int]]:
     """Unbroken runs of whole numbers, first and last of each: ``(3, 4, 5, 9)`` -> ``[(3, 5), (9, 9)]``."""
     found: list[tuple[int, int]] = []

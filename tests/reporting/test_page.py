@@ -15,6 +15,7 @@ from mata_interp.errors import RunError
 from mata_interp.experiments import RunWarning
 from mata_interp.experiments.effects import effects_table
 from mata_interp.reporting.attention import clip_interval
+from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.page import build_page
 from mata_interp.reporting.wording import interval, number, percent, points
 
@@ -131,6 +132,7 @@ def test_what_was_run_can_be_run_again(run, page):
         manifest["prompt_format"],
         manifest["created"],
         run.study["command"],
+        f"mata_interp {mi.__version__}, python",
         f"torch {manifest['model']['versions']['torch']}",
     ):
         assert words(value) in page.words
@@ -265,6 +267,28 @@ def test_a_benchmark_without_captions(run):
         "Controls, items of the primary comparison",
         "MATA, answers chosen by log-probability per token",
     ]
+
+
+def test_conditions_have_names_that_fit():
+    edits = [{"layers": layers} for layers in ([0, 5], [0, 2, 4, 6, 8, 10, 12])]
+    conditions = {f"mata in random layers {n}": {"interventions": [e]} for n, e in enumerate(edits, start=1)}
+    named = Comparisons([], conditions)
+    assert named.label("mata in random layers 1") == "MATA in random layers 0, 5"
+    assert named.label("mata in random layers 2") == "MATA in random layers, draw 2"
+    assert named.label("mata") == "MATA"
+    assert named.label("my own\x1b") == "my own\ufffd"
+
+
+def test_methods_are_told_where_they_differ(run, page):
+    def method(effect):
+        return f"{effect['interval_method']} interval, {effect['p_method']} test"
+
+    effects = [e for e in run.effects.to_dict("records") if e["column"] == "correct"]
+    primary = next(e for e in effects if e["family"] == "primary")
+    of_all_items = next(e for e in effects if not e["subset"])  # three items of each clip
+    assert f"Method: {method(primary)}" in page.words
+    exception = f"{method(of_all_items)} for all items"
+    assert (exception in page.words) == (method(of_all_items) != method(primary))
 
 
 def test_the_page_is_data_before_it_is_html(run):

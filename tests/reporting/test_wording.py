@@ -7,6 +7,7 @@ from mata_interp.reporting.wording import (
     interval,
     layer_range,
     listing,
+    named_layers,
     number,
     p_value,
     percent,
@@ -53,6 +54,9 @@ def test_p_values(p, text):
 def test_layers():
     assert layer_range((9, 3, 4, 5, 4)) == "3\u20135, 9"
     assert layer_range(()) == "none"
+    assert named_layers([3]) == "layer 3"
+    assert named_layers([4, 3]) == "layers 3\u20134"
+    assert named_layers([]) == "no layers"
     assert runs([7, 0, 1]) == [(0, 1), (7, 7)]
 
 

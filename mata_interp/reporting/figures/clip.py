@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..wording import layer_range, runs
+from ..wording import named_layers, runs
 from .palette import AUDIO, INK, SHARE_MAP, SOFT
 
 LEFT, RIGHT = 0.1, 0.97  # of the axes, in widths of the figure: the page's play head runs between them
@@ -63,6 +63,6 @@ def clip(
     bar.outline.set_visible(False)  # type: ignore[operator]
     scale.tick_params(length=0)
     if window:
-        note = f"bar at the right: layers {layer_range(window)}, edited by MATA"
+        note = f"bar at the right: {named_layers(window)}, edited by MATA"
         figure.text(RIGHT, 0.2 / total, note, ha="right", color=SOFT, fontsize=7.5)
     return figure

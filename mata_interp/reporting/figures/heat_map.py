@@ -21,9 +21,8 @@ def heat_map(share: np.ndarray, layers: list[int], window: Collection[int], widt
     narrow = width < 5
     cell = min(0.36, 5.4 / n_layers)  # inches of height for a layer
     height = max(cell * n_layers, 1.6)
-    numbers = (
-        n_heads <= (8 if narrow else 20) and n_layers <= 24
-    )  # written into the cells; else a colour scale below
+    # numbers are written into the cells; where these are too many, there is a colour scale below
+    numbers = n_heads <= (8 if narrow else 20) and n_layers <= 24
     figure = Figure(figsize=(width, height + (0.8 if numbers else 1.3)))
     heat, bars = figure.subplots(1, 2, sharey=True, width_ratios=[3 if narrow else 4, 1])
     top = float(np.nanmax(share)) if np.isfinite(share).any() else 1.0
