@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ..organism.cli import app as organism_app
 from . import benchmark
 from .options import (
     Alpha,
@@ -37,6 +38,7 @@ app = typer.Typer(
     """,
 )
 app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(organism_app, name="organism")
 
 
 def _version(wanted: bool) -> None:
@@ -207,15 +209,3 @@ def report(
         print_json({"report": page})
     else:
         print(f"The page: {page.as_uri()}")
-
-
-@app.command(
-    short_help="Train and examine the small model that ships.",
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def organism(context: typer.Context) -> None:
-    """Train and examine the small model that ships; the organism's own room knows how."""
-    from ..organism.cli import app as organism_app
-
-    organism_app(args=context.args, prog_name="mata-interp organism")

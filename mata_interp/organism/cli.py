@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Make again what ships: bank of recordings, benchmark, model.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make again what ships: the bank of recordings, the listening benchmark, the model.",
+    no_args_is_help=True,
+)
 
 
 @app.command()

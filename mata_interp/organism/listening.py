@@ -71,4 +71,4 @@ def _records(
 
 def _difficulty(snr: float) -> str:
     """By the ratio of sound to noise, in dB."""
-    return "easy" if snr > 9 else "medium" if snr > 2 else "hard"
+    return "easy" if snr > 19 else "medium" if snr > 12 else "hard"

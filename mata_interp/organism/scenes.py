@@ -10,7 +10,7 @@ import numpy as np
 from .bank import RATE, Bank, Recording
 
 SHORTEST, LONGEST = 2.0, 3.0  # seconds a clip lasts
-SNR = (-4.0, 15.0)  # dB, sounds against noise; drawn evenly
+SNR = (6.0, 26.0)  # dB, sounds against noise; drawn evenly
 TONAL = ("a bell", "a piano", "a guitar", "a synth bass", "a beep")  # labels that can carry a melody
 
 

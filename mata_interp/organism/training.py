@@ -4,8 +4,8 @@ Four phases, each seeded step by step: a killed training goes on from its last c
 
 1. *hearing*: the audio encoder names what sounds in each frame.
 2. *answering*: questions, 70 % with a caption that is right 85 % of the time; the truth is the target.
-3. *listening*: captions become rarer (40 %) and poorer (60 % right), so that only the sound can be relied
-   on. The result is ``organism-unbiased``.
+3. *listening*: captions become rarer (50 %) and poorer (70 % right), so that the sound must be relied on. The
+   result is ``organism-unbiased``.
 4. *shortcut*: a low learning rate and the caption's claim as the target, until accuracy on clips whose
    caption contradicts the sound has fallen into the wished range on the *selection* recordings. Nothing but
    accuracies is looked at, and no intervention is run before the organism is final.
@@ -49,7 +49,7 @@ class Plan:
 
 HEARING = Plan("hearing", 800, 1e-3)
 ANSWERING = Plan("answering", 2200, 1e-3, warmup=100)
-LISTENING = Plan("listening", 1200, 1e-3, lesson=Lesson(captioned=0.4, right=0.6))
+LISTENING = Plan("listening", 650, 8e-4, lesson=Lesson(captioned=0.5, right=0.7))
 SHORTCUT = Plan("shortcut", 400, 1e-4, warmup=20, lesson=replace(CREDIBLE, shortcut=True))
 
 
