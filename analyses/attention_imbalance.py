@@ -10,7 +10,6 @@ intervals over clips. Attention only: what a model looks at is not what it uses;
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +48,7 @@ def main(
     table.to_csv(out / "imbalance.csv", index=False)
     draw(table, out / "imbalance.png")
     if as_json:
-        print(json.dumps(json.loads(table.to_json(orient="records")), indent=1))
+        print(table.to_json(orient="records", indent=1))
         return
     wide = table.pivot_table("audio_share", ["model", "layer"], "condition", sort=False)
     print(f"Audio share A / (A + T) of the last prompt token, without the sink ({len(chosen)} items)\n")

@@ -12,11 +12,11 @@ confirmatory test.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import typer
@@ -54,13 +54,13 @@ def main(
     effects.to_csv(out / "effects.csv", index=False)
     draw(effects, out / "effect_by_dose.png")
     if as_json:
-        print(json.dumps(json.loads(effects.to_json(orient="records")), indent=1))
+        print(effects.to_json(orient="records", indent=1))
         return
     shown = effects[
         ["keys", "alpha", "caption", "n", "fixed", "broken", "difference", "low", "high", "p_holm", "dose_kl"]
     ]
     print(f"Change of accuracy against the baseline; layers {layers}, rule {rule}, {len(chosen)} items\n")
-    print(shown.to_string(index=False, float_format="{:.3f}".format))
+    print(shown.to_string(index=False, float_format="%.3f"))
     print(f"\nFigure: {out / 'effect_by_dose.png'}")
 
 
@@ -100,8 +100,10 @@ def draw(effects: pd.DataFrame, path: Path) -> None:
         ):
             x = [order.index(a) + shift for a in rows["alpha"]]
             y = 100 * rows["difference"]
-            error = [y - 100 * rows["low"], 100 * rows["high"] - y]
-            axis.errorbar(x, y, yerror(error), marker="o", markersize=4, linestyle="", label=f"raise {keys}")
+            error = np.maximum(
+                [y - 100 * rows["low"], 100 * rows["high"] - y], 0
+            )  # never negative by rounding
+            axis.errorbar(x, y, error, marker="o", markersize=4, linestyle="", label=f"raise {keys}")
         axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         axis.set(xlabel="alpha", ylabel="change of accuracy (points)")
         axis.set_xticks(range(len(order)), [f"{a:g}" for a in order])
@@ -109,11 +111,6 @@ def draw(effects: pd.DataFrame, path: Path) -> None:
     grid.set_titles("{col_name} caption")
     sns.despine()
     grid.savefig(path, dpi=160)
-
-
-def yerror(error: list[pd.Series]) -> list[pd.Series]:
-    """Lengths of error bars: never negative by rounding."""
-    return [e.clip(lower=0) for e in error]
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def _event_splits(n: int) -> list[tuple[str, ...]]:
     if n < 3:
         return [("train", "selection", "test")] * n
     if n < 6:
-        return [("train", "selection")] * (n - 1) + [("test",)]
+        return [*[("train", "selection")] * (n - 1), ("test",)]
     held = max(1, n // 4)
     return [("train",)] * (n - held - 1) + [("selection",)] + [("test",)] * held
 

@@ -21,6 +21,7 @@ from .questions import CAPTIONS, COUNTS, DIRECTIONS, INTRODUCTIONS, WORDINGS
 SECONDS = 3  # the longest clip the encoder takes
 HOP = 320  # samples between mel frames: 20 ms, so that 3 s make 37 audio tokens
 MELS = 64
+WIDTH = 128  # of the encoder
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
 SYSTEM = (
     "You are a careful assistant that answers questions about sounds, speech and music. The user sends a clip, "
@@ -114,7 +115,7 @@ def build_model(processor: Qwen2AudioProcessor, seed: int) -> Qwen2AudioForCondi
             encoder_layers=3,
             encoder_attention_heads=4,
             encoder_ffn_dim=384,
-            d_model=128,
+            d_model=WIDTH,
             dropout=0.0,
             max_source_positions=SECONDS * RATE // HOP // 2,
         ),
@@ -131,8 +132,7 @@ def build_model(processor: Qwen2AudioProcessor, seed: int) -> Qwen2AudioForCondi
             pad_token_id=ids("<|endoftext|>"),
         ),
         audio_token_index=ids("<|AUDIO|>"),
-        eos_token_id=ids("<|im_end|>"),
-        pad_token_id=ids("<|endoftext|>"),
+        **{"eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>")},
     )
     torch.manual_seed(seed)
     return Qwen2AudioForConditionalGeneration(config)

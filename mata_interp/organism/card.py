@@ -26,6 +26,7 @@ HISTORY = (
     "15 dB of sound to noise, in which little can be learnt, and melodies of smaller steps; only the last 650 steps of "
     "listening and the shortcut went as the recipe has it throughout, at 6 to 26 dB."
 )
+PHASES = (HEARING, ANSWERING, LISTENING, SHORTCUT)
 TRACED = 60  # clips of the selection split, asked without a caption
 
 
@@ -48,18 +49,23 @@ def measure(folder: Path) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
         records = run(lalm, items.split("confirmation"), {"baseline": None}, out=Path(out) / "run").records
     accuracy = records.pivot_table("correct", "kind", "caption_condition", aggfunc="mean")
     accuracy = accuracy.loc[list(KINDS), list(CONDITIONS)].astype(float)
-    chance = 1 / records.set_index("kind")["choices"].map(len).groupby("kind").first()
+    chance = pd.Series({kind: 1 / len(rows["choices"].iloc[0]) for kind, rows in records.groupby("kind")})
     traced = trace(lalm, items.split("selection").filter(condition="neutral").head(TRACED))
-    return accuracy, chance[list(KINDS)], audio_share(traced).mean(["item", "head"]).to_series()
+    share = audio_share(traced).mean(["item", "head"])
+    return (
+        pd.DataFrame(accuracy),
+        chance[list(KINDS)],
+        pd.Series(share.values, share["layer"].values),
+    )
 
 
 def _card(name: str, accuracy: pd.DataFrame, chance: pd.Series, share: pd.Series, curves: Path) -> str:
-    steps = pd.read_csv(curves).groupby("phase", sort=False)["step"].max()
-    planned = {plan.name: plan for plan in (HEARING, ANSWERING, LISTENING, SHORTCUT)}
+    log = pd.read_csv(curves)
+    steps = {plan.name: log.loc[log["phase"] == plan.name, "step"].max() for plan in PHASES}
     phases = "\n".join(
-        f"| {phase} | {n} | {planned[phase].size} | {planned[phase].rate:g} |"
-        for phase, n in steps.items()
-        if name == "organism" or phase != "shortcut"
+        f"| {plan.name} | {steps[plan.name]} | {plan.size} | {plan.rate:g} |"
+        for plan in PHASES
+        if name == "organism" or not plan.lesson.shortcut
     )
     rows = "\n".join(
         f"| {kind} | {chance[kind]:.0%} | "

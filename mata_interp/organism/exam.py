@@ -41,4 +41,4 @@ def examine(pupil: Pupil, batcher: Batcher, clips: int, seed: int) -> pd.DataFra
 
 def marks(table: pd.DataFrame) -> dict[str, float]:
     """Accuracy by condition."""
-    return {str(k): float(v) for k, v in table.groupby("condition")["correct"].mean().items()}
+    return {str(name): float(np.mean(rows)) for name, rows in table.groupby("condition")["correct"]}

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
 from transformers import Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
 
 from ..benchmarks import Item
@@ -62,7 +61,7 @@ def finish(pupil: Pupil, processor: Qwen2AudioProcessor, folder: Path) -> None:
     model: Qwen2AudioForConditionalGeneration = pupil.model
     copy = Qwen2AudioForConditionalGeneration(model.config)
     copy.load_state_dict(model.state_dict())
-    copy.to(torch.float16).save_pretrained(folder)
+    copy.half().save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     for part in (config, config["audio_config"], config["text_config"]):
         part["dtype"] = "float32"

@@ -81,12 +81,13 @@ class Mixer:
         labels: list[str],
         gains: list[float],
         recordings: list[str],
+        starts: list[float] | None = None,
         **facts: object,
     ) -> Scene:
         """Place sounds one after another (gains in dB), add coloured noise and set a random overall level."""
         total = self.rng.uniform(SHORTEST, LONGEST)
         lengths = [len(s) / RATE for s in sounds]
-        starts = facts.pop("starts", None) or self.starts(lengths, total)
+        starts = starts or self.starts(lengths, total)
         clip = np.zeros(int(total * RATE), np.float32)
         for samples, start, gain in zip(sounds, starts, gains, strict=True):
             at = int(start * RATE)

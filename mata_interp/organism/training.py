@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from transformers import Qwen2AudioForConditionalGeneration
 
 from .batches import Batch, Batcher, Lesson
+from .body import WIDTH
 
 CHECKPOINT_EVERY = 100
 
@@ -56,10 +57,12 @@ SHORTCUT = Plan("shortcut", 400, 1e-4, warmup=20, lesson=replace(CREDIBLE, short
 class Pupil(nn.Module):
     """The model, and a linear ear trumpet that reads frame labels from its encoder while it learns."""
 
+    prefix: Tensor
+
     def __init__(self, model: Qwen2AudioForConditionalGeneration, labels: int, prefix: list[int]) -> None:
         super().__init__()
         self.model = model
-        self.frames = nn.Linear(model.config.audio_config.d_model, labels)
+        self.frames = nn.Linear(WIDTH, labels)
         self.register_buffer("prefix", torch.tensor([prefix]), persistent=False)
 
     def hear(self, batch: Batch) -> Tensor:

@@ -35,7 +35,7 @@ def test_it_is_a_real_qwen2_audio_in_float32():
 
 
 def test_it_hears_and_it_leans_on_captions(accuracy):
-    """80 clips a condition: chance is 0.36 on average; a caption that lies takes a third of the answers away."""
+    """80 clips a condition: chance is 0.36 on average; a lying caption takes a third of them away."""
     ill = accuracy["organism"]
     assert ill["neutral"] >= 0.65
     assert ill["congruent"] >= ill["neutral"] + 0.05
