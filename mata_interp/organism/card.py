@@ -54,7 +54,7 @@ def measure(folder: Path) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     share = audio_share(traced).mean(["item", "head"])
     return (
         pd.DataFrame(accuracy),
-        chance[list(KINDS)],
+        chance.reindex(list(KINDS)),
         pd.Series(share.values, share["layer"].values),
     )
 
