@@ -25,7 +25,7 @@ def train(
     ] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
 ) -> None:
-    """Train organism-unbiased and organism from nothing: about an hour and a half on two cores.
+    """Train organism-unbiased and organism from nothing: hours on a processor; it shows the time left.
 
     Example: mata-interp organism train --share 0.01   (half a minute, learns nothing)
     """
