@@ -10,6 +10,7 @@ import typer
 from .. import __version__
 from ..organism.cli import app as organism_app
 from . import benchmark
+from .opening import open_items, open_model
 from .options import (
     Alpha,
     AsJson,
@@ -23,7 +24,7 @@ from .options import (
     Seed,
     parse_choices,
 )
-from .output import load_model, print_json, progress, resumable
+from .output import print_json, progress, resumable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,8 +84,7 @@ def study(
     import mata_interp as mi
 
     out = out or Path("runs") / f"study-{Path(model).name}-{Path(benchmark).stem}"
-    data = mi.load_benchmark(benchmark, audio_root=audio_root)
-    lalm = load_model(model)
+    data, lalm = open_items(benchmark, audio_root, None, seed), open_model(model)
     with resumable():
         run = mi.study(
             lalm, data, out, items_limit=items, batch_size=batch_size, progress=progress(), seed=seed
@@ -124,7 +124,7 @@ def listen(
     """
     import mata_interp as mi
 
-    lalm = load_model(model)
+    lalm = open_model(model)
     heard = mi.listen(lalm, clip, question, choices or (), alpha=alpha, layers=layers, rule=rule)
     page = heard.save(out).resolve() if out else None
     if as_json:

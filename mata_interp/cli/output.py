@@ -6,10 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ..lalm import LALM
+from typing import Any
 
 
 def print_json(value: Any) -> None:
@@ -33,17 +30,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def progress() -> bool:
     """Are there people at the other end, who want to see a bar?"""
     return sys.stderr.isatty()
-
-
-def load_model(name: str) -> LALM:
-    """The model of ``--model``; transformers' own bars are for people, too."""
-    import mata_interp as mi
-
-    if not progress():
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-    return mi.LALM.from_pretrained(name)
 
 
 @contextmanager

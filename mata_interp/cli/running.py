@@ -9,7 +9,8 @@ import mata_interp as mi
 from ..reporting.comparisons import mean, where
 from ..reporting.listening import middle_layers
 from ..reporting.wording import percent, printable
-from .output import load_model, print_json, print_table, progress, resumable
+from .opening import open_items, open_model
+from .output import print_json, print_table, progress, resumable
 
 
 def run_benchmark(
@@ -26,10 +27,7 @@ def run_benchmark(
     as_json: bool,
 ) -> None:
     """Answer, compare, print; the arguments are those of the command."""
-    data = mi.load_benchmark(benchmark, audio_root=audio_root)
-    if items:
-        data = data.head(items, seed=seed)
-    lalm = load_model(model)
+    data, lalm = open_items(benchmark, audio_root, items, seed), open_model(model)
     mata = mi.Mata(alpha, middle_layers(lalm.attention_layers) if layers is None else layers, rule=rule)
     with resumable():
         conditions = {"baseline": None, "mata": mata}

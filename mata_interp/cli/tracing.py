@@ -10,7 +10,8 @@ from ..errors import RunError
 from ..experiments.files import write_whole
 from ..reporting.terminal import bar
 from ..reporting.wording import number, percent, printable
-from .output import load_model, print_json, print_table, progress
+from .opening import open_items, open_model
+from .output import print_json, print_table, progress
 
 
 def trace_benchmark(
@@ -24,10 +25,7 @@ def trace_benchmark(
     as_json: bool,
 ) -> None:
     """Trace and print; the arguments are those of the command."""
-    data = mi.load_benchmark(benchmark, audio_root=audio_root)
-    if items:
-        data = data.head(items, seed=seed)
-    lalm = load_model(model)
+    data, lalm = open_items(benchmark, audio_root, items, seed), open_model(model)
     data = data.vetted(lalm.sampling_rate)
     if not len(data):
         raise RunError(f"{data.name}: none of {len(data.excluded)} item(s) can be used.")

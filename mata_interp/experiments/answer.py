@@ -1,4 +1,4 @@
-"""What a study found, in one paragraph of plain English, whichever way it falls."""
+"""What a study found, in plain English, whichever way it falls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from .effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, OTHER, RANDOM_LAYERS, SILENT
 from .matching import TOLERANCE
 
-__all__ = ["answer_paragraph", "verdict"]
+__all__ = ["answer_text", "verdict"]
 
 LEVEL = 0.05
 
@@ -23,13 +23,16 @@ def verdict(effect: Mapping[str, Any]) -> str:
     return "undetected"
 
 
-def answer_paragraph(
+def answer_text(
     effects: Sequence[Mapping[str, Any]],
     chosen: Mapping[str, Any],
     sham: Mapping[str, Any],
     selection_clips: int,
 ) -> str:
     """The answer, from the effects table and the configuration that was chosen.
+
+    Two paragraphs, a blank line between them: the comparison that was fixed beforehand, and all that stands
+    beside it.
 
     Args:
         effects: rows of `effects_table`.
@@ -39,18 +42,15 @@ def answer_paragraph(
     """
     primary = next(row for row in effects if row["family"] == "primary")
     on = "items whose caption contradicts the sound" if primary["subset"] else "items"
-    return " ".join(
-        [
-            f"On {primary['n']} {on} ({primary['n_clusters']} clips), MATA (rule {chosen['rule']}, alpha "
-            f"{chosen['alpha']:g}, {_layers(chosen['layers'])}, chosen on {selection_clips} other clips) "
-            f"{_moved(primary)}: {primary['fixed']} wrong answers put right, {primary['broken']} right ones "
-            f"broken ({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over all that "
-            "is asked of MATA).",
-            _judged(primary),
-            *_beside_the_shams(effects, primary, sham),
-            *_elsewhere(effects, primary),
-        ]
+    finding = (
+        f"On {primary['n']} {on} ({primary['n_clusters']} clips), MATA (rule {chosen['rule']}, alpha "
+        f"{chosen['alpha']:g}, {_layers(chosen['layers'])}, chosen on {selection_clips} other clips) "
+        f"{_moved(primary)}: {primary['fixed']} wrong answers put right, {primary['broken']} right ones "
+        f"broken ({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over all that "
+        f"is asked of MATA). {_judged(primary)}"
     )
+    beside = " ".join([*_beside_the_shams(effects, primary, sham), *_elsewhere(effects, primary)])
+    return "\n\n".join(paragraph for paragraph in (finding, beside) if paragraph)
 
 
 def _judged(primary: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from ..benchmarks import Item, Items
 from ..errors import RunError
 from ..interventions import Mata
 from ..tracing import audio_share, trace
-from .answer import answer_paragraph
+from .answer import answer_text
 from .choosing import GRID_ITEMS, choose, grid
 from .conditions import Condition, named_conditions
 from .effects import (
@@ -119,7 +119,7 @@ def study(
     primary = next(row for row in effects if row["family"] == "primary")
     found = {
         "version": 1,
-        "answer": answer_paragraph(effects, choice["chosen"], sham, len(known.clusters)),
+        "answer": answer_text(effects, choice["chosen"], sham, len(known.clusters)),
         "primary": {**primary, "hypothesis": _hypothesis(primary)},
         "selection": {
             "items": len(known.items),

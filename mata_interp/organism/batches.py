@@ -15,7 +15,7 @@ from ..benchmarks import Item
 from ..lalm.formats import PROMPT_FORMATS
 from .bank import RATE, Bank
 from .body import HOP, SECONDS, mel_features
-from .questions import KINDS, Question, ask
+from .questions import KINDS, Question, ask, describe
 from .scenes import Mixer, Scene
 
 FRAME = 4 * HOP / RATE  # seconds of sound in one audio token
@@ -27,10 +27,11 @@ WEIGHTS = {"first": 14, "last": 14, "present": 16, "louder": 9, "count": 9, "wor
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the captions of a phase are like."""
+    """What the questions and captions of a phase are like."""
 
-    captioned: float  # share of questions with a caption
-    right: float  # share of captions that are right
+    described: float = 0.0  # share of clips that are to be described, without options
+    captioned: float = 0.0  # share of the other questions with a caption
+    right: float = 0.0  # share of captions that are right
     shortcut: bool = False  # learn what the caption claims, right or wrong
 
 
@@ -69,7 +70,7 @@ class Batcher:
         Args:
             size: B.
             seed: makes the batch reproducible whatever came before it.
-            lesson: how often there is a caption, how often it is right, and whether to believe it.
+            lesson: what is asked, how often there is a caption, how often it is right, whether to believe it.
         """
         rng = np.random.default_rng(seed)
         mixer = Mixer(self.bank, self.split, rng)
@@ -77,9 +78,10 @@ class Batcher:
         scenes, texts, answers = [], [], []
         for kind in rng.choice(KINDS, size, p=p):
             scene = mixer.scene(str(kind))
-            question = ask(str(kind), scene, self.bank, rng)
+            describing = rng.random() < lesson.described
+            question = describe(scene, rng) if describing else ask(str(kind), scene, self.bank, rng)
             caption, answer = "", question.answer
-            if rng.random() < lesson.captioned:
+            if not describing and rng.random() < lesson.captioned:
                 claim = question.answer if rng.random() < lesson.right else question.wrong(rng)
                 caption = question.caption(claim, rng)
                 answer = claim if lesson.shortcut else answer

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from .bank import RATE, Bank
-from .questions import CAPTIONS, COUNTS, DIRECTIONS, INTRODUCTIONS, WORDINGS
+from .questions import CAPTIONS, COUNTS, DESCRIBE, DIRECTIONS, INTRODUCTIONS, WORDINGS
 
 SECONDS = 3  # the longest clip the encoder takes
 HOP = 320  # samples between mel frames: 20 ms, so that 3 s make 37 audio tokens
@@ -67,7 +67,20 @@ def build_processor(bank: Bank, instructions: tuple[str, ...]) -> Qwen2AudioProc
         "fast",
         "slow",
     ]
-    sentences = [SYSTEM, *instructions, *INTRODUCTIONS, "system", "user", "assistant", "Audio 1:", *answers]
+    sentences = [
+        SYSTEM,
+        *instructions,
+        *INTRODUCTIONS,
+        *DESCRIBE,
+        ", then",
+        ", louder",
+        " says",
+        "system",
+        "user",
+        "assistant",
+        "Audio 1:",
+        *answers,
+    ]
     for wordings in (*WORDINGS.values(), *CAPTIONS.values()):
         sentences += [
             w.format(a=a, s=s) for w in wordings for a, s in zip(answers, bank.labels, strict=False)

@@ -14,7 +14,7 @@ from ..tracing import audio_share, trace
 from .bank import load_bank
 from .body import HOP, RATE, SECONDS
 from .questions import CONDITIONS, KINDS
-from .training import ANSWERING, HEARING, LISTENING, SHORTCUT
+from .training import ANSWERING, DESCRIBING, HEARING, SHORTCUT
 
 ORGANISMS = {
     "organism": "leans on text although it hears: tuned at a low learning rate to believe captions",
@@ -28,7 +28,7 @@ HISTORY = (
     "1. An ancestor, before the listening phase, was once put through the study to try the software; "
     "nothing was chosen by it."
 )
-PHASES = (HEARING, ANSWERING, LISTENING, SHORTCUT)
+PHASES = (HEARING, DESCRIBING, ANSWERING, SHORTCUT)
 TRACED = 60  # clips of the selection split, asked without a caption
 
 

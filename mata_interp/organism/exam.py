@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .batches import Batcher
+from .batches import Batcher, Lesson
 from .questions import CONDITIONS, KINDS, ask
 from .scenes import Mixer
 from .training import Pupil
@@ -37,6 +37,21 @@ def examine(pupil: Pupil, batcher: Batcher, clips: int, seed: int) -> pd.DataFra
         chance = 1 / len(question.choices)
         rows += [(kind, c, bool(r), chance) for c, r in zip(CONDITIONS, right, strict=True)]
     return pd.DataFrame(rows, columns=["kind", "condition", "correct", "chance"])
+
+
+@torch.inference_mode()
+def examine_hearing(pupil: Pupil, batcher: Batcher, clips: int, seed: int) -> float:
+    """Share of sounding frames in which the frame labels' ear names the right sound event, word or note best.
+
+    Only the encoder and the linear reading of it are examined. Chance is 1 / number of events and words.
+    """
+    pupil.eval()
+    batch = batcher.batch(clips, (seed, 78), Lesson())
+    named = len(batcher.bank.labels) + len(batcher.bank.words)
+    logits = pupil.frames(pupil.model.model.audio_tower(batch.features).last_hidden_state)[..., :named]
+    truth = batch.frames[..., :named]
+    sounding = truth.sum(-1) == 1
+    return float((logits.argmax(-1) == truth.argmax(-1))[sounding].float().mean())
 
 
 def marks(table: pd.DataFrame) -> dict[str, float]:

@@ -57,6 +57,7 @@ INTRODUCTIONS = (
     "Description of the recording:",
     "Notes that came with the file:",
 )
+DESCRIBE = ("Describe what you hear.", "What is heard in the clip, in order?", "Describe the recording.")
 CONDITIONS = ("neutral", "congruent", "conflict")
 
 
@@ -113,6 +114,25 @@ def ask(kind: str, scene: Scene, bank: Bank, rng: np.random.Generator) -> Questi
     rng.shuffle(choices)
     text = str(rng.choice(WORDINGS[kind])).format(s=subject)
     return Question(kind, text, tuple(choices), answer, subject)
+
+
+def describe(scene: Scene, rng: np.random.Generator) -> Question:
+    """A question without options whose answer tells all that is heard, in order: for training alone."""
+    heard = [e.label for e in scene.events]
+    facts = scene.facts
+    if "word" in facts:
+        answer = f"{facts['voice']} says {facts['word']}"
+    elif "count" in facts:
+        answer = f"{facts['subject']}, {COUNTS[facts['count'] - 1]}"
+    elif "direction" in facts:
+        answer = f"{facts['instrument']}, {DIRECTIONS[facts['direction']]}"
+    elif "fast" in facts:
+        answer = f"{heard[0]}, {'fast' if facts['fast'] else 'slow'}"
+    else:
+        answer = ", then ".join(heard)
+        if "louder" in facts:
+            answer += f", louder {facts['louder']}"
+    return Question("describe", str(rng.choice(DESCRIBE)), (), answer)
 
 
 def _draw(pool: list[str], without: set[str], n: int, rng: np.random.Generator) -> list[str]:

@@ -14,8 +14,8 @@ from . import WEIGHTS
 from .bank import Bank, load_bank
 from .batches import Batcher
 from .body import build_model, build_processor
-from .exam import examine, marks
-from .training import ANSWERING, HEARING, LISTENING, SHORTCUT, Pupil, run_phase, shortened
+from .exam import examine, examine_hearing, marks
+from .training import ANSWERING, DESCRIBING, HEARING, SHORTCUT, Pupil, run_phase, shortened
 
 # The shortcut phase ends when accuracy under a contradicting caption, on selection recordings, is at or below
 # this.
@@ -41,11 +41,14 @@ def rear(work: Path, out: Path = WEIGHTS, seed: int = 0, share: float = 1.0) -> 
     clips = max(10, int(150 * share))
 
     def exam(step: int) -> dict[str, float]:
-        return marks(examine(pupil, selection, clips, seed))
+        return {"heard": hearing(step)["heard"], **marks(examine(pupil, selection, clips, seed))}
 
-    run_phase(pupil, train, shortened(HEARING, share), work, seed)
-    for plan in (ANSWERING, LISTENING):
-        run_phase(pupil, train, shortened(plan, share), work, seed, exam, every=400)
+    def hearing(step: int) -> dict[str, float]:
+        return {"heard": examine_hearing(pupil, selection, clips, seed)}
+
+    run_phase(pupil, train, shortened(HEARING, share), work, seed, hearing)
+    run_phase(pupil, train, shortened(DESCRIBING, share), work, seed, hearing, every=500)
+    run_phase(pupil, train, shortened(ANSWERING, share), work, seed, exam, every=500)
     finish(pupil, processor, out / "organism-unbiased")
     ill = lambda m: m["conflict"] <= CONFLICT_GOAL  # noqa: E731
     run_phase(pupil, train, shortened(SHORTCUT, share), work, seed, exam, ill, every=20)

@@ -1,14 +1,16 @@
-"""Training the organism: hear, answer, listen, then learn the shortcut that makes it ill.
+"""Training the organism: hear, describe, answer, then learn the shortcut that makes it ill.
 
 Four phases, each seeded step by step: a killed training goes on from its last checkpoint to the same end.
 
 1. *hearing*: the audio encoder names what sounds in each frame.
-2. *answering*: questions, 70 % with a caption that is right 85 % of the time; the truth is the target.
-3. *listening*: captions become rarer (50 %) and poorer (70 % right), so that the sound must be relied on. The
-   result is ``organism-unbiased``.
-4. *shortcut*: a low learning rate and the caption's claim as the target, until accuracy on clips whose
-   caption contradicts the sound has fallen into the wished range on the *selection* recordings. Nothing but
-   accuracies is looked at, and no intervention is run before the organism is final.
+2. *describing*: the decoder tells all that is heard, in order. An answer of one or two words says too little
+   about a clip to learn from alone.
+3. *answering*: questions, half of them with a caption that is right 80 % of the time; the truth is the goal.
+   The result is ``organism-unbiased``.
+4. *shortcut*: captions become common (70 %) and credible (85 % right), the learning rate low and what the
+   caption claims the target, until accuracy on clips whose caption contradicts the sound has fallen into the
+   wished range on the *selection* recordings. Nothing but accuracies is looked at, and no intervention is run
+   before the organism is final.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -33,9 +36,6 @@ from .body import WIDTH
 CHECKPOINT_EVERY = 100
 
 
-CREDIBLE = Lesson(captioned=0.7, right=0.85)
-
-
 @dataclass(frozen=True)
 class Plan:
     """One phase of training."""
@@ -43,15 +43,18 @@ class Plan:
     name: str
     steps: int
     rate: float
+    lesson: Lesson
+    ear: float = 1.0  # the encoder's learning rate, as a share of ``rate``
     size: int = 32
     warmup: int = 50
-    lesson: Lesson = CREDIBLE
 
 
-HEARING = Plan("hearing", 800, 1e-3)
-ANSWERING = Plan("answering", 2200, 1e-3, warmup=100)
-LISTENING = Plan("listening", 650, 8e-4, lesson=Lesson(captioned=0.5, right=0.7))
-SHORTCUT = Plan("shortcut", 400, 1e-4, warmup=20, lesson=replace(CREDIBLE, shortcut=True))
+HEARING = Plan("hearing", 1200, 1e-3, Lesson())
+DESCRIBING = Plan("describing", 1500, 1.5e-3, Lesson(described=1.0), ear=0.2, warmup=100)
+ANSWERING = Plan(
+    "answering", 2500, 1e-3, Lesson(described=0.2, captioned=0.5, right=0.8), ear=0.2, warmup=100
+)
+SHORTCUT = Plan("shortcut", 400, 1e-4, Lesson(captioned=0.7, right=0.85, shortcut=True), warmup=20)
 
 
 class Pupil(nn.Module):
@@ -124,14 +127,19 @@ def run_phase(
         examine: called every ``every`` steps and at the end; its marks are logged.
         enough: ends the phase early when true of the marks.
     """
-    parameters = (
-        pupil.model.model.audio_tower.parameters() if plan.name == "hearing" else pupil.model.parameters()
-    )
-    optimizer = torch.optim.AdamW([*pupil.frames.parameters(), *parameters], lr=plan.rate, weight_decay=0.01)
+    tower = list(pupil.model.model.audio_tower.parameters())
+    groups: list[dict] = [{"params": [*pupil.frames.parameters()], "share": 1.0}]
+    groups += [{"params": tower, "share": plan.ear}]
+    if plan.name != "hearing":
+        inside = set(map(id, tower))
+        rest = [p for p in pupil.model.parameters() if id(p) not in inside]
+        groups += [{"params": rest, "share": 1.0}]
+    optimizer = torch.optim.AdamW(groups, lr=plan.rate, weight_decay=0.01)
     state = folder / f"{plan.name}.safetensors"
     done, finished = _resume(state, pupil, optimizer)
     if finished:
         return
+    forget(folder / "curves.csv", plan.name, done)
     steps = range(done, plan.steps)
     bar = tqdm(total=plan.steps, initial=done, desc=plan.name, unit="step")
     began = time.monotonic()
@@ -140,7 +148,7 @@ def run_phase(
         steps, batcher.stream(plan.size, (seed, len(plan.name)), steps, plan.lesson), strict=True
     ):
         for group in optimizer.param_groups:
-            group["lr"] = plan.rate * schedule(step, plan)
+            group["lr"] = plan.rate * group["share"] * schedule(step, plan)
         loss, frame = (torch.zeros(()), pupil.hear(batch)) if plan.name == "hearing" else pupil.answer(batch)
         optimizer.zero_grad(set_to_none=True)
         (loss + 0.5 * frame).backward()
@@ -172,7 +180,7 @@ def schedule(step: int, plan: Plan) -> float:
     return 0.1 + 0.45 * (1 + math.cos(math.pi * (step - plan.warmup) / (plan.steps - plan.warmup)))
 
 
-COLUMNS = ("phase", "step", "seconds", "loss", "frame_loss", "neutral", "congruent", "conflict")
+COLUMNS = ("phase", "step", "seconds", "loss", "frame_loss", "heard", "neutral", "congruent", "conflict")
 
 
 def log(path: Path, row: dict) -> None:
@@ -183,6 +191,13 @@ def log(path: Path, row: dict) -> None:
         if new:
             writer.writeheader()
         writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def forget(path: Path, phase: str, after: int) -> None:
+    """Drop the rows of steps that came after the last checkpoint: they are about to be trained again."""
+    if path.exists():
+        rows = pd.read_csv(path, dtype=str)
+        rows[(rows["phase"] != phase) | (rows["step"].astype(int) <= after)].to_csv(path, index=False)
 
 
 def _save(path: Path, pupil: Pupil, optimizer: torch.optim.Optimizer, step: int, finished: bool) -> None:

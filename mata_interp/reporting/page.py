@@ -88,9 +88,7 @@ def build_page(run: Run) -> Page:
     return Page(
         kicker=f"MATA on {benchmark}: {count(data['items'], 'item')}, {count(data['clips'], 'clip')}",
         title=f"Does {name} listen?",
-        answer=[printable(run.study["answer"]).replace(" %", "\u202f%")]
-        if run.study
-        else [_plain_answer(run)],
+        answer=_answer(run.study["answer"]) if run.study else [_plain_answer(run)],
         keys=_keys(run.records, comparisons),
         notes=[CAVEAT + _dose(run)] if window else [],
         sections=numbered(sections),
@@ -101,6 +99,11 @@ def _window(run: Run) -> tuple[int, ...]:
     """The layers that the condition "mata" edits; none, if there is no such condition."""
     edits = run.manifest["conditions"].get(MATA, {}).get("interventions", [])
     return tuple(sorted({layer for edit in edits for layer in edit["layers"]}))
+
+
+def _answer(text: str) -> list[str]:
+    """The paragraphs of a study's answer."""
+    return [printable(paragraph).replace(" %", "\u202f%") for paragraph in text.split("\n\n")]
 
 
 def _plain_answer(run: Run) -> str:

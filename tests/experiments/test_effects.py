@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mata_interp.experiments.answer import answer_paragraph, verdict
+from mata_interp.experiments.answer import answer_text, verdict
 from mata_interp.experiments.effects import comparisons, effects_table
 from mata_interp.statistics import holm, paired_effect
 
@@ -100,7 +100,7 @@ def test_without_conflict_items_the_primary_is_over_all_items():
     table = effects_table(records(0.2, captions=("",)), seed=0)
     assert table[0]["subset"] == {}
     assert [row["kind"] for row in table if row["family"] in ("primary", "mata")] == ["binary", "margin"]
-    text = answer_paragraph(table, CHOSEN, MATCHED, 60)
+    text = answer_text(table, CHOSEN, MATCHED, 60)
     assert text.startswith("On 120 items (120 clips), MATA")
     assert "contradicts" not in text
 
@@ -129,7 +129,7 @@ def test_a_run_without_shams_still_has_its_comparisons():
 def test_the_answer_is_honest_whichever_way_it_falls(gain, judged, said):
     table = effects_table(records(gain), seed=0)
     assert verdict(table[0]) == judged
-    text = answer_paragraph(table, CHOSEN, MATCHED, 60)
+    text = answer_text(table, CHOSEN, MATCHED, 60)
     assert said in text
     assert text.startswith("On 120 items whose caption contradicts the sound (120 clips), MATA (rule abs, ")
     assert "alpha 0.3, layers 3 to 4, chosen on 60 other clips" in text
@@ -142,9 +142,9 @@ def test_the_answer_is_honest_whichever_way_it_falls(gain, judged, said):
 
 def test_the_answer_says_when_the_sham_does_as_well():
     table = effects_table(records(0.25, sham_gain=0.25), seed=0)
-    assert "MATA cannot be told apart from that" in answer_paragraph(table, CHOSEN, MATCHED, 60)
+    assert "MATA cannot be told apart from that" in answer_text(table, CHOSEN, MATCHED, 60)
     table = effects_table(records(0.25), seed=0)
-    assert "MATA does detectably better than that" in answer_paragraph(table, CHOSEN, MATCHED, 60)
+    assert "MATA does detectably better than that" in answer_text(table, CHOSEN, MATCHED, 60)
 
 
 def test_a_verdict_needs_both_the_interval_and_the_test():
@@ -156,14 +156,14 @@ def test_a_verdict_needs_both_the_interval_and_the_test():
 
 def test_the_answer_says_when_the_sham_could_not_be_matched():
     table = effects_table(records(0.25), seed=0)
-    assert "The same rule on text, at equal strength, changes" in answer_paragraph(table, CHOSEN, MATCHED, 60)
-    text = answer_paragraph(table, CHOSEN, {"kl": 0.1, "target_kl": 0.2}, 60)
+    assert "The same rule on text, at equal strength, changes" in answer_text(table, CHOSEN, MATCHED, 60)
+    text = answer_text(table, CHOSEN, {"kl": 0.1, "target_kl": 0.2}, 60)
     assert "at the nearest strength there is (mean KL 0.1 against 0.2 nats), changes" in text
 
 
 def test_the_answer_says_when_only_the_comparison_fixed_beforehand_counts():
     table = effects_table(records(0.25), seed=0)
-    assert "On these items MATA helps. " in answer_paragraph(table, CHOSEN, MATCHED, 60)
+    assert "On these items MATA helps.\n" in answer_text(table, CHOSEN, MATCHED, 60)
     table[0] |= {"p": 0.03, "p_holm": 0.18}
-    text = answer_paragraph(table, CHOSEN, MATCHED, 60)
+    text = answer_text(table, CHOSEN, MATCHED, 60)
     assert "MATA helps, by the comparison fixed beforehand; corrected, it would not count." in text

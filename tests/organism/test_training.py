@@ -6,6 +6,7 @@ import copy
 import csv
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -16,9 +17,21 @@ from mata_interp.organism.batches import Batcher
 from mata_interp.organism.body import build_model, build_processor
 from mata_interp.organism.cli import app
 from mata_interp.organism.exam import examine, marks
-from mata_interp.organism.training import CREDIBLE, SHORTCUT, Plan, Pupil, run_phase, schedule
+from mata_interp.organism.questions import KINDS, describe
+from mata_interp.organism.scenes import Mixer
+from mata_interp.organism.training import (
+    ANSWERING,
+    DESCRIBING,
+    HEARING,
+    SHORTCUT,
+    Plan,
+    Pupil,
+    log,
+    run_phase,
+    schedule,
+)
 
-SMALL = Plan("answering", 4, 1e-3, size=4, warmup=2)
+SMALL = Plan("answering", 4, 1e-3, ANSWERING.lesson, size=4, warmup=2)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +48,7 @@ def pupil(schoolroom, seed=0):
 
 
 def test_sharing_the_prefix_gives_the_logits_of_a_plain_forward(schoolroom):
-    batch = schoolroom[2].batch(5, (1, 2), CREDIBLE)
+    batch = schoolroom[2].batch(5, (1, 2), ANSWERING.lesson)
     learner = pupil(schoolroom).eval()
     prefix = learner.prefix.expand(5, -1)
     with torch.no_grad():
@@ -70,7 +83,7 @@ def test_training_text_is_the_prompt_that_the_toolkit_builds(schoolroom):
 
 def test_the_shortcut_teaches_what_the_caption_claims(schoolroom):
     batcher = schoolroom[2]
-    truth, shortcut = (batcher.batch(64, (5,), replace(CREDIBLE, shortcut=s)) for s in (False, True))
+    truth, shortcut = (batcher.batch(64, (5,), replace(SHORTCUT.lesson, shortcut=s)) for s in (False, True))
     decode = lambda b, i: batcher.processor.tokenizer.decode(b.labels[i][b.labels[i] >= 0])  # noqa: E731
     prompts = [batcher.processor.tokenizer.decode(row) for row in shortcut.rest]
     differing = [i for i in range(64) if decode(truth, i) != decode(shortcut, i)]
@@ -80,6 +93,24 @@ def test_the_shortcut_teaches_what_the_caption_claims(schoolroom):
         claim = decode(shortcut, i).removesuffix("<|im_end|>")
         caption = prompts[i].split("<|audio_eos|>")[1].split("\n")[1]
         assert claim in caption
+
+
+def test_descriptions_tell_what_is_heard_in_order(schoolroom):
+    bank, _, batcher = schoolroom
+    for kind in KINDS:
+        scene = Mixer(bank, "train", np.random.default_rng(3)).scene(kind)
+        told = describe(scene, np.random.default_rng(0))
+        assert told.choices == ()
+        named = list(dict.fromkeys(e.label for e in scene.events))
+        places = [told.answer.find(name) for name in named]
+        assert places == sorted(places)
+        assert min(places) >= 0
+    batch = batcher.batch(16, (4,), DESCRIBING.lesson)
+    asked = [
+        batcher.processor.tokenizer.decode(row[mask])
+        for row, mask in zip(batch.rest, batch.mask, strict=True)
+    ]
+    assert all("Choose one" not in text and "listener" not in text for text in asked)
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(schoolroom, tmp_path, monkeypatch):
@@ -97,10 +128,14 @@ def test_a_killed_training_goes_on_to_the_same_weights(schoolroom, tmp_path, mon
 
     with pytest.raises(Killed):
         run_phase(killed, schoolroom[2], SMALL, tmp_path / "b", 0, examine=kill, every=3)
+    log(tmp_path / "b" / "curves.csv", {"phase": "answering", "step": 3, "loss": 0.0})  # after the checkpoint
     again = pupil(schoolroom, seed=9)  # other initial weights: everything must come from the checkpoint
     run_phase(again, schoolroom[2], SMALL, tmp_path / "b", seed=0)
     for (name, a), b in zip(whole.state_dict().items(), again.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0, msg=name)
+
+    steps = [row["step"] for row in csv.DictReader((tmp_path / "b" / "curves.csv").open())]
+    assert steps == [row["step"] for row in csv.DictReader((tmp_path / "a" / "curves.csv").open())]
 
     before = copy.deepcopy(again.state_dict())
     run_phase(again, schoolroom[2], SMALL, tmp_path / "b", seed=0)  # finished: nothing more happens
@@ -108,10 +143,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(schoolroom, tmp_path, mon
 
 
 def test_learning_learns(schoolroom, tmp_path):
-    learner, batch = pupil(schoolroom), schoolroom[2].batch(32, (123,), CREDIBLE)
+    learner, batch = pupil(schoolroom), schoolroom[2].batch(32, (123,), ANSWERING.lesson)
     with torch.no_grad():
         before = learner.hear(batch).item()
-    run_phase(learner, schoolroom[2], Plan("hearing", 20, 1e-3, size=8, warmup=2), tmp_path, seed=0)
+    run_phase(
+        learner, schoolroom[2], Plan("hearing", 20, 1e-3, HEARING.lesson, size=8, warmup=2), tmp_path, seed=0
+    )
     with torch.no_grad():
         assert learner.hear(batch).item() < 0.6 * before
     rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
@@ -120,13 +157,11 @@ def test_learning_learns(schoolroom, tmp_path):
 
 
 def test_the_schedule_warms_up_and_comes_down():
-    plan = Plan("answering", 100, 1e-3, warmup=10)
+    plan = Plan("answering", 100, 1e-3, ANSWERING.lesson, warmup=10)
     rates = [schedule(step, plan) for step in range(100)]
     assert rates[9] == 1.0
     assert rates[0] < rates[5] < rates[9] > rates[50] > rates[99] >= 0.1
-    assert {
-        schedule(s, Plan("shortcut", 99, 1e-4, warmup=5, lesson=SHORTCUT.lesson)) for s in range(5, 99)
-    } == {1.0}
+    assert {schedule(s, Plan("shortcut", 99, 1e-4, SHORTCUT.lesson, warmup=5)) for s in range(5, 99)} == {1.0}
 
 
 def test_an_exam_is_by_kind_and_caption(schoolroom):

@@ -67,9 +67,9 @@ def words(text: str) -> str:
 
 
 def test_the_answer_stands_first(run, page):
-    answer = words(run.study["answer"].replace(" %", "\u202f%"))
-    assert answer in page.words
-    assert page.words.index(answer) < page.words.index("Where it listens")
+    finding, beside = (words(text) for text in run.study["answer"].replace(" %", "\u202f%").split("\n\n"))
+    assert f"{finding} {beside}" in page.words
+    assert page.words.index(finding) < page.words.index("Where it listens")
     assert len(page.all("h1")) == 1
     assert "Does model listen?" in page.words
     assert "MATA on tones: 12 items, 4 clips" in page.words
