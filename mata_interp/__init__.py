@@ -26,6 +26,8 @@ _HOME = {
     "audio_text_ratio": "tracing",
     "mdi": "tracing",
     "aei": "tracing",
+    "sweep": "sweeps",
+    "sweep": "sweeps",
     "Condition": "experiments",
     "run": "experiments",
     "load_run": "experiments",
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from .lalm import LALM, Prompt
     from .reporting import listen, report
     from .statistics import holm, paired_effect
+    from .sweeps import sweep
+    from .sweeps import sweep
     from .tracing import aei, audio_share, audio_text_ratio, mdi, trace
 
 

@@ -66,7 +66,7 @@ class AttentionCall:
 
     def scores(self, rows: slice) -> Tensor:
         """Scores of the chosen queries before the softmax: float32 [B, H, R, L], -inf where not visible."""
-        return self._scores(rows).masked_fill(~self.visible(rows), -torch.inf)
+        return self.raw_scores(rows).masked_fill(~self.visible(rows), -torch.inf)
 
     def masses(self, rows: slice, groups: Tensor) -> Tensor:
         """Attention mass of groups of keys: float32 [B, H, R, G].
@@ -98,7 +98,7 @@ class AttentionCall:
         change = change.reshape(*scores.shape[:3], -1).transpose(1, 2)
         return change, _dose(scores, edited, before, after, touched)
 
-    def _scores(self, rows: slice) -> Tensor:
+    def raw_scores(self, rows: slice) -> Tensor:
         """Scores of the chosen queries, those of hidden keys included: float32 [B, H, R, L]."""
         query = self.query[:, :, rows].float() * self.scaling
         scores = self._per_key_head(query) @ self.key.float().transpose(2, 3)  # (B, Hkv, H / Hkv * R, L)

@@ -15,7 +15,7 @@ from mata_interp.errors import InterventionError
 from .mata import Mata
 from .rules import RULES
 
-__all__ = ["DOSE", "TEXT", "Editing"]
+__all__ = ["DOSE", "TEXT", "Editing", "tokens_named"]
 
 DOSE = ("mass_before", "mass_after", "kl", "boost", "negative")
 """What is recorded of every edited item; see :class:`mata_interp.attention.Dose`."""
@@ -44,7 +44,7 @@ class Editing:
     """
 
     def __init__(self, parts: Sequence[Mata], groups: Mapping[str, Tensor], heads: Mapping[int, int]) -> None:
-        self._parts = [(part.bind(heads), _tokens(part.keys, groups)) for part in parts]
+        self._parts = [(part.bind(heads), tokens_named(part.keys, groups)) for part in parts]
         self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
         self.counted: Tensor | None = None
         rows, self._width = groups["generated"].shape
@@ -110,7 +110,7 @@ class Editing:
         self._counts += touched.sum((1, 2)).cpu().numpy()
 
 
-def _tokens(keys: str, groups: Mapping[str, Tensor]) -> Tensor:
+def tokens_named(keys: str, groups: Mapping[str, Tensor]) -> Tensor:
     """The tokens that ``keys`` names: bool [B, P]."""
     if keys != "text" and keys not in groups:
         raise InterventionError(f"No group {keys!r}: keys is 'text' or one of {', '.join(groups)}.")

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 __all__ = ["RULES", "Rule", "abs_rule", "add_rule", "mul_rule"]
 
-Rule = Callable[[Tensor, Tensor, float], Tensor]
+Rule = Callable[[Tensor, Tensor, Any], Tensor]
+"""alpha: a number, or a tensor of numbers that broadcasts to the scores."""
 
 
 def abs_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:

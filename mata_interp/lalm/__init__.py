@@ -4,6 +4,8 @@ from .anatomy import Anatomy
 from .groups import GROUPS
 from .model import LALM
 from .prompts import PROMPT_FORMATS, Prompt
+from .rows import Reading, Slots
+from .rows import Reading, Slots
 from .scoring import OptionScores
 
-__all__ = ["GROUPS", "LALM", "PROMPT_FORMATS", "Anatomy", "OptionScores", "Prompt"]
+__all__ = ["GROUPS", "LALM", "PROMPT_FORMATS", "Anatomy", "OptionScores", "Prompt", "Reading", "Slots"]

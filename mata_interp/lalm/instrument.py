@@ -24,7 +24,7 @@ from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
 
-__all__ = ["Instrument", "Visit"]
+__all__ = ["Instrument", "Visit", "attention_call"]
 
 Visit = Callable[[int, AttentionCall, int], "tuple[slice, Tensor] | None"]
 """``visit(layer, call, total)``: rows of the call and what to add to their output [B, R, H, Dv], or None."""
@@ -82,7 +82,7 @@ class Instrument:
                     total = _total(*self._decoder.inputs)
                     owed[:] = [layer for layer, _ in sites]
                     for layer, site in sites:
-                        change = visit(layer, _attention_call(layer, *site.inputs), total)
+                        change = visit(layer, attention_call(layer, *site.inputs), total)
                         if change is not None:
                             rows, delta = change
                             site.output[0][:, rows] += delta  # (B, R, H, Dv), summed in float32
@@ -113,7 +113,7 @@ def _total(args: tuple, kwargs: dict) -> int:
     return given.shape[1] + (0 if cache is None else int(cache.get_seq_length()))
 
 
-def _attention_call(layer: int, args: tuple, kwargs: dict) -> AttentionCall:
+def attention_call(layer: int, args: tuple, kwargs: dict) -> AttentionCall:
     """The arguments of one call of an attention function, as the mathematics needs them."""
     module, query, key, value, mask, *_ = args
     terms = {name: term for name, term in kwargs.items() if name not in _NEUTRAL and term is not None}

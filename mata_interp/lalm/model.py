@@ -21,6 +21,7 @@ from .fingerprint import fingerprint
 from .instrument import Instrument
 from .loading import load
 from .prompts import Prompt, build_prompt
+from .rows import Reading
 from .scoring import OptionScores, option_logprobs, read
 
 __all__ = ["LALM"]
@@ -196,7 +197,7 @@ class LALM:
             raise ModelError(
                 "Inputs with position_ids of their own cannot be scored: leave them to the model."
             )
-        options = [self._tokens(item, texts) for item, texts in zip(prompt.items, choices, strict=True)]
+        options = [self.option_tokens(item, texts) for item, texts in zip(prompt.items, choices, strict=True)]
         lengths = np.zeros((prompt.size, max(map(len, options))), dtype=int)
         for row, tokens in enumerate(options):
             lengths[row, : len(tokens)] = [len(option) for option in tokens]
@@ -209,6 +210,16 @@ class LALM:
             )
             scores.append(OptionScores(logprob, lengths, editing.dose() if editing else {}))
         return scores
+
+    @torch.inference_mode()
+    def read(self, prompt: Prompt) -> Reading:
+        """The prompts read once, for any number of variants of their last token and the answer.
+
+        Raises:
+            ModelError: the model's decoder cannot run rows over a shared past.
+        """
+        layers = {module: layer for layer, module in self.anatomy.attention.items()}
+        return Reading(self.model, self.anatomy.decoder, layers, self.place(prompt))
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""
@@ -225,8 +236,8 @@ class LALM:
     def _run(self, forward: Callable[[], Result], editing: Editing | None) -> Result:
         return forward() if editing is None else self.instrument.run(forward, editing.layers, editing)
 
-    def _tokens(self, item: Item, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of one prompt's options."""
+    def option_tokens(self, item: Item, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of one prompt's options, tokenized as they stand."""
         tokenizer = self._need_processor().tokenizer
         tokens = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
         if not tokens or not all(tokens):

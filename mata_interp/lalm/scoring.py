@@ -15,7 +15,7 @@ from mata_interp.interventions import Editing
 from .caches import branch, with_room
 from .prompts import Prompt
 
-__all__ = ["OptionScores", "option_logprobs", "read"]
+__all__ = ["OptionScores", "last_position_only", "option_logprobs", "read"]
 
 Tokens = Sequence[int]
 
@@ -45,7 +45,7 @@ def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
     sliding window, a recurrent state), or the token is a piece of audio. ``room``: for how many tokens to
     leave place, that last one and an option's.
     """
-    with _last_position_only(model):
+    with last_position_only(model):
         cache = branch(model(**prompt.inputs, use_cache=True).past_key_values)
     if prompt.groups["audio"][:, -1].any() or not all(layer.is_croppable for layer in cache.layers):
         return None
@@ -83,7 +83,7 @@ def option_logprobs(
     last: dict[str, Any] = dict(prompt.inputs)
     if cache is not None:
         last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": branch(cache)}
-    with _last_position_only(model):
+    with last_position_only(model):
         out = model(**last, use_cache=True)
     first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
     for row, choices in enumerate(options):
@@ -120,7 +120,7 @@ def option_logprobs(
 
 
 @contextmanager
-def _last_position_only(model: Any) -> Iterator[None]:
+def last_position_only(model: Any) -> Iterator[None]:
     """Keep the output head from computing logits of positions nobody asks for: T times fewer."""
     head = model.get_output_embeddings()
     handle = head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:], *args[1:]))
