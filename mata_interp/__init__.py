@@ -27,7 +27,6 @@ _HOME = {
     "mdi": "tracing",
     "aei": "tracing",
     "sweep": "sweeps",
-    "sweep": "sweeps",
     "Condition": "experiments",
     "run": "experiments",
     "load_run": "experiments",
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
     from .lalm import LALM, Prompt
     from .reporting import listen, report
     from .statistics import holm, paired_effect
-    from .sweeps import sweep
     from .sweeps import sweep
     from .tracing import aei, audio_share, audio_text_ratio, mdi, trace
 

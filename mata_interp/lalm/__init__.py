@@ -5,7 +5,6 @@ from .groups import GROUPS
 from .model import LALM
 from .prompts import PROMPT_FORMATS, Prompt
 from .rows import Reading, Slots
-from .rows import Reading, Slots
 from .scoring import OptionScores
 
 __all__ = ["GROUPS", "LALM", "PROMPT_FORMATS", "Anatomy", "OptionScores", "Prompt", "Reading", "Slots"]

@@ -21,7 +21,6 @@ from .fingerprint import fingerprint
 from .instrument import Instrument
 from .loading import load
 from .prompts import Prompt, build_prompt
-from .rows import Reading
 from .scoring import OptionScores, option_logprobs, read
 
 __all__ = ["LALM"]
@@ -210,16 +209,6 @@ class LALM:
             )
             scores.append(OptionScores(logprob, lengths, editing.dose() if editing else {}))
         return scores
-
-    @torch.inference_mode()
-    def read(self, prompt: Prompt) -> Reading:
-        """The prompts read once, for any number of variants of their last token and the answer.
-
-        Raises:
-            ModelError: the model's decoder cannot run rows over a shared past.
-        """
-        layers = {module: layer for layer, module in self.anatomy.attention.items()}
-        return Reading(self.model, self.anatomy.decoder, layers, self.place(prompt))
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""
