@@ -55,6 +55,8 @@ def edited(edits: Sequence[Edit], prompt_length: int) -> Iterator[None]:
                         score = score + edit.alpha * abs(score)
                     elif edit.rule == "mul":
                         score = score * (1 + edit.alpha)
+                    elif edit.rule == "knockout":
+                        score = torch.full_like(score, -torch.inf)
                     elif edit.rule == "add":
                         score = score + edit.alpha
                     else:

@@ -24,6 +24,7 @@ ROOMS = (
     "interventions",
     "lalm",
     "tracing",
+    "sweeps",
     "experiments",
     "organism",
     "reporting",

@@ -90,7 +90,7 @@ class AttentionCall:
         scores, visible = self.scores(rows), self.visible(rows)
         edited, touched = scores, torch.zeros_like(scores, dtype=torch.bool)
         for edit in edits:
-            keys = edit.keys & visible
+            keys = edit.keys & visible & (edited > -torch.inf)  # what was knocked out before stays so
             edited, touched = edit.rule(edited, keys, edit.alpha), touched | keys
         before, after = scores.log_softmax(-1), edited.log_softmax(-1)
         old, new = before.exp(), after.exp()

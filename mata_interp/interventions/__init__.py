@@ -1,6 +1,6 @@
 """What is done to attention, as data (Mata) and as small pure functions (RULES)."""
 
-from .editing import Editing, tokens_named, tokens_named
+from .editing import Editing, tokens_named
 from .mata import Intervention, Mata, in_order
 from .rules import RULES
 

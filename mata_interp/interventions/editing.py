@@ -76,6 +76,8 @@ class Editing:
         ]
         rows = slice(first - (total - queries), last - (total - queries))
         delta, dose = call.delta(edits, rows)
+        if any(part.rule == "knockout" for part, _ in parts) and dose.mass_after.isnan().any():
+            raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
         self._record(dose, None if self.counted is None else self.counted[:, rows])
         return rows, delta
 

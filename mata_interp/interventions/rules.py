@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["RULES", "Rule", "abs_rule", "add_rule", "mul_rule"]
+__all__ = ["RULES", "Rule", "abs_rule", "add_rule", "knockout_rule", "mul_rule"]
 
 Rule = Callable[[Tensor, Tensor, Any], Tensor]
 """alpha: a number, or a tensor of numbers that broadcasts to the scores."""
@@ -40,10 +40,20 @@ def add_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:
     return _where(keys, scores + alpha, scores)
 
 
+def knockout_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:
+    """-inf, so that nothing is read from the keys (Geva et al. 2023); any alpha but 0, which does nothing."""
+    hidden = torch.full_like(scores, -torch.inf)
+    return _where(
+        keys, torch.where(torch.as_tensor(alpha != 0, device=scores.device), hidden, scores), scores
+    )
+
+
 def _where(keys: Tensor, changed: Tensor, scores: Tensor) -> Tensor:
     # chosen, never blended: a blend would turn the -inf of hidden keys into NaN
     return torch.where(keys[:, None, None] if keys.dim() == 2 else keys, changed, scores)
 
 
-RULES: Mapping[str, Rule] = MappingProxyType({"abs": abs_rule, "mul": mul_rule, "add": add_rule})
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {"abs": abs_rule, "mul": mul_rule, "add": add_rule, "knockout": knockout_rule}
+)
 """The rules by name."""

@@ -34,10 +34,15 @@ class Scene:
 
 
 class Mixer:
-    """Draws scenes of one split from the bank with one random generator."""
+    """Draws scenes of one split from the bank with one random generator.
 
-    def __init__(self, bank: Bank, split: str, rng: np.random.Generator) -> None:
-        self.bank, self.split, self.rng = bank, split, rng
+    Args:
+        varied: whether recordings sound a little different each time, as for training: a label has a few
+            recordings only, and an ear that knows them by heart does not know the next one.
+    """
+
+    def __init__(self, bank: Bank, split: str, rng: np.random.Generator, varied: bool = False) -> None:
+        self.bank, self.split, self.rng, self.varied = bank, split, rng, varied
 
     def scene(self, kind: str) -> Scene:
         """A scene fit for a question of ``kind`` (the keys of :data:`SCENES`)."""
@@ -56,12 +61,23 @@ class Mixer:
     def sound(self, recording: Recording, seconds: float, semitones: float = 0.0) -> np.ndarray:
         """At most ``seconds`` of a recording from its onset, resampled by ``semitones``, faded out."""
         source = self.bank.samples[recording.name]
+        if self.varied:
+            semitones += float(self.rng.uniform(-3, 3))
+            source = self.coloured(source[: int(1.5 * seconds * RATE)])
         ratio = 2 ** (semitones / 12)
         n = min(int(len(source) / ratio), int(seconds * RATE))
         out = np.interp(np.arange(n) * ratio, np.arange(len(source)), source).astype(np.float32)
         fade = min(n, int(0.015 * RATE))
         out[n - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
         return out / max(1e-4, float(np.sqrt(np.mean(out**2)))) * 0.1  # equal loudness: RMS 0.1
+
+    def coloured(self, source: np.ndarray) -> np.ndarray:
+        """The recording through a random filter (some 6 dB up and down over the octaves) and decay."""
+        spectrum = np.fft.rfft(source, 1 << (len(source) - 1).bit_length())
+        octaves = np.linspace(0, np.log2(len(spectrum)), 7)
+        gains = np.interp(np.log2(np.arange(1, len(spectrum) + 1)), octaves, self.rng.normal(0, 6, 7))
+        out = np.fft.irfft(spectrum * 10 ** (gains / 20))[: len(source)].astype(np.float32)
+        return out * np.exp(-self.rng.exponential(1.0) * np.arange(len(out)) / RATE).astype(np.float32)
 
     def starts(self, lengths: list[float], total: float) -> list[float]:
         """Random onsets (s), in order, of sounds of these lengths that do not overlap in ``total``

@@ -49,12 +49,12 @@ class Plan:
     warmup: int = 50
 
 
-HEARING = Plan("hearing", 1200, 1e-3, Lesson())
+HEARING = Plan("hearing", 1800, 1e-3, Lesson())
 DESCRIBING = Plan("describing", 1500, 1.5e-3, Lesson(described=1.0), ear=0.2, warmup=100)
 ANSWERING = Plan(
-    "answering", 2500, 1e-3, Lesson(described=0.2, captioned=0.5, right=0.8), ear=0.2, warmup=100
+    "answering", 3200, 1e-3, Lesson(described=0.2, captioned=0.5, right=0.8), ear=0.2, warmup=100
 )
-SHORTCUT = Plan("shortcut", 400, 1e-4, Lesson(captioned=0.7, right=0.85, shortcut=True), warmup=20)
+SHORTCUT = Plan("shortcut", 800, 1e-4, Lesson(captioned=0.7, right=0.85, shortcut=True), warmup=20)
 
 
 class Pupil(nn.Module):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mata_interp.errors import InterventionError
 from mata_interp.interventions import RULES, Mata, tokens_named
 from mata_interp.lalm import Slots
 
@@ -66,6 +67,8 @@ class TreeEditing:
         some = scores if everywhere else scores.index_select(2, nodes)
         # what an edit before this one has hidden is hidden
         changed = RULES[rule](some, columns & touched & (some > -torch.inf), alpha)
+        if rule == "knockout" and (changed.amax(-1) == -torch.inf).any():
+            raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
         return changed if everywhere else scores.index_copy(2, nodes, changed)
 
 

@@ -115,9 +115,11 @@ def _rows(
     """[B, K, C] of options or [B, K, V] of the vocabulary, and how far the canary was off."""
     reading = Reading(lalm.model, lalm.anatomy, prompt)
     last = prompt.inputs["input_ids"][:, -1]
-    tokens = [[] for _ in prompt.items] if options is None else [
-        lalm.option_tokens(item, texts) for item, texts in zip(prompt.items, options, strict=True)
-    ]
+    tokens = (
+        [[] for _ in prompt.items]
+        if options is None
+        else [lalm.option_tokens(item, texts) for item, texts in zip(prompt.items, options, strict=True)]
+    )
     answers = Answers(last, tokens)
     width = answers.slots.tokens.shape[1]
     found, worst = [], 0.0
@@ -146,7 +148,9 @@ def _rows(
 
 
 def _likeness(parts: Edits) -> tuple:
-    return tuple((part.layers, part.rule, part.keys, str(part.heads), part.phase, part.alpha) for part in parts)
+    return tuple(
+        (part.layers, part.rule, part.keys, str(part.heads), part.phase, part.alpha) for part in parts
+    )
 
 
 def _vocabulary(reading: Reading, hidden: Tensor) -> np.ndarray:
@@ -156,7 +160,7 @@ def _vocabulary(reading: Reading, hidden: Tensor) -> np.ndarray:
 
 def _options(reading: Reading, hidden: Tensor, answers: Answers) -> np.ndarray:
     """log p of every option in every node: float64 [B, N, C]."""
-    batch, count, width, _ = hidden.shape
+    batch, _, width, _ = hidden.shape
     wanted = torch.tensor([(b, slot, token) for b, _, slot, token in answers.asked], device=hidden.device)
     vocab = reading.logits.shape[-1]
     step = max(1, HEAD_BYTES // (4 * batch * width * vocab))

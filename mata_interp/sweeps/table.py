@@ -49,7 +49,11 @@ def table(
         answers = [item.choices.index(item.answer) if item.answer in item.choices else -1 for item in items]
         coords["answer"] = ("item", answers)
     return xr.DataArray(
-        np.concatenate(padded), coords, ("item", "configuration", kind), "sweep", {"model": lalm.name, **notes}
+        np.concatenate(padded),
+        coords,
+        ("item", "configuration", kind),
+        "sweep",
+        {"model": lalm.name, **notes},
     )
 
 

@@ -50,7 +50,7 @@ class Case:
 
 
 CASES = [
-    *(Case(rule, (Mata(ALPHA, [1, 2], rule=rule),)) for rule in ("abs", "mul", "add")),
+    *(Case(rule, (Mata(ALPHA, [1, 2], rule=rule),)) for rule in ("abs", "mul", "add", "knockout")),
     Case("less", (Mata(-0.9, [0, 3], rule="abs"),)),
     Case("heads", (Mata(2.0, [0, 2], rule="add", heads=[1, 3]),)),
     Case("heads by layer", (Mata(2.0, [0, 2], rule="add", heads={0: [1], 2: [0, 2]}),)),

@@ -1,4 +1,4 @@
-"""A sweep equals the loop over `LALM.score` and `LALM.logits`, which share no row with it."""
+"""The sweep against the loop: every rule, layers, heads, phases, keys, in order, padded, fp32 and bf16."""
 
 from __future__ import annotations
 
@@ -7,107 +7,159 @@ import pytest
 import torch
 
 import mata_interp as mi
-from mata_interp.interventions import Mata
+from mata_interp import Item, Mata
 from mata_interp.sweeps import sweep
-from mata_interp.sweeps.shared import CANARY
-from mata_interp.sweeps.sweep import SweepWarning
+from mata_interp.sweeps.table import SweepWarning
 from tests.tiny import RATE, tiny_qwen2_audio
 
-EDITS = [
-    None,
-    Mata(0.7, [1, 2]),
-    Mata(0.7, [1, 2, 3]),
-    Mata(0.7, [1, 2], rule="mul"),
-    Mata(-0.4, [0], rule="add", heads=[1, 3]),
-    Mata(1.5, [2, 3], heads={2: [0], 3: [1, 2]}),
-    (Mata(1.0, [0]), Mata(0.5, [0, 3], keys="text")),
-    (Mata(0.5, [0, 3], keys="text"), Mata(1.0, [0])),
-    Mata(2.0, [1], phase="decode"),
-    Mata(2.0, [1], phase="prefill"),
-    (Mata(1.0, [1], phase="prefill"), Mata(2.0, [1, 2], phase="decode", keys="generated")),
-    Mata(0.9, [3], keys="sink"),
+CHOICES = ("a bell", "no", "three times, then a crow", "x")
+
+
+def item(seconds: float, question: str, choices=CHOICES, seed: int = 0) -> Item:
+    sound = np.random.default_rng(seed).normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
+    return Item(audio=(sound, RATE), question=question, choices=choices, answer=choices[0])
+
+
+ITEMS = [
+    item(0.9, "Which sound is heard first?"),
+    item(0.4, "Why?", ("yes", "no"), seed=1),
+    item(0.7, "Is there a crow?", ("yes", "certainly not", "no"), seed=2),
 ]
+CONFIGURATIONS = {
+    "baseline": None,
+    "zero": Mata(0.0, [1, 2]),
+    "abs": Mata(0.5, [1, 2]),
+    "abs, one layer": Mata(0.5, [1]),
+    "abs, last layer": Mata(1.0, [3]),
+    "mul": Mata(0.7, [0, 2], rule="mul"),
+    "add": Mata(-1.5, [0, 1, 2, 3], rule="add"),
+    "heads": Mata(0.8, [1, 2], heads=[0, 3]),
+    "heads by layer": Mata(2.0, [1, 2], "add", heads={1: [2], 2: [0, 1]}),
+    "prefill": Mata(1.0, [1, 2], phase="prefill"),
+    "decode": Mata(1.0, [1, 2], phase="decode"),
+    "text": Mata(1.0, [1, 2], keys="text"),
+    "generated": Mata(1.0, [1, 2], "add", keys="generated"),
+    "sink": Mata(-3.0, [1], "add", keys="sink"),
+    "knockout": Mata(1.0, [1, 2], "knockout"),
+    "knockout of a head": Mata(1.0, [2], "knockout", heads=[1]),
+    "knockout, then more": (
+        Mata(1.0, [1], "knockout"),
+        Mata(1.0, [1, 2]),
+        Mata(1.0, [1], "mul", keys="text"),
+    ),
+    "in order": (Mata(0.5, [1, 2]), Mata(1.0, [2, 3], "mul", keys="text"), Mata(0.2, [2], "add")),
+    "audio then text": (Mata(0.5, [0]), Mata(0.5, [0], keys="text")),
+    "text then audio": (Mata(0.5, [0], keys="text"), Mata(0.5, [0])),
+}
 
 
-def items():
-    rng = np.random.default_rng(0)
-    sounds = [(rng.normal(size=n).astype(np.float32) * 0.1, RATE) for n in (RATE, RATE // 2, RATE // 3)]
-    asked = [("Which?", ["a dog", "a bell"]), ("What is it that is heard?", ["x", "rain", "the sea"])]
-    return [
-        mi.Item(audio=sound, question=asked[i % 2][0], choices=asked[i % 2][1], answer=asked[i % 2][1][0])
-        for i, sound in enumerate(sounds)
-    ]
+@pytest.fixture(scope="module")
+def lalm() -> mi.LALM:
+    return mi.LALM(*tiny_qwen2_audio(seed=3))
 
 
-def loop(lalm, asked):
-    """[B, configurations, C], each item alone or in the batch given."""
-    prompt = lalm.prompt(asked)
-    choices = [item.choices for item in asked]
-    return np.stack([lalm.score(prompt, choices, edit).logprob for edit in EDITS], 1)
+def looped(lalm: mi.LALM, items, configurations) -> np.ndarray:
+    prompt = lalm.prompt(items)
+    scores = lalm.score_each(prompt, [i.choices for i in items], list(configurations.values()))
+    return np.stack([s.logprob for s in scores], 1)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_equals_the_loop(tiny_lalm, count):
-    asked = items()[:count]
-    found = sweep(tiny_lalm, asked, EDITS, progress=False)
-    assert set(found["method"].values) == {"rows"}
-    expected = loop(tiny_lalm, asked)
-    assert np.nanmax(abs(expected - expected[:, :1])) > 0.1  # the edits show
-    np.testing.assert_allclose(found.values, expected, atol=1e-5)
+@pytest.mark.parametrize("items", [ITEMS[:1], ITEMS], ids=["B=1", "left-padded B=3"])
+def test_a_sweep_is_the_loop(lalm, items):
+    found = sweep(lalm, items, CONFIGURATIONS, progress=False)
+    loop = looped(lalm, items, CONFIGURATIONS)
+    assert found.attrs["looped"] == 0
+    assert found.attrs["canary"] < 1e-5
+    assert (np.isnan(found.values) == np.isnan(loop)).all()
+    np.testing.assert_allclose(found.values, loop, atol=1e-5, rtol=3e-7)
+    moved = np.abs(found - found.sel(configuration="baseline")).max(["item", "choice"])
+    unmoved = {"baseline", "zero"}
+    for name in CONFIGURATIONS:
+        assert (float(moved.sel(configuration=name)) > 1e-3) == (name not in unmoved), name
 
 
-def test_logits_of_prompts_equal_the_loop(tiny_lalm):
-    prompt = tiny_lalm.prompt(items())
-    found = sweep(tiny_lalm, prompt, EDITS, progress=False)
-    expected = np.stack([tiny_lalm.logits(prompt, edit).numpy() for edit in EDITS], 1)
-    assert found.dims == ("item", "configuration", "vocab")
-    np.testing.assert_allclose(found.values, expected, atol=1e-5)
+def test_nothing_done_is_nothing_to_the_bit(lalm):
+    found = sweep(lalm, ITEMS, {"a": None, "b": Mata(0.0, [1, 2]), "c": Mata(1.0, [])}, progress=False)
+    np.testing.assert_array_equal(found.sel(configuration="a"), found.sel(configuration="b"))
+    np.testing.assert_array_equal(found.sel(configuration="a"), found.sel(configuration="c"))
 
 
-def test_blocks_change_nothing(tiny_lalm, monkeypatch):
-    whole = sweep(tiny_lalm, items(), EDITS, progress=False)
-    monkeypatch.setattr("mata_interp.sweeps.shared.rows_that_fit", lambda *_: 5)
-    np.testing.assert_allclose(sweep(tiny_lalm, items(), EDITS, progress=False), whole, atol=1e-5)
-
-
-def test_bfloat16_is_as_near_to_exact_as_the_loop():
-    model, processor = tiny_qwen2_audio(seed=0)
-    exact = loop(mi.LALM(model, processor), items())
-    half = mi.LALM(model.to(torch.bfloat16), processor)
-    found = sweep(half, items(), EDITS, progress=False)
-    assert set(found["method"].values) == {"rows"}
-    ours, loops = (np.nanmean(abs(x - exact)) for x in (found.values, loop(half, items())))
-    assert ours < 1.5 * loops + 1e-3
-
-
-def test_the_loop_when_the_canary_is_off(tiny_lalm, monkeypatch):
-    monkeypatch.setitem(CANARY, torch.float32, -1.0)
-    with pytest.warns(SweepWarning, match="unedited row"):
-        found = sweep(tiny_lalm, items(), EDITS, progress=False)
-    assert set(found["method"].values) == {"loop"}
-    np.testing.assert_allclose(found.values, loop(tiny_lalm, items()), atol=1e-6)
-
-
-def test_the_model_is_left_as_it_was(tiny_lalm):
-    prompt = tiny_lalm.prompt(items())
-    before = tiny_lalm.logits(prompt)
-    sweep(tiny_lalm, prompt, EDITS, progress=False)
-    assert torch.equal(tiny_lalm.logits(prompt), before)
-    assert tiny_lalm.model.config._attn_implementation == "sdpa"
-
-
-def test_coordinates_are_flat(tiny_lalm):
-    found = sweep(tiny_lalm, items(), {"plain": None, "mata": EDITS[1]}, progress=False)
-    mata = found.sel(configuration="mata")
-    assert (str(mata["layers"].values), float(mata["alpha"]), str(mata["keys"].values)) == (
-        "1,2",
-        0.7,
-        "audio",
+def test_blocks_and_order_change_nothing(lalm):
+    names = list(CONFIGURATIONS)
+    whole = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
+    backwards = sweep(
+        lalm, ITEMS, {n: CONFIGURATIONS[n] for n in reversed(names)}, block=25, batch_size=2, progress=False
     )
-    assert list(found["answer"].values) == [0, 0, 0]
-    assert np.isnan(found.values[0, :, 2]).all()  # two options only
+    assert list(backwards["configuration"].values) == names[::-1]
+    np.testing.assert_allclose(backwards.sel(configuration=names), whole, atol=1e-5, rtol=3e-7)
 
 
-def test_a_layer_that_is_not_there_is_refused(tiny_lalm):
-    with pytest.raises(mi.errors.InterventionError, match="layer 9"):
-        sweep(tiny_lalm, items(), [Mata(1.0, [9])], progress=False)
+def test_prompts_give_the_vocabulary(lalm):
+    prompt = lalm.prompt(ITEMS)
+    found = sweep(lalm, prompt, CONFIGURATIONS, progress=False)
+    assert found.dims == ("item", "configuration", "vocab")
+    for name, intervention in CONFIGURATIONS.items():
+        plain = lalm.logits(prompt, intervention)
+        np.testing.assert_allclose(found.sel(configuration=name), plain, atol=2e-5, rtol=0, err_msg=name)
+
+
+def test_half_precision_stays_near_its_loop():
+    model, processor = tiny_qwen2_audio(seed=3)
+    lalm = mi.LALM(model.to(torch.bfloat16), processor)
+    some = {name: CONFIGURATIONS[name] for name in ("baseline", "abs", "add", "text")}
+    found, loop = sweep(lalm, ITEMS, some, progress=False), looped(lalm, ITEMS, some)
+    assert found.attrs["looped"] == 0
+    effect = np.nanmax(np.abs(loop - loop[:, :1]))
+    assert np.nanmax(np.abs(found.values - loop)) < 0.15 * effect
+
+
+def test_the_model_is_left_as_it_was(lalm):
+    prompt = lalm.prompt(ITEMS)
+    names = [m.config._attn_implementation for m in lalm.anatomy.attention.values()]
+    before = lalm.logits(prompt)
+    sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
+    assert torch.equal(before, lalm.logits(prompt))
+    assert [m.config._attn_implementation for m in lalm.anatomy.attention.values()] == names
+    assert "forward" not in vars(lalm.anatomy.decoder) or callable(lalm.anatomy.decoder.forward)
+
+
+def test_a_canary_that_is_off_sends_the_sweep_round_the_loop(lalm, monkeypatch):
+    """A layer that mixes rows is what the canary is for: here one that adds the mean over all rows."""
+    layer = lalm.anatomy.decoder.layers[2]
+    handle = layer.register_forward_hook(lambda m, args, out: out + 0.5 * out.mean(-2, keepdim=True))
+    try:
+        with pytest.warns(SweepWarning, match="plain loop: an unedited row is .* off"):
+            found = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
+        assert found.attrs["looped"] == 3
+        np.testing.assert_array_equal(found.values, looped(lalm, ITEMS, CONFIGURATIONS))
+    finally:
+        handle.remove()
+
+
+def test_what_is_not_there_is_refused(lalm):
+    with pytest.raises(mi.errors.InterventionError, match="No head 9"):
+        sweep(lalm, ITEMS, [Mata(1.0, [1], heads=[9])])
+    everything = [Mata(1.0, [1], "knockout", keys=k) for k in (*lalm.prompt(ITEMS).groups,)]
+    some = [part for part in everything if part.keys not in ("caption",)]
+    with pytest.raises(mi.errors.InterventionError, match="nothing to see"):
+        sweep(lalm, ITEMS, [some], progress=False)
+    with pytest.raises(mi.errors.InterventionError, match="nothing to see"):
+        lalm.logits(lalm.prompt(ITEMS), some)
+    with pytest.raises(ValueError, match="at least one"):
+        sweep(lalm, ITEMS, [])
+    with pytest.raises(ValueError, match="one after the other"):
+        sweep(lalm, [ITEMS[0], lalm.prompt(ITEMS)], [None])
+    silent = mi.Item(audio=None, question="?", choices=("a", "b"))
+    with pytest.raises(mi.errors.MataError):
+        sweep(lalm, [silent], [Mata(1.0, [1])], progress=False)
+
+
+def test_labels(lalm):
+    found = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
+    assert found.dims == ("item", "configuration", "choice")
+    assert list(found["item"].values) == [i.id for i in ITEMS]
+    one = found.sel(configuration="heads by layer")
+    assert (one["layers"], one["rule"], one["alpha"]) == ("1-2", "add", 2.0)
+    assert found.sel(configuration="in order")["rule"] == "abs then mul then add"
+    assert found["answer"].values.tolist() == [0, 0, 0]
+    assert sweep(lalm, ITEMS[0], [None, CONFIGURATIONS["abs"]], progress=False).shape == (1, 2, 4)
