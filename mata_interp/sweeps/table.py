@@ -42,7 +42,8 @@ def table(
         "alpha": ("configuration", [p[0].alpha if len(p) == 1 else np.nan for p in parts]),
         "layers": ("configuration", [_told(p, lambda part: _ranges(part.layers)) for p in parts]),
         "heads": ("configuration", [_told(p, lambda part: str(part.heads)) for p in parts]),
-        "keys": ("configuration", [_told(p, lambda part: part.keys) for p in parts]),
+        # not called "keys": an array with keys is a dict to xarray
+        "group": ("configuration", [_told(p, lambda part: part.keys) for p in parts]),
         "phase": ("configuration", [_told(p, lambda part: part.phase) for p in parts]),
     }
     if kind == "choice":
