@@ -35,10 +35,12 @@ _HOME = {
     "listen": "reporting",
 }
 
-__all__ = [*_HOME, "errors"]
+_ROOMS = ("errors", "sweeps")  # public as they are
+
+__all__ = [*_HOME, *_ROOMS]
 
 if TYPE_CHECKING:
-    from . import errors
+    from . import errors, sweeps
     from .benchmarks import Item, Items, load_benchmark
     from .experiments import Condition, load_run, run, study
     from .interventions import Mata
@@ -50,8 +52,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return importlib.import_module(".errors", __name__)
+    if name in _ROOMS:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

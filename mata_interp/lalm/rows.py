@@ -65,6 +65,7 @@ class Reading:
     Attributes:
         logits: [B, V] of the plain forward at the last prompt token.
         past: P, the number of tokens before it.
+        size: d, of the hidden states.
 
     Raises:
         ModelError: the rows cannot run on this model: its decoder is called in a way that is not understood,
@@ -102,7 +103,7 @@ class Reading:
         for layer in cache.layers:
             layer.crop(-1)  # type: ignore[attr-defined]
         self._call, self._output, self._cache = calls[0], outs[0], cache
-        self.past = self._call["inputs_embeds"].shape[1] - 1
+        self.past, self.size = self._call["inputs_embeds"].shape[1] - 1, self._call["inputs_embeds"].shape[2]
         tokens = prompt.inputs["input_ids"]
         if tokens.shape[1] != self.past + 1:
             raise ModelError(f"{type(decoder).__name__} sees {self.past + 1} tokens for {tokens.shape[1]}.")

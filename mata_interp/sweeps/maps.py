@@ -46,7 +46,7 @@ def layer_map(lalm: LALM, alpha: float = 1.0, rule: str = "knockout") -> dict[st
 
 
 def head_map(lalm: LALM, alpha: float = 1.0, rule: str = "knockout") -> dict[str, Mata]:
-    """Every head of every attention layer alone: "layer 3, head 0" -> Mata; the audio is knocked out of it."""
+    """Every head of every attention layer alone: "layer 3, head 0" -> Mata; the audio is knocked out."""
     return {
         f"layer {layer}, head {head}": Mata(alpha, [layer], rule, heads=[head])
         for layer, heads in lalm.anatomy.heads.items()

@@ -19,6 +19,7 @@ from mata_interp.lalm import Prompt, Reading
 
 from .answers import Answers
 from .editing import TreeEditing
+from .memory import configurations_at_once, free_bytes
 from .table import SweepWarning, table
 from .tree import grow
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 BATCH = 8
-BLOCK = 1024  # rows at once: configurations x tokens of the answers
 HEAD_BYTES = 256 * 2**20  # of logits at once
 BOUND = {torch.float32: 1e-4, torch.float64: 1e-8}  # of the canary's logits; half precision: 0.1
 
@@ -41,7 +41,7 @@ def sweep(
     interventions: Sequence[Intervention] | Mapping[str, Intervention],
     *,
     batch_size: int = BATCH,
-    block: int = BLOCK,
+    block: int | None = None,
     progress: bool = True,
 ) -> xr.DataArray:
     """Every intervention on every item, each prompt read once.
@@ -55,7 +55,7 @@ def sweep(
         items: items with options, asked in the default format, or prompts; a prompt of B rows is B items.
         interventions: configurations; of a mapping, its keys name them. None is a configuration, too.
         batch_size: items asked at once. Prompts are batches already.
-        block: rows (configurations x tokens of the answers) run at once; bounds the memory.
+        block: configurations run at once; as many as a quarter of the free memory holds if not given.
 
     Returns:
         Items: ``[item, configuration, choice]``, log p of each option in nats, NaN where there is none.
@@ -110,7 +110,7 @@ def _rows(
     prompt: Prompt,
     configurations: Sequence[Edits],
     options: Sequence[Sequence[str]] | None,
-    block: int,
+    block: int | None,
 ) -> tuple[np.ndarray, float]:
     """[B, K, C] of options or [B, K, V] of the vocabulary, and how far the canary was off."""
     reading = Reading(lalm.model, lalm.anatomy, prompt)
@@ -125,7 +125,14 @@ def _rows(
     found, worst = [], 0.0
     # alike ones together, so that a block shares most
     order = sorted(range(len(configurations)), key=lambda k: _likeness(configurations[k]))
-    step = max(1, block // width - 1)
+    step = block or configurations_at_once(
+        free_bytes(last.device),
+        prompt.size,
+        width,
+        reading.past,
+        max(lalm.anatomy.heads.values()),
+        reading.size,
+    )
     for begin in range(0, len(order), step):
         some = [(), *(configurations[k] for k in order[begin : begin + step])]  # the canary comes first
         levels, ends = grow(some, lalm.attention_layers)

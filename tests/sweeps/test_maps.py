@@ -65,7 +65,11 @@ def test_each_number_is_where_it_belongs(lalm, items, make, dims):
     assert found.notnull().all()
     margins = margin(swept)
     for name, mata in configurations.items():
-        place = {"layer": mata.layers[0], "layers": f"{mata.layers[0]}-{mata.layers[-1]}", "alpha": mata.alpha}
+        place = {
+            "layer": mata.layers[0],
+            "layers": f"{mata.layers[0]}-{mata.layers[-1]}",
+            "alpha": mata.alpha,
+        }
         place["head"] = mata.heads[0] if mata.heads != "all" else None
         by_hand = margins.sel(configuration=name) - margins.sel(configuration="baseline")
         assert float(found.sel({d: place[d] for d in dims})) == pytest.approx(float(by_hand.mean()), abs=1e-9)

@@ -88,7 +88,7 @@ def test_blocks_and_order_change_nothing(lalm):
     names = list(CONFIGURATIONS)
     whole = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
     backwards = sweep(
-        lalm, ITEMS, {n: CONFIGURATIONS[n] for n in reversed(names)}, block=25, batch_size=2, progress=False
+        lalm, ITEMS, {n: CONFIGURATIONS[n] for n in reversed(names)}, block=3, batch_size=2, progress=False
     )
     assert list(backwards["configuration"].values) == names[::-1]
     np.testing.assert_allclose(backwards.sel(configuration=names), whole, atol=1e-5, rtol=3e-7)

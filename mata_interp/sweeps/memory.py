@@ -1,0 +1,42 @@
+"""How many configurations to run at once: as many as a part of the free memory holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+__all__ = ["configurations_at_once", "free_bytes"]
+
+SHARE = 0.25  # of the free memory
+UNKNOWN = 2 * 2**30  # bytes, where nobody says what is free
+COPIES = 6  # of the scores that live at once: parts, joined, edited, weights
+STATES = 24  # of hidden states that live at once, the feed-forward part's wider ones included
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a device, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():  # what is available, unlike what is free, counts what caches would give back
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return UNKNOWN
+
+
+def configurations_at_once(free: int, batch: int, slots: int, past: int, heads: int, width: int) -> int:
+    """Configurations whose rows fit into ``SHARE`` of ``free`` bytes; at least one.
+
+    Args:
+        free: bytes.
+        batch, slots: prompts, and tokens of each configuration (the last prompt token and the answers').
+        past: tokens before these.
+        heads, width: query heads (the most of any layer) and size of the hidden states.
+    """
+    each = 4 * batch * slots * (COPIES * heads * (past + slots) + STATES * width)
+    return max(1, int(SHARE * free) // each)
