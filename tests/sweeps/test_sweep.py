@@ -103,14 +103,18 @@ def test_prompts_give_the_vocabulary(lalm):
         np.testing.assert_allclose(found.sel(configuration=name), plain, atol=2e-5, rtol=0, err_msg=name)
 
 
-def test_half_precision_stays_near_its_loop():
+def test_half_precision_is_as_near_to_the_truth_as_its_loop(lalm):
+    """Rounding moves both: log p by 0.32 and 0.47 at most, where effects reach 9.6 (measured)."""
     model, processor = tiny_qwen2_audio(seed=3)
-    lalm = mi.LALM(model.to(torch.bfloat16), processor)
-    some = {name: CONFIGURATIONS[name] for name in ("baseline", "abs", "add", "text")}
-    found, loop = sweep(lalm, ITEMS, some, progress=False), looped(lalm, ITEMS, some)
+    half = mi.LALM(model.to(torch.bfloat16), processor)
+    truth = looped(lalm, ITEMS, CONFIGURATIONS)
+    found = sweep(half, ITEMS, CONFIGURATIONS, progress=False)
     assert found.attrs["looped"] == 0
-    effect = np.nanmax(np.abs(loop - loop[:, :1]))
-    assert np.nanmax(np.abs(found.values - loop)) < 0.15 * effect
+    off, loop_off = (
+        np.nanmax(np.abs(x - truth)) for x in (found.values, looped(half, ITEMS, CONFIGURATIONS))
+    )
+    assert off < 1.5 * loop_off
+    assert off < 0.1 * np.nanmax(np.abs(truth - truth[:, :1]))
 
 
 def test_the_model_is_left_as_it_was(lalm):
