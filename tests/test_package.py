@@ -18,6 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room imports from rooms to its left only; so nobody needs to know what is to the right.
 ROOMS = (
     "errors",
+    "ranges",
     "attention",
     "benchmarks",
     "statistics",

@@ -87,16 +87,14 @@ class AttentionCall:
         Returns:
             float32 [B, R, H, Dv], to be added to the output rows, and the dose.
         """
-        scores, visible = self.scores(rows), self.visible(rows)
+        scores = self.scores(rows)
         edited, touched = scores, torch.zeros_like(scores, dtype=torch.bool)
         for edit in edits:
-            keys = edit.keys & visible & (edited > -torch.inf)  # what was knocked out before stays so
+            keys = edit.keys & (edited > -torch.inf)  # neither what is hidden nor what was knocked out before
             edited, touched = edit.rule(edited, keys, edit.alpha), touched | keys
         before, after = scores.log_softmax(-1), edited.log_softmax(-1)
         old, new = before.exp(), after.exp()
-        change = self._per_key_head(new - old) @ self.value.float()  # (B, Hkv, H / Hkv * R, Dv)
-        change = change.reshape(*scores.shape[:3], -1).transpose(1, 2)
-        return change, _dose(scores, edited, before, after, touched)
+        return self.mix(new - old).transpose(1, 2), _dose(scores, edited, before, after, touched)
 
     def raw_scores(self, rows: slice) -> Tensor:
         """Scores of the chosen queries, those of hidden keys included: float32 [B, H, R, L]."""
@@ -108,6 +106,11 @@ class AttentionCall:
         if self.mask is not None and self.mask.is_floating_point():
             scores = scores + self.mask[:, :, rows, : self.length].float()
         return scores
+
+    def mix(self, weights: Tensor) -> Tensor:
+        """Values summed by weights [B, H, R, L]: float32 [B, H, R, Dv]."""
+        mixed = self._per_key_head(weights) @ self.value.float()  # (B, Hkv, H / Hkv * R, Dv)
+        return mixed.reshape(*weights.shape[:3], -1)
 
     def _per_key_head(self, x: Tensor) -> Tensor:
         """[B, H, R, N] -> [B, Hkv, H / Hkv * R, N], so that keys and values need no copy for each head."""

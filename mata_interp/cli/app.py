@@ -84,7 +84,7 @@ def study(
     import mata_interp as mi
 
     out = out or Path("runs") / f"study-{Path(model).name}-{Path(benchmark).stem}"
-    data, lalm = open_items(benchmark, audio_root, None, seed), open_model(model)
+    data, lalm = open_items(benchmark, audio_root), open_model(model)
     with resumable():
         run = mi.study(
             lalm, data, out, items_limit=items, batch_size=batch_size, progress=progress(), seed=seed

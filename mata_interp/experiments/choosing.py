@@ -8,23 +8,19 @@ from typing import Any
 import pandas as pd
 
 from ..interventions import Mata
+from ..sweeps import by_alpha
 from .effects import BASELINE
 from .layers import candidate_windows
 
-__all__ = ["ALPHAS", "GRID_ITEMS", "choose", "grid"]
+__all__ = ["GRID_ITEMS", "choose", "grid"]
 
-ALPHAS = (0.1, 0.3, 1.0)
 GRID_ITEMS = 96
 """Items of the selection split that every configuration of the grid answers, spread evenly over kinds."""
 
 
 def grid(layers: Sequence[int]) -> dict[str, Mata]:
-    """Condition name -> configuration: candidate windows of the attention layers x `ALPHAS`, rule ``abs``."""
-    return {
-        f"layers {window[0]}-{window[-1]}, alpha {alpha:g}": Mata(alpha=alpha, layers=window, rule="abs")
-        for window in candidate_windows(layers)
-        for alpha in ALPHAS
-    }
+    """Condition name -> configuration: candidate windows of the attention layers x three alphas."""
+    return by_alpha(candidate_windows(layers))
 
 
 def choose(records: pd.DataFrame, configurations: Mapping[str, Mata]) -> tuple[str, dict[str, Any]]:

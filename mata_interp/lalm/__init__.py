@@ -4,7 +4,8 @@ from .anatomy import Anatomy
 from .groups import GROUPS
 from .model import LALM
 from .prompts import PROMPT_FORMATS, Prompt
-from .rows import Reading, Slots
+from .row_attention import Slots
+from .rows import Reading
 from .scoring import OptionScores
 
 __all__ = ["GROUPS", "LALM", "PROMPT_FORMATS", "Anatomy", "OptionScores", "Prompt", "Reading", "Slots"]

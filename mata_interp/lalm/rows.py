@@ -3,55 +3,28 @@
 An edit of the last prompt token's attention leaves the keys and values of all tokens before it as they are.
 So the prompts are read once, and every variant of the last token, with the answer tokens after it, is one
 more set of query rows that see this past and themselves: no copy of the past, no second reading. The rows run
-through the decoder's own layers, whatever these do besides attention; only the attention call is ours
-(transformers' ``AttentionInterface``), and before each layer the rows may branch.
+through the decoder's own layers, whatever these do besides attention; only the attention call is ours, and
+before each layer the rows may branch.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
-from transformers.masking_utils import sdpa_mask
+from transformers import DynamicCache
 
-from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
-from .instrument import attention_call
 from .prompts import Prompt
+from .row_attention import EditScores, RowAttention, Slots, attending
 from .scoring import last_position_only
 
-__all__ = ["EditScores", "Reading", "Slots"]
-
-_NAME = "mata_rows"  # of our attention function, among those of transformers
-
-
-class EditScores(Protocol):
-    """``edit(layer, scores, visible)``: scores and visible keys [B, H, N, S, P + S] -> the edited scores."""
-
-    def __call__(self, layer: int, scores: Tensor, visible: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Slots:
-    """The tokens of one variant: the last prompt token in slot 0, answer tokens in the others.
-
-    Attributes:
-        tokens: [B, S] ids.
-        depth: [B, S] how far behind the last prompt token each stands.
-        sees: bool [B, S, S], which slots a slot sees; itself, and what comes before it in the same answer.
-    """
-
-    tokens: Tensor
-    depth: Tensor
-    sees: Tensor
+__all__ = ["Reading"]
 
 
 class Reading:
@@ -78,6 +51,7 @@ class Reading:
         self._layers: dict[Any, int] = {module: layer for layer, module in anatomy.attention.items()}
         if prompt.groups["audio"][:, -1].any():
             raise ModelError("The last token of a prompt is audio: rows begin with a token of text.")
+        cache = DynamicCache()  # without a config every layer keeps all keys, and can step back by one
         calls: list[dict[str, Any]] = []
         outs: list[Any] = []
         before = decoder.register_forward_pre_hook(
@@ -87,12 +61,7 @@ class Reading:
         after = decoder.register_forward_hook(lambda _, args, out: outs.append(out))
         try:
             with last_position_only(model):
-                cache = (
-                    DynamicCache()
-                )  # without a config every layer keeps all keys, and can step back by one
-                self.logits: Tensor = model(**prompt.inputs, past_key_values=cache, use_cache=True).logits[
-                    :, -1
-                ]
+                out = model(**prompt.inputs, past_key_values=cache, use_cache=True)
         finally:
             before.remove()
             after.remove()
@@ -102,8 +71,10 @@ class Reading:
             raise ModelError(f"{type(decoder).__name__} has layers whose memory is no keys and values.")
         for layer in cache.layers:
             layer.crop(-1)  # type: ignore[attr-defined]
+        self.logits: Tensor = out.logits[:, -1]
         self._call, self._output, self._cache = calls[0], outs[0], cache
-        self.past, self.size = self._call["inputs_embeds"].shape[1] - 1, self._call["inputs_embeds"].shape[2]
+        _, length, self.size = self._call["inputs_embeds"].shape
+        self.past = length - 1
         tokens = prompt.inputs["input_ids"]
         if tokens.shape[1] != self.past + 1:
             raise ModelError(f"{type(decoder).__name__} sees {self.past + 1} tokens for {tokens.shape[1]}.")
@@ -129,7 +100,7 @@ class Reading:
         cache.update = lambda key, value, *args, **kwargs: (key, value)  # the past stays as it is
         beyond = self._real.new_ones(len(self._real), width)
         try:
-            with self._attending(_Attention(self._cache, self._layers, slots, self.past, edit)):
+            with attending(self._decoder, RowAttention(self._cache, self._layers, slots, edit)):
                 out = self._decoder(
                     **self._passed_on(slots),
                     attention_mask=torch.cat([self._real[:, :-1], beyond], 1),
@@ -172,21 +143,6 @@ class Reading:
                 call[name] = value[:, -1:]
         return call
 
-    @contextmanager
-    def _attending(self, attention: _Attention) -> Iterator[None]:
-        """Inside, the decoder's attention is ours."""
-        configs = {id(c): c for c in (self._decoder.config, *(m.config for m in self._layers))}.values()
-        before = [config._attn_implementation_internal for config in configs]
-        AttentionInterface.register(_NAME, attention)
-        AttentionMaskInterface.register(_NAME, sdpa_mask)
-        try:
-            for config in configs:
-                config._attn_implementation_internal = _NAME
-            yield
-        finally:
-            for config, name in zip(configs, before, strict=True):
-                config._attn_implementation_internal = name
-
 
 def _branching(parents: Tensor | None, rows: dict[str, int], width: int) -> Any:
     """A hook before a layer: its hidden states [..., N * S, d] branch, what goes with each token follows."""
@@ -221,75 +177,3 @@ def _tiled(value: Any, width: int, count: int) -> Any:
 
 def _is_per_token(value: Any, tokens: int) -> bool:
     return isinstance(value, Tensor) and value.dim() >= 2 and value.shape[1] == tokens
-
-
-class _Attention:
-    """The attention function of rows: [B, H, N * S, D] queries over the shared past and over themselves."""
-
-    def __init__(
-        self, cache: Any, layers: Mapping[Any, int], slots: Slots, past: int, edit: EditScores
-    ) -> None:
-        self._cache, self._layers, self._slots, self._past, self._edit = cache, layers, slots, past, edit
-
-    def __call__(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
-    ) -> tuple[Tensor, None]:
-        layer = self._layers[module]
-        call = attention_call(layer, (module, query, key, value, None), kwargs)
-        memory = self._cache.layers[module.layer_idx]
-        width = self._slots.tokens.shape[1]
-        batch, heads, total, _ = query.shape
-        count = total // width
-        seen = self._past_seen(mask, memory.keys.shape[2], width)  # (B, 1, S, P)
-        past = AttentionCall(query, memory.keys, memory.values, None, call.scaling, call.softcap).raw_scores(
-            slice(None)
-        )
-        past = past.reshape(batch, heads, count, width, -1)
-        own = _own_scores(call, count, width)  # (B, H, N, S, S)
-        scores = torch.cat([past, own], -1)
-        sees = self._slots.sees[:, None, None]
-        visible = torch.cat(
-            [seen[:, :, None].expand(-1, -1, 1, -1, -1), sees.expand(len(seen), 1, 1, -1, -1)], -1
-        )
-        scores = scores.masked_fill_(~visible, -torch.inf)
-        weights = self._edit(layer, scores, visible).softmax(-1)
-        split = past.shape[-1]
-        out = _mix(weights[..., :split].reshape(batch, heads, total, -1), memory.values)
-        out = out.reshape(batch, heads, count, width, -1) + _mix_own(
-            weights[..., split:], value, count, width
-        )
-        out = out.reshape(batch, heads, total, -1).transpose(1, 2)  # (B, N * S, H, Dv)
-        return out.to(query.dtype).contiguous(), None
-
-    def _past_seen(self, mask: Tensor | None, past: int, width: int) -> Tensor:
-        """Which keys of the past the slots see: bool [B, 1, S, P]. Row d of the mask stands d tokens on."""
-        depth = self._slots.depth
-        if mask is None:
-            return torch.ones(len(depth), 1, width, past, dtype=torch.bool, device=depth.device)
-        rows = mask[..., :past] if mask.dtype == torch.bool else mask[..., :past] == 0
-        rows = rows.expand(len(depth), 1, -1, -1)
-        return rows.gather(2, depth[:, None, :, None].expand(-1, 1, -1, past))
-
-
-def _own_scores(call: AttentionCall, count: int, width: int) -> Tensor:
-    """Scores of each variant's slots on each other: float32 [B, H, N, S, S]."""
-    batch, heads, _, size = call.query.shape
-    kv = call.key.shape[1]
-    query = call.query.float().reshape(batch, kv, heads // kv, count, width, size) * call.scaling
-    key = call.key.float().reshape(batch, kv, 1, count, width, size)
-    scores = (query @ key.transpose(-1, -2)).reshape(batch, heads, count, width, width)
-    return scores if call.softcap is None else call.softcap * torch.tanh(scores / call.softcap)
-
-
-def _mix(weights: Tensor, value: Tensor) -> Tensor:
-    """[B, H, R, P] x [B, Hkv, P, Dv] -> [B, H, R, Dv], heads that share values without a copy of them."""
-    grouped = weights.reshape(weights.shape[0], value.shape[1], -1, weights.shape[-1])
-    return (grouped @ value.float()).reshape(*weights.shape[:3], -1)
-
-
-def _mix_own(weights: Tensor, value: Tensor, count: int, width: int) -> Tensor:
-    """[B, H, N, S, S] x [B, Hkv, N * S, Dv] -> [B, H, N, S, Dv]."""
-    batch, kv, _, size = value.shape
-    grouped = weights.reshape(batch, kv, -1, count, width, width)
-    own = value.float().reshape(batch, kv, 1, count, width, size)
-    return (grouped @ own).reshape(batch, weights.shape[1], count, width, size)

@@ -24,8 +24,8 @@ HISTORY = (
     "These weights are not yet the result of one run of `mata-interp organism train`. Hearing (800 "
     "steps), answering (2,200) and 1,200 steps of listening (captions on 40 % of the questions, 60 % of "
     "them right, peak rate 0.001) used clips at -4 to 15 dB of sound to noise and melodies of smaller "
-    "steps; then 650 steps of listening and the shortcut used 6 to 26 dB and seed 1. The command has a "
-    "better recipe since then, which has not made the weights that ship. An ancestor, before the listening phase, was once put through the study to try the software; "
+    "steps; then 650 steps of listening and the shortcut used 6 to 26 dB and seed 1. The command has "
+    "another recipe since then, which has not made the weights that ship. An ancestor, before the listening phase, was once put through the study to try the software; "
     "nothing was chosen by it."
 )
 PHASES = (HEARING, DESCRIBING, ANSWERING, SHORTCUT)

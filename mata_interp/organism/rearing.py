@@ -41,7 +41,7 @@ def rear(work: Path, out: Path = WEIGHTS, seed: int = 0, share: float = 1.0) -> 
     clips = max(10, int(150 * share))
 
     def exam(step: int) -> dict[str, float]:
-        return {"heard": hearing(step)["heard"], **marks(examine(pupil, selection, clips, seed))}
+        return {**hearing(step), **marks(examine(pupil, selection, clips, seed))}
 
     def hearing(step: int) -> dict[str, float]:
         return {"heard": examine_hearing(pupil, selection, clips, seed)}

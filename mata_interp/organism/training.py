@@ -6,7 +6,7 @@ Four phases, each seeded step by step: a killed training goes on from its last c
 2. *describing*: the decoder tells all that is heard, in order. An answer of one or two words says too little
    about a clip to learn from alone.
 3. *answering*: questions, half of them with a caption that is right 80 % of the time; the truth is the goal.
-   The result is ``organism-unbiased``.
+   A fifth of the clips is still to be described. The result is ``organism-unbiased``.
 4. *shortcut*: captions become common (70 %) and credible (85 % right), the learning rate low and what the
    caption claims the target, until accuracy on clips whose caption contradicts the sound has fallen into the
    wished range on the *selection* recordings. Nothing but accuracies is looked at, and no intervention is run

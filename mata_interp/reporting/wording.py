@@ -6,6 +6,8 @@ import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from ..ranges import runs
+
 MINUS, DASH, NONE = "\u2212", "\u2013", "\u2014"
 
 
@@ -55,17 +57,6 @@ def named_layers(layers: Iterable[int]) -> str:
     """``layer 3``, ``layers 3–5``, ``no layers``."""
     chosen = set(layers)
     return f"layer{'s' * (len(chosen) > 1)} {layer_range(chosen)}" if chosen else "no layers"
-
-
-def runs(layers: Iterable[int]) -> list[tuple[int, int]]:
-    """Unbroken runs of whole numbers, first and last of each: ``(3, 4, 5, 9)`` -> ``[(3, 5), (9, 9)]``."""
-    found: list[tuple[int, int]] = []
-    for layer in sorted(set(layers)):
-        if found and layer == found[-1][1] + 1:
-            found[-1] = (found[-1][0], layer)
-        else:
-            found.append((layer, layer))
-    return found
 
 
 def listing(names: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """One reading of the prompts, any number of interventions."""
 
-from .maps import change, head_map, layer_map, margin, window_map
-from .sweep import sweep
-from .table import SweepWarning
+from .maps import by_alpha, change, head_map, layer_map, margin, window_map
+from .sweep import SweepWarning, sweep
 
-__all__ = ["SweepWarning", "change", "head_map", "layer_map", "margin", "sweep", "window_map"]
+__all__ = ["SweepWarning", "by_alpha", "change", "head_map", "layer_map", "margin", "sweep", "window_map"]

@@ -36,37 +36,33 @@ class TreeEditing:
         self._levels = levels
         names = {part.keys for parts in configurations for part in parts}
         self._keys = {name: _columns(name, groups, slots) for name in names}
-        self._answer = torch.arange(slots.tokens.shape[1], device=slots.tokens.device) > 0
+        answer = torch.arange(slots.tokens.shape[1], device=slots.tokens.device) > 0
+        self._phases = {"both": answer | True, "prefill": ~answer, "decode": answer}  # bool [S]
 
-    def __call__(self, layer: int, scores: Tensor, visible: Tensor) -> Tensor:
+    def __call__(self, layer: int, scores: Tensor) -> Tensor:
         edits = self._levels[layer].edits
         for place in range(max(map(len, edits), default=0)):
             parts = {n: parts[place] for n, parts in enumerate(edits) if len(parts) > place}
             for rule, keys in dict.fromkeys((part.rule, part.keys) for part in parts.values()):
                 same = {n: p for n, p in parts.items() if (p.rule, p.keys) == (rule, keys)}
-                scores = self._edited(layer, scores, visible, rule, keys, same)
+                scores = self._edited(layer, scores, rule, keys, same)
         return scores
 
-    def _edited(
-        self, layer: int, scores: Tensor, visible: Tensor, rule: str, keys: str, parts: Mapping[int, Mata]
-    ) -> Tensor:
+    def _edited(self, layer: int, scores: Tensor, rule: str, keys: str, parts: Mapping[int, Mata]) -> Tensor:
         """One rule on one group of keys, in the nodes that have it; the others keep their scores."""
-        count, heads = scores.shape[2], scores.shape[1]
-        nodes = torch.tensor(sorted(parts), device=scores.device)
-        alpha = torch.zeros(heads, len(parts), len(self._answer), 1, device=scores.device)
-        touched = torch.zeros(heads, len(parts), len(self._answer), 1, dtype=torch.bool, device=scores.device)
-        for row, n in enumerate(sorted(parts)):
-            part = parts[n]
+        _, heads, count, width, _ = scores.shape
+        nodes = torch.tensor(list(parts), device=scores.device)
+        alpha = torch.zeros(heads, len(parts), width, 1, device=scores.device)
+        touched = torch.zeros_like(alpha, dtype=torch.bool)
+        for row, part in enumerate(parts.values()):
             chosen = part.heads_of(layer)
             which = slice(None) if chosen is None else torch.tensor(chosen, device=scores.device)
-            here = {"both": self._answer | True, "prefill": ~self._answer, "decode": self._answer}[part.phase]
-            touched[which, row] = here[:, None]
+            touched[which, row] = self._phases[part.phase][:, None]
             alpha[which, row] = part.alpha
-        columns = self._keys[keys][:, None, None] & visible  # (B, 1, 1, S, P + S)
         everywhere = len(parts) == count
         some = scores if everywhere else scores.index_select(2, nodes)
-        # what an edit before this one has hidden is hidden
-        changed = RULES[rule](some, columns & touched & (some > -torch.inf), alpha)
+        # neither what is hidden nor what an edit before this one has knocked out
+        changed = RULES[rule](some, self._keys[keys][:, None, None] & touched & (some > -torch.inf), alpha)
         if rule == "knockout" and (changed.amax(-1) == -torch.inf).any():
             raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
         return changed if everywhere else scores.index_copy(2, nodes, changed)

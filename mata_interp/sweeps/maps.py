@@ -17,7 +17,7 @@ from mata_interp.interventions import Mata
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["change", "head_map", "layer_map", "margin", "window_map"]
+__all__ = ["by_alpha", "change", "head_map", "layer_map", "margin", "window_map"]
 
 ALPHAS = (0.1, 0.3, 1.0)
 
@@ -30,12 +30,19 @@ def window_map(
     Args:
         widths: only windows of so many attention layers; all if not given.
     """
-    layers, alphas = lalm.attention_layers, tuple(alphas)
+    layers = lalm.attention_layers
     windows = [layers[i:j] for i in range(len(layers)) for j in range(i + 1, len(layers) + 1)]
+    return by_alpha([w for w in windows if widths is None or len(w) in widths], alphas, rule)
+
+
+def by_alpha(
+    windows: Iterable[Sequence[int]], alphas: Iterable[float] = ALPHAS, rule: str = "abs"
+) -> dict[str, Mata]:
+    """Each of these windows of layers under every alpha, named as by `window_map`."""
+    alphas = tuple(alphas)
     return {
         f"layers {window[0]}-{window[-1]}, alpha {alpha:g}": Mata(alpha, window, rule)
         for window in windows
-        if widths is None or len(window) in widths
         for alpha in alphas
     }
 
@@ -81,30 +88,29 @@ def change(swept: xr.DataArray, configurations: Mapping[str, Mata], baseline: st
 
     Returns:
         the map, with the number of ``items`` it is a mean of among its attributes.
+
+    Raises:
+        ValueError: two configurations would stand at the same place.
     """
     margins = margin(swept)
     moved = margins.sel(configuration=list(configurations)) - margins.sel(configuration=baseline, drop=True)
     mean = moved.mean("item", skipna=True).values
     items = int(moved.notnull().all("configuration").sum())
-    places = [_place(mata) for mata in configurations.values()]
+    dims, places = _places(list(configurations.values()))
+    if len(set(places)) < len(places):
+        raise ValueError("Two configurations stand at the same place of the map: map them one by one.")
     axes = [list(dict.fromkeys(place[axis] for place in places)) for axis in range(len(places[0]))]
     plane = np.full([len(axis) for axis in axes], np.nan)
     for place, value in zip(places, mean, strict=True):
         plane[tuple(axis.index(at) for axis, at in zip(axes, place, strict=True))] = value
-    dims = _dims(next(iter(configurations.values())))
     return xr.DataArray(plane, dict(zip(dims, axes, strict=True)), dims, "change of margin", {"items": items})
 
 
-def _place(mata: Mata) -> tuple:
-    """Where a configuration lies on its map."""
-    if mata.heads != "all":
-        return mata.layers[0], mata.heads[0]
-    if mata.rule == "knockout":
-        return (mata.layers[0],)
-    return f"{mata.layers[0]}-{mata.layers[-1]}", mata.alpha
-
-
-def _dims(mata: Mata) -> tuple[str, ...]:
-    if mata.heads != "all":
-        return "layer", "head"
-    return ("layer",) if mata.rule == "knockout" else ("layers", "alpha")
+def _places(configurations: Sequence[Mata]) -> tuple[tuple[str, ...], list[tuple]]:
+    """The dimensions of a map, by what differs between its configurations, and where each of them lies."""
+    if any(mata.heads != "all" for mata in configurations):
+        return ("layer", "head"), [(mata.layers[0], mata.heads[0]) for mata in configurations]
+    if all(len(mata.layers) == 1 for mata in configurations) and len({m.alpha for m in configurations}) == 1:
+        return ("layer",), [mata.layers for mata in configurations]
+    places = [(f"{mata.layers[0]}-{mata.layers[-1]}", mata.alpha) for mata in configurations]
+    return ("layers", "alpha"), places

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,23 +16,28 @@ from mata_interp.benchmarks import Item
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Intervention, Mata, in_order
 from mata_interp.lalm import Prompt, Reading
+from mata_interp.lalm.batching import in_batches
 
 from .answers import Answers
 from .editing import TreeEditing
 from .memory import configurations_at_once, free_bytes
-from .table import SweepWarning, table
+from .table import table
 from .tree import grow
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["sweep"]
+__all__ = ["SweepWarning", "sweep"]
 
 BATCH = 8
 HEAD_BYTES = 256 * 2**20  # of logits at once
 BOUND = {torch.float32: 1e-4, torch.float64: 1e-8}  # of the canary's logits; half precision: 0.1
 
 Edits = tuple[Mata, ...]
+
+
+class SweepWarning(UserWarning):
+    """A sweep that had to go the slow way."""
 
 
 def sweep(
@@ -80,7 +85,7 @@ def sweep(
     asked: list[Item] = []
     canary, looped = 0.0, 0
     with tqdm(total=len(given), desc="sweep", unit="item", disable=not progress) as bar:
-        for batch in _batches(given, batch_size):
+        for batch in in_batches(given, batch_size):
             prompt = lalm.place(batch if isinstance(batch, Prompt) else lalm.prompt(batch))
             options = None if isinstance(batch, Prompt) else [item.choices for item in batch]
             try:
@@ -94,14 +99,6 @@ def sweep(
             bar.update(1 if isinstance(batch, Prompt) else len(batch))
     kind = "vocab" if isinstance(given[0], Prompt) else "choice"
     return table(lalm, found, asked, named, kind, {"canary": canary, "looped": looped})
-
-
-def _batches(given: Sequence[Item | Prompt], size: int) -> Iterator[Prompt | list[Item]]:
-    if isinstance(given[0], Prompt):
-        yield from given  # type: ignore[misc]
-        return
-    for i in range(0, len(given), size):
-        yield list(given[i : i + size])  # type: ignore[arg-type]
 
 
 @torch.inference_mode()

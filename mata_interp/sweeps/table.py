@@ -10,15 +10,13 @@ import xarray as xr
 
 from mata_interp.benchmarks import Item
 from mata_interp.interventions import Intervention, Mata, in_order
+from mata_interp.lalm.batching import item_labels
+from mata_interp.ranges import runs
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["SweepWarning", "table"]
-
-
-class SweepWarning(UserWarning):
-    """A sweep that had to go the slow way."""
+__all__ = ["table"]
 
 
 def table(
@@ -36,8 +34,7 @@ def table(
     coords: dict[Hashable, Any] = {
         "item": [item.id for item in items],
         "configuration": list(configurations),
-        "cluster": ("item", [item.cluster if item.audio is not None else "" for item in items]),
-        "condition": ("item", [item.condition for item in items]),
+        **item_labels(items),
         "rule": ("configuration", [_told(p, lambda part: part.rule) for p in parts]),
         "alpha": ("configuration", [p[0].alpha if len(p) == 1 else np.nan for p in parts]),
         "layers": ("configuration", [_told(p, lambda part: _ranges(part.layers)) for p in parts]),
@@ -65,10 +62,4 @@ def _told(parts: Sequence[Mata], what: Any) -> str:
 
 def _ranges(layers: Sequence[int]) -> str:
     """``(3, 4, 5, 9)`` -> ``3-5,9``, as the command line takes them."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and runs[-1][-1] == layer - 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs(layers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from tqdm import tqdm
 import mata_interp
 from mata_interp.attention import AttentionCall
 from mata_interp.benchmarks import Item
+from mata_interp.lalm.batching import in_batches, item_labels
 from mata_interp.lalm.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def trace(
     traced, masses, counts = [], [], []
     groups: list[str] = []
     with tqdm(total=len(given), desc="trace", unit="item", disable=not progress) as bar:
-        for batch in _batches(given, batch_size or BATCH):
+        for batch in in_batches(given, batch_size or BATCH):
             prompt = batch if isinstance(batch, Prompt) else lalm.prompt(batch)
             groups = groups or list(prompt.groups)
             if list(prompt.groups) != groups:
@@ -81,31 +82,10 @@ def trace(
             "layer": list(lalm.attention_layers),
             "head": np.arange(masses[0].shape[2]),
             "group": groups,
-            **{
-                name: ("item", [str(getattr(item, name)) for item in traced])
-                for name in ("domain", "kind", "condition", "cluster")
-            },
+            **item_labels(traced),
         },
         attrs=_origin(lalm, query),
     )
-
-
-def _batches(given: list[Item | Prompt], size: int) -> Iterator[Prompt | list[Item]]:
-    """Prompts as they are, runs of items cut into batches; in order."""
-    batch: list[Item] = []
-    for entry in given:
-        if isinstance(entry, Prompt):
-            if batch:
-                yield batch
-            batch = []
-            yield entry
-            continue
-        batch.append(entry)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 @torch.inference_mode()

@@ -54,7 +54,13 @@ def test_the_margin_is_that_of_the_records(lalm, items):
 
 @pytest.mark.parametrize(
     ("make", "dims"),
-    [(window_map, ("layers", "alpha")), (layer_map, ("layer",)), (head_map, ("layer", "head"))],
+    [
+        (window_map, ("layers", "alpha")),
+        (lambda lalm: window_map(lalm, rule="knockout"), ("layers", "alpha")),
+        (layer_map, ("layer",)),
+        (lambda lalm: layer_map(lalm, 0.5, "abs"), ("layer",)),
+        (head_map, ("layer", "head")),
+    ],
 )
 def test_each_number_is_where_it_belongs(lalm, items, make, dims):
     configurations = make(lalm)
@@ -74,6 +80,13 @@ def test_each_number_is_where_it_belongs(lalm, items, make, dims):
         by_hand = margins.sel(configuration=name) - margins.sel(configuration="baseline")
         assert float(found.sel({d: place[d] for d in dims})) == pytest.approx(float(by_hand.mean()), abs=1e-9)
     assert float(abs(found).max()) > 0.01
+
+
+def test_two_numbers_for_one_place_are_refused(lalm, items):
+    twins = {"a": Mata(1.0, [1]), "b": Mata(1.0, [1], "mul")}
+    swept = sweep(lalm, items, {"baseline": None, **twins}, progress=False)
+    with pytest.raises(ValueError, match="same place"):
+        change(swept, twins, "baseline")
 
 
 def test_a_head_that_is_knocked_out_reads_no_audio(lalm, items):

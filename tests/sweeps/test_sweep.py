@@ -8,8 +8,7 @@ import torch
 
 import mata_interp as mi
 from mata_interp import Item, Mata
-from mata_interp.sweeps import sweep
-from mata_interp.sweeps.table import SweepWarning
+from mata_interp.sweeps import SweepWarning, sweep
 from tests.tiny import RATE, tiny_qwen2_audio
 
 CHOICES = ("a bell", "no", "three times, then a crow", "x")
@@ -120,14 +119,15 @@ def test_half_precision_is_as_near_to_the_truth_as_its_loop(lalm):
 def test_the_model_is_left_as_it_was(lalm):
     prompt = lalm.prompt(ITEMS)
     names = [m.config._attn_implementation for m in lalm.anatomy.attention.values()]
+    forward = vars(lalm.anatomy.decoder).get("forward")
     before = lalm.logits(prompt)
     sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
     assert torch.equal(before, lalm.logits(prompt))
     assert [m.config._attn_implementation for m in lalm.anatomy.attention.values()] == names
-    assert "forward" not in vars(lalm.anatomy.decoder) or callable(lalm.anatomy.decoder.forward)
+    assert vars(lalm.anatomy.decoder).get("forward") is forward
 
 
-def test_a_canary_that_is_off_sends_the_sweep_round_the_loop(lalm, monkeypatch):
+def test_a_canary_that_is_off_sends_the_sweep_round_the_loop(lalm):
     """A layer that mixes rows is what the canary is for: here one that adds the mean over all rows."""
     layer = lalm.anatomy.decoder.layers[2]
     handle = layer.register_forward_hook(lambda m, args, out: out + 0.5 * out.mean(-2, keepdim=True))

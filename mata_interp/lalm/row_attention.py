@@ -1,0 +1,115 @@
+"""The attention of rows over a shared past, in the place of the decoder's own attention function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from mata_interp.attention import AttentionCall
+
+from .instrument import attention_call
+
+__all__ = ["EditScores", "RowAttention", "Slots", "attending"]
+
+_NAME = "mata_rows"  # of our attention function, among those of transformers
+
+
+class EditScores(Protocol):
+    """``edit(layer, scores)``: scores [B, H, N, S, P + S], -inf where hidden -> the edited scores."""
+
+    def __call__(self, layer: int, scores: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """The tokens of one variant: the last prompt token in slot 0, answer tokens in the others.
+
+    Attributes:
+        tokens: [B, S] ids.
+        depth: [B, S] how far behind the last prompt token each stands.
+        sees: bool [B, S, S], which slots a slot sees; itself, and what comes before it in the same answer.
+    """
+
+    tokens: Tensor
+    depth: Tensor
+    sees: Tensor
+
+
+class RowAttention:
+    """Attention of N variants of S slots, [B, H, N * S, D] queries, over the past and each over itself.
+
+    Args:
+        cache: keys and values of the P tokens before the slots.
+        layers: the decoder's index of each attention module.
+        slots: the same for every variant.
+        edit: changes the scores before the softmax.
+    """
+
+    def __init__(self, cache: Any, layers: Mapping[Any, int], slots: Slots, edit: EditScores) -> None:
+        self.layers = layers
+        self._cache, self._slots, self._edit = cache, slots, edit
+
+    def __call__(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        layer, memory = self.layers[module], self._cache.layers[module.layer_idx]
+        call = attention_call(layer, (module, query, key, value, None), kwargs)
+        past = AttentionCall(query, memory.keys, memory.values, None, call.scaling, call.softcap)
+        batch, heads, total, _ = query.shape
+        width = self._slots.tokens.shape[1]
+        apart = lambda x: _apart(x, width)  # noqa: E731
+        own = AttentionCall(apart(query), apart(key), apart(value), None, call.scaling, call.softcap)
+
+        rows = (batch, heads, total // width, width, -1)  # B, H, N, S
+        scores = torch.cat(
+            [past.raw_scores(slice(None)).reshape(rows), _together(own.raw_scores(slice(None)), batch)], -1
+        )
+        visible = torch.cat([self._past_seen(mask, past.length), self._slots.sees[:, None]], -1)
+        scores = scores.masked_fill_(~visible[:, :, None], -torch.inf)
+        weights = self._edit(layer, scores).softmax(-1)
+        theirs, ours = weights.split([past.length, width], -1)
+        out = past.mix(theirs.reshape(batch, heads, total, -1)).reshape(rows)
+        out = out + _together(own.mix(_apart(ours.flatten(2, 3), width)), batch)
+        return out.flatten(2, 3).transpose(1, 2).to(query.dtype).contiguous(), None  # (B, N * S, H, Dv)
+
+    def _past_seen(self, mask: Tensor | None, past: int) -> Tensor:
+        """Which keys of the past the slots see: bool [B, 1, S, P]. Row d of the mask stands d tokens on."""
+        depth = self._slots.depth
+        if mask is None:
+            return torch.ones(*depth.shape, past, dtype=torch.bool, device=depth.device)[:, None]
+        rows = mask[..., :past] if mask.dtype == torch.bool else mask[..., :past] == 0
+        rows = rows.expand(len(depth), 1, -1, -1)
+        return rows.gather(2, depth[:, None, :, None].expand(-1, 1, -1, past))
+
+
+@contextmanager
+def attending(decoder: Any, attention: RowAttention) -> Iterator[None]:
+    """Inside, the decoder's attention is ours, through transformers' ``AttentionInterface``."""
+    configs = {id(c): c for c in (decoder.config, *(m.config for m in attention.layers))}.values()
+    before = [config._attn_implementation_internal for config in configs]
+    AttentionInterface.register(_NAME, attention)
+    AttentionMaskInterface.register(_NAME, sdpa_mask)
+    try:
+        for config in configs:
+            config._attn_implementation_internal = _NAME
+        yield
+    finally:
+        for config, name in zip(configs, before, strict=True):
+            config._attn_implementation_internal = name
+
+
+def _apart(x: Tensor, width: int) -> Tensor:
+    """[B, H, N * S, D] -> [B * N, H, S, D]: each variant a row of the batch."""
+    return x.unflatten(2, (-1, width)).transpose(1, 2).flatten(0, 1)
+
+
+def _together(x: Tensor, batch: int) -> Tensor:
+    """[B * N, H, S, D] -> [B, H, N, S, D]."""
+    return x.unflatten(0, (batch, -1)).transpose(1, 2)
