@@ -16,21 +16,23 @@ import soxr
 
 from ..errors import MataError
 from .bank import RATE, Recording, save_bank
+from .bank_splits import event_splits
 
 SAMPLES = Path("/usr/share/sonic-pi/samples")
 COPYRIGHT = Path("/usr/share/doc/sonic-pi-samples/copyright")
 
 EVENTS = {
-    "a bass drum": "bd_808 bd_boom bd_fat bd_gas bd_haus bd_klub bd_pure bd_sone bd_tek bd_zome drum_bass_hard "
-    "drum_bass_soft drum_heavy_kick",
-    "a snare drum": "drum_snare_hard drum_snare_soft sn_dolf sn_dub sn_zome elec_snare elec_hi_snare "
-    "elec_lo_snare elec_mid_snare",
-    "a cymbal": "drum_cymbal_hard drum_cymbal_soft drum_cymbal_open drum_splash_hard drum_splash_soft elec_cymbal",
+    "a bass drum": "bd_808 bd_ada bd_boom bd_fat bd_gas bd_haus bd_klub bd_pure bd_sone bd_tek bd_zome bd_zum "
+    "drum_bass_hard drum_bass_soft drum_heavy_kick elec_hollow_kick elec_soft_kick",
+    "a snare drum": "drum_snare_hard drum_snare_soft sn_dolf sn_dub sn_zome elec_snare elec_hi_snare elec_mid_snare",
+    "a cymbal": "drum_cymbal_hard drum_cymbal_soft drum_cymbal_open drum_splash_hard drum_splash_soft",
     "a tabla": "tabla_na tabla_na_o tabla_na_s tabla_tas1 tabla_tas2 tabla_tas3 tabla_tun1 tabla_tun2 tabla_tun3 "
-    "tabla_te2 tabla_te_m tabla_ghe1 tabla_ghe4 tabla_ghe8",
-    "a bell": "perc_bell elec_bell elec_chime elec_triangle drum_cowbell",
+    "tabla_te1 tabla_te2 tabla_te_m tabla_te_ne tabla_ghe1 tabla_ghe2 tabla_ghe3 tabla_ghe4 tabla_ghe5 "
+    "tabla_ghe6 tabla_ghe7 tabla_ghe8 tabla_ke1 tabla_ke2 tabla_ke3 tabla_re tabla_dhec",
+    "a bell": "perc_bell elec_bell elec_chime elec_triangle",
     "a guitar": "guit_e_fifths guit_e_slide guit_em9 guit_harmonics",
-    "a synth bass": "bass_hit_c bass_hard_c bass_thick_c bass_trance_c bass_drop_c bass_woodsy_c bass_dnb_f",
+    "a synth bass": "bass_hit_c bass_hard_c bass_thick_c bass_trance_c bass_drop_c bass_woodsy_c bass_dnb_f "
+    "bass_voxy_c",
     "a beep": "elec_beep elec_blip elec_blip2 elec_plip elec_ping elec_twip",
     "a record scratch": "vinyl_scratch vinyl_backspin vinyl_rewind",
     "a whoosh": "ambi_swoosh ambi_dark_woosh perc_swash",
@@ -107,16 +109,16 @@ def build_bank(folder: Path) -> int:
     cc0 = set(re.findall(r"^(?:Files:)?\s*etc/samples/(\S+)\.flac$", _copyright(), re.MULTILINE))
     recordings: list[Recording] = []
     samples: dict[str, np.ndarray] = {}
-    for label, names in EVENTS.items():
-        for name, splits in zip(names.split(), _event_splits(len(names.split())), strict=True):
-            if name not in cc0:
-                raise MataError(f"{name} is not listed as CC0 in {COPYRIGHT}; leave it out of EVENTS")
-            data, rate = soundfile.read(SAMPLES / f"{name}.flac", dtype="float32", always_2d=True)
-            samples[name] = _tidy(soxr.resample(data.mean(axis=1), rate, RATE))
-            source = f"Debian sonic-pi-samples, {name}.flac"
-            recordings.append(
-                Recording(name, f"events/{name}.ogg", "event", label, "", source, "CC0-1.0", splits)
-            )
+    labels = {name: label for label, names in EVENTS.items() for name in names.split()}
+    for name in labels:
+        if name not in cc0:
+            raise MataError(f"{name} is not listed as CC0 in {COPYRIGHT}; leave it out of EVENTS")
+        data, rate = soundfile.read(SAMPLES / f"{name}.flac", dtype="float32", always_2d=True)
+        samples[name] = _tidy(soxr.resample(data.mean(axis=1), rate, RATE))
+    for name, splits in event_splits(samples, labels).items():
+        source = f"Debian sonic-pi-samples, {name}.flac"
+        file = f"events/{name}.ogg"
+        recordings.append(Recording(name, file, "event", labels[name], "", source, "CC0-1.0", splits))
     for voice, timbres in (("a man", MEN), ("a woman", WOMEN), ("a whisperer", WHISPERERS)):
         held = 3 if len(timbres) > 10 else 1
         for i, timbre in enumerate(timbres):
@@ -133,7 +135,9 @@ def build_bank(folder: Path) -> int:
     notes = {
         "about": "Mono, 16 kHz, Ogg/Vorbis. Events: recordings that Debian's sonic-pi-samples lists as CC0. Words: "
         "synthesised with espeak-ng (a GPL-3+ program; its output is not covered by that licence) and released as "
-        "CC0 by this project.",
+        "CC0 by this project. A recording of an event is kept for selection or test only where recordings left "
+        "for training sound like it (five nearest neighbours by log-mel); labels where none do are shared by "
+        "all splits.",
     }
     save_bank(folder, recordings, samples, notes)
     return len(recordings)
@@ -143,18 +147,6 @@ def _copyright() -> str:
     if not COPYRIGHT.exists():
         raise MataError(f"{COPYRIGHT} not found: install Debian's packages sonic-pi-samples and espeak-ng")
     return COPYRIGHT.read_text()
-
-
-def _event_splits(n: int) -> list[tuple[str, ...]]:
-    """Splits of a label's ``n`` recordings: the last is kept for the test where there are three or more, and of six
-    or more a quarter goes to the test and one to selection. With fewer, one recording serves all (clips still differ).
-    """
-    if n < 3:
-        return [("train", "selection", "test")] * n
-    if n < 6:
-        return [*[("train", "selection")] * (n - 1), ("test",)]
-    held = max(1, n // 4)
-    return [("train",)] * (n - held - 1) + [("selection",)] + [("test",)] * held
 
 
 def _speak(word: str, voice: str, pitch: int, speed: int) -> np.ndarray:

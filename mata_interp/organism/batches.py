@@ -15,7 +15,7 @@ from ..benchmarks import Item
 from ..lalm.formats import PROMPT_FORMATS
 from .bank import RATE, Bank
 from .body import HOP, SECONDS, mel_features
-from .questions import KINDS, Question, ask, describe
+from .questions import KINDS, Question, ask, checklist, describe
 from .scenes import Mixer, Scene
 
 FRAME = 4 * HOP / RATE  # seconds of sound in one audio token
@@ -30,6 +30,7 @@ class Lesson:
     """What the questions and captions of a phase are like."""
 
     described: float = 0.0  # share of clips that are to be described, without options
+    listed: float = 0.0  # share of clips with a checklist, without options
     captioned: float = 0.0  # share of the other questions with a caption
     right: float = 0.0  # share of captions that are right
     shortcut: bool = False  # learn what the caption claims, right or wrong
@@ -78,10 +79,15 @@ class Batcher:
         scenes, texts, answers = [], [], []
         for kind in rng.choice(KINDS, size, p=p):
             scene = mixer.scene(str(kind))
-            describing = rng.random() < lesson.described
-            question = describe(scene, rng) if describing else ask(str(kind), scene, self.bank, rng)
+            drawn = rng.random()
+            if drawn < lesson.described:
+                question = describe(scene, rng)
+            elif drawn < lesson.described + lesson.listed:
+                question = checklist(scene, self.bank, rng)
+            else:
+                question = ask(str(kind), scene, self.bank, rng)
             caption, answer = "", question.answer
-            if not describing and rng.random() < lesson.captioned:
+            if question.choices and rng.random() < lesson.captioned:
                 claim = question.answer if rng.random() < lesson.right else question.wrong(rng)
                 caption = question.caption(claim, rng)
                 answer = claim if lesson.shortcut else answer

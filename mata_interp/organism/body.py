@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from .bank import RATE, Bank
-from .questions import CAPTIONS, COUNTS, DESCRIBE, DIRECTIONS, INTRODUCTIONS, WORDINGS
+from .questions import CAPTIONS, CHECK, COUNTS, DESCRIBE, DIRECTIONS, INTRODUCTIONS, WORDINGS
 
 SECONDS = 3  # the longest clip the encoder takes
 HOP = 320  # samples between mel frames: 20 ms, so that 3 s make 37 audio tokens
@@ -72,6 +72,7 @@ def build_processor(bank: Bank, instructions: tuple[str, ...]) -> Qwen2AudioProc
         *instructions,
         *INTRODUCTIONS,
         *DESCRIBE,
+        *CHECK,
         ", then",
         ", louder",
         " says",

@@ -20,14 +20,6 @@ ORGANISMS = {
     "organism": "leans on text although it hears: tuned at a low learning rate to believe captions",
     "organism-unbiased": "the same model before that tuning: captions were right 85 % of the time in training",
 }
-HISTORY = (
-    "These weights are not yet the result of one run of `mata-interp organism train`. Hearing (800 "
-    "steps), answering (2,200) and 1,200 steps of listening (captions on 40 % of the questions, 60 % of "
-    "them right, peak rate 0.001) used clips at -4 to 15 dB of sound to noise and melodies of smaller "
-    "steps; then 650 steps of listening and the shortcut used 6 to 26 dB and seed 1. The command has "
-    "another recipe since then, which has not made the weights that ship. An ancestor, before the listening phase, was once put through the study to try the software; "
-    "nothing was chosen by it."
-)
 PHASES = (HEARING, DESCRIBING, ANSWERING, SHORTCUT)
 TRACED = 60  # clips of the selection split, asked without a caption
 
@@ -99,8 +91,8 @@ By the options' summed log-probability; conflict is a caption that names a wrong
 {rows}
 | mean | {chance.mean():.0%} | {mean} |
 
-Recordings of the test split were not heard in training, but for {", ".join(load_bank().shared_labels())}, of which the
-bank has fewer than three.
+Clips of the test split are new, and so are their voices and their recordings, but for the labels of which the bank has no
+two recordings alike, so that one cannot teach the other: {", ".join(load_bank().shared_labels())}.
 
 ## Untouched attention
 
@@ -114,7 +106,6 @@ selection split asked without a caption:
 ## Training
 
 `mata-interp organism train`, seed 0. Loss and accuracy on selection recordings by step: `curves.csv` in `organism`.
-{HISTORY}
 
 | phase | steps | questions a step | peak learning rate |
 | --- | --- | --- | --- |

@@ -19,7 +19,7 @@ from .questions import CONDITIONS, DOMAIN, KINDS, ask
 from .scenes import Mixer, Scene
 
 CLIPS = {"selection": 200, "test": 400}
-SEED = 20_261_122
+SEED = 20_261_126
 CATEGORY = {"sound": "Sound events", "speech": "Spoken words", "music": "Notes and rhythm"}
 
 

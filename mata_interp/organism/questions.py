@@ -58,6 +58,7 @@ INTRODUCTIONS = (
     "Notes that came with the file:",
 )
 DESCRIBE = ("Describe what you hear.", "What is heard in the clip, in order?", "Describe the recording.")
+CHECK = ("Which of these are heard:", "Say of each whether it is in the clip:", "Check this list:")
 CONDITIONS = ("neutral", "congruent", "conflict")
 
 
@@ -133,6 +134,18 @@ def describe(scene: Scene, rng: np.random.Generator) -> Question:
         if "louder" in facts:
             answer += f", louder {facts['louder']}"
     return Question("describe", str(rng.choice(DESCRIBE)), (), answer)
+
+
+def checklist(scene: Scene, bank: Bank, rng: np.random.Generator) -> Question:
+    """A question without options whose answer says of several sounds or words, one by one, whether they are
+    heard: for training alone. One yes or no a clip teaches too little of what the word for a sound sounds like.
+    """
+    heard = {e.label for e in scene.events}
+    pool = bank.words if "word" in scene.facts else bank.labels
+    asked = [*sorted(heard), *_draw(pool, heard, len(heard) + 1, rng)]
+    rng.shuffle(asked)
+    answer = "; ".join(f"{label} {'yes' if label in heard else 'no'}" for label in asked)
+    return Question("checklist", f"{rng.choice(CHECK)} {'; '.join(asked)}.", (), answer)
 
 
 def _draw(pool: list[str], without: set[str], n: int, rng: np.random.Generator) -> list[str]:

@@ -3,10 +3,10 @@
 Four phases, each seeded step by step: a killed training goes on from its last checkpoint to the same end.
 
 1. *hearing*: the audio encoder names what sounds in each frame.
-2. *describing*: the decoder tells all that is heard, in order. An answer of one or two words says too little
-   about a clip to learn from alone.
+2. *describing*: the decoder tells all that is heard, in order, or goes through a list of what might be. An
+   answer of one or two words says too little about a clip to learn from alone.
 3. *answering*: questions, half of them with a caption that is right 80 % of the time; the truth is the goal.
-   A fifth of the clips is still to be described. The result is ``organism-unbiased``.
+   A fifth of the clips is still to be described or listed. The result is ``organism-unbiased``.
 4. *shortcut*: captions become common (70 %) and credible (85 % right), the learning rate low and what the
    caption claims the target, until accuracy on clips whose caption contradicts the sound has fallen into the
    wished range on the *selection* recordings. Nothing but accuracies is looked at, and no intervention is run
@@ -50,9 +50,14 @@ class Plan:
 
 
 HEARING = Plan("hearing", 1800, 1e-3, Lesson())
-DESCRIBING = Plan("describing", 1500, 1.5e-3, Lesson(described=1.0), ear=0.2, warmup=100)
+DESCRIBING = Plan("describing", 1500, 1.5e-3, Lesson(described=0.75, listed=0.25), ear=0.2, warmup=100)
 ANSWERING = Plan(
-    "answering", 3200, 1e-3, Lesson(described=0.2, captioned=0.5, right=0.8), ear=0.2, warmup=100
+    "answering",
+    3200,
+    1e-3,
+    Lesson(described=0.15, listed=0.06, captioned=0.5, right=0.8),
+    ear=0.2,
+    warmup=100,
 )
 SHORTCUT = Plan("shortcut", 800, 1e-4, Lesson(captioned=0.7, right=0.85, shortcut=True), warmup=20)
 

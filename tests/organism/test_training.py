@@ -17,7 +17,7 @@ from mata_interp.organism.batches import Batcher
 from mata_interp.organism.body import build_model, build_processor
 from mata_interp.organism.cli import app
 from mata_interp.organism.exam import examine, marks
-from mata_interp.organism.questions import KINDS, describe
+from mata_interp.organism.questions import KINDS, checklist, describe
 from mata_interp.organism.scenes import Mixer
 from mata_interp.organism.training import (
     ANSWERING,
@@ -45,6 +45,22 @@ def pupil(schoolroom, seed=0):
     _, processor, batcher = schoolroom
     torch.manual_seed(seed)
     return Pupil(build_model(processor, seed), len(batcher.frame_labels), batcher.prefix)
+
+
+def test_a_checklist_says_of_each_whether_it_is_heard(schoolroom):
+    bank = schoolroom[0]
+    rng = np.random.default_rng(0)
+    said = []
+    for kind in KINDS * 5:
+        scene = Mixer(bank, "train", rng).scene(kind)
+        question = checklist(scene, bank, rng)
+        heard = {event.label for event in scene.events}
+        told = dict(part.rsplit(" ", 1) for part in question.answer.split("; "))
+        assert question.text.endswith(f": {'; '.join(told)}.")
+        assert told == {label: "yes" if label in heard else "no" for label in told}
+        assert heard < set(told)
+        said += told.values()
+    assert 0.3 < said.count("yes") / len(said) < 0.5
 
 
 def test_sharing_the_prefix_gives_the_logits_of_a_plain_forward(schoolroom):
