@@ -51,14 +51,8 @@ class Plan:
 
 HEARING = Plan("hearing", 1800, 1e-3, Lesson())
 DESCRIBING = Plan("describing", 1500, 1.5e-3, Lesson(described=0.75, listed=0.25), ear=0.2, warmup=100)
-ANSWERING = Plan(
-    "answering",
-    3200,
-    1e-3,
-    Lesson(described=0.15, listed=0.06, captioned=0.5, right=0.8),
-    ear=0.2,
-    warmup=100,
-)
+QUESTIONS = Lesson(described=0.15, listed=0.06, captioned=0.5, right=0.8)
+ANSWERING = Plan("answering", 3200, 1e-3, QUESTIONS, ear=0.2, warmup=100)
 SHORTCUT = Plan("shortcut", 800, 1e-4, Lesson(captioned=0.7, right=0.85, shortcut=True), warmup=20)
 
 

@@ -27,8 +27,8 @@ def test_every_recording_has_a_source_and_a_licence(bank):
 
 
 SHARED = {
-    "a beep", "a bell", "a burp", "a cash register", "a choir", "a crow", "a finger snap", "a guitar", "a piano",
-    "a record scratch", "a whoosh",
+    "a beep", "a bell", "a burp", "a cash register", "a choir", "a crow", "a finger snap", "a guitar",
+    "a piano", "a record scratch", "a whoosh",
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_training_and_test_share_only_labels_whose_recordings_are_each_a_sound_o
 
 
 def test_recordings_held_out_sound_like_those_left_for_training(bank):
-    """By a plain nearest neighbour on the mean log-mel spectrum, another measure than the one that chose them."""
+    """By a plain nearest neighbour on the mean spectrum, another measure than the one that chose them."""
     mean = {r.name: _mean_spectrum(bank.samples[r.name]) for r in bank.recordings if r.role == "event"}
     by_name = {r.name: r for r in bank.recordings}
     trained = [name for name in mean if "train" in by_name[name].splits]
