@@ -1,6 +1,7 @@
 """A language model that hears: loading, anatomy, prompts and token groups, the instrument, scoring."""
 
 from .anatomy import Anatomy
+from .decoding import Answers, Decoding
 from .groups import GROUPS
 from .model import LALM
 from .prompts import PROMPT_FORMATS, Prompt
@@ -8,4 +9,15 @@ from .row_attention import Slots
 from .rows import Reading
 from .scoring import OptionScores
 
-__all__ = ["GROUPS", "LALM", "PROMPT_FORMATS", "Anatomy", "OptionScores", "Prompt", "Reading", "Slots"]
+__all__ = [
+    "GROUPS",
+    "LALM",
+    "PROMPT_FORMATS",
+    "Anatomy",
+    "Answers",
+    "Decoding",
+    "OptionScores",
+    "Prompt",
+    "Reading",
+    "Slots",
+]

@@ -17,6 +17,7 @@ from mata_interp.errors import ItemError, ModelError
 from mata_interp.interventions import Editing, Intervention, in_order
 
 from .anatomy import Anatomy
+from .decoding import Answers, Decoding, decode
 from .fingerprint import fingerprint
 from .instrument import Instrument
 from .loading import load
@@ -114,7 +115,11 @@ class LALM:
         return None if samples is None else samples / self.sampling_rate
 
     def prompt(
-        self, items: Item | Sequence[Item], audio: str | None = "own", format: str = "options"
+        self,
+        items: Item | Sequence[Item],
+        audio: str | None = "own",
+        format: str = "options",
+        width: int | None = None,
     ) -> Prompt:
         """Ask items through the processor's chat template, on this model's device.
 
@@ -122,6 +127,7 @@ class LALM:
             items: one or several.
             audio: ``"own"``, or None to leave the sound and its marks out altogether.
             format: one of PROMPT_FORMATS.
+            width: pad to so many tokens, as in a larger batch; None: to the longest item.
 
         Raises:
             ItemError: an item's sound or text cannot be used.
@@ -135,6 +141,7 @@ class LALM:
             max_audio_seconds=self.max_audio_seconds,
             audio=audio,
             format=format,
+            width=width,
         ).to(self.device)
 
     def place(self, prompt: Prompt) -> Prompt:
@@ -151,16 +158,35 @@ class LALM:
         return self._run(lambda: self.model(**prompt.inputs).logits[:, -1], editing)
 
     @torch.inference_mode()
-    def generate(self, prompt: Prompt, intervention: Intervention = None, max_new_tokens: int = 32) -> Tensor:
-        """Decode greedily with a KV cache: the new tokens, [B, n <= max_new_tokens], padded after an end."""
-        prompt = self.place(prompt)
+    def generate(
+        self,
+        prompt: Prompt,
+        intervention: Intervention = None,
+        max_new_tokens: int = 32,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> Tensor:
+        """Decode with a KV cache, greedily or by drawing: the new tokens, [B, n], padded after an end.
+
+        Args:
+            max_new_tokens, temperature, top_k, top_p, seed: those of :class:`Decoding`.
+        """
+        how = Decoding(max_new_tokens, temperature, top_k, top_p, seed)
+        return self.answer(prompt, how, intervention).tokens
+
+    @torch.inference_mode()
+    def answer(
+        self, prompt: Prompt, decoding: Decoding | None = None, intervention: Intervention = None
+    ) -> Answers:
+        """Let the model answer in its own words: texts, tokens, how each row ended, and the dose."""
+        prompt, decoding = self.place(prompt), decoding or Decoding()
         editing = self._editing(prompt, intervention)
-        # None for what only sampling uses, so that greedy decoding is not warned about
-        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_k": None, "top_p": None}
-        out = self._run(
-            lambda: self.model.generate(**prompt.inputs, max_new_tokens=max_new_tokens, **greedy), editing
-        )
-        return out[:, prompt.width :]
+        tokenizer = getattr(self.processor, "tokenizer", None)
+        answers = self._run(lambda: decode(self.model, tokenizer, prompt, decoding, editing), editing)
+        return replace(answers, dose=editing.dose() if editing else {})
 
     @torch.inference_mode()
     def score(

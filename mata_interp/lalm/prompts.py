@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..benchmarks import Item
 from ..errors import ItemError, ModelError
-from .formats import PROMPT_FORMATS, Parts
+from .formats import PROMPT_FORMATS, Parts, canonical_format
 from .groups import group_masks, groups_of_tokens
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def build_prompt(
     max_audio_seconds: float | None,
     audio: str | None = "own",
     format: str = "options",
+    width: int | None = None,
 ) -> Prompt:
     """Ask ``items`` through the processor's own chat template.
 
@@ -117,6 +118,7 @@ def build_prompt(
             and ``truncated_seconds`` says how much.
         audio: ``"own"``, or ``None`` to leave the sound and its marks out altogether.
         format: one of PROMPT_FORMATS.
+        width: pad to so many tokens, as in a larger batch; None: to the longest item.
 
     Raises:
         ItemError: the sound cannot be used, or a text holds a special token of the tokenizer.
@@ -126,8 +128,7 @@ def build_prompt(
     items = (items,) if isinstance(items, Item) else tuple(items)
     if not items:
         raise ValueError("A prompt needs at least one item.")
-    if format not in PROMPT_FORMATS:
-        raise ValueError(f"No prompt format {format!r}: choose one of {sorted(PROMPT_FORMATS)}.")
+    canonical_format(format)
     if audio not in ("own", None):
         raise ValueError(f"audio is 'own' or None, not {audio!r}.")
     if not getattr(getattr(processor, "tokenizer", None), "is_fast", False):
@@ -139,12 +140,15 @@ def build_prompt(
     texts = ["".join(text for _, text in parts) for parts in rendered]
     bos = processor.tokenizer.bos_token
     text_kwargs = {"add_special_tokens": not (bos and texts[0].startswith(bos))}  # no second BOS
+    padding = {"padding": True} if width is None else {"padding": "max_length", "max_length": width}
     inputs = processor(
         text=texts,
         **({"audio": sounds, "audio_kwargs": {"sampling_rate": sampling_rate}} if sounds else {}),
-        text_kwargs={**text_kwargs, "padding": True, "padding_side": "left"},
+        text_kwargs={**text_kwargs, **padding, "padding_side": "left"},
         return_tensors="pt",
     )
+    if width is not None and inputs["input_ids"].shape[1] != width:
+        raise ModelError(f"The prompt has {inputs['input_ids'].shape[1]} tokens and was to have {width}.")
 
     plain = processor.tokenizer(texts, return_offsets_mapping=True, **text_kwargs)
     rows = []

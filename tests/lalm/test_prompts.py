@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2AudioProcessor
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
+from mata_interp.lalm.formats import canonical_format, wording
 from mata_interp.lalm.groups import GROUPS, groups_of_tokens
 from mata_interp.lalm.prompts import Prompt, build_prompt
 from tests.tiny import RATE, SPECIAL, tiny_processor, tiny_qwen2_audio
@@ -237,10 +238,48 @@ def test_letters(processor):
 
 
 @pytest.mark.parametrize(
+    ("name", "question", "options"),
+    [
+        ("official", "Which comes first? ",
+         "Choose the correct option from the following options:\n(A) a dog\n(B) a bell"),
+        ("r1-aqa", "Which comes first? ",
+         "Please choose the answer from the following options: ['a dog', 'a bell']. "
+         "Output the final answer in <answer> </answer>."),
+        ("kimi", "Which comes first?\n", "(A) a dog (B) a bell"),
+        ("lmms-eval", "Which comes first?\n",
+         "A. a dog\nB. a bell\nAnswer with the option's letter from the given choices directly."),
+    ],
+)  # fmt: skip
+def test_named_wordings(processor, name, question, options):
+    got = texts(processor, ask(processor, an_item(caption="You hear rain."), format=name), 0)
+    assert (got["caption"], got["question"], got["options"]) == ("You hear rain.\n", question, options)
+    bare = texts(processor, ask(processor, an_item(choices=()), format=name), 0)
+    assert (bare["question"], bare["options"]) == ("Which comes first?", "")
+    assert options.replace("a dog", "{first option}").replace("a bell", "{second option}") in wording(name)
+
+
+def test_letters_is_another_name():
+    assert canonical_format("letters") == canonical_format("lmms-eval") == "lmms-eval"
+    assert wording("options").startswith("{question}\nChoose one of these options: {first option}; ")
+
+
+def test_a_wider_prompt_is_the_same_but_for_padding(processor):
+    narrow, wide = ask(processor, an_item()), ask(processor, an_item(), width=200)
+    assert (wide.width, narrow.width < 200) == (200, True)
+    for name, mask in narrow.groups.items():
+        assert torch.equal(wide.groups[name][:, -narrow.width :], mask)
+        assert not wide.groups[name][:, : -narrow.width].any()
+    assert torch.equal(wide.inputs["input_ids"][:, -narrow.width :], narrow.inputs["input_ids"])
+    assert wide.inputs["attention_mask"].sum() == narrow.width
+    with pytest.raises(ModelError, match="was to have 5"):
+        ask(processor, an_item(), width=5)
+
+
+@pytest.mark.parametrize(
     ("items", "options", "message"),
     [
         ([], {}, "at least one item"),
-        (an_item(), {"format": "haiku"}, "'haiku'.*'letters', 'options'"),
+        (an_item(), {"format": "haiku"}, "'haiku'.*'lmms-eval', 'official', 'options'"),
         (an_item(), {"audio": "other"}, "not 'other'"),
     ],
 )

@@ -1,0 +1,158 @@
+"""Answers in the model's own words against a plain loop without a cache, row by row."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from mata_interp.benchmarks import Item
+from mata_interp.errors import InterventionError
+from mata_interp.interventions import Mata
+from mata_interp.lalm import Decoding
+from mata_interp.lalm.decoding import _Chooser, _text
+from tests.tiny import RATE, tiny_processor
+
+SAMPLED = Decoding(12, temperature=1.5, top_k=40, top_p=0.95, seed=7)
+
+
+def items_of(count: int) -> list[Item]:
+    rng = np.random.default_rng(0)
+    return [
+        Item(
+            audio=(rng.normal(0, 0.1, int(RATE * (0.3 + 0.1 * n))).astype(np.float32), RATE),
+            question="What is heard" + ", and then" * n + "?",
+            choices=("a dog", "a bell"),
+            id=f"item {n}",
+        )
+        for n in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def prompt(tiny_lalm):
+    return tiny_lalm.prompt(items_of(3))
+
+
+def drawn_one_by_one(lalm, item: Item, how: Decoding) -> list[int]:
+    """The plain reference: the whole text read anew for every token, the draw written out."""
+    inputs = lalm.prompt(item).inputs
+    name = int.from_bytes(hashlib.sha256(item.id.encode()).digest()[:8], "big")
+    generator = np.random.default_rng([how.seed, name])
+    said: list[int] = []
+    while len(said) < how.max_new_tokens:
+        ids = torch.cat([inputs["input_ids"], torch.tensor([said], dtype=torch.long)], 1)
+        whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        with torch.inference_mode():
+            logits = lalm.model(**whole).logits[0, -1].double()
+        if how.temperature > 0:
+            p = (logits / how.temperature).softmax(-1)
+            order = p.argsort(descending=True)[: how.top_k or None]
+            kept = p[order] / p[order].sum()
+            few = int((kept.cumsum(0) - kept < how.top_p).sum())
+            order = order[:few]
+            noise = -np.log(generator.standard_exponential(len(p), dtype=np.float32))
+            token = int(order[(p[order].log() + torch.from_numpy(noise)[order]).argmax()])
+        else:
+            token = int(logits.argmax())
+        said.append(token)
+        if token == lalm.model.generation_config.eos_token_id:
+            break
+    return said
+
+
+@pytest.mark.parametrize("how", [Decoding(12), SAMPLED], ids=["greedy", "sampled"])
+def test_a_batch_with_a_cache_says_what_each_row_says_alone_without(tiny_lalm, prompt, how):
+    answers = tiny_lalm.answer(prompt, how)
+    for row, item in enumerate(prompt.items):
+        plain = drawn_one_by_one(tiny_lalm, item, how)
+        assert answers.tokens[row, : answers.lengths[row]].tolist() == plain
+        assert answers.stopped[row] == (plain[-1] == tiny_lalm.model.generation_config.eos_token_id)
+
+
+def test_what_is_drawn_depends_on_seed_and_item_alone(tiny_lalm, prompt):
+    items = list(prompt.items)
+    texts = dict(zip([item.id for item in items], tiny_lalm.answer(prompt, SAMPLED).texts, strict=True))
+    turned = tiny_lalm.answer(tiny_lalm.prompt(items[::-1]), SAMPLED).texts
+    assert list(turned) == [texts[item.id] for item in items[::-1]]
+    for item in items:
+        assert tiny_lalm.answer(tiny_lalm.prompt(item), SAMPLED).texts == (texts[item.id],)
+        wide = tiny_lalm.prompt(item, width=prompt.width)  # padded as in the batch
+        assert wide.width == prompt.width
+        assert tiny_lalm.answer(wide, SAMPLED).texts == (texts[item.id],)
+    other = Decoding(12, temperature=1.5, top_k=40, top_p=0.95, seed=8)
+    assert tiny_lalm.answer(prompt, other).texts != tiny_lalm.answer(prompt, SAMPLED).texts
+    torch.manual_seed(1)  # the world's own generators have no part in it
+    assert tiny_lalm.answer(prompt, SAMPLED).texts == tuple(texts[item.id] for item in items)
+    tokens = tiny_lalm.generate(prompt, None, 12, temperature=1.5, top_k=40, top_p=0.95, seed=7)
+    assert torch.equal(tokens, tiny_lalm.answer(prompt, SAMPLED).tokens)
+
+
+def test_draws_have_the_probabilities_of_the_softmax():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0, -torch.inf]])
+    ids, n = torch.zeros(1, 1, dtype=torch.long), 4000
+    drawn = torch.zeros(5)
+    for seed in range(n):
+        chooser = _Chooser(["x"], Decoding(temperature=2.0, seed=seed), torch.tensor([99]), None)
+        drawn[chooser(ids, logits).argmax()] += 1
+    expected = n * (logits[0] / 2).softmax(-1)
+    chi2 = ((drawn - expected)[:4] ** 2 / expected[:4]).sum()
+    assert drawn[4] == 0
+    assert chi2 < 16.3  # 3 degrees of freedom, p = 0.001
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode", "both"])
+def test_edits_reach_words_and_padding_stays_out_of_the_dose(tiny_lalm, prompt, phase):
+    mata, how = Mata(3.0, [1, 2], "add", phase=phase), Decoding(12)
+    together = tiny_lalm.answer(prompt, how, mata)
+    assert tiny_lalm.answer(prompt, how).texts != together.texts
+    for row, item in enumerate(prompt.items):
+        alone = tiny_lalm.answer(tiny_lalm.prompt(item), how, mata)
+        assert alone.texts[0] == together.texts[row]
+        assert alone.lengths[0] == together.lengths[row]
+        for name, values in together.dose.items():
+            assert alone.dose[name][0] == pytest.approx(values[row], abs=2e-5)
+
+
+def test_a_row_that_ends_early_is_counted_to_its_end(tiny_lalm, prompt, monkeypatch):
+    plain = tiny_lalm.answer(prompt, Decoding(12))
+    end = int(plain.tokens[0, 3])  # now this token ends an answer
+    monkeypatch.setattr(tiny_lalm.model.generation_config, "eos_token_id", [end, 10**6])
+    ended = tiny_lalm.answer(prompt, Decoding(12), Mata(0.5, [1], "add", phase="decode"))
+    first = tiny_lalm.answer(prompt, Decoding(12))
+    assert first.lengths[0] == plain.tokens[0].tolist().index(end) + 1 <= 4
+    assert first.stopped[0]
+    assert tiny_lalm.processor.tokenizer.decode([end]) not in first.texts[0][-1:]
+    alone = tiny_lalm.answer(
+        tiny_lalm.prompt(prompt.items[0]), Decoding(12), Mata(0.5, [1], "add", phase="decode")
+    )
+    assert alone.dose["kl"][0] == pytest.approx(ended.dose["kl"][0], abs=1e-5, nan_ok=True)
+
+
+def test_think_marks_stay_in_the_text_even_where_a_tokenizer_calls_them_special():
+    tokenizer = tiny_processor().tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    said = torch.tensor(tokenizer("<think>hm</think>a dog<|im_end|>")["input_ids"])
+    ends = torch.tensor([tokenizer.eos_token_id])
+    asked = torch.tensor(tokenizer("assistant\n")["input_ids"])
+    assert _text(tokenizer, asked, said, ends) == "<think>hm</think>a dog"
+    opened = torch.tensor(tokenizer("assistant\n<think>\n")["input_ids"])
+    assert _text(tokenizer, opened, said[1:], ends) == "<think>hm</think>a dog"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"temperature": -1}, "temperature is -1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": 1, "top_p": 0}, "top_p is 0"),
+        ({"top_k": 5}, "temperature above 0"),
+        ({"seed": True}, "seed is True"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong, said):
+    with pytest.raises(InterventionError, match=said):
+        Decoding(**wrong)
