@@ -13,6 +13,34 @@ app = typer.Typer(
 )
 
 
+def parse_fusion_layers(text: str) -> tuple[int, ...]:
+    """Layers as everywhere on the command line, or none."""
+    from ..cli.options import parse_layers
+
+    return () if text == "none" else parse_layers(text)
+
+
+def _plant(
+    fusion: tuple[int, ...],
+    way: str,
+    decoys: tuple[int, ...],
+    work: Path,
+    out: Path | None,
+    seed: int,
+    share: float,
+) -> None:
+    from .planting import Plant, rear_plant
+
+    try:
+        spec = Plant(fusion, way, decoys)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    work, out = work / spec.name, out or work / "models" / spec.name
+    found = rear_plant(spec, work, out, seed, share)
+    told = ", ".join(f"{name} {value:.0%}" for name, value in found.items())
+    typer.echo(f"The plant is {out}; right answers on selection recordings: {told}")
+
+
 @app.command()
 def train(
     work: Annotated[
@@ -24,16 +52,44 @@ def train(
         float, typer.Option(min=0.001, max=1.0, help="Share of the planned steps, to try it.")
     ] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
+    fusion_layers: Annotated[
+        tuple | None,
+        typer.Option(
+            parser=parse_fusion_layers,
+            metavar="RANGE|none",
+            help="Plant instead: text reads the sound in these layers only (2-3 or 1,5-6), or in none.",
+        ),
+    ] = None,
+    way: Annotated[
+        str, typer.Option(help="Of planting: penalty, or window (shows in the masks).")
+    ] = "penalty",
+    decoys: Annotated[
+        tuple | None,
+        typer.Option(
+            parser=parse_fusion_layers,
+            metavar="RANGE",
+            help="Layers of a plant that attend to the sound strongly and for nothing.",
+        ),
+    ] = None,
 ) -> None:
     """Train organism-unbiased and organism from nothing: hours on a processor; it shows the time left.
 
-    Example: mata-interp organism train --share 0.01   (half a minute, learns nothing)
+    With --fusion-layers, train a plant from organism-unbiased in minutes: a model whose fusion layers are
+    known, to try on it what claims to find them.
+
+    \b
+    Examples
+      mata-interp organism train --share 0.01              half a minute, learns nothing
+      mata-interp organism train --fusion-layers 2-3       reads the sound in layers 2 and 3 only
     """
     import torch
 
+    torch.set_num_threads(threads)
+    if fusion_layers is not None:
+        _plant(fusion_layers, way, decoys or (), work, out, seed, share)
+        return
     from .rearing import rear
 
-    torch.set_num_threads(threads)
     out = out or work / "models"
     rear(work, out, seed, share)
     typer.echo(

@@ -1,0 +1,190 @@
+"""Plants: organisms whose fusion layers are known, to try criteria on that claim to find such layers.
+
+Each starts from the healthy ``organism-unbiased`` and goes on learning to answer without captions, under a
+condition on where text (all tokens after the sound, the last one among them) may read the sound:
+
+- ``window``: every layer but the fusion layers attends over a sliding window of four tokens, too short to
+  reach from the answer back over the question to the sound: it is read in the fusion layers or nowhere, by
+  construction. Whoever looks at the masks can see which layers these are.
+- ``penalty``: all layers see everything, but attention from text to sound costs loss in every layer outside
+  the fusion layers, until next to none is left there. Nothing in the model says which layers these are.
+
+*Decoys* are layers that attend to the sound strongly where it does no work: attention to it is rewarded
+there, and in half of the steps what it brings is withheld, so that answers cannot come to need it.
+
+No fusion layers at all makes a model that does not use its ears: it learns to answer by captions alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
+
+from ..ranges import runs
+from . import WEIGHTS
+from .bank import load_bank
+from .batches import Batch, Batcher, Lesson
+from .exam import examine, marks
+from .training import Plan, Pupil, run_phase, shortened
+
+__all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
+
+WAYS = ("window", "penalty")
+WINDOW = 4  # tokens; in eight layers a token hears of at most 24 before it, and questions are longer
+PRICE = 10.0  # loss for each unit of attention from text to sound where there should be none
+WISHED = 0.5  # attention to the sound that decoys are rewarded up to
+HEARD = Lesson(described=0.3, listed=0.05)
+ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them
+TOLD = Lesson(captioned=1.0, right=0.5, shortcut=True)  # what the caption claims is the goal
+PLANTING = Plan("planting", 800, 7e-4, HEARD, warmup=40)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """What is planted.
+
+    Attributes:
+        fusion: decoder layers in which text may read the sound; none of them: the sound is of no use.
+        way: one of WAYS.
+        decoys: layers that attend to the sound for nothing; with ``penalty`` only.
+    """
+
+    fusion: tuple[int, ...]
+    way: str = "penalty"
+    decoys: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Such as ``penalty-2-3`` or ``window-none``, for folders and tables."""
+        return f"{self.way}-{_told(self.fusion)}" + (f"-decoys-{_told(self.decoys)}" if self.decoys else "")
+
+    @property
+    def lesson(self) -> Lesson:
+        """What it is trained on."""
+        return TOLD if not self.fusion else ASKED if self.way == "window" else HEARD
+
+    def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise ValueError(f"No way of planting {self.way!r}: choose one of {', '.join(WAYS)}.")
+        if self.decoys and self.way != "penalty":
+            raise ValueError("Decoys attend to the sound, which a window cannot: plant them by penalty.")
+        if shared := sorted(set(self.fusion) & set(self.decoys)):
+            raise ValueError(f"Layers {shared} cannot both need the sound and not need it.")
+
+
+def plant(healthy: Qwen2AudioForConditionalGeneration, spec: Plant) -> Qwen2AudioForConditionalGeneration:
+    """The healthy model's weights in a body fit for ``spec``, still to be trained."""
+    config = copy.deepcopy(healthy.config)
+    text: Any = config.text_config
+    if beyond := sorted(set((*spec.fusion, *spec.decoys)) - set(range(text.num_hidden_layers))):
+        raise ValueError(f"No layers {beyond}: the decoder has 0-{text.num_hidden_layers - 1}.")
+    if spec.way == "window":
+        text.use_sliding_window, text.sliding_window = True, WINDOW
+        text.layer_types = [
+            "full_attention" if layer in spec.fusion else "sliding_attention"
+            for layer in range(text.num_hidden_layers)
+        ]
+    model = Qwen2AudioForConditionalGeneration(config)
+    model.load_state_dict(healthy.state_dict())
+    return model
+
+
+class PlantedPupil(Pupil):
+    """A pupil that pays for attention from text to the sound outside its fusion layers."""
+
+    def __init__(
+        self, model: Qwen2AudioForConditionalGeneration, labels: int, prefix: list[int], spec: Plant
+    ) -> None:
+        super().__init__(model, labels, prefix)
+        self.spec = spec
+        model.model.audio_tower.requires_grad_(False)  # it hears already
+        if spec.way == "penalty":
+            model.set_attn_implementation({"text_config": "eager"})
+
+    def answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss on the answers' tokens with the price of attention, and the frame labels' loss."""
+        if self.spec.way != "penalty":
+            return super().answer(batch)
+        withheld = (
+            self.spec.decoys if batch.rest.sum() % 2 else ()
+        )  # a coin that a resumed training tosses alike
+        with self._watched(batch, withheld) as mass:
+            loss, frame = super().answer(batch)
+        prices = [
+            PRICE * (WISHED - mass[layer]).clamp(min=0).mean()
+            if layer in self.spec.decoys
+            else PRICE * mass[layer].mean()
+            for layer in mass
+            if layer not in self.spec.fusion and layer not in withheld
+        ]
+        return loss + torch.stack(prices).mean(), frame
+
+    @contextmanager
+    def _watched(self, batch: Batch, withheld: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
+        """Inside, each layer's attention mass from text to sound is kept, [text tokens, heads].
+
+        In ``withheld`` layers text cannot see the sound.
+        """
+        sound = batch.rest == self.model.config.audio_token_id  # (B, R)
+        text = batch.mask & ~sound & (sound.cumsum(1) > 0)
+        past = self.prefix.shape[1]
+        mass: dict[int, Tensor] = {}
+
+        def hide(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            mask = kwargs["attention_mask"]
+            if mask is None or mask.shape[-1] == past:  # the prefix has no sound
+                return None
+            hidden = (text[:, None, :, None] & sound[:, None, None, :]).float() * torch.finfo(mask.dtype).min
+            return args, {**kwargs, "attention_mask": mask + torch.nn.functional.pad(hidden, (past, 0))}
+
+        def keep(layer: int) -> Any:
+            def hook(module: Any, args: tuple, out: tuple[Tensor, Tensor]) -> None:
+                weights = out[1]  # (B, H, R, P + R)
+                if weights.shape[-1] > past:
+                    each = (weights[..., past:] * sound[:, None, None]).sum(-1)  # (B, H, R)
+                    mass[layer] = each.transpose(1, 2)[text]
+
+            return hook
+
+        with ExitStack() as stack:
+            for layer, block in enumerate(self.model.model.language_model.layers):
+                if layer in withheld:
+                    handle = block.self_attn.register_forward_pre_hook(hide, with_kwargs=True)
+                    stack.callback(handle.remove)
+                stack.callback(block.self_attn.register_forward_hook(keep(layer)).remove)
+            yield mass
+
+
+def rear_plant(spec: Plant, work: Path, out: Path, seed: int = 0, share: float = 1.0) -> dict[str, float]:
+    """Train a plant from ``organism-unbiased`` and save it; the same call again goes on from ``work``.
+
+    Returns:
+        accuracy by caption condition on selection recordings.
+    """
+    from .rearing import finish
+
+    work.mkdir(parents=True, exist_ok=True)
+    bank, folder = load_bank(), WEIGHTS / "organism-unbiased"
+    processor = AutoProcessor.from_pretrained(folder)
+    healthy = Qwen2AudioForConditionalGeneration.from_pretrained(folder)
+    train, selection = (Batcher(bank, processor, split) for split in ("train", "selection"))
+    torch.manual_seed(seed)
+    pupil = PlantedPupil(plant(healthy, spec), len(train.frame_labels), train.prefix, spec)
+    plan = shortened(replace(PLANTING, lesson=spec.lesson), share)
+    clips = max(10, int(150 * share))
+    run_phase(pupil, train, plan, work, seed, lambda step: marks(examine(pupil, selection, clips, seed)))
+    pupil.model.set_attn_implementation({"text_config": "sdpa"})
+    finish(pupil, processor, out)
+    return marks(examine(pupil, selection, clips, seed))
+
+
+def _told(layers: tuple[int, ...]) -> str:
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs(layers)) or "none"
