@@ -6,6 +6,8 @@ score matrix, and share no code with the package.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ class Edit:
     heads: dict[int, Sequence[int]] | None = None
     phase: str = "both"
     own: bool = True  # whether a query may be edited at its own key
+    queries: Tensor | None = None  # bool [P], prompt positions edited besides the last
 
 
 @contextmanager
@@ -45,7 +48,10 @@ def edited(edits: Sequence[Edit], prompt_length: int) -> Iterator[None]:
             heads = range(scores.shape[1]) if edit.heads is None else edit.heads[module.layer_idx]
             first = prompt_length if edit.phase == "decode" else prompt_length - 1
             last = prompt_length if edit.phase == "prefill" else length
-            for row in range(first, last):
+            rows = list(range(first, last))
+            if edit.queries is not None and edit.phase != "decode":
+                rows += edit.queries[:-1].nonzero().flatten().tolist()
+            for row in rows:
                 touched = edit.keys.nonzero().flatten()
                 if not edit.own:
                     touched = touched[touched != row]
@@ -121,3 +127,18 @@ def last_row(model, inputs: dict) -> list[Tensor]:
     """Of each layer, the attention weights of the last query: [B, H, T]."""
     assert model.config.text_config._attn_implementation == "eager"
     return [weights[:, :, -1] for weights in model(**inputs, output_attentions=True).attentions]
+
+
+def process_peak(code: str) -> float:
+    """What ``code`` prints, in a process of its own where ``peak()`` is the most memory so far, in bytes."""
+    peak = (
+        "import re, pathlib, resource\n"
+        "def peak():\n"
+        "    status = pathlib.Path('/proc/self/status')\n"
+        "    if status.exists():\n"
+        "        return int(re.search(r'VmHWM:\\s*(\\d+)', status.read_text())[1]) * 1024\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+    )
+    done = subprocess.run([sys.executable, "-c", peak + code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .edits import Dose, Edit
+from .masses import group_masses
 
 __all__ = ["AttentionCall"]
 
@@ -48,8 +49,8 @@ class AttentionCall:
         """L, the number of keys."""
         return self.key.shape[2]
 
-    def visible(self, rows: slice) -> Tensor:
-        """Which keys the chosen queries see: bool [B|1, 1|H, R, L]."""
+    def visible(self, rows: slice | Tensor) -> Tensor:
+        """Which keys the chosen queries (a slice, or their numbers) see: bool [B|1, 1|H, R, L]."""
         mask = self.mask
         if mask is not None and mask.dim() == 4:
             mask = mask[:, :, rows, : self.length]
@@ -64,19 +65,19 @@ class AttentionCall:
         seen = seen[None, None]  # (1, 1, R, L)
         return seen if mask is None else seen & mask[:, None, None, -self.length :].bool()
 
-    def scores(self, rows: slice) -> Tensor:
+    def scores(self, rows: slice | Tensor) -> Tensor:
         """Scores of the chosen queries before the softmax: float32 [B, H, R, L], -inf where not visible."""
         return self.raw_scores(rows).masked_fill(~self.visible(rows), -torch.inf)
 
-    def masses(self, rows: slice, groups: Tensor) -> Tensor:
-        """Attention mass of groups of keys: float32 [B, H, R, G].
+    def masses(self, rows: slice | Tensor, groups: Tensor) -> Tensor:
+        """Attention mass of groups of keys: float32 [B, H, R, G]; O(L) memory for each head, for any R.
 
         Args:
-            rows: which queries.
+            rows: which queries: a slice, or their numbers, int [R].
             groups: bool [B, G, L]. Where every visible key is in exactly one group the masses sum to 1.
         """
-        weights = self.scores(rows).softmax(-1)
-        return weights @ groups.to(weights.dtype).transpose(1, 2)[:, None]
+        chosen = torch.arange(self.query.shape[2])[rows] if isinstance(rows, slice) else rows
+        return group_masses(self, chosen, groups)
 
     def delta(self, edits: Sequence[Edit], rows: slice) -> tuple[Tensor, Dose]:
         """What edits of the scores, made one after the other, add to the call's output.
@@ -96,7 +97,7 @@ class AttentionCall:
         old, new = before.exp(), after.exp()
         return self.mix(new - old).transpose(1, 2), _dose(scores, edited, before, after, touched)
 
-    def raw_scores(self, rows: slice) -> Tensor:
+    def raw_scores(self, rows: slice | Tensor) -> Tensor:
         """Scores of the chosen queries, those of hidden keys included: float32 [B, H, R, L]."""
         query = self.query[:, :, rows].float() * self.scaling
         scores = self._per_key_head(query) @ self.key.float().transpose(2, 3)  # (B, Hkv, H / Hkv * R, L)

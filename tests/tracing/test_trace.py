@@ -113,7 +113,7 @@ def test_through_a_file(traced, tmp_path):
 
 
 def test_what_cannot_be_traced(tiny_lalm, items):
-    with pytest.raises(ValueError, match="No query 'text'"):
-        trace(tiny_lalm, items, query="text")
+    with pytest.raises(ValueError, match="No query 'first'"):
+        trace(tiny_lalm, items, query="first")
     with pytest.raises(ValueError, match="Nothing to trace"):
         trace(tiny_lalm, [])
