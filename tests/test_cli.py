@@ -216,6 +216,18 @@ def test_trace(on_small, tmp_path):
     assert f"{100 * said['audio_share'][2]:.1f}\u202f%" in people
 
 
+@pytest.mark.parametrize("query", ["text", "generated"])
+def test_trace_of_more_queries(on_small, query):
+    arguments = ["trace", *on_small, *SMALL_ITEMS, "--query", query, "--max-new-tokens", 2]
+    said = json.loads(invoke(*arguments, "--json"))
+    assert said["query"] == query
+    assert said["queries"] > said["items"] * (1 if query == "generated" else 5)
+    assert [sum(parts) for parts in zip(*said["mass"].values(), strict=True)] == pytest.approx(
+        [1, 1, 1], abs=1e-5
+    )
+    assert (said["mass"]["generated"][0] > 0) == (query == "generated")
+
+
 def test_run_and_its_report(on_small, tmp_path):
     arguments = ["run", *on_small, *SMALL_ITEMS, "--layers", "0-1", "--alpha", 1, "--out", tmp_path / "run"]
     said = json.loads(invoke(*arguments, "--json"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -141,6 +141,13 @@ def trace(
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     items: ItemCount = None,
+    query: Annotated[
+        Literal["last", "text", "generated"],
+        typer.Option(
+            help="Whose attention: of the last prompt token, all text after the audio, or an answer's."
+        ),
+    ] = "last",
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Of an answer, for --query generated.")] = 32,
     out: Annotated[Path | None, typer.Option(help="Keep the whole trace, as netCDF.")] = None,
     seed: Seed = 0,
     batch_size: BatchSize = 16,
@@ -151,11 +158,14 @@ def trace(
     \b
     Examples
       mata-interp trace --items 100
+      mata-interp trace --query text       the mean over the tokens of question, options and template
       mata-interp trace --out trace.nc     read it with xarray.open_dataset(..., engine="scipy")
     """
     from .tracing import trace_benchmark
 
-    trace_benchmark(model, benchmark, audio_root, items, out, seed, batch_size, as_json)
+    trace_benchmark(
+        model, benchmark, audio_root, items, query, max_new_tokens, out, seed, batch_size, as_json
+    )
 
 
 @app.command(short_help="Answer a benchmark with and without MATA.")
