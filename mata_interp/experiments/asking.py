@@ -9,7 +9,6 @@ import numpy as np
 
 from ..benchmarks import Item
 from .conditions import AudioKind
-from .manifest import PROMPT_FORMAT
 
 if TYPE_CHECKING:
     from ..lalm import LALM, Prompt
@@ -18,12 +17,19 @@ __all__ = ["ask"]
 
 
 def ask(
-    lalm: LALM, batch: Sequence[Item], audio: AudioKind, partners: Mapping[str, Item]
+    lalm: LALM,
+    batch: Sequence[Item],
+    audio: AudioKind,
+    partners: Mapping[str, Item],
+    format: str,
+    width: int | None = None,
 ) -> tuple[Prompt, list[dict[str, Any]]]:
     """The prompt of a batch, and of each item the columns of its record that tell what was asked.
 
     Args:
         partners: item id -> the item whose audio it hears if ``audio`` is ``"other"``.
+        format: one of PROMPT_FORMATS.
+        width: pad to so many tokens; None: to the batch's longest.
     """
     heard, sources = list(batch), [item.id if audio == "own" else None for item in batch]
     if audio == "other":
@@ -31,7 +37,8 @@ def ask(
         sources = [partners[item.id].id for item in batch]
     elif audio == "silence":
         heard = [item.with_audio(_silence(item, lalm.sampling_rate)) for item in batch]
-    prompt = lalm.prompt(heard, audio=None if audio == "none" else "own", format=PROMPT_FORMAT)
+    sound = None if audio == "none" else "own"
+    prompt = lalm.prompt(heard, audio=sound, format=format, width=width)
     audio_tokens = prompt.groups["audio"].sum(1).tolist()
     prompt_tokens = prompt.inputs["attention_mask"].sum(1).tolist()
     return prompt, [

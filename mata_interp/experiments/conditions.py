@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import InterventionError
 from ..interventions import Mata
+from ..lalm import Decoding
 
 __all__ = ["AudioKind", "Condition", "named_conditions"]
 
@@ -24,7 +25,8 @@ class Condition:
         audio: ``"own"``; ``"other"``: that of an item of another recording, the same for all conditions of a
             run; ``"silence"``: zeros of equal length; ``"none"``: no audio in the prompt, nor its markers.
             Prefer none to silence, which adds artefacts of its own (so a digest of arXiv 2604.24401).
-        decoding: kept for contrastive decoding; must be None.
+        decoding: None: the options' log-probabilities are compared; a `Decoding`: the model answers in its
+            own words, and the option is read from them.
 
     Raises:
         InterventionError: the audio is none of these, a part is no intervention, or has no audio to edit.
@@ -32,17 +34,15 @@ class Condition:
 
     intervention: Edit = None
     audio: AudioKind = "own"
-    decoding: None = None
+    decoding: Decoding | None = None
 
     def __post_init__(self) -> None:
         if self.audio not in get_args(AudioKind):
             raise InterventionError(
                 f"audio={self.audio!r} is unknown; choose from {list(get_args(AudioKind))}."
             )
-        if self.decoding is not None:
-            raise InterventionError(
-                f"decoding={self.decoding!r}: no decoding method exists yet; leave it None."
-            )
+        if not isinstance(self.decoding, Decoding | None):
+            raise InterventionError(f"decoding={self.decoding!r} is no Decoding: give one, or None.")
         for part in self.interventions:
             if not isinstance(part, Mata):
                 raise InterventionError(f"{part!r} is no intervention: give None, a Mata or a tuple of them.")
@@ -57,11 +57,22 @@ class Condition:
         return (self.intervention,) if isinstance(self.intervention, Mata) else tuple(self.intervention)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"audio": self.audio, "interventions": [part.to_dict() for part in self.interventions]}
+        """Plain data, fit for JSON; ``decoding`` only where there is one."""
+        words = {} if self.decoding is None else {"decoding": self.decoding.to_dict()}
+        return {
+            "audio": self.audio,
+            "interventions": [part.to_dict() for part in self.interventions],
+            **words,
+        }
 
 
-def named_conditions(conditions: Mapping[str, Edit | Condition]) -> dict[str, Condition]:
+def named_conditions(
+    conditions: Mapping[str, Edit | Condition], decoding: Decoding | None = None
+) -> dict[str, Condition]:
     """Every value as a `Condition`, checked; names must be words that can stand in a table.
+
+    Args:
+        decoding: of those that have none of their own.
 
     Raises:
         InterventionError: there is none, a name is empty, or a value is neither intervention nor Condition.
@@ -71,7 +82,8 @@ def named_conditions(conditions: Mapping[str, Edit | Condition]) -> dict[str, Co
     for name in conditions:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise InterventionError(f"{name!r} cannot name a condition; use a short text.")
-    return {
+    named = {
         name: value if isinstance(value, Condition) else Condition(value)
         for name, value in conditions.items()
     }
+    return {name: replace(one, decoding=one.decoding or decoding) for name, one in named.items()}

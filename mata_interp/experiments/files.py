@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -18,13 +19,17 @@ from ..errors import RunError
 __all__ = ["plain", "read_json", "remove_leftovers", "write_json", "write_whole"]
 
 _SUFFIX = ".tmp"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, no larger file
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], object], new: bool = False) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
 
     The rename is atomic on one file system and both the file and its folder are flushed to the disk, so a
     kill or a power cut at any moment leaves either the old state or the whole new file.
+
+    Args:
+        new: leave a file alone that is there already, were it written by another process this very moment.
 
     Raises:
         RunError: the folder cannot be written (no permission, no space, a file in the way).
@@ -36,20 +41,21 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        (_put_new if new else os.replace)(temporary, path)
         _flush_folder(path.parent)
     except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error}. Choose a folder that can be written (out=...)."
-        ) from error
+        remedy = "Choose a folder that can be written (out=...)."
+        if error.errno in _FULL:
+            remedy = "Make room, and give the same command again: it goes on from here."
+        raise RunError(f"cannot write {path}: {error}. {remedy}") from error
     finally:
         _discard(temporary)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, whole or not at all; NaN and infinities become null."""
+def write_json(path: Path, value: Any, new: bool = False) -> None:
+    """Write ``value`` as indented JSON, as `write_whole` does; NaN and infinities become null."""
     text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_whole(path, lambda file: file.write(text.encode()), new)
 
 
 def read_json(path: Path) -> Any:
@@ -105,6 +111,18 @@ def _is_running(process: int) -> bool:
 def _discard(path: Path) -> None:
     with contextlib.suppress(OSError):  # if the folder itself is the problem, the write has reported it
         path.unlink(missing_ok=True)
+
+
+def _put_new(temporary: Path, path: Path) -> None:
+    """Give the file its name unless another has it; a plain rename where there are no hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        os.replace(temporary, path)
 
 
 def _flush_folder(folder: Path) -> None:

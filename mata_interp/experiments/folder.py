@@ -7,9 +7,11 @@ the batch in hand, several machines may write to one folder, and any reader of P
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import RunError
-from .files import plain, read_json, remove_leftovers, write_json, write_whole
-from .records import SCHEMA
+from .answering import Unit
+from .files import read_json, remove_leftovers, write_json, write_whole
+from .identity import difference, run_digest, short
+from .records import current
 
-__all__ = ["IDENTITY", "RunFolder", "first_difference", "refuse_other_run", "slugs"]
-
-IDENTITY = (
-    "version",
-    "model",
-    "data",
-    "prompt_format",
-    "seed",
-    "batch_size",
-    "conditions",
-    "excluded",
-    "batches",
-    "audio_from",
-)
-"""Fields of the manifest that decide what is in the tables; the others tell how they came about."""
+__all__ = ["RunFolder", "refuse_other_run", "slugs"]
 
 
 def slugs(names: Sequence[str]) -> dict[str, str]:
@@ -49,22 +39,8 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def first_difference(there: Any, here: Any, field: str = "") -> tuple[str, Any, Any] | None:
-    """The first field in which two JSON values differ: (a name like ``model.dtype``, there, here)."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for key in [*here, *(key for key in there if key not in here)]:
-            name = f"{field}.{key}" if field else str(key)
-            if found := first_difference(there.get(key), here.get(key), name):
-                return found
-        return None
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for index, (a, b) in enumerate(zip(there, here, strict=True)):
-            if found := first_difference(a, b, f"{field}[{index}]"):
-                return found
-        return None
-    return None if there == here and type(there) is type(here) else (field, there, here)
-
-
+_RUN, _CONTENT = b"mata_interp.run", b"mata_interp.content"  # digests in a part's metadata
+_DAMAGE = (OSError, ValueError, pa.ArrowException)  # what reading a part that is not whole raises
 _FIRST = ("selection", "trace.nc")  # what a study writes before it knows the conditions of its manifest
 
 
@@ -83,6 +59,7 @@ class RunFolder:
                 f"{self.path / 'manifest.json'} is not a run's manifest. Choose another folder (out=...)."
             )
         self._slugs = slugs(list(self.manifest["conditions"]))
+        self._digest = run_digest(self.manifest)
 
     @classmethod
     def start(cls, path: str | Path, manifest: Mapping[str, Any]) -> RunFolder:
@@ -95,7 +72,8 @@ class RunFolder:
         path = Path(path)
         refuse_other_run(path, manifest)
         if not (path / "manifest.json").exists():
-            write_json(path / "manifest.json", manifest)
+            write_json(path / "manifest.json", manifest, new=True)
+            refuse_other_run(path, manifest)  # another process may have been first
         for place in (path, path / "parts"):
             remove_leftovers(place)
         return cls(path)
@@ -110,34 +88,82 @@ class RunFolder:
                 yield condition, batch
 
     def write_part(self, condition: str, batch: int, table: pa.Table) -> None:
+        """Write it whole or not at all, marked as this run's and with a digest of its content."""
+        marked = table.replace_schema_metadata({_RUN: self._digest, _CONTENT: _digest(table)})
         write_whole(
             self.part_path(condition, batch),
-            lambda file: pq.write_table(table, file, write_page_checksum=True),
+            lambda file: pq.write_table(marked, file, write_page_checksum=True),
         )
+
+    def missing(self, unit: Unit) -> Unit | None:
+        """The unit with those conditions alone whose parts are not there and whole; None if all are."""
+
+        def there(condition: str) -> bool:
+            try:
+                self._read_part(self.part_path(condition, unit.batch), condition, unit.batch)
+            except _DAMAGE:
+                return False
+            return True
+
+        wanted = tuple(name for name in unit.conditions if not there(name))
+        return replace(unit, conditions=wanted) if wanted else None
+
+    def look(self) -> tuple[set[tuple[str, int]], list[str]]:
+        """As `read_parts`, but which parts are there and not what is in them: one is in memory at a time."""
+        done, damaged = set(), []
+        for part, table in self._parts():
+            if isinstance(table, str):
+                damaged.append(table)
+            else:
+                done.add(part)
+        return done, damaged
 
     def read_parts(self) -> tuple[dict[tuple[str, int], pa.Table], list[str]]:
         """Every part that is there and whole, and the names (with the reason) of those that are damaged."""
         parts, damaged = {}, []
+        for part, table in self._parts():
+            if isinstance(table, str):
+                damaged.append(table)
+            else:
+                parts[part] = table
+        return parts, damaged
+
+    def strangers(self) -> list[str]:
+        """Parquet files among the parts that are none of them: a reader that globs would count their rows."""
+        known = {self.part_path(condition, batch).name for condition, batch in self.expected()}
+        return sorted(path.name for path in (self.path / "parts").glob("*.parquet") if path.name not in known)
+
+    def _parts(self) -> Iterator[tuple[tuple[str, int], pa.Table | str]]:
+        """Of each part that is there, its table, or its name and what is wrong with it."""
         for condition, batch in self.expected():
             path = self.part_path(condition, batch)
             if path.exists():
                 try:
-                    parts[condition, batch] = self._read_part(path, condition, batch)
-                except (OSError, ValueError, pa.ArrowException) as error:
-                    damaged.append(f"{path.name} ({' '.join(str(error).split())[:80]})")
-        return parts, damaged
+                    yield (condition, batch), self._read_part(path, condition, batch)
+                except _DAMAGE as error:
+                    yield (condition, batch), f"{path.name} ({' '.join(str(error).split())[:80]})"
 
     def _read_part(self, path: Path, condition: str, batch: int) -> pa.Table:
         """The part's table; ValueError or Arrow's error if it is not all of this batch and condition."""
         with path.open("rb") as file:  # ParquetFile on a path would read "condition=..." folders as columns
             table = pq.ParquetFile(file, page_checksum_verification=True).read()
-        if not table.schema.equals(SCHEMA):
-            raise ValueError("its columns are not those of this version")
+        marks = table.schema.metadata or {}
+        table = current(table)
+        if self.manifest.get("version") != 1:  # whose parts have no marks
+            if marks.get(_RUN, b"").decode() != self._digest:
+                raise ValueError("it is of another run")
+            if marks.get(_CONTENT, b"").decode() != _digest(table):
+                raise ValueError("its content is not what was written")
         if table["item"].to_pylist() != self.manifest["batches"][batch]["items"]:
             raise ValueError("its items are not those of the manifest")
         if set(table["condition"].to_pylist()) != {condition}:
             raise ValueError("its condition is not the one it is named after")
         return table
+
+
+def _digest(table: pa.Table) -> str:
+    """SHA-256 of the rows. Parquet's own checksums leave out the headers of pages."""
+    return hashlib.sha256(json.dumps(table.to_pylist()).encode()).hexdigest()
 
 
 def refuse_other_run(path: Path, known: Mapping[str, Any]) -> None:
@@ -150,24 +176,11 @@ def refuse_other_run(path: Path, known: Mapping[str, Any]) -> None:
     """
     if not (path / "manifest.json").exists():
         _refuse_foreign(path)
-        return
-    there, here = RunFolder(path).manifest, plain(known)
-    for name in IDENTITY:
-        if name in here and (found := first_difference(_essence(there, name), _essence(here, name), name)):
-            field, old, new = found
-            raise RunError(
-                f"{path} holds another run: in its manifest {field} is {_short(old)}, here it is "
-                f"{_short(new)}. Choose another folder (out=...), delete this one, or repeat the command "
-                "that began it."
-            )
-
-
-def _essence(manifest: Mapping[str, Any], field: str) -> Any:
-    """The field without what does not matter: the same weights may go by another name, in another folder."""
-    value = manifest.get(field)
-    if field == "model" and isinstance(value, Mapping):
-        return {name: part for name, part in value.items() if name not in ("name", "revision")}
-    return value
+    elif said := difference(RunFolder(path).manifest, known):
+        raise RunError(
+            f"{path} holds another run: {said}. Choose another folder (out=...), delete this one, or repeat "
+            "the command that began it."
+        )
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -181,11 +194,6 @@ def _refuse_foreign(path: Path) -> None:
     others = [name for name in entries if name not in _FIRST and not name.endswith(".tmp")]
     if others:
         raise RunError(
-            f"{path} has no manifest.json but holds other things: {_short(sorted(others))}. "
+            f"{path} has no manifest.json but holds other things: {short(sorted(others))}. "
             "Choose an empty or new folder (out=...)."
         )
-
-
-def _short(value: Any, limit: int = 120) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -13,7 +13,9 @@ import torch
 
 from .. import __version__
 from ..benchmarks import Item
+from ..lalm.formats import canonical_format, wording
 from .conditions import Condition
+from .files import plain
 from .notices import warn
 from .planning import plan_batches
 from .vetting import Vetted
@@ -21,23 +23,39 @@ from .vetting import Vetted
 if TYPE_CHECKING:
     from ..lalm import LALM
 
-__all__ = ["PROMPT_FORMAT", "known_beforehand", "make_manifest", "warn_of_other_machine"]
-
-PROMPT_FORMAT = "options"
+__all__ = ["known_beforehand", "make_manifest", "warn_of_other_machine"]
 
 
 def known_beforehand(
-    lalm: LALM, conditions: Mapping[str, Condition], batch_size: int, seed: int
+    lalm: LALM,
+    conditions: Mapping[str, Condition],
+    batch_size: int,
+    seed: int,
+    prompt_format: str = "options",
 ) -> dict[str, Any]:
-    """The part of the manifest that does not wait for the items to be looked at."""
+    """The part of the manifest that does not wait for the items to be looked at.
+
+    ``generation``, there if any condition is answered in words, holds the model's own settings for that
+    (end marks, repetition penalty, ...), which hold but for its sampling.
+    """
+    words = any(condition.decoding for condition in conditions.values())
     return {
-        "version": 1,
+        "version": 2,
         "model": lalm.fingerprint(),
-        "prompt_format": PROMPT_FORMAT,
+        **({"generation": generation_settings(lalm.model)} if words else {}),
+        "prompt_format": canonical_format(prompt_format),
+        "prompt_wording": wording(prompt_format),
         "seed": seed,
         "batch_size": batch_size,
         "conditions": {name: condition.to_dict() for name, condition in conditions.items()},
     }
+
+
+def generation_settings(model: Any) -> dict[str, Any]:
+    """The model's settings for generation that differ from transformers' defaults, as JSON knows them."""
+    settings = plain(model.generation_config.to_diff_dict())
+    passing = ("_from_model_config", "transformers_version")
+    return {name: value for name, value in sorted(settings.items()) if name not in passing}
 
 
 def make_manifest(
@@ -47,6 +65,7 @@ def make_manifest(
     partners: Mapping[str, Item],
     batch_size: int,
     seed: int,
+    prompt_format: str = "options",
 ) -> dict[str, Any]:
     """What is asked of whom in which batches, and by which command, when and where.
 
@@ -54,13 +73,14 @@ def make_manifest(
     every row under every condition is in the records.
     """
     return {
-        **known_beforehand(lalm, conditions, batch_size, seed),
+        **known_beforehand(lalm, conditions, batch_size, seed, prompt_format),
         "data": {
             "name": vetted.name,
             "file_sha256": vetted.file_sha256,
             "items": len(vetted.items),
             "clips": len(vetted.clusters),
             "sha256": vetted.sha256,
+            "digests": {item.id: _brief(vetted.digests[item.id]) for item in vetted.items},
         },
         "excluded": list(vetted.excluded),
         "batches": [
@@ -81,6 +101,11 @@ def make_manifest(
         "command": shlex.join(sys.argv),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _brief(digest: str) -> str:
+    """Twelve digits of each of the two: enough to say which item changed and whether in words or sound."""
+    return "-".join(part[:12] for part in digest.split("-"))
 
 
 def warn_of_other_machine(there: Mapping[str, Any], here: Mapping[str, Any]) -> None:

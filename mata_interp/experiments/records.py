@@ -1,4 +1,4 @@
-"""Records: one row per item and condition, from the options' log-probabilities to a margin."""
+"""Records: one row per item and condition, from log-probabilities or words to an option, right or wrong."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pandas as pd
 import pyarrow as pa
 
 from ..benchmarks import Item
+from .generation import final_answer, official, option_said
 
 if TYPE_CHECKING:
-    from ..lalm import OptionScores
+    from ..lalm import Answers, OptionScores
 
-__all__ = ["SCHEMA", "answer_records", "best_and_margin", "sort_records"]
+__all__ = ["SCHEMA", "answer_records", "best_and_margin", "current", "sort_records", "word_records"]
 
 SCHEMA = pa.schema(
     [
@@ -35,6 +36,12 @@ SCHEMA = pa.schema(
         ("predicted_normalised", pa.string()),  # the same three from the mean over an option's tokens
         ("correct_normalised", pa.bool_()),
         ("margin_normalised", pa.float64()),
+        ("text", pa.string()),  # the answer in the model's own words; null where options were compared
+        ("said", pa.string()),  # of it, what counts as the answer: no thoughts, the <answer> tag's content
+        ("parsed", pa.bool_()),  # whether an option could be told from it; if not, it is not right
+        ("official", pa.bool_()),  # right by the string match of MMAU and MMAR, on said or predicted
+        ("generated_tokens", pa.int64()),
+        ("stopped", pa.bool_()),  # the answer came to its end; false: cut at max_new_tokens
         ("dose_mass_before", pa.float64()),
         ("dose_mass_after", pa.float64()),
         ("dose_kl", pa.float64()),
@@ -47,9 +54,16 @@ SCHEMA = pa.schema(
         ("audio_tokens", pa.int64()),
         ("batch", pa.int64()),
         ("padded_width", pa.int64()),
+        ("rows_together", pa.int64()),  # computed at once: fewer than the batch where memory ran out
     ]
 )
+"""Of every row. Options compared: ``logprob`` to ``margin_normalised`` are there. Answered in words:
+``text`` to ``stopped`` are, with ``predicted`` and ``correct`` read from the words; the rest is null or NaN.
+"""
 
+_SINCE_2 = ("text", "said", "parsed", "official", "generated_tokens", "stopped", "rows_together")
+FIRST_SCHEMA = pa.schema([field for field in SCHEMA if field.name not in _SINCE_2])
+"""Of the parts of a run whose manifest has version 1."""
 
 DOSES = tuple(name for name in SCHEMA.names if name.startswith("dose_"))
 
@@ -74,7 +88,7 @@ def answer_records(
     asked: Sequence[Mapping[str, Any]],
     scores: OptionScores,
 ) -> pa.Table:
-    """The table (`SCHEMA`) of one batch under one condition.
+    """The table (`SCHEMA`) of items whose options were compared under one condition.
 
     Args:
         items: of the batch; row b of everything else is items[b]'s.
@@ -82,11 +96,54 @@ def answer_records(
         scores: ``logprob [B, C]`` and ``tokens [B, C]``, padded where an item has fewer options; ``dose``,
             name -> ``[B]``, a missing one becoming NaN (no intervention, no dose).
     """
-    doses = {f"dose_{name}": values for name, values in scores.dose.items()}
-    rows = []
-    for b, item in enumerate(items):
+    rows = _rows(condition, batch, items, asked, scores.dose)
+    for b, (item, row) in enumerate(zip(items, rows, strict=True)):
         logprob, tokens = scores.logprob[b, : len(item.choices)], scores.tokens[b, : len(item.choices)]
-        row: dict[str, Any] = {
+        row |= {"logprob": logprob.tolist(), "tokens": tokens.tolist()}
+        right = None if item.answer is None else item.choices.index(item.answer)
+        for suffix, values in (("", logprob), ("_normalised", logprob / tokens)):
+            best, margin = best_and_margin(values, right)
+            row[f"predicted{suffix}"] = item.choices[best]
+            row[f"correct{suffix}"] = None if right is None else best == right
+            row[f"margin{suffix}"] = margin
+        row["official"] = official(item, row["predicted"])
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def word_records(
+    condition: str, batch: int, items: Sequence[Item], asked: Sequence[Mapping[str, Any]], answers: Answers
+) -> pa.Table:
+    """The table (`SCHEMA`) of items answered in words under one condition; arguments as `answer_records`."""
+    rows = _rows(condition, batch, items, asked, answers.dose)
+    for b, (item, row) in enumerate(zip(items, rows, strict=True)):
+        said = final_answer(answers.texts[b])
+        option = option_said(item, said)
+        row |= {
+            "text": answers.texts[b],
+            "said": said,
+            "parsed": option is not None,
+            "predicted": option,
+            "correct": None if item.answer is None else option == item.answer,
+            "official": official(item, said),
+            "margin": math.nan,
+            "margin_normalised": math.nan,
+            "generated_tokens": int(answers.lengths[b]),
+            "stopped": bool(answers.stopped[b]),
+        }
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _rows(
+    condition: str,
+    batch: int,
+    items: Sequence[Item],
+    asked: Sequence[Mapping[str, Any]],
+    dose: Mapping[str, np.ndarray],
+) -> list[dict[str, Any]]:
+    """The columns that do not depend on how the answer was found."""
+    doses = {f"dose_{name}": values for name, values in dose.items()}
+    return [
+        {
             "item": item.id,
             "condition": condition,
             "cluster": item.cluster,
@@ -95,20 +152,26 @@ def answer_records(
             "caption_condition": item.condition,
             "answer": item.answer,
             "choices": list(item.choices),
-            "logprob": logprob.tolist(),
-            "tokens": tokens.tolist(),
             "batch": batch,
+            "rows_together": len(items),
             **asked[b],
             **{name: float(doses[name][b]) if name in doses else math.nan for name in DOSES},
         }
-        right = None if item.answer is None else item.choices.index(item.answer)
-        for suffix, values in (("", logprob), ("_normalised", logprob / tokens)):
-            best, margin = best_and_margin(values, right)
-            row[f"predicted{suffix}"] = item.choices[best]
-            row[f"correct{suffix}"] = None if right is None else best == right
-            row[f"margin{suffix}"] = margin
-        rows.append(row)
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+        for b, item in enumerate(items)
+    ]
+
+
+def current(table: pa.Table) -> pa.Table:
+    """A table of `FIRST_SCHEMA` or `SCHEMA` as one of `SCHEMA`; ValueError if it is neither."""
+    if table.schema.equals(SCHEMA):
+        return table.replace_schema_metadata(None)
+    if not table.schema.equals(FIRST_SCHEMA):
+        raise ValueError("its columns are not those of this version")
+    columns = [
+        table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 def sort_records(records: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:

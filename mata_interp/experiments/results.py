@@ -68,6 +68,12 @@ def load_run(path: str | Path) -> Run:
     if missing:
         named = f" ({len(damaged)} of them damaged: {', '.join(damaged[:3])})" if damaged else ""
         warn(f"{path}: {missing} part(s) are missing{named}. The same run again computes them.")
+    if others := folder.strangers():
+        names = ", ".join(others[:3])
+        warn(
+            f"{path}/parts holds {len(others)} file(s) that are no part of this run ({names}): they are "
+            "not counted here, but a reader of all *.parquet would count them. Move them away."
+        )
     table = pa.concat_tables(parts.values()) if parts else SCHEMA.empty_table()
     trace, effects, study = (folder.path / name for name in ("trace.nc", "effects.json", "study.json"))
     return Run(

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ..benchmarks import Item
-from .asking import ask
-from .conditions import AudioKind, Condition, Edit, named_conditions
+from .answering import Work, plan_units
+from .claims import Claims
+from .conditions import Condition, Edit, named_conditions
 from .folder import RunFolder, refuse_other_run
 from .manifest import known_beforehand, make_manifest, warn_of_other_machine
 from .notices import warn
 from .partners import audio_partners
-from .records import answer_records
 from .results import Run, load_run
 from .vetting import Vetted, vet
 
 if TYPE_CHECKING:
-    from ..lalm import LALM
+    from ..lalm import LALM, Decoding
 
 __all__ = ["run", "run_vetted"]
 
@@ -34,21 +34,26 @@ def run(
     conditions: Mapping[str, Edit | Condition],
     out: str | Path | None = None,
     *,
+    decoding: Decoding | None = None,
+    prompt_format: str = "options",
     batch_size: int = 16,
     progress: bool = True,
     seed: int = 0,
 ) -> Run:
-    """Answer ``items`` under every condition by the options' log-probabilities.
+    """Answer ``items`` under every condition: by the options' log-probabilities, or in words.
 
     Items that cannot be used are left out, counted and named in the manifest; the others go on. A run that
     was stopped, however rudely, loses at most the batch in hand: the same call again goes on from there, and
-    its tables are bit for bit those of a run never stopped (same machine, same number of threads).
+    its tables are bit for bit those of a run never stopped (same machine, same number of threads). Several
+    processes may be given the same call and share the work.
 
     Args:
         conditions: name -> None, an intervention, a tuple of them, or a `Condition`, e.g.
             ``{"baseline": None, "mata": Mata(0.1, [3, 4]), "other audio": Condition(audio="other")}``.
         out: the run folder; None keeps the run in memory.
-        batch_size: items in a batch.
+        decoding: how conditions without a decoding of their own are answered; None: by comparing options.
+        prompt_format: how items are worded; one of PROMPT_FORMATS.
+        batch_size: items in a batch; one that does not fit in memory is halved.
         seed: of the choice whose audio ``audio="other"`` hears.
 
     Returns:
@@ -62,11 +67,12 @@ def run(
         RunError: ``out`` cannot be written, or holds a run of another model, other data or other conditions.
         InterventionError: a condition names a layer or head that the model does not have.
     """
-    named = _bound(lalm, conditions)
+    named = _bound(lalm, conditions, decoding)
     if out is not None:
-        refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed))
-    vetted = vet(lalm, items, progress=progress)
-    return run_vetted(lalm, vetted, named, out, batch_size=batch_size, progress=progress, seed=seed)
+        refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
+    vetted = vet(lalm, items, progress=progress, format=prompt_format)
+    settings = {"batch_size": batch_size, "progress": progress, "seed": seed}
+    return run_vetted(lalm, vetted, named, out, prompt_format=prompt_format, **settings)
 
 
 def run_vetted(
@@ -78,18 +84,21 @@ def run_vetted(
     batch_size: int,
     progress: bool,
     seed: int,
+    decoding: Decoding | None = None,
+    prompt_format: str = "options",
     label: str = "answering",
 ) -> Run:
-    """`run` on items that have been looked at already; ``label`` names the progress bar."""
-    named = _bound(lalm, conditions)
+    """`run` on items that have been looked at already, in the same wording; ``label`` names the bar."""
+    named = _bound(lalm, conditions, decoding)
     _warn_of_reuse(vetted, named)
     hears_others = any(condition.audio == "other" for condition in named.values())
     partners = audio_partners(vetted.items, seed) if hears_others else {}
-    manifest = make_manifest(lalm, vetted, named, partners, batch_size, seed)
+    manifest = make_manifest(lalm, vetted, named, partners, batch_size, seed, prompt_format)
+    work = Work({item.id: item for item in vetted.items}, named, partners, prompt_format)
     with _place(out) as path:
         folder = RunFolder.start(path, manifest)
         warn_of_other_machine(folder.manifest, manifest)
-        _answer(lalm, folder, vetted, named, partners, progress, label)
+        _answer(lalm, folder, work, progress, label)
         finished = load_run(path)
     return finished if out is not None else replace(finished, path=None)
 
@@ -104,48 +113,36 @@ def _place(out: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _bound(lalm: LALM, conditions: Mapping[str, Edit | Condition]) -> dict[str, Condition]:
+def _bound(
+    lalm: LALM, conditions: Mapping[str, Edit | Condition], decoding: Decoding | None
+) -> dict[str, Condition]:
     """The conditions by name, their layers and heads checked before anything is computed or written."""
-    named = named_conditions(conditions)
+    named = named_conditions(conditions, decoding)
     for condition in named.values():
         for part in condition.interventions:
             part.bind(lalm.anatomy.heads)
     return named
 
 
-def _answer(
-    lalm: LALM,
-    folder: RunFolder,
-    vetted: Vetted,
-    conditions: Mapping[str, Condition],
-    partners: Mapping[str, Item],
-    progress: bool,
-    label: str,
-) -> None:
+def _answer(lalm: LALM, folder: RunFolder, work: Work, progress: bool, label: str) -> None:
     """Compute and write the parts that are missing; what conditions share (sound, prompt) is done once."""
-    parts, damaged = folder.read_parts()
-    done = set(parts)
+    done, damaged = folder.look()
     if damaged:
         names = ", ".join(damaged[:3])
         warn(f"{folder.path}: {len(damaged)} damaged part(s) are computed again: {names}.")
-    by_id = {item.id: item for item in vetted.items}
-    by_audio: dict[AudioKind, list[str]] = {}
-    for name, condition in conditions.items():
-        by_audio.setdefault(condition.audio, []).append(name)
-    batches = [[by_id[item] for item in batch["items"]] for batch in folder.manifest["batches"]]
-    total = len(batches) * len(conditions)
-    with tqdm(total=total, initial=len(done), desc=label, unit="batch", disable=not progress) as bar:
-        for index, batch in enumerate(batches):
-            for audio, names in by_audio.items():
-                wanted = [name for name in names if (name, index) not in done]
-                if not wanted:
-                    continue
-                prompt, asked = ask(lalm, batch, audio, partners)
-                edits = [conditions[name].intervention for name in wanted]
-                each = lalm.score_each(prompt, [item.choices for item in batch], edits)
-                for name, scores in zip(wanted, each, strict=True):
-                    folder.write_part(name, index, answer_records(name, index, batch, asked, scores))
-                    bar.update()
+    units = plan_units(folder.manifest["batches"], work.conditions)
+    total = sum(len(unit.conditions) for unit in units)
+    left = [unit for unit in units if any((name, unit.batch) not in done for name in unit.conditions)]
+    with (
+        tqdm(total=total, initial=len(done), desc=label, unit="part", disable=not progress) as bar,
+        Claims(folder.path / "claims.lock") as claims,
+    ):
+        for unit in claims.one_by_one(left):
+            if missing := folder.missing(unit):
+                for name, table in work.answer(lalm, missing).items():
+                    folder.write_part(name, unit.batch, table)
+            bar.update(sum((name, unit.batch) not in done for name in unit.conditions))
+        claims.remove()
 
 
 def _warn_of_reuse(vetted: Vetted, conditions: Mapping[str, Condition]) -> None:

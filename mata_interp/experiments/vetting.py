@@ -29,7 +29,8 @@ class Vetted:
         file_sha256: of the benchmark's file; of the items' content where they were made in memory.
         items: in the given order, ids unique.
         lengths: item id -> tokens of its prompt, audio included.
-        digests: item id -> SHA-256 of all that a table or an answer depends on: texts, labels, decoded sound.
+        digests: item id -> two SHA-256, with a dash between, of all that a table or an answer depends on:
+            texts and labels; decoded sound.
         truncated: ids of items whose audio is longer than the model takes.
         excluded: ``{"item", "field", "reason"}`` of each item left out.
     """
@@ -59,10 +60,18 @@ class Vetted:
         return replace(self, items=tuple(item for item in self.items if item.id in wanted))
 
 
-def vet(lalm: LALM, items: Item | Sequence[Item], *, progress: bool = True, scored: bool = False) -> Vetted:
+def vet(
+    lalm: LALM,
+    items: Item | Sequence[Item],
+    *,
+    progress: bool = True,
+    scored: bool = False,
+    format: str = "options",
+) -> Vetted:
     """Decode every sound and build every prompt once; leave out, count and name what cannot be used.
 
     Args:
+        format: of the prompts, one of PROMPT_FORMATS.
         scored: leave out items without a known answer as well.
 
     Warns:
@@ -82,7 +91,7 @@ def vet(lalm: LALM, items: Item | Sequence[Item], *, progress: bool = True, scor
         try:
             if scored and item.answer is None:
                 raise ItemError(item.id, "answer", "it is not known.")
-            prompt = lalm.prompt(item)
+            prompt = lalm.prompt(item, format=format)
             digests[item.id] = _digest(item, item.load_audio(lalm.sampling_rate).sha256)
         except ItemError as error:
             excluded.append(Exclusion.of(error))
@@ -103,4 +112,4 @@ def vet(lalm: LALM, items: Item | Sequence[Item], *, progress: bool = True, scor
 def _digest(item: Item, sound: str) -> str:
     texts: list[Any] = [item.id, item.question, item.caption, list(item.choices), item.answer]
     labels = [item.cluster, item.domain, item.kind, item.condition]
-    return hashlib.sha256(json.dumps([*texts, *labels, sound]).encode()).hexdigest()
+    return f"{hashlib.sha256(json.dumps([*texts, *labels]).encode()).hexdigest()}-{sound}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -56,8 +55,8 @@ class Decoding:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InterventionError(f"{name} is {value!r}: give a whole number of at least {least}.")
         for name, low, high in (("temperature", 0, 100), ("top_p", 1e-9, 1)):
-            value: Any = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not low <= value <= high:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise InterventionError(f"{name} is {value!r}: it lies between {low:g} and {high:g}.")
         if self.temperature == 0 and (self.top_k or self.top_p < 1):
             raise InterventionError("top_k and top_p are of sampling: give a temperature above 0 with them.")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import RunError
-from mata_interp.experiments.folder import RunFolder, first_difference, slugs
+from mata_interp.experiments.files import write_json
+from mata_interp.experiments.folder import RunFolder, slugs
+from mata_interp.experiments.identity import first_difference
 from mata_interp.experiments.notices import RunWarning
-from mata_interp.experiments.records import answer_records
+from mata_interp.experiments.records import FIRST_SCHEMA, SCHEMA, answer_records
 from mata_interp.experiments.results import load_run
 
 ITEMS = [
@@ -22,7 +26,7 @@ ITEMS = [
 ASKED = {"audio_from": None, "audio_seconds": 1.0, "truncated_seconds": 0.0}
 ASKED |= {"prompt_tokens": 9, "audio_tokens": 3, "padded_width": 9}
 MANIFEST = {
-    "version": 1,
+    "version": 2,
     "model": {"name": "m", "weights_sha256": "w"},
     "data": {"sha256": "d"},
     "prompt_format": "options",
@@ -164,3 +168,47 @@ def test_folders_that_are_not_ours_are_left_alone(tmp_path):
     with pytest.raises(RunError, match="not a run's manifest"):
         RunFolder.start(tmp_path / "thesis", MANIFEST)
     assert sorted(os.listdir(tmp_path / "thesis")) == ["chapter.tex", "manifest.json"]
+
+
+def test_any_flipped_bit_is_found_or_changes_nothing(tmp_path):
+    folder = filled(tmp_path / "run")
+    path, whole = folder.part_path("plain", 1), folder.part_path("plain", 1).read_bytes()
+    good = json.dumps(folder.read_parts()[0]["plain", 1].to_pylist())
+    found, rng = 0, np.random.default_rng(0)
+    for place in rng.choice(len(whole), 300, replace=False):
+        data = bytearray(whole)
+        data[place] ^= 1 << rng.integers(8)
+        path.write_bytes(bytes(data))
+        parts, damaged = folder.read_parts()
+        found += len(damaged)
+        assert damaged or json.dumps(parts["plain", 1].to_pylist()) == good
+    assert found > 150
+
+
+def test_a_folder_of_the_first_version_is_read(tmp_path):
+    """Its parts lack what came later, and have no digests."""
+    folder = RunFolder.start(tmp_path / "run", {**MANIFEST, "version": 1})
+    (folder.path / "parts").mkdir()
+    for condition, batch in folder.expected():
+        old = part(condition, batch).select(FIRST_SCHEMA.names).cast(FIRST_SCHEMA)
+        pq.write_table(old, folder.part_path(condition, batch))
+    run = load_run(folder.path)
+    assert run.missing == 0
+    assert list(run.records) == SCHEMA.names
+    assert run.records["correct"].tolist() == [True, False] * 4
+    assert run.records[["text", "official", "rows_together"]].isna().all(axis=None)
+    with pytest.raises(RunError, match="version is 1, here it is 2"):
+        RunFolder.start(folder.path, MANIFEST)
+
+
+def test_whoever_comes_second_keeps_the_manifest_of_the_first(tmp_path, monkeypatch):
+    """Two processes find no manifest; the other one writes its own a moment earlier."""
+
+    def too_late(path, manifest, new):
+        write_json(path, {**MANIFEST, "created": "2027-01-01"})
+        write_json(path, manifest, new=new)
+
+    monkeypatch.setattr("mata_interp.experiments.folder.write_json", too_late)
+    assert RunFolder.start(tmp_path / "run", MANIFEST).manifest["created"] == "2027-01-01"
+    with pytest.raises(RunError, match="seed is 0, here it is 1"):
+        RunFolder.start(tmp_path / "other", {**MANIFEST, "seed": 1})

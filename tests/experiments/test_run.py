@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mata_interp.errors import InterventionError, RunError
+from mata_interp.errors import InterventionError, ItemError, RunError
 from mata_interp.experiments import Condition, RunWarning, load_run, run
+from mata_interp.experiments.answering import Work
 from mata_interp.experiments.records import SCHEMA
 from mata_interp.interventions import Mata
 from tests.experiments.sounds import make_items
@@ -187,7 +188,7 @@ def test_conditions_that_make_no_sense_are_refused_before_anything_is_written(ti
             run(tiny_lalm, items, conditions, tmp_path / "run", progress=False)
     with pytest.raises(InterventionError, match="audio='loud' is unknown"):
         Condition(audio="loud")  # type: ignore[arg-type]
-    with pytest.raises(InterventionError, match="decoding"):
+    with pytest.raises(InterventionError, match="decoding='greedy' is no Decoding"):
         Condition(decoding="greedy")  # type: ignore[arg-type]
     with pytest.raises(InterventionError, match="leaves it out"):
         Condition(MATA, audio="none")
@@ -215,7 +216,7 @@ def test_a_folder_of_another_model_or_other_data_is_refused(finished, tiny_lalm,
     settings = {"batch_size": 4}
     with pytest.raises(RunError, match=r"model\.\w+ is"):
         go(LALM(*tiny_qwen2_audio(seed=1)), items, **settings)
-    with pytest.raises(RunError, match=r"data\.(file_)?sha256 is"):
+    with pytest.raises(RunError, match=r"data have changed: .* 1 item\(s\) with other words .*'clip05-conf"):
         go(tiny_lalm, [*items[:-1], replace(items[-1], question="What?")], **settings)
     with pytest.raises(
         RunError, match=r"conditions\.mata\.interventions\[0\]\.alpha is 0\.5, here it is 0\.1"
@@ -243,7 +244,13 @@ def test_changed_sound_is_changed_data(tiny_lalm, tmp_path):
     items = make_items(tmp_path, clips=2)
     run(tiny_lalm, items, {"baseline": None}, tmp_path / "run", progress=False)
     items[0].audio.write_bytes(items[3].audio.read_bytes())
-    with pytest.raises(RunError, match=r"data\.sha256"):
+    with pytest.raises(RunError, match=r"data have changed: .* 3 item\(s\) with another sound \('clip00-"):
+        run(tiny_lalm, make_items_anew(items), {"baseline": None}, tmp_path / "run", progress=False)
+    items[0].audio.unlink()
+    with (
+        pytest.warns(RunWarning, match="3 left out"),
+        pytest.raises(RunError, match=r"3 item\(s\) that are gone or cannot be used any more \('clip00-"),
+    ):
         run(tiny_lalm, make_items_anew(items), {"baseline": None}, tmp_path / "run", progress=False)
 
 
@@ -263,7 +270,46 @@ def test_a_damaged_part_is_computed_again_and_said(tiny_lalm, items, tmp_path):
     pd.testing.assert_frame_equal(again.records, first.records, check_exact=True)
 
 
+def test_parts_of_other_runs_are_not_taken_for_this_ones(tiny_lalm, items, tmp_path):
+    """Neither under the name of a part nor under another, where they would not be counted but are named."""
+    edits = {"mata": MATA}
+    first = run(tiny_lalm, items, edits, tmp_path / "run", batch_size=4, progress=False)
+    run(tiny_lalm, items, edits, tmp_path / "shuffled", batch_size=4, progress=False, seed=1)
+    foreign = (tmp_path / "shuffled" / "parts" / "mata--00002.parquet").read_bytes()
+    (tmp_path / "run" / "parts" / "mata--00002.parquet").write_bytes(foreign)  # same items, same condition
+    with pytest.warns(RunWarning, match=r"mata--00002.parquet \(it is of another run\)"):
+        again = run(tiny_lalm, items, edits, tmp_path / "run", batch_size=4, progress=False)
+    pd.testing.assert_frame_equal(again.records, first.records, check_exact=True)
+    (tmp_path / "run" / "parts" / "copy of mata--00002.parquet").write_bytes(foreign)
+    with pytest.warns(RunWarning, match=r"1 file\(s\) that are no part of this run \(copy of mata"):
+        pd.testing.assert_frame_equal(load_run(tmp_path / "run").records, first.records, check_exact=True)
+
+
+def test_a_clip_that_vanishes_meanwhile_is_named_and_the_run_goes_on_when_it_is_back(
+    tiny_lalm, tmp_path, monkeypatch
+):
+    items = make_items(tmp_path, clips=3)
+    moved, clip = tmp_path / "away.wav", items[0].audio
+    ask = Work._ask
+
+    def vanishing(self, lalm, unit, *rest):
+        if unit.batch == 1 and clip.exists():
+            clip.rename(moved)
+        return ask(self, lalm, unit, *rest)
+
+    monkeypatch.setattr(Work, "_ask", vanishing)
+    with pytest.raises(ItemError, match=r"item 'clip00-\w+', field 'audio': no such file"):
+        run(tiny_lalm, items, {"baseline": None}, tmp_path / "run", batch_size=3, progress=False)
+    monkeypatch.undo()
+    moved.rename(clip)
+    again = run(
+        tiny_lalm, make_items_anew(items), {"baseline": None}, tmp_path / "run", batch_size=3, progress=False
+    )
+    assert (again.missing, len(again.records)) == (0, len(items))
+
+
 def test_a_finished_run_is_read_and_not_computed_again(finished, tiny_lalm, items, monkeypatch):
     monkeypatch.setattr(tiny_lalm, "score_each", None)
+    monkeypatch.setattr(tiny_lalm, "answer", None)
     again = run(tiny_lalm, items, CONDITIONS, finished.path, batch_size=4, progress=False)
     pd.testing.assert_frame_equal(again.records, finished.records, check_exact=True)

@@ -1,0 +1,78 @@
+"""Who computes what, where several processes work on one run folder.
+
+Byte n of a lock file is held by the process that computes unit n. The operating system lets go of it when
+that process ends, however it ends; so there is nothing to time out and nothing left to clean up. A claim only
+saves work: should two processes compute one unit (on a file system without locks, or in two threads), they
+write the same part, and the second replaces the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .answering import Unit
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["Claims"]
+
+
+class Claims:
+    """The lock file of a run folder, open in this process; a context manager that lets all claims go."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def __enter__(self) -> Claims:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # without the file, without claims
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def take(self, unit: int, wait: bool = False) -> bool:
+        """Claim a unit; False if another process has it. With ``wait``: once that is done or dead."""
+        if fcntl is None or self._file is None:
+            return True
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, unit)
+        except (BlockingIOError, PermissionError):  # held by another process
+            return False
+        except OSError:  # no locks on this file system
+            return True
+        return True
+
+    def one_by_one(self, units: Iterable[Unit]) -> Iterator[Unit]:
+        """Every unit, while it is claimed: first those nobody works on, then the others' as they let go."""
+        later: list[Unit] = []
+        for unit in units:
+            if not self.take(unit.number):
+                later.append(unit)
+                continue
+            yield unit
+            self.release(unit.number)
+        for unit in later:
+            self.take(unit.number, wait=True)
+            yield unit
+            self.release(unit.number)
+
+    def release(self, unit: int) -> None:
+        if fcntl is not None and self._file is not None:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, unit)
+
+    def remove(self) -> None:
+        """Remove the lock file of a finished run; whoever still has it open goes on with it."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""What makes a run this run and no other: the manifest's fields that decide what is in its tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from .files import plain
+
+__all__ = ["IDENTITY", "difference", "first_difference", "run_digest"]
+
+IDENTITY = (
+    "version",
+    "model",
+    "generation",
+    "data",
+    "prompt_format",
+    "prompt_wording",
+    "seed",
+    "batch_size",
+    "conditions",
+    "excluded",
+    "batches",
+    "audio_from",
+)
+"""Fields of the manifest that decide what is in the tables; the others tell how they came about."""
+
+_NAMED = 3  # items named in a message
+
+
+def run_digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of all that decides what is in the tables; each part carries that of its run."""
+    essence = {name: _essence(manifest, name) for name in IDENTITY}
+    return hashlib.sha256(json.dumps(plain(essence), sort_keys=True).encode()).hexdigest()
+
+
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """What makes ``here`` another run than ``there``, in words; None where it is the same run.
+
+    Args:
+        here: a manifest, or the fields of it that are known so far.
+    """
+    here = plain(here)
+    for name in IDENTITY:
+        if name not in here:
+            continue
+        old, new = _essence(there, name), _essence(here, name)
+        if name == "data" and (said := _data_difference(old or {}, new)):
+            return said
+        if found := first_difference(old, new, name):
+            field, old, new = found
+            return f"in its manifest {field} is {short(old)}, here it is {short(new)}"
+    return None
+
+
+def first_difference(there: Any, here: Any, field: str = "") -> tuple[str, Any, Any] | None:
+    """The first field in which two JSON values differ: (a name like ``model.dtype``, there, here)."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in [*here, *(key for key in there if key not in here)]:
+            name = f"{field}.{key}" if field else str(key)
+            if found := first_difference(there.get(key), here.get(key), name):
+                return found
+        return None
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for index, (a, b) in enumerate(zip(there, here, strict=True)):
+            if found := first_difference(a, b, f"{field}[{index}]"):
+                return found
+        return None
+    return None if there == here and type(there) is type(here) else (field, there, here)
+
+
+def short(value: Any, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _essence(manifest: Mapping[str, Any], field: str) -> Any:
+    """The field without what does not matter: the same weights may go by another name, in another folder."""
+    value = manifest.get(field)
+    if field == "model" and isinstance(value, Mapping):
+        return {name: part for name, part in value.items() if name not in ("name", "revision")}
+    return value
+
+
+def _data_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """Which items changed, came or went, and what of them; None where their digests do not tell."""
+    old, new = there.get("digests"), here.get("digests")
+    if not old or not new or old == new:
+        return None
+    gone, come = [id for id in old if id not in new], [id for id in new if id not in old]
+    texts, sounds = (
+        [id for id in old if id in new and old[id].split("-")[part] != new[id].split("-")[part]]
+        for part in (0, 1)
+    )
+    said = [
+        f"{len(ids)} item(s) {what} ({', '.join(map(repr, ids[:_NAMED]))}{', ...' * (len(ids) > _NAMED)})"
+        for what, ids in (
+            ("with another sound", sounds),
+            ("with other words or labels", texts),
+            ("that are gone or cannot be used any more", gone),
+            ("that were not there", come),
+        )
+        if ids
+    ]
+    return "the data have changed: there are " + ", ".join(said)
