@@ -1,10 +1,12 @@
-"""Layers told briefly: unbroken runs of whole numbers."""
+"""Layers told briefly, in the one way of every label, message and page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["runs"]
+__all__ = ["brief", "layer_range", "named_layers", "runs"]
+
+DASH = "\u2013"
 
 
 def runs(layers: Iterable[int]) -> list[tuple[int, int]]:
@@ -16,3 +18,23 @@ def runs(layers: Iterable[int]) -> list[tuple[int, int]]:
         else:
             found.append((layer, layer))
     return found
+
+
+def brief(layers: Iterable[int]) -> str:
+    """``(3, 4, 5, 9)`` -> ``3-5,9``, as the command line takes them; an empty set -> ``""``."""
+    return ",".join(_told(layers, "-"))
+
+
+def layer_range(layers: Iterable[int]) -> str:
+    """In a sentence: ``(3, 4, 5, 9)`` -> ``3–5, 9``; an empty set -> ``none``."""
+    return ", ".join(_told(layers, DASH)) or "none"
+
+
+def named_layers(layers: Iterable[int]) -> str:
+    """``layer 3``, ``layers 3–5``, ``no layers``."""
+    chosen = set(layers)
+    return f"layer{'s' * (len(chosen) > 1)} {layer_range(chosen)}" if chosen else "no layers"
+
+
+def _told(layers: Iterable[int], dash: str) -> list[str]:
+    return [str(first) if first == last else f"{first}{dash}{last}" for first, last in runs(layers)]

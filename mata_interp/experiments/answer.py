@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..ranges import named_layers
 from .effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, OTHER, RANDOM_LAYERS, SILENT
 from .matching import TOLERANCE
 
@@ -44,7 +45,7 @@ def answer_text(
     on = "items whose caption contradicts the sound" if primary["subset"] else "items"
     finding = (
         f"On {primary['n']} {on} ({primary['n_clusters']} clips), MATA (rule {chosen['rule']}, alpha "
-        f"{chosen['alpha']:g}, {_layers(chosen['layers'])}, chosen on {selection_clips} other clips) "
+        f"{chosen['alpha']:g}, {named_layers(chosen['layers'])}, chosen on {selection_clips} other clips) "
         f"{_moved(primary)}: {primary['fixed']} wrong answers put right, {primary['broken']} right ones "
         f"broken ({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over all that "
         f"is asked of MATA). {_judged(primary)}"
@@ -148,10 +149,3 @@ def _percent(fraction: float) -> str:
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
-
-
-def _layers(layers: Sequence[int]) -> str:
-    contiguous = len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1))
-    if contiguous:
-        return f"layers {layers[0]} to {layers[-1]}"
-    return ("layer " if len(layers) == 1 else "layers ") + ", ".join(map(str, layers))

@@ -15,7 +15,7 @@ from mata_interp.errors import InterventionError
 from .mata import Mata
 from .rules import RULES
 
-__all__ = ["DOSE", "TEXT", "Editing", "tokens_named"]
+__all__ = ["DOSE", "TEXT", "Editing", "queries_named", "tokens_named"]
 
 DOSE = ("mass_before", "mass_after", "kl", "boost", "negative")
 """What is recorded of every edited item; see :class:`mata_interp.attention.Dose`."""
@@ -28,7 +28,8 @@ class Editing:
     """Call it at every attention call of the layers in ``layers``; it says what to add to which rows.
 
     Edited are the queries at absolute position P - 1 (the last prompt token; phase ``"prefill"``) and later
-    ones (tokens of the answer; ``"decode"``), whether they come one by one, many at once or with the prompt.
+    ones (tokens of the answer; ``"decode"``), whether they come one by one, many at once or with the prompt;
+    of a part with ``queries="text"``, in prefill, all text that can see the sound.
 
     Args:
         parts: interventions in order; one whose layers or heads the model lacks is refused.
@@ -37,6 +38,8 @@ class Editing:
 
     Attributes:
         layers: the layers edited, ascending.
+        shares: whether the prompt's tokens but the last are as without the edits, so that one reading of them
+            serves many.
         counted: bool [B, Q], which queries of the next calls enter the dose (padding must not); None: all.
 
     Raises:
@@ -48,6 +51,10 @@ class Editing:
         self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
         self.counted: Tensor | None = None
         rows, self._width = groups["generated"].shape
+        self._asking = {part.queries: queries_named(part.queries, groups) for part in parts}
+        begins = {name: int(some.any(0).nonzero()[0]) for name, some in self._asking.items()}
+        self._begins = [self._width if part.phase == "decode" else begins[part.queries] for part in parts]
+        self.shares = min(self._begins, default=self._width) >= self._width - 1
         self._sums = np.zeros((len(DOSE), rows))
         self._counts = np.zeros(rows)
 
@@ -64,7 +71,7 @@ class Editing:
         """
         queries = call.query.shape[2]
         parts = [(part, tokens) for part, tokens in self._parts if layer in part.layers]
-        first = min(self._width if part.phase == "decode" else self._width - 1 for part, _ in parts)
+        first = min(b for (part, _), b in zip(self._parts, self._begins, strict=True) if layer in part.layers)
         last = self._width if all(part.phase == "prefill" for part, _ in parts) else total
         first, last = max(first, total - queries), min(last, total)
         if first >= last:
@@ -76,8 +83,10 @@ class Editing:
         ]
         rows = slice(first - (total - queries), last - (total - queries))
         delta, dose = call.delta(edits, rows)
-        if any(part.rule == "knockout" for part, _ in parts) and dose.mass_after.isnan().any():
+        if (dose.touched & dose.mass_after.isnan()).any():
             raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
+        if not self.shares:  # rows of padding see nothing: their change is not 0 but NaN
+            delta = torch.where(dose.touched.transpose(1, 2)[..., None], delta, 0.0)
         self._record(dose, None if self.counted is None else self.counted[:, rows])
         return rows, delta
 
@@ -91,25 +100,41 @@ class Editing:
     ) -> Tensor:
         """Which scores a part may touch: bool [B, 1|H, 1|R, L]."""
         tokens = pad(tokens, (0, total - self._width), value=part.keys == "generated")
-        keys = tokens[:, -call.length :].to(call.key.device)[
-            :, None, None
-        ]  # a sliding cache has the newest only
+        keys = tokens[:, -call.length :]  # a sliding cache has the newest only
+        keys = keys.to(call.key.device)[:, None, None]
         if part.keys == "text":
             column = torch.arange(total - call.length, total, device=call.key.device)
             keys = keys & (column != positions[:, None])
-        if part.phase != "both":
-            keys = keys & ((positions < self._width) == (part.phase == "prefill"))[:, None]
+        keys = keys & self._edited(part, positions).to(keys.device)[:, None, :, None]
         if (heads := part.heads_of(layer)) is not None:
             chosen = torch.zeros(call.query.shape[1], dtype=torch.bool, device=call.key.device)
             chosen[list(heads)] = True
             keys = keys & chosen[:, None, None]
         return keys
 
+    def _edited(self, part: Mata, positions: Tensor) -> Tensor:
+        """Which of the queries at these positions a part edits: bool [B, R]."""
+        asking = self._asking[part.queries].to(positions.device)
+        answer = positions >= self._width
+        asking = asking[:, positions.clamp(max=self._width - 1)]
+        return torch.where(answer, part.phase != "prefill", asking & (part.phase != "decode"))
+
     def _record(self, dose: Dose, counted: Tensor | None) -> None:
         touched = dose.touched if counted is None else dose.touched & counted.to(dose.touched.device)[:, None]
-        values = torch.stack([getattr(dose, name) * touched for name in DOSE])
+        values = torch.stack([torch.where(touched, getattr(dose, name), 0.0) for name in DOSE])
         self._sums += values.sum((2, 3)).double().cpu().numpy()
         self._counts += touched.sum((1, 2)).cpu().numpy()
+
+
+def queries_named(queries: str, groups: Mapping[str, Tensor]) -> Tensor:
+    """The tokens of a prompt that ``queries`` names: bool [B, P], the last of each row among them."""
+    audio = groups["audio"]
+    asking = torch.zeros_like(audio)
+    if queries == "text":  # what stands before the audio sees none
+        after = (audio.cumsum(1) > 0) | ~audio.any(1, keepdim=True)
+        asking = after & tokens_named("text", groups)
+    asking[:, -1] = True
+    return asking
 
 
 def tokens_named(keys: str, groups: Mapping[str, Tensor]) -> Tensor:

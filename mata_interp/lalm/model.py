@@ -213,7 +213,8 @@ class LALM:
         """The scores under each intervention, the prompt read once for all of them.
 
         Bit for bit what `score` gives for each alone. An intervention after the first costs one token of the
-        prompt and the options' tokens, a small part of reading a prompt with audio.
+        prompt and the options' tokens, a small part of reading a prompt with audio; but one that edits more
+        of the prompt than its last token (``queries="text"``) needs a reading of its own.
         """
         prompt = self.place(prompt)
         if len(choices) != prompt.size:
@@ -231,7 +232,10 @@ class LALM:
         scores = []
         for editing in editings:
             logprob = self._run(
-                lambda editing=editing: option_logprobs(self.model, prompt, options, cache, editing), editing
+                lambda editing=editing: option_logprobs(
+                    self.model, prompt, options, cache if editing is None or editing.shares else None, editing
+                ),
+                editing,
             )
             scores.append(OptionScores(logprob, lengths, editing.dose() if editing else {}))
         return scores

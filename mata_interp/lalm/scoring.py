@@ -40,7 +40,8 @@ class OptionScores:
 def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
     """The cache of all tokens of the prompts but their last, which every intervention leaves as they are.
 
-    Edits reach no query before the last prompt token, so one reading serves any number of interventions.
+    Edits reach no query before the last prompt token, so one reading serves any number of interventions
+    (those with ``queries="text"`` excepted).
     None where the model cannot step back by that token: its cache has let go of what it held before (a full
     sliding window, a recurrent state), or the token is a piece of audio. ``room``: for how many tokens to
     leave place, that last one and an option's.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from ..ranges import runs
+from ..ranges import layer_range as layer_range
+from ..ranges import named_layers as named_layers
+from ..ranges import runs as runs
 
-MINUS, DASH, NONE = "\u2212", "\u2013", "\u2014"
+MINUS, NONE = "\u2212", "\u2014"
 
 
 def known(value: float | None) -> bool:
@@ -46,17 +48,6 @@ def p_value(p: float | None) -> str:
     if not known(p):
         return NONE
     return "<\u202f0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"  # type: ignore[operator, str-bytes-safe]
-
-
-def layer_range(layers: Iterable[int]) -> str:
-    """``(3, 4, 5, 9)`` -> ``3–5, 9``; an empty set -> ``none``."""
-    return ", ".join(f"{a}" if a == b else f"{a}{DASH}{b}" for a, b in runs(layers)) or "none"
-
-
-def named_layers(layers: Iterable[int]) -> str:
-    """``layer 3``, ``layers 3–5``, ``no layers``."""
-    chosen = set(layers)
-    return f"layer{'s' * (len(chosen) > 1)} {layer_range(chosen)}" if chosen else "no layers"
 
 
 def listing(names: Sequence[str]) -> str:

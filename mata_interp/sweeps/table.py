@@ -11,7 +11,7 @@ import xarray as xr
 from mata_interp.benchmarks import Item
 from mata_interp.interventions import Intervention, Mata, in_order
 from mata_interp.lalm.batching import item_labels
-from mata_interp.ranges import runs
+from mata_interp.ranges import brief
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -37,7 +37,7 @@ def table(
         **item_labels(items),
         "rule": ("configuration", [_told(p, lambda part: part.rule) for p in parts]),
         "alpha": ("configuration", [p[0].alpha if len(p) == 1 else np.nan for p in parts]),
-        "layers": ("configuration", [_told(p, lambda part: _ranges(part.layers)) for p in parts]),
+        "layers": ("configuration", [_told(p, lambda part: brief(part.layers)) for p in parts]),
         "heads": ("configuration", [_told(p, lambda part: str(part.heads)) for p in parts]),
         # not called "keys": an array with keys is a dict to xarray
         "group": ("configuration", [_told(p, lambda part: part.keys) for p in parts]),
@@ -58,8 +58,3 @@ def table(
 def _told(parts: Sequence[Mata], what: Any) -> str:
     """Of several interventions in order, all; of none, nothing."""
     return " then ".join(what(part) for part in parts)
-
-
-def _ranges(layers: Sequence[int]) -> str:
-    """``(3, 4, 5, 9)`` -> ``3-5,9``, as the command line takes them."""
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs(layers))

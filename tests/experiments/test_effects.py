@@ -132,7 +132,7 @@ def test_the_answer_is_honest_whichever_way_it_falls(gain, judged, said):
     text = answer_text(table, CHOSEN, MATCHED, 60)
     assert said in text
     assert text.startswith("On 120 items whose caption contradicts the sound (120 clips), MATA (rule abs, ")
-    assert "alpha 0.3, layers 3 to 4, chosen on 60 other clips" in text
+    assert "alpha 0.3, layers 3\u20134, chosen on 60 other clips" in text
     assert "95 % interval" in text
     assert f"{table[0]['fixed']} wrong answers put right, {table[0]['broken']} right ones broken" in text
     assert "In 2 draws of random layers" in text

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mata_interp.errors import InterventionError
 from mata_interp.interventions import RULES, Mata, in_order
-from mata_interp.interventions.mata import PHASES
+from mata_interp.interventions.mata import PHASES, QUERIES
 
 HEADS = {0: 4, 1: 4, 3: 8}  # layer 2 has no attention
 
@@ -32,6 +32,7 @@ def matas(draw) -> Mata:
         rule=draw(st.sampled_from(sorted(RULES))),
         heads=draw(st.one_of(st.just("all"), heads_of, by_layer)),
         phase=draw(st.sampled_from(PHASES)),
+        queries=draw(st.sampled_from(QUERIES)),
         keys=draw(st.sampled_from(["audio", "text", "question"])),
     )
 
@@ -48,7 +49,7 @@ def test_through_json_and_pickle_and_back(mata):
 def test_defaults_are_the_papers_as_far_as_they_are_known():
     assert Mata(0.1, [4, 3]).to_dict() == {
         "alpha": 0.1, "layers": [3, 4], "rule": "abs", "heads": "all", "phase": "both", "keys": "audio",
-        "chosen_on": [],
+        "queries": "last", "chosen_on": [],
     }  # fmt: skip
 
 
@@ -84,6 +85,7 @@ def test_a_negative_alpha_is_a_control():
         ({"layers": [True]}, "layers is"),
         ({"rule": "scale"}, "No rule 'scale': choose one of abs, mul, add"),
         ({"phase": "later"}, "No phase 'later'"),
+        ({"queries": "all"}, "No queries 'all'"),
         ({"heads": []}, "names no head"),
         ({"heads": "some"}, "heads is 'some'"),
         ({"heads": [-2]}, "heads is"),
@@ -103,7 +105,7 @@ def test_bind():
     mata = Mata(0.1, [0, 3], heads={0: [3], 3: [7]})
     assert mata.bind(HEADS) is mata
     with pytest.raises(
-        InterventionError, match=r"No attention in layer 2: the model has it in layers 0, 1, 3\."
+        InterventionError, match=r"No attention in layer 2: the model has it in layers 0-1,3\."
     ):
         Mata(0.1, [1, 2]).bind(HEADS)
     with pytest.raises(InterventionError, match="No head 4 in layer 1: its heads are 0-3"):
