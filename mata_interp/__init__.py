@@ -20,6 +20,7 @@ _HOME = {
     "holm": "statistics",
     "Mata": "interventions",
     "LALM": "lalm",
+    "Decoding": "lalm",
     "Prompt": "lalm",
     "trace": "tracing",
     "audio_share": "tracing",
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from .benchmarks import Item, Items, load_benchmark
     from .experiments import Condition, load_run, run, study
     from .interventions import Mata
-    from .lalm import LALM, Prompt
+    from .lalm import LALM, Decoding, Prompt
     from .reporting import listen, report
     from .statistics import holm, paired_effect
     from .sweeps import sweep
