@@ -3,6 +3,7 @@
 from .anatomy import Anatomy
 from .decoding import Answers, Decoding
 from .groups import GROUPS
+from .hearing import Hearing
 from .model import LALM
 from .prompts import PROMPT_FORMATS, Prompt
 from .row_attention import Slots
@@ -16,6 +17,7 @@ __all__ = [
     "Anatomy",
     "Answers",
     "Decoding",
+    "Hearing",
     "OptionScores",
     "Prompt",
     "Reading",

@@ -19,6 +19,7 @@ from mata_interp.interventions import Editing, Intervention, in_order
 from .anatomy import Anatomy
 from .decoding import Answers, Decoding, decode
 from .fingerprint import fingerprint
+from .hearing import Hearing, hear
 from .instrument import Instrument
 from .loading import load
 from .prompts import Prompt, build_prompt
@@ -57,6 +58,7 @@ class LALM:
         self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
         self.revision = revision
         self.instrument = Instrument(self.anatomy)
+        self._heard = False  # whether a sound was seen to reach its placeholders, and them alone
 
     @classmethod
     def from_pretrained(
@@ -131,9 +133,10 @@ class LALM:
 
         Raises:
             ItemError: an item's sound or text cannot be used.
-            ModelError: the processor's tokens cannot be told apart into groups.
+            ModelError: the processor's tokens cannot be told apart into groups, or the model does not hear
+                the sound where its audio tokens are.
         """
-        return build_prompt(
+        prompt = build_prompt(
             self._need_processor(),
             items,
             audio_token_id=self.anatomy.audio_token_id,
@@ -143,6 +146,18 @@ class LALM:
             format=format,
             width=width,
         ).to(self.device)
+        if audio and not self._heard:
+            self.hearing(prompt).require(self.name)
+            self._heard = True
+        return prompt
+
+    def hearing(self, prompt: Prompt) -> Hearing:
+        """Which decoder inputs move with the sound, by changing it: runs as far as the first layer.
+
+        Done by itself once, with the first prompt that has sound; :meth:`Hearing.require` raises where the
+        sound is not where the prompt's audio tokens are.
+        """
+        return hear(self.model, self.anatomy, self.place(prompt).inputs)
 
     def place(self, prompt: Prompt) -> Prompt:
         """The prompt on this model's device, its features in the model's dtype."""

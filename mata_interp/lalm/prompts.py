@@ -14,6 +14,7 @@ from ..benchmarks import Item
 from ..errors import ItemError, ModelError
 from .formats import PROMPT_FORMATS, Parts, canonical_format
 from .groups import group_masks, groups_of_tokens
+from .hearing import hear_once
 
 if TYPE_CHECKING:
     from .model import LALM
@@ -71,7 +72,8 @@ class Prompt:
 
         Raises:
             ModelError: a row is empty, not padded on the left, or has a single placeholder, which the model
-                would expand on its own; or ids and rows differ in number.
+                would expand on its own; ids and rows differ in number; placeholders and frames of sound do,
+                or there is no sound.
         """
         tokens = inputs["input_ids"]
         real = inputs.get("attention_mask", torch.ones_like(tokens)).bool()
@@ -87,13 +89,15 @@ class Prompt:
         if any(row.count("audio") == 1 for row in rows):
             raise ModelError("A row has one audio placeholder: expand it to one a frame, as processors do.")
         masks = group_masks(rows, tokens.shape[1])
-        return cls(
+        prompt = cls(
             inputs=dict(inputs),
             groups={name: mask.to(tokens.device) for name, mask in masks.items()},
             items=tuple(Item(audio=None, question="", id=name) for name in names),
             audio_seconds=(float("nan"),) * len(names),
             truncated_seconds=(0.0,) * len(names),
         )
+        hear_once(lalm.model, lalm.anatomy, lalm.place(prompt).inputs).require(lalm.name)
+        return prompt
 
 
 def build_prompt(

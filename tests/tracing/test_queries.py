@@ -239,9 +239,13 @@ def test_text_without_audio_is_all_text(tiny_lalm, items):
     assert traced["n_queries"].values.tolist() == (prompt.inputs["attention_mask"].sum(1) - 1).tolist()
 
 
-def test_no_text_after_the_audio(tiny_lalm):
-    audio = tiny_lalm.anatomy.audio_token_id
-    inputs = {"input_ids": torch.tensor([[1, 2, audio, audio], [1, audio, audio, 3]])}
+def test_no_text_after_the_audio(tiny_lalm, items):
+    made = tiny_lalm.prompt([items[0], items[0]]).inputs
+    end = int((made["input_ids"][0] == tiny_lalm.anatomy.audio_token_id).nonzero()[-1]) + 1
+    text, sound = (made["input_ids"][:, where] for where in (slice(0, 1), slice(0, end)))
+    fine = torch.cat([sound[1:], text[1:]], 1)
+    ids = torch.cat([torch.cat([text[:1], sound[:1]], 1), fine])
+    inputs = made | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     prompt = Prompt.from_inputs(tiny_lalm, inputs, ids=["ends in sound", "fine"])
     with pytest.raises(ItemError, match=r"'ends in sound'.*no text stands after the audio"):
         trace(tiny_lalm, prompt, query="text")
