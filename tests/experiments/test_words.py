@@ -1,0 +1,150 @@
+"""Runs answered in words: what is recorded, read from the words, and left open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mata_interp.benchmarks import load_benchmark
+from mata_interp.experiments import Condition, load_run, run
+from mata_interp.experiments.generation import final_answer
+from mata_interp.interventions import Mata
+from mata_interp.lalm import LALM, Decoding
+from tests.experiments.sounds import make_items
+
+MATA = Mata(alpha=3.0, layers=[1, 2], rule="add")
+DRAWN = Decoding(10, temperature=1.3, top_p=0.9, seed=5)
+CONDITIONS = {
+    "options": None,
+    "greedy": Condition(decoding=Decoding(10)),
+    "drawn": Condition(decoding=DRAWN),
+    "other draw": Condition(decoding=replace(DRAWN, seed=6)),
+    "mata": Condition(MATA, decoding=Decoding(10)),
+    "mata in prefill": Condition(replace(MATA, phase="prefill"), decoding=Decoding(10)),
+    "mata in decode": Condition(replace(MATA, phase="decode"), decoding=Decoding(10)),
+    "other audio": Condition(audio="other", decoding=Decoding(10)),
+}
+
+
+@pytest.fixture(scope="module")
+def items(tmp_path_factory):
+    return make_items(tmp_path_factory.mktemp("clips"), clips=4)
+
+
+@pytest.fixture(scope="module")
+def done(tiny_lalm, items, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "words"
+    return run(tiny_lalm, items, CONDITIONS, out, batch_size=5, progress=False)
+
+
+def rows(records: pd.DataFrame, condition: str) -> pd.DataFrame:
+    return records[records["condition"] == condition].set_index("item")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("a dog", "a dog"),
+        ("<think>A bell? No.</think>\n\na dog", "a dog"),
+        ("<think>one</think><think>two</think><answer> a dog </answer>", "a dog"),
+        ("A bell? No.</think>a dog", "a dog"),  # opened by the chat template
+        ("<THINK>hm</THINK><Answer>(B)</Answer>", "(B)"),
+        ("<answer>a bell</answer> no, <answer>a dog</answer>", "a dog"),
+        ("<answer>a dog", "a dog"),  # cut before the tag was closed
+        ("<think>a dog? <answer>a bell</answer>", ""),  # cut while it thought
+        ("<think>a dog</think>", ""),
+        ("", ""),
+    ],
+)
+def test_thoughts_are_no_answer(text, answer):
+    assert final_answer(text) == answer
+
+
+def test_words_are_those_of_the_model_asked_item_by_item(done, tiny_lalm, items):
+    for name, condition in CONDITIONS.items():
+        if condition is None or condition.audio != "own":
+            continue
+        for item in items[:3]:
+            alone = tiny_lalm.answer(tiny_lalm.prompt(item), condition.decoding, condition.intervention)
+            row = rows(done.records, name).loc[item.id]
+            assert row["text"] == alone.texts[0]
+            assert (row["generated_tokens"], row["stopped"]) == (alone.lengths[0], alone.stopped[0])
+            for dose, value in alone.dose.items():
+                assert row[f"dose_{dose}"] == pytest.approx(value[0], abs=1e-4)
+
+
+def test_conditions_that_should_differ_do(done):
+    texts = {name: rows(done.records, name)["text"].tolist() for name in CONDITIONS if name != "options"}
+    assert len({tuple(said) for said in texts.values()}) == len(texts)
+
+
+def test_what_is_not_there_is_null(done):
+    compared, said = rows(done.records, "options"), rows(done.records, "greedy")
+    assert compared[["text", "said", "parsed", "generated_tokens", "stopped"]].isna().all(axis=None)
+    assert said[["logprob", "tokens", "margin", "predicted_normalised"]].isna().all(axis=None)
+    assert compared["official"].notna().all()
+    assert (done.records["rows_together"] <= 5).all()
+
+
+def test_what_cannot_be_read_is_a_failure_and_no_guess(done):
+    """A model of random weights says nothing that is an option: no row is right, none has a prediction."""
+    said = rows(done.records, "greedy")
+    failed = said[~said["parsed"].astype(bool)]
+    assert len(failed) > 0
+    assert failed["predicted"].isna().all()
+    assert not failed["correct"].any()
+    assert failed["correct"].notna().all()
+
+
+def test_batch_size_and_company_do_not_change_words(done, tiny_lalm, items):
+    few = {name: CONDITIONS[name] for name in ("greedy", "drawn", "mata")}
+    again = run(tiny_lalm, items[::-1], few, batch_size=1, progress=False)
+    for name in few:
+        there, here = rows(done.records, name), rows(again.records, name)
+        assert here["text"].tolist() == there["text"].tolist()
+        assert here["predicted"].tolist() == there["predicted"].tolist()
+
+
+def test_the_manifest_tells_how_answers_were_made(done, tiny_lalm, items, tmp_path):
+    manifest = done.manifest
+    assert manifest["conditions"]["drawn"]["decoding"] == DRAWN.to_dict()
+    assert "decoding" not in manifest["conditions"]["options"]
+    assert manifest["generation"]["eos_token_id"] == tiny_lalm.model.generation_config.eos_token_id
+    assert manifest["prompt_format"] == "options"
+    worded = run(
+        tiny_lalm, items[:3], {"a": None}, tmp_path / "a", prompt_format="letters", progress=False,
+        decoding=Decoding(3),
+    )  # fmt: skip
+    assert worded.manifest["prompt_format"] == "lmms-eval"
+    assert worded.manifest["prompt_wording"].startswith("{question}\nA. {first option}\nB. ")
+    assert worded.manifest["conditions"]["a"]["decoding"]["max_new_tokens"] == 3
+    assert (worded.records["generated_tokens"] <= 3).all()
+    again = run(
+        tiny_lalm, items[:3], {"a": Condition(decoding=Decoding(3))}, tmp_path / "a",
+        prompt_format="lmms-eval", progress=False,
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(again.records, worded.records, check_exact=True)
+    with pytest.raises(ValueError, match="No prompt format 'haiku'"):
+        run(tiny_lalm, items[:3], {"a": None}, tmp_path / "b", prompt_format="haiku", progress=False)
+
+
+def test_the_organism_answers_in_words_what_it_finds_likeliest(tmp_path):
+    """It was taught to answer with an option's text, so its words and its log-probabilities agree."""
+    lalm, items = LALM.from_pretrained("organism"), load_benchmark("listening").head(36, seed=1)
+    edit = Mata(alpha=1.0, layers=[3, 4])
+    conditions = {"options": None, "words": Condition(decoding=Decoding(16)),
+                  "mata": edit, "mata in words": Condition(edit, decoding=Decoding(16))}  # fmt: skip
+    records = run(lalm, items, conditions, tmp_path / "run", progress=False).records
+    for compared, said in (("options", "words"), ("mata", "mata in words")):
+        options, words = rows(records, compared), rows(records, said)
+        assert words["stopped"].all()
+        assert words["parsed"].mean() > 0.9
+        parsed = words[words["parsed"].astype(bool)]
+        agree = (parsed["predicted"] == options.loc[parsed.index, "predicted"]).mean()
+        assert agree > 0.9
+        assert np.mean(words["correct"].astype(bool) == words["official"].astype(bool)) > 0.95
+    assert rows(records, "mata in words")["dose_kl"].gt(0).all()
+    assert load_run(tmp_path / "run").missing == 0
