@@ -29,17 +29,20 @@ class EditScores(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Slots:
-    """The tokens of one variant: the last prompt token in slot 0, answer tokens in the others.
+    """The tokens of one variant: the end of the prompt, its last token in slot ``given - 1``, then answers.
 
     Attributes:
         tokens: [B, S] ids.
-        depth: [B, S] how far behind the last prompt token each stands.
-        sees: bool [B, S, S], which slots a slot sees; itself, and what comes before it in the same answer.
+        depth: [B, S] how far behind the last prompt token each stands; below 0 before it.
+        sees: bool [B, S, S], which slots a slot sees; itself, the prompt's before it, and what comes before
+            it in the same answer. Padding and windows are the mask's business.
+        given: how many slots are tokens of the prompt.
     """
 
     tokens: Tensor
     depth: Tensor
     sees: Tensor
+    given: int = 1
 
 
 class RowAttention:
@@ -71,22 +74,23 @@ class RowAttention:
         scores = torch.cat(
             [past.raw_scores(slice(None)).reshape(rows), _together(own.raw_scores(slice(None)), batch)], -1
         )
-        visible = torch.cat([self._past_seen(mask, past.length), self._slots.sees[:, None]], -1)
-        scores = scores.masked_fill_(~visible[:, :, None], -torch.inf)
+        scores = scores.masked_fill_(~self._visible(mask, past.length)[:, None, None], -torch.inf)
         weights = self._edit(layer, scores).softmax(-1)
         theirs, ours = weights.split([past.length, width], -1)
         out = past.mix(theirs.reshape(batch, heads, total, -1)).reshape(rows)
         out = out + _together(own.mix(_apart(ours.flatten(2, 3), width)), batch)
         return out.flatten(2, 3).transpose(1, 2).to(query.dtype).contiguous(), None  # (B, N * S, H, Dv)
 
-    def _past_seen(self, mask: Tensor | None, past: int) -> Tensor:
-        """Which keys of the past the slots see: bool [B, 1, S, P]. Row d of the mask stands d tokens on."""
-        depth = self._slots.depth
+    def _visible(self, mask: Tensor | None, past: int) -> Tensor:
+        """Which keys the slots see: bool [B, S, P + S]. Where a slot stands is its row and column."""
+        sees, place = self._slots.sees, self._slots.depth + self._slots.given - 1
         if mask is None:
-            return torch.ones(*depth.shape, past, dtype=torch.bool, device=depth.device)[:, None]
-        rows = mask[..., :past] if mask.dtype == torch.bool else mask[..., :past] == 0
-        rows = rows.expand(len(depth), 1, -1, -1)
-        return rows.gather(2, depth[:, None, :, None].expand(-1, 1, -1, past))
+            return torch.cat([torch.ones(*place.shape, past, dtype=torch.bool, device=sees.device), sees], -1)
+        rows = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].expand(len(place), -1, -1)
+        rows = rows.gather(1, place[:, :, None].expand(-1, -1, rows.shape[-1]))  # (B, S, P + S)
+        own = rows[..., past:].gather(2, place[:, None].expand(-1, place.shape[1], -1))
+        itself = torch.eye(place.shape[1], dtype=torch.bool, device=sees.device)  # padding sees itself alone
+        return torch.cat([rows[..., :past], sees & (own | itself)], -1)
 
 
 @contextmanager

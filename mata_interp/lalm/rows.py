@@ -1,10 +1,11 @@
 """Prompts read once, then any number of variants of what comes after: rows over a shared past.
 
-An edit of the last prompt token's attention leaves the keys and values of all tokens before it as they are.
-So the prompts are read once, and every variant of the last token, with the answer tokens after it, is one
-more set of query rows that see this past and themselves: no copy of the past, no second reading. The rows run
-through the decoder's own layers, whatever these do besides attention; only the attention call is ours, and
-before each layer the rows may branch.
+An edit of the last prompt token's attention leaves the keys and values of all tokens before it as they are,
+and an edit of all text behind the sound those of the sound and what stands before it. So the prompts are read
+once, and every variant of what is edited, with the answer tokens after it, is one more set of query rows that
+see this past and themselves: no copy of the past, no second reading. The rows run through the decoder's own
+layers, whatever these do besides attention; only the attention call is ours, and before each layer the rows
+may branch.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from transformers import DynamicCache
 from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
+from .caches import branch
 from .prompts import Prompt
 from .row_attention import EditScores, RowAttention, Slots, attending
 from .scoring import last_position_only
@@ -37,7 +39,7 @@ class Reading:
 
     Attributes:
         logits: [B, V] of the plain forward at the last prompt token.
-        past: P, the number of tokens before it.
+        length: T, the number of tokens.
         size: d, of the hidden states.
 
     Raises:
@@ -54,6 +56,9 @@ class Reading:
         cache = DynamicCache()  # without a config every layer keeps all keys, and can step back by one
         calls: list[dict[str, Any]] = []
         outs: list[Any] = []
+        self._plain: list[Tensor] = []  # of each layer, what it gave for the last token
+        self._unedited: list[Tensor] = []  # and for the same token in the first of the rows run last
+        handles = self._watching(self._plain, -1)
         before = decoder.register_forward_pre_hook(
             lambda _, args, kwargs: calls.append(kwargs | ({"positional": args} if args else {})),
             with_kwargs=True,
@@ -63,23 +68,40 @@ class Reading:
             with last_position_only(model):
                 out = model(**prompt.inputs, past_key_values=cache, use_cache=True)
         finally:
-            before.remove()
-            after.remove()
+            for handle in (before, after, *handles):
+                handle.remove()
         if len(calls) != 1 or calls[0].get("inputs_embeds") is None or "positional" in calls[0]:
             raise ModelError(f"{type(decoder).__name__} is called in a way that rows cannot follow.")
         if getattr(cache, "is_linear", None) and any(cache.is_linear):
             raise ModelError(f"{type(decoder).__name__} has layers whose memory is no keys and values.")
-        for layer in cache.layers:
-            layer.crop(-1)  # type: ignore[attr-defined]
         self.logits: Tensor = out.logits[:, -1]
         self._call, self._output, self._cache = calls[0], outs[0], cache
-        _, length, self.size = self._call["inputs_embeds"].shape
-        self.past = length - 1
+        _, self.length, self.size = self._call["inputs_embeds"].shape
         tokens = prompt.inputs["input_ids"]
-        if tokens.shape[1] != self.past + 1:
-            raise ModelError(f"{type(decoder).__name__} sees {self.past + 1} tokens for {tokens.shape[1]}.")
+        if tokens.shape[1] != self.length:
+            raise ModelError(f"{type(decoder).__name__} sees {self.length} tokens for {tokens.shape[1]}.")
         mask = prompt.inputs.get("attention_mask")
         self._real = torch.ones_like(tokens) if mask is None else mask
+
+    def before(self, given: int) -> Any:
+        """The cache of all tokens but the last ``given``; nothing is copied, the reading stays as it is."""
+        cache = branch(self._cache)
+        for layer in cache.layers:
+            layer.crop(-given)
+        return cache
+
+    def strayed(self, bound: float) -> tuple[int, int] | None:
+        """The first layer behind which an unedited row is off the plain forward, and in which prompt.
+
+        For rows just run, the first of them not edited. None if it is nowhere off by more than ``bound``,
+        relative to the size of the plain forward's states.
+        """
+        for layer, (plain, ours) in enumerate(zip(self._plain, self._unedited, strict=True)):
+            off = (plain.float() - ours.float()).abs().amax(-1) / plain.float().abs().amax(-1).clamp(min=1)
+            off = off.reshape(-1, off.shape[-1]).amax(0)  # (B,): some models carry several states
+            if not off.max() <= bound:
+                return layer, int(off.nan_to_num(torch.inf).argmax())
+        return None
 
     def rows(self, slots: Slots, parents: Mapping[int, Tensor], edit: EditScores) -> Tensor:
         """The decoder's output for N variants of S slots: [B, N, S, d].
@@ -90,20 +112,24 @@ class Reading:
                 rows as before. Before the first layer there is one.
             edit: called at each layer with the scores of all rows.
         """
-        width = slots.tokens.shape[1]
+        width, given = slots.tokens.shape[1], slots.given
+        if not 0 < given < self.length:
+            raise ModelError(f"Rows of {given} prompt tokens share nothing with a prompt of {self.length}.")
         rows = {"count": 1}
-        handles = [
+        self._unedited.clear()
+        handles = self._watching(self._unedited, given - 1) + [
             layer.register_forward_pre_hook(_branching(parents.get(i), rows, width), with_kwargs=True)
             for i, layer in enumerate(self._decoder.layers)
         ]
-        cache: Any = copy.copy(self._cache)
+        cache = self.before(given)
+        attention = RowAttention(cache, self._layers, slots, edit)
         cache.update = lambda key, value, *args, **kwargs: (key, value)  # the past stays as it is
-        beyond = self._real.new_ones(len(self._real), width)
+        beyond = self._real.new_ones(len(self._real), width - given)
         try:
-            with attending(self._decoder, RowAttention(self._cache, self._layers, slots, edit)):
+            with attending(self._decoder, attention):
                 out = self._decoder(
                     **self._passed_on(slots),
-                    attention_mask=torch.cat([self._real[:, :-1], beyond], 1),
+                    attention_mask=torch.cat([self._real, beyond], 1),
                     past_key_values=cache,
                     use_cache=True,
                 )
@@ -127,20 +153,33 @@ class Reading:
             if own is not None:
                 self._decoder.forward = own
 
+    def _watching(self, found: list[Tensor], place: int) -> list[Any]:
+        """Hooks that put what each layer gives for the token at ``place`` into ``found``."""
+
+        def hook(_: Any, __: Any, out: Any) -> None:
+            found.append((out[0] if isinstance(out, tuple) else out)[..., place, :])
+
+        return [layer.register_forward_hook(hook) for layer in self._decoder.layers]
+
     def _passed_on(self, slots: Slots) -> dict[str, Any]:
         """What the decoder was called with, for the slots instead of the prompt."""
         call = dict(self._call)
         for ours in ("attention_mask", "past_key_values", "use_cache", "cache_position", "input_ids"):
             call.pop(ours, None)
-        embeds, position = call.pop("inputs_embeds"), call.pop("position_ids", None)
-        answer = self._model.get_input_embeddings()(slots.tokens[:, 1:]).to(embeds.dtype)
-        call["inputs_embeds"] = torch.cat([embeds[:, -1:], answer], 1)
-        call["position_ids"] = (self.past if position is None else position[..., -1:]) + slots.depth
+        embeds, position, given = call.pop("inputs_embeds"), call.pop("position_ids", None), slots.given
+        answer = self._model.get_input_embeddings()(slots.tokens[:, given:]).to(embeds.dtype)
+        call["inputs_embeds"] = torch.cat([embeds[:, -given:], answer], 1)
+        if position is None:
+            call["position_ids"] = self.length - 1 + slots.depth
+        else:
+            beyond = position[..., -1:] + slots.depth[:, given:]
+            asked = position[..., -given:].expand(*beyond.shape[:-1], -1)
+            call["position_ids"] = torch.cat([asked, beyond], -1)
         for name, value in call.items():
-            if name not in ("inputs_embeds", "position_ids") and _is_per_token(value, self.past + 1):
-                if slots.tokens.shape[1] > 1:
+            if name not in ("inputs_embeds", "position_ids") and _is_per_token(value, self.length):
+                if slots.tokens.shape[1] > given:
                     raise ModelError(f"The decoder takes {name} for each token, which answers have not.")
-                call[name] = value[:, -1:]
+                call[name] = value[:, -given:]
         return call
 
 

@@ -1,6 +1,7 @@
 """One reading of the prompts, any number of interventions."""
 
+from .given import SweepWarning
 from .maps import by_alpha, change, head_map, layer_map, margin, window_map
-from .sweep import SweepWarning, sweep
+from .sweep import sweep
 
 __all__ = ["SweepWarning", "by_alpha", "change", "head_map", "layer_map", "margin", "sweep", "window_map"]

@@ -1,4 +1,4 @@
-"""The options of a batch of prompts as slots behind the last prompt token."""
+"""The end of a batch of prompts and the options behind it, as slots."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ Tokens = Sequence[int]
 
 
 class Answers:
-    """C options (the most any prompt has) of B prompts, laid out in S slots.
+    """C options (the most any prompt has) of B prompts, in S slots together with the prompts' last W tokens.
 
     The last token of an option is only predicted, never given: options of one token need no slot.
 
     Args:
-        last: [B] the prompts' last tokens.
-        options: of each prompt, its options' tokens, at least one each; no options at all give slot 0 alone.
+        end: [B, W] the prompts' last tokens.
+        options: of each prompt, its options' tokens, at least one each; or no options at all.
 
     Attributes:
         slots: what is given, where, and what it sees.
+        asked: every token that is asked for: prompt, option, slot that predicts it, id.
     """
 
-    def __init__(self, last: Tensor, options: Sequence[Sequence[Tokens]]) -> None:
-        self._options, device = options, last.device
-        given = [[len(option) - 1 for option in row] for row in options]
-        width = 1 + max((sum(row) for row in given), default=0)
-        tokens = last[:, None].repeat(1, width)
-        depth = torch.zeros(len(last), width, dtype=torch.long)
-        sees = torch.eye(width, dtype=torch.bool).repeat(len(last), 1, 1)
-        sees[:, :, 0] = True
+    def __init__(self, end: Tensor, options: Sequence[Sequence[Tokens]]) -> None:
+        self._options, device, asking = options, end.device, end.shape[1]
+        width = asking + max((sum(len(option) - 1 for option in row) for row in options), default=0)
+        tokens = torch.cat([end, end[:, -1:].repeat(1, width - asking)], 1)
+        depth = torch.arange(width).clamp(max=asking - 1).repeat(len(end), 1) - (asking - 1)
+        sees = torch.eye(width, dtype=torch.bool).repeat(len(end), 1, 1)
+        sees[:, :, :asking] = torch.ones(width, asking, dtype=torch.bool).tril()
         self._first = []  # of each option, its first slot
         for b, row in enumerate(options):
-            at, firsts = 1, []
+            at, firsts = asking, []
             for option in row:
                 n = len(option) - 1
                 firsts.append(at)
@@ -47,13 +47,12 @@ class Answers:
                 sees[b, at : at + n, at : at + n] |= torch.ones(n, n, dtype=torch.bool).tril()
                 at += n
             self._first.append(firsts)
-        self.slots = Slots(tokens, depth.to(device), sees.to(device))
+        self.slots = Slots(tokens, depth.to(device), sees.to(device), asking)
         self.asked = self._asked()
 
     def _asked(self) -> list[tuple[int, int, int, int]]:
-        """Every token that is asked for: prompt, option, slot that predicts it, id."""
         return [
-            (b, c, 0 if k == 0 else self._first[b][c] + k - 1, token)
+            (b, c, self.slots.given - 1 if k == 0 else self._first[b][c] + k - 1, token)
             for b, row in enumerate(self._options)
             for c, option in enumerate(row)
             for k, token in enumerate(option)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.errors import InterventionError
-from mata_interp.interventions import RULES, Mata, tokens_named
+from mata_interp.interventions import RULES, Mata, queries_named, tokens_named
 from mata_interp.lalm import Slots
 
 from .tree import Level
@@ -22,8 +22,8 @@ class TreeEditing:
     Args:
         levels: of each layer that has attention.
         configurations: all of them, to find the tokens they name.
-        groups: bool [B, P + 1] masks of the prompts' tokens.
-        slots: the last prompt token and the answers'.
+        groups: bool [B, T] masks of the prompts' tokens.
+        slots: the end of the prompts, and the answers.
     """
 
     def __init__(
@@ -34,10 +34,9 @@ class TreeEditing:
         slots: Slots,
     ) -> None:
         self._levels = levels
-        names = {part.keys for parts in configurations for part in parts}
-        self._keys = {name: _columns(name, groups, slots) for name in names}
-        answer = torch.arange(slots.tokens.shape[1], device=slots.tokens.device) > 0
-        self._phases = {"both": answer | True, "prefill": ~answer, "decode": answer}  # bool [S]
+        parts = {(part.keys, part.queries, part.phase) for parts in configurations for part in parts}
+        self._keys = {keys: _columns(keys, groups, slots) for keys, _, _ in parts}
+        self._queries = {(q, phase): _rows(q, phase, groups, slots) for _, q, phase in parts}
 
     def __call__(self, layer: int, scores: Tensor) -> Tensor:
         edits = self._levels[layer].edits
@@ -50,33 +49,40 @@ class TreeEditing:
 
     def _edited(self, layer: int, scores: Tensor, rule: str, keys: str, parts: Mapping[int, Mata]) -> Tensor:
         """One rule on one group of keys, in the nodes that have it; the others keep their scores."""
-        _, heads, count, width, _ = scores.shape
+        _, heads, count, _, _ = scores.shape
         nodes = torch.tensor(list(parts), device=scores.device)
-        alpha = torch.zeros(heads, len(parts), width, 1, device=scores.device)
-        touched = torch.zeros_like(alpha, dtype=torch.bool)
+        alpha = torch.tensor([part.alpha for part in parts.values()], device=scores.device)
+        where = torch.zeros(heads, len(parts), dtype=torch.bool, device=scores.device)
         for row, part in enumerate(parts.values()):
             chosen = part.heads_of(layer)
-            which = slice(None) if chosen is None else torch.tensor(chosen, device=scores.device)
-            touched[which, row] = self._phases[part.phase][:, None]
-            alpha[which, row] = part.alpha
+            where[slice(None) if chosen is None else list(chosen), row] = True
+        # (B, 1, N', S, 1), of which queries; (H, N', 1, 1), of which heads
+        asking = torch.stack([self._queries[part.queries, part.phase] for part in parts.values()], 1)
+        touched = asking[:, None, :, :, None] & where[:, :, None, None]
         everywhere = len(parts) == count
         some = scores if everywhere else scores.index_select(2, nodes)
         # neither what is hidden nor what an edit before this one has knocked out
-        changed = RULES[rule](some, self._keys[keys][:, None, None] & touched & (some > -torch.inf), alpha)
-        if rule == "knockout" and (changed.amax(-1) == -torch.inf).any():
+        allowed = self._keys[keys][:, None, None] & touched & (some > -torch.inf)
+        changed = RULES[rule](some, allowed, alpha[:, None, None])
+        if rule == "knockout" and ((changed.amax(-1) == -torch.inf) & allowed.any(-1)).any():
             raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
         return changed if everywhere else scores.index_copy(2, nodes, changed)
 
 
 def _columns(name: str, groups: Mapping[str, Tensor], slots: Slots) -> Tensor:
     """Which keys a part may touch, seen from each slot: bool [B, S, P + S]."""
-    tokens = tokens_named(name, groups)  # (B, P + 1)
+    tokens = tokens_named(name, groups)  # (B, T)
     batch, width = slots.tokens.shape
-    past = tokens[:, None, :-1].expand(batch, width, -1)
-    own = torch.zeros(batch, width, width, dtype=torch.bool, device=tokens.device)
-    own[:, :, 0] = tokens[:, None, -1]
-    if name == "generated":
-        own[:, :, 1:] = True
+    answers = tokens.new_full((batch, width - slots.given), name == "generated")
+    columns = torch.cat([tokens, answers], 1)[:, None].repeat(1, width, 1)
     if name == "text":
-        own &= ~torch.eye(width, dtype=torch.bool, device=tokens.device)
-    return torch.cat([past, own], -1)
+        past = tokens.shape[1] - slots.given
+        columns[:, :, past:] &= ~torch.eye(width, dtype=torch.bool, device=tokens.device)
+    return columns
+
+
+def _rows(queries: str, phase: str, groups: Mapping[str, Tensor], slots: Slots) -> Tensor:
+    """Which slots a part edits: bool [B, S]."""
+    asking = queries_named(queries, groups)[:, -slots.given :] & (phase != "decode")
+    answers = asking.new_full((len(asking), slots.tokens.shape[1] - slots.given), phase != "prefill")
+    return torch.cat([asking, answers], 1)

@@ -41,6 +41,7 @@ def table(
         "heads": ("configuration", [_told(p, lambda part: str(part.heads)) for p in parts]),
         # not called "keys": an array with keys is a dict to xarray
         "group": ("configuration", [_told(p, lambda part: part.keys) for p in parts]),
+        "queries": ("configuration", [_told(p, lambda part: part.queries) for p in parts]),
         "phase": ("configuration", [_told(p, lambda part: part.phase) for p in parts]),
     }
     if kind == "choice":

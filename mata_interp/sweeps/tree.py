@@ -47,7 +47,7 @@ def grow(configurations: Sequence[Edits], layers: Sequence[int]) -> tuple[dict[i
         edits: list[Edits] = []
         for i, parts in enumerate(configurations):
             here = tuple(part for part in parts if layer in part.layers)
-            what = tuple((p.rule, p.alpha, p.heads_of(layer), p.phase, p.keys) for p in here)
+            what = tuple((p.rule, p.alpha, p.heads_of(layer), p.phase, p.keys, p.queries) for p in here)
             place = (places[i], what)
             if place not in nodes:
                 nodes[place] = len(parents)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import mata_interp as mi
 from mata_interp import Item, Mata
@@ -39,6 +40,16 @@ CONFIGURATIONS = {
     "text": Mata(1.0, [1, 2], keys="text"),
     "generated": Mata(1.0, [1, 2], "add", keys="generated"),
     "sink": Mata(-3.0, [1], "add", keys="sink"),
+    "all text": Mata(0.7, [1, 2], queries="text"),
+    "all text, prefill": Mata(1.0, [0, 2], "add", phase="prefill", queries="text"),
+    "all text, decode": Mata(1.0, [1, 2], phase="decode", queries="text"),
+    "all text on text": Mata(0.5, [1], keys="text", queries="text"),
+    "text knockout": Mata(1.0, [1, 3], "knockout", heads=[0, 2], queries="text"),
+    "as VAF does": (
+        Mata(0.15, [1, 2], "mul", queries="text"),
+        Mata(-0.05, [1, 2], "mul", keys="template", queries="text"),
+    ),
+    "all text, then the last": (Mata(0.5, [0, 1], queries="text"), Mata(1.0, [1], "mul", keys="text")),
     "knockout": Mata(1.0, [1, 2], "knockout"),
     "knockout of a head": Mata(1.0, [2], "knockout", heads=[1]),
     "knockout, then more": (
@@ -132,9 +143,12 @@ def test_a_canary_that_is_off_sends_the_sweep_round_the_loop(lalm):
     layer = lalm.anatomy.decoder.layers[2]
     handle = layer.register_forward_hook(lambda m, args, out: out + 0.5 * out.mean(-2, keepdim=True))
     try:
-        with pytest.warns(SweepWarning, match="plain loop: an unedited row is .* off"):
+        with pytest.warns(
+            SweepWarning, match="plain loop: an unedited row is .* off .* behind layer 2, in item"
+        ):
             found = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
         assert found.attrs["looped"] == 3
+        assert "first behind layer 2" in found.attrs["culprits"]
         np.testing.assert_array_equal(found.values, looped(lalm, ITEMS, CONFIGURATIONS))
     finally:
         handle.remove()
@@ -167,3 +181,47 @@ def test_labels(lalm):
     assert found.sel(configuration="in order")["rule"] == "abs then mul then add"
     assert found["answer"].values.tolist() == [0, 0, 0]
     assert sweep(lalm, ITEMS[0], [None, CONFIGURATIONS["abs"]], progress=False).shape == (1, 2, 4)
+
+
+def test_what_cannot_be_used_is_left_out_counted_and_named(lalm):
+    gone = Item(audio="nowhere.wav", question="?", choices=("a", "b"), id="gone")
+    open_ended = Item(audio=ITEMS[0].audio, question="What?", id="open")
+    some = [ITEMS[0], gone, ITEMS[1], open_ended]
+    with pytest.warns(SweepWarning, match="2 items; 2 left out, the first: item 'open', field 'choices'"):
+        found = sweep(lalm, some, CONFIGURATIONS, progress=False)
+    xr.testing.assert_allclose(
+        found.drop_attrs(), sweep(lalm, ITEMS[:2], CONFIGURATIONS, progress=False).drop_attrs(), atol=1e-5
+    )
+    assert [line.split(":")[:2] for line in found.attrs["excluded"].split("\n")] == [
+        ["open", " choices"],
+        ["gone", " audio"],
+    ]
+
+
+def test_text_queries_move_nothing_before_them(lalm):
+    """What lets them share: positions before the first text token after the audio are as without the edit."""
+    prompt = lalm.prompt(ITEMS)
+    begin = int((prompt.groups["audio"].cumsum(1) == 0).int().argmin(1).min())
+    states = []
+    for intervention in (None, Mata(2.0, [0, 1, 2, 3], "add", queries="text")):
+        kept = []
+        hook = lalm.anatomy.decoder.layers[-1].register_forward_hook(
+            lambda m, a, out, kept=kept: kept.append(out)
+        )
+        lalm.logits(prompt, intervention)
+        hook.remove()
+        states.append(kept[0])
+    moved = (states[0] - states[1]).abs().amax((0, 2))
+    assert moved[: begin + 1].max() == 0
+    assert moved[-1] > 0.1
+
+
+def test_padding_may_lie_among_the_rows(lalm):
+    """A long question and a short prompt: the text of the one is longer than all of the other."""
+    some = [item(0.2, "Which? " * 40), item(0.2, "Why?", ("no", "x"), seed=1)]
+    prompt = lalm.prompt(some)
+    text = (prompt.groups["audio"].cumsum(1) > 0)[0].sum()
+    assert int(prompt.inputs["attention_mask"][1].sum()) < text
+    found = sweep(lalm, some, CONFIGURATIONS, progress=False)
+    assert found.attrs["looped"] == 0
+    np.testing.assert_allclose(found.values, looped(lalm, some, CONFIGURATIONS), atol=1e-5, rtol=3e-7)
