@@ -26,6 +26,10 @@ class ItemError(MataError, ValueError):
         self.item, self.field, self.problem, self.remedy = item, field, problem, remedy
         super().__init__(f"item {item!r}, field {field!r}: {problem}" + (f" {remedy}" if remedy else ""))
 
+    def __reduce__(self) -> tuple:
+        """So that it comes whole out of another process."""
+        return type(self), (self.item, self.field, self.problem, self.remedy)
+
 
 class BenchmarkError(MataError, ValueError):
     """A benchmark's file is missing, cannot be read, or lacks what was asked of it."""
