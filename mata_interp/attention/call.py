@@ -6,15 +6,18 @@ The row of a single query needs only that query and the keys: O(L) for each head
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from .edits import Dose, Edit
 from .masses import group_masses
 
 __all__ = ["AttentionCall"]
+
+LEAST = -1e30  # of logarithms, in place of -inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,13 @@ class AttentionCall:
     def length(self) -> int:
         """L, the number of keys."""
         return self.key.shape[2]
+
+    def biased(self, bias: Tensor) -> AttentionCall:
+        """The same call with a bias, [B|1, H|1, Q|1, L|1], added to its scores behind any softcap."""
+        bias = bias.float()
+        if self.mask is not None and self.mask.is_floating_point():
+            bias = bias + self.mask[..., : self.length].float()
+        return replace(self, mask=torch.where(self.visible(slice(None)), bias, -torch.inf), window=None)
 
     def visible(self, rows: slice | Tensor) -> Tensor:
         """Which keys the chosen queries (a slice, or their numbers) see: bool [B|1, 1|H, R, L]."""
@@ -95,7 +105,8 @@ class AttentionCall:
             edited, touched = edit.rule(edited, keys, edit.alpha), touched | keys
         before, after = scores.log_softmax(-1), edited.log_softmax(-1)
         old, new = before.exp(), after.exp()
-        return self.mix(new - old).transpose(1, 2), _dose(scores, edited, before, after, touched)
+        dose = _dose(scores, edited, (before, after), (old, new), touched)
+        return self.mix(new - old).transpose(1, 2), dose
 
     def raw_scores(self, rows: slice | Tensor) -> Tensor:
         """Scores of the chosen queries, those of hidden keys included: float32 [B, H, R, L]."""
@@ -118,17 +129,27 @@ class AttentionCall:
         return x.reshape(x.shape[0], self.key.shape[1], -1, x.shape[-1])
 
 
-def _dose(scores: Tensor, edited: Tensor, before: Tensor, after: Tensor, touched: Tensor) -> Dose:
-    """From scores [B, H, R, L] and their log-softmax, before and after."""
-    count = touched.sum(-1).clamp(min=1)
-    new = after.exp()
+def _dose(
+    scores: Tensor,
+    edited: Tensor,
+    logs: tuple[Tensor, Tensor],
+    weights: tuple[Tensor, Tensor],
+    touched: Tensor,
+) -> Dose:
+    """From scores, log-weights and weights before and after, all [B, H, R, L].
+
+    A decoded token is one short row in every layer, where each operation costs more than its arithmetic.
+    """
+    on, (old, new) = touched.float(), weights
     # a hidden key has -inf before and after: its part is 0, while 0 * (inf - inf) is not
-    change = torch.where(new > 0, after - before, 0.0)
+    before, after = (log.clamp(min=LEAST) for log in logs)
+    count = on.sum(-1)
+    of = count.clamp(min=1)
     return Dose(
-        mass_before=(before.exp() * touched).sum(-1),
-        mass_after=(new * touched).sum(-1),
-        kl=(new * change).sum(-1),
-        boost=torch.where(touched, edited - scores, 0.0).sum(-1) / count,
-        negative=((scores < 0) & touched).sum(-1) / count,
-        touched=touched.any(-1),
+        mass_before=vecdot(old, on),
+        mass_after=vecdot(new, on),
+        kl=vecdot(new, after - before),
+        boost=torch.where(touched, edited - scores, 0.0).sum(-1) / of,
+        negative=vecdot((scores < 0).float(), on) / of,
+        touched=count > 0,
     )

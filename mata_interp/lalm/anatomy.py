@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,7 +13,9 @@ from torch import nn
 
 from mata_interp.errors import ModelError
 
-__all__ = ["Anatomy", "audio_token_id"]
+from .heads import key_heads_of, query_heads_of
+
+__all__ = ["Anatomy", "audio_token_id", "thinking_part", "unfit"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,17 +24,24 @@ class Anatomy:
 
     Attributes:
         decoder: the text decoder, which every token passes through.
+        blocks: its layers, in order.
         attention: the attention module of each decoder layer that has one, by the layer's index.
         audio_token_id: the id of the placeholder whose embeddings the audio encoder's output replaces.
         layers: number of decoder layers, those without attention included.
         heads: number of query heads of each layer in ``attention``.
+        key_heads: number of key heads of each, a divisor of ``heads``.
+        kinds: of every layer, how far its attention reaches: ``"full"``, ``"sliding"``, ``"linear"`` (a
+            recurrent mixer of tokens, no attention) or ``"none"``.
     """
 
     decoder: nn.Module
+    blocks: nn.ModuleList
     attention: Mapping[int, nn.Module]
     audio_token_id: int
     layers: int
     heads: Mapping[int, int] = field(repr=False)
+    key_heads: Mapping[int, int] = field(repr=False)
+    kinds: tuple[str, ...] = field(repr=False)
 
     @classmethod
     def of(cls, model: nn.Module) -> Anatomy:
@@ -40,44 +51,101 @@ class Anatomy:
             ModelError: the model takes no audio, or its decoder is built in a way that is not understood.
         """
         config: Any = getattr(model, "config", None)
+        if reason := unfit(config):
+            raise ModelError(f"{type(model).__name__} {reason}")
         token = audio_token_id(config)
-        if token is None:
-            raise ModelError(
-                f"{type(model).__name__} has no audio: its config names no audio token. "
-                "Give an audio-language model, such as Qwen2-Audio."
-            )
+        assert token is not None
         decoder = _decoder(model)
-        layers = getattr(decoder, "layers", None)
-        recorded = getattr(decoder, "_can_record_outputs", None) or {}
-        classes = _classes(recorded.get("attentions"))
-        if layers is None or not classes:
-            raise ModelError(
-                f"{type(decoder).__name__}, the decoder, does not say which modules are its attention."
-            )
-        found = {i: [m for m in layer.modules() if isinstance(m, classes)] for i, layer in enumerate(layers)}
+        blocks, found = _attention(decoder)
+        for i, modules in found.items():
+            if len(modules) > 1:
+                names = ", ".join(type(module).__name__ for module in modules)
+                raise ModelError(f"Layer {i} of {type(decoder).__name__} has several attentions: {names}.")
         attention = {i: modules[0] for i, modules in found.items() if modules}
-        if not attention or any(len(modules) > 1 for modules in found.values()):
-            raise ModelError(
-                f"{type(decoder).__name__} has not one attention module in each layer, or none at all."
-            )
-        heads = {i: int(module.config.num_attention_heads) for i, module in attention.items()}
-        return cls(decoder, MappingProxyType(attention), token, len(layers), MappingProxyType(heads))
+        heads = {i: query_heads_of(module) for i, module in attention.items()}
+        return cls(
+            decoder=decoder,
+            blocks=blocks,
+            attention=MappingProxyType(attention),
+            audio_token_id=token,
+            layers=len(blocks),
+            heads=MappingProxyType(heads),
+            key_heads=MappingProxyType({i: key_heads_of(m, heads[i]) for i, m in attention.items()}),
+            kinds=tuple(_kind(decoder, block, attention.get(i), i) for i, block in enumerate(blocks)),
+        )
+
+
+def unfit(config: Any) -> str | None:
+    """Why a model with this config can never be traced, to be put behind its name; None if nothing is known."""
+    if getattr(config, "is_encoder_decoder", False):
+        return (
+            "is an encoder-decoder: its text reads the sound by cross-attention and shares no attention with "
+            "it. Give a decoder that reads sound among its tokens, such as Qwen2-Audio."
+        )
+    if audio_token_id(config) is None:
+        return (
+            "has no audio: its config names no audio token. Give an audio-language model, such as "
+            "Qwen2-Audio. (Models that add sound to every position, such as Voxtral Realtime and Kyutai STT, "
+            "have no tokens of audio either, and attention to sound is not defined in them.)"
+        )
+    return None
 
 
 def audio_token_id(config: Any) -> int | None:
     """The id of the audio placeholder that a model's config names; None if it names none."""
-    for part in (config, getattr(config, "thinker_config", None), getattr(config, "audio_config", None)):
-        if (token := getattr(part, "audio_token_id", None)) is not None:
-            return int(token)
-    return None
+    parts = (config, *(getattr(config, name, None) for name in ("thinker_config", "audio_config")))
+    for part in parts:
+        for name in ("audio_token_id", "audio_token_index"):
+            if isinstance(token := getattr(part, name, None), int):
+                return token
+    # families to come may call it otherwise: the one token of sound that is no mark around it
+    named = {
+        name: value
+        for name, value in vars(config).items()
+        if re.fullmatch(r"(audio|sound|speech)_(\w+_)?token_(id|index)", name) and isinstance(value, int)
+    } if config is not None else {}  # fmt: skip
+    named = {n: v for n, v in named.items() if not re.search("bos|eos|begin|start|end|stop|pad|mask", n)}
+    return next(iter(named.values())) if len(named) == 1 else None
+
+
+def thinking_part(model: Any) -> Any:
+    """The part of a model that hears and answers: of an Omni checkpoint, which also speaks, its thinker."""
+    return getattr(model, "thinker", model)
 
 
 def _decoder(model: Any) -> nn.Module:
     """``get_decoder()`` of the model, or of its thinker, until there is no deeper one."""
-    decoder = getattr(model, "thinker", model)
+    decoder = thinking_part(model)
     while hasattr(decoder, "get_decoder") and (deeper := decoder.get_decoder()) is not decoder:
         decoder = deeper
     return decoder
+
+
+def _attention(decoder: nn.Module) -> tuple[nn.ModuleList, dict[int, list[nn.Module]]]:
+    """The decoder's layers and the attention modules of each.
+
+    The modules are those that the decoder records ``attentions`` of; where it does not say, those whose
+    forward calls transformers' attention function.
+    """
+    recorded = getattr(decoder, "_can_record_outputs", None) or {}
+    classes = _classes(recorded.get("attentions"))
+    stacks = [part for part in decoder.children() if isinstance(part, nn.ModuleList)]
+    for is_attention in (lambda m: isinstance(m, classes), _calls_attention):
+        found = [
+            {i: [m for m in block.modules() if is_attention(m)] for i, block in enumerate(stack)}
+            for stack in stacks
+        ]
+        stack, modules = max(
+            zip(stacks, found, strict=True),
+            key=lambda pair: sum(map(bool, pair[1].values())),
+            default=(None, {}),
+        )
+        if stack is not None and any(modules.values()):
+            return stack, modules
+    raise ModelError(
+        f"{type(decoder).__name__}, the decoder, has no layers whose attention goes through transformers' "
+        "attention function."
+    )
 
 
 def _classes(recorded: Any) -> tuple[type, ...]:
@@ -85,3 +153,25 @@ def _classes(recorded: Any) -> tuple[type, ...]:
     several = recorded if isinstance(recorded, list | tuple) else [recorded]
     classes = [getattr(entry, "target_class", entry) for entry in several]
     return tuple(entry for entry in classes if isinstance(entry, type))
+
+
+def _calls_attention(module: nn.Module) -> bool:
+    try:
+        return "attention_interface(" in inspect.getsource(type(module).forward)
+    except (OSError, TypeError):
+        return False
+
+
+def _kind(decoder: Any, block: nn.Module, attention: Any, layer: int) -> str:
+    """How far the attention of a layer reaches."""
+    named = getattr(getattr(decoder, "config", None), "layer_types", None) or ()
+    told = str(named[layer]) if layer < len(named) else ""
+    if attention is None:
+        # a mixer of tokens that is not attention keeps a state or convolves
+        mixes = "linear" in told or any(
+            isinstance(m, nn.Conv1d) or hasattr(m, "A_log") or hasattr(m, "conv_kernel_size")
+            for m in block.modules()
+        )
+        return "linear" if mixes else "none"
+    window = getattr(attention, "sliding_window", None)
+    return "sliding" if window is not None or "sliding" in told or "chunked" in told else "full"

@@ -155,8 +155,7 @@ def _entry(
         caught.append(torch.cat(list(streams), -1))
         raise _Entered
 
-    layers: Any = anatomy.decoder.layers
-    handle = layers[0].register_forward_pre_hook(stop, with_kwargs=True)
+    handle = anatomy.blocks[0].register_forward_pre_hook(stop, with_kwargs=True)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _Scattered(inputs["input_ids"], anatomy) as scattered:
         torch.manual_seed(seed)

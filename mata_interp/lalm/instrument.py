@@ -31,9 +31,18 @@ Visit = Callable[[int, AttentionCall, int], "tuple[slice, Tensor] | None"]
 
 Result = TypeVar("Result")
 
-# Keywords of an attention call that leave the scores alone, or say what the mask says already.
-_NEUTRAL = {"cache_position", "dropout", "position_ids", "use_cache"}
-_NEUTRAL |= {"output_attentions", "output_hidden_states", "output_router_logits"}
+# Keywords of an attention call that leave the scores alone, or say what the mask says already. Whatever is not
+# known may change the scores, and is refused.
+_NEUTRAL = {
+    "cache_position",
+    "deterministic",
+    "dropout",
+    "logits_to_keep",
+    "num_items_in_batch",
+    "position_ids",
+}
+_NEUTRAL |= {"output_attentions", "output_hidden_states", "output_router_logits", "return_dict", "use_cache"}
+_BIAS = ("position_bias", "attention_bias", "attn_bias", "relative_bias", "alibi")  # added to the scores
 
 
 class Instrument:
@@ -42,6 +51,7 @@ class Instrument:
     def __init__(self, anatomy: Anatomy) -> None:
         names = {module: name for name, module in anatomy.decoder.named_modules()}
         self._decoder: Any = NNsight(anatomy.decoder)
+        self._heads = anatomy.heads
         self._envoys = {i: self._decoder.get(names[module]) for i, module in anatomy.attention.items()}
         self._sites: dict[int, Any] = {}
 
@@ -82,7 +92,13 @@ class Instrument:
                     total = _total(*self._decoder.inputs)
                     owed[:] = [layer for layer, _ in sites]
                     for layer, site in sites:
-                        change = visit(layer, attention_call(layer, *site.inputs), total)
+                        call = attention_call(layer, *site.inputs, total)
+                        if call.query.shape[1] != self._heads[layer]:
+                            raise ModelError(
+                                f"The attention of layer {layer} has {call.query.shape[1]} heads, and "
+                                f"{self._heads[layer]} were found in its module."
+                            )
+                        change = visit(layer, call, total)
                         if change is not None:
                             rows, delta = change
                             site.output[0][:, rows] += delta  # (B, R, H, Dv), summed in float32
@@ -113,17 +129,48 @@ def _total(args: tuple, kwargs: dict) -> int:
     return given.shape[1] + (0 if cache is None else int(cache.get_seq_length()))
 
 
-def attention_call(layer: int, args: tuple, kwargs: dict) -> AttentionCall:
-    """The arguments of one call of an attention function, as the mathematics needs them."""
-    module, query, key, value, mask, *_ = args
-    terms = {name: term for name, term in kwargs.items() if name not in _NEUTRAL and term is not None}
+def attention_call(layer: int, args: tuple, kwargs: dict, total: int | None = None) -> AttentionCall:
+    """The arguments of one call of an attention function, as the mathematics needs them.
+
+    Args:
+        layer: to name in errors.
+        args, kwargs: of the call.
+        total: tokens so far, these included; keys beyond them are the empty end of a static cache.
+
+    Raises:
+        ModelError: a term is not understood, or the attention is not causal.
+    """
+    named = ("query", "key", "value", "attention_mask")
+    module, *given = args
+    query, key, value, mask = given + [kwargs.get(name) for name in named[len(given) :]]
+    terms = {n: x for n, x in kwargs.items() if n not in (*_NEUTRAL, *named) and x is not None}
     scaling, softcap, window = (terms.pop(name, None) for name in ("scaling", "softcap", "sliding_window"))
-    if terms or scaling is None or (mask is not None and not isinstance(mask, Tensor)):
-        unknown = ", ".join(terms) or (
-            "no scaling" if scaling is None else f"a mask of type {type(mask).__name__}"
-        )
-        raise ModelError(f"The attention of layer {layer} has {unknown}, which is not understood.")
-    if mask is None and module.config._attn_implementation == "sdpa" and 1 < query.shape[2] < key.shape[2]:
-        # a static cache's empty end, which transformers' SDPA crops in the same way
-        key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
-    return AttentionCall(query, key, value, mask, scaling, softcap, window)
+    causal = terms.pop("is_causal", getattr(module, "is_causal", True))
+    bias = next((terms.pop(name) for name in _BIAS if name in terms), None)
+    unknown = list(terms)
+    if scaling is None:
+        unknown.append("no scaling")
+    if mask is not None and not isinstance(mask, Tensor):
+        unknown.append(f"a mask of type {type(mask).__name__}")
+    if mask is None and not causal:
+        unknown.append("no mask and sees the tokens to come")
+    if bias is not None and not _fits(bias, query, key):
+        unknown.append(f"a bias of shape {getattr(bias, 'shape', type(bias).__name__)}")
+    if unknown:
+        raise ModelError(f"The attention of layer {layer} has {', '.join(unknown)}, which is not understood.")
+    if total is not None and key.shape[2] > total:
+        key, value = key[:, :, :total], value[:, :, :total]
+        mask = mask if mask is None else mask[..., :total]
+        bias = bias if bias is None else bias[..., :total]
+    call = AttentionCall(query, key, value, mask, scaling, softcap, window)
+    return call if bias is None else call.biased(bias)
+
+
+def _fits(bias: Any, query: Tensor, key: Tensor) -> bool:
+    """Whether a bias is one number for each score, or for many of them."""
+    scores = (*query.shape[:3], key.shape[2])
+    return (
+        isinstance(bias, Tensor)
+        and bias.dim() == 4
+        and all(size in (1, whole) for size, whole in zip(bias.shape, scores, strict=True))
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM, Qwen2Config, WhisperConfig, WhisperForConditionalGeneration
 
 from mata_interp.errors import ModelError
 from mata_interp.lalm import Anatomy
@@ -39,9 +39,34 @@ def test_a_model_without_audio():
 
 
 def test_a_decoder_that_does_not_name_its_attention():
-    model, _ = tiny_qwen2_audio(layers=1)
-    model.model.language_model._can_record_outputs = {}
-    with pytest.raises(ModelError, match="Qwen2Model, the decoder, does not say which modules"):
+    """It is known by its call of transformers' attention function; without any there is nothing to read."""
+    model, _ = tiny_qwen2_audio(layers=2)
+    decoder = model.model.language_model
+    decoder._can_record_outputs = {}
+    assert dict(Anatomy.of(model).attention) == {i: layer.self_attn for i, layer in enumerate(decoder.layers)}
+    for layer in decoder.layers:
+        layer.self_attn = nn.Identity()
+    with pytest.raises(ModelError, match="Qwen2Model, the decoder, has no layers whose attention"):
+        Anatomy.of(model)
+
+
+def test_an_encoder_decoder_is_refused_by_its_kind():
+    config = WhisperConfig(
+        vocab_size=16, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+        decoder_attention_heads=1, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=0, bos_token_id=0,
+        eos_token_id=0, decoder_start_token_id=0,
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="WhisperForConditionalGeneration is an encoder-decoder"):
+        Anatomy.of(WhisperForConditionalGeneration(config))
+
+
+def test_two_attentions_in_one_layer_are_refused():
+    model, _ = tiny_qwen2_audio(layers=2)
+    layers = model.model.language_model.layers
+    layers[0].cross_attn = layers[1].self_attn
+    with pytest.raises(
+        ModelError, match="Layer 0 of Qwen2Model has several attentions: Qwen2Attention, Qwen2"
+    ):
         Anatomy.of(model)
 
 
@@ -51,6 +76,15 @@ def test_a_layer_without_attention_is_left_out():
     anatomy = Anatomy.of(model)
     assert tuple(anatomy.attention) == (0, 2)
     assert anatomy.layers == 3
+    assert anatomy.kinds == ("full", "none", "full")
+
+
+def test_a_recurrent_layer_is_told_from_one_that_mixes_nothing():
+    model, _ = tiny_qwen2_audio(layers=3)
+    layers = model.model.language_model.layers
+    layers[0].self_attn = nn.Conv1d(1, 1, 2)
+    layers[2].self_attn.sliding_window = 5
+    assert Anatomy.of(model).kinds == ("linear", "full", "sliding")
 
 
 @pytest.mark.parametrize("place", ["thinker_config", "audio_config"])
@@ -61,6 +95,15 @@ def test_the_audio_token_may_be_named_deeper(place):
     setattr(config, place, inner)
     assert audio_token_id(config) == 7
     assert audio_token_id(Qwen2Config()) is None
+
+
+def test_the_audio_token_may_have_another_name():
+    config = Qwen2Config()
+    config.sound_context_token_id = 9
+    config.audio_bos_token_id, config.audio_end_token_id, config.audio_pad_token_id = 1, 2, 3
+    assert audio_token_id(config) == 9
+    config.speech_token_id = 4
+    assert audio_token_id(config) is None  # two of them: which it is cannot be known
     assert audio_token_id(None) is None
 
 

@@ -150,6 +150,73 @@ def test_a_term_that_is_not_understood_is_refused(tiny_lalm, prompt, monkeypatch
         run(tiny_lalm, prompt, [1], lambda *_: None)
 
 
+def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eager, monkeypatch):
+    """SDPA adds ``position_bias`` to the scores, whatever its shape; the eager twin has it in its mask."""
+    width = prompt.width
+    bias = torch.randn(1, 4, width, width, generator=torch.Generator().manual_seed(0))
+    module, plain = tiny_lalm.anatomy.attention[1], tiny_lalm.anatomy.attention[1].forward
+    monkeypatch.setattr(module, "forward", lambda *a, **k: plain(*a, **k, position_bias=bias))
+    theirs = eager.model.language_model.layers[1].self_attn
+    own = theirs.forward
+
+    def masked(hidden_states, attention_mask, **kwargs):
+        return own(hidden_states=hidden_states, attention_mask=attention_mask + bias, **kwargs)
+
+    monkeypatch.setattr(theirs, "forward", masked)
+    rows = {}
+
+    def look(layer, call, total):
+        rows[layer] = call.scores(slice(-1, None)).softmax(-1)[:, :, 0]
+
+    run(tiny_lalm, prompt, ALL, look)
+    for layer, weights in enumerate(reference.last_row(eager, prompt.inputs)):
+        torch.testing.assert_close(rows[layer], weights, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("term", "said"), [
+    ({"position_bias": torch.zeros(4, 3)}, r"a bias of shape torch.Size\(\[4, 3\]\)"),
+    ({"is_causal": False}, None),
+    ({"indices": torch.zeros(3, 2, dtype=torch.long)}, "indices"),
+    ({"gate": 0.5}, "gate"),
+])  # fmt: skip
+def test_what_cannot_be_right_is_refused(tiny_lalm, prompt, monkeypatch, term, said):
+    module = tiny_lalm.anatomy.attention[1]
+    plain = module.forward
+    monkeypatch.setattr(module, "forward", lambda *a, **k: plain(*a, **k, **term))
+    if said is None:  # a mask says itself who sees what
+        run(tiny_lalm, prompt, [1], lambda *_: None)
+        return
+    with pytest.raises(ModelError, match=f"The attention of layer 1 has {said}, which is not understood"):
+        run(tiny_lalm, prompt, [1], lambda *_: None)
+
+
+def test_attention_that_sees_what_is_to_come_is_refused(tiny_lalm, prompt, monkeypatch):
+    lone = tiny_lalm.prompt(prompt.items[:1])  # without padding SDPA gets no mask
+    module = tiny_lalm.anatomy.attention[1]
+    monkeypatch.setattr(module, "is_causal", False)
+    with pytest.raises(ModelError, match="layer 1 has no mask and sees the tokens to come"):
+        run(tiny_lalm, lone, [1], lambda *_: None)
+
+
+def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt):
+    seen = []
+
+    def look(layer, call, total):
+        seen.append((total, call.length))
+        rows.append(call.scores(slice(-1, None)).softmax(-1))
+
+    said = []
+    for kind in (None, "static"):
+        rows: list[torch.Tensor] = []
+        settings = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
+        settings |= {} if kind is None else {"cache_implementation": kind, "disable_compile": True}
+        tiny_lalm.instrument.run(lambda s=settings: tiny_lalm.model.generate(**prompt.inputs, **s), [2], look)
+        said.append(rows)
+    assert all(total == length for total, length in seen)
+    for ours, theirs in zip(*said, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("good", [0, 1])
 def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good):
     """In the decoder's first pass or a later one: an edit that did not happen is never passed over."""
