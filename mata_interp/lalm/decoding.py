@@ -20,9 +20,10 @@ from transformers import (
 
 from ..errors import InterventionError
 from ..interventions import Editing
+from .caches import branch, with_room
 from .prompts import Prompt
 
-__all__ = ["Answers", "Decoding", "decode"]
+__all__ = ["Answers", "Decoding", "decode", "read_to_answer"]
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")  # kept although some tokenizers call them special
 
@@ -85,8 +86,38 @@ class Answers:
     dose: dict[str, np.ndarray] = field(default_factory=dict)
 
 
+# None for what only sampling uses, so that greedy decoding is not warned about
+_GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_k": None, "top_p": None}
+
+
+def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
+    """The cache of all tokens of the prompts but their last, as generation itself reads them (its positions).
+
+    None where the model cannot step back by that token, or takes more for each token than ids and a mask.
+    ``room``: for how many tokens to leave place, that last one and an answer's.
+    """
+    per_token = {name for name, x in prompt.inputs.items() if x.shape[-1] == prompt.width and x.dim() > 1}
+    if per_token - {"input_ids", "attention_mask"} or prompt.groups["audio"][:, -1].any():
+        return None
+    out = model.generate(**prompt.inputs, max_new_tokens=1, return_dict_in_generate=True, **_GREEDY)
+    cache = branch(out.past_key_values)
+    if not all(layer.is_croppable for layer in cache.layers):
+        return None
+    try:
+        for layer in cache.layers:
+            layer.crop(-1)
+    except RuntimeError:  # what transformers raises for a full sliding window
+        return None
+    return with_room(cache, room)
+
+
 def decode(
-    model: Any, tokenizer: Any, prompt: Prompt, decoding: Decoding, editing: Editing | None = None
+    model: Any,
+    tokenizer: Any,
+    prompt: Prompt,
+    decoding: Decoding,
+    editing: Editing | None = None,
+    cache: Any = None,
 ) -> Answers:
     """Generate with a KV cache; attention edits are made around this function, by the instrument.
 
@@ -97,16 +128,19 @@ def decode(
     Args:
         prompt: on the model's device.
         editing: told which rows have ended, so that padding does not enter the dose.
+        cache: what `read_to_answer` gave for these prompts; None: they are read here.
     """
     ends = _end_tokens(model, tokenizer)
     chooser = _Chooser([item.id for item in prompt.items], decoding, ends, editing)
-    # None for what only sampling uses, so that greedy decoding is not warned about
-    greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_k": None, "top_p": None}
+    inputs: dict[str, Any] = dict(prompt.inputs)
+    if cache is not None:
+        inputs = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
+        inputs["past_key_values"] = branch(cache)
     sequences = model.generate(
-        **prompt.inputs,
+        **inputs,
         max_new_tokens=decoding.max_new_tokens,
         logits_processor=LogitsProcessorList([chooser]),
-        **greedy,
+        **_GREEDY,
     )
     tokens = sequences[:, prompt.width :]
     texts = [

@@ -89,6 +89,10 @@ class Given:
                 SweepWarning(f"{used} items; {len(self.excluded)} left out, the first: {first}"), stacklevel=3
             )
 
+    def told(self) -> str:
+        """What was left out, a line each: item, field, reason."""
+        return "\n".join(f"{e.item}: {e.field}: {e.reason}" for e in self.excluded)
+
     def _asked(self, lalm: LALM, batch: Sequence[Item]) -> Prompt | None:
         """The prompt of those items of a batch that can be used."""
         left = list(batch)

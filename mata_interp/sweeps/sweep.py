@@ -96,7 +96,7 @@ def sweep(
         "canary": canary,
         "looped": looped,
         "culprits": "\n".join(dict.fromkeys(culprits)),
-        "excluded": "\n".join(f"{e.item}: {e.field}: {e.reason}" for e in given.excluded),
+        "excluded": given.told(),
     }
     return table(lalm, found, asked, configurations, "vocab" if given.kind is Prompt else "choice", notes)
 
