@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from .instrument import Instrument
 from .loading import load
 from .prompts import Prompt, build_prompt
 from .scoring import OptionScores, option_logprobs, read
+
+if TYPE_CHECKING:
+    from .lens import Lens
 
 __all__ = ["LALM"]
 
@@ -158,6 +161,12 @@ class LALM:
         sound is not where the prompt's audio tokens are.
         """
         return hear(self.model, self.anatomy, self.place(prompt).inputs)
+
+    def to_transformer_lens(self, prompt: Prompt) -> Lens:
+        """transformer-lens on a prompt with its audio, the model left as it is: see :class:`Lens`."""
+        from .lens import Lens
+
+        return Lens(self, prompt)
 
     def place(self, prompt: Prompt) -> Prompt:
         """The prompt on this model's device, its features in the model's dtype."""

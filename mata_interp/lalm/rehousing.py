@@ -1,0 +1,99 @@
+"""What transformer-lens can be put on: the whole model where it knows it, else the decoder as a causal LM."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from mata_interp.errors import ModelError
+
+from .anatomy import Anatomy
+from .twin import twin, use_eager
+
+__all__ = ["bridge_whole", "decoder_call", "rehouse"]
+
+
+def bridge_whole(model: Any) -> Any:
+    """A bridge over a twin of the whole model, encoder included.
+
+    Raises:
+        ModelError: transformer-lens has no adapter for it.
+    """
+    name = type(model).__name__
+    body = twin(model)
+    use_eager([Anatomy.of(body).decoder, *Anatomy.of(body).attention.values()])
+    return _bridge(body, name)
+
+
+def rehouse(model: Any) -> Any:
+    """A bridge over the decoder alone, in the causal language model of its own kind: it takes embeddings.
+
+    Raises:
+        ModelError: there is no such language model, or transformer-lens has no adapter for it.
+    """
+    body = twin(model)
+    anatomy = Anatomy.of(body)
+    decoder: Any = anatomy.decoder
+    kind = type(decoder)
+    mapping: Any = AutoModelForCausalLM._model_mapping  # type: ignore[attr-defined]
+    family = mapping.get(type(decoder.config), None)
+    if family is None:
+        raise ModelError(f"transformers has no causal language model around a {kind.__name__}.")
+    with torch.device("meta"):  # its own weights are never made
+        house = family(copy.deepcopy(decoder.config))
+    if type(getattr(house, house.base_model_prefix)) is not kind:
+        raise ModelError(f"{family.__name__} is built around another decoder than {kind.__name__}.")
+    setattr(house, house.base_model_prefix, decoder)
+    house.set_output_embeddings(body.get_output_embeddings())
+    house.config = decoder.config
+    use_eager([decoder, *anatomy.attention.values()])
+    return _bridge(house.eval(), family.__name__)
+
+
+def decoder_call(model: Any, anatomy: Anatomy, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
+    """The embeddings that a model calls its decoder with, sound among them, and what else that needs.
+
+    Raises:
+        ModelError: the decoder is given more for each token than a causal language model takes.
+    """
+    calls: list[dict[str, Any]] = []
+    decoder: Any = anatomy.decoder
+    hook = decoder.register_forward_pre_hook(lambda _, args, kwargs: calls.append(kwargs), with_kwargs=True)
+    try:
+        model(**inputs, use_cache=False)
+    finally:
+        hook.remove()
+    call = {name: value for name, value in calls[0].items() if value is not None} if len(calls) == 1 else {}
+    embeds = call.pop("inputs_embeds", None)
+    if embeds is None:
+        raise ModelError(f"{type(decoder).__name__} is not called once, with embeddings.")
+    taken = {name: call.pop(name) for name in ("attention_mask", "position_ids") if name in call}
+    if more := [name for name, value in call.items() if isinstance(value, Tensor)]:
+        raise ModelError(f"{type(decoder).__name__} is also given {', '.join(more)}, which embeddings lack.")
+    return embeds, taken
+
+
+def _bridge(body: Any, architecture: str) -> Any:
+    """A TransformerBridge on ``body``, which it changes.
+
+    Not ``boot_transformers``: that looks for a processor, and where torchvision is missing installs it with
+    pip, replacing the torch that is running.
+    """
+    level = logging.getLogger("transformers").level
+    with warnings.catch_warnings():  # its import silences transformers for the whole process
+        from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+        from transformer_lens.model_bridge.sources import build_bridge_from_module
+    logging.getLogger("transformers").setLevel(level)
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        raise ModelError(f"transformer-lens has no adapter for {architecture}.")
+    try:
+        return build_bridge_from_module(body, architecture, hf_config=copy.deepcopy(body.config))
+    except Exception as error:  # whatever an adapter stumbles over
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"transformer-lens cannot build {architecture}: {reason}.") from error
