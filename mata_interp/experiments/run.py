@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from ..benchmarks import Item
-from .answering import Work, plan_units
+from .answering import Unit, Work, plan_units
 from .claims import Claims
 from .conditions import Condition, Edit, named_conditions
 from .folder import RunFolder, refuse_other_run
 from .manifest import known_beforehand, make_manifest, warn_of_other_machine
 from .notices import warn
 from .partners import audio_partners
+from .ray_backend import RayWorkers, answer_on_ray
 from .results import Run, load_run
 from .vetting import Vetted, vet
 
@@ -39,6 +40,7 @@ def run(
     batch_size: int = 16,
     progress: bool = True,
     seed: int = 0,
+    ray: RayWorkers | str | bool = False,
 ) -> Run:
     """Answer ``items`` under every condition: by the options' log-probabilities, or in words.
 
@@ -55,6 +57,8 @@ def run(
         prompt_format: how items are worded; one of PROMPT_FORMATS.
         batch_size: items in a batch; one that does not fit in memory is halved.
         seed: of the choice whose audio ``audio="other"`` hears.
+        ray: spread the batches over a Ray cluster: True for the one there is (or one on this machine), its
+            address, or `RayWorkers`.
 
     Returns:
         the `Run`; ``run.records`` has one row per item and condition.
@@ -67,11 +71,11 @@ def run(
         RunError: ``out`` cannot be written, or holds a run of another model, other data or other conditions.
         InterventionError: a condition names a layer or head that the model does not have.
     """
-    named = _bound(lalm, conditions, decoding)
+    named = bound(lalm, conditions, decoding)
     if out is not None:
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
     vetted = vet(lalm, items, progress=progress, format=prompt_format)
-    settings = {"batch_size": batch_size, "progress": progress, "seed": seed}
+    settings = {"batch_size": batch_size, "progress": progress, "seed": seed, "ray": ray}
     return run_vetted(lalm, vetted, named, out, prompt_format=prompt_format, **settings)
 
 
@@ -87,18 +91,16 @@ def run_vetted(
     decoding: Decoding | None = None,
     prompt_format: str = "options",
     label: str = "answering",
+    ray: RayWorkers | str | bool = False,
 ) -> Run:
     """`run` on items that have been looked at already, in the same wording; ``label`` names the bar."""
-    named = _bound(lalm, conditions, decoding)
+    named = bound(lalm, conditions, decoding)
     _warn_of_reuse(vetted, named)
-    hears_others = any(condition.audio == "other" for condition in named.values())
-    partners = audio_partners(vetted.items, seed) if hears_others else {}
-    manifest = make_manifest(lalm, vetted, named, partners, batch_size, seed, prompt_format)
-    work = Work({item.id: item for item in vetted.items}, named, partners, prompt_format)
+    manifest, work = prepare(lalm, vetted, named, batch_size, seed, prompt_format)
     with _place(out) as path:
         folder = RunFolder.start(path, manifest)
         warn_of_other_machine(folder.manifest, manifest)
-        _answer(lalm, folder, work, progress, label)
+        _answer(lalm, folder, work, progress, label, RayWorkers.of(ray))
         finished = load_run(path)
     return finished if out is not None else replace(finished, path=None)
 
@@ -113,7 +115,7 @@ def _place(out: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _bound(
+def bound(
     lalm: LALM, conditions: Mapping[str, Edit | Condition], decoding: Decoding | None
 ) -> dict[str, Condition]:
     """The conditions by name, their layers and heads checked before anything is computed or written."""
@@ -124,7 +126,25 @@ def _bound(
     return named
 
 
-def _answer(lalm: LALM, folder: RunFolder, work: Work, progress: bool, label: str) -> None:
+def prepare(
+    lalm: LALM,
+    vetted: Vetted,
+    conditions: Mapping[str, Condition],
+    batch_size: int,
+    seed: int,
+    prompt_format: str,
+) -> tuple[dict[str, Any], Work]:
+    """The manifest of a run, and what its units need to be computed."""
+    hears_others = any(condition.audio == "other" for condition in conditions.values())
+    partners = audio_partners(vetted.items, seed) if hears_others else {}
+    manifest = make_manifest(lalm, vetted, conditions, partners, batch_size, seed, prompt_format)
+    items = {item.id: item for item in vetted.items}
+    return manifest, Work(items, dict(conditions), partners, prompt_format)
+
+
+def _answer(
+    lalm: LALM, folder: RunFolder, work: Work, progress: bool, label: str, cluster: RayWorkers | None
+) -> None:
     """Compute and write the parts that are missing; what conditions share (sound, prompt) is done once."""
     done, damaged = folder.look()
     if damaged:
@@ -137,12 +157,30 @@ def _answer(lalm: LALM, folder: RunFolder, work: Work, progress: bool, label: st
         tqdm(total=total, initial=len(done), desc=label, unit="part", disable=not progress) as bar,
         Claims(folder.path / "claims.lock") as claims,
     ):
-        for unit in claims.one_by_one(left):
-            if missing := folder.missing(unit):
-                for name, table in work.answer(lalm, missing).items():
-                    folder.write_part(name, unit.batch, table)
+
+        def tell(unit: Unit) -> None:
             bar.update(sum((name, unit.batch) not in done for name in unit.conditions))
+
+        if cluster is not None:
+            answer_on_ray(lalm, folder, work, left, claims, tell, cluster)
+        else:
+            _answer_here(lalm, folder, work, left, claims, tell)
         claims.remove()
+
+
+def _answer_here(
+    lalm: LALM,
+    folder: RunFolder,
+    work: Work,
+    units: Sequence[Unit],
+    claims: Claims,
+    tell: Callable[[Unit], object],
+) -> None:
+    for unit in claims.one_by_one(units):
+        if missing := folder.missing(unit):
+            for name, table in work.answer(lalm, missing).items():
+                folder.write_part(name, unit.batch, table)
+        tell(unit)
 
 
 def _warn_of_reuse(vetted: Vetted, conditions: Mapping[str, Condition]) -> None:

@@ -1,0 +1,159 @@
+"""What a run would do, and about how long it would take: looked at and measured, nothing written."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..benchmarks import Item
+from .answering import Unit, Work, plan_units
+from .conditions import Condition, Edit
+from .folder import RunFolder, refuse_other_run
+from .manifest import known_beforehand
+from .run import bound, prepare
+from .vetting import vet
+
+if TYPE_CHECKING:
+    from ..lalm import LALM, Decoding
+
+__all__ = ["Forecast", "forecast"]
+
+_ENOUGH = 3  # intervals between parts of a folder, to judge speed by
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What would be done.
+
+    Attributes:
+        items, clips, excluded: items asked, recordings they are from, items left out.
+        conditions: names.
+        batches: of items.
+        parts: files of the finished run, one a batch and condition.
+        done: of them, those that are there and whole.
+        tokens: rows x padded width still to be read, summed over batches and kinds of audio.
+        seconds: about how long that takes; None where it is not known.
+        basis: what that is judged by.
+    """
+
+    items: int
+    clips: int
+    excluded: int
+    conditions: tuple[str, ...]
+    batches: int
+    parts: int
+    done: int
+    tokens: int
+    seconds: float | None
+    basis: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "conditions": list(self.conditions)}
+
+    def __str__(self) -> str:
+        names = ", ".join(self.conditions)
+        what = (
+            f"{self.items} items of {self.clips} recordings ({self.excluded} left out), "
+            f"{len(self.conditions)} conditions ({names}), {self.batches} batches: {self.parts} parts, "
+            f"{self.done} of them done."
+        )
+        if self.seconds is None:
+            return f"{what}\nNothing is left to do."
+        return f"{what}\nLeft: about {_told(self.seconds)}, judged by {self.basis}."
+
+
+def forecast(
+    lalm: LALM,
+    items: Item | Sequence[Item],
+    conditions: Mapping[str, Edit | Condition],
+    out: str | Path | None = None,
+    *,
+    decoding: Decoding | None = None,
+    prompt_format: str = "options",
+    batch_size: int = 16,
+    progress: bool = True,
+    seed: int = 0,
+) -> Forecast:
+    """What `run` would do with the same arguments.
+
+    The time left is judged by the parts already in ``out`` (the median interval between them, for each kind
+    of audio, per token), or, where there are too few, by a probe: one batch of middling length is answered
+    for each kind of audio. Nothing is written.
+
+    Raises:
+        RunError, InterventionError: as `run`.
+    """
+    named = bound(lalm, conditions, decoding)
+    if out is not None:
+        refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
+    vetted = vet(lalm, items, progress=progress, format=prompt_format)
+    manifest, work = prepare(lalm, vetted, named, batch_size, seed, prompt_format)
+    batches = manifest["batches"]
+    units = plan_units(batches, named)
+    folder = None
+    if out is not None:
+        refuse_other_run(Path(out), manifest)
+        folder = RunFolder(out) if (Path(out) / "manifest.json").exists() else None
+    done = folder.look()[0] if folder else set()
+    left = [unit for unit in units if any((name, unit.batch) not in done for name in unit.conditions)]
+
+    def size(unit: Unit) -> int:
+        return len(unit.items) * batches[unit.batch]["padded_width"]
+
+    seconds, basis = None, "nothing"
+    if left:
+        paces = _paces_of_parts(folder, units, done, size) if folder else {}
+        basis = "the parts that are there, at the pace at which they came"
+        if missing := {unit.audio for unit in left} - set(paces):
+            basis = f"a probe of {len(missing)} batch(es) on this machine"
+            for audio in missing:
+                mine = [unit for unit in left if unit.audio == audio]
+                paces[audio] = _probed(lalm, work, mine[len(mine) // 2], size)
+        seconds = sum(paces[unit.audio] * size(unit) for unit in left)
+    return Forecast(
+        items=len(vetted.items),
+        clips=len(vetted.clusters),
+        excluded=len(vetted.excluded),
+        conditions=tuple(named),
+        batches=len(batches),
+        parts=sum(len(unit.conditions) for unit in units),
+        done=len(done),
+        tokens=sum(size(unit) for unit in left),
+        seconds=seconds,
+        basis=basis,
+    )
+
+
+def _paces_of_parts(folder: RunFolder, units: Sequence[Unit], done: set, size: Any) -> dict[str, float]:
+    """Audio -> seconds a token, from the times at which units were finished; only where there are enough."""
+    ended = [
+        (max(folder.part_path(name, unit.batch).stat().st_mtime for name in unit.conditions), unit)
+        for unit in units
+        if all((name, unit.batch) in done for name in unit.conditions)
+    ]
+    ended.sort(key=lambda pair: pair[0])
+    intervals: dict[str, list[float]] = {}
+    for (before, _), (after, unit) in pairwise(ended):
+        intervals.setdefault(unit.audio, []).append((after - before) / size(unit))
+    return {audio: statistics.median(some) for audio, some in intervals.items() if len(some) >= _ENOUGH}
+
+
+def _probed(lalm: LALM, work: Work, unit: Unit, size: Any) -> float:
+    """Seconds a token of one unit, its first item answered before so that everything is warm."""
+    work.answer(lalm, replace(unit, items=unit.items[:1]))
+    start = time.perf_counter()
+    work.answer(lalm, unit)
+    return (time.perf_counter() - start) / size(unit)
+
+
+def _told(seconds: float) -> str:
+    """Two figures are enough of a guess."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.2g} {unit}"
+    return f"{seconds:.2g} seconds"
