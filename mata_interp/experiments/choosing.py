@@ -1,46 +1,59 @@
-"""Layers and alpha: a plain grid on the selection split, and the configuration with the best mean margin."""
+"""Layers and alpha: a sweep of the selection split, and the configuration with the best mean margin."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
+import xarray as xr
 
 from ..interventions import Mata
-from ..sweeps import by_alpha
+from ..sweeps import margin, window_map
 from .effects import BASELINE
-from .layers import candidate_windows
 
-__all__ = ["GRID_ITEMS", "choose", "grid"]
+if TYPE_CHECKING:
+    from ..lalm import LALM
+
+__all__ = ["ALPHAS", "GRID_ITEMS", "candidates", "choose"]
 
 GRID_ITEMS = 96
-"""Items of the selection split that every configuration of the grid answers, spread evenly over kinds."""
+"""Items of the selection split that every configuration is tried on, spread evenly over kinds."""
+
+ALPHAS = (0.1, 0.25, 0.5, 1.0, 2.0)
+"""The published strength and stronger ones: a small model may need more to be moved at all."""
 
 
-def grid(layers: Sequence[int]) -> dict[str, Mata]:
-    """Condition name -> configuration: candidate windows of the attention layers x three alphas."""
-    return by_alpha(candidate_windows(layers))
+def candidates(lalm: LALM) -> dict[str, Mata]:
+    """Name -> configuration: every window of neighbouring layers under every alpha.
+
+    Windows are as wide as half the model at most, so that as many layers are left outside for the control in
+    random layers. 8 layers give 26 windows, 28 layers 301.
+    """
+    widest = max(1, len(lalm.attention_layers) // 2)
+    return window_map(lalm, ALPHAS, widths=range(1, widest + 1))
 
 
-def choose(records: pd.DataFrame, configurations: Mapping[str, Mata]) -> tuple[str, dict[str, Any]]:
+def choose(swept: xr.DataArray, configurations: Mapping[str, Mata]) -> tuple[str, dict[str, Any]]:
     """The name of the configuration with the best mean margin, and all that was seen on the way.
 
     Of equals the gentlest is taken: the smallest alpha, then the fewest layers, then the earliest.
 
     Args:
-        records: of the grid's run, the baseline among its conditions.
+        swept: of the configurations and the baseline, items with known answers.
 
     Returns:
         the name and ``{"grid": [...], "baseline": {...}, "chosen": {...}, "reason": str}``.
     """
+    margins = margin(swept)
+    right = swept.fillna(-np.inf).argmax("choice") == swept["answer"]
     seen = {
-        name: {
-            "margin": rows["margin"].mean(),
-            "accuracy": rows["correct"].astype(float).mean(),
-            "n": len(rows),
+        str(name): {
+            "margin": float(margins.sel(configuration=name).mean()),
+            "accuracy": float(right.sel(configuration=name).mean()),
+            "n": swept.sizes["item"],
         }
-        for name, rows in records.groupby("condition", sort=False)
+        for name in swept["configuration"].values
     }
     rows = [
         {"layers": list(mata.layers), "alpha": mata.alpha, "rule": mata.rule, **seen[name]}
@@ -53,7 +66,7 @@ def choose(records: pd.DataFrame, configurations: Mapping[str, Mata]) -> tuple[s
     baseline = seen[BASELINE]
     chosen = {name: best[name] for name in ("layers", "alpha", "rule")}
     reason = (
-        f"Best mean margin ({best['margin']:.3f} nats) of {len(rows)} configurations on {best['n']} items "
+        f"Best mean margin ({best['margin']:.3f} nats) of {len(rows):,} configurations on {best['n']} items "
         f"of the selection split; without MATA it is {baseline['margin']:.3f}."
     )
     if best["margin"] <= baseline["margin"]:

@@ -41,7 +41,7 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
 
 _RUN, _CONTENT = b"mata_interp.run", b"mata_interp.content"  # digests in a part's metadata
 _DAMAGE = (OSError, ValueError, pa.ArrowException)  # what reading a part that is not whole raises
-_FIRST = ("selection", "trace.nc")  # what a study writes before it knows the conditions of its manifest
+_FIRST = ("selection.nc", "sham.json", "trace.nc")  # what a study writes before it knows its conditions
 
 
 class RunFolder:

@@ -1,4 +1,4 @@
-"""Which layers a study tries: contiguous windows as candidates, random layers as a control."""
+"""Random layers, the control of a window that was chosen."""
 
 from __future__ import annotations
 
@@ -7,22 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["candidate_windows", "random_layers"]
-
-
-def candidate_windows(layers: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Contiguous windows of a quarter and of a half of ``layers``, sliding by about half their width.
-
-    About ten windows at any depth: 28 layers give widths 7 and 14, eight layers give widths 2 and 4.
-    ``layers`` are the decoder's attention layers in order; contiguous means neighbours among these.
-    """
-    depth = len(layers)
-    windows: dict[tuple[int, ...], None] = {}
-    for width in sorted({math.ceil(depth / 4), math.ceil(depth / 2)}):
-        starts = range(0, depth - width + 1, math.ceil(width / 2))
-        for start in dict.fromkeys([*starts, depth - width]):  # the last window ends at the last layer
-            windows[tuple(layers[start : start + width])] = None
-    return tuple(windows)
+__all__ = ["random_layers"]
 
 
 def random_layers(

@@ -19,7 +19,7 @@ from ..errors import RunError
 from ..interventions import Mata
 from ..tracing import audio_share, trace
 from .answer import answer_text
-from .choosing import GRID_ITEMS, choose, grid
+from .choosing import GRID_ITEMS, candidates, choose
 from .conditions import Condition, named_conditions
 from .effects import (
     BASELINE,
@@ -39,6 +39,7 @@ from .manifest import known_beforehand
 from .matching import match_alpha
 from .results import Run, load_run, read_trace
 from .run import run_vetted
+from .selection import refuse_other_sweep, swept
 from .vetting import Vetted, vet
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["study"]
 
 TRACE_ITEMS = 300  # of the selection split, spread evenly
-MATCH_ITEMS = 48  # of the grid's items: the sham's alpha needs a mean, not a test
+SWEEP = "selection.nc"
+MATCH_ITEMS = 48  # of the swept items: the sham's alpha needs a mean, not a test
 DRAWS = 5  # of random layers
 
 
@@ -63,9 +65,10 @@ def study(
 ) -> Run:
     """Does MATA help this model on this benchmark? Choose, match the sham, measure, test.
 
-    1. Selection split: a plain grid of contiguous windows x alpha is answered on up to 96 conflict items (all
-       items if there are none) and the best mean margin chosen; attention is traced on up to 300 items; the
-       sham on text gets the alpha at which its mean row KL equals MATA's (on 48 of the grid's items).
+    1. Selection split: every window of neighbouring layers up to half the model under five alphas is swept
+       over up to 96 conflict items (all items if there are none) and the best mean margin chosen; attention
+       is traced on up to 300 items; the sham on text gets the alpha at which its mean row KL equals MATA's
+       (on 48 of the swept items).
     2. Confirmation split, other recordings: baseline, MATA, the sham on text, MATA in five draws of random
        layers, another clip's audio without and with MATA, and no audio.
     3. The effects table (`mata_interp.experiments.effects` says what is compared and corrected) and the
@@ -74,8 +77,8 @@ def study(
     Stopped at any moment, the same call goes on from there.
 
     Args:
-        out: the folder to write: a run folder with ``trace.nc``, ``study.json`` and ``effects.json`` beside
-            the manifest, and the run folder of the grid in ``selection/``.
+        out: the folder to write: a run folder with the sweep (``selection.nc``), ``sham.json``, ``trace.nc``,
+            ``study.json`` and ``effects.json`` beside the manifest.
         items_limit: at most so many items of each split, spread evenly over conditions and kinds.
         seed: of splits that the data do not decide, random layers, other audio, permutations and bootstraps.
 
@@ -84,8 +87,9 @@ def study(
     """
     out, clock = Path(out), _Clock()
     items = items if isinstance(items, Items) else Items.of(items)
-    configurations = grid(lalm.attention_layers)
-    _refuse_other_study(lalm, out, {BASELINE: None, **configurations}, batch_size, seed)
+    configurations = candidates(lalm)
+    conditions = {BASELINE: None, **configurations}
+    _refuse_other_study(lalm, out, conditions, batch_size, seed)
     selection, confirmation = (
         _split(items, name, items_limit, seed) for name in ("selection", "confirmation")
     )
@@ -96,10 +100,8 @@ def study(
     settings = {"batch_size": batch_size, "progress": progress, "seed": seed}
     subset = known.only(_conflict_items(selection).head(GRID_ITEMS, seed=seed))
     with clock("choosing layers and alpha"):
-        tried = run_vetted(
-            lalm, subset, {BASELINE: None, **configurations}, out / "selection", label="choosing", **settings
-        )
-        name, choice = choose(tried.records, configurations)
+        tried = swept(lalm, subset, conditions, out / SWEEP, **settings)
+        name, choice = choose(tried, configurations)
     with clock("tracing attention"):
         traced = _trace(
             lalm, known.only(selection.head(TRACE_ITEMS, seed=seed)), out / "trace.nc", **settings
@@ -107,7 +109,7 @@ def study(
     mata = replace(configurations[name], chosen_on=known.clusters)
     with clock("matching the sham"):
         some = subset.only(subset.items[:MATCH_ITEMS])
-        sham = _match(lalm, mata, some, tried, name, out / "selection" / "sham.json", batch_size)
+        sham = _match(lalm, mata, some, out / "sham.json", batch_size)
     draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
     with clock("measuring"):
         measured = run_vetted(
@@ -127,6 +129,7 @@ def study(
             "grid_items": len(subset.items),
             "grid_caption_condition": CONFLICT if subset.items[0].condition == CONFLICT else None,
             **choice,
+            "sweep": {name: tried.attrs[name] for name in ("canary", "looped", "culprits")},
             "sham": sham,
             "random_layers": [list(layers) for layers in draws],
             "trace_items": traced.sizes["item"],
@@ -149,9 +152,9 @@ def study(
 def _refuse_other_study(
     lalm: LALM, out: Path, grid_conditions: dict[str, Any], batch_size: int, seed: int
 ) -> None:
-    """Before anything slow is done: are these two folders new, or begun with the same model and settings?"""
+    """Before anything slow is done: is the folder new, or begun with the same model and settings?"""
     known = known_beforehand(lalm, named_conditions(grid_conditions), batch_size, seed)
-    refuse_other_run(out / "selection", known)
+    refuse_other_sweep(out / SWEEP, known)
     refuse_other_run(out, {name: value for name, value in known.items() if name != "conditions"})
 
 
@@ -190,7 +193,7 @@ def _trace(
 ) -> xr.Dataset:
     """Attention on the selection split, from the file if a study that was stopped left it there.
 
-    The manifest in ``selection/`` has been compared by then: the file is of this model and these data.
+    The manifest in the sweep has been compared by then: the file is of this model and these data.
     """
     if not path.exists():
         traced = trace(lalm, vetted.items, query="last", batch_size=batch_size, progress=progress)
@@ -204,24 +207,21 @@ def _share_by_layer(traced: xr.Dataset) -> list[dict[str, float]]:
     return [{"layer": int(layer), "share": float(share.sel(layer=layer))} for layer in share["layer"].values]
 
 
-def _match(
-    lalm: LALM, mata: Mata, vetted: Vetted, tried: Run, name: str, path: Path, batch_size: int
-) -> dict[str, Any]:
+def _match(lalm: LALM, mata: Mata, vetted: Vetted, path: Path, batch_size: int) -> dict[str, Any]:
     """The sham's alpha by mean row KL, from the file if a study that was stopped left it there."""
-    if path.exists():
-        return read_json(path)
-    rows = tried.records[(tried.records["condition"] == name)].set_index("item")
-    target = float(rows.loc[[item.id for item in vetted.items], "dose_kl"].mean())
+    settings = {name: mata.to_dict()[name] for name in ("layers", "alpha", "rule")}
+    if path.exists() and (found := read_json(path)).get("mata") == settings:
+        return found
     batches = [vetted.items[i : i + batch_size] for i in range(0, len(vetted.items), batch_size)]
     prompts = [lalm.prompt(batch) for batch in batches]
 
-    def strength(alpha: float) -> float:
-        sham = replace(mata, alpha=alpha, keys="text", chosen_on=())
-        doses = [lalm.score(prompt, [item.choices for item in prompt.items], sham).dose for prompt in prompts]
+    def strength(edit: Mata) -> float:
+        doses = [lalm.score(prompt, [item.choices for item in prompt.items], edit).dose for prompt in prompts]
         return float(np.concatenate([dose["kl"] for dose in doses]).mean())
 
-    match = match_alpha(strength, target, start=mata.alpha)
-    found = {"alpha": match.alpha, "kl": match.strength, "target_kl": match.target}
+    on_text = replace(mata, keys="text", chosen_on=())
+    match = match_alpha(lambda alpha: strength(replace(on_text, alpha=alpha)), strength(mata), mata.alpha)
+    found = {"alpha": match.alpha, "kl": match.strength, "target_kl": match.target, "mata": settings}
     write_json(path, {**found, "items": len(vetted.items), "tried": match.tried})
     return read_json(path)
 

@@ -1,4 +1,4 @@
-"""Candidate windows and random layers."""
+"""Random layers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,7 @@ from math import comb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mata_interp.experiments.layers import candidate_windows, random_layers
-
-
-def test_windows_of_eight_layers():
-    windows = candidate_windows(range(8))
-    assert windows == (*((i, i + 1) for i in range(7)), (0, 1, 2, 3), (2, 3, 4, 5), (4, 5, 6, 7))
-
-
-@given(st.integers(1, 80), st.integers(1, 3))
-def test_windows_are_contiguous_cover_every_layer_and_stay_few(depth, step):
-    layers = range(0, depth * step, step)  # blocks without attention lie between
-    windows = candidate_windows(layers)
-    assert len(windows) <= 11
-    assert {layer for window in windows for layer in window} == set(layers)
-    for window in windows:
-        first = layers.index(window[0])
-        assert window == tuple(layers[first : first + len(window)])
-        assert len(window) in (-(-depth // 4), -(-depth // 2))
+from mata_interp.experiments.layers import random_layers
 
 
 @given(st.integers(2, 40), st.data())

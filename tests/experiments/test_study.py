@@ -14,6 +14,9 @@ import pytest
 from mata_interp.benchmarks import Items
 from mata_interp.errors import RunError
 from mata_interp.experiments import RunWarning, load_run, study
+from mata_interp.experiments.choosing import ALPHAS
+from mata_interp.experiments.selection import read_sweep
+from mata_interp.sweeps import margin
 from tests.experiments.sounds import make_items
 
 DRAWS = 3  # a window of one of four layers leaves three others
@@ -43,25 +46,28 @@ def test_the_conditions_of_a_study(done):
 
 
 def test_nothing_is_chosen_and_tested_on_the_same_clips(done, items):
-    tried = load_run(done.path / "selection")
-    assert set(tried.records["cluster"]) & set(done.records["cluster"]) == set()
+    tried = read_sweep(done.path / "selection.nc")
+    assert set(tried["cluster"].values) & set(done.records["cluster"]) == set()
+    assert set(tried["item"].values) <= {item.id for item in items if item.split == "selection"}
     assert set(done.records["item"]) == {item.id for item in items if item.split == "test"}
     assert set(done.trace["cluster"].values) <= {item.source for item in items if item.split == "selection"}
     carried = done.manifest["conditions"]["mata"]["interventions"][0]["chosen_on"]
     assert set(carried) == {item.source for item in items if item.split == "selection"}
 
 
-def test_the_choice_is_the_best_mean_margin_of_the_grid_on_conflict_items(done):
-    tried = load_run(done.path / "selection").records
-    assert set(tried["caption_condition"]) == {"conflict"}
+def test_the_choice_is_the_best_mean_margin_of_the_sweep_on_conflict_items(done):
+    tried = read_sweep(done.path / "selection.nc")
+    assert set(tried["condition"].values) == {"conflict"}
     selection = done.study["selection"]
-    assert selection["grid_items"] == tried["item"].nunique() == 6
-    margins = tried.groupby("condition")["margin"].mean()
+    assert selection["grid_items"] == tried.sizes["item"] == 6
+    margins = margin(tried).mean("item").to_series()
     best = max(selection["grid"], key=lambda row: row["margin"])
     assert best["margin"] == margins.drop("baseline").max()
     assert selection["chosen"] == {name: best[name] for name in ("layers", "alpha", "rule")}
     assert selection["baseline"]["margin"] == margins["baseline"]
-    assert {row["alpha"] for row in selection["grid"]} == {0.1, 0.3, 1.0}
+    assert selection["sweep"]["looped"] == 0
+    assert selection["sweep"]["canary"] < 1e-5
+    assert {row["alpha"] for row in selection["grid"]} == set(ALPHAS)
     assert {tuple(row["layers"]) for row in selection["grid"]} == {
         (0,),
         (1,),
@@ -73,6 +79,21 @@ def test_the_choice_is_the_best_mean_margin_of_the_grid_on_conflict_items(done):
     }
     used = done.manifest["conditions"]["mata"]["interventions"][0]
     assert {name: used[name] for name in ("layers", "alpha", "rule")} == selection["chosen"]
+
+
+def test_the_choice_is_what_a_run_of_it_says(done, tiny_lalm, items):
+    """The sweep's margin and accuracy are those of `run`, which is the loop."""
+    import mata_interp as mi
+
+    selection, chosen = done.study["selection"], done.study["selection"]["chosen"]
+    conflict = [i for i in items.split("selection").filter(condition="conflict") if i.id != "gone"]
+    both = {"baseline": None, "chosen": mi.Mata(chosen["alpha"], chosen["layers"], chosen["rule"])}
+    records = mi.run(tiny_lalm, conflict, both, progress=False).records
+    best = next(row for row in selection["grid"] if row.items() >= chosen.items())
+    for name, row in (("baseline", selection["baseline"]), ("chosen", best)):
+        alone = records[records["condition"] == name]
+        assert alone["margin"].mean() == pytest.approx(row["margin"], abs=1e-4)
+        assert alone["correct"].mean() == pytest.approx(row["accuracy"])
 
 
 def test_the_sham_is_matched_by_mean_row_kl_on_the_selection_split(done, tiny_lalm, items):
@@ -137,8 +158,9 @@ def test_a_study_stopped_while_measuring_goes_on_to_the_same_tables(
     for part in list((out / "parts").iterdir())[::2]:
         part.unlink()
     room = import_module("mata_interp.experiments.study")  # the name in the package is the function
-    monkeypatch.setattr(room, "trace", None)  # neither of these is done again
+    monkeypatch.setattr(room, "trace", None)  # none of these is done again
     monkeypatch.setattr(room, "match_alpha", None)
+    monkeypatch.setattr(import_module("mata_interp.experiments.selection"), "sweep", None)
     with pytest.warns(RunWarning, match="left out"):
         again = study(tiny_lalm, items, out, progress=False)
     pd.testing.assert_frame_equal(again.records, done.records, check_exact=True)
@@ -154,6 +176,24 @@ def test_a_damaged_trace_is_named(done, tmp_path, keep):
     trace.write_bytes(trace.read_bytes()[:keep])
     with pytest.raises(RunError, match=r"cannot read .*trace\.nc.*Delete it"):
         load_run(out)
+
+
+@pytest.mark.parametrize("keep", [0, 200, 2000])
+def test_a_damaged_sweep_is_named(done, tiny_lalm, items, tmp_path, keep):
+    out = tmp_path / "s"
+    shutil.copytree(done.path, out)
+    sweep = out / "selection.nc"
+    sweep.write_bytes(sweep.read_bytes()[:keep])
+    with pytest.raises(RunError, match=r"cannot read .*selection\.nc.*Delete it"):
+        study(tiny_lalm, items, out, progress=False)
+
+
+def test_a_sweep_of_other_settings_is_refused_before_anything_slow(done, tiny_lalm, items, tmp_path):
+    out = tmp_path / "s"
+    out.mkdir()
+    shutil.copy(done.path / "selection.nc", out)
+    with pytest.raises(RunError, match=r"selection\.nc holds another sweep: in its manifest seed is 0, here"):
+        study(tiny_lalm, items, out, seed=1, progress=False)
 
 
 def test_a_folder_of_another_study_is_refused(done, tiny_lalm, items):

@@ -1,0 +1,77 @@
+"""The selection sweep of a study: computed once, kept in one file, refused where it is of something else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from ..errors import RunError
+from ..interventions import Intervention
+from ..sweeps import sweep
+from .conditions import named_conditions
+from .files import plain, write_whole
+from .identity import difference
+from .manifest import make_manifest
+from .planning import plan_batches
+from .vetting import Vetted
+
+if TYPE_CHECKING:
+    from ..lalm import LALM
+
+__all__ = ["read_sweep", "refuse_other_sweep", "swept"]
+
+
+def swept(
+    lalm: LALM,
+    vetted: Vetted,
+    configurations: Mapping[str, Intervention],
+    path: Path,
+    *,
+    batch_size: int,
+    progress: bool,
+    seed: int,
+) -> xr.DataArray:
+    """The sweep of these items, from the file if a study that was stopped left it there.
+
+    The file is netCDF, whole or not there at all; its attribute ``manifest`` is that of a run of the same
+    items under the same conditions, as JSON.
+
+    Raises:
+        RunError: the file is of another model, of other data or configurations, or damaged.
+    """
+    manifest = make_manifest(lalm, vetted, named_conditions(configurations), {}, batch_size, seed)
+    if path.exists():
+        refuse_other_sweep(path, manifest)
+    else:
+        batches = plan_batches(vetted.items, vetted.lengths, batch_size)
+        items = [item for batch in batches for item in batch]
+        found = sweep(lalm, items, configurations, batch_size=batch_size, progress=progress)
+        found = found.assign_attrs(manifest=json.dumps(plain(manifest)))
+        content = found.to_netcdf(engine="scipy")
+        write_whole(path, lambda file: file.write(content))
+    return read_sweep(path)
+
+
+def refuse_other_sweep(path: Path, known: Mapping[str, Any]) -> None:
+    """Refuse a sweep that cannot be the one of which these fields of the manifest are known."""
+    if path.exists() and (said := difference(json.loads(read_sweep(path).attrs["manifest"]), known)):
+        raise RunError(
+            f"{path} holds another sweep: {said}. Choose another folder (out=...), delete this file, or "
+            "repeat the command that began it."
+        )
+
+
+def read_sweep(path: Path) -> xr.DataArray:
+    """The sweep of a study; RunError if the file is damaged."""
+    try:
+        found = xr.load_dataarray(path, engine="scipy")
+        json.loads(found.attrs["manifest"])
+    except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
+        raise RunError(
+            f"cannot read {path}: {error}. Delete it, and the same study makes it again."
+        ) from error
+    return found
