@@ -29,6 +29,8 @@ _HOME = {
     "aei": "tracing",
     "sweep": "sweeps",
     "Condition": "experiments",
+    "RayWorkers": "experiments",
+    "forecast": "experiments",
     "run": "experiments",
     "load_run": "experiments",
     "study": "experiments",
@@ -43,7 +45,7 @@ __all__ = [*_HOME, *_ROOMS]
 if TYPE_CHECKING:
     from . import errors, sweeps
     from .benchmarks import Item, Items, load_benchmark
-    from .experiments import Condition, load_run, run, study
+    from .experiments import Condition, RayWorkers, forecast, load_run, run, study
     from .interventions import Mata
     from .lalm import LALM, Decoding, Prompt
     from .reporting import listen, report

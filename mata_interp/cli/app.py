@@ -17,11 +17,21 @@ from .options import (
     AudioRoot,
     BatchSize,
     Benchmark,
+    Generate,
+    GpusPerWorker,
     ItemCount,
     Layers,
+    MaxNewTokens,
     Model,
+    Phase,
+    PromptName,
+    Ray,
     Rule,
     Seed,
+    Temperature,
+    TopP,
+    WithRay,
+    Workers,
     parse_choices,
 )
 from .output import print_json, progress, resumable
@@ -168,7 +178,7 @@ def trace(
     )
 
 
-@app.command(short_help="Answer a benchmark with and without MATA.")
+@app.command(short_help="Answer a benchmark with and without MATA.", cls=WithRay)
 def run(
     model: Model = "organism",
     benchmark: Benchmark = "listening",
@@ -177,25 +187,43 @@ def run(
     alpha: Alpha = 0.1,
     layers: Layers = None,
     rule: Rule = "abs",
+    phase: Phase = "both",
+    prompt: PromptName = "options",
+    generate: Generate = False,
+    max_new_tokens: MaxNewTokens = 64,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/MODEL-BENCHMARK if not given.")] = None,
     seed: Seed = 0,
     batch_size: BatchSize = 16,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and about how long it would take.")
+    ] = False,
+    ray: Ray = None,
+    workers: Workers = None,
+    gpus: GpusPerWorker = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer a benchmark with and without MATA, as you set it; nothing is chosen for you.
 
     To have layers and alpha chosen on other clips, and controls beside them, use study. Stopped at any
-    moment, the same command goes on from there.
+    moment, the same command goes on from there; given to several processes at once, they share the work.
 
     \b
     Examples
       mata-interp run --alpha 1 --layers 3-4 --items 300
       mata-interp run --benchmark mine.jsonl --rule add --alpha 0.5 --out runs/add
+      mata-interp run --generate --prompt r1-aqa --max-new-tokens 512
+      mata-interp run --ray --workers 8
     """
-    from .running import run_benchmark
+    from .running import How, run_benchmark
 
     out = out or Path("runs") / f"{Path(model).name}-{Path(benchmark).stem}"
-    run_benchmark(model, benchmark, audio_root, items, alpha, layers, rule, out, seed, batch_size, as_json)
+    how = How(
+        alpha, layers, rule, phase, prompt, generate, max_new_tokens, temperature, top_p, seed, batch_size,
+        ray, workers, gpus,
+    )  # fmt: skip
+    run_benchmark(model, benchmark, audio_root, items, how, out, dry_run, as_json)
 
 
 @app.command(short_help="Write the page of a run folder.")

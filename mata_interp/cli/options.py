@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+HERE = "here"  # what a bare --ray stands for
+
+
+class WithRay(TyperCommand):
+    """A command whose ``--ray`` may stand alone or be followed by an address."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does, after a bare ``--ray`` was given its value."""
+        followed = [*args[1:], "-"]
+        return super().parse_args(
+            ctx,
+            [
+                f"--ray={HERE}" if word == "--ray" and after.startswith("-") else word
+                for word, after in zip(args, followed, strict=True)
+            ],
+        )
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
@@ -53,6 +71,32 @@ Layers = Annotated[
     ),
 ]
 Rule = Annotated[str, typer.Option(help="abs, mul or add; which one is the papers' is not settled.")]
+Phase = Annotated[
+    str, typer.Option(help="prefill (the last prompt token), decode (those of the answer) or both.")
+]
+PromptName = Annotated[
+    str, typer.Option("--prompt", help="Wording: options, lmms-eval, official, r1-aqa or kimi.")
+]
+Generate = Annotated[
+    bool, typer.Option("--generate", help="Answer in words, instead of comparing the options.")
+]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="With --generate: longer answers are cut.")]
+Temperature = Annotated[
+    float, typer.Option(min=0, help="With --generate: 0 is greedy, else words are drawn.")
+]
+TopP = Annotated[float, typer.Option(help="With --generate: draw from the likeliest that add up to it.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]", help="Spread the batches over a Ray cluster: this machine's, or that at ADDRESS."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="With --ray: how many hold the model; as many as fit if not given.")
+]
+GpusPerWorker = Annotated[
+    float | None, typer.Option("--gpus-per-worker", help="With --ray: GPUs of a worker; may be a fraction.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn at random.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Items answered at once.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (accuracies and rates are fractions).")]
