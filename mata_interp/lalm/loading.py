@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import transformers
-from transformers import AutoConfig, AutoProcessor
+from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
 from mata_interp.errors import ModelError
 
-from .anatomy import audio_token_id
+from .anatomy import unfit
 
-__all__ = ["SHIPPED", "load"]
+__all__ = ["SHIPPED", "Loaded", "load"]
 
 SHIPPED = {
     name: Path(__file__).parents[1] / "organism" / "weights" / name
@@ -21,46 +21,136 @@ SHIPPED = {
 """Models that come with the package, by the names they load under."""
 
 
+class Loaded(NamedTuple):
+    """A model in eval mode, its processor, and why there is none if there is none."""
+
+    model: Any
+    processor: Any
+    why_no_processor: str
+
+
 def load(
     name: str | Path,
     dtype: Any = None,
     device_map: Any = None,
     revision: str | None = None,
     token: Any = None,
-) -> tuple[Any, Any]:
-    """A model in eval mode and its processor.
+    chat_template: str | Path | None = None,
+) -> Loaded:
+    """Load a model, or an adapter with the model it was made for, and the processor where there is one.
 
-    safetensors only, no code from the hub. Without ``dtype`` the config's own is taken.
+    safetensors only, no code from the hub. Without ``dtype`` the config's own is taken. Of an Omni checkpoint
+    only the part that hears and answers is loaded.
+
+    Args:
+        name, dtype, device_map, revision, token: as in transformers.
+        chat_template: a Jinja template in the place of the processor's own, or the file that holds it.
 
     Raises:
-        ModelError: there is no such model, or it takes no audio.
+        ModelError: there is no such model, it takes no audio, or something it needs is not installed.
     """
     where = SHIPPED.get(str(name), name)
     if not Path(where).is_dir() and (where in SHIPPED.values() or _looks_like_a_path(str(name))):
         raise ModelError(f"No model folder {str(where)!r}.")
+    if chat_template is not None:
+        chat_template = _template(chat_template)
     hub: dict[str, Any] = {"revision": revision, "token": token}
+    if (Path(where) / "adapter_config.json").is_file():
+        return _adapted(Path(where), dtype, device_map, token, chat_template)
     config = _attempt("config", name, AutoConfig, where, hub)
-    architecture = (getattr(config, "architectures", None) or [None])[0]
-    if audio_token_id(config) is None:
-        raise ModelError(
-            f"{str(name)!r} ({architecture or config.model_type}) has no audio: it names no audio token."
-        )
-    family = getattr(transformers, architecture or "", None)
-    if family is None:
-        raise ModelError(f"{str(name)!r} is a {architecture!r}, which this transformers does not have.")
+    if reason := unfit(config):
+        architecture = (getattr(config, "architectures", None) or [config.model_type])[0]
+        raise ModelError(f"{str(name)!r} ({architecture}) {reason}")
+    config, family = _hearing(config, name)
     given = {
         key: value for key, value in {"dtype": dtype, "device_map": device_map}.items() if value is not None
     }
-    model = _attempt("weights", name, family, where, hub | given | {"use_safetensors": True})
-    return model.eval(), _attempt("processor", name, AutoProcessor, where, hub)
+    model = _attempt(
+        "weights", name, family, where, hub | given | {"config": config, "use_safetensors": True}
+    )
+    try:
+        processor, why = _processor(name, where, hub, chat_template), ""
+    except ModelError as error:
+        processor, why = None, str(error)
+    return Loaded(model.eval(), processor, why)
+
+
+def _hearing(config: Any, name: str | Path) -> tuple[Any, Any]:
+    """The config and the class of what is to be loaded: of an Omni model its thinker."""
+    mapping: Any = AutoModelForMultimodalLM._model_mapping  # type: ignore[attr-defined]
+    thinker = getattr(config, "thinker_config", None)
+    if thinker is not None and type(thinker) in mapping:
+        return thinker, mapping[type(thinker)]
+    architecture = (getattr(config, "architectures", None) or [None])[0]
+    family = getattr(transformers, architecture or "", None)
+    if family is None and architecture is None and type(config) in mapping:
+        family = mapping[type(config)]
+    if family is None:
+        raise ModelError(f"{str(name)!r} is a {architecture!r}, which this transformers does not have.")
+    return config, family
+
+
+def _adapted(
+    where: Path, dtype: Any, device_map: Any, token: Any, chat_template: str | Path | None
+) -> Loaded:
+    """A PEFT adapter's folder: the model it names, with the adapter in its layers."""
+    try:
+        from peft import PeftConfig
+    except ImportError as error:
+        raise ModelError(f"{str(where)!r} is an adapter, which needs PEFT: pip install peft.") from error
+    config = _attempt("adapter", where, PeftConfig, where, {})
+    if config.is_prompt_learning:
+        raise ModelError(
+            f"{str(where)!r} is a {config.peft_type.value} adapter: it puts vectors in front of a prompt that "
+            "belong to no group of tokens. Adapters in the layers, such as LoRA, can be traced."
+        )
+    base = load(config.base_model_name_or_path, dtype, device_map, config.revision, token, chat_template)
+    base.model.load_adapter(str(where))
+    if (where / "processor_config.json").is_file() or (where / "preprocessor_config.json").is_file():
+        return base._replace(processor=_processor(where, where, {}, chat_template), why_no_processor="")
+    return base
+
+
+def _processor(name: str | Path, where: Any, hub: dict[str, Any], chat_template: str | Path | None) -> Any:
+    processor = _attempt("processor", name, AutoProcessor, where, hub)
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None or getattr(processor, "feature_extractor", None) is None:
+        raise ModelError(
+            f"No processor of a model {str(name)!r}: a {type(processor).__name__} alone does not turn sound "
+            "and text into inputs."
+        )
+    if chat_template is not None:
+        processor.chat_template = chat_template
+    elif not processor.chat_template:
+        processor.chat_template = tokenizer.chat_template
+    return processor
+
+
+def _template(given: str | Path) -> str:
+    """The template itself; a name without any Jinja in it is that of a file."""
+    if isinstance(given, str) and ("{{" in given or "{%" in given):
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ModelError(
+            f"No chat template {str(given)!r}: it is no Jinja text, and no such file."
+        ) from error
 
 
 def _attempt(part: str, name: str | Path, kind: Any, where: str | Path, options: dict[str, Any]) -> Any:
     """``kind.from_pretrained``, its many-line errors made one line."""
     try:
         return kind.from_pretrained(where, **options)
-    except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0]
+    except ImportError as error:
+        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+        raise ModelError(
+            f"No {part} of a model {str(name)!r}: {reason}. Packages that only some families need are "
+            "installed by: pip install 'mata-interp[families]' (torchaudio, torchvision and timm must match "
+            "the installed torch)."
+        ) from error
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
         raise ModelError(f"No {part} of a model {str(name)!r}: {reason}.") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
 from mata_interp.interventions import Editing, Intervention, in_order
 
-from .anatomy import Anatomy
+from .anatomy import Anatomy, thinking_part
 from .decoding import Answers, Decoding, decode
 from .fingerprint import fingerprint
 from .hearing import Hearing, hear
@@ -56,11 +57,12 @@ class LALM:
         self, model: Any, processor: Any = None, *, name: str | None = None, revision: str | None = None
     ) -> None:
         self.anatomy = Anatomy.of(model)
-        self.model = model.eval()
+        self.model = thinking_part(model).eval()
         self.processor = processor
         self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
         self.revision = revision
         self.instrument = Instrument(self.anatomy)
+        self._why_no_processor = "it was given without one"
         self._heard = False  # whether a sound was seen to reach its placeholders, and them alone
 
     @classmethod
@@ -72,18 +74,26 @@ class LALM:
         device_map: Any = None,
         revision: str | None = None,
         token: Any = None,
+        chat_template: str | Path | None = None,
     ) -> LALM:
         """Load a model and its processor.
 
+        A model without a usable processor is loaded all the same: prompts are then made with
+        :meth:`Prompt.from_inputs`, and asking for anything else says what is missing.
+
         Args:
-            name: ``"organism"`` or ``"organism-unbiased"`` (they ship), a folder, or a hub id.
+            name: ``"organism"`` or ``"organism-unbiased"`` (they ship), a folder, or a hub id; also the folder
+                of a PEFT adapter, which names its model.
             dtype, device_map, revision, token: as in transformers.
+            chat_template: a Jinja template, or a file that holds one, for processors that have none.
 
         Raises:
             ModelError: there is no such model, or it takes no audio.
         """
-        model, processor = load(name, dtype, device_map, revision, token)
-        return cls(model, processor, name=str(name), revision=revision)
+        loaded = load(name, dtype, device_map, revision, token, chat_template)
+        lalm = cls(loaded.model, loaded.processor, name=str(name), revision=revision)
+        lalm._why_no_processor = loaded.why_no_processor
+        return lalm
 
     def __repr__(self) -> str:
         return f"LALM({self.name!r}, {type(self.model).__name__}, {self.layers} layers, {self.dtype})"
@@ -169,10 +179,23 @@ class LALM:
         return Lens(self, prompt)
 
     def place(self, prompt: Prompt) -> Prompt:
-        """The prompt on this model's device, its features in the model's dtype."""
+        """The prompt on this model's device, its features in the model's dtype.
+
+        Where the forward takes ``sample``, as VibeVoice's does, which then draws noise to add to the sound, it
+        is False unless the inputs say otherwise.
+        """
         prompt = prompt.to(self.device)
-        inputs = {name: x.to(self.dtype) if x.is_floating_point() else x for name, x in prompt.inputs.items()}
-        return replace(prompt, inputs=inputs)
+        inputs: dict[str, Any] = {
+            name: x.to(self.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+            for name, x in prompt.inputs.items()
+        }
+        return replace(prompt, inputs=self._steady | inputs)
+
+    @cached_property
+    def _steady(self) -> dict[str, Any]:
+        """What keeps a family from adding noise to its sounds, which some do unless told not to."""
+        noisy = signature(self.model.forward).parameters.get("sample")
+        return {"sample": False} if noisy is not None and noisy.default is True else {}
 
     @torch.inference_mode()
     def logits(self, prompt: Prompt, intervention: Intervention = None) -> Tensor:
@@ -290,6 +313,7 @@ class LALM:
     def _need_processor(self) -> Any:
         if self.processor is None:
             raise ModelError(
-                f"{self.name} was given without a processor: make prompts with Prompt.from_inputs."
+                f"{self.name} has no processor: {self._why_no_processor.rstrip('.')}. Make prompts with "
+                "Prompt.from_inputs."
             )
         return self.processor

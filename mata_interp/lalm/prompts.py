@@ -30,7 +30,8 @@ class Prompt:
     """Model inputs of B prompts of width T, left-padded and collated once.
 
     Attributes:
-        inputs: what the model's forward takes: ``input_ids[B, T]``, ``attention_mask[B, T]``, the sound, ...
+        inputs: what the model's forward takes: ``input_ids[B, T]``, ``attention_mask[B, T]``, the sound, ...;
+            settings that are no tensors are passed on.
         groups: a mask ``bool[B, T]`` for each of GROUPS; each real token in exactly one, padding in none.
         items: the items asked, one a row.
         audio_seconds: of each row, the seconds of sound the model is given; NaN where not known.
@@ -55,7 +56,7 @@ class Prompt:
 
     def to(self, device: torch.device | str) -> Prompt:
         """The same prompt on another device."""
-        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        inputs: Any = {n: x.to(device) if isinstance(x, Tensor) else x for n, x in self.inputs.items()}
         groups = {name: mask.to(device) for name, mask in self.groups.items()}
         return replace(self, inputs=inputs, groups=groups)
 

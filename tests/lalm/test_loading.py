@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
 import torch
+from transformers import Qwen2AudioForConditionalGeneration
 
 from mata_interp.errors import ModelError
-from mata_interp.lalm import LALM
+from mata_interp.interventions import Mata
+from mata_interp.lalm import LALM, Prompt
 from mata_interp.lalm.loading import SHIPPED
 from tests.lalm.test_anatomy import text_model
 
@@ -91,6 +94,67 @@ def test_no_weights_and_no_pickled_ones(folder, tmp_path, tiny_lalm):
     one_line(tmp_path, "No weights of a model")
 
 
-def test_no_processor(tmp_path, tiny_lalm):
+def test_without_a_processor_there_is_a_model_all_the_same(tmp_path, tiny_lalm, items, prompt):
     tiny_lalm.model.save_pretrained(tmp_path)
-    one_line(tmp_path, "No processor of a model")
+    lalm = LALM.from_pretrained(tmp_path)
+    ready = Prompt.from_inputs(lalm, prompt.inputs)
+    assert torch.equal(lalm.logits(ready), tiny_lalm.logits(ready))
+    with pytest.raises(
+        ModelError, match=r"has no processor: No processor of a model .*Prompt.from_inputs"
+    ) as told:
+        lalm.prompt(items)
+    assert "\n" not in str(told.value)
+
+
+def test_a_tokenizer_alone_is_no_processor(tmp_path, tiny_lalm, items):
+    tiny_lalm.model.save_pretrained(tmp_path)
+    tiny_lalm.processor.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="has no processor"):
+        LALM.from_pretrained(tmp_path).prompt(items)
+
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}"
+    "{% if c.type == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
+
+
+def test_a_chat_template_in_the_place_of_the_processors_own(folder, tmp_path, items):
+    file = tmp_path / "mine.jinja"
+    file.write_text(TEMPLATE)
+    own = LALM.from_pretrained(folder).prompt(items)
+    for given in (TEMPLATE, file, str(file)):
+        prompt = LALM.from_pretrained(folder, chat_template=given).prompt(items)
+        assert prompt.groups["audio"].sum() == own.groups["audio"].sum()
+        assert prompt.groups["question"].sum() == sum(len(item.question) for item in items)
+        assert prompt.width < own.width
+    one_line(folder, "No chat template 'nowhere.jinja'", chat_template="nowhere.jinja")
+
+
+def test_the_tokenizers_template_serves_where_the_processor_has_none(tmp_path, items, tiny_lalm):
+    lost = copy.deepcopy(tiny_lalm.processor)
+    lost.chat_template, lost.tokenizer.chat_template = None, TEMPLATE
+    tiny_lalm.model.save_pretrained(tmp_path)
+    lost.save_pretrained(tmp_path)
+    assert LALM.from_pretrained(tmp_path).prompt(items).groups["audio"].sum() > 0
+
+
+@pytest.mark.parametrize("device_map", ["cpu", "auto", {"": "cpu"}])
+def test_a_device_map(folder, device_map, items):
+    lalm, plain = LALM.from_pretrained(folder, device_map=device_map), LALM.from_pretrained(folder)
+    mata = Mata(1.0, [1, 2])
+    assert torch.equal(lalm.logits(lalm.prompt(items), mata), plain.logits(plain.prompt(items), mata))
+    assert torch.equal(
+        lalm.generate(lalm.prompt(items), mata, 3), plain.generate(plain.prompt(items), mata, 3)
+    )
+
+
+def test_a_package_that_is_missing_is_named(folder, monkeypatch):
+    def needs(*args, **kwargs):
+        raise ImportError(
+            "\nThisModel requires the timm library but it was not found. Install it:\n`pip ...`"
+        )
+
+    monkeypatch.setattr(Qwen2AudioForConditionalGeneration, "from_pretrained", needs)
+    one_line(folder, r"No weights of .*requires the timm library.*pip install 'mata-interp\[families\]'")

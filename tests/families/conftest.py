@@ -1,0 +1,94 @@
+"""Each family built once, and a record of what was verified, out of which the README's table is made."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mata_interp.lalm import LALM, Prompt
+
+from .family import Family
+from .registry import FAMILIES
+
+RECORDED = pytest.StashKey[dict]()
+
+
+@dataclass(frozen=True)
+class Built:
+    """One family, ready: the model on SDPA, its eager twin, and a left-padded batch of two prompts."""
+
+    family: Family
+
+    @cached_property
+    def lalm(self) -> LALM:
+        return LALM(self.family.model(None))
+
+    @cached_property
+    def eager(self) -> Any:
+        return self.family.model("eager")
+
+    @cached_property
+    def modules(self) -> dict[Any, int]:
+        """The eager twin's attention modules and their layers."""
+        return {module: layer for layer, module in LALM(self.eager).anatomy.attention.items()}
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        return Prompt.from_inputs(self.lalm, self.family.inputs(2))
+
+    @cached_property
+    def alone(self) -> Prompt:
+        """Its second row, without padding."""
+        from .reference import single
+
+        return Prompt.from_inputs(self.lalm, single(self.family.inputs(2), 1))
+
+
+@pytest.fixture(scope="session")
+def _built() -> dict[str, Built]:
+    return {}
+
+
+@pytest.fixture(params=list(FAMILIES))
+def built(request, _built) -> Iterator[Built]:
+    name = request.param
+    if name not in _built:
+        _built[name] = Built(FAMILIES[name])
+    return _built[name]
+
+
+@pytest.fixture
+def verified(request):
+    """``verified(built, "edits", "prefill and decode")``: the last line of a test that holds."""
+
+    def note(built: Built, what: str, found: str = "yes") -> None:
+        request.config.stash[RECORDED].setdefault(built.family.name, {})[what] = found
+
+    return note
+
+
+def pytest_configure(config):
+    config.stash[RECORDED] = {}
+
+
+def pytest_sessionfinish(session):
+    """Write what was verified, beside what an earlier run with the same versions did."""
+    found = session.config.stash[RECORDED]
+    if not found:
+        return
+    named = os.environ.get("MATA_FAMILIES_RECORD")
+    path = Path(named) if named else session.config.cache.mkdir("families") / "record.json"
+    versions = {name: version(name) for name in ("torch", "transformers", "nnsight")}
+    before = json.loads(path.read_text()) if path.exists() else {}
+    kept = before.get("families", {}) if before.get("versions") == versions else {}
+    families = {name: kept.get(name, {}) | found.get(name, {}) for name in {**kept, **found}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"versions": versions, "families": families}, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,29 @@
+"""All families that the tests know; the package itself has no such list."""
+
+from __future__ import annotations
+
+from . import conformers as c
+from . import whispers as w
+from .family import Family
+
+__all__ = ["FAMILIES", "REFUSED"]
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("qwen2_audio", w.qwen2_audio, w.qwen2_audio_sound),
+        Family("qwen2_5_omni", w.qwen2_5_omni, w.qwen2_5_omni_sound),
+        Family("qwen3_omni_moe", w.qwen3_omni_moe, w.qwen3_omni_moe_sound),
+        Family("audioflamingo3", w.audioflamingo3, w.flamingo_sound),
+        Family("musicflamingo", w.musicflamingo, w.flamingo_sound),
+        Family("voxtral", w.voxtral, w.voxtral_sound),
+        Family("granite_speech", c.granite_speech, c.granite_sound),
+        Family("granite_speech_plus", c.granite_speech_plus, c.granite_sound),
+        Family("phi4_multimodal", c.phi4_multimodal, c.phi4_sound),
+        Family("gemma4", c.gemma4, c.gemma4_sound),
+        Family("gemma4_unified", c.gemma4_unified, c.gemma4_unified_sound),
+        Family("glmasr", w.glmasr, w.glmasr_sound),
+        Family("qwen3_asr", w.qwen3_asr, w.qwen3_asr_sound),
+        Family("vibevoice_asr", c.vibevoice_asr, c.vibevoice_sound),
+    )
+}

@@ -1,0 +1,126 @@
+"""What is shown of every family: masses, edits in prefill and decode, padding, reload, sweep."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import mata_interp as mi
+from mata_interp import Mata
+from mata_interp.interventions import Editing
+from mata_interp.lalm import LALM, Prompt
+
+from . import reference
+from .reference import Edit
+
+STEPS = 4
+BOUND = 1e-5
+
+
+def close(ours, theirs, bound: float = BOUND) -> None:
+    torch.testing.assert_close(torch.as_tensor(ours), torch.as_tensor(theirs), atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize("query", ["last", "text"])
+def test_masses_are_those_of_eager_attention(built, query, verified):
+    """At every layer and head, by transformers' own ``output_attentions``, one prompt at a time."""
+    mass = mi.trace(built.lalm, built.prompt, query=query, per_query=True, progress=False)["mass"]
+    for row in range(2):
+        alone = reference.single(built.prompt.inputs, row)
+        with torch.no_grad():
+            told = built.eager(**alone, output_attentions=True, use_cache=False).attentions
+        real = built.prompt.inputs["attention_mask"][row].bool()
+        groups = torch.stack([built.prompt.groups[str(g)][row, real] for g in mass["group"].values], 1)
+        asked = np.flatnonzero(mass["position"].values[row] >= 0) if query == "text" else [0]
+        places = [int(mass["position"].values[row, q]) for q in asked]
+        for layer, weights in zip(mass["layer"].values, told, strict=True):
+            theirs = weights[0][:, places] @ groups.float()  # (H, Q, G)
+            close(mass.sel(layer=layer)[row, :, :, asked].transpose("head", "query", "group").values, theirs)
+    audio = mass.sel(group="audio").values
+    assert np.nanstd(audio) > 0.01, "an attention that is even shows nothing"
+    verified(built, "masses")
+
+
+EDITS = {
+    "abs": Mata(0.8, [1, 2], "abs"),
+    "add": Mata(1.5, [0, 1], "add"),
+    "knockout": Mata(1.0, [1], "knockout"),
+}
+
+
+def as_reference(mata: Mata, audio: torch.Tensor) -> Edit:
+    return Edit(mata.alpha, mata.layers, mata.rule, audio, phase=mata.phase)
+
+
+def row_of(built, row: int) -> tuple[dict, torch.Tensor]:
+    """One prompt without padding, and its audio tokens."""
+    real = built.prompt.inputs["attention_mask"][row].bool()
+    return reference.single(built.prompt.inputs, row), built.prompt.groups["audio"][row, real]
+
+
+@pytest.mark.parametrize("rule", EDITS)
+def test_an_edit_is_the_same_edit_of_the_eager_scores(built, rule, verified):
+    mata = EDITS[rule]
+    plain, ours = built.lalm.logits(built.prompt), built.lalm.logits(built.prompt, mata)
+    for row in range(2):
+        alone, audio = row_of(built, row)
+        close(plain[row], reference.forward(built.eager, built.modules, alone)[-1])
+        theirs = reference.forward(built.eager, built.modules, alone, [as_reference(mata, audio)])[-1]
+        close(ours[row], theirs)
+    assert (ours - plain).abs().amax(1).min() > 0.01 * plain.std(), "the edit must move what is said"
+    # the second row is padded in the batch: alone it is the same
+    close(built.lalm.logits(built.alone, mata)[0], ours[1])
+    verified(built, "edits")
+    verified(built, "left padding")
+
+
+def test_strength_zero_changes_nothing_at_all(built):
+    for mata in (Mata(0.0, [0, 1, 2], "abs"), Mata(0.0, [0, 1, 2], "add")):
+        for prompt in (built.prompt, built.alone):
+            assert torch.equal(built.lalm.logits(prompt, mata), built.lalm.logits(prompt))
+        said = built.lalm.generate(built.prompt, mata, max_new_tokens=3)
+        assert torch.equal(said, built.lalm.generate(built.prompt, max_new_tokens=3))
+
+
+@pytest.mark.parametrize("phase", ["both", "decode"])
+def test_every_step_of_a_generation(built, phase, verified):
+    """With a KV cache, on a left-padded batch; the logits of each step, and the tokens."""
+    lalm, mata = built.lalm, Mata(1.5, [0, 1, 2], "add", phase=phase)
+    editing = Editing([mata], built.prompt.groups, lalm.anatomy.heads)
+    inputs = lalm.place(built.prompt).inputs
+    with torch.inference_mode():
+        out = lalm.instrument.run(
+            lambda: lalm.model.generate(
+                **inputs, max_new_tokens=STEPS, do_sample=False, output_logits=True,
+                return_dict_in_generate=True,
+            ),
+            editing.layers,
+            editing,
+        )  # fmt: skip
+    said = out.sequences[:, built.prompt.width :]
+    steps = torch.stack(out.logits, 1)  # (B, STEPS, V)
+    moved = 0.0
+    for row in range(2):
+        alone, audio = row_of(built, row)
+        answer = said[row, :-1].tolist()
+        edits = [as_reference(mata, audio)]
+        close(steps[row], reference.forward(built.eager, built.modules, alone, edits, answer), 2e-5)
+        moved = max(
+            moved,
+            float(
+                (steps[row] - reference.forward(built.eager, built.modules, alone, (), answer)).abs().max()
+            ),
+        )
+    assert moved > 0.01 * float(steps.std()), "the edit must move what is said"
+    assert torch.equal(lalm.generate(built.prompt, mata, max_new_tokens=STEPS), said)
+    verified(built, "decode")
+
+
+def test_saved_and_loaded_again(built, tmp_path, verified):
+    built.lalm.model.save_pretrained(tmp_path)
+    again = LALM.from_pretrained(tmp_path)
+    assert type(again.model) is type(built.lalm.model)
+    prompt = Prompt.from_inputs(again, built.prompt.inputs)
+    assert torch.equal(again.logits(prompt), built.lalm.logits(built.prompt))
+    verified(built, "reload")
