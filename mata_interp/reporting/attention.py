@@ -7,14 +7,13 @@ from collections.abc import Collection
 import numpy as np
 import xarray as xr
 
+from ..statistics import clustered_interval
 from ..tracing import audio_share
 from .figures.heat_map import heat_map
 from .figures.profile import profile
 from .figures.svg import responsive
 from .parts import FigurePart, Section
 from .wording import count, named_layers, percent, printable
-
-DRAWS = 2000  # of the bootstrap; the interval's own error is then far below a line's width
 
 
 def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
@@ -24,7 +23,7 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
     by_head = share.mean("item", skipna=True).transpose("layer", "head").values
     by_item = share.mean("head", skipna=True).transpose("item", "layer").values
     clusters = trace["cluster"].values
-    mean, low, high = clip_interval(by_item, clusters)
+    mean, low, high = clustered_interval(by_item, clusters)
     mass = trace["mass"].mean(("item", "head"), skipna=True)
     groups = {str(g): mass.sel(group=g).values for g in trace["group"].values}
     n_clips = len(set(map(str, clusters)))
@@ -52,22 +51,6 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
         "that.",
     )
     return Section("attention", "Where it listens", [("figure", heat), ("figure", lines)])
-
-
-def clip_interval(
-    values: np.ndarray, clusters: np.ndarray, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean of ``values`` [item, layer] over items and its 95 % percentile bootstrap interval, clips whole."""
-    names, index = np.unique(np.asarray(clusters).astype(str), return_inverse=True)
-    sums = np.zeros((len(names), values.shape[1]))
-    np.add.at(sums, index, values)
-    sizes = np.bincount(index, minlength=len(names)).astype(float)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=DRAWS
-    )
-    means = (drawn @ sums) / (drawn @ sizes)[:, None]
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return values.mean(0), low, high
 
 
 def _heat_reading(by_head: np.ndarray, by_layer: np.ndarray, layers: list[int]) -> str:

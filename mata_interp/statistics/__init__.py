@@ -6,10 +6,12 @@ Arrays in, frozen dataclasses out; nothing here knows a model.
 from .correction import holm
 from .effect import Effect
 from .paired import paired_effect
+from .profiles import clustered_interval
 from .proportions import mcnemar_exact, mcnemar_mid, newcombe_interval, tango_interval
 
 __all__ = [
     "Effect",
+    "clustered_interval",
     "holm",
     "mcnemar_exact",
     "mcnemar_mid",

@@ -5,7 +5,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from markupsafe import escape
@@ -14,7 +13,6 @@ import mata_interp as mi
 from mata_interp.errors import RunError
 from mata_interp.experiments import RunWarning
 from mata_interp.experiments.effects import effects_table
-from mata_interp.reporting.attention import clip_interval
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.page import build_page
 from mata_interp.reporting.wording import interval, number, percent, points
@@ -302,15 +300,3 @@ def test_the_page_is_data_before_it_is_html(run):
     ]
     assert all(isinstance(cell, str) for _, table in page.sections[-1].content[1:] for b in table.blocks
                for row in b.rows for cell in row.cells)  # fmt: skip
-
-
-def test_interval_over_clips_draws_whole_clips():
-    rng = np.random.default_rng(1)
-    by_clip = rng.normal(0, 1, (40, 2))
-    values, clips = np.repeat(by_clip, 5, axis=0), np.repeat(np.arange(40), 5)
-    mean, low, high = clip_interval(values, clips)
-    error = by_clip.std(0) / np.sqrt(40)  # five copies of an item tell no more than one
-    np.testing.assert_allclose(mean, by_clip.mean(0))
-    np.testing.assert_allclose((high - low) / 2, 1.96 * error, rtol=0.12)
-    _, low_of_items, high_of_items = clip_interval(values, np.arange(200))
-    assert ((high_of_items - low_of_items) < 0.6 * (high - low)).all()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import mata_interp as mi
 from mata_interp import Item, Mata
-from mata_interp.sweeps import change, head_map, layer_map, margin, sweep, window_map
+from mata_interp.ranges import brief
+from mata_interp.sweeps import causal_map, change, head_map, layer_map, margin, sweep, window_map
 from tests.tiny import RATE, tiny_qwen2_audio
 
 CHOICES = ("a bell", "no", "three times")
@@ -67,13 +69,19 @@ def test_each_number_is_where_it_belongs(lalm, items, make, dims):
     swept = sweep(lalm, items, {"baseline": None, **configurations}, progress=False)
     found = change(swept, configurations, "baseline")
     assert found.dims == dims
-    assert found.attrs["items"] == 2  # of one the answer is not known
+    assert (found.attrs["items"], found.attrs["clips"]) == (2, 2)  # of one the answer is not known
+    assert ((found["low"] <= found) & (found <= found["high"])).all()
+    assert found.attrs["rule"] == next(iter(configurations.values())).rule
+    if "layers" in dims:
+        assert found["first"].sel(layers="1-2") == 1
+        assert found["last"].sel(layers="1-2") == 2
+    xr.testing.assert_allclose(found, causal_map(lalm, items, configurations, progress=False), atol=1e-5)
     assert found.notnull().all()
     margins = margin(swept)
     for name, mata in configurations.items():
         place = {
             "layer": mata.layers[0],
-            "layers": f"{mata.layers[0]}-{mata.layers[-1]}",
+            "layers": brief(mata.layers),
             "alpha": mata.alpha,
         }
         place["head"] = mata.heads[0] if mata.heads != "all" else None
