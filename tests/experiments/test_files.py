@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -74,3 +75,17 @@ def test_leftovers_of_dead_writers_go_and_those_of_living_ones_stay(tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted(
         [f".a.parquet.{host}.{os.getppid()}.tmp", f".a.parquet.elsewhere.{dead.pid}.tmp", "notes.tmp"]
     )
+
+
+def test_a_file_that_is_there_is_left_alone_if_only_a_new_one_is_wanted(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", 1, new=True)
+    write_json(tmp_path / "a.json", 2, new=True)
+    assert read_json(tmp_path / "a.json") == 1
+    monkeypatch.setattr(os, "link", refuse)  # a file system without hard links
+    write_json(tmp_path / "b.json", 3, new=True)
+    assert read_json(tmp_path / "b.json") == 3
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "b.json"]
+
+
+def refuse(*_):
+    raise OSError(errno.EPERM, "Operation not permitted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import replace
@@ -15,6 +14,7 @@ import torch
 from mata_interp.errors import ItemError, RunError
 from mata_interp.experiments import Condition, RayWorkers, RunWarning, load_run, run
 from mata_interp.experiments.ray_backend import _demand
+from mata_interp.experiments.ray_crew import Crew
 from mata_interp.experiments.shipping import by_name, packed, unpacked
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
@@ -117,7 +117,7 @@ def three_nodes():
 
 
 @pytest.mark.acceptance
-def test_a_node_is_killed_midway(three_nodes, items, tmp_path):
+def test_a_node_is_killed_midway(three_nodes, items, tmp_path, monkeypatch):
     """The other goes on, with the batch that was in hand; the parts are those of one process."""
     cluster, nodes = three_nodes
     organism = LALM.from_pretrained("organism")
@@ -126,11 +126,13 @@ def test_a_node_is_killed_midway(three_nodes, items, tmp_path):
                   for name, c in CONDITIONS.items()}  # fmt: skip
     run(organism, items, conditions, tmp_path / "here", batch_size=1, progress=False)
     out = tmp_path / "there"
-    killed = threading.Event()
+    came, arrived, killed = [], Crew._came_to_work, threading.Event()
+    monkeypatch.setattr(
+        Crew, "_came_to_work", lambda self, reference: (arrived(self, reference), came.append(reference))
+    )
 
     def kill() -> None:
-        parts = out / "parts"
-        while not parts.exists() or len(os.listdir(parts)) < 10:
+        while len(came) < 2 or len(list((out / "parts").glob("*.parquet"))) < 10:
             time.sleep(0.01)
         cluster.remove_node(nodes[0], allow_graceful=False)
         killed.set()
@@ -152,14 +154,12 @@ def test_errors_of_workers_are_those_of_one_process(one_node, tiny_lalm, items, 
     lost = tmp_path / "lost.wav"
     lost.write_bytes(items[3].audio.read_bytes())
     batch = [*moved, replace(items[3], audio=lost)]
-    from mata_interp.experiments import ray_backend
+    hire = Crew._hire
 
-    send = ray_backend.answer_on_ray
+    def lose(self):
+        lost.unlink(missing_ok=True)
+        hire(self)
 
-    def lose(*arguments):
-        lost.unlink()
-        return send(*arguments)
-
-    monkeypatch.setattr("mata_interp.experiments.run.answer_on_ray", lose)
+    monkeypatch.setattr(Crew, "_hire", lose)
     with pytest.raises(ItemError, match=r"item 'clip01-neutral', field 'audio': no such file"):
         run(tiny_lalm, batch, {"a": None}, tmp_path / "run", batch_size=1, progress=False, ray=True)
