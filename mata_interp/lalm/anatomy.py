@@ -76,7 +76,7 @@ class Anatomy:
 
 
 def unfit(config: Any) -> str | None:
-    """Why a model with this config can never be traced, to be put behind its name; None if nothing is known."""
+    """Why a model with this config can never be traced, as said of its name; None if nothing is known."""
     if getattr(config, "is_encoder_decoder", False):
         return (
             "is an encoder-decoder: its text reads the sound by cross-attention and shares no attention with "

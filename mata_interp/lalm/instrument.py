@@ -31,8 +31,8 @@ Visit = Callable[[int, AttentionCall, int], "tuple[slice, Tensor] | None"]
 
 Result = TypeVar("Result")
 
-# Keywords of an attention call that leave the scores alone, or say what the mask says already. Whatever is not
-# known may change the scores, and is refused.
+# Keywords of an attention call that leave the scores alone, or say what the mask says already. Whatever is
+# not known may change the scores, and is refused.
 _NEUTRAL = {
     "cache_position",
     "deterministic",

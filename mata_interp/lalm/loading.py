@@ -101,8 +101,8 @@ def _adapted(
     config = _attempt("adapter", where, PeftConfig, where, {})
     if config.is_prompt_learning:
         raise ModelError(
-            f"{str(where)!r} is a {config.peft_type.value} adapter: it puts vectors in front of a prompt that "
-            "belong to no group of tokens. Adapters in the layers, such as LoRA, can be traced."
+            f"{str(where)!r} is a {config.peft_type.value} adapter: it puts vectors in front of a prompt "
+            "that belong to no group of tokens. Adapters in the layers, such as LoRA, can be traced."
         )
     base = load(config.base_model_name_or_path, dtype, device_map, config.revision, token, chat_template)
     base.model.load_adapter(str(where))

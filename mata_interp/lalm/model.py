@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +21,9 @@ from .fingerprint import fingerprint
 from .hearing import Hearing, hear
 from .instrument import Instrument
 from .loading import load
+from .placing import placed
 from .prompts import Prompt, build_prompt
-from .scoring import OptionScores, option_logprobs, read
+from .scoring import OptionScores, score_options
 
 if TYPE_CHECKING:
     from .lens import Lens
@@ -82,8 +81,8 @@ class LALM:
         :meth:`Prompt.from_inputs`, and asking for anything else says what is missing.
 
         Args:
-            name: ``"organism"`` or ``"organism-unbiased"`` (they ship), a folder, or a hub id; also the folder
-                of a PEFT adapter, which names its model.
+            name: ``"organism"`` or ``"organism-unbiased"`` (they ship), a folder, or a hub id; the folder may
+                be that of a PEFT adapter, which names its model.
             dtype, device_map, revision, token: as in transformers.
             chat_template: a Jinja template, or a file that holds one, for processors that have none.
 
@@ -179,23 +178,8 @@ class LALM:
         return Lens(self, prompt)
 
     def place(self, prompt: Prompt) -> Prompt:
-        """The prompt on this model's device, its features in the model's dtype.
-
-        Where the forward takes ``sample``, as VibeVoice's does, which then draws noise to add to the sound, it
-        is False unless the inputs say otherwise.
-        """
-        prompt = prompt.to(self.device)
-        inputs: dict[str, Any] = {
-            name: x.to(self.dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
-            for name, x in prompt.inputs.items()
-        }
-        return replace(prompt, inputs=self._steady | inputs)
-
-    @cached_property
-    def _steady(self) -> dict[str, Any]:
-        """What keeps a family from adding noise to its sounds, which some do unless told not to."""
-        noisy = signature(self.model.forward).parameters.get("sample")
-        return {"sample": False} if noisy is not None and noisy.default is True else {}
+        """The prompt on this model's device, its features in the model's dtype."""
+        return placed(self.model, prompt)
 
     @torch.inference_mode()
     def logits(self, prompt: Prompt, intervention: Intervention = None) -> Tensor:
@@ -271,21 +255,8 @@ class LALM:
                 "Inputs with position_ids of their own cannot be scored: leave them to the model."
             )
         options = [self.option_tokens(item, texts) for item, texts in zip(prompt.items, choices, strict=True)]
-        lengths = np.zeros((prompt.size, max(map(len, options))), dtype=int)
-        for row, tokens in enumerate(options):
-            lengths[row, : len(tokens)] = [len(option) for option in tokens]
         editings = [self._editing(prompt, intervention) for intervention in interventions]
-        cache = read(self.model, prompt, room=int(lengths.max()))
-        scores = []
-        for editing in editings:
-            logprob = self._run(
-                lambda editing=editing: option_logprobs(
-                    self.model, prompt, options, cache if editing is None or editing.shares else None, editing
-                ),
-                editing,
-            )
-            scores.append(OptionScores(logprob, lengths, editing.dose() if editing else {}))
-        return scores
+        return score_options(self.model, prompt, options, editings, self._run)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""

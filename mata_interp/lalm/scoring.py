@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from mata_interp.interventions import Editing
 from .caches import branch, with_room
 from .prompts import Prompt
 
-__all__ = ["OptionScores", "last_position_only", "option_logprobs", "read"]
+__all__ = ["OptionScores", "last_position_only", "option_logprobs", "read", "score_options"]
 
 Tokens = Sequence[int]
 
@@ -118,6 +119,30 @@ def option_logprobs(
             if c is not None:
                 logprob[row, c] += sums[row]
     return logprob
+
+
+def score_options(
+    model: Any,
+    prompt: Prompt,
+    options: Sequence[Sequence[Tokens]],
+    editings: Sequence[Editing | None],
+    run: Callable[[Callable[[], np.ndarray], Editing | None], np.ndarray],
+) -> list[OptionScores]:
+    """The scores under each editing, the prompts read once for all that share the reading.
+
+    Args:
+        run: runs a forward with an editing in it, by the instrument.
+    """
+    lengths = np.zeros((prompt.size, max(map(len, options))), dtype=int)
+    for row, tokens in enumerate(options):
+        lengths[row, : len(tokens)] = [len(option) for option in tokens]
+    cache = read(model, prompt, room=int(lengths.max()))
+    scores = []
+    for editing in editings:
+        shared = cache if editing is None or editing.shares else None
+        forward = partial(option_logprobs, model, prompt, options, shared, editing)
+        scores.append(OptionScores(run(forward, editing), lengths, editing.dose() if editing else {}))
+    return scores
 
 
 @contextmanager

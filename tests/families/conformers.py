@@ -38,8 +38,8 @@ def _granite(model: Any, config: Any, attention: str | None, **encoder: Any) -> 
             configured(
                 config(
                     text_config={
-                        "model_type": "granite", **TEXT, "attention_multiplier": 0.05, "residual_multiplier": 0.7,
-                        "embedding_multiplier": 3.0, "logits_scaling": 2.0,
+                        "model_type": "granite", **TEXT, "attention_multiplier": 0.05,
+                        "residual_multiplier": 0.7, "embedding_multiplier": 3.0, "logits_scaling": 2.0,
                     },
                     encoder_config={
                         "input_dim": MELS, "num_layers": 2, "hidden_dim": 16, "feedforward_mult": 2,
@@ -112,8 +112,8 @@ def phi4_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
 
 def vibevoice_asr(attention: str | None) -> Any:
     tokenizer = {
-        "model_type": "vibevoice_acoustic_tokenizer_encoder", "num_filters": 4, "downsampling_ratios": [4, 4, 4],
-        "depths": [1, 1, 1, 1],
+        "model_type": "vibevoice_acoustic_tokenizer_encoder", "num_filters": 4,
+        "downsampling_ratios": [4, 4, 4], "depths": [1, 1, 1, 1],
     }  # fmt: skip
     return seeded(
         lambda: VibeVoiceAsrForConditionalGeneration(
@@ -257,8 +257,8 @@ def kyutai(attention: str | None) -> Any:
                     max_position_embeddings=128, sliding_window=64, audio_bos_token_id=31,
                     audio_pad_token_id=32, pad_token_id=3, bos_token_id=1,
                     codec_config={
-                        "model_type": "mimi", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-                        "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "num_filters": 4,
+                        "model_type": "mimi", "hidden_size": 16, "num_hidden_layers": 1,
+                        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "num_filters": 4,
                         "codebook_dim": 8, "codebook_size": 32, "vector_quantization_hidden_dimension": 8,
                         "num_quantizers": 4, "num_semantic_quantizers": 1,
                         "upsampling_ratios": [8, 6, 5, 4],

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests.reference import Edit
 
-__all__ = ["Edit", "edited", "forward", "greedy", "single"]
+__all__ = ["Edit", "edited", "forward", "single"]
 
 
 @contextmanager
@@ -96,13 +96,3 @@ def forward(
         logits = model(**whole, use_cache=False).logits[0, length - 1 :]
     assert sorted(seen) == sorted(modules.values()), "the reference was not used"
     return logits
-
-
-def greedy(
-    model: Any, modules: dict[Any, int], inputs: dict[str, Any], edits: Sequence[Edit], steps: int
-) -> list[int]:
-    """Greedy decoding, the whole sequence anew for every token."""
-    said: list[int] = []
-    while len(said) < steps:
-        said.append(int(forward(model, modules, inputs, edits, said)[-1].argmax()))
-    return said

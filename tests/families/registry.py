@@ -6,7 +6,7 @@ from . import conformers as c
 from . import whispers as w
 from .family import Family
 
-__all__ = ["FAMILIES", "REFUSED"]
+__all__ = ["FAMILIES"]
 
 FAMILIES = {
     family.name: family

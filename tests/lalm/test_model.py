@@ -137,7 +137,7 @@ def test_without_a_processor(tiny_lalm, prompt, items):
         lambda: deaf.score(prompt, [["a"]] * 3),
         lambda: deaf.sampling_rate,
     ):
-        with pytest.raises(ModelError, match="without a processor"):
+        with pytest.raises(ModelError, match="has no processor: it was given without one"):
             use()
 
 
