@@ -50,13 +50,15 @@ class Editing:
         self._parts = [(part.bind(heads), tokens_named(part.keys, groups)) for part in parts]
         self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
         self.counted: Tensor | None = None
-        rows, self._width = groups["generated"].shape
+        self._rows, self._width = groups["generated"].shape
         self._asking = {part.queries: queries_named(part.queries, groups) for part in parts}
         begins = {name: int(some.any(0).nonzero()[0]) for name, some in self._asking.items()}
         self._begins = [self._width if part.phase == "decode" else begins[part.queries] for part in parts]
         self.shares = min(self._begins, default=self._width) >= self._width - 1
-        self._sums = np.zeros((len(DOSE), rows))
-        self._counts = np.zeros(rows)
+        self._found: dict[tuple, Tensor] = {}  # keys of a pass, by all that they depend on
+        # on the model's device until they are asked for: reading them in every layer would make it wait
+        self._sums: Tensor | None = None  # float64 [5, B]
+        self._counts: Tensor | int = 0
 
     def __call__(self, layer: int, call: AttentionCall, total: int) -> tuple[slice, Tensor] | None:
         """What to add to this call's output.
@@ -76,14 +78,14 @@ class Editing:
         first, last = max(first, total - queries), min(last, total)
         if first >= last:
             return None
-        positions = torch.arange(first, last, device=call.key.device)
         edits = [
-            Edit(RULES[part.rule], self._keys(part, tokens, layer, call, positions, total), part.alpha)
+            Edit(RULES[part.rule], self._keys(part, tokens, layer, call, (first, last), total), part.alpha)
             for part, tokens in parts
         ]
         rows = slice(first - (total - queries), last - (total - queries))
         delta, dose = call.delta(edits, rows)
-        if (dose.touched & dose.mass_after.isnan()).any():
+        knockout = any(part.rule == "knockout" for part, _ in parts)
+        if knockout and (dose.touched & dose.mass_after.isnan()).any():
             raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
         if not self.shares:  # rows of padding see nothing: their change is not 0 but NaN
             delta = torch.where(dose.touched.transpose(1, 2)[..., None], delta, 0.0)
@@ -92,25 +94,39 @@ class Editing:
 
     def dose(self) -> dict[str, np.ndarray]:
         """Each of DOSE, float64 [B]: its mean over edited layers, heads and queries; NaN if none."""
-        with np.errstate(invalid="ignore"):
-            return dict(zip(DOSE, self._sums / self._counts, strict=True))
+        if self._sums is None:
+            return {name: np.full(self._rows, np.nan) for name in DOSE}
+        return dict(zip(DOSE, (self._sums / self._counts).cpu().numpy(), strict=True))
 
     def _keys(
-        self, part: Mata, tokens: Tensor, layer: int, call: AttentionCall, positions: Tensor, total: int
+        self, part: Mata, tokens: Tensor, layer: int, call: AttentionCall, span: tuple[int, int], total: int
     ) -> Tensor:
-        """Which scores a part may touch: bool [B, 1|H, 1|R, L]."""
+        """Which scores a part may touch at the positions of ``span``: bool [B, 1|H, 1|R, L]."""
+        # most layers of a pass are alike, and what is looked up once need not be computed in every layer
+        alike = (part.keys, part.queries, part.phase, span, total, call.length, call.key.device)
+        if alike not in self._found:
+            if len(self._found) > len(self._parts):
+                self._found.clear()
+            positions = torch.arange(*span, device=call.key.device)
+            self._found[alike] = self._in_every_head(part, tokens, call, positions, total)
+        keys = self._found[alike]
+        if (heads := part.heads_of(layer)) is not None:
+            chosen = torch.zeros(call.query.shape[1], dtype=torch.bool, device=call.key.device)
+            chosen[list(heads)] = True
+            keys = keys & chosen[:, None, None]
+        return keys
+
+    def _in_every_head(
+        self, part: Mata, tokens: Tensor, call: AttentionCall, positions: Tensor, total: int
+    ) -> Tensor:
+        """Which scores a part may touch in the heads that it edits: bool [B, 1, 1|R, L]."""
         tokens = pad(tokens, (0, total - self._width), value=part.keys == "generated")
         keys = tokens[:, -call.length :]  # a sliding cache has the newest only
         keys = keys.to(call.key.device)[:, None, None]
         if part.keys == "text":
             column = torch.arange(total - call.length, total, device=call.key.device)
             keys = keys & (column != positions[:, None])
-        keys = keys & self._edited(part, positions).to(keys.device)[:, None, :, None]
-        if (heads := part.heads_of(layer)) is not None:
-            chosen = torch.zeros(call.query.shape[1], dtype=torch.bool, device=call.key.device)
-            chosen[list(heads)] = True
-            keys = keys & chosen[:, None, None]
-        return keys
+        return keys & self._edited(part, positions).to(keys.device)[:, None, :, None]
 
     def _edited(self, part: Mata, positions: Tensor) -> Tensor:
         """Which of the queries at these positions a part edits: bool [B, R]."""
@@ -121,9 +137,10 @@ class Editing:
 
     def _record(self, dose: Dose, counted: Tensor | None) -> None:
         touched = dose.touched if counted is None else dose.touched & counted.to(dose.touched.device)[:, None]
-        values = torch.stack([torch.where(touched, getattr(dose, name), 0.0) for name in DOSE])
-        self._sums += values.sum((2, 3)).double().cpu().numpy()
-        self._counts += touched.sum((1, 2)).cpu().numpy()
+        values = torch.where(touched, torch.stack([getattr(dose, name) for name in DOSE]), 0.0)
+        sums = values.sum((2, 3), dtype=torch.float64)
+        self._sums = sums if self._sums is None else self._sums + sums.to(self._sums.device)
+        self._counts = self._counts + touched.sum((1, 2)).to(self._sums.device)
 
 
 def queries_named(queries: str, groups: Mapping[str, Tensor]) -> Tensor:
