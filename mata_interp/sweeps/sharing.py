@@ -37,6 +37,7 @@ def shared(
     configurations: Sequence[Edits],
     options: Sequence[Sequence[Sequence[int]]] | None,
     block: int | None,
+    reading: Reading | None = None,
 ) -> tuple[np.ndarray, float]:
     """Every configuration on a batch.
 
@@ -44,6 +45,7 @@ def shared(
         prompt: on the model's device.
         options: of each prompt, the tokens of its options; None for the next token's logits.
         block: configurations run at once; None: what memory allows.
+        reading: of this prompt, if it was read before.
 
     Returns:
         float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and how far the canary was off.
@@ -51,7 +53,7 @@ def shared(
     Raises:
         ModelError: rows cannot run on the model, or an unedited row is not the plain forward.
     """
-    reading = Reading(lalm.model, lalm.anatomy, prompt)
+    reading = reading or Reading(lalm.model, lalm.anatomy, prompt)
     plain = _plain(lalm, prompt, reading, options)
     found: list[tuple[list[int], np.ndarray]] = []
     worst = 0.0
