@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -23,12 +25,12 @@ MOMENTS = {
 
 
 def answer(clips: Path, out: Path) -> None:
-    """The run, in a process of its own: 18 items in batches of 2 under 5 conditions, 45 parts."""
+    """The run, in a process of its own: 18 items in batches of 2 under 6 conditions, 54 parts."""
     import torch
 
     from mata_interp.experiments import Condition, run
     from mata_interp.interventions import Mata
-    from mata_interp.lalm import LALM
+    from mata_interp.lalm import LALM, Decoding
     from tests.tiny import tiny_qwen2_audio
 
     torch.set_num_threads(1)
@@ -39,6 +41,7 @@ def answer(clips: Path, out: Path) -> None:
         "other audio": Condition(audio="other"),
         "mata + other audio": Condition(mata, audio="other"),
         "no audio": Condition(audio="none"),
+        "words": Condition(mata, decoding=Decoding(4, temperature=1.0)),
     }
     lalm = LALM(*tiny_qwen2_audio(seed=0))
     run(lalm, make_items(clips), conditions, out, batch_size=2, progress=False)
@@ -102,7 +105,7 @@ def test_stopped_at_every_moment_and_resumed_it_is_the_same_run_bit_for_bit(star
             with pytest.warns(RunWarning, match="missing. The same run again computes them"):
                 half = load_run(out)
             finished = len(list((out / "parts").glob("*.parquet")))
-            assert 0 <= half.missing == 45 - finished < 45
+            assert 0 <= half.missing == 54 - finished < 54
             assert finished >= seen  # what was done stays done
             seen = finished
     last = start(undisturbed, out)
@@ -110,6 +113,39 @@ def test_stopped_at_every_moment_and_resumed_it_is_the_same_run_bit_for_bit(star
     assert last.exitcode == 0
     assert parts_of(out) == parts_of(undisturbed / "run")  # no leftovers either
     assert not list(out.glob(".*"))
+    pd.testing.assert_frame_equal(
+        load_run(out).records, load_run(undisturbed / "run").records, check_exact=True
+    )
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.acceptance)])
+def test_killed_at_random_moments_it_is_the_same_run_bit_for_bit(start, undisturbed, tmp_path, kills):
+    """kill -9, whatever the process is doing, from its first moment to its last."""
+    began = time.monotonic()
+    again = start(undisturbed, tmp_path / "timed")
+    again.join()
+    whole = time.monotonic() - began
+    rng = np.random.default_rng(kills)
+    expected = parts_of(undisturbed / "run")
+    out, killed = tmp_path / "run", 0
+    while killed < kills:
+        process = start(undisturbed, out)
+        process.join(timeout=float(rng.uniform(0, whole)))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            killed += 1
+            there = parts_of(out) if (out / "parts").exists() else {}
+            whole_ones = {name: data for name, data in there.items() if name in expected}
+            assert all(expected[name] == data for name, data in whole_ones.items())  # a part is whole or not
+        else:
+            assert process.exitcode == 0
+            assert parts_of(out) == expected
+            shutil.rmtree(out)
+    last = start(undisturbed, out)
+    last.join()
+    assert last.exitcode == 0
+    assert parts_of(out) == expected
     pd.testing.assert_frame_equal(
         load_run(out).records, load_run(undisturbed / "run").records, check_exact=True
     )
