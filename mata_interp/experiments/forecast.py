@@ -153,7 +153,7 @@ def _probed(lalm: LALM, work: Work, unit: Unit, size: Any) -> float:
 
 def _told(seconds: float) -> str:
     """Two figures are enough of a guess."""
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.2g} {unit}"
-    return f"{seconds:.2g} seconds"
+    units = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
+    unit, length = next((one for one in units if seconds >= 2 * one[1]), units[-1])
+    rounded = float(f"{seconds / length:.2g}")
+    return f"{rounded:g} {unit}"
