@@ -1,0 +1,91 @@
+"""`mata-interp run`: in words, dry, and how its options reach the run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import mata_interp
+from tests.reporting.small import small_study
+from tests.test_cli import call_main, invoke
+
+pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+
+
+@pytest.fixture(scope="module")
+def on_small() -> list[object]:
+    small = small_study()
+    return [
+        "run",
+        "--model",
+        small.model,
+        "--benchmark",
+        small.benchmark,
+        "--items",
+        "6",
+        "--batch-size",
+        "3",
+    ]
+
+
+def test_dry(on_small, tmp_path):
+    out = tmp_path / "run"
+    said = json.loads(invoke(*on_small, "--out", out, "--dry-run", "--json"))
+    assert not out.exists()
+    assert (said["items"], said["conditions"], said["done"]) == (6, ["baseline", "mata"], 0)
+    assert said["seconds"] > 0
+    assert "Left: about" in invoke(*on_small, "--out", out, "--dry-run")
+
+
+def test_in_words(on_small, tmp_path):
+    words = ["--generate", "--max-new-tokens", "5", "--temperature", "0.8", "--top-p", "0.9"]
+    how = ["--prompt", "letters", "--phase", "decode", "--out", tmp_path / "run"]
+    found = json.loads(invoke(*on_small, *words, *how, "--seed", "3", "--json"))
+    assert set(found["unparsed"]) == set(found["official"]) == set(found["cut"]) == {"baseline", "mata"}
+    assert all(0 <= found["unparsed"][name] <= 1 for name in found["unparsed"])
+    manifest = mata_interp.load_run(tmp_path / "run").manifest
+    assert manifest["prompt_format"] == "lmms-eval"
+    assert manifest["conditions"]["mata"]["interventions"][0]["phase"] == "decode"
+    assert manifest["conditions"]["mata"]["decoding"] == {
+        "max_new_tokens": 5, "temperature": 0.8, "top_k": 0, "top_p": 0.9, "seed": 3,
+    }  # fmt: skip
+    told = invoke(*on_small, *words, *how, "--seed", "3")
+    assert told.split()[:6] == ["condition", "items", "accuracy", "official", "unparsed", "cut"]
+
+
+@pytest.mark.parametrize(
+    ("options", "address", "workers"),
+    [
+        (["--ray"], None, None),
+        (["--ray", "--workers", "2"], None, 2),
+        (["--ray", "10.0.0.1:6379", "--json"], "10.0.0.1:6379", None),
+        (["--ray=ray://head:10001", "--workers", "4"], "ray://head:10001", 4),
+    ],
+)
+def test_ray_stands_alone_or_with_an_address(on_small, tmp_path, monkeypatch, options, address, workers):
+    run, got = mata_interp.run, []
+
+    def spy(*arguments, ray, **settings):
+        got.append(ray)
+        return run(*arguments, **settings)
+
+    monkeypatch.setattr(mata_interp, "run", spy)
+    invoke(*on_small, "--out", tmp_path / "run", *options)
+    assert (got[0].address, got[0].workers) == (address, workers)
+
+
+def test_without_ray_there_is_none(on_small, tmp_path, monkeypatch):
+    run, got = mata_interp.run, []
+    monkeypatch.setattr(mata_interp, "run", lambda *a, ray, **k: (got.append(ray), run(*a, **k))[1])
+    invoke(*on_small, "--out", tmp_path / "run")
+    assert got == [False]
+
+
+def test_what_makes_no_sense_is_refused(on_small, tmp_path, monkeypatch, capsys):
+    out = ["--out", tmp_path / "run"]
+    assert call_main(monkeypatch, *on_small, *out, "--prompt", "haiku") == 2
+    assert "'haiku' is none of options, lmms-eval" in capsys.readouterr().err.replace("\n", " ")
+    assert call_main(monkeypatch, *on_small, *out, "--generate", "--top-p", "0.5") == 1
+    assert "temperature above 0" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
