@@ -28,6 +28,7 @@ _HOME = {
     "mdi": "tracing",
     "aei": "tracing",
     "sweep": "sweeps",
+    "check": "checking",
     "Condition": "experiments",
     "RayWorkers": "experiments",
     "forecast": "experiments",
@@ -45,6 +46,7 @@ __all__ = [*_HOME, *_ROOMS]
 if TYPE_CHECKING:
     from . import errors, sweeps
     from .benchmarks import Item, Items, load_benchmark
+    from .checking import check
     from .experiments import Condition, RayWorkers, forecast, load_run, run, study
     from .interventions import Mata
     from .lalm import LALM, Decoding, Prompt

@@ -5,7 +5,15 @@ Every class is also the builtin a caller would expect to catch (``ValueError``, 
 
 from __future__ import annotations
 
-__all__ = ["BenchmarkError", "InterventionError", "ItemError", "MataError", "ModelError", "RunError"]
+__all__ = [
+    "BenchmarkError",
+    "InterventionError",
+    "ItemError",
+    "MataError",
+    "ModelError",
+    "RunError",
+    "UncheckedWarning",
+]
 
 
 class MataError(Exception):
@@ -45,3 +53,7 @@ class InterventionError(MataError, ValueError):
 
 class RunError(MataError, RuntimeError):
     """A run folder cannot be written, is half written, or belongs to another model or other data."""
+
+
+class UncheckedWarning(UserWarning):
+    """Numbers are read from a model on which nobody has checked that they are right."""

@@ -26,6 +26,7 @@ ROOMS = (
     "lalm",
     "tracing",
     "sweeps",
+    "checking",
     "experiments",
     "organism",
     "reporting",

@@ -178,6 +178,30 @@ def trace(
     )
 
 
+@app.command(short_help="Does every instrument tell the truth on a model?")
+def check(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="organism, a folder, or a Hugging Face id.")],
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Precision to load it in; the model's own if not given."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what is read and edited in a model with plain references, on this machine.
+
+    Attention rows, edits, padding, caches, scores, sweeps and transformer-lens, a line each, in some thirty
+    forward passes. Exit code 0 if no line fails, 1 if one does.
+
+    \b
+    Examples
+      mata-interp check Qwen/Qwen2-Audio-7B-Instruct --dtype bfloat16
+      mata-interp check ./my-model --json
+    """
+    from .checking import check_model
+
+    check_model(model, dtype, as_json)
+
+
 @app.command(short_help="Answer a benchmark with and without MATA.", cls=WithRay)
 def run(
     model: Model = "organism",

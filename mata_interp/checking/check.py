@@ -1,0 +1,75 @@
+"""mi.check: does every instrument tell the truth on this model?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import mata_interp
+from mata_interp.lalm import Prompt
+from mata_interp.lalm.checked import remember_check
+
+from . import edits, inputs, others, passes, rows  # each registers its checks
+from .lines import CHECKS, Check, CheckReport, run_check
+from .others import Remembered
+from .subject import Subject, steady
+
+if TYPE_CHECKING:
+    from mata_interp.lalm import LALM
+
+__all__ = ["check"]
+
+ORDER = (inputs, rows, edits, passes, others)
+
+
+def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
+    """Compare what this package reads and edits in a model with plain references, on the model itself.
+
+    Runs in the model's own precision and on its own device, in some thirty forward passes. The references
+    are the model's twin (its weights in other modules) on transformers' eager attention, edits put into its
+    mask, one pass instead of many, and transformer-lens where that knows the model. The model is left as it
+    was found, which is a line of its own.
+
+    Args:
+        lalm: the model.
+        prompt: what to ask it; B >= 2 rows of unlike length tell most. If not given, two questions about
+            clips that ship are asked through the model's processor.
+
+    Returns:
+        A report of one line for each check, ``ok`` if none failed; printed, it is a table.
+
+    Raises:
+        ModelError: there is no prompt and no processor to make one.
+        ItemError: the processor cannot make one.
+
+    See Also:
+        LALM.to_transformer_lens: the second instrument by itself.
+    """
+    subject = Subject(lalm, prompt)
+    before = Remembered(subject)
+    with steady(lalm):
+        subject.plain  # noqa: B018 the bounds come from it
+        checks = sorted(CHECKS, key=lambda c: [m.__name__ for m in ORDER].index(c.measure.__module__))
+        lines = [run_check(one, subject) for one in checks]
+    after = Check(
+        "the model is left as found",
+        "modules, hooks, settings, weights and logits before and after all of the above",
+        "Load the model anew before you go on. Please report it with this output.",
+        lambda subject: before.compare(Remembered(subject)),
+    )
+    lines.append(run_check(after, subject))
+    report = CheckReport(lalm.name, _about(subject), tuple(lines))
+    remember_check(lalm, report.to_dict())
+    return report
+
+
+def _about(subject: Subject) -> dict[str, str]:
+    told = subject.lalm.fingerprint()
+    versions = {**told["versions"], "mata_interp": mata_interp.__version__}
+    return {
+        "class": told["class"],
+        "dtype": told["dtype"],
+        "device": str(subject.lalm.device),
+        "attention": str(told["attention"]),
+        "prompt": f"{subject.prompt.size} x {subject.prompt.width} tokens",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }

@@ -1,0 +1,57 @@
+"""Does an edit of attention do what it says, and nothing else?"""
+
+from __future__ import annotations
+
+import torch
+
+from mata_interp.interventions import Mata
+
+from .bounds import TELLING
+from .lines import Found, check_of
+from .subject import Subject
+
+__all__: list[str] = []
+
+
+@check_of(
+    "alpha 0 is no edit",
+    "the logits under edits of strength 0 in every layer, bit for bit, and the model's own",
+    "The instrument itself changes the model: do not use it here. Please report it with this output.",
+)
+def _nothing(subject: Subject) -> Found:
+    lalm, prompt = subject.lalm, subject.prompt
+    own = lalm.logits(prompt)
+    off, rules = 0.0, ("abs", "mul", "add")
+    for rule in rules:
+        logits = lalm.logits(prompt, Mata(0.0, lalm.attention_layers, rule))
+        off = max(off, float((logits.float() - own.float()).abs().max()), key=lambda x: (x != x, x))
+    return Found(f"max |Δlogit| {off:.2g} under {', '.join(rules)}", off, 0.0)
+
+
+@check_of(
+    "edit reaches the logits",
+    "the change of the logits under an edit of the audio's scores in every layer, and under the same edit "
+    "put into the mask of the model's eager attention",
+    "Interventions do not do what they say on this model: do not use them. Please report this output.",
+)
+def _reaches(subject: Subject) -> Found:
+    ours = subject.lalm.logits(subject.prompt, subject.mata).float() - subject.plain
+    theirs = subject.eager_logits(subject.strength) - subject.eager_logits(0.0)
+    off, moved, wanted = (float(x.abs().max()) for x in (ours - theirs.to(ours), ours, theirs))
+    told = f"max |Δlogit| {moved:.3g}, reference {wanted:.3g}, off by {off:.1g}"
+    return Found(told, off, subject.logit_bound, too_small(subject, wanted))
+
+
+def too_small(subject: Subject, effect: float) -> str:
+    """Why an effect tells nothing, if so."""
+    if effect >= TELLING * subject.logit_bound:
+        return ""
+    return (
+        f"{subject.strength:+g} on all audio scores moves the logits too little to tell from rounding: check "
+        "with a prompt whose answer depends on the sound"
+    )
+
+
+def largest(x: torch.Tensor) -> float:
+    """max |x|, NaN if there is one; entries that do not exist on purpose must be left out before."""
+    return float(x.abs().max()) if x.numel() else 0.0

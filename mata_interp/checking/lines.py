@@ -1,0 +1,169 @@
+"""What a check says: a line each, and all of them as a report."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .subject import Subject
+
+__all__ = ["CHECKS", "Check", "CheckReport", "Found", "Line", "NotApplicable", "check_of", "run_check"]
+
+Verdict = Literal["pass", "fail", "not applicable"]
+
+
+class NotApplicable(Exception):
+    """A check that cannot be made on this model or prompt; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one check measured.
+
+    Attributes:
+        measured: in words and numbers.
+        off: the number that must not exceed ``bound``; NaN does.
+        bound: see :mod:`mata_interp.checking.bounds`.
+        flaw: what is wrong besides that, such as an effect too small to tell anything; "" for nothing.
+    """
+
+    measured: str
+    off: float
+    bound: float
+    flaw: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its name, what it compares, what to do if it fails, and the function that measures."""
+
+    name: str
+    compared: str
+    remedy: str
+    measure: Callable[[Subject], Found]
+
+
+CHECKS: list[Check] = []
+"""All checks, in the order in which they are made."""
+
+
+def check_of(
+    name: str, compared: str, remedy: str
+) -> Callable[[Callable[[Subject], Found]], Callable[[Subject], Found]]:
+    """Register a function that measures."""
+
+    def add(measure: Callable[[Subject], Found]) -> Callable[[Subject], Found]:
+        CHECKS.append(Check(name, compared, remedy, measure))
+        return measure
+
+    return add
+
+
+@dataclass(frozen=True)
+class Line:
+    """One check's outcome.
+
+    Attributes:
+        name: of the check.
+        compared: with what.
+        measured: what came out, in words; of a check that is not applicable, the reason.
+        off, bound: the number that was held against the bound; None where there is none.
+        verdict: ``"pass"``, ``"fail"`` or ``"not applicable"``.
+        remedy: what to do; "" after a pass.
+    """
+
+    name: str
+    compared: str
+    measured: str
+    off: float | None
+    bound: float | None
+    verdict: Verdict
+    remedy: str
+
+
+def run_check(check: Check, subject: Subject) -> Line:
+    """The line of one check; one that raises has failed, and the others go on."""
+    try:
+        found = check.measure(subject)
+    except NotApplicable as reason:
+        return Line(check.name, check.compared, str(reason), None, None, "not applicable", "")
+    except Exception as error:  # whatever a new model may do
+        reason = " ".join(str(error).split()) or "no reason given"
+        told = f"{type(error).__name__}: {reason}"
+        return Line(check.name, check.compared, told, None, None, "fail", check.remedy)
+    good = found.off <= found.bound and not found.flaw
+    measured = found.measured + (f"; {found.flaw}" if found.flaw else "")
+    verdict: Verdict = "pass" if good else "fail"
+    return Line(
+        check.name, check.compared, measured, found.off, found.bound, verdict, "" if good else check.remedy
+    )
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `mi.check` found; printed, it is a table.
+
+    Attributes:
+        model: its name.
+        about: class, dtype, device, attention, versions; what was asked of it.
+        lines: one a check.
+    """
+
+    model: str
+    about: dict[str, str]
+    lines: tuple[Line, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no line failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Line, ...]:
+        return tuple(line for line in self.lines if line.verdict == "fail")
+
+    def __getitem__(self, name: str) -> Line:
+        """The line of a check by its name."""
+        for line in self.lines:
+            if line.name == name:
+                return line
+        raise KeyError(f"No check {name!r}: they are {', '.join(line.name for line in self.lines)}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, fit for JSON."""
+        return {
+            "model": self.model,
+            "ok": self.ok,
+            "about": self.about,
+            "lines": [asdict(line) for line in self.lines],
+        }
+
+    def __str__(self) -> str:
+        short = {"not applicable": "--"}
+        rows = [("", "check", "measured", "bound")]
+        for line in self.lines:
+            bound = "" if line.bound is None else "exact" if line.bound == 0 else f"{line.bound:.0e}"
+            measured = line.measured if line.off is not None else "see below"
+            rows.append((short.get(line.verdict, line.verdict), line.name, measured, bound))
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        table = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        notes = []
+        for line in self.lines:
+            if line.verdict == "not applicable":
+                notes.append(f"{line.name}: not applicable: {line.measured}")
+            elif line.verdict == "fail":
+                why = "" if line.off is not None else f" {line.measured}."
+                notes.append(f"{line.name}: FAILED ({line.compared}).{why} {line.remedy}")
+        about = ", ".join(value if name != "class" else f"a {value}" for name, value in self.about.items())
+        passed = sum(line.verdict == "pass" for line in self.lines)
+        counts = f"{passed} of {len(self.lines)} checks passed, {len(self.failed)} failed, "
+        counts += f"{len(self.lines) - passed - len(self.failed)} not applicable"
+        told = [textwrap.fill(note, 100, subsequent_indent="  ", break_on_hyphens=False) for note in notes]
+        parts = [f"{self.model} ({about})", "\n".join(table), *told, counts]
+        return "\n\n".join(parts)

@@ -1,0 +1,149 @@
+"""Is a prompt the same alone and in a batch, in one pass and token by token, generated and scored?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mata_interp.lalm import Prompt
+
+from .bounds import SCORES
+from .eager import extended
+from .edits import largest, too_small
+from .lines import Found, NotApplicable, check_of
+from .subject import STEPS, Subject
+
+__all__: list[str] = []
+
+
+@check_of(
+    "alone as in a batch",
+    "logits, plain and edited, of each prompt alone and beside longer ones, with padding on its left",
+    "Use batch_size=1 on this model: its answers depend on what stands beside them in the batch.",
+)
+def _batch(subject: Subject) -> Found:
+    lalm, prompt, mata = subject.lalm, subject.prompt, subject.mata
+    both = torch.stack([subject.plain, lalm.logits(prompt, mata).float()])  # (2, B, V)
+    if subject.items:
+        rows = [subject.asked((item,)) for item in subject.items]
+        alone = [torch.stack([lalm.logits(row).float(), lalm.logits(row, mata).float()]) for row in rows]
+        off = largest(torch.cat(alone, 1) - both)
+        padded = max(prompt.width - row.width for row in rows)
+        return Found(
+            f"max |Δlogit| {off:.1g}; {prompt.size} prompts, up to {padded} tokens of padding",
+            off,
+            subject.logit_bound,
+        )
+    wider = _padded(prompt, 7, lalm.model.config)
+    moved = torch.stack([lalm.logits(wider).float(), lalm.logits(wider, mata).float()])
+    off = largest(moved - both)
+    return Found(
+        f"max |Δlogit| {off:.1g} with 7 tokens of padding; rows cannot be taken apart",
+        off,
+        subject.logit_bound,
+    )
+
+
+@check_of(
+    "prefill and decode as one pass",
+    "the logits of a generation with a key-value cache, plain and edited, and those of the model's eager "
+    "attention over prompt and answer in one pass without a cache",
+    "Do not trace or edit generations on this model (query='generated', phase='decode'). Please report it.",
+)
+def _decode(subject: Subject) -> Found:
+    worst, effect = 0.0, 0.0
+    for edited in (False, True):
+        steps, said = _generated(subject, edited)
+        inputs = extended(subject.prompt.inputs, said[:, :-1])
+        bias = subject.bias(subject.strength)
+        once = subject.eager.logits(inputs, STEPS, bias if edited else None)
+        off = largest(steps - once.to(steps))
+        worst = max(worst, off, key=lambda x: (x != x, x))
+        if edited:
+            effect = largest(once - subject.eager.logits(inputs, STEPS))
+    told = f"max |Δlogit| {worst:.1g} over {STEPS} tokens; the edit moves {effect:.2g}"
+    return Found(told, worst, subject.logit_bound, too_small(subject, effect))
+
+
+@check_of(
+    "options scored as one pass",
+    "log p of answer options, read on a shared cache, plain and edited, and that of the model's eager "
+    "attention over prompt and option in one pass",
+    "Do not use scores of options on this model (mi.run, mi.study, mi.sweep on items). Please report it.",
+)
+def _options(subject: Subject) -> Found:
+    lalm, prompt = subject.lalm, subject.prompt
+    choices = [item.choices for item in subject.items]
+    if not choices or not all(choices):
+        raise NotApplicable("the prompt was not made of items with options.")
+    options = [lalm.option_tokens(item, texts) for item, texts in zip(subject.items, choices, strict=True)]
+    worst, effect, most = 0.0, 0.0, 1
+    told = lalm.score_each(prompt, choices, [None, subject.mata])
+    for c in range(min(map(len, options))):
+        tokens = [row[c] for row in options]
+        width = max(map(len, tokens))
+        most = max(most, width)
+        real = torch.tensor([[k < len(t) for k in range(width)] for t in tokens])
+        filled = torch.tensor([t + [0] * (width - len(t)) for t in tokens]).to(lalm.device)
+        inputs = extended(prompt.inputs, filled, real.to(lalm.device))
+        biases = (None, subject.bias(subject.strength))
+        theirs = [_logp(subject.eager.logits(inputs, width + 1, b), filled, real) for b in biases]
+        ours = [torch.from_numpy(scores.logprob[:, c]) for scores in told]
+        worst = max(worst, *(largest(a - b) for a, b in zip(ours, theirs, strict=True)))
+        effect = max(effect, largest(theirs[1] - theirs[0]))
+    return Found(
+        f"max |Δlog p| {worst:.1g}, up to {most} tokens; the edit moves {effect:.2g}",
+        worst,
+        SCORES * subject.logit_bound,
+    )
+
+
+def _logp(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
+    """log p of tokens [B, N] from logits [B, N + 1, V], the last prompt token's the first: float64 [B]."""
+    told = logits[:, :-1].double().log_softmax(-1).gather(2, tokens[:, :, None].to(logits.device))[..., 0]
+    return told.cpu().masked_fill(~real, 0.0).sum(1)
+
+
+def _generated(subject: Subject, edited: bool) -> tuple[Tensor, Tensor]:
+    """Logits [B, STEPS, V] and tokens [B, STEPS] of a greedy generation that does not stop."""
+    lalm, prompt = subject.lalm, subject.prompt
+    editing = subject.editing() if edited else None
+    how: dict[str, Any] = {
+        "do_sample": False,
+        "num_beams": 1,
+        "temperature": None,
+        "top_k": None,
+        "top_p": None,
+    }
+
+    def generate() -> Any:
+        return lalm.model.generate(
+            **prompt.inputs,
+            max_new_tokens=STEPS,
+            min_new_tokens=STEPS,
+            output_logits=True,
+            return_dict_in_generate=True,
+            **how,
+        )
+
+    with torch.inference_mode():
+        out = generate() if editing is None else lalm.instrument.run(generate, editing.layers, editing)
+    logits = torch.stack([step.float() for step in out.logits], 1)
+    return logits.clone(), out.sequences[:, prompt.width :].clone()
+
+
+def _padded(prompt: Prompt, more: int, config: Any) -> Prompt:
+    """The same prompt with more padding on its left."""
+    tokens = prompt.inputs["input_ids"]
+    blank = getattr(config, "pad_token_id", None) or 0
+    inputs = dict(prompt.inputs)
+    inputs.setdefault("attention_mask", torch.ones_like(tokens))
+    for name, value in inputs.items():
+        if value.shape == tokens.shape and not value.is_floating_point():
+            fill = blank if name == "input_ids" else 0
+            inputs[name] = torch.cat([value.new_full((len(value), more), fill), value], 1)
+    groups = {n: torch.cat([m.new_zeros(len(m), more), m], 1) for n, m in prompt.groups.items()}
+    return replace(prompt, inputs=inputs, groups=groups)

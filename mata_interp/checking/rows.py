@@ -1,0 +1,122 @@
+"""Are the attention rows that the package reads those of the model?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import mata_interp as mi
+from mata_interp.attention import AttentionCall
+
+from .bounds import SUMS
+from .lines import Found, check_of
+from .subject import Subject
+
+__all__ = ["fast_rows"]
+
+DIFFERS = (
+    "Attention is read wrongly in this model: do not use its traces. Please report it with this output and "
+    "the names of the keywords that the model hands to its attention function."
+)
+
+
+@check_of(
+    "rows sum to 1",
+    "the masses of all token groups together, in the trace of the last prompt token",
+    "Some tokens are in no group or in two, or attention goes where no key is: look at prompt.groups.",
+)
+def _sums(subject: Subject) -> Found:
+    trace = mi.trace(subject.lalm, subject.prompt, "last", progress=False)
+    mass = trace["mass"]
+    total = mass.sum("group", skipna=False).values[~mass.isnull().all("group").values]
+    off = float(abs(total - 1).max()) if total.size else float("nan")
+    bound = SUMS.get(subject.lalm.dtype, 1e-5)
+    if (rest := _sinks(subject)) is None:
+        return Found(f"off by {off:.1g} at most", off, bound)
+    # a learned sink takes part of every row and is no key: what the keys get is below 1 and above 0
+    away = float((1 - total).max())
+    over = float((total - 1).max().clip(0))
+    return Found(f"sinks of {rest} layers take up to {away:.2g}; over 1 by {over:.1g}", over, bound)
+
+
+@check_of(
+    "rows equal eager attention",
+    "the last prompt token's attention weights in every layer and head, read at the model's own attention "
+    "call, and those that its eager attention returns",
+    DIFFERS,
+)
+def _rows(subject: Subject) -> Found:
+    ours = fast_rows(subject)
+    theirs = subject.eager.weights(subject.prompt.inputs, lambda weights: weights[:, :, -1])
+    off = {layer: _apart(ours[layer], theirs[layer]) for layer in ours}
+    worst = max(off, key=lambda layer: (off[layer] != off[layer], off[layer]))
+    told = f"off by {off[worst]:.1g} at most, in layer {worst}; {len(off)} layers"
+    return Found(told, off[worst], subject.row_bound)
+
+
+@check_of(
+    "trace equals eager attention",
+    "the masses of mi.trace by layer, head and group, of the last token and of the text behind the audio, "
+    "and those summed up from the model's eager attention",
+    DIFFERS,
+)
+def _trace(subject: Subject) -> Found:
+    lalm, prompt = subject.lalm, subject.prompt
+    groups = torch.stack(list(prompt.groups.values()), 1).float()  # (B, G, T)
+    masses = subject.eager.weights(
+        prompt.inputs, lambda w: w @ groups.transpose(1, 2)[:, None, : w.shape[-1]].to(w)
+    )
+    told, worst = [], 0.0
+    for query in ("last", "text"):
+        try:
+            trace = mi.trace(lalm, prompt, query, progress=False, per_query=True)
+        except mi.errors.ItemError as nothing:  # no text stands behind the audio
+            told.append(f"{query}: {nothing.problem}")
+            continue
+        off = 0.0
+        padding = prompt.width - torch.stack(list(prompt.groups.values())).any(0).sum(1)
+        for b in range(prompt.size):
+            rows = trace["position"].values[b][: int(trace["n_queries"][b])] + int(padding[b])
+            for layer, mass in masses.items():
+                ours = trace["mass"].sel(layer=layer).values[b, : mass.shape[1], :, : len(rows)]  # (H, G, Q)
+                theirs = mass[b][:, rows.tolist()].transpose(1, 2).cpu()
+                off = max(off, _apart(torch.from_numpy(ours), theirs), key=lambda x: (x != x, x))
+        told.append(f"{query}: off by {off:.1g}")
+        worst = max(worst, off, key=lambda x: (x != x, x))
+    return Found("; ".join(told), worst, subject.row_bound)
+
+
+def fast_rows(subject: Subject) -> dict[int, Tensor]:
+    """Of each attention layer, the last query's weights as read at the attention call: float32 [B, H, L]."""
+    lalm, inputs = subject.lalm, subject.prompt.inputs
+    rows: dict[int, Tensor] = {}
+
+    def visit(layer: int, call: AttentionCall, total: int) -> None:
+        rows[layer] = call.scores(slice(-1, None)).softmax(-1)[:, :, 0]
+
+    with torch.inference_mode():
+        lalm.instrument.look(lambda: lalm.model(**inputs, use_cache=False), lalm.attention_layers, visit)
+    return rows
+
+
+def _apart(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference; NaN where there is one or the shapes differ."""
+    if ours.shape != theirs.shape:
+        return float("nan")
+    return float((ours - theirs.to(ours.device)).abs().max())
+
+
+def _sinks(subject: Subject) -> int | None:
+    """In how many layers the attention call has learned sinks, which take weight and are no keys."""
+    seen: list[int] = []
+
+    def visit(layer: int, call: AttentionCall, total: int) -> None:
+        if getattr(call, "sinks", None) is not None:
+            seen.append(layer)
+
+    lalm = subject.lalm
+    with torch.inference_mode():
+        lalm.instrument.look(
+            lambda: lalm.model(**subject.prompt.inputs, use_cache=False), lalm.attention_layers, visit
+        )
+    return len(seen) or None

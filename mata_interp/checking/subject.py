@@ -1,0 +1,147 @@
+"""The model under check with its prompt, and what several checks need of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mata_interp.benchmarks import Item, load_benchmark
+from mata_interp.errors import ModelError
+from mata_interp.interventions import Editing, Mata
+from mata_interp.lalm import Prompt
+from mata_interp.lalm.prompts import build_prompt
+
+from .bounds import LOGITS, ROWS, TELLING
+from .eager import Bias, Eager
+
+if TYPE_CHECKING:
+    from mata_interp.lalm import LALM
+
+__all__ = ["Subject", "own_items"]
+
+STEPS = 4  # tokens decoded
+STRENGTHS = (2.0, -4.0, 8.0)  # nats added to the scores of all audio keys, until the logits move
+
+
+class Subject:
+    """A model and a prompt to check it with.
+
+    Args:
+        lalm: the model.
+        prompt: B prompts; None asks about two clips that ship, one of them cut, so that one row is padded.
+
+    Attributes:
+        prompt: on the model's device.
+        items: what the prompt was made of, with sound; empty for ready-made inputs.
+
+    Raises:
+        ModelError: no prompt was given and none can be made.
+    """
+
+    def __init__(self, lalm: LALM, prompt: Prompt | None) -> None:
+        self.lalm = lalm
+        if prompt is None:
+            if lalm.processor is None:
+                raise ModelError(
+                    f"{lalm.name} has no processor to make a prompt with: give one, "
+                    "mi.check(lalm, mi.Prompt.from_inputs(lalm, inputs))."
+                )
+            prompt = self.asked(own_items(lalm))
+        self.prompt = lalm.place(prompt)
+        heard = lalm.processor is not None and all(item.audio is not None for item in prompt.items)
+        self.items = prompt.items if heard else ()
+
+    def asked(self, items: tuple[Item, ...]) -> Prompt:
+        """As ``lalm.prompt``, which refuses a model that hears in the wrong places: that is a line here."""
+        lalm = self.lalm
+        made = build_prompt(
+            lalm.processor,
+            items,
+            audio_token_id=lalm.anatomy.audio_token_id,
+            sampling_rate=lalm.sampling_rate,
+            max_audio_seconds=lalm.max_audio_seconds,
+        )
+        return lalm.place(made)
+
+    @cached_property
+    def eager(self) -> Eager:
+        """The model's twin on its own eager attention."""
+        return Eager(self.lalm)
+
+    @cached_property
+    def plain(self) -> Tensor:
+        """The model's own logits, [B, V]."""
+        return self.lalm.logits(self.prompt).float()
+
+    @cached_property
+    def logit_bound(self) -> float:
+        """How far logits may be off."""
+        return LOGITS.get(self.lalm.dtype, LOGITS[torch.bfloat16]) * max(1.0, float(self.plain.abs().max()))
+
+    @property
+    def row_bound(self) -> float:
+        """How far attention weights may be off."""
+        return ROWS.get(self.lalm.dtype, ROWS[torch.bfloat16])
+
+    @cached_property
+    def strength(self) -> float:
+        """The first of STRENGTHS that moves the eager logits enough to tell, or else what moves them most."""
+        effects = {}
+        for alpha in STRENGTHS:
+            effects[alpha] = float((self.eager_logits(alpha) - self.eager_logits(0.0)).abs().max())
+            if effects[alpha] >= TELLING * self.logit_bound:
+                return alpha
+        return max(effects, key=lambda alpha: effects[alpha])
+
+    @property
+    def mata(self) -> Mata:
+        """An edit that reaches every attention layer, in prefill and decode."""
+        return Mata(self.strength, self.lalm.attention_layers, "add")
+
+    def bias(self, alpha: float) -> Bias | None:
+        """The same edit as something added to the eager mask."""
+        first = self.prompt.width - 1
+        return Bias(alpha, self.prompt.groups["audio"], first) if alpha else None
+
+    def eager_logits(self, alpha: float) -> Tensor:
+        """[B, V], of the eager twin under an edit of the audio's scores."""
+        return self.eager.logits(self.prompt.inputs, 1, self.bias(alpha))[:, 0]
+
+    def editing(self) -> Editing:
+        return Editing((self.mata,), self.prompt.groups, self.lalm.anatomy.heads)
+
+
+def own_items(lalm: LALM) -> tuple[Item, ...]:
+    """Two questions about clips that ship, of unlike length in text and sound."""
+    long, short = load_benchmark("listening").split("selection")[:2]
+    sound = short.load_audio(lalm.sampling_rate)
+    half = sound.samples[: len(sound.samples) // 2]
+    return (
+        Item(audio=long.audio, audio_root=long.audio_root, question=long.question, choices=long.choices),
+        Item(audio=(half, sound.rate), question="What is it?", choices=("a bell", "a dog barks")),
+    )
+
+
+@contextmanager
+def steady(lalm: LALM) -> Iterator[None]:
+    """Inside, every forward of the model and of its later twins starts from the same random state.
+
+    So a model that draws at random in each forward fails the one check that looks for it, and the others
+    still say whether attention is read and edited correctly.
+    """
+    devices = [lalm.device] if lalm.device.type == "cuda" else []
+    handle = lalm.model.register_forward_pre_hook(_seed)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        handle.remove()
+
+
+def _seed(*_: object) -> None:
+    torch.manual_seed(0)
