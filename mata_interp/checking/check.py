@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import mata_interp
 from mata_interp.lalm import Prompt
-from mata_interp.lalm.checked import remember_check
+from mata_interp.lalm.checked import being_checked, remember_check
 
 from . import edits, inputs, others, passes, rows  # each registers its checks
 from .lines import CHECKS, Check, CheckReport, run_check
@@ -46,7 +46,7 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
     """
     subject = Subject(lalm, prompt)
     before = Remembered(subject)
-    with steady(lalm):
+    with being_checked(lalm), steady(lalm):
         subject.plain  # noqa: B018 the bounds come from it
         checks = sorted(CHECKS, key=lambda c: [m.__name__ for m in ORDER].index(c.measure.__module__))
         lines = [run_check(one, subject) for one in checks]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ..benchmarks import Item
+from ..lalm.checked import note_unchecked
 from .answering import Unit, Work, plan_units
 from .claims import Claims
 from .conditions import Condition, Edit, named_conditions
@@ -72,6 +73,7 @@ def run(
         InterventionError: a condition names a layer or head that the model does not have.
     """
     named = bound(lalm, conditions, decoding)
+    note_unchecked(lalm)
     if out is not None:
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
     vetted = vet(lalm, items, progress=progress, format=prompt_format)

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import mata_interp
 from mata_interp.errors import UncheckedWarning
@@ -19,9 +20,10 @@ from .loading import SHIPPED
 if TYPE_CHECKING:
     from .model import LALM
 
-__all__ = ["note_unchecked", "remember_check", "was_checked"]
+__all__ = ["being_checked", "note_unchecked", "remember_check", "was_checked"]
 
 _known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # model -> whether all checks passed
+_in_check: WeakSet[Any] = WeakSet()
 _told: set[str] = set()  # of the models that were not, who has been told of in this process
 
 
@@ -51,11 +53,24 @@ def remember_check(lalm: LALM, report: dict[str, Any]) -> None:
         part.replace(place)
 
 
+@contextmanager
+def being_checked(lalm: LALM) -> Iterator[None]:
+    """Inside, what the check itself traces and sweeps is not complained about."""
+    _in_check.add(lalm.model)
+    try:
+        yield
+    finally:
+        _in_check.discard(lalm.model)
+
+
 def note_unchecked(lalm: LALM, stacklevel: int = 3) -> None:
     """Say, once for a model and process, that nobody has checked the instruments on it.
 
-    Silence it with ``warnings.simplefilter("ignore", mi.errors.UncheckedWarning)``.
+    Silence it with ``warnings.simplefilter("ignore", mi.errors.UncheckedWarning)``, or for scripts with
+    ``MATA_UNCHECKED=ignore`` in the environment.
     """
+    if os.environ.get("MATA_UNCHECKED") == "ignore" or lalm.model in _in_check:
+        return
     ok = was_checked(lalm)
     if ok:
         return
@@ -80,5 +95,5 @@ def _key(lalm: LALM) -> str:
 
 
 def _place(lalm: LALM) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "mata_interp" / "checked" / f"{_key(lalm)[:32]}.json"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mata_interp"
+    return Path(os.environ.get("MATA_CACHE") or cache) / "checked" / f"{_key(lalm)[:32]}.json"

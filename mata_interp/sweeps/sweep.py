@@ -13,6 +13,7 @@ from mata_interp.benchmarks import Item
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Intervention
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.checked import note_unchecked
 
 from .given import Given, SweepWarning, named_configurations
 from .sharing import Edits, shared
@@ -71,6 +72,7 @@ def sweep(
         mata_interp.sweeps.generate: answers in the model's own words.
     """
     given, configurations = Given(items), named_configurations(lalm, interventions)
+    note_unchecked(lalm)
     edits = list(configurations.values())
     found: list[np.ndarray] = []
     asked: list[Item] = []

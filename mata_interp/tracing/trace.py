@@ -13,6 +13,7 @@ from tqdm import tqdm
 import mata_interp
 from mata_interp.benchmarks import Item
 from mata_interp.lalm.batching import in_batches, item_labels
+from mata_interp.lalm.checked import note_unchecked
 from mata_interp.lalm.prompts import Prompt
 
 from .queries import QUERIES
@@ -76,6 +77,7 @@ def trace(
     given = [items] if isinstance(items, Item | Prompt) else list(items)
     if not given:
         raise ValueError("Nothing to trace: give at least one item or prompt.")
+    note_unchecked(lalm)
     traced: list[Item] = []
     readings: list[Reading] = []
     with tqdm(total=len(given), desc="trace", unit="item", disable=not progress) as bar:
