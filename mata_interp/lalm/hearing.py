@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
+from .entry import enter
 
 __all__ = ["Hearing", "hear", "hear_once", "sounds"]
 
@@ -138,39 +139,22 @@ def _other(sound: Tensor) -> Tensor:
     return sound + noise * (size if size > 0 else 1.0)
 
 
-class _Entered(Exception):
-    """The first decoder layer was reached: there is no need to go on."""
-
-
 def _entry(
     model: Any, anatomy: Anatomy, inputs: Mapping[str, Tensor], seed: int
 ) -> tuple[Tensor, int | None]:
     """What enters the first decoder layer, [B, L, d], and how many frames of sound were put in."""
-    caught: list[Tensor] = []
-
-    def stop(_: Any, args: tuple, kwargs: dict) -> None:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        # some decoders carry several streams of states, [streams, B, L, d]
-        streams = hidden.reshape(-1, *hidden.shape[-3:])
-        caught.append(torch.cat(list(streams), -1))
-        raise _Entered
-
-    handle = anatomy.blocks[0].register_forward_pre_hook(stop, with_kwargs=True)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _Scattered(inputs["input_ids"], anatomy) as scattered:
         torch.manual_seed(seed)
         try:
-            model(**inputs, use_cache=False)
-        except _Entered:
-            pass
+            states = enter(model, anatomy, inputs).states
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
+            if isinstance(error, ModelError):
+                raise
             reason = str(error).strip().split("\n")[0]
             raise ModelError(f"{type(model).__name__} does not take these inputs: {reason}.") from error
-        finally:
-            handle.remove()
-    if not caught:
-        raise ModelError(f"{type(model).__name__} ran without its first decoder layer.")
-    return caught[0], scattered.frames
+    # some decoders carry several streams of states, [streams, B, L, d]
+    return torch.cat(list(states.reshape(-1, *states.shape[-3:])), -1), scattered.frames
 
 
 class _Scattered(TorchFunctionMode):

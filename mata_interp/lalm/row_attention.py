@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,11 +59,14 @@ class RowAttention:
     def __init__(self, cache: Any, layers: Mapping[Any, int], slots: Slots, edit: EditScores) -> None:
         self.layers = layers
         self._cache, self._slots, self._edit = cache, slots, edit
+        self._owners: dict[int, weakref.ref[Tensor]] = {}  # of each layer of the cache, the keys of the rows
+        self._origin: dict[int, Tensor] = {}  # and, if rows branched since, which of its rows each comes from
 
     def __call__(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
     ) -> tuple[Tensor, None]:
-        layer, memory = self.layers[module], self._cache.layers[module.layer_idx]
+        layer = self.layers[module]
+        memory, key, value = self._shared(module, key, value)
         call = attention_call(layer, (module, query, key, value, None), kwargs)
         past = AttentionCall(query, memory.keys, memory.values, None, call.scaling, call.softcap)
         batch, heads, total, _ = query.shape
@@ -80,6 +84,31 @@ class RowAttention:
         out = past.mix(theirs.reshape(batch, heads, total, -1)).reshape(rows)
         out = out + _together(own.mix(_apart(ours.flatten(2, 3), width)), batch)
         return out.flatten(2, 3).transpose(1, 2).to(query.dtype).contiguous(), None  # (B, N * S, H, Dv)
+
+    def update(
+        self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """In the place of the cache's: the past stays as it is, and the rows go on with their own keys."""
+        self._owners[layer_idx] = weakref.ref(key)
+        self._origin.pop(layer_idx, None)
+        return key, value
+
+    def branched(self, parents: Tensor) -> None:
+        """From here on, the rows are children of these."""
+        self._origin = {i: self._origin[i][parents] if i in self._origin else parents for i in self._owners}
+
+    def _shared(self, module: Any, key: Tensor, value: Tensor) -> tuple[Any, Tensor, Tensor]:
+        """The layer of the cache whose past goes with these keys, and keys and values of the rows.
+
+        Where layers share keys, both are an earlier layer's, of the time before the rows branched.
+        """
+        owner = next((i for i, own in self._owners.items() if own() is key), module.layer_idx)
+        if (origin := self._origin.get(owner)) is not None:
+            width = self._slots.tokens.shape[1]
+            key, value = (
+                x.unflatten(2, (-1, width)).index_select(2, origin).flatten(2, 3) for x in (key, value)
+            )
+        return self._cache.layers[owner], key, value
 
     def _visible(self, mask: Tensor | None, past: int) -> Tensor:
         """Which keys the slots see: bool [B, S, P + S]. Where a slot stands is its row and column."""

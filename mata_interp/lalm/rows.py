@@ -22,6 +22,7 @@ from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
 from .caches import branch
+from .entry import Entry, enter
 from .prompts import Prompt
 from .row_attention import EditScores, RowAttention, Slots, attending
 from .scoring import last_position_only
@@ -49,34 +50,39 @@ class Reading:
 
     def __init__(self, model: Any, anatomy: Anatomy, prompt: Prompt) -> None:
         decoder: Any = anatomy.decoder
-        self._model, self._decoder, self._prompt = model, decoder, prompt
+        self._model, self._anatomy, self._decoder, self._prompt = model, anatomy, decoder, prompt
         self._layers: dict[Any, int] = {module: layer for layer, module in anatomy.attention.items()}
         if prompt.groups["audio"][:, -1].any():
             raise ModelError("The last token of a prompt is audio: rows begin with a token of text.")
         cache = DynamicCache()  # without a config every layer keeps all keys, and can step back by one
         calls: list[dict[str, Any]] = []
         outs: list[Any] = []
+        states: list[Tensor] = []
         self._plain: list[Tensor] = []  # of each layer, what it gave for the last token
+        self._asked: tuple[Tensor, Entry] | None = None  # tokens of answers, and what becomes of them
         self._unedited: list[Tensor] = []  # and for the same token in the first of the rows run last
-        handles = self._watching(self._plain, -1)
-        before = decoder.register_forward_pre_hook(
-            lambda _, args, kwargs: calls.append(kwargs | ({"positional": args} if args else {})),
-            with_kwargs=True,
-        )
-        after = decoder.register_forward_hook(lambda _, args, out: outs.append(out))
+        handles = [
+            decoder.register_forward_pre_hook(
+                lambda _, args, kwargs: calls.append(kwargs | ({"positional": args} if args else {})),
+                with_kwargs=True,
+            ),
+            decoder.register_forward_hook(lambda _, args, out: outs.append(out)),
+            anatomy.blocks[0].register_forward_pre_hook(lambda _, args: states.append(args[0])),
+            *self._watching(self._plain, -1),
+        ]
         try:
             with last_position_only(model):
                 out = model(**prompt.inputs, past_key_values=cache, use_cache=True)
         finally:
-            for handle in (before, after, *handles):
+            for handle in handles:
                 handle.remove()
-        if len(calls) != 1 or calls[0].get("inputs_embeds") is None or "positional" in calls[0]:
+        if len(calls) != 1 or "positional" in calls[0]:
             raise ModelError(f"{type(decoder).__name__} is called in a way that rows cannot follow.")
         if getattr(cache, "is_linear", None) and any(cache.is_linear):
             raise ModelError(f"{type(decoder).__name__} has layers whose memory is no keys and values.")
         self.logits: Tensor = out.logits[:, -1]
-        self._call, self._output, self._cache = calls[0], outs[0], cache
-        _, self.length, self.size = self._call["inputs_embeds"].shape
+        self._entry, self._output, self._cache = Entry(calls[0], states[0]), outs[0], cache
+        _, self.length, self.size = self._entry.embeds.shape[-3:]
         tokens = prompt.inputs["input_ids"]
         if tokens.shape[1] != self.length:
             raise ModelError(f"{type(decoder).__name__} sees {self.length} tokens for {tokens.shape[1]}.")
@@ -115,20 +121,23 @@ class Reading:
         width, given = slots.tokens.shape[1], slots.given
         if not 0 < given < self.length:
             raise ModelError(f"Rows of {given} prompt tokens share nothing with a prompt of {self.length}.")
+        call = self._passed_on(slots)  # runs the model, so before any hook is set
+        cache = self.before(given)
+        attention = RowAttention(cache, self._layers, slots, edit)
         rows = {"count": 1}
         self._unedited.clear()
         handles = self._watching(self._unedited, given - 1) + [
-            layer.register_forward_pre_hook(_branching(parents.get(i), rows, width), with_kwargs=True)
-            for i, layer in enumerate(self._decoder.layers)
+            layer.register_forward_pre_hook(
+                _branching(parents.get(i), rows, width, attention), with_kwargs=True
+            )
+            for i, layer in enumerate(self._anatomy.blocks)
         ]
-        cache = self.before(given)
-        attention = RowAttention(cache, self._layers, slots, edit)
-        cache.update = lambda key, value, *args, **kwargs: (key, value)  # the past stays as it is
+        cache.update = attention.update
         beyond = self._real.new_ones(len(self._real), width - given)
         try:
             with attending(self._decoder, attention):
                 out = self._decoder(
-                    **self._passed_on(slots),
+                    **call,
                     attention_mask=torch.cat([self._real, beyond], 1),
                     past_key_values=cache,
                     use_cache=True,
@@ -159,31 +168,48 @@ class Reading:
         def hook(_: Any, __: Any, out: Any) -> None:
             found.append((out[0] if isinstance(out, tuple) else out)[..., place, :])
 
-        return [layer.register_forward_hook(hook) for layer in self._decoder.layers]
+        return [layer.register_forward_hook(hook) for layer in self._anatomy.blocks]
 
     def _passed_on(self, slots: Slots) -> dict[str, Any]:
         """What the decoder was called with, for the slots instead of the prompt."""
-        call = dict(self._call)
+        given, asked = slots.given, slots.tokens[:, slots.given :]
+        # what a decoder that embeds its tokens itself is given to do so is done
+        call = {
+            n: x
+            for n, x in self._entry.call.items()
+            if n in ("position_ids",) or n not in self._prompt.inputs
+        }
         for ours in ("attention_mask", "past_key_values", "use_cache", "cache_position", "input_ids"):
             call.pop(ours, None)
-        embeds, position, given = call.pop("inputs_embeds"), call.pop("position_ids", None), slots.given
-        answer = self._model.get_input_embeddings()(slots.tokens[:, given:]).to(embeds.dtype)
-        call["inputs_embeds"] = torch.cat([embeds[:, -given:], answer], 1)
+        embeds, position = self._entry.embeds, call.pop("position_ids", None)
+        extra = self._entry.per_token(("inputs_embeds", "position_ids", *self._prompt.inputs))
+        extra = {name: value[:, -given:] for name, value in extra.items()} | {
+            "inputs_embeds": embeds[:, -given:]
+        }
+        if asked.shape[1]:
+            beyond = self._answers(asked)
+            for name, value in extra.items():
+                more = beyond.embeds if name == "inputs_embeds" else beyond.call.get(name)
+                if not isinstance(more, Tensor) or more.shape[1] != asked.shape[1]:
+                    raise ModelError(f"The decoder takes {name} for each token, which answers have not.")
+                extra[name] = torch.cat([value, more.to(value.dtype)], 1)
         if position is None:
             call["position_ids"] = self.length - 1 + slots.depth
         else:
-            beyond = position[..., -1:] + slots.depth[:, given:]
-            asked = position[..., -given:].expand(*beyond.shape[:-1], -1)
-            call["position_ids"] = torch.cat([asked, beyond], -1)
-        for name, value in call.items():
-            if name not in ("inputs_embeds", "position_ids") and _is_per_token(value, self.length):
-                if slots.tokens.shape[1] > given:
-                    raise ModelError(f"The decoder takes {name} for each token, which answers have not.")
-                call[name] = value[:, -given:]
-        return call
+            behind = position[..., -1:] + slots.depth[:, given:]
+            before = position[..., -given:].expand(*behind.shape[:-1], -1)
+            call["position_ids"] = torch.cat([before, behind], -1)
+        return call | extra
+
+    def _answers(self, tokens: Tensor) -> Entry:
+        """How the decoder is called for tokens of an answer [B, S], apart from where they stand."""
+        if self._asked is None or not torch.equal(self._asked[0], tokens):
+            alone = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+            self._asked = tokens, enter(self._model, self._anatomy, alone)
+        return self._asked[1]
 
 
-def _branching(parents: Tensor | None, rows: dict[str, int], width: int) -> Any:
+def _branching(parents: Tensor | None, rows: dict[str, int], width: int, attention: RowAttention) -> Any:
     """A hook before a layer: its hidden states [..., N * S, d] branch, what goes with each token follows."""
 
     def hook(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -193,6 +219,7 @@ def _branching(parents: Tensor | None, rows: dict[str, int], width: int) -> Any:
             hidden = hidden.reshape(*shape[:-2], rows["count"], width, shape[-1])
             hidden = hidden.index_select(-3, parents).reshape(*shape[:-2], -1, shape[-1])
             rows["count"] = len(parents)
+            attention.branched(parents)
         tile = lambda x: _tiled(x, width, rows["count"])  # noqa: E731
         kept = {"attention_mask", "past_key_values"}
         return (hidden, *map(tile, others)), {k: v if k in kept else tile(v) for k, v in kwargs.items()}
@@ -212,7 +239,3 @@ def _tiled(value: Any, width: int, count: int) -> Any:
     repeats = [1] * value.dim()
     repeats[axis] = count
     return value.repeat(repeats)
-
-
-def _is_per_token(value: Any, tokens: int) -> bool:
-    return isinstance(value, Tensor) and value.dim() >= 2 and value.shape[1] == tokens

@@ -258,7 +258,8 @@ def kyutai(attention: str | None) -> Any:
                     audio_pad_token_id=32, pad_token_id=3, bos_token_id=1,
                     codec_config={
                         "model_type": "mimi", "hidden_size": 16, "num_hidden_layers": 1,
-                        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "num_filters": 4,
+                        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
+                        "intermediate_size": 16, "num_filters": 4,
                         "codebook_dim": 8, "codebook_size": 32, "vector_quantization_hidden_dimension": 8,
                         "num_quantizers": 4, "num_semantic_quantizers": 1,
                         "upsampling_ratios": [8, 6, 5, 4],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ import mata_interp as mi
 from mata_interp import Mata
 from mata_interp.interventions import Editing
 from mata_interp.lalm import LALM, Prompt
+from mata_interp.sweeps import SweepWarning
 
 from . import reference
 from .reference import Edit
@@ -105,13 +108,11 @@ def test_every_step_of_a_generation(built, phase, verified):
         alone, audio = row_of(built, row)
         answer = said[row, :-1].tolist()
         edits = [as_reference(mata, audio)]
-        close(steps[row], reference.forward(built.eager, built.modules, alone, edits, answer), 2e-5)
-        moved = max(
-            moved,
-            float(
-                (steps[row] - reference.forward(built.eager, built.modules, alone, (), answer)).abs().max()
-            ),
+        theirs, plain = (
+            reference.forward(built.eager, built.modules, alone, some, answer) for some in (edits, ())
         )
+        close(steps[row], theirs)
+        moved = max(moved, float((theirs - plain).abs().max()))
     assert moved > 0.01 * float(steps.std()), "the edit must move what is said"
     assert torch.equal(lalm.generate(built.prompt, mata, max_new_tokens=STEPS), said)
     verified(built, "decode")
@@ -124,3 +125,30 @@ def test_saved_and_loaded_again(built, tmp_path, verified):
     prompt = Prompt.from_inputs(again, built.prompt.inputs)
     assert torch.equal(again.logits(prompt), built.lalm.logits(built.prompt))
     verified(built, "reload")
+
+
+def looped(lalm: LALM, prompt: Prompt, configurations) -> np.ndarray:
+    return np.stack([lalm.logits(prompt, mata).numpy() for mata in configurations.values()], 1)
+
+
+SWEPT = {
+    "none": None,
+    "abs": Mata(0.8, [1, 2]),
+    "add": Mata(1.5, [0, 1], "add"),
+    "last": Mata(2.0, [2], "add"),
+    "knockout": Mata(1.0, [1], "knockout"),
+    "heads": Mata(1.0, [0, 1], "add", heads=[0, 3]),
+    "both": (Mata(0.5, [1]), Mata(1.0, [2], "add", keys="text")),
+}
+
+
+def test_a_sweep_is_the_loop(built, verified):
+    """As rows over one reading, or in a loop with a warning where rows cannot run: recorded which."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = mi.sweep(built.lalm, built.prompt, SWEPT, progress=False)
+    close(found.values, looped(built.lalm, built.prompt, SWEPT))
+    reasons = [str(w.message) for w in told if isinstance(w.message, SweepWarning)]
+    assert bool(reasons) == bool(found.attrs["looped"])
+    verified(built, "sweep", f"loop: {reasons[0].split(': ', 1)[1]}" if reasons else "rows")
+    assert not reasons, reasons

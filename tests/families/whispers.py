@@ -92,13 +92,8 @@ def qwen2_audio_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
 def _flamingo(model: Any, config: Any, attention: str | None, **more: Any) -> Any:
     encoder = {"model_type": "audioflamingo3_encoder", **WHISPER, "max_source_positions": 50}
     text = {"model_type": "qwen2", **TEXT}
-    return seeded(
-        lambda: model(
-            configured(
-                config(audio_config=encoder, text_config=text, audio_token_id=AUDIO, **more), attention
-            )
-        )
-    )
+    settings = {"audio_config": encoder, "text_config": text, "audio_token_id": AUDIO, **more}
+    return seeded(lambda: model(configured(config(**settings), attention)))
 
 
 def audioflamingo3(attention: str | None) -> Any:
@@ -213,8 +208,8 @@ def qwen2_5_omni_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
 
 def qwen3_omni_moe(attention: str | None) -> Any:
     text = {
-        "model_type": "qwen3_omni_moe_text", **TEXT, "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2,
-        "moe_intermediate_size": 16,
+        "model_type": "qwen3_omni_moe_text", **TEXT, "head_dim": 8, "num_experts": 4,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 16,
         "rope_parameters": {
             "rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 1, 1], "interleaved": True
         },
