@@ -1,4 +1,4 @@
-"""Items: a sound, a question, its options. Knows no model."""
+"""Items: a sound, a question, its options; and how benchmarks score them. Knows no model."""
 
 from __future__ import annotations
 
@@ -6,5 +6,29 @@ from .audio import Audio, load_audio
 from .collection import Exclusion, Items
 from .items import Item
 from .loading import load_benchmark
+from .mapping import FieldMapping, read_mapping, shipped_mappings
+from .matching import final_answer, official_match, option_named
+from .published import Claim, Release, published, release_of
+from .scoring import join_answers, score_predictions, write_submission
 
-__all__ = ["Audio", "Exclusion", "Item", "Items", "load_audio", "load_benchmark"]
+__all__ = [
+    "Audio",
+    "Claim",
+    "Exclusion",
+    "FieldMapping",
+    "Item",
+    "Items",
+    "Release",
+    "final_answer",
+    "join_answers",
+    "load_audio",
+    "load_benchmark",
+    "official_match",
+    "option_named",
+    "published",
+    "read_mapping",
+    "release_of",
+    "score_predictions",
+    "shipped_mappings",
+    "write_submission",
+]

@@ -14,7 +14,7 @@ import soxr
 from ..errors import ItemError
 from .cache import SoundCache
 
-__all__ = ["Audio", "AudioSource", "load_audio"]
+__all__ = ["Audio", "AudioSource", "find_audio", "load_audio"]
 
 AudioSource = str | Path | tuple[np.ndarray, int]
 
@@ -70,7 +70,7 @@ def load_audio(
         raise ItemError(item, "audio", "there is none.", "Give a path or (samples, rate).")
     if isinstance(source, tuple):
         return _prepared(*_from_array(*source, item), rate, item)
-    path = _find(source, audio_root, item)
+    path = find_audio(source, audio_root, item)
     file = path.stat()
     key = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, rate)
     return _KEPT.get(key, lambda: _prepared(*_from_file(path, item), rate, item))
@@ -98,8 +98,8 @@ def _prepared(samples: np.ndarray, own_rate: int, rate: int | None, item: str) -
     return Audio(mono, own_rate, digest, tuple(notes))
 
 
-def _find(source: str | Path, audio_root: str | Path | None, item: str) -> Path:
-    """The file that ``source`` names, which is there and not outside ``audio_root``."""
+def find_audio(source: str | Path, audio_root: str | Path | None, item: str) -> Path:
+    """The file that ``source`` names, which is there and not outside ``audio_root``; else an ItemError."""
     try:
         root = None if audio_root is None else Path(audio_root).expanduser().resolve()
         path = Path(source).expanduser() if root is None else (root / source).resolve()
