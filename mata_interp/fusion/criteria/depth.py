@@ -1,0 +1,27 @@
+"""Relative depth: where the papers' layers lie, whatever the model and the items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .registry import criterion
+
+if TYPE_CHECKING:
+    from ..case import Case
+
+DEPTH = 10 / 28, 20 / 28
+
+
+@criterion(
+    "depth", "relative depth", "prior", "either", "marked", "1 inside",
+    "36 to 71 % of the depth: round(10 n / 28) to round(20 n / 28) - 1 of n layers",
+    "layers 10-20 of 28, picked by hand in arXiv 2509.18816",
+)  # fmt: skip
+def depth(case: Case) -> np.ndarray:
+    n = len(case.layers)
+    first, last = (round(part * n) for part in DEPTH)
+    inside = np.zeros(n)
+    inside[first : max(last, first + 1)] = 1.0
+    return inside

@@ -1,0 +1,205 @@
+"""The text behind the sound, run again on the keys and values of what stands before it.
+
+Whatever is asked of it (attention calls, gradients, patched states) costs a part of a forward, because text is
+a small part of a prompt with sound; and states outside the text need no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mata_interp.attention import AttentionCall
+from mata_interp.lalm.instrument import attention_call
+from mata_interp.lalm.row_attention import attending
+
+if TYPE_CHECKING:
+    from .case import Case
+
+__all__ = ["Ending", "Watched"]
+
+Patch = Callable[[int, Tensor], Tensor]
+"""``patch(layer, states[R, S, d]) -> states``: before each layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """What a run of the ending left behind; S tokens, the last of which decides.
+
+    Attributes:
+        calls: of each attention layer, its call, with S queries.
+        gradients: of each attention layer, d margin / d output of the call: float32 [H, S, Dv].
+        outputs: of each attention layer, what its module gave for the deciding token [d], with its gradient's
+            way back to ``changes``.
+        changes: of each layer, the zeros [1, S, H, Dv] that were added to the call's output.
+        states: before the first layer and behind each: [layers + 1, S, d].
+        inputs: of each layer, what its parts were given for the deciding token.
+        last: what the decoder's last norm was given and gave for the deciding token, [d] each; None if it
+            has no such norm.
+        norm: that norm.
+        margin: logit(right) - logit(wrong).
+    """
+
+    calls: dict[int, AttentionCall]
+    gradients: dict[int, Tensor]
+    outputs: dict[int, Tensor]
+    changes: dict[int, Tensor]
+    states: list[Tensor]
+    inputs: dict[int, list[Tensor]]
+    last: tuple[Tensor, Tensor] | None
+    norm: Any
+    margin: float
+
+
+class Ending:
+    """Runs of the text behind the sound of one case, and of the forced tokens behind it."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        tokens = case.prompt.inputs["input_ids"]
+        forced = tokens.new_tensor([case.decision.forced])
+        self.tokens = torch.cat([tokens[:, case.begin :], forced.long().reshape(1, -1)], 1)  # (1, S)
+        self.total = tokens.shape[1] + forced.shape[1]
+
+    def past(self) -> Any:
+        """The cache of what stands before."""
+        return self._case.reading.before(self._case.reading.length - self._case.begin)
+
+    @torch.no_grad()
+    def margins(self, rows: int, past: Any, patch: Patch | None = None) -> Tensor:
+        """logit(right) - logit(wrong) of ``rows`` variants: float64 [R].
+
+        Args:
+            past: a cache of as many rows.
+            patch: changes what enters each layer.
+        """
+        handles = []
+        for layer, block in enumerate(self._case.lalm.anatomy.blocks if patch else ()):
+
+            def before(_: Any, args: tuple, kwargs: dict, layer: int = layer) -> tuple[tuple, dict]:
+                assert patch is not None
+                if args:
+                    return (patch(layer, args[0]), *args[1:]), kwargs
+                return args, kwargs | {"hidden_states": patch(layer, kwargs["hidden_states"])}
+
+            handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
+        try:
+            return self._margin(self._run(rows, past)).double()
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def watch(self) -> Watched:
+        """Run it once as it is, and back from the margin to every attention call."""
+        lalm = self._case.lalm
+        states: list[Tensor] = []
+        outputs: dict[int, Tensor] = {}
+        inputs: dict[int, list[Tensor]] = {layer: [] for layer in range(lalm.layers)}
+        ends: list[tuple[Any, Tensor, Tensor]] = []
+        attention = _Kept({module: layer for layer, module in lalm.anatomy.attention.items()}, self.total)
+
+        def entering(_: Any, args: tuple, kwargs: dict) -> None:
+            states.append(_last(args[0] if args else kwargs["hidden_states"]).detach())
+
+        def leaving(_: Any, __: Any, out: Any) -> None:
+            states.append(_last(out).detach())
+
+        def given(layer: int) -> Any:
+            def hook(_: Any, args: tuple) -> None:
+                if args and isinstance(args[0], Tensor) and args[0].dim() == 3:
+                    inputs[layer].append(args[0][0, -1].detach())
+
+            return hook
+
+        def attended(layer: int) -> Any:
+            return lambda _, __, out: outputs.update({layer: _last(out)[-1]})
+
+        def ended(part: Any, args: tuple, out: Any) -> None:
+            if args and isinstance(out, Tensor) and out.dim() == 3 and args[0].shape == out.shape:
+                ends.append((part, args[0][0, -1].detach(), out[0, -1].detach()))
+
+        blocks = lalm.anatomy.blocks
+        hooks: list[Any] = [blocks[0].register_forward_pre_hook(entering, with_kwargs=True)]
+        hooks += [block.register_forward_hook(leaving) for block in blocks]
+        for layer, block in enumerate(blocks):
+            hooks += [part.register_forward_pre_hook(given(layer)) for part in block.children()]
+        hooks += [m.register_forward_hook(attended(i)) for i, m in lalm.anatomy.attention.items()]
+        hooks += [part.register_forward_hook(ended) for part in lalm.anatomy.decoder.children()]
+        try:
+            with torch.enable_grad(), _frozen(lalm.model), attending(lalm.anatomy.decoder, attention):
+                margin = self._margin(self._run(1, self.past()))[0]
+            found = torch.autograd.grad(margin, list(attention.changes.values()), retain_graph=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        norm, *last = ends[-1] if ends else (None,)
+        return Watched(
+            attention.calls,
+            {layer: g[0].transpose(0, 1) for layer, g in zip(attention.changes, found, strict=True)},
+            outputs,
+            attention.changes,
+            states,
+            inputs,
+            (last[0], last[1]) if last else None,
+            norm,
+            float(margin.detach()),
+        )
+
+    def _run(self, rows: int, past: Any) -> Tensor:
+        """Logits of the deciding token, [R, V]."""
+        mask = self._case.prompt.inputs.get("attention_mask")
+        ones = torch.ones(rows, self.total, dtype=torch.long if mask is None else mask.dtype)
+        return self._case.lalm.model(
+            input_ids=self.tokens.expand(rows, -1),
+            attention_mask=ones.to(self.tokens.device),
+            past_key_values=past,
+            use_cache=True,
+        ).logits[:, -1]
+
+    def _margin(self, logits: Tensor) -> Tensor:
+        decision = self._case.decision
+        return logits[:, decision.right].float() - logits[:, decision.wrong].float()
+
+
+class _Kept:
+    """The model's own attention, whose calls are kept and whose output has zeros added that take gradients."""
+
+    def __init__(self, layers: Mapping[Any, int], total: int) -> None:
+        self.layers, self._total = layers, total
+        self.calls: dict[int, AttentionCall] = {}
+        self.changes: dict[int, Tensor] = {}
+
+    def __call__(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        layer = self.layers[module]
+        call = attention_call(layer, (module, query, key, value, mask), kwargs, self._total)
+        self.calls[layer] = replace(call, query=query.detach(), key=key.detach(), value=value.detach())
+        # by the formula: S queries are a thin slice, and every term of the scores is in it
+        out = call.mix(call.scores(slice(None)).softmax(-1)).transpose(1, 2)  # (1, S, H, Dv)
+        self.changes[layer] = torch.zeros_like(out, requires_grad=True)
+        return (out + self.changes[layer]).to(query.dtype).contiguous(), None
+
+
+def _last(state: Any) -> Tensor:
+    """[S, d] of what a layer is given or gives; of several streams of states, the first."""
+    state = state[0] if isinstance(state, tuple) else state
+    return state.reshape(-1, *state.shape[-2:])[0]
+
+
+@contextmanager
+def _frozen(model: Any) -> Iterator[None]:
+    """No gradients of weights: they would cost memory and are of no use."""
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
