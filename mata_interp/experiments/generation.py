@@ -45,17 +45,19 @@ def option_said(item: Item, said: str) -> str | None:
 
 
 def official_match(said: str, answer: str, choices: Sequence[str]) -> bool:
+    """All words of the answer, and none that only options with other words have."""
     words = {text: set(re.findall(r"\b\w+\b", text.lower())) for text in {said, answer, *choices}}
     wrong = set().union(*(words[c] - words[answer] for c in choices if words[c] != words[answer]))
     return bool(words[said]) and words[answer] <= words[said] and not words[said] & wrong
 
 
 def parse_option(said: str, choices: Sequence[str]) -> str | None:
-    plain = said.strip().strip(".\"'` ").lower()
-    for choice in choices:
-        if plain == choice.strip().strip(".\"'` ").lower():
-            return choice
-    if letter := re.fullmatch(r"\(?([A-Za-z])\)?[.:)]?(?:\s.*)?", said.strip(), re.DOTALL):
-        index = ord(letter[1].upper()) - ord("A")
-        return choices[index] if index < len(choices) else None
-    return None
+    """The option whose text the answer is, or whose letter it is or begins with: "B", "(B)", "B. a bell"."""
+    plain = [text.strip(" .\"'`*").lower() for text in (said, *choices)]
+    if plain[0] in plain[1:]:
+        return choices[plain.index(plain[0], 1) - 1]
+    letter = re.fullmatch(r"\(([A-Z])\).*|([A-Z])[.):](?:\s.*)?|([A-Z])", said.strip(), re.DOTALL | re.I)
+    if letter is None:
+        return None
+    index = ord(next(filter(None, letter.groups())).upper()) - ord("A")
+    return choices[index] if index < len(choices) else None

@@ -69,8 +69,22 @@ def make_manifest(
 ) -> dict[str, Any]:
     """What is asked of whom in which batches, and by which command, when and where.
 
-    ``batches`` gives each batch's items and the width they are padded to with their own audio; the width of
-    every row under every condition is in the records.
+    These decide what is in the tables (`identity.IDENTITY`), and a folder in which one differs is refused:
+
+    - ``version``: 2. Folders of version 1 are read; their parts have no digests and no answers in words.
+    - ``model``: its fingerprint; name and revision may differ, the rest may not.
+    - ``generation``: the model's own settings for it, where a condition is answered in words.
+    - ``data``: name, SHA-256 of the file and of all items, their number and that of recordings;
+      ``digests``, item id -> twelve hex digits of its words and labels, a dash, twelve of its decoded sound.
+    - ``prompt_format`` and ``prompt_wording``: the name, and the user text with names for an item's words.
+    - ``seed``: of the choice whose audio is heard under ``audio="other"``; ``audio_from``, item id -> whose.
+    - ``batch_size`` and ``batches``: each batch's items in order, and the width they are padded to with their
+      own audio; the width of every row under every condition is in the records.
+    - ``conditions``: name -> ``audio``, ``interventions``, and ``decoding`` of those answered in words.
+    - ``excluded``: item, field and reason of each that was left out.
+
+    These tell how they came about: ``environment`` (version of this package, torch's threads, device,
+    Python, platform), ``command``, ``created``.
     """
     return {
         **known_beforehand(lalm, conditions, batch_size, seed, prompt_format),

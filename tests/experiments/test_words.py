@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from mata_interp.benchmarks import load_benchmark
+from mata_interp.benchmarks import Item, load_benchmark
 from mata_interp.experiments import Condition, load_run, run
 from mata_interp.experiments.generation import final_answer
+from mata_interp.experiments.records import word_records
 from mata_interp.interventions import Mata
-from mata_interp.lalm import LALM, Decoding
+from mata_interp.lalm import LALM, Answers, Decoding
 from tests.experiments.sounds import make_items
 
 MATA = Mata(alpha=3.0, layers=[1, 2], rule="add")
@@ -61,6 +63,21 @@ def rows(records: pd.DataFrame, condition: str) -> pd.DataFrame:
 )
 def test_thoughts_are_no_answer(text, answer):
     assert final_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("said", "option"),
+    [
+        ("a dog", "a dog"), ("A Dog.", "a dog"), ("B", "a bell"), ("(b)", "a bell"), ("B. a bell", "a bell"),
+        ("A dog barks", None), ("a cat", None), ("Z", None), ("", None), ("(D)", None),
+    ],
+)  # fmt: skip
+def test_an_option_is_read_or_left_open(said, option):
+    item = Item(audio=None, question="?", choices=("a dog", "a bell", "rain"), answer="a dog")
+    table = word_records("c", 0, [item], [{}], Answers((said,), torch.zeros(1, 1), np.ones(1), np.ones(1)))
+    row = table.to_pylist()[0]
+    assert (row["predicted"], row["parsed"]) == (option, option is not None)
+    assert row["correct"] == (option == "a dog")
 
 
 def test_words_are_those_of_the_model_asked_item_by_item(done, tiny_lalm, items):
