@@ -36,6 +36,7 @@ _HOME = {
     "load_run": "experiments",
     "study": "experiments",
     "report": "reporting",
+    "figure": "reporting",
     "listen": "reporting",
 }
 
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from .experiments import Condition, RayWorkers, forecast, load_run, run, study
     from .interventions import Mata
     from .lalm import LALM, Decoding, Prompt
-    from .reporting import listen, report
+    from .reporting import figure, listen, report
     from .statistics import holm, paired_effect
     from .sweeps import sweep
     from .tracing import aei, audio_share, audio_text_ratio, mdi, trace

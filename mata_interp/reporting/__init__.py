@@ -1,7 +1,7 @@
 """Figures and pages, for people who would rather look than read tables.
 
-`report` makes the page of a run folder, `listen` hears one clip. Both are loaded when first used: the
-libraries that draw take a second or two to import.
+`report` makes the page of a run folder, `listen` hears one clip, `figure` draws a map. All are loaded
+when first used: the libraries that draw take a second or two to import.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_HOME = {"report": "page", "listen": "listening", "Listening": "listening"}
+_HOME = {"figure": "maps", "report": "page", "listen": "listening", "Listening": "listening"}
 
-__all__ = ["Listening", "listen", "report"]
+__all__ = ["Listening", "figure", "listen", "report"]
 
 if TYPE_CHECKING:
     from .listening import Listening, listen
+    from .maps import figure
     from .page import report
 
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from .figures.grid import grid
+from .figures.pyramid import pyramid
+from .figures.scale import telling
 from .figures.svg import responsive
-from .parts import Content, FigurePart, Section
+from .parts import Block, Content, FigurePart, Row, Section, Table
 from .wording import count, layer_range, named_layers, number, percent, printable
+
+SHOWN = 10  # of the configurations, the best
 
 
 def choice_section(study: Mapping[str, Any]) -> Section:
-    """The selection grid and the reason given with it."""
+    """The selection sweep and the reason given with it."""
     selection, test = study["selection"], study["test"]
     text = (
         f"Layers and strength were chosen on {count(selection['clips'], 'clip')} and tested on "
@@ -22,48 +25,65 @@ def choice_section(study: Mapping[str, Any]) -> Section:
     )
     content: list[Content] = [("text", text + printable(selection["reason"]))]
     if selection["grid"]:
-        content.append(("figure", _grid_figure(selection)))
+        content.append(("figure", _map(selection)))
+        content.append(("folded", _best(selection)))
     return Section("choice", "How layers and alpha were chosen", content)
 
 
-def _grid_figure(selection: Mapping[str, Any]) -> FigurePart:
-    table, base, chosen = selection["grid"], selection["baseline"], selection["chosen"]
-    cells, rows, columns = _cells(table, base["margin"])
-    names = [layer_range(row) for row in rows], [_column(column, columns) for column in columns]
-    place = _find(rows, columns, chosen)
+def _map(selection: Mapping[str, Any]) -> FigurePart:
+    tried, base, chosen = selection["grid"], selection["baseline"], selection["chosen"]
+    cube, layers, alphas = _cube(tried, base["margin"])
+    place = None
+    if chosen["alpha"] in alphas and chosen["layers"]:
+        place = alphas.index(chosen["alpha"]), len(chosen["layers"]) - 1, layers.index(chosen["layers"][0])
+    lost = " Losses beyond the scale have its darkest orange." if np.nanmin(cube) < -telling(cube) else ""
     return FigurePart(
         "grid",
-        responsive(lambda width: grid(cells, *names, place, width), "grid", "Margin by layers and alpha"),
+        responsive(
+            lambda width: pyramid(cube, layers, alphas, place, width), "grid", "Margin by layers and alpha"
+        ),
         "What was tried on the selection clips.",
-        f"Mean margin of {count(base['n'], 'item')} minus the baseline's ({number(base['margin'])} nats, "
-        f"accuracy {percent(base['accuracy'])}). Framed: the choice, {named_layers(chosen['layers'])} "
+        "Each cell is a window of neighbouring layers, above its middle, the wider the higher; its colour is "
+        f"the mean margin of {count(base['n'], 'item')} minus the baseline's ({number(base['margin'])} nats, "
+        f"accuracy {percent(base['accuracy'])}).{lost} Framed: the choice, {named_layers(chosen['layers'])} "
         f"at alpha {chosen['alpha']:g} with rule {printable(chosen['rule'])}. The best of "
-        f"{count(len(table), 'configuration')} looks better here than it is; the test clips count.",
+        f"{count(len(tried), 'configuration')} looks better here than it is; the test clips count.",
     )
 
 
-Column = tuple[str, float]
+def _cube(tried: list[Mapping[str, Any]], base: float) -> tuple[np.ndarray, list[int], list[float]]:
+    """Margin minus the baseline's, [alpha, width - 1, first], the layers and the alphas."""
+    layers = sorted({layer for row in tried for layer in row["layers"]})
+    alphas = sorted({float(row["alpha"]) for row in tried})
+    cube = np.full((len(alphas), max(len(row["layers"]) for row in tried), len(layers)), np.nan)
+    for row in tried:
+        value = np.nan if row["margin"] is None else row["margin"] - base
+        cube[alphas.index(row["alpha"]), len(row["layers"]) - 1, layers.index(row["layers"][0])] = value
+    return cube, layers, alphas
 
 
-def _cells(
-    table: list[Mapping[str, Any]], base: float
-) -> tuple[np.ndarray, list[tuple[int, ...]], list[Column]]:
-    rows = sorted({tuple(c["layers"]) for c in table}, key=lambda layers: (len(layers), layers))
-    columns = sorted({(c["rule"], float(c["alpha"])) for c in table})
-    cells = np.full((len(rows), len(columns)), np.nan)
-    for c in table:
-        margin = np.nan if c["margin"] is None else c["margin"] - base
-        cells[rows.index(tuple(c["layers"])), columns.index((c["rule"], float(c["alpha"])))] = margin
-    return cells, rows, columns
-
-
-def _find(
-    rows: list[tuple[int, ...]], columns: list[Column], chosen: Mapping[str, Any]
-) -> tuple[int, int] | None:
-    row, column = tuple(chosen["layers"]), (chosen["rule"], float(chosen["alpha"]))
-    return (rows.index(row), columns.index(column)) if row in rows and column in columns else None
-
-
-def _column(column: Column, columns: list[Column]) -> str:
-    rule, alpha = column
-    return f"{alpha:g}" if len({name for name, _ in columns}) == 1 else f"{rule} {alpha:g}"
+def _best(selection: Mapping[str, Any]) -> Table:
+    """The configurations with the best margins, and the baseline."""
+    base = selection["baseline"]
+    known = [row for row in selection["grid"] if row["margin"] is not None]
+    best = sorted(known, key=lambda row: -row["margin"])[:SHOWN]
+    rows = [
+        Row(
+            [
+                layer_range(row["layers"]),
+                f"{row['alpha']:g}",
+                number(row["margin"]),
+                number(row["margin"] - base["margin"], 2, sign=True),
+                percent(row["accuracy"]),
+            ],
+            "primary" if all(row[name] == value for name, value in selection["chosen"].items()) else "",
+        )
+        for row in best
+    ]
+    rows.append(Row(["without MATA", "", number(base["margin"]), "", percent(base["accuracy"])], "sham"))
+    return Table(
+        f"The {count(len(best), 'best configuration')} on the selection clips.",
+        ("Layers", "Alpha", "Mean margin, nats", "Change", "Accuracy"),
+        [Block(rows)],
+        "How close the runners-up come says how firmly the choice stands.",
+    )

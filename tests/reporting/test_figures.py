@@ -9,9 +9,13 @@ from matplotlib.text import Text
 from mata_interp.reporting.figures.clip import clip
 from mata_interp.reporting.figures.forest import Row, Section, forest
 from mata_interp.reporting.figures.grid import grid
+from mata_interp.reporting.figures.heads import heads
 from mata_interp.reporting.figures.heat_map import heat_map
 from mata_interp.reporting.figures.margins import margins
 from mata_interp.reporting.figures.profile import profile
+from mata_interp.reporting.figures.pyramid import pyramid
+from mata_interp.reporting.figures.scale import telling
+from mata_interp.reporting.figures.single import single
 from mata_interp.reporting.figures.svg import NARROW, WIDE, figure_style, responsive
 
 from .small import HOSTILE
@@ -24,7 +28,9 @@ MASS = dict(zip(("audio", "question", "template", "sink"), RNG.dirichlet([1, 2, 
 ROWS = [Row("a", 0.1, 0.0, 0.2, 20, 4, 2, "primary"), Row(HOSTILE, NAN, NAN, NAN, 0, 0, 0, "sham")]
 MEAN = np.nanmean(SHARE, 1)
 EDGES = np.linspace(0, 1, 6)
+WINDOWS = np.array([[[0.1, -0.2, 0.3], [0.0, NAN, NAN]], [[-9.0, 0.1, 0.2], [0.3, 0.4, NAN]]])
 LARGE, TIMED = RNG.random((32, 20)), RNG.random((3, 5))
+DEEP = RNG.normal(0, 1, (5, 14, 28))
 
 DRAWINGS = {
     "heat": lambda width: heat_map(SHARE, [0, 1, 3, 4], {1, 4}, width),
@@ -33,6 +39,12 @@ DRAWINGS = {
     "forest": lambda width: forest([Section("x", ROWS), Section("y", ROWS[:1])], width),
     "grid": lambda width: grid(np.array([[0.1, NAN], [-0.2, 0.3]]), ["0", "1"], ["0.1", "1"], (1, 1), width),
     "empty grid": lambda width: grid(np.full((1, 1), NAN), ["0"], ["1"], None, width),
+    "pyramid": lambda width: pyramid(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), width, "what", "a note"),
+    "empty pyramid": lambda width: pyramid(np.full((1, 1, 1), NAN), [4], [1.0], None, width),
+    "large pyramid": lambda width: pyramid(DEEP, range(28), [0.1] * 5, None, width),
+    "single": lambda width: single(MEAN - 0.5, MEAN - 0.6, MEAN, [0, 1, 3, 4], "what", width, "a note\nmore"),
+    "heads": lambda width: heads(SHARE - 0.5, [0, 1, 3, 4], "what", width, "a note"),
+    "heads of a large model": lambda width: heads(LARGE - 0.5, range(32), "what", width),
     "margins": lambda width: margins(np.array([-1.0, 1.0, 2.0]), np.array([1.0, -1.0, 3.0]), width),
     "clip": lambda width: clip(np.sin(np.arange(900.0)), EDGES, TIMED, [0, 2, 4], [2], width),
     "silent clip": lambda width: clip(np.zeros(10), EDGES, np.zeros((3, 5)), [0, 2, 4], [], width),
@@ -112,3 +124,13 @@ def test_no_word_leaves_the_drawing(name, width):
                 box = text.get_window_extent()
                 assert box.x0 > -2, text
                 assert box.x1 < figure.bbox.width + 2, text
+
+
+def test_a_collapse_does_not_set_the_scale():
+    usual = np.linspace(-0.1, 0.2, 100)
+    assert telling(usual) == pytest.approx(0.2)
+    assert telling(np.append(usual, -9.0)) == pytest.approx(0.2)
+    assert telling(np.append(usual, 9.0)) == pytest.approx(9.0)  # a gain is always told
+    words = texts(responsive(DRAWINGS["pyramid"], "some", ""))
+    assert "\u22120.40 or less" in words
+    assert "+0.40" in words

@@ -5,6 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from markupsafe import escape
@@ -13,6 +14,7 @@ import mata_interp as mi
 from mata_interp.errors import RunError
 from mata_interp.experiments import RunWarning
 from mata_interp.experiments.effects import effects_table
+from mata_interp.reporting.choice import _cube
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.page import build_page
 from mata_interp.reporting.wording import interval, number, percent, points
@@ -147,13 +149,19 @@ def test_what_was_left_out_is_named(run, page):
     assert "Audio too long none cut" in page.words
 
 
-def test_the_selection_grid_is_drawn_whole(run, html):
-    figure = html[
-        html.index('<figure id="grid">') : html.index("</figure>", html.index('<figure id="grid">'))
-    ]
+def test_the_selection_map_is_drawn_whole(run, html):
+    section = html[html.index('<section id="choice"') : html.index('<section id="provenance"')]
     selection = run.study["selection"]
-    for cell in selection["grid"]:
-        assert number(cell["margin"] - selection["baseline"]["margin"], 2, sign=True) in figure
+    assert f"The best of {len(selection['grid'])} configurations" in section
+    cube, layers, alphas = _cube(selection["grid"], selection["baseline"]["margin"])
+    assert np.isfinite(cube).sum() == len(selection["grid"])
+    for alpha in alphas:
+        assert f">alpha {alpha:g}<" in section
+    for row in sorted(selection["grid"], key=lambda row: -row["margin"])[:10]:
+        change = number(row["margin"] - selection["baseline"]["margin"], 2, sign=True)
+        assert f"<td>{change}</td>" in section
+        place = alphas.index(row["alpha"]), len(row["layers"]) - 1, layers.index(row["layers"][0])
+        assert number(cube[place], 2, sign=True) == change
 
 
 def test_it_is_one_file_that_loads_nothing(page):

@@ -1,0 +1,62 @@
+"""From items to a labelled map to a figure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import mata_interp as mi
+from mata_interp.reporting.maps import pyramid_of
+from tests.reporting.small import small_study
+
+MAPS = {
+    "windows": lambda lalm: mi.sweeps.window_map(lalm, (0.5, 1.0)),
+    "layers": lambda lalm: mi.sweeps.layer_map(lalm),
+    "heads": lambda lalm: mi.sweeps.head_map(lalm, 1.0, "abs", queries="text"),
+    "sets": lambda lalm: mi.sweeps.by_alpha([[0, 2], [1]], (0.5, 1.0)),
+}
+
+
+@pytest.fixture(scope="module")
+def lalm():
+    return mi.LALM.from_pretrained(small_study().model)
+
+
+@pytest.fixture(scope="module")
+def items():
+    return mi.load_benchmark(small_study().benchmark).filter(condition="conflict")[:4]
+
+
+@pytest.mark.filterwarnings("ignore::mata_interp.sweeps.SweepWarning")  # what is left out is meant to be
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_in_three_lines(lalm, items, name, tmp_path):
+    found = mi.sweeps.causal_map(lalm, items, MAPS[name](lalm), progress=False)
+    drawn = mi.figure(found)
+    drawn.savefig(tmp_path / "map.png")
+    words = " ".join(
+        text.get_text().replace("\n", " ") for text in drawn.findobj(lambda a: hasattr(a, "get_text"))
+    )
+    assert "margin" in words
+    if name != "sets":
+        assert "mean of 4 items of 4 clips" in words
+    if name == "heads":
+        assert "queries text" in words
+    again = tmp_path / "map.nc"
+    found.to_netcdf(again, engine="scipy")
+    xr.testing.assert_equal(xr.load_dataarray(again, engine="scipy"), found)
+
+
+def test_windows_are_found_and_other_sets_are_not():
+    def of(names):
+        return xr.DataArray(np.ones((len(names), 1)), {"layers": names, "alpha": [1.0]}, ("layers", "alpha"))
+
+    cube, layers = pyramid_of(of(["0", "2", "5", "0,2", "2,5"]))  # attention in every other layer
+    assert layers == [0, 2, 5]
+    assert np.isfinite(cube).sum() == 5
+    assert pyramid_of(of(["0", "1-2", "0,2"]))[0] is None
+
+
+def test_what_is_no_map_is_refused():
+    with pytest.raises(ValueError, match="No figure of a map of"):
+        mi.figure(xr.DataArray([1.0], dims="item"))
