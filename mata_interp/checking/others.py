@@ -16,7 +16,7 @@ from mata_interp.sweeps import SweepWarning
 from .edits import largest
 from .lines import Found, NotApplicable, check_of
 from .rows import fast_rows
-from .subject import Subject
+from .subject import Subject, steady
 
 __all__: list[str] = []
 
@@ -89,7 +89,7 @@ class Remembered:
             "weights": fingerprint(model)["weights_sha256"],
             "config": model.config.to_json_string(),
         }
-        with torch.no_grad():
+        with steady(subject.lalm), torch.no_grad():
             self.logits = model(**subject.prompt.inputs).logits[:, -1].clone()
 
     def compare(self, later: Remembered) -> Found:

@@ -74,12 +74,15 @@ def _trace(subject: Subject) -> Found:
             told.append(f"{query}: {nothing.problem}")
             continue
         off = 0.0
-        padding = prompt.width - torch.stack(list(prompt.groups.values())).any(0).sum(1)
+        grouped = (
+            torch.stack(list(prompt.groups.values())).any(0).cpu()
+        )  # a trace counts positions among these
         for b in range(prompt.size):
-            rows = trace["position"].values[b][: int(trace["n_queries"][b])] + int(padding[b])
+            places = trace["position"].values[b][: int(trace["n_queries"][b])]
+            rows = grouped[b].nonzero()[:, 0][places.tolist()]
             for layer, mass in masses.items():
                 ours = trace["mass"].sel(layer=layer).values[b, : mass.shape[1], :, : len(rows)]  # (H, G, Q)
-                theirs = mass[b][:, rows.tolist()].transpose(1, 2).cpu()
+                theirs = mass[b].cpu()[:, rows].transpose(1, 2)
                 off = max(off, _apart(torch.from_numpy(ours), theirs), key=lambda x: (x != x, x))
         told.append(f"{query}: off by {off:.1g}")
         worst = max(worst, off, key=lambda x: (x != x, x))

@@ -22,7 +22,7 @@ from .eager import Bias, Eager
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["Subject", "own_items"]
+__all__ = ["Subject", "own_items", "steady"]
 
 STEPS = 4  # tokens decoded
 STRENGTHS = (2.0, -4.0, 8.0)  # nats added to the scores of all audio keys, until the logits move

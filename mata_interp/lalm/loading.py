@@ -83,8 +83,9 @@ def _hearing(config: Any, name: str | Path) -> tuple[Any, Any]:
         return thinker, mapping[type(thinker)]
     architecture = (getattr(config, "architectures", None) or [None])[0]
     family = getattr(transformers, architecture or "", None)
-    if family is None and architecture is None and type(config) in mapping:
-        family = mapping[type(config)]
+    if family is None and type(config) in mapping:  # a folder without the name, or a family from elsewhere
+        registered = mapping[type(config)]
+        family = registered if architecture in (None, registered.__name__) else None
     if family is None:
         raise ModelError(f"{str(name)!r} is a {architecture!r}, which this transformers does not have.")
     return config, family

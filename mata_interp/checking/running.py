@@ -48,8 +48,7 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
     before = Remembered(subject)
     with being_checked(lalm), steady(lalm):
         subject.plain  # noqa: B018 the bounds come from it
-        checks = sorted(CHECKS, key=lambda c: [m.__name__ for m in ORDER].index(c.measure.__module__))
-        lines = [run_check(one, subject) for one in checks]
+        lines = [run_check(one, subject) for one in in_order()]
     after = Check(
         "the model is left as found",
         "modules, hooks, settings, weights and logits before and after all of the above",
@@ -60,6 +59,12 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
     report = CheckReport(lalm.name, _about(subject), tuple(lines))
     remember_check(lalm, report.to_dict())
     return report
+
+
+def in_order() -> list[Check]:
+    """All checks, simple things first: where many fail, the first says most."""
+    places = [module.__name__ for module in ORDER]
+    return sorted(CHECKS, key=lambda one: places.index(one.measure.__module__))
 
 
 def _about(subject: Subject) -> dict[str, str]:

@@ -1,0 +1,245 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Which layers, in a model this package has never seen?
+#
+# New audio-language models arrive every month. `mata_interp` has no file for any of them: it finds out from
+# the model itself where its decoder, its attention and its sound are. This notebook takes a family that it
+# cannot know, because it is defined right here, and goes from a model folder to a **checked** trace and a
+# profile over layers. Put your own model's folder or hub id in the place of `folder`, and the rest stays.
+
+# %% [markdown]
+# ## A new family
+#
+# What follows is what a third party would publish: a config and a model class of their own, registered with
+# transformers' Auto classes. *Listener* hears with a Whisper-like encoder, one linear projector and a Llama
+# decoder. Its weights are those of the small trained model that ships, poured into the new form, so that
+# it can hear and there is something to find.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMultimodalLM,
+    GenerationMixin,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+import mata_interp as mi
+
+sns.set_theme(style="ticks", context="notebook", palette="colorblind")
+
+
+class ListenerConfig(PretrainedConfig):
+    model_type = "listener"
+    sub_configs = {"audio_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
+
+    def __init__(self, audio_config=None, text_config=None, audio_token_id=3, **kwargs):
+        for name, given in {"audio_config": audio_config, "text_config": text_config}.items():
+            if isinstance(given, dict):
+                given = AutoConfig.for_model(**given)
+            setattr(self, name, given)
+        self.audio_token_id = audio_token_id
+        super().__init__(**kwargs)
+
+
+class Listener(PreTrainedModel, GenerationMixin):
+    config_class = ListenerConfig
+    _supports_sdpa = True
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.ears = AutoModel.from_config(config.audio_config)
+        self.projector = nn.Linear(config.audio_config.d_model, config.text_config.hidden_size)
+        self.decoder = AutoModel.from_config(config.text_config)
+        self.head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_decoder(self):
+        return self.decoder
+
+    def get_input_embeddings(self):
+        return self.decoder.embed_tokens
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        input_features=None,
+        feature_attention_mask=None,
+        past_key_values=None,
+        position_ids=None,
+        **kwargs,
+    ):
+        embeds = self.decoder.embed_tokens(input_ids)
+        places = input_ids == self.config.audio_token_id
+        if input_features is not None and places.any():  # not while an answer is generated
+            heard = self.projector(self.ears(input_features).last_hidden_state)
+            frames = ((feature_attention_mask.sum(1) - 1) // 2 + 1 - 2) // 2 + 1
+            heard = torch.cat([sound[:n] for sound, n in zip(heard, frames.tolist(), strict=True)])
+            embeds = embeds.masked_scatter(places[..., None], heard.to(embeds))
+        kwargs.pop("labels", None)
+        out = self.decoder(
+            inputs_embeds=embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+            **kwargs,
+        )
+        return CausalLMOutputWithPast(
+            logits=self.head(out.last_hidden_state), past_key_values=out.past_key_values
+        )
+
+
+AutoConfig.register("listener", ListenerConfig)
+AutoModel.register(ListenerConfig, Listener)
+AutoModelForMultimodalLM.register(ListenerConfig, Listener)
+
+# %% [markdown]
+# The folder, as it would come from the hub: weights, config, processor.
+
+# %%
+shipped = mi.LALM.from_pretrained("organism")
+source = shipped.model
+text = source.config.text_config.to_dict()
+text = {name: text[name] for name in text if name not in ("model_type", "architectures", "layer_types")}
+config = ListenerConfig(
+    source.config.audio_config.to_dict(), LlamaConfig(**text, attention_bias=True).to_dict()
+)
+model = Listener(config)
+model.ears.load_state_dict(source.model.audio_tower.state_dict())
+model.projector.load_state_dict(source.model.multi_modal_projector.linear.state_dict())
+told = model.decoder.load_state_dict(source.model.language_model.state_dict(), strict=False)
+print(
+    f"{len(told.missing_keys)} weights of the decoder have no counterpart, all of them {told.missing_keys[0][9:]}"
+)
+for layer in model.decoder.layers:  # the one thing that Llama has and Qwen2 has not
+    nn.init.zeros_(layer.self_attn.o_proj.bias)
+model.head.load_state_dict(source.lm_head.state_dict())
+model.generation_config.eos_token_id = source.generation_config.eos_token_id
+model.generation_config.pad_token_id = source.generation_config.pad_token_id
+
+folder = Path(tempfile.mkdtemp()) / "listener"
+model.save_pretrained(folder)
+shipped.processor.save_pretrained(folder)
+sorted(path.name for path in folder.iterdir())
+
+# %% [markdown]
+# ## Load, and look what was found
+
+# %%
+lalm = mi.LALM.from_pretrained(folder)
+print(lalm)
+print(f"decoder {type(lalm.anatomy.decoder).__name__}, heads {dict(lalm.anatomy.heads)}")
+
+# %% [markdown]
+# ## Check before you believe
+#
+# `mi.check` (on the command line `mata-interp check FOLDER`) compares everything this package reads and
+# edits with plain references, on this model and this machine. Without it, the first trace would say that
+# nobody has done so.
+
+# %%
+report = mi.check(lalm)
+print(report)
+assert report.ok
+
+# %% [markdown]
+# ## Where does it look? Where does looking matter?
+#
+# Two profiles over layers, on the *selection* split, so that the other clips stay untouched for the test.
+# The first is attention: the share of audio in what the last prompt token looks at. The second is causal: how
+# much the margin of the right answer falls when that token's view of the audio is knocked out of one layer.
+# The two need not agree: attention is not use. (Criteria that turn such profiles into a window by themselves
+# are not part of the package yet; until then this is the choice made by eye, on selection clips only.)
+
+# %%
+items = mi.load_benchmark("listening").split("selection").head(90)
+trace = mi.trace(lalm, items, progress=False)
+share = mi.audio_share(trace).mean("head").to_dataframe("audio share").reset_index()
+
+knockouts = mi.sweeps.layer_map(lalm)
+swept = mi.sweep(lalm, items, {"baseline": None, **knockouts}, progress=False)
+margin = mi.sweeps.margin(swept)
+drop = margin.sel(configuration="baseline", drop=True) - margin.sel(configuration=list(knockouts))
+drop = drop.assign_coords(configuration=list(lalm.attention_layers)).rename(configuration="layer")
+drop = drop.drop_vars(["layers", "rule", "alpha", "heads", "group", "phase"], errors="ignore")
+drop = drop.to_dataframe("drop of the margin [nats]").reset_index()
+
+figure, axes = plt.subplots(2, 1, figsize=(6.4, 5.6), sharex=True)
+sns.lineplot(share, x="layer", y="audio share", hue="condition", marker="o", errorbar=("ci", 95), ax=axes[0])
+sns.lineplot(
+    drop,
+    x="layer",
+    y="drop of the margin [nats]",
+    hue="condition",
+    marker="o",
+    errorbar=("ci", 95),
+    ax=axes[1],
+)
+axes[1].axhline(0, color="0.6", linewidth=1)
+axes[0].set(ylim=(0, None), title="Attention to the audio, and what its loss costs")
+axes[1].get_legend().remove()
+sns.despine()
+plt.show()
+
+# %% [markdown]
+# Head by head, in the layer where the knockout costs most:
+
+# %%
+cost = drop.groupby("layer")["drop of the margin [nats]"].mean()
+deepest = int(cost.idxmax())
+heads = mi.audio_share(trace).sel(layer=deepest).to_dataframe("audio share").reset_index()
+axis = sns.boxplot(heads, x="head", y="audio share", hue="condition", fliersize=2)
+axis.set(title=f"Audio share of the heads in layer {deepest}", ylim=(0, None))
+sns.despine()
+plt.show()
+cost.round(2)
+
+# %% [markdown]
+# ## A second opinion
+#
+# transformer-lens has never heard of *Listener* either, but it knows Llama: its bridge stands on the decoder
+# and is given the embeddings that this model makes of text and sound. Direct logit attribution then says
+# which parts of the model write the answer.
+
+# %%
+item = next(item for item in items if item.condition == "neutral")
+lens = lalm.to_transformer_lens(lalm.prompt(item))
+right, wrong = item.answer, next(choice for choice in item.choices if choice != item.answer)
+tokens = [lalm.option_tokens(item, [choice])[0][0] for choice in (right, wrong)]
+told = lens.attribution(tokens[:1], tokens[1:], heads=False).isel(item=0)
+print(f"{item.question} {right!r} against {wrong!r}; logits off by {lens.difference:.0e}")
+frame = told.to_dataframe().reset_index()
+figure, axis = plt.subplots(figsize=(6.4, 4))
+sns.barplot(frame, y="component", x="attribution", color=sns.color_palette()[0], ax=axis)
+axis.set(xlabel=f"logit of {right!r} minus {wrong!r}", ylabel="")
+sns.despine()
+plt.show()
+
+# %% [markdown]
+# What comes next is the test, on the confirmation split and with controls: `mi.study(lalm, items, out=...)`
+# or `mata-interp study --model FOLDER`.
