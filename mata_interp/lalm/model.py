@@ -18,7 +18,7 @@ from mata_interp.interventions import Editing, Intervention, in_order
 from .anatomy import Anatomy, thinking_part
 from .decoding import Answers, Decoding, decode
 from .fingerprint import fingerprint
-from .hearing import Hearing, hear
+from .hearing import Hearing, hear, hear_once
 from .instrument import Instrument
 from .loading import load
 from .placing import placed
@@ -158,9 +158,8 @@ class LALM:
             format=format,
             width=width,
         ).to(self.device)
-        if audio and not self._heard:
-            self.hearing(prompt).require(self.name)
-            self._heard = True
+        if audio:
+            self.vouch(prompt)
         return prompt
 
     def hearing(self, prompt: Prompt) -> Hearing:
@@ -170,6 +169,16 @@ class LALM:
         sound is not where the prompt's audio tokens are.
         """
         return hear(self.model, self.anatomy, self.place(prompt).inputs)
+
+    def vouch(self, prompt: Prompt, each: bool = False) -> None:
+        """Raise a ModelError where sound does not go to audio tokens and to them alone.
+
+        Shown once by changing the sound; with ``each``, frames and tokens are counted of every prompt.
+        """
+        if not self._heard:
+            self._heard = self.hearing(prompt).require(self.name).moved is not None
+        elif each:
+            hear_once(self.model, self.anatomy, self.place(prompt).inputs).require(self.name)
 
     def to_transformer_lens(self, prompt: Prompt) -> Lens:
         """transformer-lens on a prompt with its audio, the model left as it is: see :class:`Lens`."""

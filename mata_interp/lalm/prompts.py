@@ -14,7 +14,6 @@ from ..benchmarks import Item
 from ..errors import ItemError, ModelError
 from .formats import PROMPT_FORMATS, Parts, canonical_format
 from .groups import group_masks, groups_of_tokens
-from .hearing import hear_once
 
 if TYPE_CHECKING:
     from .model import LALM
@@ -97,7 +96,7 @@ class Prompt:
             audio_seconds=(float("nan"),) * len(names),
             truncated_seconds=(0.0,) * len(names),
         )
-        hear_once(lalm.model, lalm.anatomy, lalm.place(prompt).inputs).require(lalm.name)
+        lalm.vouch(prompt, each=True)
         return prompt
 
 

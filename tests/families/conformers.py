@@ -262,7 +262,7 @@ def kyutai(attention: str | None) -> Any:
                         "intermediate_size": 16, "num_filters": 4,
                         "codebook_dim": 8, "codebook_size": 32, "vector_quantization_hidden_dimension": 8,
                         "num_quantizers": 4, "num_semantic_quantizers": 1,
-                        "upsampling_ratios": [8, 6, 5, 4],
+                        "upsampling_ratios": [8, 6, 5, 4], "upsample_groups": 16,
                     },
                 ),
                 attention,

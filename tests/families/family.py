@@ -92,7 +92,7 @@ def seeded(build: Callable[[], Any], sharpness: float = 12.0, normed_sharpness: 
                 elif parameter.dim() > 1:
                     parameter.mul_(5.0)
             head = model.get_output_embeddings().weight
-            if head is not model.get_input_embeddings().weight:
+            if head is not getattr(model.get_input_embeddings(), "weight", None):
                 head.mul_(5.0)
     model.generation_config.eos_token_id = None  # random weights end anywhere
     model.generation_config.pad_token_id = PAD

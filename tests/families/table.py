@@ -1,0 +1,83 @@
+"""The README's table of families, out of the record that the tests leave: nothing in it is written by hand.
+
+    python -m tests.families.table            # print it
+    python -m tests.families.table README.md  # put it between the markers there
+
+The record is ``families/record.json`` in pytest's cache, or the file that ``MATA_FAMILIES_RECORD`` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+__all__ = ["BEGIN", "COLUMNS", "END", "placed", "table"]
+
+BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
+CACHE = Path(__file__).parents[2] / ".pytest_cache" / "d" / "families" / "record.json"
+COLUMNS = {
+    "hearing": "sound goes to its tokens",
+    "masses": "masses = eager",
+    "edits": "edits = eager",
+    "left padding": "left padding",
+    "decode": "generation",
+    "sweep": "sweep",
+    "bf16": "bf16",
+    "reload": "reload",
+    "processor": "items",
+}
+"""What the tests record, and how the table heads it."""
+
+
+def table(record: dict) -> str:
+    """Markdown. What no test has recorded is a dash."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    lines = [
+        f"Shown by `tests/families` on tiny random models with {versions}:",
+        "",
+        "| family | " + " | ".join(COLUMNS.values()) + " |",
+        "|---" * (1 + len(COLUMNS)) + "|",
+    ]
+    notes: list[str] = []
+    for family, found in record["families"].items():
+        cells = []
+        for what in COLUMNS:
+            said = str(found.get(what, "–"))
+            short, _, long = said.partition(": ")
+            if long:
+                note = f"{short}: {long}"
+                notes += [] if note in notes else [note]
+                short = f"{short} [{notes.index(note) + 1}]"
+            cells.append(short.replace("|", "\\|"))
+        lines.append(f"| {family} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"[{number}] {note}  " for number, note in enumerate(notes, 1))] if notes else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def placed(text: str, record: dict) -> str:
+    """A file's text with the table between its markers."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"The file has no lines {BEGIN!r} and {END!r} to put the table between.")
+    return f"{before}{BEGIN}\n{table(record)}{END}{after}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The table of families out of the record of the tests.")
+    parser.add_argument("file", nargs="?", type=Path, help="put it between the markers of this file")
+    given = parser.parse_args()
+    path = Path(os.environ.get("MATA_FAMILIES_RECORD") or CACHE)
+    if not path.is_file():
+        parser.error(f"there is no record {str(path)!r}: run pytest tests/families first")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if given.file is None:
+        print(table(record), end="")
+    else:
+        given.file.write_text(placed(given.file.read_text(encoding="utf-8"), record), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

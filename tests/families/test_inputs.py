@@ -1,0 +1,118 @@
+"""Inputs that are not one clip each, those that cannot be right, and models that cannot be split."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import mata_interp as mi
+from mata_interp import Mata
+from mata_interp.errors import ModelError
+from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm.hearing import hear
+
+from . import conformers, reference, whispers
+from .family import AUDIO
+from .registry import FAMILIES
+from .test_families import as_reference, close
+
+
+def changed(built, change) -> dict:
+    """The family's inputs with other token ids, their number the same."""
+    inputs = dict(built.family.inputs(2))
+    inputs["input_ids"] = change(inputs["input_ids"].clone())
+    return inputs
+
+
+def test_fewer_placeholders_than_frames_are_caught(built, verified):
+    """Several families drop the frames that find no place, without a word."""
+
+    def one_less(ids):
+        ids[0, int((ids[0] == AUDIO).nonzero()[-1])] = 65
+        return ids
+
+    with pytest.raises(ModelError, match="frames of sound for|does not take these inputs") as told:
+        Prompt.from_inputs(built.lalm, changed(built, one_less))
+    verified(
+        built, "too few placeholders", "refused" if "frames of" in str(told.value) else "refused by the model"
+    )
+
+
+def test_a_prompt_without_its_sound_is_refused(built):
+    heard = built.lalm.hearing(built.prompt)
+    mute = {name: x for name, x in built.family.inputs(2).items() if name not in heard.sounds}
+    with pytest.raises(ModelError, match="audio placeholders and no sound among the inputs"):
+        Prompt.from_inputs(built.lalm, mute)
+
+
+def test_the_sound_moves_its_placeholders_and_nothing_else(built, verified):
+    heard = built.lalm.hearing(built.prompt)
+    assert torch.equal(heard.moved, built.prompt.groups["audio"])
+    assert heard.deterministic
+    verified(built, "hearing")
+
+
+def test_time_marks_inside_a_sound(built):
+    """Text among the placeholders is text: the groups are masks of ids, not spans."""
+
+    def marked(ids):
+        for row in ids:
+            places = (row == AUDIO).nonzero()[:, 0]
+            middle = int(places[len(places) // 2])
+            # one placeholder moves one place to the right, over a token of text
+            end = int(places[-1])
+            row[middle : end + 2] = torch.cat([row[end + 1 : end + 2], row[middle : end + 1]])
+        return ids
+
+    try:
+        prompt = Prompt.from_inputs(built.lalm, changed(built, marked))
+    except ModelError as error:
+        assert built.family.name == "musicflamingo", error  # its times are told from whole spans
+        return
+    mata = Mata(1.5, [0, 1], "add")
+    ours = built.lalm.logits(prompt, mata)
+    for row in range(2):
+        real = prompt.inputs["attention_mask"][row].bool()
+        edit = as_reference(mata, prompt.groups["audio"][row, real])
+        alone = reference.single(prompt.inputs, row)
+        close(ours[row], reference.forward(built.eager, built.modules, alone, [edit])[-1])
+
+
+@pytest.mark.parametrize("name", ["qwen2_audio", "qwen2_5_omni", "voxtral", "glmasr"])
+def test_several_clips_in_one_prompt(name, _built):
+    """Two clips in one row; sound is laid out clip by clip, and both are audio."""
+    family = FAMILIES[name]
+    two = family.inputs(2)
+    rows = [row[keep.bool()] for row, keep in zip(two["input_ids"], two["attention_mask"], strict=True)]
+    ids = torch.cat(rows)[None]
+    inputs = two | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    lalm, eager = LALM(family.model(None)), family.model("eager")
+    modules = {module: layer for layer, module in LALM(eager).anatomy.attention.items()}
+    prompt = Prompt.from_inputs(lalm, inputs)
+    assert prompt.groups["audio"].sum() == (two["input_ids"] == AUDIO).sum()
+    assert lalm.hearing(prompt).problem is None
+    mata = Mata(1.5, [0, 1], "add")
+    edit = as_reference(mata, prompt.groups["audio"][0])
+    close(lalm.logits(prompt, mata)[0], reference.forward(eager, modules, inputs, [edit])[-1])
+    mass = mi.trace(lalm, prompt, progress=False)["mass"]
+    close(mass.sum("group").values, torch.ones(mass.sum("group").shape))
+
+
+@pytest.mark.parametrize("build", [conformers.voxtral_realtime, conformers.kyutai], ids=["voxtral", "kyutai"])
+def test_sound_that_is_added_to_every_position_is_refused(build):
+    with pytest.raises(ModelError, match=r"no audio token.*add sound to every position"):
+        LALM(build(None))
+
+
+def test_naming_a_token_does_not_make_added_sound_separable():
+    """Voxtral Realtime with an audio token put into its config: the probe sees through it."""
+    model = conformers.voxtral_realtime(None)
+    model.config.audio_token_id = AUDIO
+    lalm = LALM(model)
+    ids = torch.full((1, 10), AUDIO)
+    ids[:, -3:] = 65
+    inputs = {"input_ids": ids, "input_features": torch.randn(1, whispers.MELS, 80), "num_delay_tokens": 1}
+    with pytest.raises(ModelError, match="sound is added to every position"):
+        hear(model, lalm.anatomy, inputs).require("it")
+    with pytest.raises(ModelError, match="sound is added to every position"):
+        Prompt.from_inputs(lalm, inputs)
