@@ -22,6 +22,7 @@ _LETTERS = (
     re.compile(r"([A-Za-z])[.):](?:\s+(.*))?", re.DOTALL),  # B., B) rain, B: rain
     re.compile(r"([A-Za-z])()"),  # B
 )
+_NEGATION = re.compile(r"(?<!\w)(?:not|no|nor|neither|never|without|cannot)(?!\w)|n['\u2019]t(?!\w)")
 _AROUND = " \t\r\n\"'`*.,;:!"
 
 
@@ -80,7 +81,8 @@ def option_named(said: str, choices: Sequence[str]) -> int | None:
     1. all of it is an option's text, or it begins with an option's letter: "(B)", "B.", "B)", "B: rain",
        "option B". A letter that is no option's, that stands before another option's text, or that is itself
        another option's text (an option "D" that is not the fourth) tells nothing.
-    2. one option's words stand in it as a phrase, options inside longer ones that also stand there aside.
+    2. one option's words stand in it as a phrase, options inside longer ones that also stand there aside,
+       and nothing beside them is a "not" or "no".
 
     Case, surrounding quotes and stops, and repeated spaces do not matter. A repeated choice is named by the
     index of its first.
@@ -91,23 +93,18 @@ def option_named(said: str, choices: Sequence[str]) -> int | None:
         >>> option_named("a dog or rain", ["a dog", "rain"]) is None
         True
     """
-    options = [_plain(choice) for choice in choices]
     whole = final_answer(said)
     texts = list(dict.fromkeys((_LEAD_IN.split(whole)[-1], whole)))
-    for text in texts:
-        named = _as_a_whole(text, options)
-        if named:
-            return named.pop() if len(named) == 1 else None
-    for text in texts:
-        named = options_inside(text, options)
-        if named:
-            return named.pop() if len(named) == 1 else None
+    for read in (_as_a_whole, options_inside):
+        for text in texts:
+            if named := read(text, choices):
+                return max(named) if len(named) == 1 and max(named) >= 0 else None
     return None
 
 
-def _as_a_whole(text: str, options: Sequence[str]) -> set[int]:
+def _as_a_whole(text: str, choices: Sequence[str]) -> set[int]:
     """Options that a text is, or whose letter it begins with; -1 is a letter that leads nowhere."""
-    plain = _plain(text)
+    plain, options = _plain(text), [_plain(choice) for choice in choices]
     named = {options.index(plain)} if plain and plain in options else set()
     text = text.strip(_AROUND.replace(".", "").replace(":", ""))
     text = _LABEL.sub("", text, count=1) if _LABEL.match(text) else text
@@ -122,9 +119,17 @@ def _as_a_whole(text: str, options: Sequence[str]) -> set[int]:
 
 
 def options_inside(text: str, choices: Sequence[str]) -> set[int]:
-    """Indices of the options whose words stand in a text as a phrase, those inside longer ones aside."""
+    """Indices of the options whose words stand in a text as a phrase, those inside longer ones aside.
+
+    None of them where the text, beside the options, says "not" or "no": it may speak against what it names.
+    """
     plain, options = _plain(text), [_plain(choice) for choice in choices]
     there = {o for o in options if o and re.search(rf"(?<!\w){re.escape(o)}(?!\w)", plain)}
+    rest = plain
+    for option in sorted(there, key=len, reverse=True):
+        rest = rest.replace(option, " ")
+    if _NEGATION.search(rest):
+        return set()
     return {options.index(o) for o in there if not any(o != other and o in other for other in there)}
 
 

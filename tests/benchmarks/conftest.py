@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,11 @@ def a_record(n: int = 0, **given: Any) -> dict[str, Any]:
 def write_json(file: Path, records: Any) -> Path:
     file.write_text(json.dumps(records), encoding="utf-8")
     return file
+
+
+def downloaded_file(name: str) -> Path:
+    """A file of the released metadata; the test is skipped where there is none."""
+    place = os.environ.get("MATA_BENCHMARK_DIR")
+    if not place:
+        pytest.skip("MATA_BENCHMARK_DIR is not set: it is the folder with the metadata of MMAU and MMAR")
+    return Path(place) / name

@@ -1,0 +1,46 @@
+"""The official scores told once more, in another way: item by item, with loops over lists of words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def words(text: str) -> list[str]:
+    """Longest runs of word characters, lower case: what ``\\b\\w+\\b`` finds."""
+    found, run = [], ""
+    for character in text.lower() + " ":
+        if character.isalnum() or character == "_":
+            run += character
+        elif run:
+            found.append(run)
+            run = ""
+    return found
+
+
+def right(said: str, answer: str, choices: list[str]) -> bool:
+    if not words(said):
+        return False
+    for word in words(answer):
+        if word not in words(said):
+            return False
+    for choice in choices:
+        if sorted(set(words(choice))) == sorted(set(words(answer))):
+            continue
+        for word in words(choice):
+            if word not in words(answer) and word in words(said):
+                return False
+    return True
+
+
+def official(records: list[dict[str, Any]], key: str, groups: list[str]) -> dict[str, Any]:
+    """Counts as the scripts keep them: [right, all] for each value, in order of appearance."""
+    tables: dict[str, dict[str, list[int]]] = {group: {} for group in groups}
+    total = [0, 0]
+    for record in records:
+        if key not in record:
+            continue
+        match = right(record[key], record["answer"], record["choices"])
+        for counts in (total, *(tables[g].setdefault(record[g], [0, 0]) for g in groups)):
+            counts[0] += match
+            counts[1] += 1
+    return {"total": total, **tables}

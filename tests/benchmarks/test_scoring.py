@@ -1,0 +1,162 @@
+"""Predictions files: denominators, averages, breakdowns, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mata_interp.benchmarks import join_answers, published, release_of, score_predictions, write_submission
+from mata_interp.benchmarks.reading import read_records
+from mata_interp.benchmarks.scoring import RULES
+from mata_interp.errors import BenchmarkError, ItemError
+
+from .conftest import a_record, downloaded_file
+from .plain_scores import official
+
+SAID = ("a bell", "a dog", "rain", "(B)", "B", "The answer is a bell.", "<answer>a bell</answer>", "hm", "")
+
+
+def predictions(*said: str | None) -> list[dict]:
+    """Records in MMAU's format; None: nothing was predicted."""
+    return [
+        a_record(n, task=("sound", "music")[n % 2], **({} if text is None else {"model_output": text}))
+        for n, text in enumerate(said)
+    ]
+
+
+def test_both_scores_side_by_side():
+    scores = score_predictions(predictions("a bell", "(B)", "rain", "hm", None, ""), "mmau")
+    assert list(scores) == ["official", "option_aware"]
+    theirs, ours = scores["official"], scores["option_aware"]
+    assert (theirs["accuracy"], theirs["n"], theirs["correct"]) == (1 / 5, 5, 1)
+    assert (theirs["no_prediction"], theirs["key"]) == (1, "model_output")
+    assert (ours["accuracy"], ours["n"], ours["correct"], ours["unparsed"]) == (2 / 5, 5, 2, 2)
+    assert ours["unparsed_rate"] == 2 / 5
+    assert theirs["by"]["task"]["sound"] == {"accuracy": 1 / 2, "n": 2, "correct": 1}
+    assert ours["by"]["task"]["music"] == {"accuracy": 1 / 3, "n": 3, "correct": 1}
+    assert list(theirs["by"]) == ["task", "difficulty", "sub-category"]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.one_of(st.none(), st.sampled_from(SAID)), min_size=1, max_size=12))
+def test_the_plain_reference_agrees(said):
+    records = predictions(*said)
+    scores = score_predictions(records, "mmau")["official"]
+    same_as_plain(scores, official(records, "model_output", ["task", "difficulty", "sub-category"]))
+
+
+def same_as_plain(scores, plain):
+    assert [scores["correct"], scores["n"]] == plain["total"]
+    for group, parts in scores["by"].items():
+        assert {name: [part["correct"], part["n"]] for name, part in parts.items()} == plain[group]
+        assert sum(part["n"] for part in parts.values()) == scores["n"]
+
+
+def test_the_other_key_and_none_at_all():
+    records = [a_record(0, model_prediction="a bell"), a_record(1)]
+    theirs = score_predictions(records, "mmau")["official"]
+    assert (theirs["key"], theirs["n"], theirs["no_prediction"]) == ("model_prediction", 1, 1)
+    both = [a_record(0, model_prediction="a bell", model_output="rain")]
+    assert score_predictions(both, "mmau")["official"]["correct"] == 0
+    nothing = score_predictions([a_record(0)], "mmau")
+    assert (nothing["official"]["accuracy"], nothing["official"]["no_prediction"]) == (None, 1)
+
+
+def test_repeated_choices_and_lists_are_scored():
+    choices = ["four", "nine", "fourteen", "fourteen"]
+    records = [
+        a_record(n, choices=choices, answer=answer, model_output=said, category=["Reasoning"])
+        for n, (answer, said) in enumerate([("nine", "nine"), ("fourteen", "(D)"), ("fourteen", "fourteen")])
+    ]
+    scores = score_predictions(records, "mmau")
+    assert (scores["official"]["correct"], scores["option_aware"]["correct"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "problem"),
+    [
+        ({"model_output": None}, "model_output", "None is no text"),
+        ({"model_output": ["a"]}, "model_output", "is no text"),
+        ({"model_output": "a", "answer": ""}, "answer", "'' is no answer. Give the file"),
+        ({"model_output": "a", "choices": "a|b"}, "choices", "not a list"),
+    ],
+)
+def test_bad_records_are_named(record, field, problem):
+    with pytest.raises(ItemError, match="q1") as caught:
+        score_predictions([a_record(0), a_record(1, **record)], "mmau")
+    assert caught.value.field == field
+    assert problem in str(caught.value)
+    with pytest.raises(BenchmarkError, match="mmau, mmar"):
+        score_predictions([a_record(0)], "mmsu")
+    with pytest.raises(ItemError, match="record 2"):
+        score_predictions([a_record(0), "x"], "mmau")  # pyright: ignore[reportArgumentType]
+
+
+def test_answers_from_the_benchmarks_own_file():
+    answers = [a_record(n) for n in range(3)]
+    said = [{"id": "q2", "model_output": "a bell", "answer": "forged"}, {"id": "q0", "model_output": "rain"}]
+    scores = score_predictions(join_answers(said, answers), "mmau")["official"]
+    assert (scores["correct"], scores["n"], scores["no_prediction"]) == (1, 2, 1)
+    with pytest.raises(ItemError, match="q9.*no such id"):
+        join_answers([{"id": "q9"}], answers)
+    with pytest.raises(ItemError, match="q0.*comes twice"):
+        join_answers([{"id": "q0"}, {"id": "q0"}], answers)
+    with pytest.raises(ItemError, match="record 1.*there is none"):
+        join_answers([{"model_output": "rain"}], answers)
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_a_submission_is_what_the_script_reads(tmp_path, suffix):
+    records = [{k: v for k, v in a_record(n).items() if k != "answer"} for n in range(3)]
+    file = tmp_path / f"submission.{suffix}"
+    assert write_submission(records, {"q0": "a bell", "q2": "狗"}, "mmau", file) == 1
+    back = read_records(file)
+    assert [row.get("model_output") for row in back] == ["a bell", None, "狗"]
+    assert [{k: v for k, v in row.items() if k != "model_output"} for row in back] == records
+    with pytest.raises(ItemError, match="no such id"):
+        write_submission(records, {"q7": "a"}, "mmau", file)
+    with pytest.raises(BenchmarkError, match="No submission format"):
+        write_submission(records, {}, "mmsu", file)
+
+
+@pytest.mark.parametrize(("name", "file"), [("mmau", "mmau-test-mini.json"), ("mmar", "MMAR-meta.jsonl")])
+def test_real_records_score_as_the_plain_reference(name, file):
+    """Right answers, sentences, letters, wrong options, silence and gaps in turn, over every record."""
+    key, groups = RULES[name].keys[0], RULES[name].groups
+    records = read_records(downloaded_file(file))
+    for n, record in enumerate(records):
+        wrong = next(c for c in record["choices"] if c != record["answer"])
+        forms = [record["answer"], f"The answer is {record['answer']}.", "(A)", wrong, "", None]
+        if (said := forms[n % 6]) is not None:
+            record[key] = said
+    scores = score_predictions(records, name)
+    same_as_plain(scores["official"], official(records, key, list(groups)))
+    assert scores["official"]["no_prediction"] == 166
+    assert scores["official"]["n"] == scores["option_aware"]["n"] == 834
+
+
+def test_all_right_on_the_real_files():
+    for name, file, aware in (("mmau", "mmau-test-mini.json", 0.995), ("mmar", "MMAR-meta.jsonl", 1)):
+        records = read_records(downloaded_file(file))
+        said = [{**r, RULES[name].keys[0]: r["answer"]} for r in records]
+        scores = score_predictions(said, name)
+        assert scores["official"]["accuracy"] == 1
+        assert scores["option_aware"]["accuracy"] >= aware  # single letters may be another option's
+
+
+def test_others_claims_are_marked_as_such():
+    claims = published("mmau", "test-mini")
+    gains = [c.accuracy["average"] for c in claims if c.model == "Qwen2-Audio"]
+    assert gains == [0.594, 0.648]
+    assert {c.read for c in published("mmar")} == {"source", "digest"}
+    assert all(0 < a < 1 for name in ("mmau", "mmar") for c in published(name) for a in c.accuracy.values())
+    assert published("listening") == ()
+    assert release_of("0" * 64) is None
+
+
+def test_submission_text_is_plain_json(tmp_path):
+    write_submission([a_record(0)], {"q0": "a bell"}, "mmau", tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text("utf-8"))[0]["model_output"] == "a bell"
