@@ -28,6 +28,8 @@ _HOME = {
     "mdi": "tracing",
     "aei": "tracing",
     "sweep": "sweeps",
+    "fusion_layers": "fusion",
+    "FusionProfile": "fusion",
     "check": "checking",
     "Condition": "experiments",
     "RayWorkers": "experiments",
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from .benchmarks import Item, Items, load_benchmark
     from .checking import check
     from .experiments import Condition, RayWorkers, forecast, load_run, run, study
+    from .fusion import FusionProfile, fusion_layers
     from .interventions import Mata
     from .lalm import LALM, Decoding, Prompt
     from .reporting import figure, listen, report

@@ -26,6 +26,7 @@ ROOMS = (
     "lalm",
     "tracing",
     "sweeps",
+    "fusion",
     "checking",
     "experiments",
     "organism",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from mata_interp.errors import InterventionError
 from mata_interp.ranges import brief
@@ -17,6 +17,17 @@ __all__ = ["PHASES", "QUERIES", "Intervention", "Mata", "in_order"]
 
 PHASES = ("both", "prefill", "decode")
 QUERIES = ("last", "text")
+
+
+@runtime_checkable
+class Chosen(Protocol):
+    """Layers that were chosen by looking at some clips: a FusionProfile."""
+
+    @property
+    def window(self) -> tuple[int, ...]: ...
+
+    @property
+    def chosen_on(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, init=False)
@@ -35,7 +46,8 @@ class Mata:
 
     Attributes:
         alpha: strength; finite. The papers use 0.1. Negative means less attention; 0 changes nothing.
-        layers: decoder layers, from 0. None of them: nothing is edited.
+        layers: decoder layers, from 0. None of them: nothing is edited. A FusionProfile stands for its window,
+            and the clips it was made on are counted among ``chosen_on``.
         rule: one of RULES.
         heads: ``"all"``, query heads for every layer, or ``{layer: heads}`` naming exactly ``layers``.
         phase: ``"both"``, ``"prefill"`` or ``"decode"``.
@@ -63,7 +75,7 @@ class Mata:
     def __init__(
         self,
         alpha: float,
-        layers: Iterable[int],
+        layers: Iterable[int] | Chosen,
         rule: str = "abs",
         heads: str | Iterable[int] | Mapping[int, Iterable[int]] = "all",
         phase: str = "both",
@@ -83,6 +95,8 @@ class Mata:
             raise InterventionError(
                 f"keys is {keys!r}: it names a group of tokens, such as 'audio' or 'text'."
             )
+        if isinstance(layers, Chosen):
+            layers, chosen_on = _window(layers), (*chosen_on, *layers.chosen_on)
         chosen = _indices(layers, "layers")
         for name, value in {
             "alpha": float(alpha),
@@ -157,6 +171,12 @@ def in_order(intervention: Intervention) -> tuple[Mata, ...]:
         if not isinstance(part, Mata):
             raise InterventionError(f"{part!r} is not an intervention: give None, a Mata or a tuple of them.")
     return tuple(part for part in parts if part.layers)
+
+
+def _window(profile: Chosen) -> tuple[int, ...]:
+    if not profile.window:
+        raise InterventionError(f"This profile recommends no layers. {profile} Name layers yourself.")
+    return profile.window
 
 
 def _indices(values: Any, name: str) -> tuple[int, ...]:

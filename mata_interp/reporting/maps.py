@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from ..fusion import FusionProfile
 from ..ranges import layer_range
+from .figures.fusion import fusion
 from .figures.grid import grid
 from .figures.heads import heads
 from .figures.pyramid import pyramid
@@ -19,17 +21,19 @@ from .wording import count, printable
 __all__ = ["figure", "pyramid_of"]
 
 
-def figure(found: xr.DataArray, width: float = WIDE) -> Figure:
+def figure(found: xr.DataArray | FusionProfile, width: float = WIDE) -> Figure:
     """Draw a map: windows by alpha, single layers, or heads; in nats of margin, white where nothing moved.
 
     Args:
-        found: from `mata_interp.sweeps.change` or `causal_map`.
+        found: from `mata_interp.sweeps.change` or `causal_map`, or from `mata_interp.fusion_layers`.
         width: in inches.
 
     Returns:
         a matplotlib figure: ``mi.figure(found).savefig("map.png", dpi=200)``. What it is a mean of stands
         below it.
     """
+    if isinstance(found, FusionProfile):
+        return fusion(found, width)
     with figure_style("map"):
         if found.dims == ("layer", "head"):
             layers = [int(layer) for layer in found["layer"].values]

@@ -1,0 +1,96 @@
+"""Criteria of fusion as stacked profiles over the layers, each with its window and how sure that is."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mata_interp.fusion import FusionProfile
+from mata_interp.ranges import runs
+from mata_interp.statistics import clustered_interval
+
+from .palette import AUDIO, INK, SOFT, TEXT
+from .svg import figure_style
+
+__all__ = ["fusion"]
+
+COLOURS = {"causal": AUDIO, "gradient": "#009e73", "attention": TEXT, "prior": SOFT}
+ROW = 0.5  # inches
+
+
+def fusion(found: FusionProfile, width: float) -> Figure:
+    """Draw a profile: the share of the effect that the window is cut from, then every criterion.
+
+    A line is the mean over items and its band the 95 % bootstrap interval over clips, each in its own unit;
+    shaded is the criterion's window; whiskers at its foot are the 95 % intervals of its boundaries.
+    """
+    with figure_style("fusion"):
+        names = [str(name) for name in found.profiles["criterion"].values]
+        note = textwrap.wrap(found.sentence, int(width * 15))
+        head, foot = 0.35 + 0.15 * len(note), 0.62
+        height = head + 1.5 * ROW + ROW * len(names) + foot
+        figure = Figure(figsize=(width, height))
+        axes = figure.subplots(1 + len(names), 1, sharex=True, height_ratios=[1.5] + [1] * len(names))
+        rows: Sequence[Axes] = np.atleast_1d(axes).tolist()
+        layers, clusters = list(found.layers), found.profiles["cluster"].values
+        x = np.arange(len(layers))
+        sns.barplot(x=x, y=100 * found.share.values, ax=rows[0], color=AUDIO, width=0.8)
+        _window(rows[0], layers, found.window, found.interval["window"])
+        _name(rows[0], "share of the effect, %: the recommended window", INK, bold=True)
+        for axis, name in zip(rows[1:], names, strict=True):
+            profile = found.profiles.sel(criterion=name)
+            colour = COLOURS[str(profile["evidence"].item())]
+            there = np.isfinite(profile.values).all(1)
+            mean, low, high = clustered_interval(profile.values[there], clusters[there])
+            axis.axhline(0, color="#d9d9d9", linewidth=0.6, zorder=0)
+            axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+            sns.lineplot(x=x, y=mean, ax=axis, color=colour, linewidth=1.2, marker="o", markersize=3)
+            _window(axis, layers, found.windows[name], found.interval[name])
+            _name(axis, f"{profile['label'].item()}, {profile['unit'].item()}", colour)
+        for axis in rows:
+            axis.set(xlabel="", ylabel="", xlim=(-0.6, len(layers) - 0.4))
+            axis.margins(y=0.18)
+            axis.tick_params(bottom=axis is rows[-1], labelsize=7)
+            axis.locator_params(axis="y", nbins=3)
+        step = max(1, -(-len(layers) // (10 if width < 5 else 20)))
+        rows[-1].set_xticks(x[::step], [str(layer) for layer in layers[::step]])
+        rows[-1].set_xlabel("layer")
+        for number, (evidence, colour) in enumerate(COLOURS.items()):
+            figure.text(0.02 + 0.13 * number, 0.06 / height, evidence, color=colour, fontsize=7.5, weight="bold")
+        figure.text(0.02, 1 - 0.1 / height, "\n".join(note), va="top", fontsize=8)
+        left = (1.9 if width >= 5 else 0.5) / width
+        figure.subplots_adjust(
+            left=left, right=1 - 0.12 / width, bottom=foot / height, top=1 - head / height, hspace=0.25
+        )
+        return figure
+
+
+def _name(axis: Axes, text: str, colour: str, bold: bool = False) -> None:
+    """Beside the axis where there is room, above it on a phone."""
+    wide = axis.figure.get_figwidth() >= 5
+    weight = "bold" if bold else "normal"
+    if wide:
+        told = "\n".join(textwrap.wrap(text, 26))
+        axis.annotate(
+            told, (0, 0.5), (-128, 0), "axes fraction", "offset points", va="center", fontsize=7.5,
+            color=colour, weight=weight,
+        )  # fmt: skip
+    else:
+        axis.set_title(text, fontsize=7, color=colour, pad=1, weight=weight)
+
+
+def _window(axis: Axes, layers: list[int], window: Sequence[int], edges: Sequence[dict]) -> None:
+    """Shade the window; at the foot, the intervals of its boundaries."""
+    for first, last in runs(layers.index(layer) for layer in window):
+        axis.axvspan(first - 0.5, last + 0.5, color="#000000", alpha=0.07, linewidth=0, zorder=0)
+    foot = axis.get_xaxis_transform()
+    for edge in edges:
+        for name, side in (("first_interval", -0.5), ("last_interval", 0.5)):
+            if edge[name]:
+                ends = [layers.index(layer) + side for layer in edge[name]]
+                axis.plot(ends, [0.03, 0.03], transform=foot, color=INK, linewidth=1.6, marker="|", markersize=4)
