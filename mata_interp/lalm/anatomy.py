@@ -53,6 +53,11 @@ class Anatomy:
         config: Any = getattr(model, "config", None)
         if reason := unfit(config):
             raise ModelError(f"{type(model).__name__} {reason}")
+        if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+            raise ModelError(
+                f"{type(model).__name__} puts vectors in front of a prompt that belong to no group of tokens. "
+                "Adapters in the layers, such as LoRA, can be traced."
+            )
         token = audio_token_id(config)
         assert token is not None
         decoder = _decoder(model)

@@ -31,7 +31,7 @@ def test_fewer_placeholders_than_frames_are_caught(built, verified):
         ids[0, int((ids[0] == AUDIO).nonzero()[-1])] = 65
         return ids
 
-    with pytest.raises(ModelError, match="frames of sound for|does not take these inputs") as told:
+    with pytest.raises(ModelError, match=r"frames of sound for|does not take these inputs") as told:
         Prompt.from_inputs(built.lalm, changed(built, one_less))
     verified(
         built, "too few placeholders", "refused" if "frames of" in str(told.value) else "refused by the model"
@@ -64,11 +64,7 @@ def test_time_marks_inside_a_sound(built):
             row[middle : end + 2] = torch.cat([row[end + 1 : end + 2], row[middle : end + 1]])
         return ids
 
-    try:
-        prompt = Prompt.from_inputs(built.lalm, changed(built, marked))
-    except ModelError as error:
-        assert built.family.name == "musicflamingo", error  # its times are told from whole spans
-        return
+    prompt = Prompt.from_inputs(built.lalm, changed(built, marked))
     mata = Mata(1.5, [0, 1], "add")
     ours = built.lalm.logits(prompt, mata)
     for row in range(2):
@@ -79,7 +75,7 @@ def test_time_marks_inside_a_sound(built):
 
 
 @pytest.mark.parametrize("name", ["qwen2_audio", "qwen2_5_omni", "voxtral", "glmasr"])
-def test_several_clips_in_one_prompt(name, _built):
+def test_several_clips_in_one_prompt(name):
     """Two clips in one row; sound is laid out clip by clip, and both are audio."""
     family = FAMILIES[name]
     two = family.inputs(2)

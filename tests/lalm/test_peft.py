@@ -1,0 +1,93 @@
+"""A LoRA adapter on a tiny Qwen2-Audio: traced, edited, generated, swept, and loaded from its folder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import mata_interp as mi
+from mata_interp import Mata
+from mata_interp.errors import ModelError
+from mata_interp.lalm import LALM
+from tests import reference
+from tests.tiny import tiny_qwen2_audio
+
+peft = pytest.importorskip("peft", reason="adapters need PEFT, of the dev extra")
+
+MATA = Mata(1.5, [1, 2], "add")
+
+
+def adapted(attention: str | None = None):
+    """The tiny model with an adapter that changes what it says: fresh ones are zero."""
+    model, processor = tiny_qwen2_audio(seed=0, attention=attention)
+    settings = peft.LoraConfig(
+        r=2, target_modules=r".*language_model.*\.(q_proj|k_proj|o_proj)", init_lora_weights=False
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return peft.get_peft_model(model, settings).eval(), processor
+
+
+@pytest.fixture(scope="module")
+def lora() -> LALM:
+    return LALM(*adapted())
+
+
+def test_the_adapter_is_in_what_is_read_and_edited(lora, tiny_lalm, items):
+    prompt = lora.prompt(items)
+    plain, edited = lora.logits(prompt), lora.logits(prompt, MATA)
+    assert dict(lora.anatomy.heads) == dict(tiny_lalm.anatomy.heads)
+    assert (plain - tiny_lalm.logits(prompt)).abs().max() > 0.1, "an adapter that does nothing shows nothing"
+    eager = adapted("eager")[0].base_model.model
+    masses = mi.trace(lora, prompt, progress=False)["mass"]
+    for row in range(prompt.size):
+        alone = reference.single(prompt.inputs, row)
+        keys = prompt.groups["audio"][row][prompt.inputs["attention_mask"][row].bool()]
+        edit = reference.Edit(MATA.alpha, MATA.layers, MATA.rule, keys)
+        for ours, edits in ((plain, ()), (edited, [edit])):
+            torch.testing.assert_close(
+                ours[row], reference.forward(eager, alone, edits)[-1], atol=2e-5, rtol=0
+            )
+        for layer, weights in enumerate(reference.last_row(eager, alone)):
+            ours = masses.sel(layer=layer, group="audio")[row].values
+            torch.testing.assert_close(torch.tensor(ours), weights[0][:, keys].sum(-1), atol=1e-5, rtol=0)
+    assert (edited - plain).abs().amax(1).min() > 0.1
+    assert torch.equal(lora.logits(prompt, Mata(0.0, [1, 2])), plain)
+
+
+def test_it_generates_and_is_swept(lora, items):
+    prompt = lora.prompt(items)
+    said = lora.generate(prompt, MATA, max_new_tokens=4)
+    assert said.shape == (3, 4)
+    found = mi.sweep(lora, prompt, {"none": None, "mata": MATA}, progress=False)
+    assert found.attrs["looped"] == 0
+    looped = torch.stack([lora.logits(prompt, x) for x in (None, MATA)], 1)
+    torch.testing.assert_close(torch.tensor(found.values), looped, atol=2e-5, rtol=0)
+    assert torch.equal(said[:, 0], looped[:, 1].argmax(-1))
+
+
+def test_an_adapters_folder_loads_with_the_model_it_names(lora, items, tmp_path):
+    model, processor = adapted()
+    base = tmp_path / "base"
+    tiny_qwen2_audio(seed=0)[0].save_pretrained(base)
+    processor.save_pretrained(base)
+    model.peft_config["default"].base_model_name_or_path = str(base)
+    model.save_pretrained(tmp_path / "adapter")
+    again = LALM.from_pretrained(tmp_path / "adapter")
+    prompt = lora.prompt(items)
+    assert torch.equal(again.logits(again.prompt(items), MATA), lora.logits(prompt, MATA))
+    assert again.name == str(tmp_path / "adapter")
+    assert again.fingerprint()["weights_sha256"] != LALM.from_pretrained(base).fingerprint()["weights_sha256"]
+
+
+def test_adapters_in_front_of_the_prompt_are_refused(tmp_path):
+    tiny_qwen2_audio(seed=0)[0].save_pretrained(tmp_path / "base")
+    settings = peft.PromptTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=2, base_model_name_or_path=str(tmp_path / "base")
+    )
+    settings.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ModelError, match="PROMPT_TUNING adapter: it puts vectors in front of a prompt"):
+        LALM.from_pretrained(tmp_path / "adapter")
+    model = peft.get_peft_model(tiny_qwen2_audio(seed=0)[0], settings)
+    with pytest.raises(ModelError, match="puts vectors in front of a prompt"):
+        LALM(model)
