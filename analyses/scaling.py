@@ -111,19 +111,17 @@ def on_paper(given: Assumptions, gpus: tuple[int, ...] = GPUS) -> pd.DataFrame:
         batches = math.ceil(given.items / given.batch)
         for count in gpus:
             answering = math.ceil(batches / count) * given.batch * seconds
-            writing = given.parts(method) * given.part
-            checking = given.check * given.items
-            stages = {"answering": answering, "writing": writing}
+            writing, checking = given.parts(method) * given.part, given.check * given.items
+            stages = {answering: "answering", writing: "writing", checking: "checking"}
+            whole = checking + given.load + max(answering, writing)
             rows.append(
                 {
                     "method": method,
                     "gpus": count,
                     "gpu_hours": given.items * seconds / 3600,
-                    "hours": (checking + given.load + max(stages.values())) / 3600,
-                    "busy": given.items * seconds / (count * (checking + given.load + max(stages.values()))),
-                    "longest": max(
-                        {**stages, "checking": checking}, key={**stages, "checking": checking}.get
-                    ),
+                    "hours": whole / 3600,
+                    "busy": given.items * seconds / (count * whole),
+                    "longest": stages[max(stages)],
                 }
             )
     return pd.DataFrame(rows)

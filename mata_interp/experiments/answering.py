@@ -19,6 +19,8 @@ from .records import answer_records, word_records
 if TYPE_CHECKING:
     from ..lalm import LALM, Prompt
 
+    Asked = tuple[Prompt, list[dict[str, Any]]]
+
 __all__ = ["Unit", "Work", "plan_units"]
 
 _AUDIO: tuple[AudioKind, ...] = ("own", "other", "silence", "none")
@@ -50,13 +52,14 @@ def plan_units(batches: Sequence[Mapping[str, Any]], conditions: Mapping[str, Co
     Args:
         batches: of the manifest, each with its ``items``.
     """
-    sharing = [(n, [name for name in conditions if conditions[name].audio == audio], audio)
-               for n, audio in enumerate(_AUDIO)]  # fmt: skip
+    sharing = {
+        audio: tuple(name for name in conditions if conditions[name].audio == audio) for audio in _AUDIO
+    }
     return [
-        Unit(index * len(_AUDIO) + n, index, tuple(batch["items"]), audio, tuple(names))
+        Unit(index * len(_AUDIO) + n, index, tuple(batch["items"]), audio, sharing[audio])
         for index, batch in enumerate(batches)
-        for n, names, audio in sharing
-        if names
+        for n, audio in enumerate(_AUDIO)
+        if sharing[audio]
     ]
 
 
@@ -93,10 +96,11 @@ class Work:
         return {name: pa.concat_tables(parts) for name, parts in tables.items()}
 
     def _tables(
-        self, lalm: LALM, unit: Unit, items: list[Item], width: int, asked: Any = None
+        self, lalm: LALM, unit: Unit, items: list[Item], width: int, whole: Asked | None = None
     ) -> dict[str, list[pa.Table]]:
         try:
-            return self._at_once(lalm, unit, items, *(asked or self._ask(lalm, unit, items, width)))
+            prompt, asked = whole or self._ask(lalm, unit, items, width)
+            return self._at_once(lalm, unit, items, prompt, asked)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -111,9 +115,7 @@ class Work:
         first, second = (self._tables(lalm, unit, part, width) for part in (items[:half], items[half:]))
         return {name: first[name] + second[name] for name in unit.conditions}
 
-    def _ask(
-        self, lalm: LALM, unit: Unit, items: list[Item], width: int | None
-    ) -> tuple[Prompt, list[dict[str, Any]]]:
+    def _ask(self, lalm: LALM, unit: Unit, items: list[Item], width: int | None) -> Asked:
         return ask(lalm, items, unit.audio, self.partners, self.prompt_format, width)
 
     def _at_once(

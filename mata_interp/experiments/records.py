@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..benchmarks import Item
-from .generation import final_answer, official, option_said
+from ..benchmarks import Item, final_answer, official_match, option_named
 
 if TYPE_CHECKING:
     from ..lalm import Answers, OptionScores
@@ -106,7 +105,7 @@ def answer_records(
             row[f"predicted{suffix}"] = item.choices[best]
             row[f"correct{suffix}"] = None if right is None else best == right
             row[f"margin{suffix}"] = margin
-        row["official"] = official(item, row["predicted"])
+        row["official"] = _official(item, row["predicted"])
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
@@ -117,20 +116,26 @@ def word_records(
     rows = _rows(condition, batch, items, asked, answers.dose)
     for b, (item, row) in enumerate(zip(items, rows, strict=True)):
         said = final_answer(answers.texts[b])
-        option = option_said(item, said)
+        named = option_named(said, item.choices)
+        option = None if named is None else item.choices[named]
         row |= {
             "text": answers.texts[b],
             "said": said,
             "parsed": option is not None,
             "predicted": option,
             "correct": None if item.answer is None else option == item.answer,
-            "official": official(item, said),
+            "official": _official(item, said),
             "margin": math.nan,
             "margin_normalised": math.nan,
             "generated_tokens": int(answers.lengths[b]),
             "stopped": bool(answers.stopped[b]),
         }
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _official(item: Item, said: str) -> bool | None:
+    """Right by the string match; None where the answer is not known."""
+    return None if item.answer is None else official_match(said, item.answer, item.choices)
 
 
 def _rows(

@@ -11,7 +11,6 @@ import torch
 
 from mata_interp.benchmarks import Item, load_benchmark
 from mata_interp.experiments import Condition, load_run, run
-from mata_interp.experiments.generation import final_answer
 from mata_interp.experiments.records import word_records
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Answers, Decoding
@@ -47,35 +46,24 @@ def rows(records: pd.DataFrame, condition: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    ("text", "said", "option"),
     [
-        ("a dog", "a dog"),
-        ("<think>A bell? No.</think>\n\na dog", "a dog"),
-        ("<think>one</think><think>two</think><answer> a dog </answer>", "a dog"),
-        ("A bell? No.</think>a dog", "a dog"),  # opened by the chat template
-        ("<THINK>hm</THINK><Answer>(B)</Answer>", "(B)"),
-        ("<answer>a bell</answer> no, <answer>a dog</answer>", "a dog"),
-        ("<answer>a dog", "a dog"),  # cut before the tag was closed
-        ("<think>a dog? <answer>a bell</answer>", ""),  # cut while it thought
-        ("<think>a dog</think>", ""),
-        ("", ""),
+        ("a dog", "a dog", "a dog"),
+        ("(b)", "(b)", "a bell"),
+        ("<think>A bell? No.</think>\n\nThe answer is A.", "The answer is A.", "a dog"),
+        ("<think>one</think><answer> a dog </answer>", "a dog", "a dog"),
+        ("A bell? No.</think>a dog", "a dog", "a dog"),  # opened by the chat template
+        ("<answer>a bell</answer> no, <answer>B", "B", "a bell"),  # cut before the tag was closed
+        ("<think>a dog? <answer>a bell</answer>", "", None),  # cut while it thought
+        ("a dog or a bell", "a dog or a bell", None),
+        ("", "", None),
     ],
 )
-def test_thoughts_are_no_answer(text, answer):
-    assert final_answer(text) == answer
-
-
-@pytest.mark.parametrize(
-    ("said", "option"),
-    [
-        ("a dog", "a dog"), ("A Dog.", "a dog"), ("B", "a bell"), ("(b)", "a bell"), ("B. a bell", "a bell"),
-        ("A dog barks", None), ("a cat", None), ("Z", None), ("", None), ("(D)", None),
-    ],
-)  # fmt: skip
-def test_an_option_is_read_or_left_open(said, option):
+def test_an_option_is_read_or_left_open(text, said, option):
     item = Item(audio=None, question="?", choices=("a dog", "a bell", "rain"), answer="a dog")
-    table = word_records("c", 0, [item], [{}], Answers((said,), torch.zeros(1, 1), np.ones(1), np.ones(1)))
+    table = word_records("c", 0, [item], [{}], Answers((text,), torch.zeros(1, 1), np.ones(1), np.ones(1)))
     row = table.to_pylist()[0]
+    assert (row["text"], row["said"]) == (text, said)
     assert (row["predicted"], row["parsed"]) == (option, option is not None)
     assert row["correct"] == (option == "a dog")
 
