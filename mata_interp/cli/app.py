@@ -35,6 +35,7 @@ from .options import (
     parse_choices,
 )
 from .output import print_json, progress, resumable
+from .sweep import sweep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -176,6 +177,9 @@ def trace(
     trace_benchmark(
         model, benchmark, audio_root, items, query, max_new_tokens, out, seed, batch_size, as_json
     )
+
+
+app.command(short_help="A causal map: many edits of the same items, each prompt read once.")(sweep)
 
 
 @app.command(short_help="Does every instrument tell the truth on a model?")
