@@ -133,9 +133,7 @@ model = Listener(config)
 model.ears.load_state_dict(source.model.audio_tower.state_dict())
 model.projector.load_state_dict(source.model.multi_modal_projector.linear.state_dict())
 told = model.decoder.load_state_dict(source.model.language_model.state_dict(), strict=False)
-print(
-    f"{len(told.missing_keys)} weights of the decoder have no counterpart, all of them {told.missing_keys[0][9:]}"
-)
+print(f"without a counterpart: {len(told.missing_keys)} weights, {{name[9:] for name in told.missing_keys}}")
 for layer in model.decoder.layers:  # the one thing that Llama has and Qwen2 has not
     nn.init.zeros_(layer.self_attn.o_proj.bias)
 model.head.load_state_dict(source.lm_head.state_dict())

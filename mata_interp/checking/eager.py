@@ -23,7 +23,7 @@ from .lines import NotApplicable
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["Bias", "Eager", "extended"]
+__all__ = ["Bias", "Eager", "extended", "is_per_token"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +103,16 @@ def extended(inputs: dict[str, Tensor], tokens: Tensor, real: Tensor | None = No
     mask = inputs.get("attention_mask", torch.ones_like(given))
     more = torch.ones_like(tokens) if real is None else real.to(tokens)
     for name, value in inputs.items():
-        if value.shape[:2] == given.shape and value.dim() == 2 and not value.is_floating_point():
+        if is_per_token(value, given):
             longer[name] = torch.cat([value, value.new_zeros(tokens.shape)], 1)
     longer["input_ids"] = torch.cat([given, tokens], 1)
     longer["attention_mask"] = torch.cat([mask, more.to(mask.dtype)], 1)
     return longer
+
+
+def is_per_token(value: Any, tokens: Tensor) -> bool:
+    """Whether an input says something of each of the tokens [B, P]: a mask, a type."""
+    return isinstance(value, Tensor) and value.shape == tokens.shape and not value.is_floating_point()
 
 
 @contextmanager

@@ -15,8 +15,8 @@ __all__: list[str] = []
 @check_of(
     "same twice",
     "the logits of two runs on the same inputs, from two random seeds",
-    "Something draws at random: set what switches it off in the model's config or inputs (VibeVoice: "
-    "sample=False), or no single number of a trace can be repeated.",
+    "Something draws at random: switch it off in the model's config or inputs (an input named sample is set "
+    "to False already), or no number of a trace can be repeated.",
 )
 def _deterministic(subject: Subject) -> Found:
     lalm, inputs = subject.lalm, subject.prompt.inputs

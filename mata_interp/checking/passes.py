@@ -11,7 +11,7 @@ from torch import Tensor
 from mata_interp.lalm import Prompt
 
 from .bounds import SCORES
-from .eager import extended
+from .eager import extended, is_per_token
 from .edits import largest, too_small
 from .lines import Found, NotApplicable, check_of
 from .subject import STEPS, Subject
@@ -142,7 +142,7 @@ def _padded(prompt: Prompt, more: int, config: Any) -> Prompt:
     inputs = dict(prompt.inputs)
     inputs.setdefault("attention_mask", torch.ones_like(tokens))
     for name, value in inputs.items():
-        if value.shape == tokens.shape and not value.is_floating_point():
+        if is_per_token(value, tokens):
             fill = blank if name == "input_ids" else 0
             inputs[name] = torch.cat([value.new_full((len(value), more), fill), value], 1)
     groups = {n: torch.cat([m.new_zeros(len(m), more), m], 1) for n, m in prompt.groups.items()}

@@ -16,7 +16,7 @@ from mata_interp.interventions import Editing, Mata
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.prompts import build_prompt
 
-from .bounds import LOGITS, ROWS, TELLING
+from .bounds import LOGITS, OWN_ROUNDING, ROWS, TELLING
 from .eager import Bias, Eager
 
 if TYPE_CHECKING:
@@ -81,7 +81,12 @@ class Subject:
     @cached_property
     def logit_bound(self) -> float:
         """How far logits may be off."""
-        return LOGITS.get(self.lalm.dtype, LOGITS[torch.bfloat16]) * max(1.0, float(self.plain.abs().max()))
+        bound = LOGITS.get(self.lalm.dtype, LOGITS[torch.bfloat16]) * max(1.0, float(self.plain.abs().max()))
+        if self.lalm.dtype not in (torch.float16, torch.bfloat16):
+            return bound
+        # nothing of this package is in either: its own two attentions, under which the model rounds otherwise
+        own = float((self.plain - self.eager_logits(0.0).to(self.plain)).abs().max())
+        return max(bound, OWN_ROUNDING * own)
 
     @property
     def row_bound(self) -> float:

@@ -59,11 +59,13 @@ class Lens:
                 reasons.append(str(reason))
         else:
             raise ModelError(f"{lalm.name} has no place under transformer-lens: {' '.join(reasons)}")
+        self.args, self.kwargs = self.encode(self.prompt)
+        if not self.whole and self._off() > 1e-2 * float(lalm.logits(self.prompt).abs().max()):
+            self.bridge = rehouse(lalm.model, bare=True)
         placeholder = lalm.anatomy.audio_token_id
         self.bridge.original_model.register_forward_pre_hook(
             lambda _, args, kwargs: _refuse_silence(args, kwargs, placeholder), with_kwargs=True, prepend=True
         )
-        self.args, self.kwargs = self.encode(self.prompt)
 
     def encode(self, prompt: Prompt) -> tuple[tuple[Tensor], dict[str, Any]]:
         """What the bridge is called with for a prompt: (tokens or embeddings,), and all the rest."""
@@ -91,8 +93,11 @@ class Lens:
     @cached_property
     def difference(self) -> float:
         """Largest difference of the bridge's logits from the model's own at the last position."""
-        own = self._lalm.logits(self.prompt)
-        return float((self.logits[:, -1].float() - own.float()).abs().max())
+        return self._off()
+
+    def _off(self) -> float:
+        own = self._lalm.logits(self.prompt).float()
+        return float((self.run_with_hooks([])[:, -1].float() - own).abs().max())
 
     def pattern(self, layer: int) -> Tensor:
         """Attention weights of a decoder layer: [B, H, T, T]."""

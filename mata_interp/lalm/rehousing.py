@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from mata_interp.errors import ModelError
 
@@ -31,8 +33,12 @@ def bridge_whole(model: Any) -> Any:
     return _bridge(body, name)
 
 
-def rehouse(model: Any) -> Any:
+def rehouse(model: Any, bare: bool = False) -> Any:
     """A bridge over the decoder alone, in the causal language model of its own kind: it takes embeddings.
+
+    Args:
+        bare: the logits are the output head's own, without what that language model does behind it (Granite
+            divides them; Granite Speech does not).
 
     Raises:
         ModelError: there is no such language model, or transformer-lens has no adapter for it.
@@ -53,7 +59,15 @@ def rehouse(model: Any) -> Any:
     house.set_output_embeddings(body.get_output_embeddings())
     house.config = decoder.config
     use_eager([decoder, *anatomy.attention.values()])
+    if bare:
+        house.forward = MethodType(_head_alone, house)
     return _bridge(house.eval(), family.__name__)
+
+
+def _head_alone(self: Any, input_ids: Tensor | None = None, **kwargs: Any) -> Any:
+    """A causal language model's forward with nothing behind the output head."""
+    out = getattr(self, self.base_model_prefix)(input_ids=input_ids, **kwargs)
+    return CausalLMOutputWithPast(logits=self.get_output_embeddings()(out.last_hidden_state))
 
 
 def decoder_call(model: Any, anatomy: Anatomy, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""mi.check on right models finds nothing; on models and instruments that were broken on purpose, what is broken."""
+"""mi.check on right models finds nothing; on models and instruments broken on purpose, what is broken."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 import mata_interp as mi
 from mata_interp.attention import AttentionCall
-from mata_interp.checking import running
 from mata_interp.checking import lines as check_lines
+from mata_interp.checking import running
 from mata_interp.checking.subject import own_items
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Editing
