@@ -47,7 +47,7 @@ def hub_records(
         saved = any((folder / mark).is_file() for mark in ("state.json", "dataset_dict.json"))
         data = datasets.load_from_disk(place) if saved else datasets.load_dataset(name)
     except Exception as error:  # of many kinds: no such name, no network, no data files, ...
-        raise BenchmarkError(f"The dataset {place!r} cannot be loaded: {error}") from error
+        raise BenchmarkError(f"The dataset {place!r} cannot be loaded: {error.__cause__ or error}") from error
     if isinstance(data, dict):
         if split is None and len(data) > 1:
             raise BenchmarkError(f"The dataset {place!r} has the splits {sorted(data)}: give subset=.")
@@ -80,8 +80,10 @@ def hub_records(
 
 def _path(sound: dict[str, Any] | None, unpacked: Path) -> str | None:
     """Where a sound lies: its own path, or the name of the file in ``unpacked`` that its bytes are put in."""
-    if sound is None or sound["bytes"] is None:
-        return sound and sound["path"]
+    if sound is None:
+        return None
+    if sound["bytes"] is None:
+        return sound["path"]
     name = hashlib.sha256(sound["bytes"]).hexdigest()[:32] + (Path(sound["path"] or "").suffix or ".wav")
     if not (unpacked / name).exists():
         unpacked.mkdir(parents=True, exist_ok=True)

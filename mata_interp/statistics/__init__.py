@@ -8,9 +8,11 @@ from .effect import Effect
 from .paired import paired_effect
 from .profiles import clustered_interval
 from .proportions import mcnemar_exact, mcnemar_mid, newcombe_interval, tango_interval
+from .reliance import Rate, text_dominance, text_prior
 
 __all__ = [
     "Effect",
+    "Rate",
     "clustered_interval",
     "holm",
     "mcnemar_exact",
@@ -18,4 +20,6 @@ __all__ = [
     "newcombe_interval",
     "paired_effect",
     "tango_interval",
+    "text_dominance",
+    "text_prior",
 ]

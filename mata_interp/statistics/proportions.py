@@ -10,7 +10,7 @@ from math import inf, sqrt
 
 from scipy.stats import binom, norm
 
-__all__ = ["mcnemar_exact", "mcnemar_mid", "newcombe_interval", "tango_interval", "tango_score"]
+__all__ = ["mcnemar_exact", "mcnemar_mid", "newcombe_interval", "tango_interval", "tango_score", "wilson"]
 
 
 def mcnemar_exact(fixed: int, broken: int) -> float:
@@ -120,8 +120,8 @@ def newcombe_interval(
         return -1.0, 1.0
     z = float(norm.ppf((1 + level) / 2))
     after, before = (both + fixed) / n, (both + broken) / n
-    after_low, after_high = _wilson(both + fixed, n, z)
-    before_low, before_high = _wilson(both + broken, n, z)
+    after_low, after_high = wilson(both + fixed, n, z)
+    before_low, before_high = wilson(both + broken, n, z)
     phi = _corrected_phi(both, fixed, broken, neither)
 
     def radius(x: float, y: float) -> float:
@@ -133,7 +133,7 @@ def newcombe_interval(
     return max(-1.0, low), min(1.0, high)
 
 
-def _wilson(count: int, n: int, z: float) -> tuple[float, float]:
+def wilson(count: float, n: float, z: float) -> tuple[float, float]:
     """Wilson's score interval of one proportion (Wilson 1927, JASA 22:209)."""
     centre = (count + z * z / 2) / (n + z * z)
     radius = z * sqrt(count * (n - count) / n + z * z / 4) / (n + z * z)

@@ -15,7 +15,9 @@ from .conftest import downloaded_file
 from .plain_scores import right, words
 
 CHOICES = ["a dog", "A big dog barks", "rain", "rain and wind"]
-WORD = st.sampled_from(["a", "dog", "Dog", "rain", "is", "B", "(b)", "don't", "A#", "3.5", "_x", "狗", "é", ""])
+WORD = st.sampled_from(
+    ["a", "dog", "Dog", "rain", "is", "B", "(b)", "don't", "A#", "3.5", "_x", "狗", "é", ""]
+)
 TEXT = st.lists(WORD, max_size=6).map(" ".join)
 
 
@@ -121,10 +123,19 @@ def test_cut_thoughts_are_no_answer():
     assert final_answer("hm </think> a dog") == "a dog"
 
 
-FORMS = ("{text}", "({letter})", "{letter}.", "({letter}) {text}", "<answer>{text}</answer>", "The answer is {text}.")
+FORMS = (
+    "{text}",
+    "({letter})",
+    "{letter}.",
+    "({letter}) {text}",
+    "<answer>{text}</answer>",
+    "The answer is {text}.",
+)
 
 
-@pytest.mark.parametrize(("file", "sentence", "other"), [("mmau-test-mini.json", 93, 9), ("MMAR-meta.jsonl", 90, 20)])
+@pytest.mark.parametrize(
+    ("file", "sentence", "other"), [("mmau-test-mini.json", 93, 9), ("MMAR-meta.jsonl", 90, 20)]
+)
 def test_what_the_official_match_does_on_the_real_files(file, sentence, other):
     """93 of MMAU's 1000 right answers are wrong as a sentence, and on 9 items another option is right."""
     records = read(downloaded_file(file))

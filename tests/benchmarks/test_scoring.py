@@ -100,11 +100,11 @@ def test_answers_from_the_benchmarks_own_file():
     said = [{"id": "q2", "model_output": "a bell", "answer": "forged"}, {"id": "q0", "model_output": "rain"}]
     scores = score_predictions(join_answers(said, answers), "mmau")["official"]
     assert (scores["correct"], scores["n"], scores["no_prediction"]) == (1, 2, 1)
-    with pytest.raises(ItemError, match="q9.*no such id"):
+    with pytest.raises(ItemError, match=r"q9.*no such id"):
         join_answers([{"id": "q9"}], answers)
-    with pytest.raises(ItemError, match="q0.*comes twice"):
+    with pytest.raises(ItemError, match=r"q0.*comes twice"):
         join_answers([{"id": "q0"}, {"id": "q0"}], answers)
-    with pytest.raises(ItemError, match="record 1.*there is none"):
+    with pytest.raises(ItemError, match=r"record 1.*there is none"):
         join_answers([{"model_output": "rain"}], answers)
 
 

@@ -1,0 +1,137 @@
+"""`mata-interp benchmark`: list, inspect and score, as people and machines use them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from mata_interp import cli
+from mata_interp.cli.app import app
+from tests.benchmarks.conftest import a_record, downloaded_file, folder, write_json
+
+__all__ = ["folder"]
+
+
+def invoke(*arguments: object) -> str:
+    done = CliRunner().invoke(app, ["benchmark", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def fails(monkeypatch, capsys, *arguments: object) -> str:
+    """The one line that a command which exits with 1 writes to stderr."""
+    monkeypatch.setattr(sys, "argv", ["mata-interp", "benchmark", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert len(said.err.splitlines()) == 1
+    return said.err
+
+
+def test_list():
+    said = json.loads(invoke("list", "--json"))
+    names = {row["name"]: row["verified"] for row in said}
+    assert names["mmau"]
+    assert names["listening"]
+    assert not names["mcr-bench"]
+    assert "mmsu " in invoke("list")
+    assert "not verified on the released files" in invoke("list")
+
+
+def test_inspect_names_what_is_odd(folder):
+    records = [
+        a_record(0, category=["Reasoning"]),
+        a_record(1, choices=["x", "x"]),
+        a_record(2, audio_id="clips/none.wav"),
+        a_record(3, answer=""),
+    ]
+    file = write_json(folder / "a.json", records)
+    said = json.loads(invoke("inspect", file, "--json"))
+    assert (said["items"], said["missing_audio"], said["missing_audio_items"]) == (3, 1, ["q2"])
+    assert (said["repeated_choices"], said["no_answer"], said["release"]) == (1, 1, None)
+    assert said["odd_fields"] == {"category": {"text": 3, "list": 1}}
+    people = invoke("inspect", file)
+    assert "no known release" in people
+    assert "1 item without a sound file, e.g. q2" in people
+    assert "odd field category: 3 text, 1 list" in people
+    assert "q1: choices: 'x' is repeated" in people
+
+
+def test_inspect_through_a_mapping(folder):
+    record = {"id": "s", "audio_path": "clips/0.wav", "question": "Which?", "task_name": "tone"}
+    record |= {"choice_a": "up", "choice_b": "down", "choice_c": "", "choice_d": "", "answer_gt": "up"}
+    file = write_json(folder / "mmsu.json", [record])
+    said = json.loads(invoke("inspect", file, "--fields", "mmsu", "--json"))
+    assert said["mapping"]["verified"] is False
+    assert said["choices"] == {"2": 1}
+    assert "field mapping mmsu: NOT VERIFIED on the released files." in invoke(
+        "inspect", file, "--fields", "mmsu"
+    )
+
+
+def test_score(folder):
+    said = ["a bell", "(B)", "hm"]
+    file = write_json(folder / "p.json", [a_record(n, model_output=text) for n, text in enumerate(said)])
+    scores = json.loads(invoke("score", file, "--benchmark", "mmau", "--json"))
+    assert list(scores) == ["official", "option_aware"]
+    assert scores["official"]["accuracy"] == pytest.approx(1 / 3)
+    assert scores["option_aware"]["accuracy"] == pytest.approx(2 / 3)
+    people = invoke("score", file, "--benchmark", "mmau")
+    assert "33.3\u202f%" in people
+    assert "66.7\u202f%" in people
+    assert "no option could be told: 1 answers" in people
+    short = write_json(folder / "s.json", [{"id": "q0", "model_output": "a bell"}])
+    whole = write_json(folder / "whole.json", [a_record(0), a_record(1)])
+    joined = json.loads(invoke("score", short, "--benchmark", "mmau", "--answers", whole, "--json"))
+    assert (joined["official"]["n"], joined["official"]["no_prediction"]) == (1, 1)
+    assert joined["official"]["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"model_output": 3}, "item 'q0', field 'model_output': 3 is no text"),
+        ({"model_output": "x", "answer": None}, "item 'q0', field 'answer': None is no answer"),
+    ],
+)
+def test_errors_name_the_item_and_the_field(folder, monkeypatch, capsys, record, words):
+    file = write_json(folder / "p.json", [a_record(0, **record)])
+    assert words in fails(monkeypatch, capsys, "score", file, "--benchmark", "mmau")
+    assert "No official score of 'mmsu'" in fails(monkeypatch, capsys, "score", file, "--benchmark", "mmsu")
+    assert "none.json" in fails(monkeypatch, capsys, "score", folder / "none.json", "--benchmark", "mmau")
+    assert "field mapping 'x'" in fails(monkeypatch, capsys, "inspect", file, "--fields", "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "file", "sentence"),
+    [
+        ("mmau", "model_output", "mmau-test-mini.json", 0.907),
+        ("mmar", "answer_prediction", "MMAR-meta.jsonl", 0.910),
+    ],
+)
+def test_real_files(tmp_path, name, key, file, sentence):
+    """Every right answer as "The answer is X.": the official score loses what the option-aware one keeps."""
+    source = downloaded_file(file)
+    said = json.loads(invoke("inspect", source, "--json"))
+    assert said["release"]["benchmark"] == name
+    text = source.read_text("utf-8")
+    records = (
+        json.loads(text) if source.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    )
+    out = write_json(tmp_path / "p.json", [{**r, key: f"The answer is {r['answer']}."} for r in records])
+    scores = json.loads(invoke("score", out, "--benchmark", name, "--json"))
+    assert scores["official"]["accuracy"] == pytest.approx(sentence)
+    assert scores["option_aware"]["accuracy"] >= 0.99
+
+
+def test_help_is_light():
+    code = "import sys, mata_interp.cli.app\nprint({'torch', 'datasets', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
