@@ -21,7 +21,7 @@ from mata_interp.cli.app import app
 from mata_interp.cli.options import parse_choices, parse_layers
 from tests.reporting.small import small_study
 
-COMMANDS = ("study", "listen", "trace", "run", "report", "organism", "benchmark")
+COMMANDS = ("study", "listen", "trace", "check", "run", "report", "organism", "benchmark")
 COMMAND = Path(sys.executable).with_name("mata-interp")
 SMALL_ITEMS = ["--items", "6", "--batch-size", "6"]
 

@@ -24,8 +24,8 @@ LOGITS = {torch.float64: 1e-7, torch.float32: 1e-5, torch.float16: 5e-3, torch.b
 """Of a logit, or a change of one, as a part of the largest logit. Measured: 1.7e-6, 2.7e-3 and 0.019."""
 
 OWN_ROUNDING = 4
-"""In half precision logits may also be off by so many times what the model's own logits differ between its own
-two attentions, SDPA and eager, on the same prompt: models of small logits round more than the rest."""
+"""In half precision logits may also be off by so many times what the model's own logits differ between its
+own two attentions, SDPA and eager, on the same prompt: models of small logits round more than the rest."""
 
 SCORES = 3
 """Of log p of an option, in bounds of a logit. Measured: 1.9e-6, 4.3e-3 and 0.031 of the largest logit."""

@@ -1,4 +1,4 @@
-"""The command line: ``mata-interp study | listen | trace | run | report | benchmark | organism``.
+"""The command line: ``mata-interp study | listen | trace | check | run | report | benchmark | organism``.
 
 Nothing heavy is imported until a command runs, so that ``--help`` and shell completion answer at once.
 """

@@ -1,0 +1,89 @@
+"""`mata-interp check` as people and machines use it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from mata_interp import cli
+from mata_interp.checking import CheckReport, Line
+from mata_interp.cli.app import app
+from tests.reporting.small import small_study
+
+
+def call(*arguments: object):
+    return CliRunner().invoke(app, ["check", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_study().model
+
+
+def test_a_table_for_people(model):
+    done = call(model)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"{model} (a Qwen2AudioForConditionalGeneration, float32, cpu, sdpa, 2 x ")
+    head, *rows = lines[2:16]
+    assert [row[:4] for row in rows] == ["pass"] * 13
+    place = head.index("measured")
+    assert {row[place - 2 : place] for row in rows} == {"  "}  # the columns stand in line
+    assert lines[-1] == "13 of 13 checks passed, 0 failed, 0 not applicable"
+
+
+def test_json_for_machines(model):
+    done = call(model, "--json", "--dtype", "bfloat16")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["ok"] is True
+    assert told["about"]["dtype"] == "bfloat16"
+    assert len(told["lines"]) == 13
+    line = next(line for line in told["lines"] if line["name"] == "edit reaches the logits")
+    assert 0 < line["off"] <= line["bound"]
+    assert line["verdict"] == "pass"
+    assert set(line) == {"name", "compared", "measured", "off", "bound", "verdict", "remedy"}
+
+
+def test_exit_code_1_if_a_line_fails(model, monkeypatch):
+    lines = (
+        Line("good", "a and b", "off by 0", 0.0, 0.0, "pass", ""),
+        Line("bad", "c and d", "off by 2", 2.0, 1.0, "fail", "Look there."),
+        Line("none", "e", "there is no e", None, None, "not applicable", ""),
+    )
+    report = CheckReport("mine", {"class": "Mine", "dtype": "float32"}, lines)
+    monkeypatch.setattr("mata_interp.check", lambda lalm: report, raising=False)
+    done = call(model)
+    assert done.exit_code == 1
+    text = " ".join(done.stdout.split())
+    assert "fail bad off by 2 1e+00" in text
+    assert "bad: FAILED (c and d). Look there." in text
+    assert "none: not applicable: there is no e" in text
+    assert "1 of 3 checks passed, 1 failed, 1 not applicable" in text
+    assert json.loads(call(model, "--json").stdout)["ok"] is False
+    assert call(model, "--json").exit_code == 1
+
+
+def test_a_model_that_is_not_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mata-interp", "check", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith("error: No model folder")
+    told = call(tmp_path / "none", "--json")
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["error"].startswith("No model folder")
+
+
+def test_wrong_usage(model):
+    assert call().exit_code == 2
+    assert call(model, "--dtype", "int8").exit_code == 2
+
+
+def test_help():
+    told = call("--help").stdout
+    assert "mata-interp check ./my-model --json" in told
+    assert "Exit code 0" in told
