@@ -7,7 +7,12 @@ import json
 
 import pytest
 import torch
-from transformers import Qwen2AudioForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModelForMultimodalLM,
+    Qwen2AudioConfig,
+    Qwen2AudioForConditionalGeneration,
+)
 
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Mata
@@ -86,6 +91,29 @@ def test_an_architecture_that_transformers_lacks(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen9AudioForever"]}))
     one_line(tmp_path, "is a 'Qwen9AudioForever', which this transformers does not have")
+
+
+def test_a_family_that_somebody_else_registered(tiny_lalm, prompt, tmp_path):
+    """A config and a class of their own, known to transformers' Auto classes alone."""
+
+    class StrangeConfig(Qwen2AudioConfig):
+        model_type = "strange_listener"
+
+    class StrangeListener(Qwen2AudioForConditionalGeneration):
+        config_class = StrangeConfig
+
+    settings = {**tiny_lalm.model.config.to_dict(), "model_type": "strange_listener"}
+    model = StrangeListener(StrangeConfig(**settings))
+    model.load_state_dict(tiny_lalm.model.state_dict())
+    model.save_pretrained(tmp_path)
+    tiny_lalm.processor.save_pretrained(tmp_path)
+    with pytest.raises(ModelError):
+        LALM.from_pretrained(tmp_path)
+    AutoConfig.register("strange_listener", StrangeConfig)
+    AutoModelForMultimodalLM.register(StrangeConfig, StrangeListener)
+    lalm = LALM.from_pretrained(tmp_path)
+    assert type(lalm.model) is StrangeListener
+    assert torch.equal(lalm.logits(prompt), tiny_lalm.logits(prompt))
 
 
 def test_no_weights_and_no_pickled_ones(folder, tmp_path, tiny_lalm):
