@@ -1,0 +1,232 @@
+"""What does looking cost? Every instrument beside a plain forward, the sweep beside a loop.
+
+On a Qwen2-Audio of 12 layers with random weights and a prompt of 30 s of audio; nothing is downloaded. All is
+timed in turns in one process; peak memory is that of processes of their own. Takes some minutes; for figures
+worth quoting, leave the machine alone meanwhile.
+
+    python analyses/instrument_cost.py
+    python analyses/instrument_cost.py --json
+    python analyses/instrument_cost.py --quick       a second of audio, one round: to see that it runs
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+import typer
+from cost_figure import draw
+from measuring import in_own_process, interleaved, peak_bytes, quartiles
+from medium import ask, medium_lalm
+from rivals import RIVALS, rival
+
+import mata_interp as mi
+
+LAYERS = range(4, 9)  # of 12: 36 to 71 % of the depth, where the published layers 10 to 20 of 28 lie
+NEW_TOKENS = 33
+COUNTS = (1, 10, 100, 1000)  # configurations
+
+TARGETS = {  # cost relative to what the row is compared with
+    "trace": 1.03,
+    "trace, all queries": 1.6,
+    "MATA, forward": 1.03,
+    "MATA, generate": 1.10,
+    "sweep, 234 windows x alphas": 1.2,
+    "sweep, 96 knockouts": 1.15,
+    "sweep, 1000": 2.0,
+}
+MEMORY_TARGETS = {"trace": 1.05}
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for figure, table and JSON.")] = Path(
+        "runs/instrument-cost"
+    ),
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 9,
+    quick: Annotated[bool, typer.Option("--quick", help="Small and soon done; no figures to quote.")] = False,
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Count processor time, which other work on the machine blurs less.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    peak_of: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Measure, print, draw."""
+    seconds = 1.0 if quick else 30.0
+    if peak_of is not None:
+        print(json.dumps(peak(peak_of, seconds)))
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    rounds = 1 if quick else rounds
+    table, width = costs(seconds, rounds, quick, time.process_time if busy else time.perf_counter)
+    table = table.merge(memory(quick), on="name", how="left")
+    reached = table[table["target"].notna()].set_index("name")
+    result = {
+        "tokens": width,
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        "quick": quick,
+        "clock": "processor" if busy else "wall",
+        "versions": {"torch": torch.__version__, "mata_interp": mi.__version__},
+        "targets_reached": {str(n): bool(ok) for n, ok in (reached["ratio"] <= reached["target"]).items()},
+        "memory_targets_reached": {
+            name: bool(table.set_index("name")["memory_ratio"][name] <= target)
+            for name, target in MEMORY_TARGETS.items()
+        },
+        "rows": json.loads(table.to_json(orient="records")),
+    }
+    table.to_csv(out / "instrument_cost.csv", index=False)
+    (out / "instrument_cost.json").write_text(json.dumps(result, indent=1))
+    draw(table, width, out / "instrument_cost.png")
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    show(table, width)
+    print(f"\nFigure, table and JSON: {out}")
+
+
+def configurations(count: int) -> dict[str, mi.Mata]:
+    """So many different ones, spread over all windows of layers: 234 are all 78 windows under 3 alphas."""
+    windows = [tuple(range(i, j)) for i in range(12) for j in range(i + 1, 13)]
+    alphas = [round(0.1 * (k + 1), 1) for k in range(-(-count // len(windows)))]
+    every = list(mi.sweeps.by_alpha(windows, alphas).items())
+    return dict(every[i * len(every) // count] for i in range(count))
+
+
+def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
+    """What is measured on the model left on SDPA, by name."""
+    prompt = ask(lalm, seconds)
+    # as long, but all of it text after two tokens of audio: every token is a query
+    words = ask(lalm, 0.08, prompt.width - 5)
+    assert words.width == prompt.width
+    mata, everywhere = mi.Mata(0.1, LAYERS), mi.Mata(0.1, range(12))
+
+    def plain(longer: int = 0) -> Callable[[], object]:
+        longer_prompt = ask(lalm, seconds, 48 + longer)
+        return lambda: lalm.model(**longer_prompt.inputs, use_cache=False)
+
+    def sweep(configured: dict[str, mi.Mata]) -> Callable[[], object]:
+        return lambda: mi.sweep(lalm, prompt, configured, progress=False)
+
+    def generate(tokens: int, intervention: mi.Mata | None = None) -> Callable[[], object]:
+        return lambda: lalm.generate(prompt, intervention, max_new_tokens=tokens)
+
+    return {
+        "plain": plain(),
+        "trace": lambda: mi.trace(lalm, prompt, progress=False),
+        "trace, text queries": lambda: mi.trace(lalm, prompt, "text", progress=False),
+        "trace, all queries": lambda: mi.trace(lalm, words, "text", progress=False),
+        "MATA, forward": lambda: lalm.logits(prompt, mata),
+        "MATA, forward, all layers": lambda: lalm.logits(prompt, everywhere),
+        "generate 1": generate(1),
+        "generate": generate(NEW_TOKENS),
+        "MATA, generate 1": generate(1, mata),
+        "MATA, generate": generate(NEW_TOKENS, mata),
+        "MATA, generate, all layers 1": generate(1, everywhere),
+        "MATA, generate, all layers": generate(NEW_TOKENS, everywhere),
+        **{f"sweep, {count}": sweep(configurations(count)) for count in COUNTS},
+        "sweep, 234 windows x alphas": sweep(configurations(234)),
+        "sweep, 96 knockouts": sweep(mi.sweeps.head_map(lalm)),
+        **{f"floor, {count}": plain(count) for count in (*COUNTS, 96, 234)},
+        "loop, 1": lambda: lalm.logits(prompt, mata),
+        "loop, 10": lambda: [lalm.logits(prompt, one) for one in configurations(10).values()],
+    }
+
+
+@torch.inference_mode()
+def costs(seconds: float, rounds: int, quick: bool, clock: Callable[[], float]) -> tuple[Any, int]:
+    """Of each task its seconds and its cost, relative to a baseline in the same round; the prompt's width."""
+    lalm = medium_lalm()
+    every = {**tasks(lalm, seconds), **{name: rival(name, seconds) for name in RIVALS}}
+    seldom = {"loop, 10": min(rounds, 3), "transformer-lens, all": min(rounds, 4)}
+    if quick:
+        every = {name: task for name, task in every.items() if not name.endswith("1000")}
+    times = interleaved(every, rounds, seldom, clock)
+    rows = []
+    for name, own in times.items():
+        if name.endswith(" 1") and "generate" in name:
+            continue
+        base = times["plain"]
+        if "generate" in name:  # of a token: what the first one costs, the prompt's reading, is taken off
+            own = (own - times[f"{name} 1"]) / (NEW_TOKENS - 1)
+            base = (times["generate"] - times["generate 1"]) / (NEW_TOKENS - 1)
+        rows.append(_row(name, own, base))
+    for count in COUNTS[2:]:  # linear in their number, and it would take minutes
+        rows.append(_row(f"loop, {count}", times["loop, 10"] * count / 10, times["plain"], extrapolated=True))
+    return pd.DataFrame(rows), ask(lalm, seconds).width
+
+
+def _row(name: str, own: Any, base: Any, extrapolated: bool = False) -> dict[str, Any]:
+    low, middle, high = quartiles(own)
+    ratio_low, ratio, ratio_high = quartiles(own / base)
+    return {
+        "name": name,
+        "seconds": middle,
+        "seconds_low": low,
+        "seconds_high": high,
+        "ratio": ratio,
+        "ratio_low": ratio_low,
+        "ratio_high": ratio_high,
+        "of": "a token generated" if "generate" in name else "a plain forward",
+        "target": TARGETS.get(name),
+        "extrapolated": extrapolated,
+    }
+
+
+MEMORY = (
+    "plain",
+    "trace",
+    "trace, text queries",
+    "trace, all queries",
+    "MATA, forward",
+    "sweep, 96 knockouts",
+    "sweep, 234 windows x alphas",
+    "sweep, 1000",
+    *RIVALS,
+)
+
+
+@torch.inference_mode()
+def peak(name: str, seconds: float) -> dict[str, int]:
+    """The most memory of this process, before and after doing this one thing three times."""
+    task = rival(name, seconds) if name in RIVALS else tasks(medium_lalm(), seconds)[name]
+    before = peak_bytes()
+    for _ in range(3):
+        task()
+    return {"before": before, "after": peak_bytes()}
+
+
+def memory(quick: bool) -> Any:
+    """Peak bytes of a process that does one thing, and relative to one that runs plain forwards."""
+    names = ("plain", "trace") if quick else MEMORY
+    given = ["--quick"] if quick else []
+    found = {name: in_own_process(__file__, "--peak-of", name, *given) for name in names}
+    table: Any = pd.DataFrame(
+        [{"name": name, "peak_bytes": peaks and peaks["after"]} for name, peaks in found.items()]
+    )
+    return table.assign(memory_ratio=table["peak_bytes"] / table["peak_bytes"].iloc[0])
+
+
+def show(table: Any, width: int) -> None:
+    """For people."""
+    print(f"T = {width} tokens, {torch.get_num_threads()} thread(s); times are medians with quartiles\n")
+    print(f"{'':34}{'seconds':>9}{'ratio':>9}   {'quartiles':<17}{'target':>7}  {'peak memory':>12}")
+    for row in table.to_dict("records"):
+        spread = f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}"
+        target = "" if pd.isna(row["target"]) else f"{row['target']:.2f}"
+        verdict = "" if not target else (" yes" if row["ratio"] <= row["target"] else "  no")
+        bytes_ = "" if pd.isna(row["peak_bytes"]) else f"{row['peak_bytes'] / 1e6:,.0f} MB"
+        name = row["name"] + (" (extrapolated)" if row["extrapolated"] else "")
+        numbers = f"{row['seconds']:9.4f}{row['ratio']:9.3f}   {spread:<17}{target:>7}{verdict:4}"
+        print(f"{name:34}{numbers}{bytes_:>10}")
+    print("\nratio: to a plain forward in the same round; of generation, to a token generated without MATA.")
+    print("floor, C: a plain forward of T + C tokens.  loop, C: C forwards, each with its own edit.")
+
+
+if __name__ == "__main__":
+    sys.exit(typer.run(main))

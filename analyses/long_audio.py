@@ -1,0 +1,182 @@
+"""Ten minutes of audio: what attention costs to see as prompts grow from 500 to 16,000 tokens.
+
+A Qwen2-Audio of 12 layers with random weights hears clips of 30 s, 25 tokens a second, in one prompt. Every
+point is a process of its own: seconds of the fastest of a few runs, and the process' peak memory. The T x T
+matrices of eager attention no longer fit where the toolkit's memory still grows with T alone; what eager
+attention would need beyond this machine's memory is worked out, not measured, and marked so.
+
+    python analyses/long_audio.py
+    python analyses/long_audio.py --longest 160 --json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+import torch
+import typer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from measuring import in_own_process, peak_bytes
+from medium import ask, medium_lalm
+from rivals import RIVALS, rival
+
+import mata_interp as mi
+from mata_interp.sweeps.memory import free_bytes
+
+mpl.use("Agg")
+
+SECONDS = (20, 40, 80, 160, 320, 640)  # of audio; 500 to 16,000 tokens
+LAYERS, HEADS = 12, 8
+EAGER = RIVALS[0]
+METHODS = {
+    "plain forward": "#7f7f7f",
+    "trace, last query": "#56b4e9",
+    "trace, text queries": "#0072b2",
+    "trace, every token a query": "#003554",
+    "sweep of 100 configurations": "#009e73",
+    EAGER: "#d55e00",
+}
+"""Methods and their colours."""
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for figure and table.")] = Path("runs/long-audio"),
+    longest: Annotated[float, typer.Option(help="Longest audio, seconds.")] = SECONDS[-1],
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Count processor time, which other work on the machine blurs less.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    point: Annotated[tuple[str, float] | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Measure every method at every length, print, draw."""
+    if point is not None:
+        print(json.dumps(measure(*point, time.process_time if busy else time.perf_counter)))
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    table: Any = pd.DataFrame(
+        [row(method, seconds, busy) for seconds in SECONDS if seconds <= longest for method in METHODS]
+    )
+    table.to_csv(out / "long_audio.csv", index=False)
+    draw(table, out / "long_audio.png")
+    if as_json:
+        print(table.to_json(orient="records", indent=1))
+        return
+    for what, unit in (("seconds", "s"), ("gigabytes", "GB peak")):
+        print(f"{unit}\n{table.pivot_table(what, 'method', 'tokens', sort=False).round(2).to_string()}\n")
+    for one in table[~table["measured"]].to_dict("records"):
+        print(f"{one['method']}: {one['tokens']:,} tokens would need {one['gigabytes']:.0f} GB; not run.")
+    print(f"Figure and table: {out}")
+
+
+def row(method: str, seconds: float, busy: bool) -> dict[str, object]:
+    """One method at one length; where memory does not suffice, what it would need."""
+    clips = -(-seconds // 30)
+    tokens = int(1 + 25 * seconds + 2 * clips + 48)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    base: dict[str, object] = {
+        "method": method,
+        "audio_seconds": seconds,
+        "tokens": tokens,
+        "machine_gigabytes": machine,
+    }
+    # float32 weights of all layers are returned, and one layer's scores live beside them
+    needed = 4 * HEADS * tokens**2 * (LAYERS + 2)
+    fits = method != EAGER or needed < 0.8 * free_bytes(torch.device("cpu"))
+    found = in_own_process(__file__, "--point", method, str(seconds), *["--busy"] * busy) if fits else None
+    if found is None:
+        return base | {"seconds": None, "gigabytes": needed / 1e9, "measured": False}
+    assert found["tokens"] == tokens
+    return base | {"seconds": found["seconds"], "gigabytes": found["peak_bytes"] / 1e9, "measured": True}
+
+
+@torch.inference_mode()
+def measure(method: str, seconds: float, clock: Callable[[], float]) -> dict[str, float]:
+    """In this process: the fastest of a few runs, and the most memory."""
+    lalm = medium_lalm()
+    prompt = ask(lalm, seconds)
+    if method == EAGER:
+        del lalm
+        task = rival(EAGER, seconds)
+    else:
+        task = tasks(lalm, prompt)[method]
+    times = []
+    while not times or (sum(times) < 3 and len(times) < 5):
+        begin = clock()
+        task()
+        times.append(clock() - begin)
+    return {"tokens": prompt.width, "seconds": min(times), "peak_bytes": peak_bytes()}
+
+
+def tasks(lalm: mi.LALM, prompt: mi.Prompt) -> dict[str, Callable[[], object]]:
+    """What is measured on the model left on SDPA."""
+    some = dict(list(mi.sweeps.window_map(lalm, alphas=(0.3, 1.0)).items())[:100])
+    words = ask(lalm, 0.08, prompt.width - 5)  # two tokens of audio, all others text
+    return {
+        "plain forward": lambda: lalm.model(**prompt.inputs, use_cache=False),
+        "trace, last query": lambda: mi.trace(lalm, prompt, progress=False),
+        "trace, text queries": lambda: mi.trace(lalm, prompt, "text", progress=False),
+        "trace, every token a query": lambda: mi.trace(lalm, words, "text", progress=False),
+        "sweep of 100 configurations": lambda: mi.sweep(lalm, prompt, some, progress=False),
+    }
+
+
+def draw(table: Any, path: Path) -> None:
+    """Memory and time against the length of the prompt."""
+    sns.set_theme(style="ticks", context="paper", font="DejaVu Sans")
+    figure = Figure(figsize=(7.4, 3.3), layout="constrained")
+    memory, seconds = figure.subplots(1, 2)
+    memory.set_title("a   Peak memory, GB", loc="left", fontsize=9)
+    seconds.set_title("b   Time, s", loc="left", fontsize=9)
+    for axes, what in ((memory, "gigabytes"), (seconds, "seconds")):
+        axes.set(xscale="log", yscale="log", xlabel="tokens in the prompt, 25 a second of audio")
+        _lines(axes, table, what)
+        ticks = sorted(table["tokens"].unique())
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks], rotation=30, ha="right")
+        axes.tick_params(labelsize=7.5)
+        axes.xaxis.label.set_size(8)
+        axes.minorticks_off()
+        sns.despine(ax=axes)
+    if "machine_gigabytes" in table and (~table["measured"]).any():
+        size = table["machine_gigabytes"].iloc[0]
+        memory.axhline(size, color="0.5", linewidth=0.7, linestyle=":")
+        place = {"xy": (table["tokens"].min(), size), "xytext": (0, 3), "textcoords": "offset points"}
+        memory.annotate(f"this machine's memory, {size:.0f} GB", **place, fontsize=7, color="0.35")
+    figure.legend(
+        *seconds.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=7.5
+    )
+    figure.savefig(path, dpi=200)
+
+
+def _lines(axes: Axes, table: Any, what: str) -> None:
+    for method, colour in METHODS.items():
+        rows = table[table["method"] == method]
+        measured = rows[rows["measured"]]
+        axes.plot(measured["tokens"], measured[what], "o-", color=colour, markersize=3.5, label=method)
+        beyond = rows[~rows["measured"]]
+        if what == "gigabytes" and len(beyond):
+            joined = pd.concat([measured.tail(1), beyond])
+            axes.plot(joined["tokens"], joined[what], "--", color=colour, linewidth=1)
+            axes.plot(
+                beyond["tokens"], beyond[what], "o", color=colour, markersize=4, markerfacecolor="white"
+            )
+            place = {"xy": (beyond["tokens"].iloc[-1], beyond[what].iloc[-1]), "textcoords": "offset points"}
+            axes.annotate(
+                "not run: worked out", **place, xytext=(-7, 0), ha="right", fontsize=7, color=colour
+            )
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000) if low <= tick <= high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+
+
+if __name__ == "__main__":
+    sys.exit(typer.run(main))

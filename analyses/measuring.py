@@ -1,0 +1,77 @@
+"""Time measured side by side, peak memory in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["in_own_process", "interleaved", "peak_bytes", "quartiles"]
+
+
+def interleaved(
+    tasks: Mapping[str, Callable[[], object]],
+    rounds: int,
+    seldom: Mapping[str, int] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, np.ndarray]:
+    """Seconds of every task in every round: the tasks take turns, so that a slow minute hits them all.
+
+    Args:
+        tasks: each is run once before the clock starts.
+        rounds: how often each is measured.
+        seldom: of tasks that take long, in how many of the rounds they run.
+        clock: seconds.
+
+    Returns:
+        name -> float [rounds], NaN for rounds without the task.
+    """
+    often = {name: (seldom or {}).get(name, rounds) for name in tasks}
+    seconds = {name: np.full(rounds, np.nan) for name in tasks}
+    for task in tasks.values():
+        task()
+    for turn in range(rounds):
+        # the other way round every second time: what a task leaves in the caches is not always the same
+        for name in list(tasks) if turn % 2 == 0 else list(tasks)[::-1]:
+            if turn < often[name]:
+                begin = clock()
+                tasks[name]()
+                seconds[name][turn] = clock() - begin
+    return seconds
+
+
+def quartiles(values: np.ndarray) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile of the numbers that are there."""
+    low, middle, high = np.nanquantile(values, [0.25, 0.5, 0.75])
+    return float(low), float(middle), float(high)
+
+
+def peak_bytes() -> int:
+    """The most memory this process has had so far.
+
+    Linux keeps it per program (VmHWM). ``ru_maxrss``, the portable one, also remembers the process that
+    started this one, and so says too much for a small child of a large parent.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return int(found[1]) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def in_own_process(script: str, *arguments: str) -> dict[str, Any] | None:
+    """The JSON that ``script`` prints when it is run with these arguments; None if it was out of memory."""
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode == -9 or "not enough memory" in done.stderr or "MemoryError" in done.stderr:
+        return None
+    if done.returncode:
+        raise RuntimeError(f"{Path(script).name} {' '.join(arguments)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.strip().splitlines()[-1])

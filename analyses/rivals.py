@@ -1,0 +1,60 @@
+"""The usual ways to see attention, as they are meant to be used: what the toolkit's cost is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+from unittest import mock
+
+from medium import ask, medium_lalm
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+__all__ = ["RIVALS", "rival"]
+
+RIVALS = ("transformers, output_attentions", "transformer-lens, patterns", "transformer-lens, all")
+
+
+def rival(name: str, audio_seconds: float) -> Callable[[], object]:
+    """One of RIVALS, on a model of its own with eager attention and the weights of the others.
+
+    transformers returns every T x T matrix; transformer-lens' ``run_with_cache`` keeps the attention
+    patterns, or all that it can.
+    """
+    if name not in RIVALS:
+        raise ValueError(f"No rival {name!r}: there are {', '.join(RIVALS)}.")
+    if name.startswith("transformers"):
+        eager = medium_lalm("eager")
+        prompt = ask(eager, audio_seconds)
+        return lambda: eager.model(**prompt.inputs, output_attentions=True, use_cache=False)
+    lalm, bridged = _bridge()
+    inputs = dict(ask(lalm, audio_seconds).inputs)
+    tokens = inputs.pop("input_ids")
+    wanted = {"names_filter": _is_pattern} if name.endswith("patterns") else {}
+    return lambda: bridged.run_with_cache(tokens, **inputs, **wanted)
+
+
+def _is_pattern(name: str) -> bool:
+    return name.endswith("hook_pattern")
+
+
+@cache
+def _bridge() -> tuple[Any, Any]:
+    """A model and transformer-lens around it, which switches it to eager attention in place.
+
+    Booting asks pip for torchvision where no processor can be loaded, and so may replace torch in the
+    environment of whoever runs this (transformer-lens 4.3). It is kept from that.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources.transformers import helpers
+
+    lalm = medium_lalm("eager")
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(8)}, unk_token="w0"))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="w0", eos_token="w1", pad_token="w2"
+    )
+    lalm.model.config.architectures = [type(lalm.model).__name__]
+    with mock.patch.object(helpers, "_ensure_torchvision", return_value=False):
+        bridged = TransformerBridge.boot_transformers("medium", hf_model=lalm.model, tokenizer=tokenizer)
+    return lalm, bridged

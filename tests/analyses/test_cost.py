@@ -1,0 +1,133 @@
+"""The analyses of cost run in small and leave what they promise. No second is asserted: machines are busy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.analyses.test_analyses import ROOT, analysis
+
+
+@pytest.fixture(autouse=True)
+def _analyses_importable(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "analyses"), *sys.path])
+
+
+def test_instrument_cost(tmp_path):
+    said: Any = analysis("instrument_cost.py", "--quick", "--out", str(tmp_path))
+    assert said["quick"]
+    rows = {row["name"]: row for row in said["rows"]}
+    assert len(rows) == len(said["rows"])
+    for row in rows.values():
+        assert row["seconds_low"] <= row["seconds"] <= row["seconds_high"]
+        assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+    assert rows["plain"]["ratio"] == 1
+    assert rows["loop, 100"]["extrapolated"]
+    assert rows["loop, 100"]["seconds"] == pytest.approx(10 * rows["loop, 10"]["seconds"])
+    assert not rows["loop, 10"]["extrapolated"]
+    for name, reached in said["targets_reached"].items():
+        assert reached == (rows[name]["ratio"] <= rows[name]["target"])
+    assert {"transformers, output_attentions", "transformer-lens, all", "MATA, generate"} <= set(rows)
+    # what is left of two processes that differ in a trace
+    assert rows["trace"]["memory_ratio"] == pytest.approx(1, abs=0.1)
+    assert json.loads((tmp_path / "instrument_cost.json").read_text()) == said
+    assert (tmp_path / "instrument_cost.csv").exists()
+    assert (tmp_path / "instrument_cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_long_audio(tmp_path, monkeypatch):
+    """One point in a process of its own; what eager attention cannot hold is worked out; both are drawn."""
+    import long_audio
+
+    measured = long_audio.row("trace, text queries", 20, busy=True)
+    assert measured["measured"]
+    assert measured["tokens"] == 551
+    assert 0.1 < measured["gigabytes"] < 2
+    monkeypatch.setattr(long_audio, "free_bytes", lambda device: 10**7)
+    beyond = long_audio.row(long_audio.EAGER, 640, busy=True)
+    assert not beyond["measured"]
+    assert beyond["gigabytes"] == pytest.approx(4 * 8 * beyond["tokens"] ** 2 * 14 / 1e9)
+    long_audio.draw(pd.DataFrame([measured, beyond]), tmp_path / "long_audio.png")
+    assert (tmp_path / "long_audio.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.acceptance
+def test_long_audio_in_whole(tmp_path):
+    rows = analysis("long_audio.py", "--longest", "40", "--out", str(tmp_path))
+    assert len(rows) == 12
+    assert {row["tokens"] for row in rows} == {551, 1053}
+    assert all(row["measured"] and row["gigabytes"] > 0.1 for row in rows)
+    assert (tmp_path / "long_audio.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.acceptance
+def test_memory_grows_with_the_tokens_and_not_with_their_square():
+    """4,000 tokens more are 0.8 GB of weights a layer to whoever keeps a T x T matrix of 12 layers."""
+    from long_audio import row
+
+    for method in ("trace, last query", "trace, text queries", "sweep of 100 configurations"):
+        short, long = (row(method, seconds, busy=True)["gigabytes"] for seconds in (20, 160))
+        assert isinstance(short, float)
+        assert isinstance(long, float)
+        assert long - short < 0.6, method
+
+
+def test_rivals_are_the_same_model_and_ask_pip_for_nothing(monkeypatch):
+    """What is compared computes the same; transformer-lens' boot is kept from installing torchvision."""
+    import subprocess
+
+    from medium import ask, medium_lalm
+    from rivals import rival
+
+    def refuse(*arguments, **_):
+        raise AssertionError(f"{arguments} was run")
+
+    monkeypatch.setattr(subprocess, "check_call", refuse)
+    lalm = medium_lalm()
+    prompt = ask(lalm, 1.0)
+    with torch.inference_mode():
+        plain = lalm.model(**prompt.inputs).logits
+        eager = rival("transformers, output_attentions", 1.0)()
+        logits, cache = rival("transformer-lens, patterns", 1.0)()
+        torch.testing.assert_close(eager.logits, plain, atol=1e-4, rtol=0)
+        torch.testing.assert_close(logits, plain, atol=1e-4, rtol=0)
+        patterns = [cache[f"blocks.{layer}.attn.hook_pattern"] for layer in range(12)]
+        for ours, theirs in zip(patterns, eager.attentions, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="No rival 'mine'"):
+        rival("mine", 1.0)
+
+
+def test_tasks_take_turns():
+    from measuring import interleaved, quartiles
+
+    done: list[str] = []
+    clock = iter(range(1000))
+    tasks = {name: lambda name=name: done.append(name) for name in ("a", "b", "seldom")}
+    seconds = interleaved(tasks, 3, {"seldom": 1}, clock=lambda: next(clock))
+    assert done == ["a", "b", "seldom", "a", "b", "seldom", "b", "a", "a", "b"]
+    assert seconds["a"].tolist() == [1, 1, 1]
+    assert np.isnan(seconds["seldom"][1:]).all()
+    assert quartiles(np.array([1, 2, 3, 4, 5, np.nan])) == (2, 3, 4)
+
+
+def test_a_childs_peak_is_its_own():
+    """Not that of its parent, which ``ru_maxrss`` would tell here on Linux."""
+    from measuring import in_own_process, peak_bytes
+
+    ballast = np.ones(500_000_000 // 8)
+    script = (
+        "import sys, json; sys.path.insert(0, sys.argv[1]); from measuring import peak_bytes\n"
+        "print(json.dumps({'peak': peak_bytes()}))"
+    )
+    found = in_own_process("-c", script, str(ROOT / "analyses"))
+    assert found is not None
+    assert found["peak"] < 300e6 < ballast.nbytes < peak_bytes()
+    with pytest.raises(RuntimeError, match="no such thing"):
+        in_own_process("-c", "raise SystemExit('no such thing')")
