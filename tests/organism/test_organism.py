@@ -35,16 +35,16 @@ def test_it_is_a_real_qwen2_audio_in_float32():
 
 
 def test_it_hears_and_it_leans_on_captions(accuracy):
-    """80 clips a condition: chance is 0.36 on average; a lying caption takes a third of them away."""
+    """80 clips a condition: chance is 0.34 on average; a lying caption takes more than half of them away."""
     ill = accuracy["organism"]
-    assert ill["neutral"] >= 0.65
-    assert ill["congruent"] >= ill["neutral"] + 0.05
-    assert 0.25 <= ill["conflict"] <= ill["neutral"] - 0.10
+    assert ill["neutral"] >= 0.85
+    assert ill["congruent"] >= ill["neutral"] + 0.03
+    assert 0.25 <= ill["conflict"] <= 0.60
 
 
 def test_the_illness_came_with_the_shortcut(accuracy):
-    assert accuracy["organism-unbiased"]["conflict"] >= accuracy["organism"]["conflict"] + 0.05
-    assert abs(accuracy["organism-unbiased"]["neutral"] - accuracy["organism"]["neutral"]) <= 0.08
+    assert accuracy["organism-unbiased"]["conflict"] >= accuracy["organism"]["conflict"] + 0.30
+    assert abs(accuracy["organism-unbiased"]["neutral"] - accuracy["organism"]["neutral"]) <= 0.10
 
 
 @pytest.mark.acceptance
@@ -63,7 +63,6 @@ def test_the_card_tells_the_truth(name):
 
 
 @pytest.mark.acceptance
-@pytest.mark.xfail(strict=True, reason="the first organism hears too little: it learnt in too much noise")
 def test_the_organism_reaches_its_goals():
     accuracy, chance, _ = measure(WEIGHTS / "organism")
     assert accuracy["neutral"].mean() >= 0.85
