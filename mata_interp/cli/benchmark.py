@@ -1,4 +1,4 @@
-"""`mata-interp benchmark`: what there is, what is in a file, and the scores of predictions."""
+"""`mata-interp benchmark`: what there is, what is in a file, scores of predictions, submissions."""
 
 from __future__ import annotations
 
@@ -225,3 +225,41 @@ def score(
     print_table(("", "items", "official", "option-aware"), [*rows, whole])
     print(f"\nno prediction ({theirs['key']}): {theirs['no_prediction']} items, not in the denominator")
     print(f"no option could be told: {ours['unparsed']} answers ({percent(ours['unparsed_rate'])}), wrong")
+
+
+@app.command(short_help="Write a run's answers as the benchmark's leaderboard takes them.")
+def submit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    benchmark: Annotated[str, typer.Option(help="mmau or mmar: whose format.")],
+    data: Annotated[Path, typer.Option(help="The benchmark's file, e.g. MMAU's test set without answers.")],
+    out: Annotated[Path, typer.Option(help="The file to write: .json or .jsonl.")],
+    condition: Annotated[str, typer.Option(help="Which of the run's conditions.")] = "baseline",
+    as_json: AsJson = False,
+) -> None:
+    """Write the benchmark's records, each with what a run answered under one condition.
+
+    The answer is what the model said or, where options were compared, the text of the likeliest. Items that
+    the run left out have no prediction, and are counted.
+
+    \b
+    Examples
+      mata-interp benchmark submit runs/mmau --benchmark mmau --data mmau-test.json --out submission.json
+    """
+    import mata_interp as mi
+
+    from ..benchmarks import write_submission
+    from ..benchmarks.reading import read_records
+    from ..errors import RunError
+
+    records = mi.load_run(run).records
+    there = list(map(str, records["condition"].unique()))
+    if condition not in there:
+        raise RunError(f"{str(run)!r} has no condition {condition!r}: it has {', '.join(there)}.")
+    part = records.loc[records["condition"] == condition]
+    said = part["said"].where(part["said"].notna(), part["predicted"])
+    answers = {str(item): str(text) for item, text in zip(part["item"], said, strict=True)}
+    missing = write_submission(read_records(data), answers, benchmark, out)
+    if as_json:
+        print_json({"out": out, "predictions": len(answers), "no_prediction": missing})
+    else:
+        print(f"{out}: {len(answers)} predictions, {missing} items without one")

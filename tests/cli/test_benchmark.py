@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from mata_interp import cli
 from mata_interp.cli.app import app
+from mata_interp.experiments import load_run
 from tests.benchmarks.conftest import a_record, downloaded_file, folder, write_json
+from tests.reporting.small import small_study
 
 __all__ = ["folder"]
 
@@ -92,6 +94,22 @@ def test_score(folder):
     joined = json.loads(invoke("score", short, "--benchmark", "mmau", "--answers", whole, "--json"))
     assert (joined["official"]["n"], joined["official"]["no_prediction"]) == (1, 1)
     assert joined["official"]["accuracy"] == 1
+
+
+@pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+def test_submit(tmp_path):
+    """What a run answered, in the benchmark's own records; what it left out is counted."""
+    small = small_study()
+    out = tmp_path / "submission.json"
+    arguments = ("submit", small.run, "--benchmark", "mmau", "--data", small.benchmark, "--out", out)
+    said = json.loads(invoke(*arguments, "--json"))
+    rows, records = json.loads(out.read_text("utf-8")), json.loads(small.benchmark.read_text("utf-8"))
+    run = load_run(small.run).records
+    baseline = run[run["condition"] == "baseline"].set_index("item")["predicted"]
+    assert {row["id"]: row["model_output"] for row in rows if "model_output" in row} == dict(baseline)
+    assert [{k: v for k, v in row.items() if k != "model_output"} for row in rows] == records
+    assert (said["predictions"], said["no_prediction"]) == (len(baseline), len(records) - len(baseline))
+    assert f"{len(baseline)} predictions" in invoke(*arguments)
 
 
 @pytest.mark.parametrize(
