@@ -15,7 +15,7 @@ from mata_interp.errors import ModelError
 
 from .heads import key_heads_of, query_heads_of
 
-__all__ = ["Anatomy", "audio_token_id", "thinking_part", "unfit"]
+__all__ = ["Anatomy", "audio_token_id", "decoder_of", "thinking_part", "unfit"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +55,12 @@ class Anatomy:
             raise ModelError(f"{type(model).__name__} {reason}")
         if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
             raise ModelError(
-                f"{type(model).__name__} puts vectors in front of a prompt that belong to no group of tokens. "
+                f"{type(model).__name__} puts vectors in front of prompts that belong to no group of tokens. "
                 "Adapters in the layers, such as LoRA, can be traced."
             )
         token = audio_token_id(config)
         assert token is not None
-        decoder = _decoder(model)
+        decoder = decoder_of(model)
         blocks, found = _attention(decoder)
         for i, modules in found.items():
             if len(modules) > 1:
@@ -118,7 +118,7 @@ def thinking_part(model: Any) -> Any:
     return getattr(model, "thinker", model)
 
 
-def _decoder(model: Any) -> nn.Module:
+def decoder_of(model: Any) -> nn.Module:
     """``get_decoder()`` of the model, or of its thinker, until there is no deeper one."""
     decoder = thinking_part(model)
     while hasattr(decoder, "get_decoder") and (deeper := decoder.get_decoder()) is not decoder:

@@ -5,11 +5,34 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["branch", "with_room"]
+__all__ = ["branch", "knows_positions", "positions_behind", "with_room"]
+
+
+def knows_positions(cache: Any, positions: Tensor | None) -> Any:
+    """The same cache, told the positions that a model called its decoder with for the whole prompt.
+
+    Multimodal rotary positions are made from the whole prompt; some models keep what they need to go on from
+    a cache in themselves, from whatever prompt came last, so that they have to be told.
+    """
+    cache.prompt_positions = positions
+    return cache
+
+
+def positions_behind(cache: Any, first: int, count: int) -> dict[str, Tensor]:
+    """``position_ids`` of ``count`` tokens, of which the first is so far behind the prompt's last (0: it).
+
+    Nothing where the decoder counts its positions itself.
+    """
+    positions = getattr(cache, "prompt_positions", None)
+    if positions is None:
+        return {}
+    ahead = torch.arange(first, first + count, device=positions.device)
+    return {"position_ids": positions[..., -1:] + ahead}
 
 
 def branch(cache: Any) -> Any:

@@ -160,6 +160,10 @@ def build_prompt(
         real = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
         groups = groups_of_tokens(plain["offset_mapping"][row], rendered[row])
         groups = _expand(real, plain["input_ids"][row], groups, audio_token_id)
+        if sounds and "audio" not in groups and seconds[row] >= 1:
+            raise ModelError(
+                f"The processor wrote no audio placeholder for {seconds[row]:g} s of sound. {_REMEDY}"
+            )
         # Qwen2-Audio takes a lone placeholder for one still to be expanded, and generate then crashes.
         if sounds and (tokens := groups.count("audio")) < 2:
             problem = f"{seconds[row]:.3f} s is too short: it gives {tokens} audio tokens, and 2 are needed."
@@ -217,11 +221,19 @@ def _render(parts_of: Sequence[Parts], processor: Any, with_audio: bool) -> list
 
 
 def _expand(real: list[int], plain: list[int], groups: list[str], audio_token_id: int) -> list[str]:
-    """Groups of the processor's tokens ``real`` from those of ``plain``, with one placeholder a sound."""
-    words = [(token, group) for token, group in zip(plain, groups, strict=True) if token != audio_token_id]
-    if [token for token in real if token != audio_token_id] != [token for token, _ in words]:
-        raise ModelError(
-            f"The processor's tokens, audio placeholders aside, are not those of the chat template. {_REMEDY}"
-        )
-    remaining = iter(words)
-    return ["audio" if token == audio_token_id else next(remaining)[1] for token in real]
+    """Groups of the processor's tokens ``real`` from those of ``plain``, with one placeholder a sound.
+
+    Some processors put marks around a sound or, of time, inside it: they belong to the template.
+    """
+    clips = [place for place, token in enumerate(plain) if token == audio_token_id]
+    if len(clips) == 1:
+        before, after = plain[: clips[0]], plain[clips[0] + 1 :]
+        end = len(real) - len(after)
+        if len(before) <= end and real[: len(before)] == before and real[end:] == after:
+            sound = ["audio" if token == audio_token_id else "template" for token in real[len(before) : end]]
+            return [*groups[: clips[0]], *sound, *groups[clips[0] + 1 :]]
+    elif not clips and real == plain:
+        return groups
+    raise ModelError(
+        f"The processor's tokens, audio placeholders aside, are not those of the chat template. {_REMEDY}"
+    )

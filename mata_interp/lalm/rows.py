@@ -21,7 +21,7 @@ from transformers import DynamicCache
 from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
-from .caches import branch
+from .caches import branch, knows_positions
 from .entry import Entry, enter
 from .prompts import Prompt
 from .row_attention import EditScores, RowAttention, Slots, attending
@@ -91,7 +91,7 @@ class Reading:
 
     def before(self, given: int) -> Any:
         """The cache of all tokens but the last ``given``; nothing is copied, the reading stays as it is."""
-        cache = branch(self._cache)
+        cache = knows_positions(branch(self._cache), self._entry.call.get("position_ids"))
         for layer in cache.layers:
             layer.crop(-given)
         return cache

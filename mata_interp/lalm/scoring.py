@@ -13,7 +13,8 @@ import torch
 
 from mata_interp.interventions import Editing
 
-from .caches import branch, with_room
+from .anatomy import decoder_of
+from .caches import branch, knows_positions, positions_behind, with_room
 from .prompts import Prompt
 
 __all__ = ["OptionScores", "last_position_only", "option_logprobs", "read", "score_options"]
@@ -47,8 +48,9 @@ def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
     sliding window, a recurrent state), or the token is a piece of audio. ``room``: for how many tokens to
     leave place, that last one and an option's.
     """
-    with last_position_only(model):
+    with last_position_only(model), _positions(model) as seen:
         cache = branch(model(**prompt.inputs, use_cache=True).past_key_values)
+    knows_positions(cache, seen[0])
     if prompt.groups["audio"][:, -1].any() or not all(layer.is_croppable for layer in cache.layers):
         return None
     try:
@@ -85,8 +87,10 @@ def option_logprobs(
     last: dict[str, Any] = dict(prompt.inputs)
     if cache is not None:
         last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": branch(cache)}
-    with last_position_only(model):
+        last |= positions_behind(cache, 0, 1)
+    with last_position_only(model), _positions(model) as seen:
         out = model(**last, use_cache=True)
+    grown = knows_positions(out.past_key_values, seen[0])
     first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
     for row, choices in enumerate(options):
         logprob[row, : len(choices)] = [first[row, option[0]] for option in choices]
@@ -110,8 +114,9 @@ def option_logprobs(
         logits = model(
             input_ids=given.to(tokens.device),
             attention_mask=torch.cat([mask, mask.new_ones(prompt.size, width)], 1),
-            past_key_values=branch(out.past_key_values),
+            past_key_values=branch(grown),
             use_cache=True,
+            **positions_behind(grown, 1, width),
         ).logits
         picked = logits.float().log_softmax(-1).gather(2, asked.to(tokens.device)[:, :, None])[:, :, 0]
         sums = picked.double().cpu().masked_fill(~real, 0.0).sum(1).numpy()
@@ -143,6 +148,19 @@ def score_options(
         forward = partial(option_logprobs, model, prompt, options, shared, editing)
         scores.append(OptionScores(run(forward, editing), lengths, editing.dose() if editing else {}))
     return scores
+
+
+@contextmanager
+def _positions(model: Any) -> Iterator[list[Any]]:
+    """The position ids that the decoder is called with, of each call; None where it counts itself."""
+    seen: list[Any] = []
+    handle = decoder_of(model).register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs.get("position_ids")), with_kwargs=True
+    )
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def phi4_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
 def vibevoice_asr(attention: str | None) -> Any:
     tokenizer = {
         "model_type": "vibevoice_acoustic_tokenizer_encoder", "num_filters": 4,
-        "downsampling_ratios": [4, 4, 4], "depths": [1, 1, 1, 1],
+        "downsampling_ratios": [8, 20, 20], "depths": [1, 1, 1, 1],
     }  # fmt: skip
     return seeded(
         lambda: VibeVoiceAsrForConditionalGeneration(
@@ -123,7 +123,7 @@ def vibevoice_asr(attention: str | None) -> Any:
                     acoustic_tokenizer_encoder_config={**tokenizer, "hidden_size": 8},
                     semantic_tokenizer_encoder_config={**tokenizer, "hidden_size": 12},
                     audio_token_id=AUDIO, audio_bos_token_id=259, audio_eos_token_id=260,
-                    acoustic_tokenizer_chunk_size=6400,
+                    acoustic_tokenizer_chunk_size=64000,
                 ),
                 attention,
             )
@@ -132,10 +132,11 @@ def vibevoice_asr(attention: str | None) -> Any:
 
 
 def vibevoice_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
-    lengths = torch.tensor([1280 - 256 * row for row in range(rows)])
-    mask = torch.arange(1280) < lengths[:, None]
-    held = {"input_values": sounding(rows, 1, 1280) * mask[:, None], "padding_mask": mask, "sample": False}
-    return held, [int(n) // 64 for n in lengths]
+    """A token for 3,200 samples of the waveform itself."""
+    counts = [10 - 3 * row for row in range(rows)]
+    mask = torch.arange(32000) < 3200 * torch.tensor(counts)[:, None]
+    held = {"input_values": sounding(rows, 1, 32000) * mask[:, None], "padding_mask": mask, "sample": False}
+    return held, counts  # without ``sample`` the reference would draw noise; the package sets it by itself
 
 
 GEMMA: dict[str, Any] = {

@@ -67,10 +67,11 @@ def built(request, _built) -> Iterator[Built]:
 
 @pytest.fixture
 def verified(request):
-    """``verified(built, "edits", "prefill and decode")``: the last line of a test that holds."""
+    """``verified(built, "sweep", "rows")``: the last line of a test that holds."""
 
-    def note(built: Built, what: str, found: str = "yes") -> None:
-        request.config.stash[RECORDED].setdefault(built.family.name, {})[what] = found
+    def note(which: Built | str, what: str, found: str = "yes") -> None:
+        name = which if isinstance(which, str) else which.family.name
+        request.config.stash[RECORDED].setdefault(name, {})[what] = found
 
     return note
 

@@ -89,5 +89,5 @@ def test_adapters_in_front_of_the_prompt_are_refused(tmp_path):
     with pytest.raises(ModelError, match="PROMPT_TUNING adapter: it puts vectors in front of a prompt"):
         LALM.from_pretrained(tmp_path / "adapter")
     model = peft.get_peft_model(tiny_qwen2_audio(seed=0)[0], settings)
-    with pytest.raises(ModelError, match="puts vectors in front of a prompt"):
+    with pytest.raises(ModelError, match="puts vectors in front of prompts"):
         LALM(model)

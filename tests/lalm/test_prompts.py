@@ -311,9 +311,38 @@ def test_a_template_whose_parts_cannot_be_told_is_refused(template, message):
         ask(processor, an_item(), audio=None)
 
 
-def test_a_processor_that_writes_more_than_placeholders_is_refused(processor):
+def test_time_marks_among_the_placeholders_belong_to_the_template(processor):
+    marked = Altered(processor.feature_extractor, processor.tokenizer)
+    plain, prompt = (ask(p, an_item(caption="Rain.")) for p in (processor, marked))
+    assert prompt.width == plain.width + len("[1 s]")
+    for name in ("audio", "question", "options", "caption"):
+        assert prompt.groups[name].sum() == plain.groups[name].sum()
+    assert "[1 s]" in texts(processor, prompt, 0)["template"]
+    assert texts(processor, prompt, 0)["question"] == texts(processor, plain, 0)["question"]
+
+
+class Rewritten(Qwen2AudioProcessor):
+    """Alters the words, which no group can then be told of."""
+
+    def __call__(self, text, **kwargs):
+        return super().__call__(text=[one.replace("?", "?!") for one in text], **kwargs)
+
+
+def test_a_processor_that_alters_the_words_is_refused(processor):
     with pytest.raises(ModelError, match="not those of the chat template"):
-        ask(Altered(processor.feature_extractor, processor.tokenizer), an_item())
+        ask(Rewritten(processor.feature_extractor, processor.tokenizer), an_item(question="Which?"))
+
+
+class Mute(Qwen2AudioProcessor):
+    """Passes over the sound, as a plain tokenizer does."""
+
+    def replace_audio_token(self, audio_inputs, audio_idx, **kwargs):
+        return ""
+
+
+def test_a_processor_that_writes_no_placeholder_is_refused(processor):
+    with pytest.raises(ModelError, match="wrote no audio placeholder for 1 s of sound"):
+        ask(Mute(processor.feature_extractor, processor.tokenizer), an_item(audio=noise(1.0)))
 
 
 def test_a_processor_without_a_tokenizer_is_refused(processor):

@@ -1,0 +1,100 @@
+"""From items to answers: processors and chat templates, and options of many tokens in sweep and loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import mata_interp as mi
+from mata_interp import Item, Mata
+from mata_interp.lalm import LALM
+
+from . import reference
+from .family import AUDIO
+from .processors import ELSEWHERE, PROCESSORS, RATE
+from .registry import FAMILIES
+from .test_families import as_reference, row_of
+
+SWEPT = {"none": None, "add": Mata(1.5, [0, 1], "add"), "decode": Mata(2.0, [1, 2], "add", phase="decode")}
+
+
+def item(seconds: float, question: str, choices: tuple[str, ...]) -> Item:
+    sound = np.random.default_rng(3).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
+    return Item(audio=(sound, RATE), question=question, choices=choices)
+
+
+ITEMS = [item(0.9, "Which?", ("dog", "a bell")), item(0.5, "Which is first?", ("no", "rain", "both"))]
+
+
+def test_every_family_has_a_processor_or_a_reason():
+    assert set(PROCESSORS) | set(ELSEWHERE) == set(FAMILIES)
+    assert not set(PROCESSORS) & set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_items_through_processor_and_template(name, tmp_path, verified):
+    if name in ELSEWHERE:
+        verified(name, "processor", f"not verified here: {ELSEWHERE[name]}")
+        pytest.skip(f"{name}: {ELSEWHERE[name]}")
+    lalm = LALM(FAMILIES[name].model(None), PROCESSORS[name]())
+    prompt = lalm.prompt(ITEMS)
+    for row, asked in enumerate(ITEMS):
+        tokens = prompt.inputs["input_ids"][row]
+        said = lalm.processor.tokenizer.decode(tokens[prompt.groups["question"][row]])
+        assert said.strip() == asked.question
+        options = lalm.processor.tokenizer.decode(tokens[prompt.groups["options"][row]])
+        assert all(choice in options for choice in asked.choices)
+    assert ((prompt.inputs["input_ids"] == AUDIO) == prompt.groups["audio"]).all()
+    long, short = prompt.groups["audio"].sum(1).tolist()
+    assert long > short
+
+    mass = mi.trace(lalm, ITEMS, progress=False)["mass"]
+    np.testing.assert_allclose(mass.sum("group"), 1, atol=1e-5)
+    found = mi.sweep(lalm, ITEMS, SWEPT, progress=False)
+    loop = lalm.score_each(prompt, [i.choices for i in ITEMS], list(SWEPT.values()))
+    np.testing.assert_allclose(found, np.stack([s.logprob for s in loop], 1), atol=2e-5)
+    assert found.attrs["looped"] == 0
+    assert np.nanmax(np.abs(found.values[:, 2] - found.values[:, 0])) > 0.01
+    assert len(lalm.answer(prompt).texts) == 2
+
+    # saved, its template lost, and given again
+    lalm.model.save_pretrained(tmp_path)
+    given = lalm.processor.chat_template
+    lalm.processor.chat_template = None
+    lalm.processor.save_pretrained(tmp_path)
+    again = LALM.from_pretrained(tmp_path, chat_template=given)
+    assert (again.prompt(ITEMS).inputs["input_ids"] == prompt.inputs["input_ids"]).all()
+    verified(name, "processor")
+
+
+class Ready(LALM):
+    """Asks its items with prompts made before, for families whose processor is not built here."""
+
+    ready = None
+
+    def prompt(self, items, *args, **kwargs):
+        return self.ready
+
+    def option_tokens(self, item, texts):
+        return [[ord(letter) for letter in text] for text in texts]
+
+
+def test_options_of_many_tokens_are_swept_as_in_the_loop(built):
+    """Answers that share one row with their prompt: also where a decoder takes more than embeddings."""
+    lalm = Ready(built.family.model(None))
+    lalm.ready = replace(built.prompt, items=tuple(ITEMS))
+    found = mi.sweep(lalm, ITEMS, SWEPT, progress=False)
+    loop = lalm.score_each(lalm.ready, [i.choices for i in ITEMS], list(SWEPT.values()))
+    np.testing.assert_allclose(found, np.stack([s.logprob for s in loop], 1), atol=2e-5)
+    assert found.attrs["looped"] == 0
+    assert np.nanmax(np.abs(found.values[:, 2] - found.values[:, 0])) > 0.01
+    for row, asked in enumerate(ITEMS):  # and both are the eager reference, prompt and option in one forward
+        alone, audio = row_of(built, row)
+        option = lalm.option_tokens(asked, asked.choices)[1]
+        for name, mata in (("none", None), ("decode", SWEPT["decode"])):
+            edits = [] if mata is None else [as_reference(mata, audio)]
+            logits = reference.forward(built.eager, built.modules, alone, edits, option[:-1])
+            theirs = float(logits.double().log_softmax(-1)[range(len(option)), option].sum())
+            assert abs(theirs - float(found.sel(configuration=name)[row, 1])) < 2e-5
