@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +11,10 @@ from mata_interp.ranges import runs
 
 __all__ = ["Boundary", "boundaries"]
 
-Boundary = dict[str, int | list[int] | float | None]
+Boundary = dict[str, Any]
 """``first`` and ``last`` layer of one unbroken piece of a window; of each, ``first_interval`` and
-``last_interval``, the 95 % bootstrap interval over clips (None with too few clips); ``found``, the fraction of
-resamples with any piece that overlaps it."""
+``last_interval``, the 95 % bootstrap interval over clips (None with too few clips); ``found``, the fraction
+of resamples with any piece that overlaps it."""
 
 
 def boundaries(inside: np.ndarray, drawn: np.ndarray, layers: Sequence[int]) -> list[Boundary]:

@@ -1,7 +1,7 @@
 """The text behind the sound, run again on the keys and values of what stands before it.
 
-Whatever is asked of it (attention calls, gradients, patched states) costs a part of a forward, because text is
-a small part of a prompt with sound; and states outside the text need no gradient.
+Whatever is asked of it (attention calls, gradients, patched states) costs a part of a forward, because text
+is a small part of a prompt with sound; and states outside the text need no gradient.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -131,7 +131,11 @@ class Ending:
         hooks += [m.register_forward_hook(attended(i)) for i, m in lalm.anatomy.attention.items()]
         hooks += [part.register_forward_hook(ended) for part in lalm.anatomy.decoder.children()]
         try:
-            with torch.enable_grad(), _frozen(lalm.model), attending(lalm.anatomy.decoder, attention):
+            with (
+                torch.enable_grad(),
+                _frozen(lalm.model),
+                attending(lalm.anatomy.decoder, cast(Any, attention)),
+            ):
                 margin = self._margin(self._run(1, self.past()))[0]
             found = torch.autograd.grad(margin, list(attention.changes.values()), retain_graph=True)
         finally:
@@ -167,7 +171,7 @@ class Ending:
 
 
 class _Kept:
-    """The model's own attention, whose calls are kept and whose output has zeros added that take gradients."""
+    """The model's own attention; its calls are kept, and zeros are added to its output that take gradients."""
 
     def __init__(self, layers: Mapping[Any, int], total: int) -> None:
         self.layers, self._total = layers, total

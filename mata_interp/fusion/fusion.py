@@ -7,6 +7,7 @@ from dataclasses import asdict, astuple, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 from tqdm import tqdm
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["fusion_layers"]
 
 
+@torch.inference_mode(False)
 def fusion_layers(
     lalm: LALM,
     items: Item | Prompt | Sequence[Item | Prompt],
@@ -91,7 +93,7 @@ def fusion_layers(
                 continue
             measured[name].append(values)
         if "attribution" in names and "attribution" not in refused:
-            heads.append(_padded([part.detach().cpu().numpy() for part in attributed(case)]))
+            heads.append(_padded([part.cpu().numpy() for part in attributed(case)]))
     if not used:
         first = str(ItemError(*astuple(excluded[0]))) if excluded else "there are none."
         raise RunError(f"No item can be used. {len(excluded)} left out, the first: {first}")
@@ -102,9 +104,7 @@ def fusion_layers(
     return _found(lalm, used, told, heads if "attribution" in told else [], refused, excluded, seed)
 
 
-def _asked(
-    lalm: LALM, given: list[Item | Prompt], target: Any, names: list[str], seed: int
-) -> Iterator[Any]:
+def _asked(lalm: LALM, given: list[Item | Prompt], target: Any, names: list[str], seed: int) -> Iterator[Any]:
     """Of each item or row, a function that makes its case."""
     kinds = {isinstance(entry, Prompt) for entry in given}
     if not kinds:
@@ -125,7 +125,8 @@ def _asked(
         count = "no target=" if target is None else f"{len(target)} targets"
         raise ValueError(f"{count} for {len(rows)} rows: give (right, wrong) token ids of each.")
     for row, (right, wrong) in zip(rows, target, strict=True):
-        yield lambda row=row, decision=Decision(int(right), int(wrong)): Case(lalm, row, decision)
+        decision = Decision(int(right), int(wrong))
+        yield lambda row=row, decision=decision: Case(lalm, row, decision)
 
 
 def _rows(prompt: Prompt) -> Iterator[Prompt]:
@@ -171,9 +172,7 @@ def _found(
     window = chosen.pop("window")
     edges = {name: boundaries(*both, layers) for name, both in every.items()}
     totals = {name: float(drawn[0].sum()) for name, drawn in draws.items()}
-    support = [
-        drawn.mean(0) if len(drawn) else np.full(len(layers), np.nan) for _, drawn in every.values()
-    ]
+    support = [drawn.mean(0) if len(drawn) else np.full(len(layers), np.nan) for _, drawn in every.values()]
     by_layer = ("criterion", "layer")
     averaged = clustered_interval(np.array(heads), clusters, seed) if heads else None
     return FusionProfile(

@@ -161,7 +161,7 @@ class FusionProfile:
             share=xr.DataArray(_array(data["share"]), {"layer": layers}, ("layer",)),
             heads=None
             if heads is None
-            else by_head(*(_array(heads[name]) for name in ("mean", "low", "high")), layers),
+            else by_head(_array(heads["mean"]), _array(heads["low"]), _array(heads["high"]), layers),
             chosen_on=tuple(data["chosen_on"]),
             refused=data["refused"],
             excluded=tuple(data["excluded"]),

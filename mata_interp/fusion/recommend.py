@@ -2,16 +2,16 @@
 
 The rule, fixed before it was tried on a model whose fusion layers are known:
 
-1. Two causes are looked at, both about where text (the last token among it) reads the sound: ``knockout_text``,
-   which hides the sound, and ``restoration_audio``, which puts another one in its place. Hiding may hurt
+1. Two causes are looked at, both about where text (the last token among it) reads the sound:
+   ``knockout_text``, which hides the sound, and ``restoration_audio``, which puts another one in its place. Hiding may hurt
    because attention must then fall elsewhere, and two sounds may be too much alike: each has what the other
    lacks.
 2. If either shows no effect of the sound on the answer (interval above 0, 0.1 nats at least), there is no
    fusion and no window.
 3. Else a layer's share is the mean of its two shares, and the rules of `mata_interp.fusion.windows` say which
    layers are in.
-4. If more than four fifths of the layers are in, the sound is read everywhere, fusion is not concentrated, and
-   there is no window.
+4. If more than four fifths of the layers are in, the sound is read everywhere, fusion is not concentrated,
+   and there is no window.
 5. Where one of the two could not be measured, the other decides alone. Where neither could, saliency of the
    text and of the last token takes their place, and is said to be no cause.
 """

@@ -54,17 +54,32 @@ def _verdict(
     if choice.verdict == "nothing measured":
         return "None of the criteria that a window is chosen by could be measured."
     if choice.verdict == "no effect":
-        return f"The sound has no measurable effect on the answers ({effects}; {EFFECT:g} is asked for): there is no fusion, and no window."
+        return (
+            f"The sound has no measurable effect on the answers ({effects}; {EFFECT:g} is asked for): there "
+            "is no fusion, and no window."
+        )
     if choice.verdict == "spread":
-        return f"Text reads the sound in more than {SPREAD:.0%} of the layers ({effects}): fusion is not concentrated, and there is no window."
+        return (
+            f"Text reads the sound in more than {SPREAD:.0%} of the layers ({effects}): fusion is not "
+            "concentrated, and there is no window."
+        )
     if choice.verdict == "noise":
-        return f"The sound has an effect ({effects}), but no layer's part in it stands out from the noise of these items: there is no window. More items may show one."
+        return (
+            f"The sound has an effect ({effects}), but no layer's part in it stands out from the noise of "
+            "these items: there is no window. More items may show one."
+        )
     if not set(choice.on) & set(CAUSES):
         return f"By saliency, which is no cause, text reads the sound in {named_layers(window)}."
-    return f"Text reads the sound in {named_layers(window)}{_how_sure(edges)}: they carry {carried:.0%} of its effect on the answer ({effects})."
+    return (
+        f"Text reads the sound in {named_layers(window)}{_how_sure(edges)}: they carry {carried:.0%} of its "
+        f"effect on the answer ({effects})."
+    )
 
 
-_DOES = {"knockout_text": "hiding it from all text", "restoration_audio": "putting another sound in its place"}
+_DOES = {
+    "knockout_text": "hiding it from all text",
+    "restoration_audio": "putting another sound in its place",
+}
 
 
 def _how_sure(edges: Sequence[Boundary]) -> str:
@@ -124,4 +139,5 @@ def _elsewhere(choice: Choice, window: Sequence[int], windows: Mapping[str, Sequ
     if not off:
         return ""
     told = "; ".join(f"{CRITERIA[name].label}: {named_layers(others[name])}" for name in off)
-    return f"Attention and gradients say otherwise in {len(off)} of {len(others)} ways ({told}), and are no causes."
+    ways = f"{len(off)} of {len(others)} ways ({told})"
+    return f"Attention and gradients say otherwise in {ways}, and are no causes."

@@ -2,32 +2,33 @@
 
 The rules, fixed before any was tried on a model whose fusion layers are known:
 
-``parts`` and ``shares``: of a profile whose layers each have a part in a whole (the effect of the sound on the
-answer; all saliency). A layer is in the window if
+``parts`` and ``shares``: of a profile whose layers each have a part in a whole (the effect of the sound on
+the answer; all saliency). A layer is in the window if
 
 1. its share of the whole, as a ratio of means over items, is at least half of what it would be if all layers
    had the same: 1 / (2 n) of n layers; and
 2. that share is above the noise: the lower end of its 95 % bootstrap interval over clips is above 0.
 
 Of ``parts``, which add up to an effect on the margin, there is no window unless that effect is real: its
-interval is above 0 and it is 0.1 nats at least (odds changed by a tenth). Of ``shares``, where signs may differ
-and nothing says what the sum should be, the whole is the sum of what is positive.
+interval is above 0 and it is 0.1 nats at least (odds changed by a tenth). Of ``shares``, where signs may
+differ and nothing says what the sum should be, the whole is the sum of what is positive.
 
 ``deficit``: the run of layers with the largest sum of (mean over layers - efficiency), over those that get a
 tenth of what their size suggests at least; none if efficiency varies by less than a tenth of its mean.
 
-``change``: up to three level stretches fitted by least squares, their number by BIC; the highest; none if one
-stretch fits best.
+``change``: up to three level stretches fitted by least squares, their number by BIC (with the variance left
+over taken to be a hundredth of that over layers at least); the highest; none if one stretch fits best.
 
 ``marked``: where the profile is above one half.
 
-Every rule is applied in the same way to each bootstrap resample, with the noise of rule 2 held as it was found.
+Every rule is applied in the same way to each bootstrap resample, with the noise of rule 2 held as it was
+found.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -37,6 +38,7 @@ DRAWS = 1000
 EFFECT = 0.1  # nats
 READ = 0.1  # of what its size suggests
 FLAT = 0.1  # of the mean
+LEVEL = 0.01  # of the variance over layers: stretches are level up to so much
 
 Draws = tuple[np.ndarray, np.ndarray]
 """Means over items [n], and over the items of each resample [D, n]."""
@@ -121,21 +123,19 @@ def _deficit(mean: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _change(mean: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n = len(mean)
     pieces = [(0, *ends, n) for k in range(3) for ends in combinations(range(1, n), k)]
-    floor = 1e-4 * max(float(np.var(mean)), 1e-12)
+    floor = LEVEL * max(float(np.var(mean)), 1e-12)
     rows = np.vstack([mean[None], drawn])
     sums = np.pad(np.cumsum(rows, 1), ((0, 0), (1, 0)))
     squares = (rows**2).sum(1)
     best, kept = np.full(len(rows), np.inf), np.zeros(len(rows), int)
     for number, ends in enumerate(pieces):
-        fitted = sum(
-            (sums[:, b] - sums[:, a]) ** 2 / (b - a) for a, b in zip(ends, ends[1:], strict=False)
-        )
+        fitted = sum((sums[:, b] - sums[:, a]) ** 2 / (b - a) for a, b in pairwise(ends))
         bic = n * np.log(np.maximum((squares - fitted) / n, floor)) + (2 * len(ends) - 3) * np.log(n)
         kept, best = np.where(bic < best, number, kept), np.minimum(bic, best)
     inside = np.zeros(rows.shape, bool)
     for row, number in enumerate(kept):
         ends = pieces[number]
-        spans = list(zip(ends, ends[1:], strict=False))
+        spans = list(pairwise(ends))
         if len(spans) > 1:
             a, b = max(spans, key=lambda ab: rows[row, ab[0] : ab[1]].mean())
             inside[row, a:b] = True

@@ -46,8 +46,8 @@ class Mata:
 
     Attributes:
         alpha: strength; finite. The papers use 0.1. Negative means less attention; 0 changes nothing.
-        layers: decoder layers, from 0. None of them: nothing is edited. A FusionProfile stands for its window,
-            and the clips it was made on are counted among ``chosen_on``.
+        layers: decoder layers, from 0. None of them: nothing is edited. A FusionProfile stands for its
+            window, and the clips it was made on are counted among ``chosen_on``.
         rule: one of RULES.
         heads: ``"all"``, query heads for every layer, or ``{layer: heads}`` naming exactly ``layers``.
         phase: ``"both"``, ``"prefill"`` or ``"decode"``.

@@ -7,6 +7,6 @@ name with what it means. What the numbers become, a window, is the business of `
 from .registry import CRITERIA, Criterion
 
 # in the order of figures and tables: causes first
-from . import knockout, restoration, attribution, saliency, lens, attention, depth  # noqa: F401, E402, I001  isort: skip
+from . import knockout, restoration, attribution, saliency, lens, attention, depth  # noqa: F401  isort: skip
 
 __all__ = ["CRITERIA", "Criterion"]

@@ -22,9 +22,7 @@ __all__ = ["shares"]
 def shares(case: Case) -> tuple[np.ndarray, float]:
     """A / (A + T) of the deciding token, mean over heads, the sink left out: float64 [layers]; and what it
     would be if all tokens were alike, |A| / (|A| + |T|)."""
-    sink = torch.nn.functional.pad(
-        case.prompt.groups["sink"][0], (0, len(case.decision.forced)), value=False
-    )
+    sink = torch.nn.functional.pad(case.prompt.groups["sink"][0], (0, len(case.decision.forced)), value=False)
     groups = torch.stack([case.audio, ~case.audio & ~sink])[None]  # (1, 2, L)
     found = []
     for layer in case.layers:

@@ -13,6 +13,7 @@ means; for that the projection must take the call's output as it is.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ NEAR = {torch.float32: 1e-3, torch.float64: 1e-6}  # how far a sum may be off, r
 ELHAGE = "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; value-weighted by key"
 
 
+@torch.enable_grad()
 def attributed(case: Case) -> list[Tensor]:
     """Of each attention layer, what each head adds to the margin from the sound: float32 [H], logits."""
     u, found = direction(case), []
@@ -40,7 +42,7 @@ def attributed(case: Case) -> list[Tensor]:
         _require_sum(case, layer)
         way = case.watched.outputs[layer].float() @ u
         slope = torch.autograd.grad(way, case.watched.changes[layer], retain_graph=True)[0][0, -1]  # (H, Dv)
-        found.append((slope.float() * _heard(case, layer)).sum(-1))
+        found.append((slope.float() * _heard(case, layer)).sum(-1).detach())
     return found
 
 
@@ -48,7 +50,7 @@ def decomposition(case: Case) -> dict[str, Any]:
     """The margin as a sum: "audio" and "attention" (its other keys) [layers], "rest" (feed-forward parts and
     layers without attention) [decoder layers], "embed", and "margin", which they add up to."""
     u, states = direction(case), case.watched.states
-    steps = [float((b[-1].float() - a[-1].float()) @ u) for a, b in zip(states, states[1:], strict=False)]
+    steps = [float((b[-1].float() - a[-1].float()) @ u) for a, b in pairwise(states)]
     audio = [float(part.sum()) for part in attributed(case)]
     whole = [float(case.watched.outputs[layer].detach().float() @ u) for layer in case.layers]
     for layer, part in zip(case.layers, whole, strict=True):
@@ -70,7 +72,9 @@ def direction(case: Case) -> Tensor:
     """
     watched, head = case.watched, case.lalm.model.get_output_embeddings()
     if watched.last is None:
-        raise ModelError("no norm stands at the end of the decoder, so that there is no direction to write in.")
+        raise ModelError(
+            "no norm stands at the end of the decoder, so that there is no direction to write in."
+        )
     given, gave = (state.float() for state in watched.last)
     with torch.no_grad():
         shifted = watched.norm((watched.last[0] + 1)[None, None])[0, 0].float()
@@ -105,7 +109,9 @@ def written(case: Case) -> list[Tensor]:
             flat = torch.stack([whole.flatten(), torch.zeros_like(whole.flatten())]).to(dtype)
             own, nothing = out(flat).float()
             gave = case.watched.outputs[layer].detach().float()
-            if not torch.allclose(own, gave, rtol=0, atol=_near(case) * float(gave.abs().max().clamp(min=1e-6))):
+            if not torch.allclose(
+                own, gave, rtol=0, atol=_near(case) * float(gave.abs().max().clamp(min=1e-6))
+            ):
                 raise ModelError(f"a gate or norm stands between attention and projection in layer {layer}.")
             found.append((out(put.to(dtype)).float() - nothing).norm(dim=-1))
     return found

@@ -48,7 +48,9 @@ CRITERIA: dict[str, Criterion] = {}
 """Name -> criterion."""
 
 
-def criterion(name: str, label: str, evidence: str, reads: str, cut: str, unit: str, formula: str, source: str):
+def criterion(
+    name: str, label: str, evidence: str, reads: str, cut: str, unit: str, formula: str, source: str
+):
     """Put a measure into the registry."""
 
     def register(measure: Measure) -> Measure:

@@ -2,13 +2,13 @@
 
 Clean: the item. Corrupted: the same prompt with another clip, cut or repeated to the same length. Restored:
 the corrupted run with states of the clean one put back from a layer on, at the sound, at the text or at the
-token that decides; always with the whole encoding, so that there is a sound in either. As a ratio of means over
-items, RR(l) = (P_patched(l) - P_corrupted) / (P_clean - P_corrupted), with P the margin in logits (Zhang &
-Nanda 2024, arXiv 2309.16042, on why logits). What is kept of each item is nats; the ratio is taken over items.
+token that decides; always with the whole encoding, so that there is a sound in either. As a ratio of means
+over items, RR(l) = (P_patched(l) - P_corrupted) / (P_clean - P_corrupted), with P the margin in logits (Zhang
+& Nanda 2024, arXiv 2309.16042, on why logits). What is kept of each item is nats; the ratio is taken later.
 
-At the sound, states from layer l on are the clean keys and values in layers l and above: text reads them there
-and nowhere else. Since sounds cannot see the text behind them, this is the same as patching the residual
-stream, and costs the text alone. It is done both ways, restored in a corrupted run and corrupted in a clean
+At the sound, states from layer l on are the clean keys and values in layers l and above: text reads them
+there and nowhere else. Since sounds cannot see the text behind them, this is the same as patching the
+residual stream, and costs the text alone. It is done both ways, restored in a corrupted run and corrupted in a clean
 one, and a layer's part is the mean of the two steps, as with knockouts in order: the parts add up to
 P_clean - P_corrupted. Unlike a knockout, nothing is hidden: attention falls where it fell, on another sound.
 """

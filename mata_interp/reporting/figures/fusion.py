@@ -41,7 +41,7 @@ def fusion(found: FusionProfile, width: float) -> Figure:
         x = np.arange(len(layers))
         sns.barplot(x=x, y=100 * found.share.values, ax=rows[0], color=AUDIO, width=0.8)
         _window(rows[0], layers, found.window, found.interval["window"])
-        _name(rows[0], "share of the effect, %: the recommended window", INK, bold=True)
+        _name(rows[0], "share of the effect, %: the recommended window", INK, width >= 5, bold=True)
         for axis, name in zip(rows[1:], names, strict=True):
             profile = found.profiles.sel(criterion=name)
             colour = COLOURS[str(profile["evidence"].item())]
@@ -51,7 +51,7 @@ def fusion(found: FusionProfile, width: float) -> Figure:
             axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
             sns.lineplot(x=x, y=mean, ax=axis, color=colour, linewidth=1.2, marker="o", markersize=3)
             _window(axis, layers, found.windows[name], found.interval[name])
-            _name(axis, f"{profile['label'].item()}, {profile['unit'].item()}", colour)
+            _name(axis, f"{profile['label'].item()}, {profile['unit'].item()}", colour, width >= 5)
         for axis in rows:
             axis.set(xlabel="", ylabel="", xlim=(-0.6, len(layers) - 0.4))
             axis.margins(y=0.18)
@@ -61,7 +61,9 @@ def fusion(found: FusionProfile, width: float) -> Figure:
         rows[-1].set_xticks(x[::step], [str(layer) for layer in layers[::step]])
         rows[-1].set_xlabel("layer")
         for number, (evidence, colour) in enumerate(COLOURS.items()):
-            figure.text(0.02 + 0.13 * number, 0.06 / height, evidence, color=colour, fontsize=7.5, weight="bold")
+            figure.text(
+                0.02 + 0.13 * number, 0.06 / height, evidence, color=colour, fontsize=7.5, weight="bold"
+            )
         figure.text(0.02, 1 - 0.1 / height, "\n".join(note), va="top", fontsize=8)
         left = (1.9 if width >= 5 else 0.5) / width
         figure.subplots_adjust(
@@ -70,9 +72,8 @@ def fusion(found: FusionProfile, width: float) -> Figure:
         return figure
 
 
-def _name(axis: Axes, text: str, colour: str, bold: bool = False) -> None:
+def _name(axis: Axes, text: str, colour: str, wide: bool, bold: bool = False) -> None:
     """Beside the axis where there is room, above it on a phone."""
-    wide = axis.figure.get_figwidth() >= 5
     weight = "bold" if bold else "normal"
     if wide:
         told = "\n".join(textwrap.wrap(text, 26))
@@ -93,4 +94,6 @@ def _window(axis: Axes, layers: list[int], window: Sequence[int], edges: Sequenc
         for name, side in (("first_interval", -0.5), ("last_interval", 0.5)):
             if edge[name]:
                 ends = [layers.index(layer) + side for layer in edge[name]]
-                axis.plot(ends, [0.03, 0.03], transform=foot, color=INK, linewidth=1.6, marker="|", markersize=4)
+                axis.plot(
+                    ends, [0.03, 0.03], transform=foot, color=INK, linewidth=1.6, marker="|", markersize=4
+                )

@@ -1,0 +1,91 @@
+"""Plain references of the criteria: a forward of the whole prompt for each number, eager, with autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from mata_interp.fusion.case import Case
+from tests.reference import Edit, forward
+
+
+def whole(case: Case) -> dict[str, Tensor]:
+    """The inputs of a case with its forced tokens behind the prompt."""
+    inputs = dict(case.prompt.inputs)
+    forced = torch.tensor([case.decision.forced], dtype=torch.long).reshape(1, -1)
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], forced], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    return inputs
+
+
+def margin(case: Case, logits: Tensor) -> Tensor:
+    return logits[..., case.decision.right] - logits[..., case.decision.wrong]
+
+
+def saliency(model, case: Case, queries: Sequence[int]) -> list[float]:
+    """Of each layer, the sum of |A * dL/dA| over these queries and the sound: autograd on T x T weights."""
+    audio = case.prompt.groups["audio"][0].nonzero()[:, 0]
+    with torch.enable_grad():
+        out = model(**whole(case), output_attentions=True, use_cache=False)
+        for weights in out.attentions:
+            weights.retain_grad()
+        margin(case, out.logits[0, -1]).backward()
+    found = []
+    for weights in out.attentions:
+        product = (weights * weights.grad).abs()[0].detach()
+        found.append(float(product[:, list(queries)][:, :, audio].sum().detach()))
+    model.zero_grad()
+    return found
+
+
+def knocked_out(model, case: Case, layers: Collection[int], text: bool) -> float:
+    """The margin of the options with the sound hidden, each option in a forward of its own."""
+    keys = case.prompt.groups["audio"][0]
+    queries = None
+    if text:
+        after = keys.cumsum(0) > 0
+        queries = after & ~keys
+    edit = Edit(1.0, list(layers), "knockout", keys, queries=queries)
+    told = []
+    for option in case.options:
+        logits = forward(model, case.prompt.inputs, [edit] if layers else [], option)[:-1].double()
+        told.append(float(logits.log_softmax(-1)[range(len(option)), option].sum()))
+    right = case.item.choices.index(case.item.answer)
+    return told[right] - max(value for i, value in enumerate(told) if i != right)
+
+
+@torch.no_grad()
+def states(model, case: Case) -> list[Tensor]:
+    """Before the first decoder layer and behind each: [1, T + F, d]."""
+    found: list[Tensor] = []
+    layers = model.model.language_model.layers
+    hooks = [layers[0].register_forward_pre_hook(lambda _, args: found.append(args[0]))]
+    hooks += [layer.register_forward_hook(lambda _, __, out: found.append(_state(out))) for layer in layers]
+    model(**whole(case), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@torch.no_grad()
+def patched(model, run: Case, put: list[Tensor], where: Tensor, layer: int) -> float:
+    """The margin of ``run`` with states of another run put in before ``layer`` at ``where``, bool [T + F];
+    behind the last layer for ``layer`` = their number."""
+    layers = model.model.language_model.layers
+
+    def hook(_, args):
+        state = args[0].clone()
+        state[:, where] = put[layer][:, where]
+        return (state, *args[1:])
+
+    part = layers[layer] if layer < len(layers) else model.model.language_model.norm
+    handle = part.register_forward_pre_hook(hook)
+    logits = model(**whole(run), use_cache=False).logits[0, -1]
+    handle.remove()
+    return float(margin(run, logits.double()))
+
+
+def _state(out):
+    return out[0] if isinstance(out, tuple) else out
