@@ -133,7 +133,7 @@ model = Listener(config)
 model.ears.load_state_dict(source.model.audio_tower.state_dict())
 model.projector.load_state_dict(source.model.multi_modal_projector.linear.state_dict())
 told = model.decoder.load_state_dict(source.model.language_model.state_dict(), strict=False)
-print(f"without a counterpart: {len(told.missing_keys)} weights, {{name[9:] for name in told.missing_keys}}")
+print("without a counterpart:", {name.split(".", 2)[-1] for name in told.missing_keys})
 for layer in model.decoder.layers:  # the one thing that Llama has and Qwen2 has not
     nn.init.zeros_(layer.self_attn.o_proj.bias)
 model.head.load_state_dict(source.lm_head.state_dict())
@@ -201,6 +201,7 @@ sns.lineplot(
 axes[1].axhline(0, color="0.6", linewidth=1)
 axes[0].set(ylim=(0, None), title="Attention to the audio, and what its loss costs")
 axes[1].get_legend().remove()
+sns.move_legend(axes[0], "upper left", bbox_to_anchor=(1, 1), frameon=False)
 sns.despine()
 plt.show()
 
@@ -213,6 +214,7 @@ deepest = int(cost.idxmax())
 heads = mi.audio_share(trace).sel(layer=deepest).to_dataframe("audio share").reset_index()
 axis = sns.boxplot(heads, x="head", y="audio share", hue="condition", fliersize=2)
 axis.set(title=f"Audio share of the heads in layer {deepest}", ylim=(0, None))
+sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), frameon=False)
 sns.despine()
 plt.show()
 cost.round(2)
@@ -225,10 +227,16 @@ cost.round(2)
 # which parts of the model write the answer.
 
 # %%
-item = next(item for item in items if item.condition == "neutral")
+first = lambda item, choice: lalm.option_tokens(item, [choice])[0][0]  # noqa: E731 the token that tells it apart
+pairs = [
+    (item, wrong)
+    for item in items
+    for wrong in item.choices
+    if item.condition == "neutral" and first(item, wrong) != first(item, item.answer)
+]
+item, wrong = pairs[0]
+right, tokens = item.answer, [first(item, item.answer), first(item, wrong)]
 lens = lalm.to_transformer_lens(lalm.prompt(item))
-right, wrong = item.answer, next(choice for choice in item.choices if choice != item.answer)
-tokens = [lalm.option_tokens(item, [choice])[0][0] for choice in (right, wrong)]
 told = lens.attribution(tokens[:1], tokens[1:], heads=False).isel(item=0)
 print(f"{item.question} {right!r} against {wrong!r}; logits off by {lens.difference:.0e}")
 frame = told.to_dataframe().reset_index()
