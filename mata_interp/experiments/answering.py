@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -139,12 +140,26 @@ class Work:
                 record(name, word_records, answers)
         return tables
 
+    def from_anywhere(self) -> Work:
+        """The same with absolute paths: a worker has a working folder of its own."""
+        items = {id: _absolute(item) for id, item in self.items.items()}
+        partners = {id: _absolute(item) for id, item in self.partners.items()}
+        return replace(self, items=items, partners=partners)
+
     def only(self, units: Iterable[Unit]) -> Work:
         """As much of it as these units need."""
         ids = {item for unit in units for item in unit.items}
         items = {id: self.items[id] for id in ids}
         partners = {id: self.partners[id] for id in ids if id in self.partners}
-        return Work(items, self.conditions, partners, self.prompt_format)
+        return replace(self, items=items, partners=partners)
+
+
+def _absolute(item: Item) -> Item:
+    if not isinstance(item.audio, str | Path):
+        return item
+    if item.audio_root is None:
+        return replace(item, audio=Path(item.audio).expanduser().absolute())
+    return replace(item, audio_root=Path(item.audio_root).expanduser().absolute())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

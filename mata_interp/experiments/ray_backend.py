@@ -74,7 +74,7 @@ def answer_on_ray(
     with _connected(cluster.address) as ray:
         wanted, options = _demand(ray.cluster_resources(), cluster, len(units))
         with Crew(ray, lalm, wanted, options, cluster.patience) as crew:
-            crew.work_off(units, work, folder, claims, done)
+            crew.work_off(units, work.from_anywhere(), folder, claims, done)
 
 
 def _demand(there: dict[str, float], cluster: RayWorkers, units: int) -> tuple[int, dict[str, Any]]:

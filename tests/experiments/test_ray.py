@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -57,8 +59,11 @@ def parts_of(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "parts").iterdir()}
 
 
-def test_one_worker_writes_what_one_process_writes(one_node, tiny_lalm, items, tmp_path):
+def test_one_worker_writes_what_one_process_writes(one_node, tiny_lalm, items, tmp_path, monkeypatch):
     few = {name: CONDITIONS[name] for name in ("mata", "words")}
+    monkeypatch.chdir(items[0].audio.parent)  # relative paths mean this folder, whatever a worker's is
+    items = [replace(item, audio=item.audio.name, audio_root=(None, ".")[n % 2])
+             for n, item in enumerate(items)]  # fmt: skip
     here = run(tiny_lalm, items[:6], few, tmp_path / "here", batch_size=3, progress=False)
     there = run(
         tiny_lalm, items[:6], few, tmp_path / "there", batch_size=3, progress=False, ray=RayWorkers(workers=1)
@@ -94,7 +99,7 @@ def test_as_many_workers_as_there_is_room_for():
 
 
 def test_without_ray_it_is_said(tiny_lalm, items, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RunError, match=r"Ray is not installed: pip install 'mata-interp\[ray\]'"):
         run(tiny_lalm, items[:3], {"a": None}, tmp_path / "run", progress=False, ray=True)
 
@@ -163,3 +168,59 @@ def test_errors_of_workers_are_those_of_one_process(one_node, tiny_lalm, items, 
     monkeypatch.setattr(Crew, "_hire", lose)
     with pytest.raises(ItemError, match=r"item 'clip01-neutral', field 'audio': no such file"):
         run(tiny_lalm, batch, {"a": None}, tmp_path / "run", batch_size=1, progress=False, ray=True)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+import torch
+from mata_interp.experiments import RayWorkers, run
+from mata_interp.interventions import Mata
+from mata_interp.lalm import LALM
+from tests.experiments.sounds import make_items
+from tests.tiny import tiny_qwen2_audio
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+run(LALM(*tiny_qwen2_audio(seed=0)), make_items(folder), {"baseline": None, "mata": Mata(0.5, [1, 2])},
+    folder / "run", batch_size=1, progress=False, ray=RayWorkers(workers=1))
+"""
+
+
+@pytest.mark.acceptance
+def test_the_process_that_started_it_is_killed(tiny_lalm, tmp_path):
+    """Its cluster ends with it, and the same run goes on without Ray, bit for bit."""
+    out = tmp_path / "run"
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], start_new_session=True)
+    deadline = time.monotonic() + 300
+    while len(list((out / "parts").glob("*.parquet"))) < 4:
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    driver.kill()
+    driver.wait()
+    while ours := raylets_started_after(driver.pid):
+        assert time.monotonic() < deadline, ours
+        time.sleep(0.2)
+    torch.set_num_threads(1)
+    conditions, items = {"baseline": None, "mata": MATA}, make_items(tmp_path)
+    with pytest.warns(RunWarning, match="are missing"):
+        assert 0 < load_run(out).missing < 36
+    again = run(tiny_lalm, items, conditions, out, batch_size=1, progress=False)
+    run(tiny_lalm, items, conditions, tmp_path / "alone", batch_size=1, progress=False)
+    assert again.missing == 0
+    assert parts_of(out) == parts_of(tmp_path / "alone")
+
+
+def raylets_started_after(process: int) -> list[str]:
+    """Ray's own processes in the session of a process that is gone."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (OSError, ValueError):
+            continue
+        if session == process and command:
+            found.append(command[:80])
+    return found
