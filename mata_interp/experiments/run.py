@@ -69,8 +69,14 @@ def run(
             the clips that it was chosen on.
 
     Raises:
-        RunError: ``out`` cannot be written, or holds a run of another model, other data or other conditions.
+        RunError: ``out`` cannot be written, or holds a run of another model, other data or other conditions;
+            one item alone does not fit in memory; no worker of the Ray cluster can be had.
         InterventionError: a condition names a layer or head that the model does not have.
+        ItemError: a sound that was there when the items were checked cannot be read any more.
+        ValueError: there is no such ``prompt_format``.
+
+    See Also:
+        forecast: what it would do, and about how long that takes.
     """
     named = bound(lalm, conditions, decoding)
     note_unchecked(lalm)
