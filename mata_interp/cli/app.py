@@ -10,6 +10,7 @@ import typer
 from .. import __version__
 from ..organism.cli import app as organism_app
 from . import benchmark
+from .layers import layers as find_layers
 from .opening import open_items, open_model
 from .options import (
     Alpha,
@@ -135,7 +136,10 @@ def listen(
     """
     import mata_interp as mi
 
+    from .fusing import layers_wanted
+
     lalm = open_model(model)
+    layers = layers_wanted(layers, lalm, lambda: mi.load_benchmark("listening"))
     heard = mi.listen(lalm, clip, question, choices or (), alpha=alpha, layers=layers, rule=rule)
     page = heard.save(out).resolve() if out else None
     if as_json:
@@ -179,6 +183,7 @@ def trace(
     )
 
 
+app.command("layers", short_help="In which layers text takes in what was heard.")(find_layers)
 app.command(short_help="A causal map: many edits of the same items, each prompt read once.")(sweep)
 
 
@@ -240,6 +245,7 @@ def run(
     \b
     Examples
       mata-interp run --alpha 1 --layers 3-4 --items 300
+      mata-interp run --alpha 1 --layers auto
       mata-interp run --benchmark mine.jsonl --rule add --alpha 0.5 --out runs/add
       mata-interp run --generate --prompt r1-aqa --max-new-tokens 512
       mata-interp run --ray --workers 8

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from ..ranges import layers_in
+
+AUTO = "auto"  # layers that mi.fusion_layers finds
 HERE = "here"  # what a bare --ray stands for
 
 
@@ -29,17 +31,19 @@ class WithRay(TyperCommand):
 
 def parse_layers(text: str) -> tuple[int, ...]:
     """``3-5,9`` -> ``(3, 4, 5, 9)``: ranges hold both their ends."""
-    layers: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if match is None:
-            raise typer.BadParameter(f"{part.strip()!r} is neither a layer nor a range such as 3-5.")
-        first = int(match[1])
-        last = int(match[2] or first)
-        if last < first:
-            raise typer.BadParameter(f"{part.strip()!r} ends before it begins.")
-        layers.update(range(first, last + 1))
-    return tuple(sorted(layers))
+    try:
+        return layers_in(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def parse_chosen(text: str) -> tuple[int, ...] | str | Path:
+    """A range, or where else layers come from: ``auto``, or a file that `mata-interp layers` wrote."""
+    if text.strip().lower() == AUTO:
+        return AUTO
+    if text.strip().lower().endswith(".json") or Path(text).is_file():
+        return Path(text)
+    return parse_layers(text)
 
 
 def parse_choices(text: str) -> tuple[str, ...]:
@@ -62,11 +66,12 @@ ItemCount = Annotated[
 ]
 Alpha = Annotated[float, typer.Option(help="MATA's strength; 0.1 is the published one.")]
 Layers = Annotated[
-    tuple | None,
+    Any,
     typer.Option(
-        parser=parse_layers,
-        metavar="RANGE",
-        help="Layers that MATA edits, both ends included: 3-5 or 3-5,9. "
+        parser=parse_chosen,
+        metavar="RANGE|FILE|auto",
+        help="Layers that MATA edits, both ends included: 3-5 or 3-5,9; a file that `mata-interp layers` "
+        "wrote; or auto: as it finds them on the selection split. "
         "If not given, 36 to 71 % of the depth, the published layers 10 to 20 of 28.",
     ),
 ]

@@ -13,8 +13,9 @@ import mata_interp as mi
 from ..reporting.comparisons import mean, where
 from ..reporting.listening import middle_layers
 from ..reporting.wording import percent, printable
+from .fusing import layers_wanted
 from .opening import open_items, open_model
-from .options import HERE
+from .options import AUTO, HERE
 from .output import print_json, print_table, progress, resumable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class How:
     """The options of the command that say how the benchmark is answered."""
 
     alpha: float
-    layers: tuple[int, ...] | None
+    layers: Any
     rule: str
     phase: str
     prompt: str
@@ -67,8 +68,12 @@ def run_benchmark(
 
     if how.prompt not in PROMPT_FORMATS:
         raise typer.BadParameter(f"{how.prompt!r} is none of {', '.join(PROMPT_FORMATS)}.")
-    data, lalm = open_items(benchmark, audio_root, items, how.seed), open_model(model)
-    layers = middle_layers(lalm.attention_layers) if how.layers is None else how.layers
+    data, lalm = open_items(benchmark, audio_root), open_model(model)
+    layers = layers_wanted(how.layers, lalm, lambda: data, how.seed)
+    if how.layers == AUTO:  # what layers were chosen on is no test of them
+        data = data.split("confirmation", seed=how.seed)
+    data = data.head(items, seed=how.seed) if items else data
+    layers = middle_layers(lalm.attention_layers) if layers is None else layers
     mata = mi.Mata(how.alpha, layers, rule=how.rule, phase=how.phase)
     settings: dict[str, Any] = {
         "decoding": how.decoding(),

@@ -23,8 +23,9 @@ def parse_alphas(text: str) -> tuple[float, ...]:
 LayerSets = Annotated[
     str,
     typer.Option(
-        metavar="windows|each|heads|SETS",
-        help="Every window of neighbouring layers, each layer alone, each head alone, or sets: 3-5;2,7.",
+        metavar="windows|each|heads|SETS|FILE|auto",
+        help="Every window of neighbouring layers, each layer alone, each head alone, or sets: 3-5;2,7; "
+        "a file that `mata-interp layers` wrote; or auto: as it finds them.",
     ),
 ]
 Widths = Annotated[

@@ -20,14 +20,18 @@ from ..experiments.manifest import known_beforehand
 from ..experiments.selection import refuse_other_sweep, swept
 from ..experiments.vetting import vet
 from ..interventions import Mata
+from ..ranges import brief
 from ..reporting.wording import count, interval, number, percent, printable
 from ..statistics import clustered_interval
+from .fusing import layers_wanted
 from .grids import Edit, from_file, from_options
 from .opening import open_items, open_model
+from .options import AUTO, parse_chosen
 from .output import print_json, print_table, progress
 
 if TYPE_CHECKING:
     from ..benchmarks import Items
+    from ..lalm import LALM
 
 SHOWN = 10  # configurations that people see
 NOTHING = "no intervention"
@@ -50,7 +54,9 @@ def sweep_benchmark(
     data = _items(open_items(benchmark, audio_root), split, items, seed)
     configurations = from_file(file) if file else None  # before the model is loaded, which may take minutes
     lalm = open_model(model)
-    configurations = configurations or from_options(lalm, **options)
+    configurations = configurations or from_options(
+        lalm, **_with_layers(options, lalm, benchmark, audio_root, seed)
+    )
     conditions = {NOTHING: None, **configurations}
     refuse_other_sweep(
         out / "sweep.nc", known_beforehand(lalm, named_conditions(conditions), batch_size, seed)
@@ -75,6 +81,19 @@ def sweep_benchmark(
     )
     _print(rows)
     print(f"\nThe sweep: {out / 'sweep.nc'}" + "".join(f"\nThe map: {path}" for path in figures))
+
+
+def _with_layers(
+    options: Mapping[str, Any], lalm: LALM, benchmark: str, audio_root: Path | None, seed: int
+) -> Mapping[str, Any]:
+    """The options with the layers that ``auto`` or a file stands for, and the clips they were chosen on."""
+    wanted = options["layers"].strip()
+    if wanted.lower() != AUTO and not wanted.lower().endswith(".json"):
+        return options
+    found = layers_wanted(parse_chosen(wanted), lalm, lambda: open_items(benchmark, audio_root), seed)
+    mata = mi.Mata(0.0, found)
+    settings = {**options["settings"], "chosen_on": mata.chosen_on}
+    return {**options, "layers": brief(mata.layers), "settings": settings}
 
 
 def _items(items: Items, split: str, limit: int | None, seed: int) -> Items:

@@ -131,11 +131,8 @@ class Ending:
         hooks += [m.register_forward_hook(attended(i)) for i, m in lalm.anatomy.attention.items()]
         hooks += [part.register_forward_hook(ended) for part in lalm.anatomy.decoder.children()]
         try:
-            with (
-                torch.enable_grad(),
-                _frozen(lalm.model),
-                attending(lalm.anatomy.decoder, cast(Any, attention)),
-            ):
+            ours = attending(lalm.anatomy.decoder, cast(Any, attention))
+            with torch.enable_grad(), _frozen(lalm.model), ours:
                 margin = self._margin(self._run(1, self.past()))[0]
             found = torch.autograd.grad(margin, list(attention.changes.values()), retain_graph=True)
         finally:
@@ -171,7 +168,7 @@ class Ending:
 
 
 class _Kept:
-    """The model's own attention; its calls are kept, and zeros are added to its output that take gradients."""
+    """The model's own attention; its calls are kept, and zeros that take gradients added to its output."""
 
     def __init__(self, layers: Mapping[Any, int], total: int) -> None:
         self.layers, self._total = layers, total

@@ -3,9 +3,9 @@
 The rule, fixed before it was tried on a model whose fusion layers are known:
 
 1. Two causes are looked at, both about where text (the last token among it) reads the sound:
-   ``knockout_text``, which hides the sound, and ``restoration_audio``, which puts another one in its place. Hiding may hurt
-   because attention must then fall elsewhere, and two sounds may be too much alike: each has what the other
-   lacks.
+   ``knockout_text``, which hides the sound, and ``restoration_audio``, which puts another in its place.
+   Hiding may hurt because attention must then fall elsewhere, and two sounds may be too much alike: each has
+   what the other lacks.
 2. If either shows no effect of the sound on the answer (interval above 0, 0.1 nats at least), there is no
    fusion and no window.
 3. Else a layer's share is the mean of its two shares, and the rules of `mata_interp.fusion.windows` say which

@@ -8,8 +8,8 @@ over items, RR(l) = (P_patched(l) - P_corrupted) / (P_clean - P_corrupted), with
 
 At the sound, states from layer l on are the clean keys and values in layers l and above: text reads them
 there and nowhere else. Since sounds cannot see the text behind them, this is the same as patching the
-residual stream, and costs the text alone. It is done both ways, restored in a corrupted run and corrupted in a clean
-one, and a layer's part is the mean of the two steps, as with knockouts in order: the parts add up to
+residual stream, and costs the text alone. It is done both ways, restored in a corrupted run and corrupted in
+a clean one, and a layer's part is the mean of the two steps, as with knockouts in order: the parts add up to
 P_clean - P_corrupted. Unlike a knockout, nothing is hidden: attention falls where it fell, on another sound.
 """
 

@@ -2,9 +2,10 @@
 
 With z_i = sum_j A_ij v_j the output of an attention call for query i and g_i = dL/dz_i, the slope
 dL/dA_ij is g_i . v_j. So saliency needs q, k, v and the gradient at the call's output, in blocks of queries:
-no T x T matrix, and no gradient of one. Wang et al. 2023 (2305.14160) use it for texts; VAF (ustc-hyin/ClearSight, 2503.13107) for
-images. L is the margin, logit(right) - logit(best wrong), which does not saturate as a loss does; absolute
-values are taken of each weight in each head, then summed over the sound's keys, heads and queries.
+no T x T matrix, and no gradient of one. Wang et al. 2023 (2305.14160) use it for texts; VAF
+(ustc-hyin/ClearSight, 2503.13107) for images. L is the margin, logit(right) - logit(best wrong), which does
+not saturate as a loss does; absolute values are taken of each weight in each head, then summed over the
+sound's keys, heads and queries.
 """
 
 from __future__ import annotations
