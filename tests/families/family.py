@@ -91,6 +91,9 @@ def seeded(build: Callable[[], Any], sharpness: float = 12.0, normed_sharpness: 
                     parameter.mul_(sharpness)
                 elif parameter.dim() > 1:
                     parameter.mul_(5.0)
+            for name, parameter in model.named_parameters():
+                if "conv" in name and parameter.dim() > 2:
+                    parameter.mul_(5.0)  # else nearly deaf: in bfloat16 one sound is as good as another
             head = model.get_output_embeddings().weight
             if head is not getattr(model.get_input_embeddings(), "weight", None):
                 head.mul_(5.0)

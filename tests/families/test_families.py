@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import numpy as np
@@ -62,7 +63,7 @@ def row_of(built, row: int) -> tuple[dict, torch.Tensor]:
     return reference.single(built.prompt.inputs, row), built.prompt.groups["audio"][row, real]
 
 
-@pytest.mark.parametrize("rule", EDITS)
+@pytest.mark.parametrize("rule", ["add", "knockout", pytest.param("abs", marks=pytest.mark.acceptance)])
 def test_an_edit_is_the_same_edit_of_the_eager_scores(built, rule, verified):
     mata = EDITS[rule]
     plain, ours = built.lalm.logits(built.prompt), built.lalm.logits(built.prompt, mata)
@@ -86,7 +87,7 @@ def test_strength_zero_changes_nothing_at_all(built):
         assert torch.equal(said, built.lalm.generate(built.prompt, max_new_tokens=3))
 
 
-@pytest.mark.parametrize("phase", ["both", "decode"])
+@pytest.mark.parametrize("phase", ["both", pytest.param("decode", marks=pytest.mark.acceptance)])
 def test_every_step_of_a_generation(built, phase, verified):
     """With a KV cache, on a left-padded batch; the logits of each step, and the tokens."""
     lalm, mata = built.lalm, Mata(1.5, [0, 1, 2], "add", phase=phase)
@@ -152,3 +153,26 @@ def test_a_sweep_is_the_loop(built, verified):
     assert bool(reasons) == bool(found.attrs["looped"])
     verified(built, "sweep", f"loop: {reasons[0].split(': ', 1)[1]}" if reasons else "rows")
     assert not reasons, reasons
+
+
+def test_bfloat16(built, verified):
+    """Rows computed in float32 from bfloat16 queries and keys, beside the float32 truth.
+
+    Measured on these sharpened models: masses off by 0.0005 to 0.13, effects of 0.35 to 1.9 off by 0.014 to
+    0.27; rounding without an edit moves the logits by 0.013 to 0.25.
+    """
+    half = LALM(copy.deepcopy(built.lalm.model).to(torch.bfloat16))
+    prompt = Prompt.from_inputs(half, built.prompt.inputs)
+    mata = Mata(1.5, [0, 1], "add")
+    assert torch.equal(half.logits(prompt, Mata(0.0, [0, 1])), half.logits(prompt))
+    masses = [mi.trace(lalm, prompt, progress=False)["mass"].values for lalm in (half, built.lalm)]
+    off = np.nanmax(np.abs(masses[0] - masses[1]))
+    assert np.nanmax(np.abs(np.nansum(masses[0], -1) - 1)) < 1e-5
+    plain, edited = (half.logits(prompt, x).float() for x in (None, mata))
+    truth, moved = (built.lalm.logits(built.prompt, x) for x in (None, mata))
+    rounding = float((plain - truth).abs().max())
+    wrong = float(((edited - plain) - (moved - truth)).abs().max())
+    effect = float((moved - truth).abs().max())
+    assert off < 0.2
+    assert wrong < max(3 * rounding, 0.1 * effect)
+    verified(built, "bf16")
