@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mata_interp.errors import ItemError
-from mata_interp.interventions.editing import TEXT
-from mata_interp.lalm import Prompt
-
-if TYPE_CHECKING:
-    from mata_interp.lalm import LALM
-
-__all__ = ["QUERIES", "Queries", "kept", "text_queries"]
+__all__ = ["QUERIES", "Queries", "kept"]
 
 QUERIES = {
     "last": "the last prompt token",
-    "text": "tokens of question, options, caption and template after the first audio token",
+    "text": "tokens of question, options, caption and template after the first audio token; the last one",
     "generated": "the last prompt token and the answer's, but its last: each predicts one of the answer",
 }
 """What can be traced, in words that a trace carries."""
@@ -77,22 +69,3 @@ def kept(values: Tensor, here: Tensor, mean: bool, absent: float) -> Tensor:
     order = here.int().argsort(dim=1, descending=True, stable=True)[:, : int(here.sum(1).max())]
     chosen = values.gather(-1, order.reshape(shape).expand(*values.shape[:-1], -1))
     return torch.where(here.gather(1, order).reshape(shape), chosen, absent)
-
-
-def text_queries(lalm: LALM, prompt: Prompt) -> Tensor:
-    """The text after the first audio token, or all text of a prompt without audio: bool [B, T].
-
-    Text before the audio is left out: it cannot see any, so that a mean over it would tell how long the
-    template is, not where the model looks.
-
-    Raises:
-        ItemError: a prompt has no such text.
-    """
-    audio = prompt.inputs["input_ids"] == lalm.anatomy.audio_token_id
-    after = (audio.cumsum(1) > 0) | ~audio.any(1, keepdim=True)
-    chosen = after & torch.stack([prompt.groups[name] for name in TEXT if name in prompt.groups]).any(0)
-    for item, there in zip(prompt.items, chosen.any(1).tolist(), strict=True):
-        if not there:
-            problem = "no text stands after the audio, so there is no query 'text'."
-            raise ItemError(item.id, "question", problem, "Put it there, or trace query='last'.")
-    return chosen

@@ -12,9 +12,10 @@ from torch.nn.functional import pad
 
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
+from mata_interp.interventions.editing import queries_named
 from mata_interp.lalm import Prompt
 
-from .queries import Queries, kept, text_queries
+from .queries import Queries, kept
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -43,18 +44,17 @@ def read(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mean: bool
     """Run the model and read its attention; the arguments are those of `trace`."""
     prompt = lalm.place(prompt)
     tokens, groups = prompt.inputs["input_ids"], dict(prompt.groups)
-    chosen = torch.zeros_like(tokens, dtype=torch.bool)
     if query == "generated":
-        groups.setdefault("generated", chosen)
+        nobody = torch.zeros_like(tokens, dtype=torch.bool)
+        groups.setdefault("generated", nobody)
         mass, answer, here = _answers(lalm, prompt, groups, max_new_tokens)
         mass = kept(mass, here, mean, torch.nan).cpu().numpy()
         # all but the last token of the answer are queries, too, after the last one of the prompt
-        chosen = torch.cat([chosen[:, :-1], here], 1)
+        chosen = torch.cat([nobody[:, :-1], here], 1)
         groups = {n: torch.cat([m, here[:, 1:] & (n == "generated")], 1) for n, m in groups.items()}
         tokens = torch.cat([tokens, answer[:, :-1]], 1)
     else:
-        chosen[:, -1] = True
-        chosen = text_queries(lalm, prompt) if query == "text" else chosen
+        chosen = queries_named(query, groups)
         mass = _prompts(lalm, prompt, groups, chosen, mean)
     return Reading(mass, Queries.of(tokens, groups, chosen, mean), list(groups))
 

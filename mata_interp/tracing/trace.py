@@ -45,9 +45,10 @@ def trace(
         lalm: the model.
         items: one or several items, asked in the default format, or prompts; a prompt of B rows is B items.
         query: ``"last"``, the last prompt token, whose next token starts the answer; ``"text"``, the tokens
-            of question, options, caption and template after the first audio token (those before it cannot
-            see the audio; of a prompt without audio, all); or ``"generated"``, the tokens that predict a
-            greedy answer, token by token: the last prompt token, then the answer's own.
+            of question, options, caption and template after the first audio token, and the last one (text
+            before the audio cannot see it, so that a mean over it would tell how long the template is; of a
+            prompt without audio, all text); or ``"generated"``, the tokens that predict a greedy answer,
+            token by token: the last prompt token, then the answer's own.
         batch_size: items asked at once; 16 if not given. Prompts are batches already.
         progress: show a bar.
         per_query: keep the queries, instead of the mean over them.
@@ -64,7 +65,7 @@ def trace(
         ``domain``, ``kind``, ``condition`` and ``cluster`` are coordinates.
 
     Raises:
-        ItemError: an item's sound or text cannot be used, or no text stands after its audio.
+        ItemError: an item's sound or text cannot be used.
         ModelError: the model's attention is not understood.
 
     See Also:

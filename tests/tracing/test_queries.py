@@ -11,8 +11,7 @@ import torch
 import xarray as xr
 
 from mata_interp.benchmarks import Item
-from mata_interp.errors import ItemError
-from mata_interp.lalm import GROUPS, LALM, Prompt
+from mata_interp.lalm import GROUPS, LALM
 from mata_interp.tracing import audio_share, mdi, trace
 from tests import reference
 from tests.tiny import RATE, tiny_qwen2_audio
@@ -237,18 +236,6 @@ def test_text_without_audio_is_all_text(tiny_lalm, items):
     prompt = tiny_lalm.prompt(items, audio=None)
     traced = trace(tiny_lalm, prompt, query="text", progress=False)
     assert traced["n_queries"].values.tolist() == (prompt.inputs["attention_mask"].sum(1) - 1).tolist()
-
-
-def test_no_text_after_the_audio(tiny_lalm, items):
-    made = tiny_lalm.prompt([items[0], items[0]]).inputs
-    end = int((made["input_ids"][0] == tiny_lalm.anatomy.audio_token_id).nonzero()[-1]) + 1
-    text, sound = (made["input_ids"][:, where] for where in (slice(0, 1), slice(0, end)))
-    fine = torch.cat([sound[1:], text[1:]], 1)
-    ids = torch.cat([torch.cat([text[:1], sound[:1]], 1), fine])
-    inputs = made | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    prompt = Prompt.from_inputs(tiny_lalm, inputs, ids=["ends in sound", "fine"])
-    with pytest.raises(ItemError, match=r"'ends in sound'.*no text stands after the audio"):
-        trace(tiny_lalm, prompt, query="text")
 
 
 def test_what_cannot_be_asked(tiny_lalm, items):
