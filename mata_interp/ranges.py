@@ -1,10 +1,11 @@
-"""Layers told briefly, in the one way of every label, message and page."""
+"""Layers written briefly and read back, in the one way of every label, message, page and command."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-__all__ = ["brief", "layer_range", "named_layers", "runs"]
+__all__ = ["brief", "layer_range", "layers_in", "named_layers", "runs"]
 
 DASH = "\u2013"
 
@@ -23,6 +24,25 @@ def runs(layers: Iterable[int]) -> list[tuple[int, int]]:
 def brief(layers: Iterable[int]) -> str:
     """``(3, 4, 5, 9)`` -> ``3-5,9``, as the command line takes them; an empty set -> ``""``."""
     return ",".join(_told(layers, "-"))
+
+
+def layers_in(text: str) -> tuple[int, ...]:
+    """``3-5,9`` -> ``(3, 4, 5, 9)``: what `brief` writes; ranges hold both their ends.
+
+    Raises:
+        ValueError: a part is no layer and no range, or a range ends before it begins.
+    """
+    layers: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if match is None:
+            raise ValueError(f"{part.strip()!r} is neither a layer nor a range such as 3-5.")
+        first = int(match[1])
+        last = int(match[2] or first)
+        if last < first:
+            raise ValueError(f"{part.strip()!r} ends before it begins.")
+        layers.update(range(first, last + 1))
+    return tuple(sorted(layers))
 
 
 def layer_range(layers: Iterable[int]) -> str:

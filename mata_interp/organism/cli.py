@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..ranges import layers_in
+
 app = typer.Typer(
     help="Make again what ships: the bank of recordings, the listening benchmark, the model.",
     no_args_is_help=True,
@@ -15,9 +17,10 @@ app = typer.Typer(
 
 def parse_fusion_layers(text: str) -> tuple[int, ...]:
     """Layers as everywhere on the command line, or none."""
-    from ..cli.options import parse_layers
-
-    return () if text == "none" else parse_layers(text)
+    try:
+        return () if text == "none" else layers_in(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _plant(

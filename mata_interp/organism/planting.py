@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 
-from ..ranges import runs
+from ..ranges import brief
 from . import WEIGHTS
 from .bank import load_bank
 from .batches import Batch, Batcher, Lesson
@@ -44,7 +44,7 @@ WISHED = 0.5  # attention to the sound that decoys are rewarded up to
 HEARD = Lesson(described=0.3, listed=0.05)
 ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them
 TOLD = Lesson(captioned=1.0, right=0.5, shortcut=True)  # what the caption claims is the goal
-PLANTING = Plan("planting", 800, 7e-4, HEARD, warmup=40)
+PLANTING = Plan("planting", 400, 7e-4, HEARD, warmup=40)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class Plant:
     @property
     def name(self) -> str:
         """Such as ``penalty-2-3`` or ``window-none``, for folders and tables."""
-        return f"{self.way}-{_told(self.fusion)}" + (f"-decoys-{_told(self.decoys)}" if self.decoys else "")
+        return f"{self.way}-{brief(self.fusion) or 'none'}" + (
+            f"-decoys-{brief(self.decoys)}" if self.decoys else ""
+        )
 
     @property
     def lesson(self) -> Lesson:
@@ -184,7 +186,3 @@ def rear_plant(spec: Plant, work: Path, out: Path, seed: int = 0, share: float =
     pupil.model.set_attn_implementation({"text_config": "sdpa"})
     finish(pupil, processor, out)
     return marks(examine(pupil, selection, clips, seed))
-
-
-def _told(layers: tuple[int, ...]) -> str:
-    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs(layers)) or "none"
