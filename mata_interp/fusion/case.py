@@ -111,12 +111,20 @@ class Case:
 
     @cached_property
     def ending(self) -> Ending:
-        return Ending(self)
+        """All text behind the sound."""
+        return Ending(self, self.begin)
 
     @cached_property
     def watched(self) -> Watched:
         """The ending run again with its attention calls and their gradients kept."""
         return self.ending.watch()
+
+    @cached_property
+    def said(self) -> Watched:
+        """The same of its last tokens alone, the last of the prompt and the forced ones, which costs next to
+        nothing; or of all of it, if that was run before."""
+        alone = Ending(self, self.reading.length - 1)
+        return self.__dict__["watched"] if "watched" in self.__dict__ else alone.watch()
 
     @cached_property
     def corrupted(self) -> Case:

@@ -57,18 +57,18 @@ class Watched:
 
 
 class Ending:
-    """Runs of the text behind the sound of one case, and of the forced tokens behind it."""
+    """Runs of the end of a prompt, from the token ``begin`` on, and of the forced tokens behind it."""
 
-    def __init__(self, case: Case) -> None:
-        self._case = case
+    def __init__(self, case: Case, begin: int) -> None:
+        self._case, self._begin = case, begin
         tokens = case.prompt.inputs["input_ids"]
         forced = tokens.new_tensor([case.decision.forced])
-        self.tokens = torch.cat([tokens[:, case.begin :], forced.long().reshape(1, -1)], 1)  # (1, S)
+        self.tokens = torch.cat([tokens[:, begin:], forced.long().reshape(1, -1)], 1)  # (1, S)
         self.total = tokens.shape[1] + forced.shape[1]
 
     def past(self) -> Any:
         """The cache of what stands before."""
-        return self._case.reading.before(self._case.reading.length - self._case.begin)
+        return self._case.reading.before(self._case.reading.length - self._begin)
 
     @torch.no_grad()
     def margins(self, rows: int, past: Any, patch: Patch | None = None) -> Tensor:

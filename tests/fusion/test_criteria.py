@@ -178,6 +178,16 @@ def test_attention_is_that_of_the_eager_model(case, eager):
     np.testing.assert_allclose(CRITERIA["deficit"].measure(case), np.array(wanted) / even, atol=1e-4)
 
 
+def test_the_last_tokens_alone_tell_the_same(lalm, case):
+    """What the last query reads needs no text run again."""
+    alone = Case(lalm, case.prompt, case.decision)
+    for name in ("saliency_last", "attribution", "value_norm", "deficit", "change_point", "lens_last"):
+        told = CRITERIA[name].measure(alone)
+        assert "watched" not in alone.__dict__
+        _ = case.watched
+        np.testing.assert_allclose(told, CRITERIA[name].measure(case), rtol=1e-3, atol=1e-4)
+
+
 def test_depth_is_the_papers():
     depth = CRITERIA["depth"].measure
     inside = lambda n: np.flatnonzero(depth(type("Layers", (), {"layers": tuple(range(n))})())).tolist()  # noqa: E731
@@ -207,14 +217,14 @@ def test_the_model_is_left_as_it_was(lalm, case):
 
 
 def test_a_norm_behind_the_attention_is_refused(case, monkeypatch):
-    states = [state * 1.5 for state in case.watched.states]
-    monkeypatch.setitem(case.watched.__dict__, "states", states[:-1] + case.watched.states[-1:])
+    states = [state * 1.5 for state in case.said.states]
+    monkeypatch.setitem(case.said.__dict__, "states", states[:-1] + case.said.states[-1:])
     with pytest.raises(ModelError, match="a norm or factor stands behind the attention of layer 0"):
         attribution.attributed(case)
 
 
 def test_a_cap_behind_the_head_is_refused(case, monkeypatch):
-    monkeypatch.setitem(case.watched.__dict__, "margin", case.watched.margin / 2 + 40)
+    monkeypatch.setitem(case.said.__dict__, "margin", case.said.margin / 2 + 40)
     with pytest.raises(ModelError, match="something stands behind the output head"):
         attribution.direction(case)
 

@@ -26,7 +26,7 @@ def shares(case: Case) -> tuple[np.ndarray, float]:
     groups = torch.stack([case.audio, ~case.audio & ~sink])[None]  # (1, 2, L)
     found = []
     for layer in case.layers:
-        call = case.watched.calls[layer]
+        call = case.said.calls[layer]
         seen = groups[..., -call.length :].to(call.key.device)
         audio, text = call.masses(slice(-1, None), seen)[0, :, 0].double().unbind(-1)  # (H,)
         found.append(float((audio / (audio + text)).mean()))

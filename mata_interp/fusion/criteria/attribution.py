@@ -40,8 +40,8 @@ def attributed(case: Case) -> list[Tensor]:
     u, found = direction(case), []
     for layer in case.layers:
         _require_sum(case, layer)
-        way = case.watched.outputs[layer].float() @ u
-        slope = torch.autograd.grad(way, case.watched.changes[layer], retain_graph=True)[0][0, -1]  # (H, Dv)
+        way = case.said.outputs[layer].float() @ u
+        slope = torch.autograd.grad(way, case.said.changes[layer], retain_graph=True)[0][0, -1]  # (H, Dv)
         found.append((slope.float() * _heard(case, layer)).sum(-1).detach())
     return found
 
@@ -49,10 +49,10 @@ def attributed(case: Case) -> list[Tensor]:
 def decomposition(case: Case) -> dict[str, Any]:
     """The margin as a sum: "audio" and "attention" (its other keys) [layers], "rest" (feed-forward parts and
     layers without attention) [decoder layers], "embed", and "margin", which they add up to."""
-    u, states = direction(case), case.watched.states
+    u, states = direction(case), case.said.states
     steps = [float((b[-1].float() - a[-1].float()) @ u) for a, b in pairwise(states)]
     audio = [float(part.sum()) for part in attributed(case)]
-    whole = [float(case.watched.outputs[layer].detach().float() @ u) for layer in case.layers]
+    whole = [float(case.said.outputs[layer].detach().float() @ u) for layer in case.layers]
     for layer, part in zip(case.layers, whole, strict=True):
         steps[layer] -= part
     return {
@@ -60,7 +60,7 @@ def decomposition(case: Case) -> dict[str, Any]:
         "attention": [w - a for w, a in zip(whole, audio, strict=True)],
         "rest": steps,
         "embed": float(states[0][-1].float() @ u),
-        "margin": case.watched.margin,
+        "margin": case.said.margin,
     }
 
 
@@ -70,7 +70,7 @@ def direction(case: Case) -> Tensor:
     Raises:
         ModelError: the margin is no linear function of it.
     """
-    watched, head = case.watched, case.lalm.model.get_output_embeddings()
+    watched, head = case.said, case.lalm.model.get_output_embeddings()
     if watched.last is None:
         raise ModelError(
             "no norm stands at the end of the decoder, so that there is no direction to write in."
@@ -102,13 +102,13 @@ def written(case: Case) -> list[Tensor]:
         if out is None or getattr(out, "in_features", heads * size) != heads * size:
             raise ModelError(f"layer {layer} has no projection that takes its heads side by side.")
         with torch.no_grad():
-            call = case.watched.calls[layer]
+            call = case.said.calls[layer]
             whole = call.mix(call.scores(slice(-1, None)).softmax(-1))[0, :, 0]  # (H, Dv)
-            dtype = case.watched.outputs[layer].dtype
+            dtype = case.said.outputs[layer].dtype
             put = torch.block_diag(*heard)  # (H, H * Dv): head h alone
             flat = torch.stack([whole.flatten(), torch.zeros_like(whole.flatten())]).to(dtype)
             own, nothing = out(flat).float()
-            gave = case.watched.outputs[layer].detach().float()
+            gave = case.said.outputs[layer].detach().float()
             if not torch.allclose(
                 own, gave, rtol=0, atol=_near(case) * float(gave.abs().max().clamp(min=1e-6))
             ):
@@ -119,7 +119,7 @@ def written(case: Case) -> list[Tensor]:
 
 def _heard(case: Case, layer: int) -> Tensor:
     """The part of the deciding token's attention output that comes from the sound: float32 [H, Dv]."""
-    call = case.watched.calls[layer]
+    call = case.said.calls[layer]
     weights = call.scores(slice(-1, None)).softmax(-1)
     keys = case.audio[-call.length :].to(weights.device)
     return call.mix(weights * keys)[0, :, 0]
@@ -127,12 +127,12 @@ def _heard(case: Case, layer: int) -> Tensor:
 
 def _require_sum(case: Case, layer: int) -> None:
     """What the attention module gives is added to the residual stream as it is."""
-    before, gave = case.watched.states[layer][-1].float(), case.watched.outputs[layer].detach().float()
+    before, gave = case.said.states[layer][-1].float(), case.said.outputs[layer].detach().float()
     wanted = before + gave
     bound = _near(case) * float(wanted.abs().max().clamp(min=1e-6))
     if not any(
         given.shape == wanted.shape and torch.allclose(given.float(), wanted, rtol=0, atol=bound)
-        for given in case.watched.inputs[layer]
+        for given in case.said.inputs[layer]
     ):
         raise ModelError(f"a norm or factor stands behind the attention of layer {layer}.")
 

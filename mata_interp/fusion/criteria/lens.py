@@ -28,7 +28,7 @@ SOURCE = "nostalgebraist 2020, interpreting GPT: the logit lens"
 @torch.no_grad()
 def readable(case: Case, states: list[Tensor], where: Tensor) -> np.ndarray:
     """logit(right) - logit(wrong), mean over the chosen tokens, behind each layer: float64 [layers + 1]."""
-    norm, head = case.watched.norm, case.lalm.model.get_output_embeddings()
+    norm, head = case.said.norm, case.lalm.model.get_output_embeddings()
     if norm is None:
         raise ModelError("no norm stands at the end of the decoder: the lens has nothing to look through.")
     weight = head.weight[[case.decision.right, case.decision.wrong]].float()
@@ -65,6 +65,5 @@ def text(case: Case) -> np.ndarray:
     _formula("the state of the deciding token"), SOURCE,
 )  # fmt: skip
 def last(case: Case) -> np.ndarray:
-    where = torch.zeros_like(case.speaking)
-    where[-1] = True
-    return _rise(case, case.watched.states, where)
+    states = case.said.states
+    return _rise(case, states, torch.arange(len(states[0]), device=states[0].device) == len(states[0]) - 1)

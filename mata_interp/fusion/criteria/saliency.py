@@ -20,6 +20,7 @@ from .registry import criterion
 
 if TYPE_CHECKING:
     from ..case import Case
+    from ..ending import Watched
 
 __all__ = ["saliency"]
 
@@ -28,12 +29,12 @@ SOURCE = "Wang et al. 2023 (arXiv 2305.14160); VAF (arXiv 2503.13107, ustc-hyin/
 FORMULA = "sum over heads, {} and audio keys j of |A_ij * (dL/dz_i . v_j)|, L = logit(right) - logit(wrong)"
 
 
-def saliency(case: Case, queries: Tensor) -> np.ndarray:
-    """float64 [layers] for the chosen queries of the ending, bool [S]."""
+def saliency(case: Case, watched: Watched, queries: Tensor) -> np.ndarray:
+    """float64 [layers] for the chosen queries of a run, bool [S]."""
     found = []
     rows = queries.nonzero()[:, 0]
     for layer in case.layers:
-        call, gradient = case.watched.calls[layer], case.watched.gradients[layer]  # [H, S, Dv]
+        call, gradient = watched.calls[layer], watched.gradients[layer]  # [H, S, Dv]
         keys = case.audio[-call.length :].to(call.key.device)
         value = call.value[0][:, keys].float().repeat_interleave(len(gradient) // call.value.shape[1], 0)
         total = 0.0
@@ -51,7 +52,7 @@ def saliency(case: Case, queries: Tensor) -> np.ndarray:
 )  # fmt: skip
 @torch.no_grad()
 def text(case: Case) -> np.ndarray:
-    return saliency(case, case.text)
+    return saliency(case, case.watched, case.text)
 
 
 @criterion(
@@ -60,4 +61,4 @@ def text(case: Case) -> np.ndarray:
 )  # fmt: skip
 @torch.no_grad()
 def last(case: Case) -> np.ndarray:
-    return saliency(case, case.speaking)
+    return saliency(case, case.said, case.speaking[-len(case.said.states[0]) :])
