@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from transformers import (
     VoxtralRealtimeConfig,
     VoxtralRealtimeForConditionalGeneration,
 )
+from transformers.models.gemma3n import modeling_gemma3n
 
 from .family import AUDIO, END, VOCAB, seeded, sounding
 from .whispers import MELS, TEXT, configured
@@ -210,17 +212,28 @@ def gemma4_unified_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
     return {"input_features": sounding(rows, 20, 64), "input_features_mask": mask}, counts
 
 
+class _NoVision(torch.nn.Module):
+    """In the place of a vision tower, which needs timm and with it torchvision."""
+
+
 def gemma3n(attention: str | None) -> Any:
+    """As it is but for its vision tower, which is left out. Placeholders are of a fixed number."""
     text = {
         **{k: v for k, v in GEMMA.items() if k != "num_attention_heads"}, "num_attention_heads": 4,
-        "num_kv_shared_layers": 2, "vocab_size_per_layer_input": 256, "hidden_size_per_layer_input": 8,
+        "num_kv_shared_layers": 2, "vocab_size_per_layer_input": 264, "hidden_size_per_layer_input": 8,
         "laurel_rank": 8, "altup_num_inputs": 2, "activation_sparsity_pattern": [0.0] * 4,
     }  # fmt: skip
     audio = {
-        "vocab_offset": 268, "vocab_size": 16, "input_feat_size": 16, "hidden_size": 16,
+        "vocab_offset": 268, "vocab_size": 52, "input_feat_size": 16, "hidden_size": 16,
         "conf_num_attention_heads": 2, "conf_num_hidden_layers": 1, "sscp_conv_channel_size": [8, 4],
     }  # fmt: skip
-    return seeded(
+    towers = modeling_gemma3n.AutoModel.from_config
+
+    def tower(config: Any = None, **kwargs: Any) -> Any:
+        return _NoVision() if config.model_type == "gemma3n_vision" else towers(config, **kwargs)
+
+    with patch.object(modeling_gemma3n.AutoModel, "from_config", tower):
+        return seeded(
         lambda: Gemma3nForConditionalGeneration(
             configured(
                 Gemma3nConfig(
@@ -233,6 +246,12 @@ def gemma3n(attention: str | None) -> Any:
         ),
         normed_sharpness=1.0,
     )  # fmt: skip
+
+
+def gemma3n_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
+    """24 placeholders whatever the length, the rest of them filled up with padding."""
+    mask = torch.arange(80) < torch.tensor([80 - 16 * row for row in range(rows)])[:, None]
+    return {"input_features": sounding(rows, 80, 16), "input_features_mask": mask}, [24] * rows
 
 
 def voxtral_realtime(attention: str | None) -> Any:

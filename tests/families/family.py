@@ -30,20 +30,15 @@ class Family:
         name: its ``model_type``.
         model: a tiny seeded model in eval mode, on the attention implementation given (None: SDPA).
         sound: inputs that hold one clip a row, and the placeholders each takes.
-        processor: a processor made without a download; None where that cannot be done.
-        template: a chat template for families that ship none.
-        fixed: further inputs of every call, such as ``sample=False``.
-        needs: packages without which the family cannot be built.
-        refused: what the refusal says, where the family cannot be traced at all.
+        needs: packages without which it cannot be loaded; here it is built without the part they are for.
+        audio: the id of its placeholder.
     """
 
     name: str
     model: Callable[[str | None], Any]
     sound: Sound
-    processor: Callable[[], Any] | None = None
-    template: str | None = None
     needs: tuple[str, ...] = ()
-    refused: str = ""
+    audio: int = AUDIO
 
     def inputs(self, rows: int) -> dict[str, Tensor]:
         """``rows`` prompts of unlike length, left-padded: text, one clip, text."""
@@ -53,7 +48,7 @@ class Family:
             [
                 *noise.integers(32, 127, 3 + 2 * row),
                 MARKS[0],
-                *[AUDIO] * placeholders[row],
+                *[self.audio] * placeholders[row],
                 MARKS[1],
                 *noise.integers(32, 127, 9 - 3 * row),
             ]

@@ -82,6 +82,7 @@ PROCESSORS = {
 ELSEWHERE = {
     "qwen2_5_omni": "its processor needs torchvision",
     "qwen3_omni_moe": "its processor needs torchvision",
+    "gemma3n": "its processor needs torchvision",
     "gemma4": "its processor needs torchvision",
     "gemma4_unified": "its processor needs torchvision",
     "granite_speech": "its feature extractor needs torchaudio",

@@ -20,6 +20,7 @@ FAMILIES = {
         Family("granite_speech", c.granite_speech, c.granite_sound),
         Family("granite_speech_plus", c.granite_speech_plus, c.granite_sound),
         Family("phi4_multimodal", c.phi4_multimodal, c.phi4_sound),
+        Family("gemma3n", c.gemma3n, c.gemma3n_sound, needs=("timm",), audio=270),
         Family("gemma4", c.gemma4, c.gemma4_sound),
         Family("gemma4_unified", c.gemma4_unified, c.gemma4_unified_sound),
         Family("glmasr", w.glmasr, w.glmasr_sound),

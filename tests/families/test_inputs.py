@@ -28,7 +28,7 @@ def test_fewer_placeholders_than_frames_are_caught(built, verified):
     """Several families drop the frames that find no place, without a word."""
 
     def one_less(ids):
-        ids[0, int((ids[0] == AUDIO).nonzero()[-1])] = 65
+        ids[0, int((ids[0] == built.family.audio).nonzero()[-1])] = 65
         return ids
 
     with pytest.raises(ModelError, match=r"frames of sound for|does not take these inputs") as told:
@@ -47,7 +47,8 @@ def test_a_prompt_without_its_sound_is_refused(built):
 
 def test_the_sound_moves_its_placeholders_and_nothing_else(built, verified):
     heard = built.lalm.hearing(built.prompt)
-    assert torch.equal(heard.moved, built.prompt.groups["audio"])
+    assert not (heard.moved & ~built.prompt.groups["audio"]).any()
+    assert bool(heard.padded) == (built.family.name == "gemma3n")  # of a fixed number, filled up with padding
     assert heard.deterministic
     verified(built, "hearing")
 
@@ -57,7 +58,7 @@ def test_time_marks_inside_a_sound(built):
 
     def marked(ids):
         for row in ids:
-            places = (row == AUDIO).nonzero()[:, 0]
+            places = (row == built.family.audio).nonzero()[:, 0]
             middle = int(places[len(places) // 2])
             # one placeholder moves one place to the right, over a token of text
             end = int(places[-1])

@@ -1,0 +1,37 @@
+"""Of every family: a sweep of edits of all text behind the sound is the loop of them."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+import mata_interp as mi
+from mata_interp import Mata
+from mata_interp.sweeps import SweepWarning
+
+SWEPT = {
+    "none": None,
+    "abs": Mata(0.8, [1, 2], queries="text"),
+    "add": Mata(1.5, [0, 1], "add", queries="text"),
+    "on text": Mata(1.0, [1], "add", keys="text", queries="text"),
+    "knockout": Mata(1.0, [1], "knockout", queries="text"),
+    "both": (Mata(0.5, [1], queries="text"), Mata(1.0, [2], "add", keys="text")),
+    "last": Mata(2.0, [1], "add"),
+}
+
+
+def test_a_sweep_of_text_queries_is_the_loop(built):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = mi.sweep(built.lalm, built.prompt, SWEPT, progress=False)
+    assert not [str(w.message) for w in told if isinstance(w.message, SweepWarning)]
+    assert found.attrs["looped"] == 0
+    for name, intervention in SWEPT.items():
+        plain = built.lalm.logits(built.prompt, intervention).float().numpy()
+        scale = max(1.0, float(np.abs(plain).max()))
+        np.testing.assert_allclose(
+            found.sel(configuration=name) / scale, plain / scale, atol=1e-5, rtol=0, err_msg=name
+        )
+    moved = np.abs(found - found.sel(configuration="none")).max(["item", "vocab"])
+    assert float(moved.sel(configuration=["add", "both"]).min()) > 1e-3
