@@ -31,12 +31,7 @@ def _sums(subject: Subject) -> Found:
     total = mass.sum("group", skipna=False).values[~mass.isnull().all("group").values]
     off = float(abs(total - 1).max()) if total.size else float("nan")
     bound = SUMS.get(subject.lalm.dtype, 1e-5)
-    if (rest := _sinks(subject)) is None:
-        return Found(f"off by {off:.1g} at most", off, bound)
-    # a learned sink takes part of every row and is no key: what the keys get is below 1 and above 0
-    away = float((1 - total).max())
-    over = float((total - 1).max().clip(0))
-    return Found(f"sinks of {rest} layers take up to {away:.2g}; over 1 by {over:.1g}", over, bound)
+    return Found(f"off by {off:.1g} at most", off, bound)
 
 
 @check_of(
@@ -107,19 +102,3 @@ def _apart(ours: Tensor, theirs: Tensor) -> float:
     if ours.shape != theirs.shape:
         return float("nan")
     return float((ours - theirs.to(ours.device)).abs().max())
-
-
-def _sinks(subject: Subject) -> int | None:
-    """In how many layers the attention call has learned sinks, which take weight and are no keys."""
-    seen: list[int] = []
-
-    def visit(layer: int, call: AttentionCall, total: int) -> None:
-        if getattr(call, "sinks", None) is not None:
-            seen.append(layer)
-
-    lalm = subject.lalm
-    with torch.inference_mode():
-        lalm.instrument.look(
-            lambda: lalm.model(**subject.prompt.inputs, use_cache=False), lalm.attention_layers, visit
-        )
-    return len(seen) or None

@@ -1,0 +1,14 @@
+"""A fresh tiny model for every test."""
+
+from __future__ import annotations
+
+import pytest
+
+from mata_interp.lalm import LALM
+from tests.tiny import tiny_qwen2_audio
+
+
+@pytest.fixture
+def lalm() -> LALM:
+    """A fresh one: some of these tests break it."""
+    return LALM(*tiny_qwen2_audio(seed=0, layers=3))
