@@ -96,7 +96,8 @@ def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
     None where the model cannot step back by that token, or takes more for each token than ids and a mask.
     ``room``: for how many tokens to leave place, that last one and an answer's.
     """
-    per_token = {name for name, x in prompt.inputs.items() if x.shape[-1] == prompt.width and x.dim() > 1}
+    tensors = {name: x for name, x in prompt.inputs.items() if isinstance(x, Tensor)}
+    per_token = {name for name, x in tensors.items() if x.dim() > 1 and x.shape[-1] == prompt.width}
     if per_token - {"input_ids", "attention_mask"} or prompt.groups["audio"][:, -1].any():
         return None
     out = model.generate(**prompt.inputs, max_new_tokens=1, return_dict_in_generate=True, **_GREEDY)

@@ -35,3 +35,16 @@ def test_a_sweep_of_text_queries_is_the_loop(built):
         )
     moved = np.abs(found - found.sel(configuration="none")).max(["item", "vocab"])
     assert float(moved.sel(configuration=["add", "both"]).min()) > 1e-3
+
+
+def test_answers_from_one_reading_are_those_of_generate(built):
+    edits = {"none": None, "add": Mata(1.5, [0, 1], "add"), "text": Mata(1.5, [1], "add", queries="text")}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")  # a family may answer in a plain loop, which is as exact
+        found = mi.sweeps.generate(built.lalm, built.prompt, edits, mi.Decoding(4), progress=False)
+    assert bool(found.attrs["looped"]) == any(isinstance(w.message, SweepWarning) for w in told)
+    for name, intervention in edits.items():
+        alone = built.lalm.answer(built.prompt, mi.Decoding(4), intervention)
+        for row, length in enumerate(alone.lengths):
+            said = found["tokens"].sel(configuration=name).values[row]
+            assert said[:length].tolist() == alone.tokens[row, :length].tolist(), name
