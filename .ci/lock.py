@@ -1,6 +1,6 @@
 """Print requirements.lock: the exact versions in this environment of everything the project needs.
 
-Walks the requirements of the package with its `dev` extra, and of the build, through what is installed,
+Walks the requirements of the package with its `dev` and `ray` extras, and of the build, through what is installed,
 so that nothing gets in that the project does not ask for. Run by `make lock`.
 """
 
@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 HEADER = """\
-# What was tested together: the default dependencies and the `dev` extra, every version exact.
+# What was tested together: the default dependencies, the `dev` and the `ray` extra, every version exact.
 # Written by `make lock`. The drivers that a GPU build of torch brings are left to torch's own pins.
 """
 DRIVERS = ("nvidia-", "cuda-", "triton")
@@ -37,6 +37,7 @@ def main() -> None:
     wanted = [
         *project["dependencies"],
         *project["optional-dependencies"]["dev"],
+        *project["optional-dependencies"]["ray"],
         *pyproject["build-system"]["requires"],
     ]
     queue, seen, pins = [Requirement(text) for text in wanted], set(), {}
