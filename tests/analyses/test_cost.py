@@ -19,6 +19,7 @@ def _analyses_importable(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(ROOT / "analyses"), *sys.path])
 
 
+@pytest.mark.acceptance
 def test_instrument_cost(tmp_path):
     said: Any = analysis("instrument_cost.py", "--quick", "--out", str(tmp_path))
     assert said["quick"]
