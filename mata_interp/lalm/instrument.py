@@ -92,7 +92,7 @@ class Instrument:
                     total = _total(*self._decoder.inputs)
                     owed[:] = [layer for layer, _ in sites]
                     for layer, site in sites:
-                        call = attention_call(layer, *site.inputs, total)
+                        call = attention_call(layer, *site.inputs, total=total)
                         if call.query.shape[1] != self._heads[layer]:
                             raise ModelError(
                                 f"The attention of layer {layer} has {call.query.shape[1]} heads, and "
@@ -143,12 +143,14 @@ def attention_call(layer: int, args: tuple, kwargs: dict, total: int | None = No
     named = ("query", "key", "value", "attention_mask")
     module, *given = args
     query, key, value, mask = given + [kwargs.get(name) for name in named[len(given) :]]
-    terms = {n: x for n, x in kwargs.items() if n not in (*_NEUTRAL, *named) and x is not None}
+    terms: dict[str, Any] = {
+        n: x for n, x in kwargs.items() if n not in (*_NEUTRAL, *named) and x is not None
+    }
     scaling, softcap, window = (terms.pop(name, None) for name in ("scaling", "softcap", "sliding_window"))
     causal = terms.pop("is_causal", getattr(module, "is_causal", True))
     bias = next((terms.pop(name) for name in _BIAS if name in terms), None)
     unknown = list(terms)
-    if scaling is None:
+    if kwargs.get("scaling") is None:
         unknown.append("no scaling")
     if mask is not None and not isinstance(mask, Tensor):
         unknown.append(f"a mask of type {type(mask).__name__}")

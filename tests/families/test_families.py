@@ -126,9 +126,7 @@ def test_saved_and_loaded_again(built, tmp_path, verified):
         packages = ", ".join(built.family.needs)
         with pytest.raises(ModelError, match=f"requires the {packages} library.*pip install 'mata-interp"):
             LALM.from_pretrained(tmp_path)
-        verified(
-            built, "reload", f"not verified here: needs {packages}; built without vision"
-        )
+        verified(built, "reload", f"not verified here: needs {packages}; built without vision")
         pytest.skip(f"{built.family.name} needs {packages}")
     again = LALM.from_pretrained(tmp_path)
     assert type(again.model) is type(built.lalm.model)
