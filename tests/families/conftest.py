@@ -19,6 +19,7 @@ from .family import Family
 from .registry import FAMILIES
 
 RECORDED = pytest.StashKey[dict]()
+FAILED = pytest.StashKey[set]()
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,23 @@ def verified(request):
 
 def pytest_configure(config):
     config.stash[RECORDED] = {}
+    config.stash[FAILED] = set()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """A family of which any test fails is shown as failing, whatever the others found."""
+    report = yield
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    if report.failed:
+        item.config.stash[FAILED].add(params.get("built") or params.get("name"))
+    return report
 
 
 def pytest_sessionfinish(session):
     """Write what was verified, beside what an earlier run with the same versions did."""
-    found = session.config.stash[RECORDED]
-    if not found:
+    found, failed = session.config.stash[RECORDED], session.config.stash[FAILED]
+    if not found and not failed:
         return
     named = os.environ.get("MATA_FAMILIES_RECORD")
     path = Path(named) if named else session.config.cache.mkdir("families") / "record.json"
@@ -91,5 +103,8 @@ def pytest_sessionfinish(session):
     before = json.loads(path.read_text()) if path.exists() else {}
     kept = before.get("families", {}) if before.get("versions") == versions else {}
     families = {name: kept.get(name, {}) | found.get(name, {}) for name in {**kept, **found}}
+    families |= {
+        name: dict.fromkeys(families.get(name, {"masses": ""}), "failing") for name in failed if name
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"versions": versions, "families": families}, indent=1, sort_keys=True) + "\n")
