@@ -134,3 +134,13 @@ def test_a_collapse_does_not_set_the_scale():
     words = texts(responsive(DRAWINGS["pyramid"], "some", ""))
     assert "\u22120.40 or less" in words
     assert "+0.40" in words
+
+
+def test_the_choice_is_framed_where_its_colour_is():
+    figure = pyramid(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), WIDE)
+    panel = figure.axes[1]
+    frame = next(patch for patch in panel.patches if not patch.get_fill())
+    assert (frame.get_x(), frame.get_y()) == (1.0, 1)  # layers 1 and 3, between the second and the third
+    row = panel.collections[1]  # the windows of two
+    edges = row.get_coordinates()[0, :, 0]
+    assert row.get_array().ravel()[list(edges).index(1.0)] == WINDOWS[1, 1, 1]

@@ -29,7 +29,7 @@ def pyramid(
     """Draw ``change`` [alpha, width - 1, first]: a pyramid for each alpha, single layers at its foot.
 
     A window stands above the middle of its layers. Values are nats, NaN where not tried; ``first`` counts
-    ``layers``, the attention layers. ``chosen`` is a cell, to be framed. ``title`` stands above,
+    ``layers``, the attention layers. ``chosen`` is a cell of it, to be framed. ``title`` stands above,
     ``note`` below.
     """
     count, widths = len(layers), change.shape[1]
@@ -58,8 +58,8 @@ def pyramid(
                 0.1 / width, (corner[1] + tall / 2) / height, name, rotation=90, ha="center", va="center"
             )
         if chosen is not None and chosen[0] == n:
-            _, size, first = chosen
-            place = (first + (size - 1) / 2 - 0.5, size - 1)
+            _, level, first = chosen
+            place = (first + level / 2 - 0.5, level)
             frame = {"fill": False, "edgecolor": INK, "linewidth": 1.6, "clip_on": False, "zorder": 5}
             axes.add_patch(Rectangle(place, 1, 1, **frame))
     figure.text(LEFT / width, (foot(note) + 0.16) / height, "middle of the window, layer", va="center")
