@@ -103,8 +103,7 @@ def pytest_sessionfinish(session):
     before = json.loads(path.read_text()) if path.exists() else {}
     kept = before.get("families", {}) if before.get("versions") == versions else {}
     families = {name: kept.get(name, {}) | found.get(name, {}) for name in {**kept, **found}}
-    families |= {
-        name: dict.fromkeys(families.get(name, {"masses": ""}), "failing") for name in failed if name
-    }
+    for name in failed - {None}:
+        families[name] = dict.fromkeys({"masses", *families.get(name, {})}, "failing")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"versions": versions, "families": families}, indent=1, sort_keys=True) + "\n")
