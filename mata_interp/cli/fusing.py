@@ -92,10 +92,13 @@ def layers_wanted(wanted: Any, lalm: LALM, data: Callable[[], Items], seed: int 
 
 
 def _selection(data: Items, seed: int, limit: int) -> Items:
+    """Of the selection split, items without a caption where there are such: a clip asked about three times is
+    still one clip, and it is clips that intervals count."""
     chosen = data.split("selection", seed=seed)
     if not len(chosen):
         raise RunError(f"{data.name} has no item in its selection split.")
-    return chosen.head(limit, seed=seed)
+    plain = chosen.filter(condition="neutral")
+    return (plain if len(plain) else chosen).head(limit, seed=seed)
 
 
 def _read(path: Path, lalm: LALM) -> Any:

@@ -171,7 +171,7 @@ def _found(
     chosen = {name: tuple(np.array(layers)[inside].tolist()) for name, (inside, _) in every.items()}
     window = chosen.pop("window")
     edges = {name: boundaries(*both, layers) for name, both in every.items()}
-    totals = {name: float(drawn[0].sum()) for name, drawn in draws.items()}
+    totals = {name: _total(*drawn) for name, drawn in draws.items()}
     support = [drawn.mean(0) if len(drawn) else np.full(len(layers), np.nan) for _, drawn in every.values()]
     by_layer = ("criterion", "layer")
     averaged = clustered_interval(np.array(heads), clusters, seed) if heads else None
@@ -195,6 +195,12 @@ def _found(
         excluded=tuple(f"{e.item}: {e.field}: {e.reason}" for e in excluded),
         seed=seed,
     )
+
+
+def _total(mean: np.ndarray, drawn: np.ndarray) -> tuple[float, float, float]:
+    """The sum over layers and its 95 % bootstrap interval."""
+    low, high = np.percentile(drawn.sum(1), [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+    return float(mean.sum()), float(low), float(high)
 
 
 def _padded(parts: list[np.ndarray]) -> np.ndarray:

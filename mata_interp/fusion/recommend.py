@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .windows import Draws, above_noise, effect_is_real
+from .windows import EFFECT, Draws, above_noise, effect_is_real
 
 __all__ = ["CAUSES", "SPREAD", "STAND_INS", "Choice", "choose"]
 
@@ -41,8 +41,8 @@ class Choice:
         drawn: bool [D, n], that of each resample.
         share: [n], of each layer in the effect of the sound, mean of the causes.
         on: the criteria that decided.
-        verdict: ``"found"``, ``"no effect"``, ``"spread"``, ``"noise"`` (an effect, but no layer stands out
-            above the noise) or ``"nothing measured"``.
+        verdict: ``"found"``, ``"no effect"``, ``"spread"``, ``"noise"`` (an effect of some size, but neither
+            it nor a layer's part in it stands out from the noise) or ``"nothing measured"``.
     """
 
     inside: np.ndarray
@@ -61,8 +61,9 @@ def choose(draws: Mapping[str, Draws], n: int) -> Choice:
     nowhere = np.zeros(n, bool), np.zeros(draws[on[0]][1].shape, bool)
     real = [effect_is_real(float(draws[c][0].sum()), draws[c][1].sum(1)) for c in causes]
     share = np.mean([_share(draws[name][0]) for name in on], axis=0)
-    if not all(real):
-        return Choice(*nowhere, share, on, "no effect")
+    unreal = [float(draws[c][0].sum()) for c, is_real in zip(causes, real, strict=True) if not is_real]
+    if unreal:
+        return Choice(*nowhere, share, on, "no effect" if min(unreal) < EFFECT else "noise")
     each = np.mean([_share(draws[name][1]) for name in on], axis=0)
     inside, drawn = above_noise(share, each)
     drawn &= (drawn.sum(1) <= SPREAD * n)[:, None]

@@ -13,6 +13,7 @@ from .windows import EFFECT, overlap
 
 __all__ = ["say"]
 
+Total = tuple[float, float, float]  # mean, and its 95 % interval: NaN where there is none
 AGREE = 0.5  # IoU from which two windows are said to agree
 
 
@@ -21,7 +22,7 @@ def say(
     window: Sequence[int],
     windows: Mapping[str, Sequence[int]],
     edges: Sequence[Boundary],
-    totals: Mapping[str, float],
+    totals: Mapping[str, Total],
     carried: float,
 ) -> str:
     """One to four sentences.
@@ -31,7 +32,8 @@ def say(
         window: its layers.
         windows: of each criterion.
         edges: boundaries of the window.
-        totals: of each cause, the whole effect of the sound on the margin, nats.
+        totals: of each criterion, the sum of its profile with its interval; of a cause, the whole effect of
+            the sound on the margin, nats.
         carried: share of that effect that lies in the window.
     """
     told = [_verdict(choice, window, edges, totals, carried)]
@@ -45,18 +47,18 @@ def _verdict(
     choice: Choice,
     window: Sequence[int],
     edges: Sequence[Boundary],
-    totals: Mapping[str, float],
+    totals: Mapping[str, Total],
     carried: float,
 ) -> str:
     effects = " and ".join(
-        f"{_DOES[name]} changes the margin by {totals[name]:.2f} nats" for name in choice.on if name in _DOES
+        f"{_DOES[name]} costs {_nats(totals[name])} of margin" for name in choice.on if name in _DOES
     )
     if choice.verdict == "nothing measured":
         return "None of the criteria that a window is chosen by could be measured."
     if choice.verdict == "no effect":
         return (
-            f"The sound has no measurable effect on the answers ({effects}; {EFFECT:g} is asked for): there "
-            "is no fusion, and no window."
+            f"On these items the sound has no effect on the answers that can be told from none ({effects}; "
+            f"{EFFECT:g} and an interval above 0 are asked for): there is no fusion, and no window."
         )
     if choice.verdict == "spread":
         return (
@@ -65,8 +67,8 @@ def _verdict(
         )
     if choice.verdict == "noise":
         return (
-            f"The sound has an effect ({effects}), but no layer's part in it stands out from the noise of "
-            "these items: there is no window. More items may show one."
+            f"The sound seems to have an effect ({effects}), but on these items it does not stand out from "
+            "the noise, as a whole or in any layer: there is no window. More clips may show one."
         )
     if not set(choice.on) & set(CAUSES):
         return f"By saliency, which is no cause, text reads the sound in {named_layers(window)}."
@@ -80,6 +82,11 @@ _DOES = {
     "knockout_text": "hiding it from all text",
     "restoration_audio": "putting another sound in its place",
 }
+
+
+def _nats(total: Total) -> str:
+    mean, low, high = total
+    return f"{mean:.2f} nats" + (f" ({low:.2f} to {high:.2f})" if low == low else "")
 
 
 def _how_sure(edges: Sequence[Boundary]) -> str:
@@ -110,14 +117,14 @@ def _causes(windows: Mapping[str, Sequence[int]]) -> str:
     )
 
 
-def _last(windows: Mapping[str, Sequence[int]], totals: Mapping[str, float]) -> str:
+def _last(windows: Mapping[str, Sequence[int]], totals: Mapping[str, Total]) -> str:
     """Reading out at the last token, which is what MATA edits."""
     if "knockout_last" not in windows:
         return ""
     own = windows["knockout_last"]
     if own:
         return f"The last token itself reads it in {named_layers(own)}."
-    if totals.get("knockout_last", 0.0) < EFFECT:
+    if totals["knockout_last"][0] < EFFECT:
         return (
             "The last token's own reading of it has no measurable effect: what it says comes by way of other "
             "text, and an edit of its attention alone (queries='last') has little to work on; "

@@ -188,12 +188,10 @@ def test_the_last_tokens_alone_tell_the_same(lalm, case):
         np.testing.assert_allclose(told, CRITERIA[name].measure(case), rtol=1e-3, atol=1e-4)
 
 
-def test_depth_is_the_papers():
-    depth = CRITERIA["depth"].measure
-    inside = lambda n: np.flatnonzero(depth(type("Layers", (), {"layers": tuple(range(n))})())).tolist()  # noqa: E731
-    assert inside(28) == list(range(10, 20))
-    assert inside(1) in ([0], [])
-    assert len(inside(8)) == 3
+@pytest.mark.parametrize(("n", "wanted"), [(28, range(10, 20)), (8, range(3, 6)), (32, range(11, 23))])
+def test_depth_is_the_papers(n, wanted):
+    layers: Any = SimpleNamespace(layers=tuple(range(n)))
+    assert np.flatnonzero(CRITERIA["depth"].measure(layers)).tolist() == list(wanted)
 
 
 def test_half_precision_is_near(case):
