@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,7 +198,7 @@ def test_depth_is_the_papers(n, wanted):
 
 def test_half_precision_is_near(case):
     model, processor = tiny_qwen2_audio(seed=3)
-    half = mi.LALM(model.to(torch.bfloat16), processor)
+    half = mi.LALM(model.bfloat16(), processor)
     other = Case(half, case.prompt, case.decision)
     exact, rough = (CRITERIA["saliency_last"].measure(one) for one in (case, other))
     np.testing.assert_allclose(rough, exact, rtol=0.3, atol=0.05)
