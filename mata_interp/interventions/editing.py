@@ -145,9 +145,9 @@ class Editing:
 
 def queries_named(queries: str, groups: Mapping[str, Tensor]) -> Tensor:
     """The tokens of a prompt that ``queries`` names: bool [B, P], the last of each row among them."""
-    audio = groups["audio"]
-    asking = torch.zeros_like(audio)
+    asking = torch.zeros_like(next(iter(groups.values())))
     if queries == "text":  # what stands before the audio sees none
+        audio = groups["audio"]
         after = (audio.cumsum(1) > 0) | ~audio.any(1, keepdim=True)
         asking = after & tokens_named("text", groups)
     asking[:, -1] = True
