@@ -71,4 +71,16 @@ def choose(swept: xr.DataArray, configurations: Mapping[str, Mata]) -> tuple[str
     )
     if best["margin"] <= baseline["margin"]:
         reason += " No configuration raised it: the one that lowers it least is tested."
+    if edges := _edges(best, rows):
+        reason += f" It lies at the edge of what was tried ({edges}): more might do more."
     return best_name, {"grid": rows, "baseline": baseline, "chosen": chosen, "reason": reason}
+
+
+def _edges(best: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
+    """Of what there was no more than the best configuration has: strength, layers; "" if of neither."""
+    widest = max(len(row["layers"]) for row in rows)
+    largest = max(row["alpha"] for row in rows)
+    at = ["the largest alpha"] * (best["alpha"] == largest) + ["the widest window"] * (
+        len(best["layers"]) == widest
+    )
+    return " and ".join(at)
