@@ -160,7 +160,17 @@ class Ending:
             attention_mask=ones.to(self.tokens.device),
             past_key_values=past,
             use_cache=True,
+            **self._positions(rows, past),
         ).logits[:, -1]
+
+    def _positions(self, rows: int, past: Any) -> dict[str, Tensor]:
+        """``position_ids``, where the decoder does not count its positions itself."""
+        positions = getattr(past, "prompt_positions", None)  # [B, T], or [3, B, T] for three axes
+        if positions is None:
+            return {}
+        ahead = torch.arange(1, 1 + len(self._case.decision.forced), device=positions.device)
+        whole = torch.cat([positions[..., self._begin :], positions[..., -1:] + ahead], -1)
+        return {"position_ids": whole.expand(*whole.shape[:-2], rows, -1)}
 
     def _margin(self, logits: Tensor) -> Tensor:
         decision = self._case.decision

@@ -133,6 +133,9 @@ def _rows(prompt: Prompt) -> Iterator[Prompt]:
     """A prompt of one row for each of its rows, without padding."""
     tokens = prompt.inputs["input_ids"]
     mask = prompt.inputs.get("attention_mask")
+    if prompt.size == 1 and (mask is None or bool(mask.all())):  # as it is, whatever its inputs look like
+        yield prompt
+        return
     for row in range(prompt.size):
         real = slice(None) if mask is None else mask[row].bool()
         inputs: dict[str, Any] = {}

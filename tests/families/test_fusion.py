@@ -1,0 +1,75 @@
+"""Criteria of fusion on every family: the ending run again is the model, and refusals give their reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mata_interp import Mata
+from mata_interp.errors import ModelError
+from mata_interp.fusion.case import Case, Decision
+from mata_interp.fusion.criteria import CRITERIA, attribution, knockout, restoration
+from mata_interp.lalm.hearing import sounds
+
+RIGHT, WRONG = 40, 41
+NO_SUM = {"granite_speech", "granite_speech_plus", "gemma3n", "gemma4", "gemma4_unified"}
+"""Families in which more than a projection stands between attention and residual stream."""
+
+SHARING = {"gemma3n", "gemma4", "gemma4_unified"}
+"""Families whose layers share keys and values."""
+
+
+def margin(built, prompt, *parts) -> float:
+    logits = built.lalm.logits(prompt, parts)[0].double()
+    return float(logits[RIGHT] - logits[WRONG])
+
+
+@pytest.fixture
+def other(built):
+    """The same prompt with another sound."""
+    inputs = dict(built.alone.inputs)
+    noise = torch.Generator().manual_seed(5)
+    for name in sounds(inputs):
+        inputs[name] = inputs[name] + torch.randn(inputs[name].shape, generator=noise)
+    return replace(built.alone, inputs=inputs)
+
+
+@pytest.fixture
+def case(built, other) -> Case:
+    return Case(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
+
+
+def test_runs_of_the_ending_are_the_model(built, case):
+    plain = margin(built, built.alone)
+    assert case.said.margin == pytest.approx(plain, abs=1e-4)  # before the whole ending is run
+    assert case.watched.margin == pytest.approx(plain, abs=1e-4)
+    hidden = margin(built, built.alone, Mata(1.0, case.layers, "knockout", queries="text"))
+    assert knockout.costs(case, "text")["order"].sum() == pytest.approx(plain - hidden, abs=1e-4)
+    for name in ("saliency_text", "saliency_last", "lens_audio", "deficit"):
+        assert np.isfinite(CRITERIA[name].measure(case)).all()
+
+
+def test_another_sound_is_put_in_its_place_or_the_reason_given(built, case, other):
+    if built.family.name in SHARING:
+        with pytest.raises(ModelError, match="not every layer has attention with keys and values of its own"):
+            restoration.margins(case)
+        return
+    found = restoration.margins(case)
+    clean, corrupted = margin(built, built.alone), margin(built, other)
+    for kind, ends in {"sound": (clean, corrupted), "kept": (corrupted, clean)}.items():
+        np.testing.assert_allclose(found[kind][[0, -1]], ends, atol=1e-4)
+    for kind in ("text", "last"):
+        np.testing.assert_allclose(found[kind][[0, -1]], (corrupted, clean), atol=1e-4)
+
+
+def test_attribution_adds_up_or_is_refused(built, case):
+    if built.family.name in NO_SUM:
+        with pytest.raises(ModelError, match=r"stands behind|before the last norm"):
+            attribution.attributed(case)
+        return
+    parts = attribution.decomposition(case)
+    told = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
+    assert told == pytest.approx(parts["margin"], abs=1e-3)
