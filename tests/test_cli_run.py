@@ -89,3 +89,23 @@ def test_what_makes_no_sense_is_refused(on_small, tmp_path, monkeypatch, capsys)
     assert call_main(monkeypatch, *on_small, *out, "--generate", "--top-p", "0.5") == 1
     assert "temperature above 0" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_fields_and_audio_root(on_small, tmp_path):
+    """A file with columns of its own, its sounds elsewhere; `study` reads its items the same way."""
+    small = small_study()
+    names = {"question": "prompt", "audio": "wav", "answer": "gold"}
+    columns = {"question": "prompt", "audio_id": "wav", "answer": "gold"}
+    records = json.loads(small.benchmark.read_text("utf-8"))
+    own = [{columns.get(key, key): value for key, value in record.items()} for record in records]
+    file, mapping = tmp_path / "own.json", tmp_path / "fields.json"
+    file.write_text(json.dumps(own), encoding="utf-8")
+    mapping.write_text(json.dumps(names), encoding="utf-8")
+    where = ["--benchmark", file, "--fields", mapping, "--audio-root", small.benchmark.parent]
+    invoke(*on_small, *where, "--out", tmp_path / "run")
+    invoke(*on_small, "--out", tmp_path / "as before")
+    ours, theirs = (mata_interp.load_run(tmp_path / name).records for name in ("run", "as before"))
+    assert len(ours) == 12
+    assert ours.equals(theirs)
+    invoke("study", *on_small[1:3], *where, "--items", "6", "--out", tmp_path / "study")
+    assert (tmp_path / "study" / "report.html").exists()

@@ -18,6 +18,7 @@ from .options import (
     AudioRoot,
     BatchSize,
     Benchmark,
+    Fields,
     Generate,
     GpusPerWorker,
     ItemCount,
@@ -74,6 +75,7 @@ def study(
     model: Model = "organism",
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
+    fields: Fields = None,
     items: ItemCount = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; runs/study-MODEL-BENCHMARK if not given.")
@@ -92,11 +94,12 @@ def study(
       mata-interp study
       mata-interp study --items 60 --out runs/quick
       mata-interp study --model Qwen/Qwen2-Audio-7B-Instruct --benchmark mmau.json
+      mata-interp study --benchmark MMSU.jsonl --fields mmsu --audio-root sounds/
     """
     import mata_interp as mi
 
     out = out or Path("runs") / f"study-{Path(model).name}-{Path(benchmark).stem}"
-    data, lalm = open_items(benchmark, audio_root), open_model(model)
+    data, lalm = open_items(benchmark, audio_root, fields=fields), open_model(model)
     with resumable():
         run = mi.study(
             lalm, data, out, items_limit=items, batch_size=batch_size, progress=progress(), seed=seed
@@ -216,6 +219,7 @@ def run(
     model: Model = "organism",
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
+    fields: Fields = None,
     items: ItemCount = None,
     alpha: Alpha = 0.1,
     layers: Layers = None,
@@ -257,7 +261,7 @@ def run(
         alpha, layers, rule, phase, prompt, generate, max_new_tokens, temperature, top_p, seed, batch_size,
         ray, workers, gpus,
     )  # fmt: skip
-    run_benchmark(model, benchmark, audio_root, items, how, out, dry_run, as_json)
+    run_benchmark(model, benchmark, audio_root, fields, items, how, out, dry_run, as_json)
 
 
 @app.command(short_help="Write the page of a run folder.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import AsJson, AudioRoot
+from .options import AsJson, AudioRoot, Fields
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ Place = Annotated[
     typer.Argument(
         metavar="PATH", help="listening; a file: JSON, JSONL or CSV; a dataset's folder; or hf:owner/name."
     ),
-]
-Fields = Annotated[
-    str | None,
-    typer.Option(help="Field mapping: a JSON file, or mmsu, mmau-pro, air-bench, mcr-bench, alme."),
 ]
 
 

@@ -23,7 +23,13 @@ def open_model(name: str) -> LALM:
     return mi.LALM.from_pretrained(name)
 
 
-def open_items(benchmark: str, audio_root: Path | None, count: int | None = None, seed: int = 0) -> Items:
-    """The items of ``--benchmark``, ``--audio-root``, ``--items`` and ``--seed``."""
-    items = mi.load_benchmark(benchmark, audio_root=audio_root)
+def open_items(
+    benchmark: str,
+    audio_root: Path | None,
+    count: int | None = None,
+    seed: int = 0,
+    fields: str | None = None,
+) -> Items:
+    """The items of ``--benchmark``, ``--audio-root``, ``--items``, ``--seed`` and ``--fields``."""
+    items = mi.load_benchmark(benchmark, audio_root=audio_root, fields=fields)
     return items.head(count, seed=seed) if count else items

@@ -60,6 +60,10 @@ Benchmark = Annotated[
 AudioRoot = Annotated[
     Path | None, typer.Option(help="Folder of the sounds, if it is not the benchmark file's own.")
 ]
+Fields = Annotated[
+    str | None,
+    typer.Option(help="Field mapping: a JSON file, or mmsu, mmau-pro, air-bench, mcr-bench, alme."),
+]
 ItemCount = Annotated[
     int | None,
     typer.Option("--items", min=1, metavar="N", help="At most N items, spread over conditions and kinds."),

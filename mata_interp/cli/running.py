@@ -57,6 +57,7 @@ def run_benchmark(
     model: str,
     benchmark: str,
     audio_root: Path | None,
+    fields: str | None,
     items: int | None,
     how: How,
     out: Path,
@@ -68,7 +69,7 @@ def run_benchmark(
 
     if how.prompt not in PROMPT_FORMATS:
         raise typer.BadParameter(f"{how.prompt!r} is none of {', '.join(PROMPT_FORMATS)}.")
-    data, lalm = open_items(benchmark, audio_root), open_model(model)
+    data, lalm = open_items(benchmark, audio_root, fields=fields), open_model(model)
     layers = layers_wanted(how.layers, lalm, lambda: data, how.seed)
     if how.layers == AUTO:  # what layers were chosen on is no test of them
         data = data.split("confirmation", seed=how.seed)
