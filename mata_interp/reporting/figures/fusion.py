@@ -32,8 +32,9 @@ def fusion(found: FusionProfile, width: float) -> Figure:
     with figure_style("fusion"):
         names = [str(name) for name in found.profiles["criterion"].values]
         note = textwrap.wrap(found.sentence, int(width * 15))
+        row = ROW if width >= 5 else 1.3 * ROW  # on a phone names stand above the axes
         head, foot = 0.35 + 0.15 * len(note), 0.62
-        height = head + 1.5 * ROW + ROW * len(names) + foot
+        height = head + 1.5 * row + row * len(names) + foot
         figure = Figure(figsize=(width, height))
         axes = figure.subplots(1 + len(names), 1, sharex=True, height_ratios=[1.5] + [1] * len(names))
         rows: Sequence[Axes] = np.atleast_1d(axes).tolist()
@@ -62,12 +63,21 @@ def fusion(found: FusionProfile, width: float) -> Figure:
         rows[-1].set_xlabel("layer")
         for number, (evidence, colour) in enumerate(COLOURS.items()):
             figure.text(
-                0.02 + 0.13 * number, 0.06 / height, evidence, color=colour, fontsize=7.5, weight="bold"
+                0.02 + (0.13 if width >= 5 else 0.24) * number,
+                0.06 / height,
+                evidence,
+                color=colour,
+                fontsize=7.5,
+                weight="bold",
             )
         figure.text(0.02, 1 - 0.1 / height, "\n".join(note), va="top", fontsize=8)
         left = (1.9 if width >= 5 else 0.5) / width
         figure.subplots_adjust(
-            left=left, right=1 - 0.12 / width, bottom=foot / height, top=1 - head / height, hspace=0.25
+            left=left,
+            right=1 - 0.12 / width,
+            bottom=foot / height,
+            top=1 - head / height,
+            hspace=0.25 if width >= 5 else 0.7,
         )
         return figure
 
