@@ -43,6 +43,10 @@ def case(built, other) -> Case:
         with pytest.raises(ModelError, match="layers whose memory is no keys and values"):
             Case(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
         pytest.skip(f"{built.family.name} is refused: its layers keep a state")
+    if "linear" in built.lalm.anatomy.kinds:
+        with pytest.raises(ModelError):
+            Case(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
+        pytest.skip("its memory is no keys and values, which is refused")
     return Case(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
 
 
