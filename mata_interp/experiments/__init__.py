@@ -4,7 +4,7 @@ from .conditions import Condition
 from .forecast import Forecast, forecast
 from .notices import RunWarning
 from .ray_backend import RayWorkers
-from .reliance import text_dominance_of, text_prior_of
+from .reliance import text_dominance_by, text_dominance_of, text_prior_of
 from .results import Run, load_run
 from .run import run
 from .study import study
@@ -19,6 +19,7 @@ __all__ = [
     "load_run",
     "run",
     "study",
+    "text_dominance_by",
     "text_dominance_of",
     "text_prior_of",
 ]

@@ -18,6 +18,7 @@ from .conditions import Condition
 from .files import plain
 from .notices import warn
 from .planning import plan_batches
+from .reliance import spoken_for
 from .vetting import Vetted
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ def make_manifest(
     - ``conditions``: name -> ``audio``, ``interventions``, and ``decoding`` of those answered in words.
     - ``excluded``: item, field and reason of each that was left out.
 
+    ``caption_answers``, item id -> the option that its caption speaks for, tells a reader of the tables which
+    answers followed the text; it decides nothing in them.
+
     These tell how they came about: ``environment`` (version of this package, torch's threads, device,
     Python, platform), ``command``, ``created``.
     """
@@ -105,6 +109,7 @@ def make_manifest(
             for batch in plan_batches(vetted.items, vetted.lengths, batch_size)
         ],
         "audio_from": {item: partner.id for item, partner in sorted(partners.items())},
+        "caption_answers": spoken_for(vetted.items),
         "environment": {
             "mata_interp": __version__,
             "threads": torch.get_num_threads(),

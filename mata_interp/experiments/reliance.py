@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -10,7 +10,12 @@ from ..benchmarks import Item
 from ..errors import RunError
 from ..statistics import Rate, text_dominance, text_prior
 
-__all__ = ["text_dominance_of", "text_prior_of"]
+__all__ = ["spoken_for", "text_dominance_by", "text_dominance_of", "text_prior_of"]
+
+
+def spoken_for(items: Iterable[Item]) -> dict[str, str]:
+    """Item id -> the option that its caption speaks for, of the items whose caption does."""
+    return {item.id: item.caption_answer for item in items if item.caption_answer is not None}
 
 
 def text_dominance_of(records: pd.DataFrame, items: Iterable[Item], seed: int = 0) -> dict[str, Rate]:
@@ -24,12 +29,16 @@ def text_dominance_of(records: pd.DataFrame, items: Iterable[Item], seed: int = 
     Returns:
         Condition -> `Rate`; empty where no item's caption speaks against its sound.
     """
-    spoken = {
-        item.id: item.caption_answer
-        for item in items
-        if item.caption_answer is not None and item.answer is not None and item.caption_answer != item.answer
-    }
-    conflicts = records[records["item"].isin(list(spoken))]
+    return text_dominance_by(records, spoken_for(items), seed)
+
+
+def text_dominance_by(records: pd.DataFrame, spoken: Mapping[str, str], seed: int = 0) -> dict[str, Rate]:
+    """`text_dominance_of` where only ``spoken`` (see `spoken_for`) is at hand, as in a run's manifest."""
+    known = records.dropna(subset=["answer"])
+    against = [
+        spoken.get(item, right) != right for item, right in zip(known["item"], known["answer"], strict=True)
+    ]
+    conflicts = known.loc[against]
     return {
         str(condition): text_dominance(
             [said == spoken[item] for item, said in zip(part["item"], part["predicted"], strict=True)],

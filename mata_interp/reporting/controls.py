@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from ..experiments import text_prior_of
 from ..experiments.effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, RANDOM_LAYERS, SILENT
-from .comparisons import CAPTIONS, Comparisons, mean, subset_label, where
+from .accuracy import accuracy_tables, rate
+from .comparisons import Comparisons, mean, subset_label, where
 from .parts import Block, Content, Row, Section, Table
-from .wording import NONE, interval, known, number, percent, points
+from .wording import interval, known, number, percent, points
 
 
 def controls_section(
@@ -21,7 +23,7 @@ def controls_section(
     ``sham`` says how the alpha on text was matched: mean row KL reached and wanted, ``kl`` and ``target_kl``.
     """
     content: list[Content] = [("text", sentence) for sentence in _findings(records, comparisons, sham)]
-    content.append(("table", accuracy_table(records, comparisons)))
+    content += accuracy_tables(records, comparisons)
     dose = dose_table(records, comparisons)
     if dose.blocks[0].rows:
         content.append(("table", dose))
@@ -61,9 +63,10 @@ def _findings(records: pd.DataFrame, comparisons: Comparisons, sham: Mapping[str
         for name in (SILENT, BASELINE)
     )
     if known(silent) and heard:
+        prior = text_prior_of(where(records, comparisons.subset), SILENT, BASELINE)
         found.append(
             f"How far does the text alone go? With the audio left out {percent(silent)} of these answers are "
-            f"right, with it {percent(heard)}: a text-prior rate of {number(silent / heard)}."
+            f"right, with it {percent(heard)}: a text-prior rate of {rate(prior, 1, 2)}."
         )
     return found
 
@@ -84,30 +87,6 @@ def _change(e: Mapping[str, Any]) -> str:
 
 def _beats(e: Mapping[str, Any] | None) -> str:
     return f" MATA against this control: {_change(e)} points." if e else ""
-
-
-def accuracy_table(records: pd.DataFrame, comparisons: Comparisons) -> Table:
-    """Accuracy under each condition: by summed log-probability, and in brackets per token."""
-    scored = records.dropna(subset=["correct"])
-    captions = [c for c in CAPTIONS if c in set(scored["caption_condition"])]
-    rows = []
-    for name, part in scored.groupby("condition", sort=False):
-        cells = [_both(part), *(_both(where(part, {"caption_condition": c})) for c in captions)]
-        label = comparisons.label(str(name))
-        rows.append(Row([label, f"{len(part):,}", *cells], "" if name in (BASELINE, MATA) else "sham"))
-    return Table(
-        "Accuracy under every condition, %.",
-        ("Condition", "items", "all items", *(CAPTIONS[c] for c in captions)),
-        [Block(rows)],
-        "Answers chosen by summed log-probability; in brackets by log-probability per token.",
-    )
-
-
-def _both(part: pd.DataFrame) -> str:
-    if part.empty:
-        return NONE
-    plain, normalised = (number(100 * mean(part, c), 1) for c in ("correct", "correct_normalised"))
-    return f"{plain} ({normalised})"
 
 
 def dose_table(records: pd.DataFrame, comparisons: Comparisons) -> Table:

@@ -10,13 +10,16 @@ from .. import __version__
 from ..experiments import Run, load_run
 from ..experiments.effects import MATA
 from ..experiments.files import write_whole
+from .accuracy import accuracy_tables
 from .attention import attention_section
 from .changes import changes_section
 from .choice import choice_section
+from .claims import claims_section
 from .comparisons import Comparisons, mean, subset_label, where
-from .controls import accuracy_table, controls_section
+from .controls import controls_section
 from .parts import Key, Page, Section, numbered
 from .provenance import provenance_section
+from .reliance import reliance_section
 from .render import render
 from .wording import (
     count,
@@ -78,10 +81,9 @@ def build_page(run: Run) -> Page:
             changes_section(run.records, comparisons),
             controls_section(run.records, comparisons, sham),
         ]
-    elif len(run.records):
-        sections.append(
-            Section("accuracy", "What was answered", [("table", accuracy_table(run.records, comparisons))])
-        )
+    elif tables := accuracy_tables(run.records, comparisons):
+        sections.append(Section("accuracy", "What was answered", tables))
+    sections += filter(None, (reliance_section(run, comparisons), claims_section(run, comparisons)))
     if run.study is not None:
         sections.append(choice_section(run.study))
     sections.append(provenance_section(run))

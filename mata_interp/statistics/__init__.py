@@ -8,7 +8,7 @@ from .effect import Effect
 from .paired import paired_effect
 from .profiles import clustered_interval
 from .proportions import mcnemar_exact, mcnemar_mid, newcombe_interval, tango_interval
-from .reliance import Rate, text_dominance, text_prior
+from .reliance import Rate, proportion, text_dominance, text_prior
 
 __all__ = [
     "Effect",
@@ -19,6 +19,7 @@ __all__ = [
     "mcnemar_mid",
     "newcombe_interval",
     "paired_effect",
+    "proportion",
     "tango_interval",
     "text_dominance",
     "text_prior",

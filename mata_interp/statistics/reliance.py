@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from .proportions import check_level, wilson
 
-__all__ = ["Rate", "text_dominance", "text_prior"]
+__all__ = ["Rate", "proportion", "text_dominance", "text_prior"]
 
 DRAWS = 9_999
 
@@ -41,6 +41,17 @@ class Rate:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def proportion(true: ArrayLike, clusters: Iterable | None = None, level: float = 0.95, seed: int = 0) -> Rate:
+    """The share of items of which something is true, e.g. right answers; its interval as `text_dominance`'s.
+
+    Args:
+        true: ``[n]`` true or false of each item.
+        clusters: a label for each item; those with the same one are not independent.
+    """
+    above = np.asarray(true, bool)
+    return _ratio(above, np.ones_like(above), clusters, level, seed, proportion=True)
 
 
 def text_dominance(

@@ -31,8 +31,7 @@ def real_records(benchmark: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     for quirk in QUIRKS.values():
         found = [record for record in order if quirk(record)][:2]
         taken |= {record["id"]: record for record in found}
-    taken |= {record["id"]: record for record in order[: max(0, n - len(taken))]}
-    records = list(taken.values())[:n]
+    records = list((taken | {record["id"]: record for record in order}).values())[:n]
     records[-1] = {**records[-1], "question": f"{records[-1]['question']} {SPECIAL}"}
     return records
 
