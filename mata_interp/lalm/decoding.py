@@ -22,6 +22,7 @@ from ..errors import InterventionError
 from ..interventions import Editing
 from .caches import branch, with_room
 from .prompts import Prompt
+from .vocabulary import special_tokens
 
 __all__ = ["Answers", "Decoding", "decode", "read_to_answer"]
 
@@ -201,11 +202,7 @@ def _text(tokenizer: Any, asked: Tensor, said: Tensor, ends: Tensor) -> str:
     """The words of one row; with the <think> that a chat template may have opened for the model."""
     if tokenizer is None:
         return ""
-    special = {
-        id
-        for id, token in tokenizer.added_tokens_decoder.items()
-        if token.special and token.content not in _TAGS
-    }
+    special = {id for id, written in special_tokens(tokenizer).items() if written not in _TAGS}
     kept = [token for token in said.tolist() if token not in special and token not in ends.tolist()]
     opened = tokenizer.decode(asked[-8:]).rstrip().endswith("<think>")
     return ("<think>" if opened else "") + tokenizer.decode(kept, skip_special_tokens=False)

@@ -14,6 +14,8 @@ from ..benchmarks import Item
 from ..errors import ItemError, ModelError
 from .formats import PROMPT_FORMATS, Parts, canonical_format
 from .groups import group_masks, groups_of_tokens
+from .messages import MARK, ask_by_messages, hears_in_its_call
+from .vocabulary import special_tokens
 
 if TYPE_CHECKING:
     from .model import LALM
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["PROMPT_FORMATS", "Prompt", "build_prompt"]
 
 _REMEDY = "Make the inputs yourself and use Prompt.from_inputs."
-_MARK = "\ue000user text\ue000"  # stands for the user's text; private-use characters occur in no template
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +112,10 @@ def build_prompt(
     format: str = "options",
     width: int | None = None,
 ) -> Prompt:
-    """Ask ``items`` through the processor's own chat template.
+    """Ask ``items`` through the processor's own chat template: as text, or as messages where it needs these.
 
     Args:
-        processor: with a chat template and a fast tokenizer.
+        processor: with a chat template and a fast tokenizer, or with an ``apply_chat_template`` that hears.
         items: one or several.
         audio_token_id: the id of the placeholder that the processor repeats once for each frame of sound.
         sampling_rate: of the sound the model takes, in Hz.
@@ -135,48 +136,68 @@ def build_prompt(
     canonical_format(format)
     if audio not in ("own", None):
         raise ValueError(f"audio is 'own' or None, not {audio!r}.")
-    if not getattr(getattr(processor, "tokenizer", None), "is_fast", False):
-        raise ModelError(f"The processor has no fast tokenizer, which knows its tokens' places. {_REMEDY}")
+    if getattr(processor, "tokenizer", None) is None:
+        raise ModelError(f"A {type(processor).__name__} has no tokenizer. {_REMEDY}")
     _refuse_special_tokens(items, processor.tokenizer, audio_token_id)
 
     sounds, seconds, cut = _sounds(items, sampling_rate, max_audio_seconds) if audio else _no_sounds(items)
-    rendered = _render([PROMPT_FORMATS[format](item) for item in items], processor, with_audio=bool(audio))
+    ask = _ask_by_text if hears_in_its_call(processor) else ask_by_messages
+    inputs, rows = ask(
+        processor,
+        [PROMPT_FORMATS[format](item) for item in items],
+        sounds,
+        audio_token_id=audio_token_id,
+        sampling_rate=sampling_rate,
+        padding={"padding": True} if width is None else {"padding": "max_length", "max_length": width},
+    )
+    found = inputs["input_ids"].shape[1]
+    if width is not None and found != width:
+        raise ModelError(f"The prompt has {found} tokens and was to have {width}.")
+    for row, item in enumerate(items):
+        if sounds and "audio" not in rows[row] and seconds[row] >= 1:
+            raise ModelError(
+                f"The processor wrote no audio placeholder for {seconds[row]:g} s of sound. {_REMEDY}"
+            )
+        # Qwen2-Audio takes a lone placeholder for one still to be expanded, and generate then crashes.
+        if sounds and (tokens := rows[row].count("audio")) < 2:
+            problem = f"{seconds[row]:.3f} s is too short: it gives {tokens} audio tokens, and 2 are needed."
+            raise ItemError(item.id, "audio", problem)
+    return Prompt(inputs, group_masks(rows, found), items, tuple(seconds), tuple(cut))
+
+
+def _ask_by_text(
+    processor: Any,
+    asked: Sequence[Parts],
+    sounds: Sequence[np.ndarray],
+    *,
+    audio_token_id: int,
+    sampling_rate: int,
+    padding: Mapping[str, Any],
+) -> tuple[dict[str, Tensor], list[list[str]]]:
+    """Inputs and groups by way of the text that the chat template writes; as :func:`ask_by_messages`."""
+    rendered = _render(asked, processor, with_audio=bool(sounds))
     texts = ["".join(text for _, text in parts) for parts in rendered]
     bos = processor.tokenizer.bos_token
     text_kwargs = {"add_special_tokens": not (bos and texts[0].startswith(bos))}  # no second BOS
-    padding = {"padding": True} if width is None else {"padding": "max_length", "max_length": width}
     inputs = processor(
         text=texts,
         **({"audio": sounds, "audio_kwargs": {"sampling_rate": sampling_rate}} if sounds else {}),
         text_kwargs={**text_kwargs, **padding, "padding_side": "left"},
         return_tensors="pt",
     )
-    if width is not None and inputs["input_ids"].shape[1] != width:
-        raise ModelError(f"The prompt has {inputs['input_ids'].shape[1]} tokens and was to have {width}.")
-
     plain = processor.tokenizer(texts, return_offsets_mapping=True, **text_kwargs)
     rows = []
-    for row, item in enumerate(items):
+    for row, parts in enumerate(rendered):
         real = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
-        groups = groups_of_tokens(plain["offset_mapping"][row], rendered[row])
-        groups = _expand(real, plain["input_ids"][row], groups, audio_token_id)
-        if sounds and "audio" not in groups and seconds[row] >= 1:
-            raise ModelError(
-                f"The processor wrote no audio placeholder for {seconds[row]:g} s of sound. {_REMEDY}"
-            )
-        # Qwen2-Audio takes a lone placeholder for one still to be expanded, and generate then crashes.
-        if sounds and (tokens := groups.count("audio")) < 2:
-            problem = f"{seconds[row]:.3f} s is too short: it gives {tokens} audio tokens, and 2 are needed."
-            raise ItemError(item.id, "audio", problem)
-        rows.append(groups)
-    masks = group_masks(rows, inputs["input_ids"].shape[1])
-    return Prompt(dict(inputs), masks, items, tuple(seconds), tuple(cut))
+        groups = groups_of_tokens(plain["offset_mapping"][row], parts)
+        rows.append(_expand(real, plain["input_ids"][row], groups, audio_token_id))
+    return dict(inputs), rows
 
 
 def _refuse_special_tokens(items: Sequence[Item], tokenizer: Any, audio_token_id: int) -> None:
     """An item's words must stay words: none may end the user's turn or pretend to be a placeholder."""
-    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    special |= {*tokenizer.all_special_tokens, tokenizer.convert_ids_to_tokens(audio_token_id)}
+    special = {*special_tokens(tokenizer).values(), *tokenizer.all_special_tokens}
+    special.add(tokenizer.convert_ids_to_tokens(audio_token_id))
     for item in items:
         texts = [("question", item.question), ("caption", item.caption)]
         texts += [("choices", choice) for choice in item.choices]
@@ -211,7 +232,7 @@ def _render(parts_of: Sequence[Parts], processor: Any, with_audio: bool) -> list
         turn = {"role": "user", "content": [*sound, {"type": "text", "text": text}]}
         return processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
 
-    around = render(_MARK).split(_MARK)
+    around = render(MARK).split(MARK)
     for parts in parts_of:
         text = "".join(text for _, text in parts)
         if len(around) != 2 or render(text) != text.join(around):

@@ -1,0 +1,156 @@
+"""Prompts of processors that hear in their chat template alone, and whose tokens know no places in a text.
+
+Such a processor (Voxtral's, through mistral-common) takes messages and gives tokens; no text with marks in it
+stands between. What its tokens say is read back from them, one after another.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import soundfile
+from torch import Tensor
+
+from ..errors import ModelError
+from .formats import Parts
+from .groups import groups_of_tokens
+
+__all__ = ["MARK", "ask_by_messages", "hears_in_its_call", "places_by_decoding"]
+
+MARK = "\ue000user text\ue000"  # stands for the user's text; private-use characters occur in no template
+_UNFINISHED = "\ufffd"  # what the first bytes of a character decode to
+
+
+def hears_in_its_call(processor: Any) -> bool:
+    """Whether a processor takes sound beside a text, and its tokenizer knows each token's place in it."""
+    known = inspect.signature(type(processor).__call__).parameters
+    return "audio" in known and bool(getattr(processor.tokenizer, "is_fast", False))
+
+
+def ask_by_messages(
+    processor: Any,
+    asked: Sequence[Parts],
+    sounds: Sequence[np.ndarray],
+    *,
+    audio_token_id: int,
+    sampling_rate: int,
+    padding: Mapping[str, Any],
+) -> tuple[dict[str, Tensor], list[list[str]]]:
+    """The processor's inputs of user texts with their sounds, and the group of every real token of each row.
+
+    Args:
+        processor: its ``apply_chat_template`` gives ``input_ids``, ``attention_mask`` and the sound.
+        asked: of each row, the parts of the user's text.
+        sounds: of each row, its samples; empty for prompts without sound.
+        audio_token_id: the id of the placeholder.
+        sampling_rate: of the sounds, in Hz.
+        padding: what the tokenizer is told about padding; its side is the left.
+
+    Raises:
+        ModelError: the processor fails, makes nothing of the sound, alters the user's text, or has tokens
+            that do not add up to what they say together.
+    """
+
+    def ask(texts: Sequence[str], padding: Mapping[str, Any]) -> dict[str, Tensor]:
+        turns = [_turn(text, sound, sampling_rate) for text, sound in zip(texts, heard, strict=False)]
+        with _padded_on_the_left(processor.tokenizer):
+            made = processor.apply_chat_template(
+                turns,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={"text_kwargs": dict(padding)},
+            )
+        return dict(made)
+
+    def spoken(row: int, inputs: Mapping[str, Tensor]) -> tuple[list[bool], list[int]]:
+        """Which real tokens of a row are sound, and those that are not."""
+        real = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
+        return [token == audio_token_id for token in real], [
+            token for token in real if token != audio_token_id
+        ]
+
+    kind, tokenizer = type(processor).__name__, processor.tokenizer
+    heard: Sequence[np.ndarray | None] = list(sounds) or [None] * len(asked)
+    users = ["".join(text for _, text in parts) for parts in asked]
+    try:
+        inputs, probe = ask(users, padding), ask([MARK], {"padding": True})
+    except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
+        raise ModelError(_unheard(kind, tokenizer, " ".join(str(error).split()))) from error
+    marked = [any(spoken(row, inputs)[0]) for row in range(len(asked))]
+    if sounds and (not all(marked) or not set(inputs) - {"input_ids", "attention_mask"}):
+        raise ModelError(_unheard(kind, tokenizer, "no sound comes out of it"))
+
+    around = _decode(tokenizer, spoken(0, probe)[1]).split(MARK)
+    rows = []
+    for row, (user, parts) in enumerate(zip(users, asked, strict=True)):
+        sounding, tokens = spoken(row, inputs)
+        text, places = places_by_decoding(tokenizer, tokens)
+        if len(around) != 2 or text != user.join(around):
+            raise ModelError(f"{kind}'s chat template alters or repeats the user's text {user!r}.")
+        whole = [("template", around[0]), *parts, ("template", around[1])]
+        groups = iter(groups_of_tokens(places, whole))
+        rows.append(["audio" if sound else next(groups) for sound in sounding])
+    return inputs, rows
+
+
+def places_by_decoding(tokenizer: Any, tokens: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+    """What tokens say together, and of each token (start, end) in it, as a fast tokenizer's offsets.
+
+    A token that holds some bytes of a character only has the place of that character.
+
+    Raises:
+        ModelError: what the first tokens say is not the beginning of what all say.
+    """
+    text, places, reached = _decode(tokenizer, tokens), [], 0
+    for end in range(1, len(tokens) + 1):
+        said = _decode(tokenizer, tokens[:end])
+        finished = text.startswith(said)
+        whole = said if finished else said.rstrip(_UNFINISHED)
+        if not text.startswith(whole):
+            raise ModelError(
+                f"The tokens of {text!r} cannot be placed: the first {end} of them say {said!r}."
+            )
+        start, reached = reached, max(reached, len(whole))
+        places.append((start, reached if finished else min(reached + 1, len(text))))
+    return text, places
+
+
+def _decode(tokenizer: Any, tokens: Sequence[int]) -> str:
+    return tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _turn(text: str, sound: np.ndarray | None, rate: int) -> list[dict[str, Any]]:
+    """A conversation of one turn. Sound goes as a file in memory, whose samples stay as they are."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    if sound is not None:
+        file = io.BytesIO()
+        soundfile.write(file, sound, rate, format="WAV", subtype="FLOAT")
+        content.insert(0, {"type": "audio", "base64": base64.b64encode(file.getvalue()).decode("ascii")})
+    return [{"role": "user", "content": content}]
+
+
+@contextmanager
+def _padded_on_the_left(tokenizer: Any):
+    """Not told by a call: some tokenizers take no side there."""
+    before = tokenizer.padding_side
+    tokenizer.padding_side = "left"
+    try:
+        yield
+    finally:
+        tokenizer.padding_side = before
+
+
+def _unheard(kind: str, tokenizer: Any, why: str) -> str:
+    return (
+        f"{kind} makes no prompts with a {type(tokenizer).__name__}: {why.rstrip('.')}. Its own "
+        "tokenizer may need a package that is missing here, or too old, as Voxtral's needs mistral-common: "
+        "pip install 'mata-interp[families]', then load the processor again."
+    )

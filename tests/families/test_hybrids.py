@@ -1,0 +1,44 @@
+"""Layers that keep a state: found as what they are, never shared, never stepped back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm.caches import branch, remembers, stepped_back
+from mata_interp.lalm.decoding import read_to_answer
+from mata_interp.lalm.scoring import read
+
+from .registry import FAMILIES
+
+KINDS = {
+    "nemotron_h_omni": ("linear", "full", "none", "full", "linear", "none", "full"),
+    "granite_speech on granitemoehybrid": ("linear", "full", "linear", "full", "full"),
+    "audioflamingo3 on qwen3_next": ("linear", "full", "linear", "full", "full"),
+    "voxtral on lfm2": ("linear", "full", "linear", "full", "full"),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@torch.inference_mode()
+def test_branches_share_no_state(name):
+    """Whatever runs on one branch, the next begins where the prompt ended."""
+    lalm = LALM(FAMILIES[name].model(None))
+    assert lalm.anatomy.kinds == KINDS[name]
+    prompt = Prompt.from_inputs(lalm, FAMILIES[name].inputs(1))
+    cache = lalm.model(**prompt.inputs, use_cache=True).past_key_values
+    assert remembers(cache)
+    mask = torch.ones(1, prompt.width + 1, dtype=torch.long)
+
+    def said(token: int) -> torch.Tensor:
+        ids = torch.tensor([[token]])
+        return lalm.model(input_ids=ids, attention_mask=mask, past_key_values=branch(cache)).logits
+
+    first = said(65)
+    assert (said(90) - first).abs().max() > 0.01
+    assert torch.equal(said(65), first)
+    # Lfm2's convolutions call themselves croppable
+    assert stepped_back(cache) is None
+    assert read(lalm.model, prompt) is None
+    assert read_to_answer(lalm.model, prompt, 4) is None
