@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
-__all__ = ["branch", "knows_positions", "positions_behind", "with_room"]
+__all__ = ["branch", "knows_positions", "positions_behind", "remembers", "stepped_back", "with_room"]
 
 
 def knows_positions(cache: Any, positions: Tensor | None) -> Any:
@@ -38,12 +38,47 @@ def positions_behind(cache: Any, first: int, count: int) -> dict[str, Tensor]:
 def branch(cache: Any) -> Any:
     """A cache that goes on from this one and leaves it as it is.
 
-    Dynamic layers grow into new tensors, so that copies of the layer objects suffice. Branches of a cache
-    with room write to the same place: use one after the other, not in turns.
+    Dynamic layers grow into new tensors, so that copies of the layer objects suffice; what a recurrence or a
+    convolution remembers is overwritten in its place, and copied. Branches of a cache with room write to the
+    same place: use one after the other, not in turns.
     """
     grown = copy.copy(cache)
-    grown.layers = [copy.copy(layer) for layer in cache.layers]
+    grown.layers = [
+        _remembering(layer) if isinstance(layer, LinearAttentionCacheLayerMixin) else copy.copy(layer)
+        for layer in cache.layers
+    ]
     return grown
+
+
+def _remembering(layer: Any) -> Any:
+    """A copy of the layer whose states are its own; keys and values it may also hold grow as elsewhere."""
+    own = copy.copy(layer)
+    for name, value in vars(layer).items():
+        if isinstance(value, dict):  # one entry for each state
+            setattr(own, name, {i: x.clone() if isinstance(x, Tensor) else x for i, x in value.items()})
+    return own
+
+
+def remembers(cache: Any) -> bool:
+    """Whether some layer keeps a state, of a recurrence or a convolution: it cannot step back by a token."""
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
+
+
+def stepped_back(cache: Any) -> Any:
+    """The cache without its last token; None where it has let go of what it held before.
+
+    That is so of a full sliding window and of a state; that of a convolution calls itself croppable, but
+    keeps no more than the next token needs.
+    """
+    if remembers(cache) or not all(layer.is_croppable for layer in cache.layers):
+        return None
+    back = branch(cache)
+    try:
+        for layer in back.layers:
+            layer.crop(-1)
+    except RuntimeError:  # what transformers raises for a full sliding window
+        return None
+    return back
 
 
 def with_room(cache: Any, room: int) -> Any:

@@ -20,7 +20,7 @@ from transformers import (
 
 from ..errors import InterventionError
 from ..interventions import Editing
-from .caches import branch, with_room
+from .caches import branch, stepped_back, with_room
 from .prompts import Prompt
 from .vocabulary import special_tokens
 
@@ -102,15 +102,8 @@ def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
     if per_token - {"input_ids", "attention_mask"} or prompt.groups["audio"][:, -1].any():
         return None
     out = model.generate(**prompt.inputs, max_new_tokens=1, return_dict_in_generate=True, **_GREEDY)
-    cache = branch(out.past_key_values)
-    if not all(layer.is_croppable for layer in cache.layers):
-        return None
-    try:
-        for layer in cache.layers:
-            layer.crop(-1)
-    except RuntimeError:  # what transformers raises for a full sliding window
-        return None
-    return with_room(cache, room)
+    back = stepped_back(out.past_key_values)
+    return None if back is None else with_room(back, room)
 
 
 def decode(

@@ -12,7 +12,7 @@ from mata_interp.errors import ModelError
 
 from .anatomy import unfit
 
-__all__ = ["SHIPPED", "Loaded", "load"]
+__all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load"]
 
 SHIPPED = {
     name: Path(__file__).parents[1] / "organism" / "weights" / name
@@ -115,7 +115,7 @@ def _adapted(
 def _processor(name: str | Path, where: Any, hub: dict[str, Any], chat_template: str | Path | None) -> Any:
     processor = _attempt("processor", name, AutoProcessor, where, hub)
     tokenizer = getattr(processor, "tokenizer", None)
-    if tokenizer is None or getattr(processor, "feature_extractor", None) is None:
+    if tokenizer is None or feature_extractor_of(processor) is None:
         raise ModelError(
             f"No processor of a model {str(name)!r}: a {type(processor).__name__} alone does not turn sound "
             "and text into inputs."
@@ -125,6 +125,11 @@ def _processor(name: str | Path, where: Any, hub: dict[str, Any], chat_template:
     elif not processor.chat_template:
         processor.chat_template = tokenizer.chat_template
     return processor
+
+
+def feature_extractor_of(processor: Any) -> Any:
+    """What turns sound into features, called ``audio_processor`` in some families; None if nothing does."""
+    return getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
 
 
 def _template(given: str | Path) -> str:

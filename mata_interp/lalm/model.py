@@ -20,7 +20,7 @@ from .decoding import Answers, Decoding, decode
 from .fingerprint import fingerprint
 from .hearing import Hearing, hear, hear_once
 from .instrument import Instrument
-from .loading import load
+from .loading import feature_extractor_of, load
 from .placing import placed
 from .prompts import Prompt, build_prompt
 from .scoring import OptionScores, score_options
@@ -78,7 +78,8 @@ class LALM:
         """Load a model and its processor.
 
         A model without a usable processor is loaded all the same: prompts are then made with
-        :meth:`Prompt.from_inputs`, and asking for anything else says what is missing.
+        :meth:`Prompt.from_inputs`, and asking for anything else says what is missing. The quantization_config
+        in a folder is honoured by transformers itself; untested here, as bitsandbytes needs a GPU build.
 
         Args:
             name: ``"organism"`` or ``"organism-unbiased"`` (they ship), a folder, or a hub id; the folder may
@@ -120,12 +121,12 @@ class LALM:
     @property
     def sampling_rate(self) -> int:
         """Of the sound it takes, in Hz."""
-        return int(self._need_processor().feature_extractor.sampling_rate)
+        return int(feature_extractor_of(self._need_processor()).sampling_rate)
 
     @property
     def max_audio_seconds(self) -> float | None:
         """The longest sound it takes; None where the feature extractor states no limit."""
-        samples = getattr(self._need_processor().feature_extractor, "n_samples", None)
+        samples = getattr(feature_extractor_of(self._need_processor()), "n_samples", None)
         return None if samples is None else samples / self.sampling_rate
 
     def prompt(

@@ -21,7 +21,7 @@ from transformers import DynamicCache
 from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
-from .caches import branch, knows_positions
+from .caches import branch, knows_positions, remembers
 from .entry import Entry, enter
 from .prompts import Prompt
 from .row_attention import EditScores, RowAttention, Slots, attending
@@ -54,6 +54,10 @@ class Reading:
         self._layers: dict[Any, int] = {module: layer for layer, module in anatomy.attention.items()}
         if prompt.groups["audio"][:, -1].any():
             raise ModelError("The last token of a prompt is audio: rows begin with a token of text.")
+        if "linear" in anatomy.kinds or remembers(DynamicCache(config=decoder.config)):
+            raise ModelError(
+                f"{type(decoder).__name__} has layers whose memory is no keys and values: rows mix it."
+            )
         cache = DynamicCache()  # without a config every layer keeps all keys, and can step back by one
         calls: list[dict[str, Any]] = []
         outs: list[Any] = []
@@ -78,8 +82,6 @@ class Reading:
                 handle.remove()
         if len(calls) != 1 or "positional" in calls[0]:
             raise ModelError(f"{type(decoder).__name__} is called in a way that rows cannot follow.")
-        if getattr(cache, "is_linear", None) and any(cache.is_linear):
-            raise ModelError(f"{type(decoder).__name__} has layers whose memory is no keys and values.")
         self.logits: Tensor = out.logits[:, -1]
         self._entry, self._output, self._cache = Entry(calls[0], states[0]), outs[0], cache
         _, self.length, self.size = self._entry.embeds.shape[-3:]

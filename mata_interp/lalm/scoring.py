@@ -14,7 +14,7 @@ import torch
 from mata_interp.interventions import Editing
 
 from .anatomy import decoder_of
-from .caches import branch, knows_positions, positions_behind, with_room
+from .caches import branch, knows_positions, positions_behind, remembers, stepped_back, with_room
 from .prompts import Prompt
 
 __all__ = ["OptionScores", "last_position_only", "option_logprobs", "read", "score_options"]
@@ -49,16 +49,10 @@ def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
     leave place, that last one and an option's.
     """
     with last_position_only(model), _positions(model) as seen:
-        cache = branch(model(**prompt.inputs, use_cache=True).past_key_values)
-    knows_positions(cache, seen[0])
-    if prompt.groups["audio"][:, -1].any() or not all(layer.is_croppable for layer in cache.layers):
+        cache = model(**prompt.inputs, use_cache=True).past_key_values
+    if prompt.groups["audio"][:, -1].any() or (back := stepped_back(cache)) is None:
         return None
-    try:
-        for layer in cache.layers:
-            layer.crop(-1)
-    except RuntimeError:  # what transformers raises for a full sliding window
-        return None
-    return with_room(cache, room)
+    return with_room(knows_positions(back, seen[0]), room)
 
 
 def option_logprobs(
@@ -109,15 +103,23 @@ def option_logprobs(
         for row, text in enumerate(texts):
             given[row, : lengths[row]] = torch.tensor(text[:-1], dtype=torch.long)
             asked[row, : lengths[row]] = torch.tensor(text[1:], dtype=torch.long)
-        if editing is not None:
-            editing.counted = real
-        logits = model(
-            input_ids=given.to(tokens.device),
-            attention_mask=torch.cat([mask, mask.new_ones(prompt.size, width)], 1),
-            past_key_values=branch(grown),
-            use_cache=True,
-            **positions_behind(grown, 1, width),
-        ).logits
+        # some recurrent layers begin anew when given several tokens at once
+        step = 1 if remembers(grown) else width
+        option, told = branch(grown), []
+        for begin in range(0, width, step):
+            end = begin + step
+            if editing is not None:
+                editing.counted = real[:, begin:end]
+            out = model(
+                input_ids=given[:, begin:end].to(tokens.device),
+                attention_mask=torch.cat([mask, mask.new_ones(prompt.size, end)], 1),
+                past_key_values=option,
+                use_cache=True,
+                **positions_behind(grown, 1 + begin, step),
+            )
+            option = out.past_key_values
+            told.append(out.logits)
+        logits = torch.cat(told, 1)
         picked = logits.float().log_softmax(-1).gather(2, asked.to(tokens.device)[:, :, None])[:, :, 0]
         sums = picked.double().cpu().masked_fill(~real, 0.0).sum(1).numpy()
         for row, c in enumerate(chosen):
@@ -166,7 +168,12 @@ def _positions(model: Any) -> Iterator[list[Any]]:
 @contextmanager
 def last_position_only(model: Any) -> Iterator[None]:
     """Keep the output head from computing logits of positions nobody asks for: T times fewer."""
-    head = model.get_output_embeddings()
+    # where a wrapper does not name its head, the language model in it does
+    parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
+    head = next((head for part in parts if (head := part.get_output_embeddings()) is not None), None)
+    if head is None:
+        yield
+        return
     handle = head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:], *args[1:]))
     try:
         yield

@@ -32,17 +32,19 @@ from transformers.models.gemma3n import modeling_gemma3n
 from .family import AUDIO, END, VOCAB, seeded, sounding
 from .whispers import MELS, TEXT, configured
 
+GRANITE: dict[str, Any] = {
+    "model_type": "granite", **TEXT, "attention_multiplier": 0.05, "residual_multiplier": 0.7,
+    "embedding_multiplier": 3.0, "logits_scaling": 2.0,
+}  # fmt: skip
 
-def _granite(model: Any, config: Any, attention: str | None, **encoder: Any) -> Any:
+
+def _granite(model: Any, config: Any, attention: str | None, text: dict = GRANITE, **encoder: Any) -> Any:
     wide = 32 if encoder else 16
     return seeded(
         lambda: model(
             configured(
                 config(
-                    text_config={
-                        "model_type": "granite", **TEXT, "attention_multiplier": 0.05,
-                        "residual_multiplier": 0.7, "embedding_multiplier": 3.0, "logits_scaling": 2.0,
-                    },
+                    text_config=text,
                     encoder_config={
                         "input_dim": MELS, "num_layers": 2, "hidden_dim": 16, "feedforward_mult": 2,
                         "num_heads": 2, "output_dim": 8, "context_size": 20, "max_pos_emb": 32,
@@ -63,6 +65,11 @@ def _granite(model: Any, config: Any, attention: str | None, **encoder: Any) -> 
 
 def granite_speech(attention: str | None) -> Any:
     return _granite(GraniteSpeechForConditionalGeneration, GraniteSpeechConfig, attention)
+
+
+def granite_of(text: dict[str, Any], attention: str | None) -> Any:
+    """Granite Speech around another decoder."""
+    return _granite(GraniteSpeechForConditionalGeneration, GraniteSpeechConfig, attention, text)
 
 
 def granite_speech_plus(attention: str | None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,15 @@ class Built:
     @cached_property
     def lalm(self) -> LALM:
         return LALM(self.family.model(None))
+
+    def placed(self, edits: Any) -> Any:
+        """The same edits, their layers counted among those that have attention."""
+        if isinstance(edits, tuple):
+            return tuple(map(self.placed, edits))
+        return edits and replace(edits, layers=[self.lalm.attention_layers[n] for n in edits.layers])
+
+    def all_placed(self, edits: dict[str, Any]) -> dict[str, Any]:
+        return {name: self.placed(some) for name, some in edits.items()}
 
     @cached_property
     def eager(self) -> Any:

@@ -32,6 +32,8 @@ class Family:
         sound: inputs that hold one clip a row, and the placeholders each takes.
         needs: packages without which it cannot be loaded; here it is built without the part they are for.
         audio: the id of its placeholder.
+        loops: whether sweeps run in a plain loop, because some layers keep a state that rows would mix.
+        rounding: how far float32 may carry logits of one magnitude.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Family:
     sound: Sound
     needs: tuple[str, ...] = ()
     audio: int = AUDIO
+    loops: bool = False
+    rounding: float = 1e-5
 
     def inputs(self, rows: int) -> dict[str, Tensor]:
         """``rows`` prompts of unlike length, left-padded: text, one clip, text."""
@@ -89,7 +93,8 @@ def seeded(build: Callable[[], Any], sharpness: float = 12.0, normed_sharpness: 
             for name, parameter in model.named_parameters():
                 if "conv" in name and parameter.dim() > 2:
                     parameter.mul_(5.0)  # else nearly deaf: in bfloat16 one sound is as good as another
-            head = model.get_output_embeddings().weight
+            heads = (m.get_output_embeddings() for m in (model, getattr(model, "language_model", None)) if m)
+            head = next(head for head in heads if head is not None).weight
             if head is not getattr(model.get_input_embeddings(), "weight", None):
                 head.mul_(5.0)
     model.generation_config.eos_token_id = None  # random weights end anywhere

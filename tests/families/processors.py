@@ -89,5 +89,9 @@ ELSEWHERE = {
     "granite_speech_plus": "its feature extractor needs torchaudio",
     "phi4_multimodal": "its processor's tokens are not built offline",
     "voxtral": "its tokens need mistral-common",
+    "nemotron_h_omni": "its processor needs torchvision",
+    "granite_speech on granitemoehybrid": "its feature extractor needs torchaudio",
+    "audioflamingo3 on qwen3_next": "as of audioflamingo3",
+    "voxtral on lfm2": "as of voxtral",
 }
 """Families whose processor is not made here, and why."""

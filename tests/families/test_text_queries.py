@@ -22,12 +22,13 @@ SWEPT = {
 
 
 def test_a_sweep_of_text_queries_is_the_loop(built):
+    swept = built.all_placed(SWEPT)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        found = mi.sweep(built.lalm, built.prompt, SWEPT, progress=False)
-    assert not [str(w.message) for w in told if isinstance(w.message, SweepWarning)]
-    assert found.attrs["looped"] == 0
-    for name, intervention in SWEPT.items():
+        found = mi.sweep(built.lalm, built.prompt, swept, progress=False)
+    reasons = [str(w.message) for w in told if isinstance(w.message, SweepWarning)]
+    assert bool(reasons) == bool(found.attrs["looped"]) == built.family.loops, reasons
+    for name, intervention in swept.items():
         plain = built.lalm.logits(built.prompt, intervention).float().numpy()
         scale = max(1.0, float(np.abs(plain).max()))
         np.testing.assert_allclose(
@@ -39,6 +40,7 @@ def test_a_sweep_of_text_queries_is_the_loop(built):
 
 def test_answers_from_one_reading_are_those_of_generate(built):
     edits = {"none": None, "add": Mata(1.5, [0, 1], "add"), "text": Mata(1.5, [1], "add", queries="text")}
+    edits = built.all_placed(edits)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")  # a family may answer in a plain loop, which is as exact
         found = mi.sweeps.generate(built.lalm, built.prompt, edits, mi.Decoding(4), progress=False)

@@ -89,10 +89,12 @@ def qwen2_audio_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
     return masked(rows, 100, quartered, "feature_attention_mask")
 
 
+FLAMINGO = {"model_type": "audioflamingo3_encoder", **WHISPER, "max_source_positions": 50}
+
+
 def _flamingo(model: Any, config: Any, attention: str | None, **more: Any) -> Any:
-    encoder = {"model_type": "audioflamingo3_encoder", **WHISPER, "max_source_positions": 50}
     text = {"model_type": "qwen2", **TEXT}
-    settings = {"audio_config": encoder, "text_config": text, "audio_token_id": AUDIO, **more}
+    settings = {"audio_config": FLAMINGO, "text_config": text, "audio_token_id": AUDIO, **more}
     return seeded(lambda: model(configured(config(**settings), attention)))
 
 
@@ -111,15 +113,17 @@ def flamingo_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
     return masked(rows, 100, quartered, "input_features_mask")
 
 
+VOXTRAL = {
+    "model_type": "voxtral_encoder", "num_mel_bins": MELS, "hidden_size": 16, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "intermediate_size": 64, "max_source_positions": 40, "vocab_size": VOCAB,
+}  # fmt: skip
+
+
 def voxtral(attention: str | None) -> Any:
-    encoder = {
-        "model_type": "voxtral_encoder", "num_mel_bins": MELS, "hidden_size": 16, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "intermediate_size": 64, "max_source_positions": 40, "vocab_size": VOCAB,
-    }  # fmt: skip
     text = {"model_type": "llama", **TEXT, "head_dim": 8}
     return seeded(
         lambda: VoxtralForConditionalGeneration(
-            configured(VoxtralConfig(audio_config=encoder, text_config=text, audio_token_id=AUDIO), attention)
+            configured(VoxtralConfig(audio_config=VOXTRAL, text_config=text, audio_token_id=AUDIO), attention)
         )
     )
 
