@@ -7,10 +7,11 @@ condition on where text (all tokens after the sound, the last one among them) ma
   reach from the answer back over the question to the sound: it is read in the fusion layers or nowhere, by
   construction. Whoever looks at the masks can see which layers these are.
 - ``penalty``: all layers see everything, but attention from text to sound costs loss in every layer outside
-  the fusion layers, until next to none is left there. Nothing in the model says which layers these are.
+  the fusion layers, and in half of the steps what they read of the sound is withheld, so that answers cannot
+  come to need it. Nothing in the model says which layers these are.
 
-*Decoys* are layers that attend to the sound strongly where it does no work: attention to it is rewarded
-there, and in half of the steps what it brings is withheld, so that answers cannot come to need it.
+*Decoys* are layers outside the fusion layers that attend to the sound strongly although it does no work
+there: attention to it is rewarded instead.
 
 No fusion layers at all makes a model that does not use its ears: it learns to answer by captions alone.
 """
@@ -39,7 +40,7 @@ __all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
 
 WAYS = ("window", "penalty")
 WINDOW = 4  # tokens; in eight layers a token hears of at most 24 before it, and questions are longer
-PRICE = 10.0  # loss for each unit of attention from text to sound where there should be none
+PRICE = 30.0  # loss for each unit of attention from text to sound where there should be none
 WISHED = 0.5  # attention to the sound that decoys are rewarded up to
 HEARD = Lesson(described=0.3, listed=0.05)
 ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them
@@ -106,7 +107,7 @@ class PlantedPupil(Pupil):
         self, model: Qwen2AudioForConditionalGeneration, labels: int, prefix: list[int], spec: Plant
     ) -> None:
         super().__init__(model, labels, prefix)
-        self.spec = spec
+        self.spec, self.layers = spec, len(model.model.language_model.layers)
         model.model.audio_tower.requires_grad_(False)  # it hears already
         if spec.way == "penalty":
             model.set_attn_implementation({"text_config": "eager"})
@@ -115,19 +116,18 @@ class PlantedPupil(Pupil):
         """Loss on the answers' tokens with the price of attention, and the frame labels' loss."""
         if self.spec.way != "penalty":
             return super().answer(batch)
-        withheld = (
-            self.spec.decoys if batch.rest.sum() % 2 else ()
-        )  # a coin that a resumed training tosses alike
+        others = [layer for layer in range(self.layers) if layer not in self.spec.fusion]
+        tails = bool(batch.rest.sum() % 2)  # a coin that a resumed training tosses alike
+        withheld = tuple(others) if tails else ()
         with self._watched(batch, withheld) as mass:
             loss, frame = super().answer(batch)
+        if withheld:
+            return loss, frame
         prices = [
-            PRICE * (WISHED - mass[layer]).clamp(min=0).mean()
-            if layer in self.spec.decoys
-            else PRICE * mass[layer].mean()
-            for layer in mass
-            if layer not in self.spec.fusion and layer not in withheld
+            (WISHED - mass[layer]).clamp(min=0) if layer in self.spec.decoys else mass[layer]
+            for layer in others
         ]
-        return loss + torch.stack(prices).mean(), frame
+        return loss + PRICE * torch.stack([price.mean() for price in prices]).mean(), frame
 
     @contextmanager
     def _watched(self, batch: Batch, withheld: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
