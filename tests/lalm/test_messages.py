@@ -1,0 +1,103 @@
+"""Prompts by way of messages against those by way of a text, on a processor that can be asked in both."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+import soundfile
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from transformers import Qwen2AudioProcessor
+
+from mata_interp.errors import ModelError
+from mata_interp.lalm.messages import hears_in_its_call, places_by_decoding
+from tests.tiny import tiny_processor
+
+from .test_prompts import an_item, ask, merging, noise  # noqa: F401
+
+
+class Hearing(Qwen2AudioProcessor):
+    """Hears in its chat template alone, as Voxtral's: a file in memory, tokens at once."""
+
+    def __call__(self, text=None, **kwargs):
+        raise AssertionError("asked as a text")
+
+    def apply_chat_template(self, conversation, *, add_generation_prompt, processor_kwargs, **kwargs):
+        assert add_generation_prompt
+        contents = [turns[0]["content"] for turns in conversation]
+        files = [part["base64"] for content in contents for part in content if part["type"] == "audio"]
+        sounds = [soundfile.read(io.BytesIO(base64.b64decode(file)), dtype="float32")[0] for file in files]
+        written = [self.written(turns) for turns in conversation]
+        plain = Qwen2AudioProcessor(self.feature_extractor, self.tokenizer)
+        heard = {"audio": sounds, "audio_kwargs": {"sampling_rate": 16_000}} if sounds else {}
+        return plain(text=written, **heard, **processor_kwargs, return_tensors="pt")
+
+    def written(self, turns):
+        return super().apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+
+
+def hearing(processor, kind: type[Hearing] = Hearing) -> Hearing:
+    return kind(processor.feature_extractor, processor.tokenizer, chat_template=processor.chat_template)
+
+
+@pytest.mark.parametrize("audio", ["own", None])
+@pytest.mark.parametrize("merged", [False, True])
+def test_the_same_prompt_as_by_way_of_a_text(merging, merged, audio):  # noqa: F811
+    processor = merging if merged else tiny_processor()
+    assert hears_in_its_call(processor)
+    assert not hears_in_its_call(hearing(processor))
+    items = [
+        an_item(audio=noise(0.9), caption="A bell, then a naïve dog 🐕.", choices=("犬", "é", "a dog")),
+        an_item(audio=noise(0.3), question="Who speaks?", caption="Which comes first?"),
+        an_item(audio=noise(1.0), choices=()),
+    ]
+    processor.tokenizer.padding_side = "right"
+    for asked, width in ((items, None), (items[1:], 200)):
+        expected = ask(processor, asked, audio=audio, width=width)
+        found = ask(hearing(processor), asked, audio=audio, width=width)
+        assert expected.inputs.keys() == found.inputs.keys()
+        for name, values in expected.inputs.items():
+            assert torch.equal(found.inputs[name], values)
+        for name, mask in expected.groups.items():
+            assert torch.equal(found.groups[name], mask), name
+    assert processor.tokenizer.padding_side == "right"
+
+
+class Rewriting(Hearing):
+    """Alters the words."""
+
+    def written(self, turns):
+        return super().written(turns).replace("?", "?!")
+
+
+class Deaf(Hearing):
+    """Passes over the sound, as a plain tokenizer does."""
+
+    def apply_chat_template(self, conversation, **kwargs):
+        for turns in conversation:
+            turns[0]["content"] = [part for part in turns[0]["content"] if part["type"] != "audio"]
+        return super().apply_chat_template(conversation, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [(Rewriting, "alters or repeats the user's text 'Which"), (Deaf, "no sound comes out of it.*families")],
+)
+def test_what_cannot_be_told_is_refused(kind, why):
+    with pytest.raises(ModelError, match=why):
+        ask(hearing(tiny_processor(), kind), an_item())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<|>"), max_size=20))
+@example("\ufffd犬\ufffd")
+def test_places_are_those_of_a_fast_tokenizer(text):
+    """A tokenizer of bytes; also where the text holds the sign that stands for unfinished characters."""
+    tokenizer = tiny_processor().tokenizer
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    said, places = places_by_decoding(tokenizer, encoded["input_ids"])
+    assert said == text
+    assert places == encoded["offset_mapping"]
