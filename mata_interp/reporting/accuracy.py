@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 
 import pandas as pd
 
@@ -34,9 +35,10 @@ def accuracy(part: pd.DataFrame, column: str) -> str:
 
 
 def rate(found: Rate, scale: float = 100, digits: int = 1) -> str:
-    """A `Rate` and its interval, times ``scale``."""
-    value, low, high = (number(scale * x, digits) for x in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]" if known(found.low) and known(found.high) else value
+    """A `Rate` and its interval, times ``scale``; a ratio's interval may have no upper end."""
+    value, low = number(scale * found.value, digits), number(scale * found.low, digits)
+    high = "\u221e" if found.high == inf else number(scale * found.high, digits)
+    return f"{value} [{low}, {high}]" if known(found.low) else value
 
 
 def _compared(scored: pd.DataFrame, comparisons: Comparisons) -> Table:
@@ -102,8 +104,9 @@ def _subsets(scored: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """All items, then by caption, then by domain, where there are several."""
     yield "All items", scored
     for column in ("caption_condition", "domain"):
-        values = sorted({str(value) for value in scored[column]} - {""})
-        for value in values if len(values) > 1 else ():
+        there = {str(value) for value in scored[column]} - {""}
+        known_first = [caption for caption in CAPTIONS if caption in there]
+        for value in dict.fromkeys([*known_first, *sorted(there)]) if len(there) > 1 else ():
             yield printable(CAPTIONS.get(value, value), 48).capitalize(), where(scored, {column: value})
 
 

@@ -79,7 +79,7 @@ def _blocks(claims: Sequence[Claim]) -> list[Block]:
             for claim in members
         ]  # fmt: skip
         which = " ".join(word for word in (subset, version) if word)
-        title = f"Claimed by others{f' of {which}' if which else ''}: {source}; {READ[read]}"
+        title = f"Claimed by others, not measured here{f': {which}' if which else ''}; {source}; {READ[read]}"
         blocks.append(Block(rows, title))
     return blocks
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
+from mata_interp.benchmarks.loading import SHIPPED
 from mata_interp.organism.bank import RATE, load_bank
 from mata_interp.organism.scenes import SCENES, Mixer
 from tests.benchmarks.conftest import downloaded_file
@@ -21,8 +23,8 @@ def real_records(benchmark: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     """``n`` records of the released file, those that are odd in any way first.
 
     Odd are a list as category, repeated or empty choices, a number of choices that few records have, and text
-    beyond ASCII. No released record holds special tokens, so the last one asked for is given some. The test is
-    skipped where there is no file.
+    beyond ASCII. No released record holds special tokens, so the last one is given some. The test is skipped
+    where there is no file.
     """
     text = downloaded_file(FILES[benchmark]).read_text("utf-8")
     whole = json.loads(text) if benchmark == "mmau" else [json.loads(line) for line in text.splitlines()]
@@ -49,13 +51,30 @@ QUIRKS = {
 }
 
 
+def own_records(benchmark: str, n: int) -> list[dict[str, Any]]:
+    """``n`` records of the benchmark that ships, in this one's columns: questions the organism can answer."""
+    whole = json.loads(SHIPPED["listening"].read_text("utf-8"))
+    plain = [record for record in whole if record["condition"] == "neutral"][:n]
+    columns = ("id", "audio_id", "question", "choices", "answer", "task", "sub-category")
+    names = {"audio_id": "audio_path", "task": "modality"} if benchmark == "mmar" else {}
+    return [
+        {**{names.get(c, c): record[c] for c in columns}, "category": "Perception", "difficulty": "easy"}
+        for record in plain
+    ]
+
+
 def write_with_scenes(folder: Path, benchmark: str, records: list[dict[str, Any]]) -> Path:
-    """The records as a file in the benchmark's own format; under ``audio/`` a scene for every path in it."""
+    """The records in the benchmark's own format; under ``audio/`` a scene, or their own clip, for each."""
     rng = np.random.default_rng(7)
     mixer = Mixer(load_bank(), "test", rng)
     for record in records:
         path = folder / "audio" / record["audio_id" if benchmark == "mmau" else "audio_path"]
         path.parent.mkdir(parents=True, exist_ok=True)
+        if (
+            shipped := SHIPPED["listening"].parent / record.get("audio_id", record.get("audio_path"))
+        ).exists():
+            shutil.copy(shipped, path)
+            continue
         soundfile.write(path, mixer.scene(str(rng.choice(list(SCENES)))).samples, RATE)
     file = folder / FILES[benchmark]
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
