@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 import pytest
 import soundfile
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from transformers import Qwen2AudioProcessor
 
 from mata_interp.errors import ModelError
+from mata_interp.lalm.groups import groups_of_tokens
 from mata_interp.lalm.messages import hears_in_its_call, places_by_decoding
 from tests.tiny import tiny_processor
 
@@ -32,8 +34,9 @@ class Hearing(Qwen2AudioProcessor):
         sounds = [soundfile.read(io.BytesIO(base64.b64decode(file)), dtype="float32")[0] for file in files]
         written = [self.written(turns) for turns in conversation]
         plain = Qwen2AudioProcessor(self.feature_extractor, self.tokenizer)
-        heard = {"audio": sounds, "audio_kwargs": {"sampling_rate": 16_000}} if sounds else {}
-        return plain(text=written, **heard, **processor_kwargs, return_tensors="pt")
+        heard: Any = {"return_tensors": "pt"}
+        heard |= {"audio": sounds, "audio_kwargs": {"sampling_rate": 16_000}} if sounds else {}
+        return plain(text=written, **heard, **processor_kwargs)
 
     def written(self, turns):
         return super().apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
@@ -94,10 +97,12 @@ def test_what_cannot_be_told_is_refused(kind, why):
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<|>"), max_size=20))
 @example("\ufffd犬\ufffd")
-def test_places_are_those_of_a_fast_tokenizer(text):
+def test_groups_are_those_of_a_fast_tokenizers_offsets(text):
     """A tokenizer of bytes; also where the text holds the sign that stands for unfinished characters."""
     tokenizer = tiny_processor().tokenizer
     encoded = tokenizer(text, return_offsets_mapping=True)
     said, places = places_by_decoding(tokenizer, encoded["input_ids"])
     assert said == text
-    assert places == encoded["offset_mapping"]
+    for cut in range(len(text)):
+        parts = [("question", text[:cut]), ("options", text[cut:])]
+        assert groups_of_tokens(places, parts) == groups_of_tokens(encoded["offset_mapping"], parts)
