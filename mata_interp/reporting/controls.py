@@ -62,7 +62,7 @@ def _findings(records: pd.DataFrame, comparisons: Comparisons, sham: Mapping[str
         mean(where(records, {**comparisons.subset, "condition": name}), "correct")
         for name in (SILENT, BASELINE)
     )
-    if known(silent) and heard:
+    if known(silent) and known(heard) and heard:
         prior = text_prior_of(where(records, comparisons.subset), SILENT, BASELINE)
         found.append(
             f"How far does the text alone go? With the audio left out {percent(silent)} of these answers are "

@@ -78,7 +78,7 @@ def test_the_answer_stands_first(run, page):
 def test_the_order_of_the_page(page):
     ids = [a["id"] for name, a in page.elements if name in ("section", "figure") and "id" in a]
     assert " ".join(map(str, ids)) == (
-        "answer attention heat-map profile effect forest margins controls choice grid provenance"
+        "answer attention heat-map profile effect forest margins controls reliance choice grid provenance"
     )
 
 
@@ -303,6 +303,7 @@ def test_the_page_is_data_before_it_is_html(run):
         "attention",
         "effect",
         "controls",
+        "reliance",
         "choice",
         "provenance",
     ]
