@@ -12,7 +12,7 @@ from mata_interp.errors import ModelError
 
 from .anatomy import unfit
 
-__all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load"]
+__all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load", "longest_sound"]
 
 SHIPPED = {
     name: Path(__file__).parents[1] / "organism" / "weights" / name
@@ -130,6 +130,19 @@ def _processor(name: str | Path, where: Any, hub: dict[str, Any], chat_template:
 def feature_extractor_of(processor: Any) -> Any:
     """What turns sound into features, called ``audio_processor`` in some families; None if nothing does."""
     return getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
+
+
+def longest_sound(processor: Any) -> float | None:
+    """Seconds of the longest sound that a processor takes; None where no limit is stated.
+
+    What its feature extractor states is the length of a window where the processor itself says that nothing
+    is truncated: it makes as many windows as a sound needs.
+    """
+    features = feature_extractor_of(processor)
+    samples = getattr(features, "n_samples", None)
+    if samples is None or (getattr(processor, "audio_kwargs", None) or {}).get("truncation") is False:
+        return None
+    return samples / features.sampling_rate
 
 
 def _template(given: str | Path) -> str:

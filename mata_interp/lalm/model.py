@@ -20,7 +20,7 @@ from .decoding import Answers, Decoding, decode
 from .fingerprint import fingerprint
 from .hearing import Hearing, hear, hear_once
 from .instrument import Instrument
-from .loading import feature_extractor_of, load
+from .loading import feature_extractor_of, load, longest_sound
 from .placing import placed
 from .prompts import Prompt, build_prompt
 from .scoring import OptionScores, score_options
@@ -125,9 +125,8 @@ class LALM:
 
     @property
     def max_audio_seconds(self) -> float | None:
-        """The longest sound it takes; None where the feature extractor states no limit."""
-        samples = getattr(feature_extractor_of(self._need_processor()), "n_samples", None)
-        return None if samples is None else samples / self.sampling_rate
+        """The longest sound it takes; None where no limit is stated."""
+        return longest_sound(self._need_processor())
 
     def prompt(
         self,

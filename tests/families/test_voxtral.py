@@ -125,6 +125,20 @@ def test_masses_and_scores_are_those_of_eager_attention(lalm):
     assert len(lalm.answer(prompt).texts) == 2
 
 
+def test_a_long_sound_is_heard_in_windows(lalm):
+    """Its features have more rows than there are prompts."""
+    items = [item(31, "Which?", ("a", "bc")), ITEMS[1]]
+    prompt = lalm.prompt(items)
+    assert prompt.truncated_seconds == (0, 0)
+    assert prompt.groups["audio"].sum(1).tolist() == [750, 375]
+    assert len(prompt.inputs["input_features"]) == 3
+    scores = lalm.score_each(prompt, [asked.choices for asked in items], [None, MATA])
+    for row, asked in enumerate(items):
+        alone = lalm.score_each(lalm.prompt(asked), [asked.choices], [None, MATA])
+        for ours, theirs in zip(scores, alone, strict=True):
+            np.testing.assert_allclose(ours.logprob[row], theirs.logprob[0], atol=2e-5)
+
+
 def test_saved_and_loaded(lalm, tmp_path, verified):
     lalm.model.save_pretrained(tmp_path)
     lalm.processor.save_pretrained(tmp_path)
