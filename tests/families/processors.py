@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import transformers
+from transformers.image_processing_utils import BaseImageProcessor
 
 from .family import byte_tokenizer
 from .whispers import MELS
@@ -75,9 +76,28 @@ def vibevoice_asr() -> Any:
     )
 
 
+class _NoPictures(BaseImageProcessor):
+    """In the place of Phi 4's image processor, which needs torchvision."""
+
+
+def phi4_multimodal() -> Any:
+    features = transformers.Phi4MultimodalFeatureExtractor(feature_size=MELS)
+    return transformers.Phi4MultimodalProcessor(
+        _NoPictures(), features, tokens("<|audio|>"), chat_template=template("<|audio|>")
+    )
+
+
 PROCESSORS = {
     make.__name__: make
-    for make in (qwen2_audio, audioflamingo3, musicflamingo, glmasr, qwen3_asr, vibevoice_asr)
+    for make in (
+        qwen2_audio,
+        audioflamingo3,
+        musicflamingo,
+        glmasr,
+        qwen3_asr,
+        vibevoice_asr,
+        phi4_multimodal,
+    )
 }
 ELSEWHERE = {
     "qwen2_5_omni": "its processor needs torchvision",
@@ -87,7 +107,6 @@ ELSEWHERE = {
     "gemma4_unified": "its processor needs torchvision",
     "granite_speech": "its feature extractor needs torchaudio",
     "granite_speech_plus": "its feature extractor needs torchaudio",
-    "phi4_multimodal": "its processor's tokens are not built offline",
     "voxtral": "its tokens need mistral-common",
     "nemotron_h_omni": "its processor needs torchvision",
     "granite_speech on granitemoehybrid": "its feature extractor needs torchaudio",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -10,12 +11,13 @@ import pytest
 
 import mata_interp as mi
 from mata_interp import Item, Mata
+from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM
 from mata_interp.sweeps import SweepWarning
 
 from . import reference
 from .family import AUDIO
-from .processors import ELSEWHERE, PROCESSORS, RATE
+from .processors import ELSEWHERE, PROCESSORS, RATE, tokens
 from .registry import FAMILIES
 from .test_families import as_reference, row_of
 
@@ -43,10 +45,10 @@ def test_items_through_processor_and_template(name, tmp_path, verified):
     lalm = LALM(FAMILIES[name].model(None), PROCESSORS[name]())
     prompt = lalm.prompt(ITEMS)
     for row, asked in enumerate(ITEMS):
-        tokens = prompt.inputs["input_ids"][row]
-        said = lalm.processor.tokenizer.decode(tokens[prompt.groups["question"][row]])
+        asked_tokens = prompt.inputs["input_ids"][row]
+        said = lalm.processor.tokenizer.decode(asked_tokens[prompt.groups["question"][row]])
         assert said.strip() == asked.question
-        options = lalm.processor.tokenizer.decode(tokens[prompt.groups["options"][row]])
+        options = lalm.processor.tokenizer.decode(asked_tokens[prompt.groups["options"][row]])
         assert all(choice in options for choice in asked.choices)
     assert ((prompt.inputs["input_ids"] == AUDIO) == prompt.groups["audio"]).all()
     long, short = prompt.groups["audio"].sum(1).tolist()
@@ -67,8 +69,31 @@ def test_items_through_processor_and_template(name, tmp_path, verified):
     lalm.processor.chat_template = None
     lalm.processor.save_pretrained(tmp_path)
     again = LALM.from_pretrained(tmp_path, chat_template=given)
+    if name == "phi4_multimodal":  # its image processor, left out here
+        with pytest.raises(ModelError, match=r"has no processor: No processor of a model"):
+            again.prompt(ITEMS)
+        verified(
+            name, "processor", "yes: without its image processor, so not reloaded; that needs torchvision"
+        )
+        return
     assert (again.prompt(ITEMS).inputs["input_ids"] == prompt.inputs["input_ids"]).all()
     verified(name, "processor")
+
+
+def test_a_processor_that_needs_torchaudio_says_what_to_install(tmp_path):
+    """Granite's: the model is loaded, and asking for a prompt tells in one line what is missing."""
+    LALM(FAMILIES["granite_speech"].model(None)).model.save_pretrained(tmp_path)
+    tokens("<|audio|>").save_pretrained(tmp_path)
+    kinds = {"processor_class": "GraniteSpeechProcessor"}
+    named = {**kinds, "feature_extractor_type": "GraniteSpeechFeatureExtractor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(named))
+    (tmp_path / "processor_config.json").write_text(json.dumps({**kinds, "audio_token": "<|audio|>"}))
+    lalm = LALM.from_pretrained(tmp_path)
+    with pytest.raises(
+        ModelError, match=r"requires the torchaudio library.*pip install 'mata-interp"
+    ) as told:
+        lalm.prompt(ITEMS[0])
+    assert "\n" not in str(told.value)
 
 
 class Ready(LALM):
