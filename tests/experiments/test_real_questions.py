@@ -85,9 +85,9 @@ def answer_and_score(folder, benchmark, n):
 @pytest.mark.parametrize("benchmark", FILES)
 def test_answers_in_words_score_as_submitted(tmp_path, benchmark):
     run, _ = answer_and_score(tmp_path, benchmark, 16)
-    assert 0 < run.records["official"].sum() < len(run.records)
-    assert 0 < run.records["parsed"].sum() < len(run.records)
-    assert (run.records["prompt_tokens"] > 0).all()
+    for column in ("official", "parsed"):  # nothing is compared that is the same for every answer
+        assert 0 < sum(run.records[column]) < len(run.records)
+    assert min(run.records["prompt_tokens"]) > 0
     invoke("report", tmp_path / "run")
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "Claimed by others, not measured here" in page
@@ -125,9 +125,8 @@ def test_a_whole_study(tmp_path, benchmark):
     assert known == len(records) - len(unusable(records))
     assert 0 <= said["primary"]["before"] <= 0.6  # foreign questions about other sounds: chance
     assert said["primary"]["low"] <= said["primary"]["difference"] <= said["primary"]["high"]
-    compared = run.records[run.records["condition"] == "baseline"]
-    assert set(compared["choices"].map(len)) >= {2, 4}
-    assert compared["official"].notna().all()
+    assert {len(choices) for choices in run.records["choices"]} >= {2, 4}
+    assert None not in list(run.records["official"])
     page = (out / "report.html").read_text("utf-8")
     for words in (
         "Claimed by others, not measured here",
