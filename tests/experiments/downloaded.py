@@ -68,11 +68,10 @@ def write_with_scenes(folder: Path, benchmark: str, records: list[dict[str, Any]
     rng = np.random.default_rng(7)
     mixer = Mixer(load_bank(), "test", rng)
     for record in records:
-        path = folder / "audio" / record["audio_id" if benchmark == "mmau" else "audio_path"]
+        name = record["audio_id" if benchmark == "mmau" else "audio_path"]
+        path = folder / "audio" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if (
-            shipped := SHIPPED["listening"].parent / record.get("audio_id", record.get("audio_path"))
-        ).exists():
+        if (shipped := SHIPPED["listening"].parent / name).exists():
             shutil.copy(shipped, path)
             continue
         soundfile.write(path, mixer.scene(str(rng.choice(list(SCENES)))).samples, RATE)

@@ -114,8 +114,8 @@ def test_questions_beyond_ascii_and_many_options_reach_the_model(tmp_path, bench
 @pytest.mark.acceptance
 @pytest.mark.parametrize("benchmark", FILES)
 def test_a_whole_study(tmp_path, benchmark):
-    """A hundred records, and answers in words of as many; the page has both and others' claims."""
-    records, _, where = benchmark_in(tmp_path, benchmark, 100)
+    """Sixty records compared, and as many answered in words; the page has both scores and others' claims."""
+    records, _, where = benchmark_in(tmp_path, benchmark, 60)
     out = tmp_path / "study"
     said = json.loads(invoke("study", *where, "--out", out, "--json"))
     run = load_run(out)
@@ -136,4 +136,4 @@ def test_a_whole_study(tmp_path, benchmark):
     ):
         assert words in page
     (tmp_path / "words").mkdir()
-    answer_and_score(tmp_path / "words", benchmark, 100)
+    answer_and_score(tmp_path / "words", benchmark, 60)
