@@ -1,7 +1,7 @@
 """Print requirements.lock: the exact versions in this environment of everything the project needs.
 
-Walks the requirements of the package with its `dev` and `ray` extras, and of the build, through what is installed,
-so that nothing gets in that the project does not ask for. Run by `make lock`.
+Walks the requirements of the package with its `dev` and `ray` extras, and of the build, through what is
+installed, so that nothing gets in that the project does not ask for. Run by `make lock`.
 """
 
 from __future__ import annotations
