@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.lalm import Anatomy
+from mata_interp.lalm.scoring import output_head
 from mata_interp.lalm.twin import twin, use_eager
 
 from .lines import NotApplicable
@@ -50,7 +51,7 @@ class Eager:
     def logits(self, inputs: dict[str, Tensor], last: int, bias: Bias | None = None) -> Tensor:
         """Of the last positions: float32 [B, last, V], in one forward without a cache."""
         hooks = [] if bias is None else [self._biased(layer, bias) for layer in self.anatomy.attention]
-        head = self.model.get_output_embeddings()
+        head = output_head(self.model)
         hooks.append(head.register_forward_pre_hook(lambda _, args: (args[0][:, -last:], *args[1:])))
         with _held(hooks), torch.no_grad():
             return self.model(**inputs, use_cache=False).logits[:, -last:].float()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 
-import mata_interp as mi
 from mata_interp.errors import ModelError
-from mata_interp.interventions import Mata
+from mata_interp.interventions import Mata, in_order
 from mata_interp.lalm import Anatomy
 from mata_interp.lalm.fingerprint import fingerprint
-from mata_interp.sweeps import SweepWarning
+from mata_interp.sweeps.sharing import shared
 
 from .edits import largest
 from .lines import Found, NotApplicable, check_of
@@ -23,7 +20,7 @@ __all__: list[str] = []
 
 @check_of(
     "a sweep equals the loop",
-    "the logits of several edits in mi.sweep, which reads the prompt once, and of each edit alone",
+    "the logits of several edits as rows of mi.sweep, which reads the prompt once, and of each edit alone",
     "Use lalm.logits or lalm.score_each in a loop instead of mi.sweep on this model. Please report it.",
 )
 def _sweep(subject: Subject) -> Found:
@@ -36,14 +33,13 @@ def _sweep(subject: Subject) -> Found:
         "abs": Mata(0.5, half, "abs"),
         "knockout": Mata(1.0, layers[:1], "knockout"),
     }
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", SweepWarning)
-        swept = mi.sweep(lalm, prompt, edits, progress=False)
-    if swept.attrs["looped"]:
-        reasons = "; ".join(str(w.message) for w in said if issubclass(w.category, SweepWarning))
-        raise NotApplicable(f"the sweep takes the loop itself here, right and slower. {reasons}")
+    # not mi.sweep itself, which answers in the loop where rows are wrong: it may be the loop that is wrong
+    try:
+        swept, _ = shared(lalm, lalm.place(prompt), [in_order(edit) for edit in edits.values()], None, None)
+    except ModelError as reason:
+        raise NotApplicable(f"mi.sweep takes the loop itself here, right and slower. {reason}") from reason
     loop = torch.stack([lalm.logits(prompt, edit).float() for edit in edits.values()], 1).cpu()
-    off = largest(torch.as_tensor(swept.values) - loop)
+    off = largest(torch.as_tensor(swept) - loop)
     return Found(f"max |Δlogit| {off:.1g} over {len(edits)} edits", off, subject.logit_bound)
 
 
@@ -56,11 +52,10 @@ def _sweep(subject: Subject) -> Found:
 def _lens(subject: Subject) -> Found:
     try:
         lens = subject.lalm.to_transformer_lens(subject.prompt)
-    except ModelError as reason:
-        raise NotApplicable(str(reason)) from reason
-    try:
         apart = lens.difference
         theirs = {layer: lens.pattern(layer)[:, :, -1].float() for layer in subject.lalm.attention_layers}
+    except ModelError as reason:
+        raise NotApplicable(str(reason)) from reason
     except Exception as error:  # it ships many adapters, not all of which run everything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NotApplicable(f"transformer-lens has an adapter and stumbles over it: {reason}") from error

@@ -165,12 +165,19 @@ def _positions(model: Any) -> Iterator[list[Any]]:
         handle.remove()
 
 
+def output_head(model: Any) -> Any:
+    """What makes logits of the decoder's output; None where no part of the model names it.
+
+    Where a wrapper does not name its head, the language model in it does.
+    """
+    parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
+    return next((head for part in parts if (head := part.get_output_embeddings()) is not None), None)
+
+
 @contextmanager
 def last_position_only(model: Any) -> Iterator[None]:
     """Keep the output head from computing logits of positions nobody asks for: T times fewer."""
-    # where a wrapper does not name its head, the language model in it does
-    parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
-    head = next((head for part in parts if (head := part.get_output_embeddings()) is not None), None)
+    head = output_head(model)
     if head is None:
         yield
         return

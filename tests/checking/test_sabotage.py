@@ -117,15 +117,15 @@ def decode_phase_lost(patched):
 
 def cache_one_too_long(patched):
     """Options run on a cache from which the prompt's last token was not taken back."""
-    right = scoring.branch
+    right = scoring.stepped_back
 
-    def branch(cache):
+    def stepped_back(cache):
         made = right(cache)
         for layer in made.layers:
             layer.values = layer.values * 1.05
         return made
 
-    patched.setattr(scoring, "branch", branch)
+    patched.setattr(scoring, "stepped_back", stepped_back)
 
 
 def sweep_of_another_strength(patched):
