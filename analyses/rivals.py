@@ -44,8 +44,10 @@ def _bridge() -> tuple[Any, Any]:
     """A model and transformer-lens around it, which switches it to eager attention in place.
 
     Booting asks pip for torchvision where no processor can be loaded, and so may replace torch in the
-    environment of whoever runs this (transformer-lens 4.3). It is kept from that.
+    environment of whoever runs this (transformer-lens 4.3). It is kept from that, and from looking for a model
+    called "medium" on the hub.
     """
+    from huggingface_hub import constants
     from transformer_lens.model_bridge import TransformerBridge
     from transformer_lens.model_bridge.sources.transformers import helpers
 
@@ -55,6 +57,7 @@ def _bridge() -> tuple[Any, Any]:
         tokenizer_object=words, unk_token="w0", eos_token="w1", pad_token="w2"
     )
     lalm.model.config.architectures = [type(lalm.model).__name__]
-    with mock.patch.object(helpers, "_ensure_torchvision", return_value=False):
+    no_pip = mock.patch.object(helpers, "_ensure_torchvision", return_value=False)
+    with no_pip, mock.patch.object(constants, "HF_HUB_OFFLINE", True):
         bridged = TransformerBridge.boot_transformers("medium", hf_model=lalm.model, tokenizer=tokenizer)
     return lalm, bridged
