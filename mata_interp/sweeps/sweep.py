@@ -44,9 +44,9 @@ def sweep(
     is one more row over a shared past, and configurations share their rows up to the first layer in which
     they differ. Edits of all text (``queries="text"``) share the sound and what stands before it, and run the
     text anew. With every block goes a row that is not edited, the canary: where it is not the plain forward,
-    the batch is answered in a plain loop instead, which is exact and slow. What only an edited row does (in a
-    mixture of experts, rounding can choose another expert) is looked for once a sweep: one edited
-    configuration is compared with the loop, at the cost of one more reading of the first batch.
+    the batch is answered in a plain loop instead, which is exact and slow. In a mixture of experts, rounding
+    can choose another expert in an edited row alone: there one edited configuration is compared with the loop
+    once a sweep, at the cost of one more reading of the first batch.
 
     Args:
         items: items with options, asked in the default format, or prompts; a prompt of B rows is B items.
@@ -80,7 +80,7 @@ def sweep(
     found: list[np.ndarray] = []
     asked: list[Item] = []
     culprits: list[str] = []
-    canary, looped, vouched = 0.0, 0, False
+    canary, looped, vouched = 0.0, 0, not _has_experts(lalm)
     for prompt in given.batches(lalm, batch_size, progress, "sweep"):
         options = None if given.kind is Prompt else [list(item.choices) for item in prompt.items]
         tokens = (
@@ -107,6 +107,11 @@ def sweep(
         "excluded": given.told(),
     }
     return table(lalm, found, asked, configurations, "vocab" if given.kind is Prompt else "choice", notes)
+
+
+def _has_experts(lalm: LALM) -> bool:
+    """Whether some layer chooses among experts, which transformers keeps under that name."""
+    return any(name.rsplit(".", 1)[-1] == "experts" for name, _ in lalm.anatomy.decoder.named_modules())
 
 
 def _vouch(
