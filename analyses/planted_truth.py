@@ -180,8 +180,8 @@ def boundary_error(found: tuple[int, ...], true: tuple[int, ...]) -> int | None:
 
 def summary(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Mean IoU of every criterion over the plants of each way."""
-    means = table.groupby(["way", "criterion"])["iou"].mean()
-    return {way: {str(k): float(v) for k, v in means[way].items()} for way in means.index.levels[0]}
+    means = table.pivot_table("iou", "criterion", "way")
+    return {str(way): {str(k): float(v) for k, v in means[way].dropna().items()} for way in means}
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
