@@ -180,7 +180,7 @@ def boundary_error(found: tuple[int, ...], true: tuple[int, ...]) -> int | None:
 
 def summary(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Mean IoU of every criterion over the plants of each way."""
-    means = table.pivot_table("iou", "criterion", "way")
+    means: Any = table.pivot_table("iou", "criterion", "way")
     return {str(way): {str(k): float(v) for k, v in means[way].dropna().items()} for way in means}
 
 

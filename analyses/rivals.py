@@ -44,8 +44,8 @@ def _bridge() -> tuple[Any, Any]:
     """A model and transformer-lens around it, which switches it to eager attention in place.
 
     Booting asks pip for torchvision where no processor can be loaded, and so may replace torch in the
-    environment of whoever runs this (transformer-lens 4.3). It is kept from that, and from looking for a model
-    called "medium" on the hub.
+    environment of whoever runs this (transformer-lens 4.3). It is kept from that, and from looking for
+    a model called "medium" on the hub.
     """
     from huggingface_hub import constants
     from transformer_lens.model_bridge import TransformerBridge
