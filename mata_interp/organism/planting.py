@@ -7,8 +7,11 @@ condition on where text (all tokens after the sound, the last one among them) ma
   reach from the answer back over the question to the sound: it is read in the fusion layers or nowhere, by
   construction. Whoever looks at the masks can see which layers these are.
 - ``penalty``: all layers see everything, but attention from text to sound costs loss in every layer outside
-  the fusion layers, and in half of the steps what they read of the sound is withheld, so that answers cannot
-  come to need it. Nothing in the model says which layers these are.
+  the fusion layers, and in half of the steps they cannot see it, so that answers cannot come to need it.
+  Nothing in the model says which layers these are.
+
+Where there are several fusion layers, of either way, each is to read a stretch of the sound of its own, by the
+same means: then each does a part of the work, and none can be spared.
 
 *Decoys* are layers outside the fusion layers that attend to the sound strongly although it does no work
 there: attention to it is rewarded instead.
@@ -101,7 +104,7 @@ def plant(healthy: Qwen2AudioForConditionalGeneration, spec: Plant) -> Qwen2Audi
 
 
 class PlantedPupil(Pupil):
-    """A pupil that pays for attention from text to the sound outside its fusion layers."""
+    """A pupil whose text pays for attention to the sound where it should not read it."""
 
     def __init__(
         self, model: Qwen2AudioForConditionalGeneration, labels: int, prefix: list[int], spec: Plant
@@ -109,59 +112,76 @@ class PlantedPupil(Pupil):
         super().__init__(model, labels, prefix)
         self.spec, self.layers = spec, len(model.model.language_model.layers)
         model.model.audio_tower.requires_grad_(False)  # it hears already
-        if spec.way == "penalty":
-            model.set_attn_implementation({"text_config": "eager"})
+        model.set_attn_implementation({"text_config": "eager"})
 
     def answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss on the answers' tokens with the price of attention, and the frame labels' loss."""
-        if self.spec.way != "penalty":
-            return super().answer(batch)
-        others = [layer for layer in range(self.layers) if layer not in self.spec.fusion]
-        tails = bool(batch.rest.sum() % 2)  # a coin that a resumed training tosses alike
-        withheld = tuple(others) if tails else ()
-        with self._watched(batch, withheld) as mass:
+        closed = self.closed(batch)
+        hide = bool(batch.rest.sum() % 2)  # a coin that a resumed training tosses alike
+        with self.watched(batch, closed, hide) as mass:
             loss, frame = super().answer(batch)
-        if withheld:
+        if hide:
             return loss, frame
         prices = [
             (WISHED - mass[layer]).clamp(min=0) if layer in self.spec.decoys else mass[layer]
-            for layer in others
+            for layer in closed
         ]
         return loss + PRICE * torch.stack([price.mean() for price in prices]).mean(), frame
 
-    @contextmanager
-    def _watched(self, batch: Batch, withheld: tuple[int, ...]) -> Iterator[dict[int, Tensor]]:
-        """Inside, each layer's attention mass from text to sound is kept, [text tokens, heads].
+    def closed(self, batch: Batch) -> dict[int, Tensor]:
+        """Layer -> bool [B, R]: the sound that text is not to read there.
 
-        In ``withheld`` layers text cannot see the sound.
+        That is all of it outside the fusion layers. These share it between them, each its own stretch of
+        every clip in order: were all of it open to each, one would come to do the work and others none.
         """
         sound = batch.rest == self.model.config.audio_token_id  # (B, R)
-        text = batch.mask & ~sound & (sound.cumsum(1) > 0)
-        past = self.prefix.shape[1]
+        rank, many = sound.cumsum(1) - 1, sound.sum(1, keepdim=True)
+        stretch = rank * len(self.spec.fusion) // many  # (B, R): which fusion layer's, of sound
+        order = {layer: i for i, layer in enumerate(self.spec.fusion)}
+        return {layer: sound & (stretch != order.get(layer, -1)) for layer in range(self.layers)}
+
+    @contextmanager
+    def watched(
+        self, batch: Batch, closed: dict[int, Tensor], hide: bool = False
+    ) -> Iterator[dict[int, Tensor]]:
+        """Inside, each layer's attention mass from text to closed sound is kept, [text tokens, heads].
+
+        With ``hide`` text cannot see it.
+        """
+        text = batch.mask & (batch.rest != self.model.config.audio_token_id)
+        text &= (batch.rest == self.model.config.audio_token_id).cumsum(1) > 0
+        shape = batch.rest.shape
         mass: dict[int, Tensor] = {}
 
-        def hide(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-            mask = kwargs["attention_mask"]
-            if mask is None or mask.shape[-1] == past:  # the prefix has no sound
-                return None
-            hidden = (text[:, None, :, None] & sound[:, None, None, :]).float() * torch.finfo(mask.dtype).min
-            return args, {**kwargs, "attention_mask": mask + torch.nn.functional.pad(hidden, (past, 0))}
+        def cover(layer: int) -> Any:
+            def hook(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+                if kwargs["hidden_states"].shape[:2] != shape:  # the prefix, which has no sound
+                    return None
+                mask = kwargs["attention_mask"]  # (B, 1, R, what is left of the prefix + R)
+                hidden = text[:, None, :, None] & closed[layer][:, None, None, :]
+                cost = hidden.float() * torch.finfo(mask.dtype).min
+                kept = mask.shape[-1] - shape[1]
+                return args, {**kwargs, "attention_mask": mask + torch.nn.functional.pad(cost, (kept, 0))}
+
+            return hook
 
         def keep(layer: int) -> Any:
             def hook(module: Any, args: tuple, out: tuple[Tensor, Tensor]) -> None:
-                weights = out[1]  # (B, H, R, P + R)
-                if weights.shape[-1] > past:
-                    each = (weights[..., past:] * sound[:, None, None]).sum(-1)  # (B, H, R)
+                weights = out[1]  # (B, H, R, prefix + R)
+                if (len(weights), weights.shape[2]) == shape:
+                    on = closed[layer][:, None, None]
+                    each = (weights[..., -shape[1] :] * on).sum(-1)  # (B, H, R)
                     mass[layer] = each.transpose(1, 2)[text]
 
             return hook
 
         with ExitStack() as stack:
-            for layer, block in enumerate(self.model.model.language_model.layers):
-                if layer in withheld:
-                    handle = block.self_attn.register_forward_pre_hook(hide, with_kwargs=True)
+            for layer in closed:
+                attention = self.model.model.language_model.layers[layer].self_attn
+                if hide:
+                    handle = attention.register_forward_pre_hook(cover(layer), with_kwargs=True)
                     stack.callback(handle.remove)
-                stack.callback(block.self_attn.register_forward_hook(keep(layer)).remove)
+                stack.callback(attention.register_forward_hook(keep(layer)).remove)
             yield mass
 
 

@@ -39,6 +39,11 @@ def moved(schoolroom, learner, batch):
         return float((learner.logits(batch) - learner.logits(other))[rows, first].abs().max())
 
 
+def everywhere(learner, batch):
+    sound = batch.rest == learner.model.config.audio_token_id
+    return dict.fromkeys(range(learner.layers), sound)
+
+
 def test_a_window_too_short_lets_the_sound_through_in_the_fusion_layers_only(schoolroom):
     batch = schoolroom[2]
     assert moved(schoolroom, pupil(schoolroom, Plant((), "window")), batch) == 0.0
@@ -62,7 +67,7 @@ def test_the_shared_prefix_is_exact_with_windows_too(schoolroom):
 def test_the_price_is_the_eager_attention_from_text_to_sound(schoolroom):
     learner, batch = pupil(schoolroom, Plant((2, 3))), schoolroom[2]
     prefix = learner.prefix.expand(len(batch.rest), -1)
-    with torch.no_grad(), learner._watched(batch, ()) as mass:
+    with torch.no_grad(), learner.watched(batch, everywhere(learner, batch)) as mass:
         learner.logits(batch)
     with torch.no_grad():
         attentions = learner.model(
@@ -85,9 +90,22 @@ def test_the_price_is_the_eager_attention_from_text_to_sound(schoolroom):
 
 def test_what_is_withheld_is_not_heard(schoolroom):
     learner, batch = pupil(schoolroom, Plant((2, 3))), schoolroom[2]
-    with learner._watched(batch, tuple(range(8))) as mass:
+    with learner.watched(batch, everywhere(learner, batch), hide=True) as mass:
         assert moved(schoolroom, learner, batch) == 0.0
     assert all(float(m.max()) == 0.0 for m in mass.values())
+
+
+def test_fusion_layers_share_the_sound_between_them(schoolroom):
+    learner, batch = pupil(schoolroom, Plant((1, 5, 6))), schoolroom[2]
+    closed, sound = learner.closed(batch), batch.rest == learner.model.config.audio_token_id
+    assert all(torch.equal(closed[layer], sound) for layer in (0, 2, 3, 4, 7))
+    opened = [sound & ~closed[layer] for layer in (1, 5, 6)]
+    assert torch.equal(torch.stack(opened).sum(0), sound.long())  # each position is open to one of them
+    for row in range(len(sound)):
+        places = [part[row].nonzero()[:, 0] for part in opened]
+        assert int(places[0].max()) < int(places[1].min()) and int(places[1].max()) < int(places[2].min())
+    with learner.watched(batch, closed, hide=True):
+        assert moved(schoolroom, learner, batch) > 0.1
 
 
 @pytest.mark.parametrize(
