@@ -10,14 +10,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.linalg import vecdot
 
-from .edits import Dose, Edit
+from .edits import Change, Edit
 from .masses import group_masses
 
 __all__ = ["AttentionCall"]
-
-LEAST = -1e30  # of logarithms, in place of -inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +74,8 @@ class AttentionCall:
 
     def scores(self, rows: slice | Tensor) -> Tensor:
         """Scores of the chosen queries before the softmax: float32 [B, H, R, L], -inf where not visible."""
-        return self.raw_scores(rows).masked_fill(~self.visible(rows), -torch.inf)
+        scores = self.raw_scores(rows)
+        return scores if self._sees_all(rows) else scores.masked_fill_(~self.visible(rows), -torch.inf)
 
     def masses(self, rows: slice | Tensor, groups: Tensor) -> Tensor:
         """Attention mass of groups of keys: float32 [B, H, R, G]; O(L) memory for each head, for any R.
@@ -89,24 +87,24 @@ class AttentionCall:
         chosen = torch.arange(self.query.shape[2])[rows] if isinstance(rows, slice) else rows
         return group_masses(self, chosen, groups)
 
-    def delta(self, edits: Sequence[Edit], rows: slice) -> tuple[Tensor, Dose]:
-        """What edits of the scores, made one after the other, add to the call's output.
+    def delta(self, edits: Sequence[Edit], rows: slice) -> tuple[Tensor, Change]:
+        """What edits of the scores, at least one, made one after the other, add to the call's output.
 
         Adding (softmax(edited) - softmax(scores)) V instead of putting an edited row in place of the old one
         makes an edit that changes nothing exactly nothing, whatever kernel and precision computed the output.
 
         Returns:
-            float32 [B, R, H, Dv], to be added to the output rows, and the dose.
+            float32 [B, R, H, Dv], to be added to the output rows, and the rows before and after.
         """
         scores = self.scores(rows)
-        edited, touched = scores, torch.zeros_like(scores, dtype=torch.bool)
-        for edit in edits:
+        first, *others = edits
+        touched = first.keys if self._sees_all(rows) else first.keys & (scores > -torch.inf)
+        edited = first.rule(scores, touched, first.alpha)
+        for edit in others:
             keys = edit.keys & (edited > -torch.inf)  # neither what is hidden nor what was knocked out before
             edited, touched = edit.rule(edited, keys, edit.alpha), touched | keys
-        before, after = scores.log_softmax(-1), edited.log_softmax(-1)
-        old, new = before.exp(), after.exp()
-        dose = _dose(scores, edited, (before, after), (old, new), touched)
-        return self.mix(new - old).transpose(1, 2), dose
+        change = self.mix(edited.softmax(-1) - scores.softmax(-1))
+        return change.transpose(1, 2), Change(scores, edited, touched)
 
     def raw_scores(self, rows: slice | Tensor) -> Tensor:
         """Scores of the chosen queries, those of hidden keys included: float32 [B, H, R, L]."""
@@ -124,32 +122,14 @@ class AttentionCall:
         mixed = self._per_key_head(weights) @ self.value.float()  # (B, Hkv, H / Hkv * R, Dv)
         return mixed.reshape(*weights.shape[:3], -1)
 
+    def _sees_all(self, rows: slice | Tensor) -> bool:
+        """Whether it is plain, without a look at any mask, that the chosen queries see every key."""
+        if self.mask is not None or not isinstance(rows, slice):
+            return False
+        queries, window = self.query.shape[2], self.window
+        near = window is None or window >= self.length
+        return near and range(queries)[rows] == range(queries - 1, queries)
+
     def _per_key_head(self, x: Tensor) -> Tensor:
         """[B, H, R, N] -> [B, Hkv, H / Hkv * R, N], so that keys and values need no copy for each head."""
         return x.reshape(x.shape[0], self.key.shape[1], -1, x.shape[-1])
-
-
-def _dose(
-    scores: Tensor,
-    edited: Tensor,
-    logs: tuple[Tensor, Tensor],
-    weights: tuple[Tensor, Tensor],
-    touched: Tensor,
-) -> Dose:
-    """From scores, log-weights and weights before and after, all [B, H, R, L].
-
-    A decoded token is one short row in every layer, where each operation costs more than its arithmetic.
-    """
-    on, (old, new) = touched.float(), weights
-    # a hidden key has -inf before and after: its part is 0, while 0 * (inf - inf) is not
-    before, after = (log.clamp(min=LEAST) for log in logs)
-    count = on.sum(-1)
-    of = count.clamp(min=1)
-    return Dose(
-        mass_before=vecdot(old, on),
-        mass_after=vecdot(new, on),
-        kl=vecdot(new, after - before),
-        boost=torch.where(touched, edited - scores, 0.0).sum(-1) / of,
-        negative=vecdot((scores < 0).float(), on) / of,
-        touched=count > 0,
-    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
-__all__ = ["Dose", "Edit"]
+__all__ = ["Change", "Dose", "Edit"]
+
+LEAST = -1e30  # of logarithms, in place of -inf
 
 
 class Edit(NamedTuple):
@@ -48,3 +52,40 @@ class Dose:
     boost: Tensor
     negative: Tensor
     touched: Tensor
+
+
+class Change(NamedTuple):
+    """Rows of scores before and after edits, [B, H, R, L], and the scores touched, bool [B, 1|H, 1|R, L]."""
+
+    scores: Tensor
+    edited: Tensor
+    touched: Tensor
+
+    @classmethod
+    def joined(cls, changes: Sequence[Change]) -> Change:
+        """Those of several layers side by side, as if they were heads of one: [B, H + H' + ..., R, L].
+
+        A decoded token is one short row in every layer, where each operation costs more than its arithmetic.
+        """
+        if len(changes) == 1:
+            return changes[0]
+        scores, edited = (torch.cat([change[i] for change in changes], 1) for i in (0, 1))
+        return cls(scores, edited, torch.cat([c.touched.expand_as(c.scores) for c in changes], 1))
+
+    def dose(self) -> Dose:
+        """How much the edits did."""
+        on = self.touched.expand_as(self.scores).float()
+        logs = self.scores.log_softmax(-1), self.edited.log_softmax(-1)
+        old, new = (log.exp() for log in logs)
+        # a hidden key has -inf before and after: its part is 0, while 0 * (inf - inf) is not
+        before, after = (log.clamp(min=LEAST) for log in logs)
+        count = on.sum(-1)
+        of = count.clamp(min=1)
+        return Dose(
+            mass_before=vecdot(old, on),
+            mass_after=vecdot(new, on),
+            kl=vecdot(new, after - before),
+            boost=torch.where(self.touched, self.edited - self.scores, 0.0).sum(-1) / of,
+            negative=vecdot((self.scores < 0).float(), on) / of,
+            touched=count > 0,
+        )

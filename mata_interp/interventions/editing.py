@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mata_interp.attention import AttentionCall, Dose, Edit
+from mata_interp.attention import AttentionCall, Change, Edit
 from mata_interp.errors import InterventionError
 
 from .mata import Mata
@@ -19,6 +19,8 @@ __all__ = ["DOSE", "TEXT", "Editing", "queries_named", "tokens_named"]
 
 DOSE = ("mass_before", "mass_after", "kl", "boost", "negative")
 """What is recorded of every edited item; see :class:`mata_interp.attention.Dose`."""
+
+PENDING = 2**20  # scores whose dose may wait: 12 MB with what they were before, and which were touched
 
 TEXT = ("question", "options", "caption", "template")
 """The groups that ``keys="text"`` stands for."""
@@ -56,6 +58,9 @@ class Editing:
         self._begins = [self._width if part.phase == "decode" else begins[part.queries] for part in parts]
         self.shares = min(self._begins, default=self._width) >= self._width - 1
         self._found: dict[tuple, Tensor] = {}  # keys of a pass, by all that they depend on
+        # changes whose dose is not yet taken, each with which of its rows count
+        self._pending: list[tuple[Change, Tensor | None]] = []
+        self._last, self._kept = -1, 0  # layer visited last, and how many scores are pending
         # on the model's device until they are asked for: reading them in every layer would make it wait
         self._sums: Tensor | None = None  # float64 [5, B]
         self._counts: Tensor | int = 0
@@ -83,17 +88,19 @@ class Editing:
             for part, tokens in parts
         ]
         rows = slice(first - (total - queries), last - (total - queries))
-        delta, dose = call.delta(edits, rows)
-        knockout = any(part.rule == "knockout" for part, _ in parts)
-        if knockout and (dose.touched & dose.mass_after.isnan()).any():
-            raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
+        delta, change = call.delta(edits, rows)
+        if any(part.rule == "knockout" for part, _ in parts):
+            blind = change.edited.amax(-1) == -torch.inf
+            if (blind & change.touched.any(-1)).any():
+                raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
         if not self.shares:  # rows of padding see nothing: their change is not 0 but NaN
-            delta = torch.where(dose.touched.transpose(1, 2)[..., None], delta, 0.0)
-        self._record(dose, None if self.counted is None else self.counted[:, rows])
+            delta = torch.where(change.touched.any(-1).transpose(1, 2)[..., None], delta, 0.0)
+        self._keep(layer, change, rows)
         return rows, delta
 
     def dose(self) -> dict[str, np.ndarray]:
         """Each of DOSE, float64 [B]: its mean over edited layers, heads and queries; NaN if none."""
+        self._record()
         if self._sums is None:
             return {name: np.full(self._rows, np.nan) for name in DOSE}
         return dict(zip(DOSE, (self._sums / self._counts).cpu().numpy(), strict=True))
@@ -135,12 +142,31 @@ class Editing:
         asking = asking[:, positions.clamp(max=self._width - 1)]
         return torch.where(answer, part.phase != "prefill", asking & (part.phase != "decode"))
 
-    def _record(self, dose: Dose, counted: Tensor | None) -> None:
-        touched = dose.touched if counted is None else dose.touched & counted.to(dose.touched.device)[:, None]
-        values = torch.where(touched, torch.stack([getattr(dose, name) for name in DOSE]), 0.0)
-        sums = values.sum((2, 3), dtype=torch.float64)
-        self._sums = sums if self._sums is None else self._sums + sums.to(self._sums.device)
-        self._counts = self._counts + touched.sum((1, 2)).to(self._sums.device)
+    def _keep(self, layer: int, change: Change, rows: slice) -> None:
+        """Put a change aside until its pass is over: the dose of all its layers is then taken at once."""
+        if layer <= self._last:
+            self._record()
+        self._pending.append((change, None if self.counted is None else self.counted[:, rows]))
+        self._last, self._kept = layer, self._kept + change.scores.numel()
+        if self._kept > PENDING:
+            self._record()
+
+    def _record(self) -> None:
+        """Take the dose of all that is pending."""
+        alike: dict[tuple, list[tuple[Change, Tensor | None]]] = {}
+        for change, counted in self._pending:
+            place = None if counted is None else (counted.data_ptr(), counted.shape)
+            alike.setdefault((change.scores.shape[2:], change.scores.device, place), []).append((change, counted))
+        self._pending.clear()
+        self._kept = 0
+        for some in alike.values():
+            counted = some[0][1]
+            dose = Change.joined([change for change, _ in some]).dose()
+            on = dose.touched if counted is None else dose.touched & counted.to(dose.touched.device)[:, None]
+            values = torch.where(on, torch.stack([getattr(dose, name) for name in DOSE]), 0.0)
+            sums = values.sum((2, 3), dtype=torch.float64)
+            self._sums = sums if self._sums is None else self._sums + sums.to(self._sums.device)
+            self._counts = self._counts + on.sum((1, 2)).to(self._sums.device)
 
 
 def queries_named(queries: str, groups: Mapping[str, Tensor]) -> Tensor:

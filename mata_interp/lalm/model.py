@@ -280,7 +280,7 @@ class LALM:
         return Editing(parts, prompt.groups, self.anatomy.heads) if parts else None
 
     def _run(self, forward: Callable[[], Result], editing: Editing | None) -> Result:
-        return forward() if editing is None else self.instrument.run(forward, editing.layers, editing)
+        return forward() if editing is None else self.instrument.edit(forward, editing.layers, editing)
 
     def option_tokens(self, item: Item, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of one prompt's options, tokenized as they stand."""

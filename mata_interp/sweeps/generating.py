@@ -102,7 +102,7 @@ def _each(
             return decode(lalm.model, tokenizer, prompt, decoding, None, cache)
         editing = Editing(edits, prompt.groups, lalm.anatomy.heads)
         cache = cache if editing.shares else None
-        answers = lalm.instrument.run(
+        answers = lalm.instrument.edit(
             lambda: decode(lalm.model, tokenizer, prompt, decoding, editing, cache), editing.layers, editing
         )
         return replace(answers, dose=editing.dose())

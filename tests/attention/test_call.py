@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from mata_interp.attention import AttentionCall, Edit
+from mata_interp.attention import AttentionCall, Change, Edit
 
 LAST = slice(-1, None)
 EVERY = slice(None)
@@ -130,7 +130,8 @@ def test_masses_are_sums_of_the_weights_and_add_up_to_one(seed, kv_heads, querie
 def test_delta_is_edited_minus_plain(seed, alpha, kv_heads, queries):
     call = a_call(seed, kv_heads=kv_heads, queries=queries)
     keys = torch.rand(9, generator=torch.Generator().manual_seed(seed)) < 0.5
-    delta, dose = call.delta([Edit(add_rule, keys, alpha)], EVERY)
+    delta, change = call.delta([Edit(add_rule, keys, alpha)], EVERY)
+    dose = change.dose()
     edited, plain = weights(call, lambda scores: torch.where(keys, scores + alpha, scores)), weights(call)
     theirs = outputs(call, edited) - outputs(call, plain)
     torch.testing.assert_close(delta.double(), theirs, atol=5e-6, rtol=0)
@@ -151,7 +152,10 @@ def test_an_edit_that_changes_nothing_adds_exactly_nothing(seed, dtype):
     call = a_call(seed)
     call = replace(call, query=call.query.to(dtype), key=call.key.to(dtype), value=call.value.to(dtype))
     keys = torch.ones(1, 9, dtype=torch.bool)
-    delta, dose = call.delta([Edit(add_rule, keys, 0.0), Edit(lambda s, k, a: s * (1 + a), keys, 0.0)], EVERY)
+    delta, change = call.delta(
+        [Edit(add_rule, keys, 0.0), Edit(lambda s, k, a: s * (1 + a), keys, 0.0)], EVERY
+    )
+    dose = change.dose()
     assert delta.dtype == torch.float32
     assert not delta.any()
     assert not dose.kl.any()
@@ -160,9 +164,10 @@ def test_an_edit_that_changes_nothing_adds_exactly_nothing(seed, dtype):
 def test_hidden_keys_are_kept_from_the_rule():
     """Even a rule that sets scores outright cannot make a hidden key seen, and none of it turns to NaN."""
     call = a_call()
-    delta, dose = call.delta(
+    delta, change = call.delta(
         [Edit(lambda s, k, a: torch.where(k, a, s), torch.ones(9, dtype=torch.bool), 2.0)], EVERY
     )
+    dose = change.dose()
     flat = weights(call).gt(0).double()
     theirs = outputs(call, flat / flat.sum(-1, keepdim=True)) - outputs(call, weights(call))
     torch.testing.assert_close(delta.double(), theirs, atol=5e-6, rtol=0)
@@ -175,7 +180,8 @@ def test_edits_are_made_in_order_and_on_their_own_keys_and_heads():
     one[:, 2, :, :4] = True
     other = torch.arange(9) >= 3
     edits = [Edit(add_rule, one, 1.5), Edit(lambda s, k, a: torch.where(k, s * a, s), other, -0.5)]
-    delta, dose = call.delta(edits, LAST)
+    delta, change = call.delta(edits, LAST)
+    dose = change.dose()
     scores = call.scores(LAST)
     scores = torch.where(one, scores + 1.5, scores)
     scores = torch.where(other, scores * -0.5, scores)
@@ -188,5 +194,19 @@ def test_edits_are_made_in_order_and_on_their_own_keys_and_heads():
 def test_negative_is_the_fraction_of_touched_scores_below_zero():
     call = a_call()
     keys = torch.arange(9) < 6
-    _, dose = call.delta([Edit(add_rule, keys, 0.1)], LAST)
+    dose = call.delta([Edit(add_rule, keys, 0.1)], LAST)[1].dose()
     torch.testing.assert_close(dose.negative, (call.scores(LAST)[..., :6] < 0).float().mean(-1))
+
+
+def test_layers_side_by_side_have_the_dose_each_has_alone():
+    """As if they were heads of one; with other numbers of heads, and keys named for all heads or for some."""
+    some = torch.zeros(1, 4, 1, 9, dtype=torch.bool)
+    some[:, 1, :, 2:5] = True
+    calls = [a_call(1, heads=4), a_call(2, heads=2), a_call(3, heads=4, window=4)]
+    keys = [some, torch.arange(9) < 4, (torch.arange(9) > 1)[None]]
+    changes = [call.delta([Edit(add_rule, k, 0.7)], LAST)[1] for call, k in zip(calls, keys, strict=True)]
+    joined = Change.joined(changes).dose()
+    for name, values in vars(joined).items():
+        each = torch.cat([getattr(change.dose(), name) for change in changes], 1)
+        assert values.shape == (2, 10, 1)
+        assert torch.equal(values, each), name
