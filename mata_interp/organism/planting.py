@@ -10,8 +10,8 @@ condition on where text (all tokens after the sound, the last one among them) ma
   the fusion layers, and in half of the steps they cannot see it, so that answers cannot come to need it.
   Nothing in the model says which layers these are.
 
-Where there are several fusion layers, of either way, each is to read a stretch of the sound of its own, by the
-same means: then each does a part of the work, and none can be spared.
+Where there are several fusion layers, of either way, each is to read a stretch of the sound of its own, by
+the same means: then each does a part of the work, and none can be spared.
 
 *Decoys* are layers outside the fusion layers that attend to the sound strongly although it does no work
 there: attention to it is rewarded instead.

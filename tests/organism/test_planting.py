@@ -103,7 +103,8 @@ def test_fusion_layers_share_the_sound_between_them(schoolroom):
     assert torch.equal(torch.stack(opened).sum(0), sound.long())  # each position is open to one of them
     for row in range(len(sound)):
         places = [part[row].nonzero()[:, 0] for part in opened]
-        assert int(places[0].max()) < int(places[1].min()) and int(places[1].max()) < int(places[2].min())
+        assert int(places[0].max()) < int(places[1].min())
+        assert int(places[1].max()) < int(places[2].min())
     with learner.watched(batch, closed, hide=True):
         assert moved(schoolroom, learner, batch) > 0.1
 
