@@ -91,8 +91,8 @@ def test_what_makes_no_sense_is_refused(on_small, tmp_path, monkeypatch, capsys)
     assert not (tmp_path / "run").exists()
 
 
-def test_fields_and_audio_root(on_small, tmp_path):
-    """A file with columns of its own, its sounds elsewhere; `study` reads its items the same way."""
+def own_columns(tmp_path) -> list[object]:
+    """Options that name the small benchmark in columns of its own, its sounds elsewhere."""
     small = small_study()
     names = {"question": "prompt", "audio": "wav", "answer": "gold"}
     columns = {"question": "prompt", "audio_id": "wav", "answer": "gold"}
@@ -101,7 +101,12 @@ def test_fields_and_audio_root(on_small, tmp_path):
     file, mapping = tmp_path / "own.json", tmp_path / "fields.json"
     file.write_text(json.dumps(own), encoding="utf-8")
     mapping.write_text(json.dumps(names), encoding="utf-8")
-    where = ["--benchmark", file, "--fields", mapping, "--audio-root", small.benchmark.parent]
+    return ["--benchmark", file, "--fields", mapping, "--audio-root", small.benchmark.parent]
+
+
+def test_fields_and_audio_root(on_small, tmp_path):
+    """`study` reads the items of a file with other columns as `run` does."""
+    where = own_columns(tmp_path)
     invoke(*on_small, *where, "--out", tmp_path / "run")
     invoke(*on_small, "--out", tmp_path / "as before")
     ours, theirs = (mata_interp.load_run(tmp_path / name).records for name in ("run", "as before"))
@@ -109,3 +114,28 @@ def test_fields_and_audio_root(on_small, tmp_path):
     assert ours.equals(theirs)
     invoke("study", *on_small[1:3], *where, "--items", "6", "--out", tmp_path / "study")
     assert (tmp_path / "study" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["trace"],
+        ["layers", "--criteria", "knockout_last"],
+        ["sweep", "--layers", "each"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_on_items_takes_fields(on_small, tmp_path, command, monkeypatch, capsys):
+    """What is said of a file with other columns is what is said of the file as it was."""
+    where, how = own_columns(tmp_path), [*on_small[1:3], "--items", "4", "--json"]
+    out = ["--out", tmp_path / "out"] if command[0] == "sweep" else []
+    ours = json.loads(invoke(*command, *how, *where, *out))
+    benchmark = on_small[3:5]
+    out = ["--out", tmp_path / "as before"] if out else []
+    theirs = json.loads(invoke(*command, *how, *benchmark, *out))
+    for said in (ours, theirs):
+        said.pop("out", None)
+    assert ours == theirs
+    without = [word for word in where if word != "--fields"][:2]
+    assert call_main(monkeypatch, *command, *how, *without, *out) == 1
+    assert "error: " in capsys.readouterr().err

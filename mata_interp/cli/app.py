@@ -11,7 +11,7 @@ from .. import __version__
 from ..organism.cli import app as organism_app
 from . import benchmark
 from .layers import layers as find_layers
-from .opening import open_items, open_model
+from .opening import Source, open_model
 from .options import (
     Alpha,
     AsJson,
@@ -36,7 +36,8 @@ from .options import (
     Workers,
     parse_choices,
 )
-from .output import print_json, progress, resumable
+from .output import print_json
+from .study import study
 from .sweep import sweep
 
 app = typer.Typer(
@@ -70,47 +71,7 @@ def _options(
     pass
 
 
-@app.command(short_help="From model and benchmark to a tested answer and its page.")
-def study(
-    model: Model = "organism",
-    benchmark: Benchmark = "listening",
-    audio_root: AudioRoot = None,
-    fields: Fields = None,
-    items: ItemCount = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; runs/study-MODEL-BENCHMARK if not given.")
-    ] = None,
-    seed: Seed = 0,
-    batch_size: BatchSize = 16,
-    as_json: AsJson = False,
-) -> None:
-    """Does making the model attend to the audio help? Trace, choose, measure, test, report.
-
-    Layers and alpha are chosen on one set of clips and tested on others, with controls. Stopped at any
-    moment, the same command goes on from there.
-
-    \b
-    Examples
-      mata-interp study
-      mata-interp study --items 60 --out runs/quick
-      mata-interp study --model Qwen/Qwen2-Audio-7B-Instruct --benchmark mmau.json
-      mata-interp study --benchmark MMSU.jsonl --fields mmsu --audio-root sounds/
-    """
-    import mata_interp as mi
-
-    out = out or Path("runs") / f"study-{Path(model).name}-{Path(benchmark).stem}"
-    data, lalm = open_items(benchmark, audio_root, fields=fields), open_model(model)
-    with resumable():
-        run = mi.study(
-            lalm, data, out, items_limit=items, batch_size=batch_size, progress=progress(), seed=seed
-        )
-    page = mi.report(out).resolve()
-    found = run.study or {}
-    if as_json:
-        chosen = found["selection"]["chosen"]
-        print_json({"answer": found["answer"], "primary": found["primary"], "chosen": chosen, "report": page})
-    else:
-        print(f"{found['answer']}\n\nThe page: {page.as_uri()}")
+app.command(short_help="From model and benchmark to a tested answer and its page.")(study)
 
 
 @app.command(short_help="One clip: the answer with and without MATA.")
@@ -158,6 +119,7 @@ def trace(
     model: Model = "organism",
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
+    fields: Fields = None,
     items: ItemCount = None,
     query: Annotated[
         Literal["last", "text", "generated"],
@@ -181,9 +143,8 @@ def trace(
     """
     from .tracing import trace_benchmark
 
-    trace_benchmark(
-        model, benchmark, audio_root, items, query, max_new_tokens, out, seed, batch_size, as_json
-    )
+    source = Source(benchmark, audio_root, fields)
+    trace_benchmark(model, source, items, query, max_new_tokens, out, seed, batch_size, as_json)
 
 
 app.command("layers", short_help="In which layers text takes in what was heard.")(find_layers)
@@ -261,7 +222,7 @@ def run(
         alpha, layers, rule, phase, prompt, generate, max_new_tokens, temperature, top_p, seed, batch_size,
         ray, workers, gpus,
     )  # fmt: skip
-    run_benchmark(model, benchmark, audio_root, fields, items, how, out, dry_run, as_json)
+    run_benchmark(model, Source(benchmark, audio_root, fields), items, how, out, dry_run, as_json)
 
 
 @app.command(short_help="Write the page of a run folder.")

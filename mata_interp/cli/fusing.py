@@ -15,7 +15,7 @@ from ..experiments.files import write_whole
 from ..fusion import CRITERIA
 from ..ranges import brief, layer_range
 from ..reporting.wording import count, printable
-from .opening import open_items, open_model
+from .opening import Source, open_model
 from .options import AUTO
 from .output import print_json, print_table, progress
 
@@ -30,8 +30,7 @@ ITEMS = 48  # of the selection split, if nobody says how many
 
 def layers_of_benchmark(
     model: str,
-    benchmark: str,
-    audio_root: Path | None,
+    source: Source,
     items: int | None,
     split: str,
     criteria: Sequence[str] | None,
@@ -41,8 +40,7 @@ def layers_of_benchmark(
     as_json: bool,
 ) -> None:
     """Find, write, print; the arguments are those of the command."""
-    data = open_items(benchmark, audio_root)
-    lalm = open_model(model)
+    data, lalm = source.open(), open_model(model)
     chosen = (
         _selection(data, seed, items or ITEMS) if split == "selection" else data.head(items or ITEMS, seed)
     )

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from .options import AsJson, AudioRoot, Benchmark, ItemCount, Model, Seed, parse_choices
+from .opening import Source
+from .options import AsJson, AudioRoot, Benchmark, Fields, ItemCount, Model, Seed, parse_choices
 
 __all__ = ["layers"]
 
@@ -16,6 +17,7 @@ def layers(
     model: Model = "organism",
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
+    fields: Fields = None,
     items: ItemCount = None,
     split: Annotated[
         Literal["selection", "all"], typer.Option(help="Which clips to look at; test on others.")
@@ -41,4 +43,5 @@ def layers(
     """
     from .fusing import layers_of_benchmark
 
-    layers_of_benchmark(model, benchmark, audio_root, items, split, criteria, out, figure, seed, as_json)
+    source = Source(benchmark, audio_root, fields)
+    layers_of_benchmark(model, source, items, split, criteria, out, figure, seed, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,13 @@ def open_model(name: str) -> LALM:
     return mi.LALM.from_pretrained(name)
 
 
-def open_items(
-    benchmark: str,
-    audio_root: Path | None,
-    count: int | None = None,
-    seed: int = 0,
-    fields: str | None = None,
-) -> Items:
-    """The items of ``--benchmark``, ``--audio-root``, ``--items``, ``--seed`` and ``--fields``."""
-    items = mi.load_benchmark(benchmark, audio_root=audio_root, fields=fields)
-    return items.head(count, seed=seed) if count else items
+@dataclass(frozen=True)
+class Source:
+    """Where items come from: ``--benchmark``, ``--audio-root`` and ``--fields``."""
+
+    benchmark: str
+    audio_root: Path | None
+    fields: str | None
+
+    def open(self) -> Items:
+        return mi.load_benchmark(self.benchmark, audio_root=self.audio_root, fields=self.fields)

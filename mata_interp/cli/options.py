@@ -69,14 +69,16 @@ ItemCount = Annotated[
     typer.Option("--items", min=1, metavar="N", help="At most N items, spread over conditions and kinds."),
 ]
 Alpha = Annotated[float, typer.Option(help="MATA's strength; 0.1 is the published one.")]
+WHENCE = (
+    "Layers that MATA edits, both ends included: 3-5 or 3-5,9; a file that `mata-interp layers` wrote; "
+    "or auto: as it finds them on the selection split."
+)
 Layers = Annotated[
     Any,
     typer.Option(
         parser=parse_chosen,
         metavar="RANGE|FILE|auto",
-        help="Layers that MATA edits, both ends included: 3-5 or 3-5,9; a file that `mata-interp layers` "
-        "wrote; or auto: as it finds them on the selection split. "
-        "If not given, 36 to 71 % of the depth, the published layers 10 to 20 of 28.",
+        help=f"{WHENCE} If not given, 36 to 71 % of the depth, the published layers 10 to 20 of 28.",
     ),
 ]
 Rule = Annotated[str, typer.Option(help="abs, mul or add; which one is the papers' is not settled.")]

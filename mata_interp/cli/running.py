@@ -14,7 +14,7 @@ from ..reporting.comparisons import mean, where
 from ..reporting.listening import middle_layers
 from ..reporting.wording import percent, printable
 from .fusing import layers_wanted
-from .opening import open_items, open_model
+from .opening import Source, open_model
 from .options import AUTO, HERE
 from .output import print_json, print_table, progress, resumable
 
@@ -55,9 +55,7 @@ class How:
 
 def run_benchmark(
     model: str,
-    benchmark: str,
-    audio_root: Path | None,
-    fields: str | None,
+    source: Source,
     items: int | None,
     how: How,
     out: Path,
@@ -69,7 +67,7 @@ def run_benchmark(
 
     if how.prompt not in PROMPT_FORMATS:
         raise typer.BadParameter(f"{how.prompt!r} is none of {', '.join(PROMPT_FORMATS)}.")
-    data, lalm = open_items(benchmark, audio_root, fields=fields), open_model(model)
+    data, lalm = source.open(), open_model(model)
     layers = layers_wanted(how.layers, lalm, lambda: data, how.seed)
     if how.layers == AUTO:  # what layers were chosen on is no test of them
         data = data.split("confirmation", seed=how.seed)

@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from .options import AsJson, AudioRoot, BatchSize, Benchmark, ItemCount, Model, Phase, Seed, parse_layers
+from .opening import Source
+from .options import (
+    AsJson,
+    AudioRoot,
+    BatchSize,
+    Benchmark,
+    Fields,
+    ItemCount,
+    Model,
+    Phase,
+    Seed,
+    parse_layers,
+)
 
 __all__ = ["sweep"]
 
@@ -76,6 +88,7 @@ def sweep(
     model: Model = "organism",
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
+    fields: Fields = None,
     items: ItemCount = None,
     split: SplitName = "selection",
     layers: LayerSets = "windows",
@@ -119,4 +132,5 @@ def sweep(
     out = out or Path("runs") / f"sweep-{Path(model).name}-{Path(benchmark).stem}-{kind}"
     settings = {"keys": keys, "queries": queries, "phase": phase, **({"heads": heads} if heads else {})}
     options = {"layers": layers, "widths": widths, "alphas": alpha, "rule": rule, "settings": settings}
-    sweep_benchmark(model, benchmark, audio_root, items, split, grid, options, out, seed, batch_size, as_json)
+    source = Source(benchmark, audio_root, fields)
+    sweep_benchmark(model, source, items, split, grid, options, out, seed, batch_size, as_json)

@@ -25,7 +25,7 @@ from ..reporting.wording import count, interval, number, percent, printable
 from ..statistics import clustered_interval
 from .fusing import layers_wanted
 from .grids import Edit, from_file, from_options
-from .opening import open_items, open_model
+from .opening import Source, open_model
 from .options import AUTO, parse_chosen
 from .output import print_json, print_table, progress
 
@@ -39,8 +39,7 @@ NOTHING = "no intervention"
 
 def sweep_benchmark(
     model: str,
-    benchmark: str,
-    audio_root: Path | None,
+    source: Source,
     items: int | None,
     split: str,
     file: Path | None,
@@ -51,12 +50,10 @@ def sweep_benchmark(
     as_json: bool,
 ) -> None:
     """Sweep, write, print; the arguments are those of the command."""
-    data = _items(open_items(benchmark, audio_root), split, items, seed)
+    data = _items(whole := source.open(), split, items, seed)
     configurations = from_file(file) if file else None  # before the model is loaded, which may take minutes
     lalm = open_model(model)
-    configurations = configurations or from_options(
-        lalm, **_with_layers(options, lalm, benchmark, audio_root, seed)
-    )
+    configurations = configurations or from_options(lalm, **_with_layers(options, lalm, whole, seed))
     conditions = {NOTHING: None, **configurations}
     refuse_other_sweep(
         out / "sweep.nc", known_beforehand(lalm, named_conditions(conditions), batch_size, seed)
@@ -83,14 +80,12 @@ def sweep_benchmark(
     print(f"\nThe sweep: {out / 'sweep.nc'}" + "".join(f"\nThe map: {path}" for path in figures))
 
 
-def _with_layers(
-    options: Mapping[str, Any], lalm: LALM, benchmark: str, audio_root: Path | None, seed: int
-) -> Mapping[str, Any]:
+def _with_layers(options: Mapping[str, Any], lalm: LALM, items: Items, seed: int) -> Mapping[str, Any]:
     """The options with the layers that ``auto`` or a file stands for, and the clips they were chosen on."""
     wanted = options["layers"].strip()
     if wanted.lower() != AUTO and not wanted.lower().endswith(".json"):
         return options
-    found = layers_wanted(parse_chosen(wanted), lalm, lambda: open_items(benchmark, audio_root), seed)
+    found = layers_wanted(parse_chosen(wanted), lalm, lambda: items, seed)
     mata = mi.Mata(0.0, found)
     settings = {**options["settings"], "chosen_on": mata.chosen_on}
     return {**options, "layers": brief(mata.layers), "settings": settings}

@@ -10,7 +10,7 @@ from ..errors import RunError
 from ..experiments.files import write_whole
 from ..reporting.terminal import bar
 from ..reporting.wording import number, percent, printable
-from .opening import open_items, open_model
+from .opening import Source, open_model
 from .output import print_json, print_table, progress
 
 WHOSE = {
@@ -22,8 +22,7 @@ WHOSE = {
 
 def trace_benchmark(
     model: str,
-    benchmark: str,
-    audio_root: Path | None,
+    source: Source,
     items: int | None,
     query: str,
     max_new_tokens: int,
@@ -33,7 +32,9 @@ def trace_benchmark(
     as_json: bool,
 ) -> None:
     """Trace and print; the arguments are those of the command."""
-    data, lalm = open_items(benchmark, audio_root, items, seed), open_model(model)
+    data = source.open()
+    data = data.head(items, seed=seed) if items else data
+    lalm = open_model(model)
     data = data.vetted(lalm.sampling_rate)
     if not len(data):
         raise RunError(f"{data.name}: none of {len(data.excluded)} item(s) can be used.")

@@ -29,6 +29,7 @@ def answer_text(
     chosen: Mapping[str, Any],
     sham: Mapping[str, Any],
     selection_clips: int,
+    given: Mapping[str, Any] | None = None,
 ) -> str:
     """The answer, from the effects table and the configuration that was chosen.
 
@@ -40,18 +41,32 @@ def answer_text(
         chosen: ``{"layers", "alpha", "rule"}``.
         sham: ``{"kl", "target_kl"}``, the strength of the sham on text and of MATA where they were matched.
         selection_clips: number of the other clips that it was chosen on.
+        given: of layers that were not chosen there: what `given.origin` says.
     """
     primary = next(row for row in effects if row["family"] == "primary")
     on = "items whose caption contradicts the sound" if primary["subset"] else "items"
     finding = (
         f"On {primary['n']} {on} ({primary['n_clusters']} clips), MATA (rule {chosen['rule']}, alpha "
-        f"{chosen['alpha']:g}, {named_layers(chosen['layers'])}, chosen on {selection_clips} other clips) "
+        f"{_chosen(chosen, selection_clips, given)}) "
         f"{_moved(primary)}: {primary['fixed']} wrong answers put right, {primary['broken']} right ones "
         f"broken ({_p(primary['p'])}; {_p(primary['p_holm'])} after Holm's correction over all that "
-        f"is asked of MATA). {_judged(primary)}"
+        f"is asked of MATA). {_judged(primary)}{_explored(given)}"
     )
     beside = " ".join([*_beside_the_shams(effects, primary, sham), *_elsewhere(effects, primary)])
     return "\n\n".join(paragraph for paragraph in (finding, beside) if paragraph)
+
+
+def _chosen(chosen: Mapping[str, Any], clips: int, given: Mapping[str, Any] | None) -> str:
+    """Strength and layers, and which of them were chosen here."""
+    alpha, layers = f"{chosen['alpha']:g}", named_layers(chosen["layers"])
+    here = f"chosen on {clips} other clips"
+    return f"{alpha}, {layers}, {here}" if given is None else f"{alpha}, {here}, in {layers}, as given"
+
+
+def _explored(given: Mapping[str, Any] | None) -> str:
+    if not given or not given["test_clips"]:
+        return ""
+    return f" The layers were chosen on {given['test_clips']} of the tested clips: this is exploratory."
 
 
 def _judged(primary: Mapping[str, Any]) -> str:

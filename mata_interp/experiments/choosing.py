@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from ..errors import InterventionError
 from ..interventions import Mata
-from ..sweeps import margin, window_map
+from ..sweeps import by_alpha, margin, window_map
 from .effects import BASELINE
 
 if TYPE_CHECKING:
+    from ..fusion import FusionProfile
     from ..lalm import LALM
 
 __all__ = ["ALPHAS", "GRID_ITEMS", "candidates", "choose"]
@@ -24,12 +26,24 @@ ALPHAS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """The published strength and stronger ones: a small model may need more to be moved at all."""
 
 
-def candidates(lalm: LALM) -> dict[str, Mata]:
+def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) -> dict[str, Mata]:
     """Name -> configuration: every window of neighbouring layers under every alpha.
 
     Windows are as wide as half the model at most, so that as many layers are left outside for the control in
     random layers. 8 layers give 26 windows, 28 layers 301.
+
+    Args:
+        layers: these alone under every alpha, instead of windows; each configuration carries what they were
+            chosen on.
+
+    Raises:
+        InterventionError: the model does not have these layers, or there are none.
     """
+    if layers is not None:
+        given = Mata(ALPHAS[0], layers).bind(lalm.anatomy.heads)
+        if not given.layers:
+            raise InterventionError("No layers are given to edit: name some, or leave layers out.")
+        return by_alpha([given.layers], ALPHAS, chosen_on=given.chosen_on)
     widest = max(1, len(lalm.attention_layers) // 2)
     return window_map(lalm, ALPHAS, widths=range(1, widest + 1))
 
@@ -78,9 +92,8 @@ def choose(swept: xr.DataArray, configurations: Mapping[str, Mata]) -> tuple[str
 
 def _edges(best: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
     """Of what there was no more than the best configuration has: strength, layers; "" if of neither."""
-    widest = max(len(row["layers"]) for row in rows)
+    widths = {len(row["layers"]) for row in rows}
     largest = max(row["alpha"] for row in rows)
-    at = ["the largest alpha"] * (best["alpha"] == largest) + ["the widest window"] * (
-        len(best["layers"]) == widest
-    )
+    widest = len(widths) > 1 and len(best["layers"]) == max(widths)
+    at = ["the largest alpha"] * (best["alpha"] == largest) + ["the widest window"] * widest
     return " and ".join(at)

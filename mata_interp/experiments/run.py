@@ -27,7 +27,7 @@ from .vetting import Vetted, vet
 if TYPE_CHECKING:
     from ..lalm import LALM, Decoding
 
-__all__ = ["run", "run_vetted"]
+__all__ = ["run", "run_vetted", "warn_of_reuse"]
 
 
 def run(
@@ -103,7 +103,7 @@ def run_vetted(
 ) -> Run:
     """`run` on items that have been looked at already, in the same wording; ``label`` names the bar."""
     named = bound(lalm, conditions, decoding)
-    _warn_of_reuse(vetted, named)
+    warn_of_reuse(vetted, named)
     manifest, work = prepare(lalm, vetted, named, batch_size, seed, prompt_format)
     with _place(out) as path:
         folder = RunFolder.start(path, manifest)
@@ -191,7 +191,7 @@ def _answer_here(
         tell(unit)
 
 
-def _warn_of_reuse(vetted: Vetted, conditions: Mapping[str, Condition]) -> None:
+def warn_of_reuse(vetted: Vetted, conditions: Mapping[str, Condition]) -> None:
     """Nothing is chosen and tested on the same clips without its reader being told."""
     for name, condition in conditions.items():
         for part in condition.interventions:

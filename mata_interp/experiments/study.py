@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,15 +34,17 @@ from .effects import (
 )
 from .files import read_json, write_json, write_whole
 from .folder import refuse_other_run
+from .given import origin
 from .layers import random_layers
 from .manifest import known_beforehand
 from .matching import match_alpha
 from .results import Run, load_run, read_trace
-from .run import run_vetted
+from .run import run_vetted, warn_of_reuse
 from .selection import refuse_other_sweep, swept
 from .vetting import Vetted, vet
 
 if TYPE_CHECKING:
+    from ..fusion import FusionProfile
     from ..lalm import LALM
 
 __all__ = ["study"]
@@ -58,6 +60,7 @@ def study(
     items: Items | Sequence[Item],
     out: str | Path,
     *,
+    layers: Iterable[int] | FusionProfile | None = None,
     items_limit: int | None = None,
     batch_size: int = 16,
     progress: bool = True,
@@ -79,15 +82,21 @@ def study(
     Args:
         out: the folder to write: a run folder with the sweep (``selection.nc``), ``sham.json``, ``trace.nc``,
             ``study.json`` and ``effects.json`` beside the manifest.
+        layers: edit these, and choose no more than alpha: layers by hand, or what `fusion_layers` found. The
+            page says where they are from.
         items_limit: at most so many items of each split, spread evenly over conditions and kinds.
         seed: of splits that the data do not decide, random layers, other audio, permutations and bootstraps.
 
+    Warns:
+        RunWarning: items were left out; ``layers`` were chosen on clips that are tested.
+
     Raises:
         RunError: a split has no usable item; ``out`` cannot be written or holds another study.
+        InterventionError: the model does not have these ``layers``.
     """
     out, clock = Path(out), _Clock()
     items = items if isinstance(items, Items) else Items.of(items)
-    configurations = candidates(lalm)
+    configurations = candidates(lalm, layers)
     conditions = {BASELINE: None, **configurations}
     _refuse_other_study(lalm, out, conditions, batch_size, seed)
     selection, confirmation = (
@@ -96,6 +105,9 @@ def study(
     with clock("checking items"):
         known = vet(lalm, selection, progress=progress, scored=True)
         held = vet(lalm, confirmation, progress=progress, scored=True)
+    any_alpha = next(iter(configurations.values()))
+    warn_of_reuse(held, named_conditions({MATA: any_alpha}))
+    given = None if layers is None else origin(layers, any_alpha, known, held)
 
     settings = {"batch_size": batch_size, "progress": progress, "seed": seed}
     subset = known.only(_conflict_items(selection).head(GRID_ITEMS, seed=seed))
@@ -106,7 +118,8 @@ def study(
         traced = _trace(
             lalm, known.only(selection.head(TRACE_ITEMS, seed=seed)), out / "trace.nc", **settings
         )
-    mata = replace(configurations[name], chosen_on=known.clusters)
+    mata = configurations[name]
+    mata = replace(mata, chosen_on=(*mata.chosen_on, *known.clusters))
     with clock("matching the sham"):
         some = subset.only(subset.items[:MATCH_ITEMS])
         sham = _match(lalm, mata, some, out / "sham.json", batch_size)
@@ -121,13 +134,14 @@ def study(
     primary = next(row for row in effects if row["family"] == "primary")
     found = {
         "version": 1,
-        "answer": answer_text(effects, choice["chosen"], sham, len(known.clusters)),
+        "answer": answer_text(effects, choice["chosen"], sham, len(known.clusters), given),
         "primary": {**primary, "hypothesis": _hypothesis(primary)},
         "selection": {
             "items": len(known.items),
             "clips": len(known.clusters),
             "grid_items": len(subset.items),
             "grid_caption_condition": CONFLICT if subset.items[0].condition == CONFLICT else None,
+            "given_layers": given,
             **choice,
             "sweep": {name: tried.attrs[name] for name in ("canary", "looped", "culprits")},
             "sham": sham,

@@ -19,15 +19,41 @@ SHOWN = 10  # of the configurations, the best
 def choice_section(study: Mapping[str, Any]) -> Section:
     """The selection sweep and the reason given with it."""
     selection, test = study["selection"], study["test"]
+    given = selection.get("given_layers")
+    what = "Layers and strength were" if given is None else f"{_given(given)} Only the strength was"
     text = (
-        f"Layers and strength were chosen on {count(selection['clips'], 'clip')} and tested on "
+        f"{what} chosen on {count(selection['clips'], 'clip')} and tested on "
         f"{count(test['clips'], 'other clip')} ({count(test['items'], 'item')}); no clip is in both. "
     )
     content: list[Content] = [("text", text + printable(selection["reason"]))]
-    if selection["grid"]:
+    if selection["grid"] and given is None:
         content.append(("figure", _map(selection)))
         content.append(("folded", _best(selection)))
-    return Section("choice", "How layers and alpha were chosen", content)
+    elif selection["grid"]:  # a single set of layers, which may have gaps, has no map
+        content.append(("table", _best(selection)))
+    title = "How layers and alpha were chosen" if given is None else "How alpha was chosen, in given layers"
+    return Section("choice", title, content)
+
+
+def _given(given: Mapping[str, Any]) -> str:
+    """Where layers came from that this study did not choose, and whether they have met the tested clips."""
+    layers = f"{named_layers(given['layers']).capitalize()}, given"
+    if given["found_in"] is None:
+        return (
+            f"{layers} by hand, not chosen by this study: on which clips, if on any, somebody chose that is "
+            "not known here."
+        )
+    met = given["test_clips"]
+    reuse = (
+        f"{count(met, 'of them is', 'of them are')} tested here again, so the effect is exploratory"
+        if met
+        else "none of them is tested here"
+    )
+    return (
+        f"{layers}, not chosen by this study: the window of a fusion profile of "
+        f"{printable(given['found_in'], 60)}, made on {count(given['clips'], 'clip')}. Of these, "
+        f"{given['selection_clips']:,} are among the selection clips of this study; {reuse}."
+    )
 
 
 def _map(selection: Mapping[str, Any]) -> FigurePart:
