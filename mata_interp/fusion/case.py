@@ -13,10 +13,12 @@ from torch import Tensor
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
-from mata_interp.interventions import queries_named
+from mata_interp.interventions import Mata, queries_named
 from mata_interp.lalm import Prompt, Reading
 from mata_interp.lalm.scoring import option_logprobs
+from mata_interp.sweeps.sharing import shared
 
+from .acting import alters_text
 from .ending import Ending, Watched
 
 if TYPE_CHECKING:
@@ -59,14 +61,24 @@ class Case:
         begin: the first token of text behind the sound: what stands before it is shared by all reruns.
         states: of the reading, before the first layer and behind each: [layers + 1, T, d].
         other: the same question about another sound of the same length, if there is one.
+        baseline: interventions in force whatever is asked, done before any that a criterion tries; the
+            reading and its states are without them, which the sound cannot tell.
 
     Raises:
         ModelError: the model cannot be read once and gone on from.
         ItemError: the item has no sound, no known answer, or options that cannot be told apart.
     """
 
-    def __init__(self, lalm: LALM, prompt: Prompt, decision: Decision | None = None, other: Any = None):
+    def __init__(
+        self,
+        lalm: LALM,
+        prompt: Prompt,
+        decision: Decision | None = None,
+        other: Any = None,
+        baseline: tuple[Mata, ...] = (),
+    ) -> None:
         self.lalm, self.prompt, self.item, self._other = lalm, lalm.place(prompt), prompt.items[0], other
+        self.baseline = baseline
         audio = self.prompt.groups["audio"][0]
         if not audio.any():
             raise ItemError(self.item.id, "audio", "the prompt has no sound.")
@@ -78,11 +90,13 @@ class Case:
         self.decision = decision or self._decide()
 
     @classmethod
-    def of_item(cls, lalm: LALM, item: Item, other: Item | None = None) -> Case:
+    def of_item(
+        cls, lalm: LALM, item: Item, other: Item | None = None, baseline: tuple[Mata, ...] = ()
+    ) -> Case:
         """Ask an item in the default format."""
         if item.answer is None or item.answer not in item.choices:
             raise ItemError(item.id, "answer", f"{item.answer!r} is not among the choices.")
-        return cls(lalm, lalm.prompt(item), other=other)
+        return cls(lalm, lalm.prompt(item), other=other, baseline=baseline)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -122,9 +136,10 @@ class Case:
     @cached_property
     def said(self) -> Watched:
         """The same of its last tokens alone, the last of the prompt and the forced ones, which costs next to
-        nothing; or of all of it, if that was run before."""
-        alone = Ending(self, self.reading.length - 1)
-        return self.__dict__["watched"] if "watched" in self.__dict__ else alone.watch()
+        nothing; or of all of it, if that was run before, or if a baseline makes the text another."""
+        if "watched" in self.__dict__ or alters_text(self):
+            return self.watched
+        return Ending(self, self.reading.length - 1).watch()
 
     @cached_property
     def corrupted(self) -> Case:
@@ -138,13 +153,30 @@ class Case:
         prompt = self._other if isinstance(self._other, Prompt) else self.lalm.prompt(self._other)
         if not torch.equal(self.lalm.place(prompt).inputs["input_ids"], self.prompt.inputs["input_ids"]):
             raise ItemError(self.item.id, "audio", "the other sound makes another number of tokens.")
-        return Case(self.lalm, replace(prompt, items=(self.item,)), self.decision)
+        return Case(self.lalm, replace(prompt, items=(self.item,)), self.decision, baseline=self.baseline)
+
+    def told(self, edits: Sequence[Mata]) -> np.ndarray:
+        """What the model says under the baseline and each edit behind it (one without layers: the baseline
+        alone): log p of options, nats [K, C], or of a ready-made prompt the logits [K, V]."""
+        configurations = [(*self.baseline, *((edit,) if edit.layers else ())) for edit in edits]
+        options = [self.options] if self.options else None
+        try:
+            return shared(self.lalm, self.prompt, configurations, options, None, self.reading)[0][0]
+        except ModelError:  # rows cannot run on this model: one by one
+            if self.options:
+                scores = self.lalm.score_each(self.prompt, [list(self.item.choices)], configurations)
+                return np.stack([score.logprob[0] for score in scores])
+            each = [self.lalm.logits(self.prompt, parts)[0] for parts in configurations]
+            return np.stack([logits.float().cpu().numpy() for logits in each])
 
     @torch.no_grad()
     def _decide(self) -> Decision:
         """Between the right option and the wrong one that the model finds likeliest."""
         choices, right = list(self.item.choices), self.item.choices.index(self.item.answer or "")
-        told = option_logprobs(self.lalm.model, self.prompt, [self.options], self.reading.before(1))[0]
+        if self.baseline:
+            told = self.told([Mata(0.0, [])])[0]
+        else:
+            told = option_logprobs(self.lalm.model, self.prompt, [self.options], self.reading.before(1))[0]
         told[right] = -np.inf
         rival = int(told.argmax())
         end = self.lalm.model.generation_config.eos_token_id

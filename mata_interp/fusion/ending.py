@@ -1,13 +1,14 @@
 """The text behind the sound, run again on the keys and values of what stands before it.
 
 Whatever is asked of it (attention calls, gradients, patched states) costs a part of a forward, because text
-is a small part of a prompt with sound; and states outside the text need no gradient.
+is a small part of a prompt with sound; and states outside the text need no gradient. A baseline, if the case
+has one, is in force in every run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from mata_interp.attention import AttentionCall
 from mata_interp.lalm.instrument import attention_call
 from mata_interp.lalm.row_attention import attending
+
+from .acting import Acting
 
 if TYPE_CHECKING:
     from .case import Case
@@ -32,7 +35,7 @@ class Watched:
     """What a run of the ending left behind; S tokens, the last of which decides.
 
     Attributes:
-        calls: of each attention layer, its call, with S queries.
+        calls: of each attention layer, its call, with S queries; a baseline is a part of its mask.
         gradients: of each attention layer, d margin / d output of the call: float32 [H, S, Dv].
         outputs: of each attention layer, what its module gave for the deciding token [d], with its gradient's
             way back to ``changes``.
@@ -65,6 +68,8 @@ class Ending:
         forced = tokens.new_tensor([case.decision.forced])
         self.tokens = torch.cat([tokens[:, begin:], forced.long().reshape(1, -1)], 1)  # (1, S)
         self.total = tokens.shape[1] + forced.shape[1]
+        self._layers = {module: layer for layer, module in case.lalm.anatomy.attention.items()}
+        self._acting = Acting(case, self.tokens, forced.shape[1])
 
     def past(self) -> Any:
         """The cache of what stands before."""
@@ -89,7 +94,11 @@ class Ending:
 
             handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
         try:
-            return self._margin(self._run(rows, past)).double()
+            with ExitStack() as stack:
+                if self._case.baseline:  # else the model's own attention, whatever kernel that is
+                    ours = _Formula(self._layers, self.total, self._acting)
+                    stack.enter_context(attending(self._case.lalm.anatomy.decoder, cast(Any, ours)))
+                return self._margin(self._run(rows, past)).double()
         finally:
             for handle in handles:
                 handle.remove()
@@ -101,7 +110,7 @@ class Ending:
         outputs: dict[int, Tensor] = {}
         inputs: dict[int, list[Tensor]] = {layer: [] for layer in range(lalm.layers)}
         ends: list[tuple[Any, Tensor, Tensor]] = []
-        attention = _Kept({module: layer for layer, module in lalm.anatomy.attention.items()}, self.total)
+        attention = _Kept(self._layers, self.total, self._acting)
 
         def entering(_: Any, args: tuple, kwargs: dict) -> None:
             states.append(_last(args[0] if args else kwargs["hidden_states"]).detach())
@@ -177,24 +186,37 @@ class Ending:
         return logits[:, decision.right].float() - logits[:, decision.wrong].float()
 
 
-class _Kept:
-    """The model's own attention; its calls are kept, and zeros that take gradients added to its output."""
+class _Formula:
+    """Attention by the formula, the baseline in force: S queries are a thin slice, with every term in it."""
 
-    def __init__(self, layers: Mapping[Any, int], total: int) -> None:
-        self.layers, self._total = layers, total
-        self.calls: dict[int, AttentionCall] = {}
-        self.changes: dict[int, Tensor] = {}
+    def __init__(self, layers: Mapping[Any, int], total: int, acting: Acting) -> None:
+        self.layers, self._total, self._acting = layers, total, acting
 
     def __call__(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
     ) -> tuple[Tensor, None]:
         layer = self.layers[module]
         call = attention_call(layer, (module, query, key, value, mask), kwargs, self._total)
-        self.calls[layer] = replace(call, query=query.detach(), key=key.detach(), value=value.detach())
-        # by the formula: S queries are a thin slice, and every term of the scores is in it
-        out = call.mix(call.scores(slice(None)).softmax(-1)).transpose(1, 2)  # (1, S, H, Dv)
+        out = call.mix(self._acting.scores(layer, call).softmax(-1)).transpose(1, 2)  # (R, S, H, Dv)
+        return self._gone_on(layer, call, out).to(query.dtype).contiguous(), None
+
+    def _gone_on(self, layer: int, call: AttentionCall, out: Tensor) -> Tensor:
+        return out
+
+
+class _Kept(_Formula):
+    """The same; its calls are kept, and zeros that take gradients added to its output."""
+
+    def __init__(self, layers: Mapping[Any, int], total: int, acting: Acting) -> None:
+        super().__init__(layers, total, acting)
+        self.calls: dict[int, AttentionCall] = {}
+        self.changes: dict[int, Tensor] = {}
+
+    def _gone_on(self, layer: int, call: AttentionCall, out: Tensor) -> Tensor:
+        query, key, value = (x.detach() for x in (call.query, call.key, call.value))
+        self.calls[layer] = self._acting.call(layer, replace(call, query=query, key=key, value=value))
         self.changes[layer] = torch.zeros_like(out, requires_grad=True)
-        return (out + self.changes[layer]).to(query.dtype).contiguous(), None
+        return out + self.changes[layer]
 
 
 def _last(state: Any) -> Tensor:

@@ -14,9 +14,11 @@ from tqdm import tqdm
 
 from mata_interp.benchmarks import Exclusion, Item
 from mata_interp.errors import ItemError, ModelError, RunError
+from mata_interp.interventions import Intervention, Mata, in_order
 from mata_interp.lalm import Prompt
 from mata_interp.statistics import clustered_interval
 
+from .acting import described
 from .bounds import boundaries
 from .case import Case, Decision
 from .criteria import CRITERIA
@@ -40,6 +42,7 @@ def fusion_layers(
     target: Sequence[tuple[int, int]] | None = None,
     *,
     criteria: Collection[str] | None = None,
+    baseline: Intervention = None,
     seed: int = 0,
     progress: bool = True,
 ) -> FusionProfile:
@@ -55,18 +58,22 @@ def fusion_layers(
         items: with options and known answers, asked in the default format; or ready-made prompts.
         target: of each row of ready-made prompts, the ids of the right and of a wrong next token.
         criteria: names of those to measure; all of CRITERIA if not given.
+        baseline: interventions that are in force all the time, as if they were a part of the model: what the
+            criteria try comes after them. So one sees what an edit does to where the sound is read.
         seed: of the bootstrap, and of which other sound an item is corrupted with.
         progress: show a bar.
 
     Raises:
         RunError: no item can be used.
         ValueError: a criterion does not exist; prompts without targets, or targets of another number.
+        InterventionError: the baseline names layers or heads that the model lacks.
 
     Restoration of ready-made prompts is refused: which sound to put in the place of theirs is not known.
     """
     names = list(CRITERIA) if criteria is None else [name for name in CRITERIA if name in criteria]
     if unknown := sorted(set(criteria or ()) - set(CRITERIA)):
         raise ValueError(f"No criteria {unknown}: choose among {', '.join(CRITERIA)}.")
+    acting = tuple(part.bind(lalm.anatomy.heads) for part in in_order(baseline))
     given = [items] if isinstance(items, Item | Prompt) else list(items)
     excluded: list[Exclusion] = list(getattr(items, "excluded", ()))
     measured: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -75,7 +82,7 @@ def fusion_layers(
     used: list[Item] = []
     nothing = np.full(len(lalm.attention_layers), np.nan)
     for entry in tqdm(
-        list(_asked(lalm, given, target, names, seed)), "fusion", unit="item", disable=not progress
+        list(_asked(lalm, given, target, names, acting, seed)), "fusion", unit="item", disable=not progress
     ):
         try:
             case = entry()
@@ -101,10 +108,17 @@ def fusion_layers(
         if name not in refused and not np.isfinite(measured[name]).any():
             refused[name] = "no item has another sound to put in the place of its own."
     told = {name: np.array(measured[name]) for name in names if name not in refused}
-    return _found(lalm, used, told, heads if "attribution" in told else [], refused, excluded, seed)
+    return _found(lalm, used, told, heads if "attribution" in told else [], refused, excluded, acting, seed)
 
 
-def _asked(lalm: LALM, given: list[Item | Prompt], target: Any, names: list[str], seed: int) -> Iterator[Any]:
+def _asked(
+    lalm: LALM,
+    given: list[Item | Prompt],
+    target: Any,
+    names: list[str],
+    acting: tuple[Mata, ...],
+    seed: int,
+) -> Iterator[Any]:
     """Of each item or row, a function that makes its case."""
     kinds = {isinstance(entry, Prompt) for entry in given}
     if not kinds:
@@ -118,7 +132,7 @@ def _asked(lalm: LALM, given: list[Item | Prompt], target: Any, names: list[str]
         swaps = any(name.startswith("restoration") for name in names)
         others = other_sounds(asked, lalm.sampling_rate, seed) if swaps else {}
         for item in asked:
-            yield lambda item=item: Case.of_item(lalm, item, others.get(item.id))
+            yield lambda item=item: Case.of_item(lalm, item, others.get(item.id), acting)
         return
     rows = [row for prompt in given if isinstance(prompt, Prompt) for row in _rows(prompt)]
     if target is None or len(target) != len(rows):
@@ -126,7 +140,7 @@ def _asked(lalm: LALM, given: list[Item | Prompt], target: Any, names: list[str]
         raise ValueError(f"{count} for {len(rows)} rows: give (right, wrong) token ids of each.")
     for row, (right, wrong) in zip(rows, target, strict=True):
         decision = Decision(int(right), int(wrong))
-        yield lambda row=row, decision=decision: Case(lalm, row, decision)
+        yield lambda row=row, decision=decision: Case(lalm, row, decision, baseline=acting)
 
 
 def _rows(prompt: Prompt) -> Iterator[Prompt]:
@@ -162,6 +176,7 @@ def _found(
     heads: list[np.ndarray],
     refused: dict[str, str],
     excluded: list[Exclusion],
+    acting: tuple[Mata, ...],
     seed: int,
 ) -> FusionProfile:
     """From profiles [item, layer] to windows and what they say together."""
@@ -178,12 +193,12 @@ def _found(
     support = [drawn.mean(0) if len(drawn) else np.full(len(layers), np.nan) for _, drawn in every.values()]
     by_layer = ("criterion", "layer")
     averaged = clustered_interval(np.array(heads), clusters, seed) if heads else None
+    carried = float(choice.share[choice.inside].sum())
+    under = f"Under {described(acting)}: " if acting else ""
     return FusionProfile(
         model=lalm.name,
         window=window,
-        sentence=say(
-            choice, window, chosen, edges["window"], totals, float(choice.share[choice.inside].sum())
-        ),
+        sentence=under + say(choice, window, chosen, edges["window"], totals, carried),
         verdict=choice.verdict,
         windows=chosen,
         interval=edges,
@@ -196,6 +211,7 @@ def _found(
         chosen_on=tuple(sorted({*clusters})),
         refused=refused,
         excluded=tuple(f"{e.item}: {e.field}: {e.reason}" for e in excluded),
+        baseline=acting,
         seed=seed,
     )
 

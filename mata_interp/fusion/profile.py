@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from mata_interp.errors import RunError
+from mata_interp.interventions import Mata
 
 from .bounds import Boundary
 from .windows import overlap
@@ -45,6 +46,7 @@ class FusionProfile:
         chosen_on: the clips (clusters of items) it was made on.
         refused: criteria that could not be measured on this model -> why.
         excluded: items left out, a line each.
+        baseline: interventions that were in force all the time; as a rule, none.
         seed: of the bootstrap and of the choice of other sounds.
     """
 
@@ -61,6 +63,7 @@ class FusionProfile:
     chosen_on: tuple[str, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
+    baseline: tuple[Mata, ...] = ()
     seed: int = 0
 
     @property
@@ -122,6 +125,7 @@ class FusionProfile:
             "chosen_on": list(self.chosen_on),
             "refused": dict(self.refused),
             "excluded": list(self.excluded),
+            "baseline": [part.to_dict() for part in self.baseline],
             "seed": self.seed,
         }
 
@@ -165,6 +169,7 @@ class FusionProfile:
             chosen_on=tuple(data["chosen_on"]),
             refused=data["refused"],
             excluded=tuple(data["excluded"]),
+            baseline=tuple(Mata.from_dict(part) for part in data.get("baseline", ())),
             seed=data["seed"],
         )
 

@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mata_interp.errors import ModelError
 from mata_interp.interventions import Mata
-from mata_interp.sweeps.sharing import shared
 
 from .registry import criterion
 
@@ -76,23 +74,11 @@ def _costs(case: Case, queries: str) -> dict[str, np.ndarray]:
 
 def _margins(case: Case, edits: list[Mata]) -> np.ndarray:
     """The margin under each, float64 [K]."""
-    configurations = [(edit,) if edit.layers else () for edit in edits]
-    options = [case.options] if case.options else None
-    try:
-        told = shared(case.lalm, case.prompt, configurations, options, None, case.reading)[0][0]
-    except ModelError:  # rows cannot run on this model: one by one
-        told = _one_by_one(case, edits)
+    told = case.told(edits)
     if not case.options:
         return told[:, case.decision.right].astype(float) - told[:, case.decision.wrong]
     right = case.item.choices.index(case.item.answer or "")
     return told[:, right] - np.delete(told, right, axis=1).max(1)
-
-
-def _one_by_one(case: Case, edits: list[Mata]) -> np.ndarray:
-    if case.options:
-        scores = case.lalm.score_each(case.prompt, [list(case.item.choices)], edits)
-        return np.stack([score.logprob[0] for score in scores])
-    return np.stack([case.lalm.logits(case.prompt, edit)[0].float().cpu().numpy() for edit in edits])
 
 
 _WHOSE = {"last": ("last query", "out at the last token"), "text": ("all text", "into text")}
