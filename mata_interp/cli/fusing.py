@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ITEMS", "layers_of_benchmark", "layers_wanted"]
 
 ITEMS = 48  # of the selection split, if nobody says how many
+HEADS = 6  # that are named; all are in the JSON
 
 
 def layers_of_benchmark(
@@ -63,11 +64,27 @@ def layers_of_benchmark(
     for name, reason in found.refused.items():
         print(f"{CRITERIA[name].label}: not measured: {printable(reason)}")
     print(f"\nWindow for MATA: {layer_range(found.window)}\n{printable(found.sentence)}")
+    if found.heads is not None:
+        print(_heads(found))
     if found.excluded:
         print(f"{count(len(found.excluded), 'item')} left out, the first: {printable(found.excluded[0])}")
     for name, path in (("profile", out), ("figure", figure)):
         if path:
             print(f"The {name}: {path}")
+
+
+def _heads(found: mi.FusionProfile) -> str:
+    """Which heads carry the sound to the answer, and how much of it."""
+    told = [
+        f"{layer}.{head} {value:+.2f} ({low:.2f} to {high:.2f})"
+        for layer, head, value, low, high in found.carriers.head(HEADS).itertuples(index=False)
+    ]
+    if not told:
+        return "No head adds to the answer from the sound by direct attribution: no interval is above 0."
+    return (
+        "Heads that carry the sound to the answer, layer.head, logits by direct attribution (95 % intervals, "
+        f"each head by itself; {len(told)} of {len(found.carriers)} above 0): {'; '.join(told)}"
+    )
 
 
 def layers_wanted(wanted: Any, lalm: LALM, data: Callable[[], Items], seed: int = 0) -> Any:

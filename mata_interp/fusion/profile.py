@@ -83,6 +83,20 @@ class FusionProfile:
         """[criterion, layer]: the profiles' means over items."""
         return self.profiles.mean("item", skipna=True)
 
+    @property
+    def carriers(self) -> pd.DataFrame:
+        """The heads that carry the sound to the answer, those that add most to the margin first.
+
+        Columns ``layer``, ``head``, ``attribution`` (logits), ``low`` and ``high``: of the heads whose 95 %
+        interval is above 0, each by itself, not corrected for how many heads there are. No rows where direct
+        attribution was not measured. For causes, see `mata_interp.sweeps.head_map`.
+        """
+        columns = ["layer", "head", "attribution", "low", "high"]
+        if self.heads is None:
+            return pd.DataFrame(columns=columns)
+        table = self.heads.to_dataframe().reset_index()[columns].dropna()
+        return table[table["low"] > 0].sort_values("attribution", ascending=False, ignore_index=True)
+
     def __str__(self) -> str:
         return self.sentence
 

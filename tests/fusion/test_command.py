@@ -56,6 +56,7 @@ def test_layers_prints_writes_and_draws(small):
     for criterion in CRITERIA.values():
         assert criterion.label in told
     assert "Window for MATA: none" in told
+    assert "by direct attribution" in told
     assert json.loads(out.read_text())["window"] == []
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert str(out) in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -51,6 +52,17 @@ def test_a_profile_holds_all_it_rests_on(profile, items):
     )
     assert str(profile) == profile.sentence
     assert profile.refused == {}
+
+
+def test_heads_that_carry_the_sound_are_those_above_their_noise(profile):
+    heads = profile.heads.copy(data=np.full(profile.heads.shape, -1.0))
+    heads.values[1, 2], heads.values[3, 0], heads.values[2, 1] = 0.5, 2.0, 1.0
+    heads["low"] = heads - 0.1
+    heads["low"].values[2, 1] = -0.2  # large, and not to be told from nothing
+    told = dataclasses.replace(profile, heads=heads).carriers
+    assert told[["layer", "head"]].values.tolist() == [[3, 0], [1, 2]]
+    assert told["low"].tolist() == pytest.approx([1.9, 0.4])
+    assert len(dataclasses.replace(profile, heads=None).carriers) == 0
 
 
 def test_random_weights_hear_nothing_and_none_is_the_answer(profile):

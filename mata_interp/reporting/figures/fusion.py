@@ -7,14 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import seaborn as sns
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mata_interp.fusion import FusionProfile
 from mata_interp.ranges import runs
 from mata_interp.statistics import clustered_interval
 
-from .palette import AUDIO, INK, SOFT, TEXT
+from .heads import ABSENT
+from .palette import AUDIO, CHANGE_MAP, INK, SOFT, TEXT
 from .svg import figure_style
 
 __all__ = ["fusion"]
@@ -27,23 +30,26 @@ def fusion(found: FusionProfile, width: float) -> Figure:
     """Draw a profile: the share of the effect that the window is cut from, then every criterion.
 
     A line is the mean over items and its band the 95 % bootstrap interval over clips, each in its own unit;
-    shaded is the criterion's window; whiskers at its foot are the 95 % intervals of its boundaries.
+    shaded is the criterion's window; whiskers at its foot are the 95 % intervals of its boundaries. Last, if
+    they were measured, the heads: what each adds to the margin from the sound, by direct attribution.
     """
     with figure_style("fusion"):
         names = [str(name) for name in found.profiles["criterion"].values]
         note = textwrap.wrap(found.sentence, int(width * 15))
         row = ROW if width >= 5 else 1.3 * ROW  # on a phone names stand above the axes
         head, foot = 0.35 + 0.15 * len(note), 0.62
-        height = head + 1.5 * row + row * len(names) + foot
+        by_head = [] if found.heads is None else [min(3.0, max(1.0, 0.25 * found.heads.sizes["head"]))]
+        ratios = [1.5, *[1.0] * len(names), *by_head]
+        height = head + row * sum(ratios) + foot
         figure = Figure(figsize=(width, height))
-        axes = figure.subplots(1 + len(names), 1, sharex=True, height_ratios=[1.5] + [1] * len(names))
+        axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
         rows: Sequence[Axes] = np.atleast_1d(axes).tolist()
         layers, clusters = list(found.layers), found.profiles["cluster"].values
         x = np.arange(len(layers))
         sns.barplot(x=x, y=100 * found.share.values, ax=rows[0], color=AUDIO, width=0.8)
         _window(rows[0], layers, found.window, found.interval["window"])
         _name(rows[0], "share of the effect, %: the recommended window", INK, width >= 5, bold=True)
-        for axis, name in zip(rows[1:], names, strict=True):
+        for axis, name in zip(rows[1:], names, strict=False):
             profile = found.profiles.sel(criterion=name)
             colour = COLOURS[str(profile["evidence"].item())]
             there = np.isfinite(profile.values).all(1)
@@ -58,6 +64,9 @@ def fusion(found: FusionProfile, width: float) -> Figure:
             axis.margins(y=0.18)
             axis.tick_params(bottom=axis is rows[-1], labelsize=7)
             axis.locator_params(axis="y", nbins=3)
+        if found.heads is not None:
+            _heads(rows[-1], found.heads)
+            _name(rows[-1], "heads, logits of the answer", COLOURS["gradient"], width >= 5)
         step = max(1, -(-len(layers) // (10 if width < 5 else 20)))
         rows[-1].set_xticks(x[::step], [str(layer) for layer in layers[::step]])
         rows[-1].set_xlabel("layer")
@@ -80,6 +89,23 @@ def fusion(found: FusionProfile, width: float) -> Figure:
             hspace=0.25 if width >= 5 else 0.7,
         )
         return figure
+
+
+def _heads(axis: Axes, heads: xr.DataArray) -> None:
+    """Layers across, heads up; blue adds to the right answer, orange takes from it."""
+    values = heads.values
+    bound = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
+    axis.set_facecolor(ABSENT)
+    mesh = axis.pcolormesh(
+        np.arange(values.shape[0]), np.arange(values.shape[1]), np.ma.masked_invalid(values.T),
+        cmap=CHANGE_MAP, vmin=-max(bound, 1e-9), vmax=max(bound, 1e-9), shading="nearest",
+    )  # fmt: skip
+    mesh.set_rasterized(values.size > 600)
+    axis.set(xlim=(-0.6, len(values) - 0.4), ylim=(-0.5, values.shape[1] - 0.5))
+    axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axis.annotate(
+        f"darkest: {bound:.2g}", (1, 0), (0, -22), "axes fraction", "offset points", ha="right", fontsize=7
+    )
 
 
 def _name(axis: Axes, text: str, colour: str, wide: bool, bold: bool = False) -> None:
