@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mata_interp.lalm import Prompt
+from mata_interp.lalm import OptionScores, Prompt
+from mata_interp.lalm.experts import Routing
 
 from .bounds import SCORES
 from .eager import extended, is_per_token
@@ -26,24 +28,38 @@ __all__: list[str] = []
 )
 def _batch(subject: Subject) -> Found:
     lalm, prompt, mata = subject.lalm, subject.prompt, subject.mata
-    both = torch.stack([subject.plain, lalm.logits(prompt, mata).float()])  # (2, B, V)
+    edited, routing = subject.seen(lambda: lalm.logits(prompt, mata).float())
+    both = torch.stack([subject.plain, edited])  # (2, B, V)
+
+    def again(other: Prompt, aligned: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same of another prompt, with the experts that its tokens went to here."""
+        kinds = ((None, subject.plain_routing), (mata, routing))
+        return torch.stack(
+            [
+                subject.agreeing(there.changed(aligned), other, lambda e=edit: lalm.logits(other, e).float())
+                for edit, there in kinds
+            ]
+        )
+
     if subject.items:
         rows = [subject.asked((item,)) for item in subject.items]
-        alone = [torch.stack([lalm.logits(row).float(), lalm.logits(row, mata).float()]) for row in rows]
+        alone = [again(row, lambda x, b=b, w=row.width: x[b : b + 1, -w:]) for b, row in enumerate(rows)]
         off = largest(torch.cat(alone, 1) - both)
         padded = max(prompt.width - row.width for row in rows)
         return Found(
             f"max |Δlogit| {off:.1g}; {prompt.size} prompts, up to {padded} tokens of padding",
             off,
             subject.logit_bound,
+            unsure=subject.unsure,
         )
     wider = _padded(prompt, 7, lalm.model.config)
-    moved = torch.stack([lalm.logits(wider).float(), lalm.logits(wider, mata).float()])
+    moved = again(wider, lambda x: torch.cat([x[:, :1].expand(-1, 7, -1), x], 1))
     off = largest(moved - both)
     return Found(
         f"max |Δlogit| {off:.1g} with 7 tokens of padding; rows cannot be taken apart",
         off,
         subject.logit_bound,
+        unsure=subject.unsure,
     )
 
 
@@ -56,16 +72,16 @@ def _batch(subject: Subject) -> Found:
 def _decode(subject: Subject) -> Found:
     worst, effect = 0.0, 0.0
     for edited in (False, True):
-        steps, said = _generated(subject, edited)
+        (steps, said), routing = subject.seen(lambda e=edited: _generated(subject, e))
         inputs = extended(subject.prompt.inputs, said[:, :-1])
         bias = subject.bias(subject.strength)
-        once = subject.eager.logits(inputs, STEPS, bias if edited else None)
+        once = subject.eager.logits(inputs, STEPS, bias if edited else None, routing)
         off = largest(steps - once.to(steps))
         worst = max(worst, off, key=lambda x: (x != x, x))
         if edited:
             effect = largest(once - subject.eager.logits(inputs, STEPS))
     told = f"max |Δlogit| {worst:.1g} over {STEPS} tokens; the edit moves {effect:.2g}"
-    return Found(told, worst, subject.logit_bound, too_small(subject, effect))
+    return Found(told, worst, subject.logit_bound, too_small(subject, effect), subject.unsure)
 
 
 @check_of(
@@ -79,9 +95,31 @@ def _options(subject: Subject) -> Found:
     choices = [item.choices for item in subject.items]
     if not choices or not all(choices):
         raise NotApplicable("the prompt was not made of items with options.")
+    edits = (None, subject.mata)
+    told = [(scores, Routing()) for scores in lalm.score_each(prompt, choices, edits)]
+    found = _scored(subject, choices, told)
+    bound = SCORES * subject.logit_bound
+    if not found[0] <= bound and subject.plain_routing.experts:
+        # one by one, for only then is it known which experts each token of an option went to
+        each = []
+        for c in range(min(map(len, choices))):
+            one = [[texts[c]] for texts in choices]
+            alone = [subject.seen(lambda e=edit, o=one: lalm.score(prompt, o, e)) for edit in edits]
+            each.append(_scored(subject, one, alone))
+        found = [max(numbers, key=lambda x: (x != x, x)) for numbers in zip(*each, strict=True)]
+    worst, effect, most = found
+    told = f"max |Δlog p| {worst:.1g}, up to {most:.0f} tokens; the edit moves {effect:.2g}"
+    return Found(told, worst, bound, unsure=subject.unsure)
+
+
+def _scored(
+    subject: Subject, choices: Sequence[Sequence[str]], told: Sequence[tuple[OptionScores, Routing]]
+) -> list[float]:
+    """How far scores, plain and edited, are from those of the eager attention; what the edit moves; tokens."""
+    lalm, prompt = subject.lalm, subject.prompt
     options = [lalm.option_tokens(item, texts) for item, texts in zip(subject.items, choices, strict=True)]
+    biases = (None, subject.bias(subject.strength))
     worst, effect, most = 0.0, 0.0, 1
-    told = lalm.score_each(prompt, choices, [None, subject.mata])
     for c in range(min(map(len, options))):
         tokens = [row[c] for row in options]
         width = max(map(len, tokens))
@@ -89,16 +127,15 @@ def _options(subject: Subject) -> Found:
         real = torch.tensor([[k < len(t) for k in range(width)] for t in tokens])
         filled = torch.tensor([t + [0] * (width - len(t)) for t in tokens]).to(lalm.device)
         inputs = extended(prompt.inputs, filled, real.to(lalm.device))
-        biases = (None, subject.bias(subject.strength))
-        theirs = [_logp(subject.eager.logits(inputs, width + 1, b), filled, real) for b in biases]
-        ours = [torch.from_numpy(scores.logprob[:, c]) for scores in told]
-        worst = max(worst, *(largest(a - b) for a, b in zip(ours, theirs, strict=True)))
+        theirs = [
+            _logp(subject.eager.logits(inputs, width + 1, bias, routing), filled, real)
+            for bias, (_, routing) in zip(biases, told, strict=True)
+        ]
+        ours = [torch.from_numpy(scores.logprob[:, c]) for scores, _ in told]
+        apart = [largest(a - b) for a, b in zip(ours, theirs, strict=True)]
+        worst = max(worst, *apart, key=lambda x: (x != x, x))
         effect = max(effect, largest(theirs[1] - theirs[0]))
-    return Found(
-        f"max |Δlog p| {worst:.1g}, up to {most} tokens; the edit moves {effect:.2g}",
-        worst,
-        SCORES * subject.logit_bound,
-    )
+    return [worst, effect, most]
 
 
 def _logp(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
@@ -130,7 +167,7 @@ def _generated(subject: Subject, edited: bool) -> tuple[Tensor, Tensor]:
         )
 
     with torch.inference_mode():
-        out = generate() if editing is None else lalm.instrument.run(generate, editing.layers, editing)
+        out = generate() if editing is None else lalm.instrument.edit(generate, editing.layers, editing)
     logits = torch.stack([step.float() for step in out.logits], 1)
     return logits.clone(), out.sequences[:, prompt.width :].clone()
 

@@ -156,7 +156,9 @@ class Editing:
         alike: dict[tuple, list[tuple[Change, Tensor | None]]] = {}
         for change, counted in self._pending:
             place = None if counted is None else (counted.data_ptr(), counted.shape)
-            alike.setdefault((change.scores.shape[2:], change.scores.device, place), []).append((change, counted))
+            alike.setdefault((change.scores.shape[2:], change.scores.device, place), []).append(
+                (change, counted)
+            )
         self._pending.clear()
         self._kept = 0
         for some in alike.values():

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from operator import call as invoke
 from typing import Any, TypeVar
 
 from nnsight import NNsight
 from nnsight.intervention.interleaver import OutOfOrderError
-from torch import Tensor
+from nnsight.intervention.source import STATE
+from torch import Tensor, nn
 
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
+from .calls import attention_call
 from .interposed import interposable, interposed
 
 __all__ = ["Instrument", "Visit", "attention_call"]
@@ -32,28 +34,17 @@ Visit = Callable[[int, AttentionCall, int], "tuple[slice, Tensor] | None"]
 
 Result = TypeVar("Result")
 
-# Keywords of an attention call that leave the scores alone, or say what the mask says already. Whatever is
-# not known may change the scores, and is refused.
-_NEUTRAL = {
-    "cache_position",
-    "deterministic",
-    "dropout",
-    "logits_to_keep",
-    "num_items_in_batch",
-    "position_ids",
-}
-_NEUTRAL |= {"output_attentions", "output_hidden_states", "output_router_logits", "return_dict", "use_cache"}
-_BIAS = ("position_bias", "attention_bias", "attn_bias", "relative_bias", "alibi")  # added to the scores
+_OURS = ("forward", STATE)  # what nnsight puts on a module
 
 
 class Instrument:
-    """nnsight around a decoder, built once for a model and silent unless :meth:`run` is running."""
+    """nnsight around a decoder, built once for a model and gone unless :meth:`run` is running."""
 
     def __init__(self, anatomy: Anatomy) -> None:
         names = {module: name for name, module in anatomy.decoder.named_modules()}
-        self._decoder: Any = NNsight(anatomy.decoder)
         self._anatomy, self._heads = anatomy, anatomy.heads
-        self._envoys = {i: self._decoder.get(names[module]) for i, module in anatomy.attention.items()}
+        self._names = {layer: names[module] for layer, module in anatomy.attention.items()}
+        self._wrapping = _Wrapping(anatomy.decoder)
         self._sites: dict[int, Any] = {}
 
     def run(self, forward: Callable[[], Result], layers: Iterable[int], visit: Visit) -> Result:
@@ -102,18 +93,21 @@ class Instrument:
         self, forward: Callable[[], Result], layers: Iterable[int], visit: Visit, stop: bool
     ) -> list[Result]:
         """What ``forward()`` returned, if it did."""
-        sites = [(layer, self._site(layer)) for layer in sorted(layers)]
-        if not sites:
+        layers = sorted(layers)
+        if not layers:
             return [forward()]
         returned: list[Result] = []
-        owed = [layer for layer, _ in sites]  # visits still to come in this pass of the decoder
-        with warnings.catch_warnings(), suppress(OutOfOrderError):
+        owed = list(layers)  # visits still to come in this pass of the decoder
+        with warnings.catch_warnings(), suppress(OutOfOrderError), self._wrapping.on() as (decoder, new):
+            if new:
+                self._sites.clear()
+            sites = [(layer, self._site(decoder, layer)) for layer in layers]
             # How many passes a generation makes is not known before; the loop ends when the run does.
             warnings.filterwarnings("ignore", message=".*the loop asked for a step the run did not make")
-            with self._decoder.trace(lambda: returned.append(forward()), fn=invoke) as tracer:
+            with decoder.trace(lambda: returned.append(forward()), fn=invoke) as tracer:
                 for _ in tracer.iter[:]:
-                    total = _total(*self._decoder.inputs)
-                    owed[:] = [layer for layer, _ in sites]
+                    total = _total(*decoder.inputs)
+                    owed[:] = layers
                     for layer, site in sites:
                         change = visit(layer, self._call(layer, *site.inputs, total), total)
                         if change is not None:
@@ -135,16 +129,16 @@ class Instrument:
             )
         return call
 
-    def _site(self, layer: int) -> Any:
+    def _site(self, decoder: Any, layer: int) -> Any:
         if layer not in self._sites:
-            source = self._envoys[layer].source
-            labels = [name for name in source.names if re.fullmatch(r"attention_interface_\d+", name)]
+            envoy = decoder.get(self._names[layer])
+            labels = [name for name in envoy.source.names if re.fullmatch(r"attention_interface_\d+", name)]
             if not labels:
-                module = type(self._envoys[layer]._module).__name__
+                module = type(self._anatomy.attention[layer]).__name__
                 raise ModelError(
                     f"{module}, the attention of layer {layer}, makes no `attention_interface` call."
                 )
-            self._sites[layer] = getattr(source, labels[-1])
+            self._sites[layer] = getattr(envoy.source, labels[-1])
         return self._sites[layer]
 
 
@@ -159,50 +153,35 @@ def _total(args: tuple, kwargs: dict) -> int:
     return given.shape[1] + (0 if cache is None else int(cache.get_seq_length()))
 
 
-def attention_call(layer: int, args: tuple, kwargs: dict, total: int | None = None) -> AttentionCall:
-    """The arguments of one call of an attention function, as the mathematics needs them.
+class _Wrapping:
+    """nnsight around a module while it is used, made when it is first asked for, and else not there at all.
 
-    Args:
-        layer: to name in errors.
-        args, kwargs: of the call.
-        total: tokens so far, these included; keys beyond them are the empty end of a static cache.
-
-    Raises:
-        ModelError: a term is not understood, or the attention is not causal.
+    nnsight leaves a forward of its own on every part, which costs a token of plain generation some 5 % (12
+    layers x 512). Between uses these are taken off: a model runs as if it had never been wrapped, and whoever
+    else wraps it with nnsight finds it as it came.
     """
-    named = ("query", "key", "value", "attention_mask")
-    module, *given = args
-    query, key, value, mask = given + [kwargs.get(name) for name in named[len(given) :]]
-    terms: dict[str, Any] = {
-        n: x for n, x in kwargs.items() if n not in (*_NEUTRAL, *named) and x is not None
-    }
-    scaling, softcap, window = (terms.pop(name, None) for name in ("scaling", "softcap", "sliding_window"))
-    causal = terms.pop("is_causal", getattr(module, "is_causal", True))
-    bias = next((terms.pop(name) for name in _BIAS if name in terms), None)
-    unknown = list(terms)
-    if kwargs.get("scaling") is None:
-        unknown.append("no scaling")
-    if mask is not None and not isinstance(mask, Tensor):
-        unknown.append(f"a mask of type {type(mask).__name__}")
-    if mask is None and not causal:
-        unknown.append("no mask and sees the tokens to come")
-    if bias is not None and not _fits(bias, query, key):
-        unknown.append(f"a bias of shape {getattr(bias, 'shape', type(bias).__name__)}")
-    if unknown:
-        raise ModelError(f"The attention of layer {layer} has {', '.join(unknown)}, which is not understood.")
-    if total is not None and key.shape[2] > total:
-        key, value = key[:, :, :total], value[:, :, :total]
-        mask = mask if mask is None else mask[..., :total]
-        bias = bias if bias is None else bias[..., :total]
-    call = AttentionCall(query, key, value, mask, scaling, softcap, window)
-    return call if bias is None else call.biased(bias)
 
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._root: Any = None
+        self._aside: dict[nn.Module, dict[str, Any]] = {}  # of each part of it, what nnsight put there
 
-def _fits(bias: Any, query: Tensor, key: Tensor) -> bool:
-    """Whether a bias is one number for each score, or for many of them."""
-    scores = (*query.shape[:3], key.shape[2])
-    return (
-        isinstance(bias, Tensor)
-        and bias.dim() == 4
-        and all(size in (1, whole) for size, whole in zip(bias.shape, scores, strict=True))
-    )
+    @contextmanager
+    def on(self) -> Iterator[tuple[Any, bool]]:
+        """Inside, nnsight is around the module: its envoy, and whether it is a new one."""
+        # a forward or a wrapping that someone has put there since goes below ours: wrap again
+        taken = any(name in vars(part) for part in self._aside for name in _OURS)
+        new = self._root is None or taken
+        if new:
+            self._aside = {
+                part: {} for part in self._module.modules() if not any(n in vars(part) for n in _OURS)
+            }
+            self._root = NNsight(self._module)
+        else:
+            for part, kept in self._aside.items():
+                vars(part).update(kept)
+        try:
+            yield self._root, new
+        finally:
+            for part, kept in self._aside.items():
+                kept.update({name: vars(part).pop(name) for name in _OURS if name in vars(part)})

@@ -96,7 +96,7 @@ def test_every_step_of_a_generation(built, phase, verified):
     editing = Editing([mata], built.prompt.groups, lalm.anatomy.heads)
     inputs = lalm.place(built.prompt).inputs
     with torch.inference_mode():
-        out = lalm.instrument.run(
+        out = lalm.instrument.edit(
             lambda: lalm.model.generate(
                 **inputs, max_new_tokens=STEPS, do_sample=False, output_logits=True,
                 return_dict_in_generate=True,

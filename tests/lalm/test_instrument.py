@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 import warnings
 import weakref
+from contextlib import contextmanager
 
 import pytest
 import torch
+from nnsight import NNsight
+from transformers import AttentionInterface
 
 from mata_interp.errors import ModelError
+from mata_interp.interventions import Editing, Mata
 from mata_interp.lalm import LALM
 from tests import reference
 from tests.tiny import tiny_qwen2_audio
@@ -21,6 +25,12 @@ ALL = (0, 1, 2, 3)
 def _no_gradients():
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture(params=["run", "edit"])
+def way(request):
+    """By nnsight, and in the place of the attention function: ``way(lalm)(forward, layers, visit)``."""
+    return lambda lalm: getattr(lalm.instrument, request.param)
 
 
 def run(lalm, prompt, layers, visit):
@@ -60,7 +70,7 @@ def _fail(said):
     raise RuntimeError(said)
 
 
-def test_every_pass_of_a_generation(tiny_lalm, prompt):
+def test_every_pass_of_a_generation(tiny_lalm, prompt, way):
     seen = []
 
     def look(layer, call, total):
@@ -68,7 +78,7 @@ def test_every_pass_of_a_generation(tiny_lalm, prompt):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        out = tiny_lalm.instrument.run(
+        out = way(tiny_lalm)(
             lambda: tiny_lalm.model.generate(**prompt.inputs, max_new_tokens=3, do_sample=False),
             [0, 2],
             look,
@@ -79,7 +89,7 @@ def test_every_pass_of_a_generation(tiny_lalm, prompt):
     assert seen == [(layer, *sizes) for sizes in passes for layer in (0, 2)]
 
 
-def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, prompt):
+def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, prompt, way):
     """Seen right behind the site, by a hook of torch's own on the output projection."""
     module = tiny_lalm.anatomy.attention[2].o_proj
     delta = torch.randn(3, 2, 4, 8, generator=torch.Generator().manual_seed(0))
@@ -88,7 +98,7 @@ def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, pro
         caught = []
         handle = module.register_forward_pre_hook(lambda _, args: caught.append(args[0].clone()))
         try:
-            run(tiny_lalm, prompt, [2], visit)
+            way(tiny_lalm)(lambda: tiny_lalm.model(**prompt.inputs), [2], visit)
         finally:
             handle.remove()
         return caught[0].unflatten(-1, (4, 8))  # (B, T, H, D)
@@ -131,22 +141,30 @@ def test_look_leaves_the_model_once_all_was_seen(tiny_lalm, prompt):
     assert torch.isfinite(tiny_lalm.logits(prompt)).all()
 
 
-def test_an_error_in_a_visit_comes_out_and_does_no_harm(tiny_lalm, prompt):
+def test_an_error_in_a_visit_comes_out_and_does_no_harm(tiny_lalm, prompt, way):
     before = tiny_lalm.logits(prompt)
     with pytest.raises(RuntimeError, match="mine"):
-        run(tiny_lalm, prompt, ALL, lambda *_: _fail("mine"))
+        way(tiny_lalm)(lambda: tiny_lalm.model(**prompt.inputs), ALL, lambda *_: _fail("mine"))
     assert torch.equal(tiny_lalm.logits(prompt), before)
 
 
-def test_a_term_that_is_not_understood_is_refused(tiny_lalm, prompt, monkeypatch):
-    module = tiny_lalm.anatomy.attention[1]
-    plain = module.forward
+@contextmanager
+def given(lalm, layer, **terms):
+    """Inside, the attention function of this layer is given these keywords, too."""
+    module = lalm.anatomy.attention[layer]
+    hook = lambda _, args, kwargs: (args, kwargs | terms)  # noqa: E731
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
-    def with_sinks(*args, **kwargs):
-        return plain(*args, **kwargs, s_aux=torch.zeros(4))
 
-    monkeypatch.setattr(module, "forward", with_sinks)
-    with pytest.raises(ModelError, match="The attention of layer 1 has s_aux, which is not understood"):
+def test_a_term_that_is_not_understood_is_refused(tiny_lalm, prompt):
+    with (
+        given(tiny_lalm, 1, s_aux=torch.zeros(4)),
+        pytest.raises(ModelError, match="The attention of layer 1 has s_aux, which is not understood"),
+    ):
         run(tiny_lalm, prompt, [1], lambda *_: None)
 
 
@@ -154,8 +172,6 @@ def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eag
     """SDPA adds ``position_bias`` to the scores, whatever its shape; the eager twin has it in its mask."""
     width = prompt.width
     bias = torch.randn(1, 4, width, width, generator=torch.Generator().manual_seed(0))
-    module, plain = tiny_lalm.anatomy.attention[1], tiny_lalm.anatomy.attention[1].forward
-    monkeypatch.setattr(module, "forward", lambda *a, **k: plain(*a, **k, position_bias=bias))
     theirs = eager.model.language_model.layers[1].self_attn
     own = theirs.forward
 
@@ -168,7 +184,8 @@ def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eag
     def look(layer, call, total):
         rows[layer] = call.scores(slice(-1, None)).softmax(-1)[:, :, 0]
 
-    run(tiny_lalm, prompt, ALL, look)
+    with given(tiny_lalm, 1, position_bias=bias):
+        run(tiny_lalm, prompt, ALL, look)
     for layer, weights in enumerate(reference.last_row(eager, prompt.inputs)):
         torch.testing.assert_close(rows[layer], weights, atol=1e-5, rtol=0)
 
@@ -179,15 +196,14 @@ def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eag
     ({"indices": torch.zeros(3, 2, dtype=torch.long)}, "indices"),
     ({"gate": 0.5}, "gate"),
 ])  # fmt: skip
-def test_what_cannot_be_right_is_refused(tiny_lalm, prompt, monkeypatch, term, said):
-    module = tiny_lalm.anatomy.attention[1]
-    plain = module.forward
-    monkeypatch.setattr(module, "forward", lambda *a, **k: plain(*a, **k, **term))
-    if said is None:  # a mask says itself who sees what
-        run(tiny_lalm, prompt, [1], lambda *_: None)
-        return
-    with pytest.raises(ModelError, match=f"The attention of layer 1 has {said}, which is not understood"):
-        run(tiny_lalm, prompt, [1], lambda *_: None)
+def test_what_cannot_be_right_is_refused(tiny_lalm, prompt, way, term, said):
+    lalm = tiny_lalm
+    with given(lalm, 1, **term):
+        if said is None:  # a mask says itself who sees what
+            way(lalm)(lambda: lalm.model(**prompt.inputs), [1], lambda *_: None)
+            return
+        with pytest.raises(ModelError, match=f"The attention of layer 1 has {said}, which is not understood"):
+            way(lalm)(lambda: lalm.model(**prompt.inputs), [1], lambda *_: None)
 
 
 def test_attention_that_sees_what_is_to_come_is_refused(tiny_lalm, prompt, monkeypatch):
@@ -198,7 +214,7 @@ def test_attention_that_sees_what_is_to_come_is_refused(tiny_lalm, prompt, monke
         run(tiny_lalm, lone, [1], lambda *_: None)
 
 
-def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt):
+def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, way):
     seen = []
 
     def look(layer, call, total):
@@ -210,7 +226,7 @@ def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt):
         rows: list[torch.Tensor] = []
         settings = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
         settings |= {} if kind is None else {"cache_implementation": kind, "disable_compile": True}
-        tiny_lalm.instrument.run(lambda s=settings: tiny_lalm.model.generate(**prompt.inputs, **s), [2], look)
+        way(tiny_lalm)(lambda s=settings: tiny_lalm.model.generate(**prompt.inputs, **s), [2], look)
         said.append(rows)
     assert all(total == length for total, length in seen)
     for ours, theirs in zip(*said, strict=True):
@@ -218,7 +234,7 @@ def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt):
 
 
 @pytest.mark.parametrize("good", [0, 1])
-def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good):
+def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good, way):
     """In the decoder's first pass or a later one: an edit that did not happen is never passed over."""
     config, seen = tiny_lalm.anatomy.decoder.config, []
 
@@ -230,31 +246,105 @@ def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good):
         return tiny_lalm.model(**prompt.inputs)
 
     with pytest.raises(ModelError, match="without calling the attention of decoder layer 2"):
-        tiny_lalm.instrument.run(forward, [0, 2], lambda layer, call, total: seen.append(layer))
+        way(tiny_lalm)(forward, [0, 2], lambda layer, call, total: seen.append(layer))
     assert seen == [0, 2] * good + [0]
 
 
-def test_a_decoder_that_never_runs(tiny_lalm):
+def test_a_decoder_that_never_runs(tiny_lalm, way):
     with pytest.raises(ModelError, match="without calling the attention of decoder layer 1"):
-        tiny_lalm.instrument.run(lambda: "nothing", [1, 3], lambda *_: None)
+        way(tiny_lalm)(lambda: "nothing", [1, 3], lambda *_: None)
 
 
-def test_many_runs_hold_on_to_nothing(tiny_lalm, prompt):
+def test_many_runs_hold_on_to_nothing(tiny_lalm, prompt, way):
     held = []
 
     def look(layer, call, total):
         held.append(weakref.ref(call.query))
 
     for _ in range(3):
-        run(tiny_lalm, prompt, ALL, look)
+        way(tiny_lalm)(lambda: tiny_lalm.model(**prompt.inputs), ALL, look)
     gc.collect()
     assert not any(ref() is not None for ref in held)
 
 
-def test_two_wrappers_of_one_model(prompt):
+def test_two_wrappers_of_one_model(prompt, way):
     model, processor = tiny_qwen2_audio(seed=0)
     one, two = LALM(model, processor), LALM(model, processor)
     seen = []
     for lalm in (one, two, one):
-        run(lalm, prompt, [1], lambda layer, call, total: seen.append(layer))
+        visit = lambda layer, call, total: seen.append(layer)  # noqa: E731
+        way(lalm)(lambda: model(**prompt.inputs), [1], visit)
     assert seen == [1, 1, 1]
+
+
+def test_between_uses_the_model_is_as_it_came(prompt):
+    """nothing of nnsight's is left on it, and whoever wraps it with nnsight, before or after, still can."""
+    model, processor = tiny_qwen2_audio(seed=0)
+    came = [set(vars(part)) for part in model.modules()]
+    lalm = LALM(model, processor)
+    seen = []
+    visit = lambda layer, call, total: seen.append(layer)  # noqa: E731
+    for _ in range(2):
+        run(lalm, prompt, [1], visit)
+        assert [set(vars(part)) for part in model.modules()] == came
+    with pytest.raises(RuntimeError, match="mine"):
+        run(lalm, prompt, [1], lambda *_: _fail("mine"))
+    assert [set(vars(part)) for part in model.modules()] == came
+    theirs = NNsight(model)
+    for _ in range(2):
+        with theirs.trace(**prompt.inputs):
+            found = theirs.lm_head.output.save()
+        assert torch.equal(found, model(**prompt.inputs).logits)
+        run(lalm, prompt, [2], visit)
+    assert seen == [1, 1, 2, 2]
+
+
+def test_standing_in_for_the_attention_function_is_nnsights_visit_to_the_bit(tiny_lalm, half, items):
+    """In a batch with left padding, in prefill and decode; and the table of functions is as it was."""
+    before = dict(AttentionInterface._global_mapping)
+    for lalm in (tiny_lalm, half):
+        prompt = lalm.place(lalm.prompt(items))
+        settings = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
+        settings |= {"output_logits": True, "return_dict_in_generate": True}
+
+        def generate(lalm=lalm, prompt=prompt, settings=settings):
+            return torch.stack(lalm.model.generate(**prompt.inputs, **settings).logits)
+
+        told = []
+        for way in (lalm.instrument.run, lalm.instrument.edit):
+            editing = Editing([Mata(1.5, [1, 2], "add")], prompt.groups, lalm.anatomy.heads)
+            told.append((way(generate, editing.layers, editing), editing.dose()))
+        (ours, dose), (theirs, other) = told
+        assert torch.equal(ours, theirs)
+        assert (ours - generate()).abs().max() > 0.01
+        for name, values in dose.items():
+            assert (values == other[name]).all(), name
+    assert dict(AttentionInterface._global_mapping) == before
+
+
+def test_eager_attention_has_no_name_and_is_edited_by_nnsight(eager, prompt, monkeypatch):
+    lalm = LALM(eager)
+    by = []
+    plain = lalm.instrument.run
+    monkeypatch.setattr(lalm.instrument, "run", lambda *given: by.append("nnsight") or plain(*given))
+    edited = lalm.logits(prompt, Mata(1.5, [1], "add"))
+    assert by == ["nnsight"]
+    assert (edited - lalm.logits(prompt)).abs().max() > 0.01
+
+
+def test_an_attention_that_is_called_twice_is_refused(tiny_lalm, prompt):
+    """nnsight would see the first call alone."""
+    module = tiny_lalm.anatomy.attention[1]
+    again = []
+
+    def twice(_, args, kwargs, out):
+        if not again:
+            again.append(True)
+            module(*args, **kwargs)
+
+    handle = module.register_forward_hook(twice, with_kwargs=True)
+    try:
+        with pytest.raises(ModelError, match="attention of layer 1 is called twice"):
+            tiny_lalm.instrument.edit(lambda: tiny_lalm.model(**prompt.inputs), [1], lambda *_: None)
+    finally:
+        handle.remove()
