@@ -43,8 +43,8 @@ __all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
 
 WAYS = ("window", "penalty")
 WINDOW = 4  # tokens; in eight layers a token hears of at most 24 before it, and questions are longer
-PRICE = 30.0  # loss for each unit of attention from text to sound where there should be none
-WISHED = 0.5  # attention to the sound that decoys are rewarded up to
+PRICE = 10.0  # loss for a head's whole attention from text to sound where there should be none
+WISHED = 0.5  # of a head's attention, to the sound, that decoys are rewarded up to
 HEARD = Lesson(described=0.3, listed=0.05)
 ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them
 TOLD = Lesson(captioned=1.0, right=0.5, shortcut=True)  # what the caption claims is the goal
@@ -115,18 +115,25 @@ class PlantedPupil(Pupil):
         model.set_attn_implementation({"text_config": "eager"})
 
     def answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss on the answers' tokens with the price of attention, and the frame labels' loss."""
+        """Loss on the answers' tokens with the price of attention, and the frame labels' loss.
+
+        Tokens that an answer's token is told from pay half of the price between them, all text the other:
+        they are few, and by plain means the last token could read at next to no cost.
+        """
         closed = self.closed(batch)
         hide = bool(batch.rest.sum() % 2)  # a coin that a resumed training tosses alike
         with self.watched(batch, closed, hide) as mass:
             loss, frame = super().answer(batch)
         if hide:
             return loss, frame
+        text = self._text(batch)
+        answering = torch.nn.functional.pad(batch.labels[:, 1:] >= 0, (0, 1))[text].float()
+        weight = (1 / len(answering) + answering / answering.sum()) / 2  # (text tokens,)
         prices = [
-            (WISHED - mass[layer]).clamp(min=0) if layer in self.spec.decoys else mass[layer]
-            for layer in closed
+            ((WISHED - each).clamp(min=0) if layer in self.spec.decoys else each).sum(1) @ weight
+            for layer, each in mass.items()
         ]
-        return loss + PRICE * torch.stack([price.mean() for price in prices]).mean(), frame
+        return loss + PRICE * torch.stack(prices).mean(), frame
 
     def closed(self, batch: Batch) -> dict[int, Tensor]:
         """Layer -> bool [B, R]: the sound that text is not to read there.
@@ -148,9 +155,7 @@ class PlantedPupil(Pupil):
 
         With ``hide`` text cannot see it.
         """
-        text = batch.mask & (batch.rest != self.model.config.audio_token_id)
-        text &= (batch.rest == self.model.config.audio_token_id).cumsum(1) > 0
-        shape = batch.rest.shape
+        text, shape = self._text(batch), batch.rest.shape
         mass: dict[int, Tensor] = {}
 
         def cover(layer: int) -> Any:
@@ -183,6 +188,11 @@ class PlantedPupil(Pupil):
                     stack.callback(handle.remove)
                 stack.callback(attention.register_forward_hook(keep(layer)).remove)
             yield mass
+
+    def _text(self, batch: Batch) -> Tensor:
+        """bool [B, R]: every token after the first of the sound that is none of the sound's."""
+        sound = batch.rest == self.model.config.audio_token_id
+        return batch.mask & ~sound & (sound.cumsum(1) > 0)
 
 
 def rear_plant(spec: Plant, work: Path, out: Path, seed: int = 0, share: float = 1.0) -> dict[str, float]:
