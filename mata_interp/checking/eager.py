@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.lalm import Anatomy
+from mata_interp.lalm.experts import Flips, Routing, agreeing
 from mata_interp.lalm.scoring import output_head
 from mata_interp.lalm.twin import twin, use_eager
 
@@ -24,7 +25,7 @@ from .lines import NotApplicable
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["Bias", "Eager", "extended", "is_per_token"]
+__all__ = ["Bias", "Eager", "extended", "is_per_token", "real_in"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,24 +40,39 @@ class Bias:
 class Eager:
     """A twin that shows its attention.
 
+    Its passes take a ``routing``, that of the run which they are compared with: in a mixture of experts,
+    where its own choices differ from those, it is run with those.
+
+    Args:
+        lalm: whose twin.
+        flips: gets, of each pass with a routing, how many choices differed.
+
     Raises:
         NotApplicable: when read or edited, where the model has no eager attention that can be.
     """
 
-    def __init__(self, lalm: LALM) -> None:
+    def __init__(self, lalm: LALM, flips: list[Flips]) -> None:
+        self._flips = flips
         self.model = twin(lalm.model)
         self.anatomy = Anatomy.of(self.model)
         use_eager([self.anatomy.decoder, *self.anatomy.attention.values()])
 
-    def logits(self, inputs: dict[str, Tensor], last: int, bias: Bias | None = None) -> Tensor:
+    def logits(
+        self, inputs: dict[str, Tensor], last: int, bias: Bias | None = None, routing: Routing | None = None
+    ) -> Tensor:
         """Of the last positions: float32 [B, last, V], in one forward without a cache."""
         hooks = [] if bias is None else [self._biased(layer, bias) for layer in self.anatomy.attention]
         head = output_head(self.model)
         hooks.append(head.register_forward_pre_hook(lambda _, args: (args[0][:, -last:], *args[1:])))
         with _held(hooks), torch.no_grad():
-            return self.model(**inputs, use_cache=False).logits[:, -last:].float()
+            return self._pass(inputs, routing).logits[:, -last:].float()
 
-    def weights(self, inputs: dict[str, Tensor], reduce: Callable[[Tensor], Tensor]) -> dict[int, Tensor]:
+    def weights(
+        self,
+        inputs: dict[str, Tensor],
+        reduce: Callable[[Tensor], Tensor],
+        routing: Routing | None = None,
+    ) -> dict[int, Tensor]:
         """Of each attention layer, what ``reduce`` makes of its float32 weights [B, H, T, L]."""
         seen: dict[int, Tensor] = {}
 
@@ -70,10 +86,17 @@ class Eager:
 
         hooks = [module.register_forward_hook(keep(i)) for i, module in self.anatomy.attention.items()]
         with _held(hooks), torch.no_grad():
-            self.model(**inputs, use_cache=False)
+            self._pass(inputs, routing)
         if missing := sorted(set(self.anatomy.attention) - set(seen)):
             raise NotApplicable(f"the model's eager attention shows no weights in layer {missing[0]}.")
         return seen
+
+    def _pass(self, inputs: dict[str, Tensor], routing: Routing | None) -> Any:
+        out, flips = agreeing(
+            self.anatomy, routing or Routing(), real_in(inputs), lambda: self.model(**inputs, use_cache=False)
+        )
+        self._flips.append(flips)
+        return out
 
     def _biased(self, layer: int, bias: Bias) -> Any:
         """A hook that adds to the mask of one attention module."""
@@ -109,6 +132,12 @@ def extended(inputs: dict[str, Tensor], tokens: Tensor, real: Tensor | None = No
     longer["input_ids"] = torch.cat([given, tokens], 1)
     longer["attention_mask"] = torch.cat([mask, more.to(mask.dtype)], 1)
     return longer
+
+
+def real_in(inputs: dict[str, Tensor]) -> Tensor:
+    """Which tokens are no padding: bool [B, T]."""
+    tokens = inputs["input_ids"]
+    return inputs.get("attention_mask", torch.ones_like(tokens)).bool()
 
 
 def is_per_token(value: Any, tokens: Tensor) -> bool:

@@ -35,11 +35,14 @@ def _nothing(subject: Subject) -> Found:
     "Interventions do not do what they say on this model: do not use them. Please report this output.",
 )
 def _reaches(subject: Subject) -> Found:
-    ours = subject.lalm.logits(subject.prompt, subject.mata).float() - subject.plain
-    theirs = subject.eager_logits(subject.strength) - subject.eager_logits(0.0)
+    edited, routing = subject.seen(lambda: subject.lalm.logits(subject.prompt, subject.mata).float())
+    ours = edited - subject.plain
+    theirs = subject.eager_logits(subject.strength, routing) - subject.eager_logits(
+        0.0, subject.plain_routing
+    )
     off, moved, wanted = (float(x.abs().max()) for x in (ours - theirs.to(ours), ours, theirs))
     told = f"max |Δlogit| {moved:.3g}, reference {wanted:.3g}, off by {off:.1g}"
-    return Found(told, off, subject.logit_bound, too_small(subject, wanted))
+    return Found(told, off, subject.logit_bound, too_small(subject, wanted), subject.unsure)
 
 
 def too_small(subject: Subject, effect: float) -> str:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+from mata_interp.lalm.experts import Flips
 
 if TYPE_CHECKING:
     from .subject import Subject
 
 __all__ = ["CHECKS", "Check", "CheckReport", "Found", "Line", "NotApplicable", "check_of", "run_check"]
 
-Verdict = Literal["pass", "fail", "not applicable"]
+Verdict = Literal["pass", "fail", "not comparable", "not applicable"]
+UNSURE = (
+    "This is neither shown nor refuted: check in float32 (--dtype float32), and if that passes, compare a few "
+    "results in half precision with float32 before you trust them."
+)
 
 
 class NotApplicable(Exception):
@@ -28,12 +35,14 @@ class Found:
         off: the number that must not exceed ``bound``; NaN does.
         bound: see :mod:`mata_interp.checking.bounds`.
         flaw: what is wrong besides that, such as an effect too small to tell anything; "" for nothing.
+        unsure: why it need be no fault to exceed the bound; "" where it is one.
     """
 
     measured: str
     off: float
     bound: float
     flaw: str = ""
+    unsure: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,8 @@ class Line:
         compared: with what.
         measured: what came out, in words; of a check that is not applicable, the reason.
         off, bound: the number that was held against the bound; None where there is none.
-        verdict: ``"pass"``, ``"fail"`` or ``"not applicable"``.
+        verdict: ``"pass"``, ``"fail"``, ``"not comparable"`` (off by more than the bound, which on this model
+            need be no fault) or ``"not applicable"``.
         remedy: what to do; "" after a pass.
     """
 
@@ -86,6 +96,7 @@ class Line:
 
 def run_check(check: Check, subject: Subject) -> Line:
     """The line of one check; one that raises has failed, and the others go on."""
+    subject.flips.clear()
     try:
         found = check.measure(subject)
     except NotApplicable as reason:
@@ -95,11 +106,14 @@ def run_check(check: Check, subject: Subject) -> Line:
         told = f"{type(error).__name__}: {reason}"
         return Line(check.name, check.compared, told, None, None, "fail", check.remedy)
     good = found.off <= found.bound and not found.flaw
-    measured = found.measured + (f"; {found.flaw}" if found.flaw else "")
-    verdict: Verdict = "pass" if good else "fail"
-    return Line(
-        check.name, check.compared, measured, found.off, found.bound, verdict, "" if good else check.remedy
+    unsure = "" if good or found.flaw else found.unsure
+    flips = sum(subject.flips, Flips())
+    notes = (found.flaw, f"{flips}: compared with the same experts" if flips.flipped else "", unsure)
+    measured = "; ".join(filter(None, (found.measured, *notes)))
+    verdict, remedy = (
+        ("pass", "") if good else ("not comparable", UNSURE) if unsure else ("fail", check.remedy)
     )
+    return Line(check.name, check.compared, measured, found.off, found.bound, verdict, remedy)
 
 
 @dataclass(frozen=True)
@@ -118,8 +132,8 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no line failed."""
-        return not self.failed
+        """Whether no line failed, and none is left undecided."""
+        return all(line.verdict in ("pass", "not applicable") for line in self.lines)
 
     @property
     def failed(self) -> tuple[Line, ...]:
@@ -142,12 +156,14 @@ class CheckReport:
         }
 
     def __str__(self) -> str:
-        short = {"not applicable": "--"}
+        short = {"not applicable": "--", "not comparable": "??"}
         rows = [("", "check", "measured", "bound")]
         for line in self.lines:
             bound = "" if line.bound is None else "exact" if line.bound == 0 else f"{line.bound:.0e}"
             measured = line.measured if line.off is not None else "see below"
-            rows.append((short.get(line.verdict, line.verdict), line.name, measured, bound))
+            first, *more = _wrapped(measured)
+            rows.append((short.get(line.verdict, line.verdict), line.name, first, bound))
+            rows += [("", "", f"  {part}", "") for part in more]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         table = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -157,13 +173,21 @@ class CheckReport:
         for line in self.lines:
             if line.verdict == "not applicable":
                 notes.append(f"{line.name}: not applicable: {line.measured}")
+            elif line.verdict == "not comparable":
+                notes.append(f"{line.name}: NOT COMPARABLE ({line.compared}). {line.remedy}")
             elif line.verdict == "fail":
                 why = "" if line.off is not None else f" {line.measured}."
                 notes.append(f"{line.name}: FAILED ({line.compared}).{why} {line.remedy}")
         about = ", ".join(value if name != "class" else f"a {value}" for name, value in self.about.items())
-        passed = sum(line.verdict == "pass" for line in self.lines)
-        counts = f"{passed} of {len(self.lines)} checks passed, {len(self.failed)} failed, "
-        counts += f"{len(self.lines) - passed - len(self.failed)} not applicable"
+        count = Counter(line.verdict for line in self.lines)
+        counts = f"{count['pass']} of {len(self.lines)} checks passed, {count['fail']} failed, "
+        counts += f"{count['not comparable']} not comparable, " if count["not comparable"] else ""
+        counts += f"{count['not applicable']} not applicable"
         told = [textwrap.fill(note, 100, subsequent_indent="  ", break_on_hyphens=False) for note in notes]
         parts = [f"{self.model} ({about})", "\n".join(table), *told, counts]
         return "\n\n".join(parts)
+
+
+def _wrapped(measured: str) -> list[str]:
+    """What was measured as lines of the table."""
+    return textwrap.wrap(measured, 72, break_long_words=False, break_on_hyphens=False) or [""]

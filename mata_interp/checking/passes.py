@@ -115,7 +115,7 @@ def _options(subject: Subject) -> Found:
 def _scored(
     subject: Subject, choices: Sequence[Sequence[str]], told: Sequence[tuple[OptionScores, Routing]]
 ) -> list[float]:
-    """How far scores, plain and edited, are from those of the eager attention; what the edit moves; tokens."""
+    """How far scores, plain and edited, are from the eager attention's; what the edit moves; most tokens."""
     lalm, prompt = subject.lalm, subject.prompt
     options = [lalm.option_tokens(item, texts) for item, texts in zip(subject.items, choices, strict=True)]
     biases = (None, subject.bias(subject.strength))

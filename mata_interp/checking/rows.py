@@ -41,12 +41,12 @@ def _sums(subject: Subject) -> Found:
     DIFFERS,
 )
 def _rows(subject: Subject) -> Found:
-    ours = fast_rows(subject)
-    theirs = subject.eager.weights(subject.prompt.inputs, lambda weights: weights[:, :, -1])
+    ours, routing = subject.seen(lambda: fast_rows(subject))
+    theirs = subject.eager.weights(subject.prompt.inputs, lambda weights: weights[:, :, -1], routing)
     off = {layer: _apart(ours[layer], theirs[layer]) for layer in ours}
     worst = max(off, key=lambda layer: (off[layer] != off[layer], off[layer]))
     told = f"off by {off[worst]:.1g} at most, in layer {worst}; {len(off)} layers"
-    return Found(told, off[worst], subject.row_bound)
+    return Found(told, off[worst], subject.row_bound, unsure=subject.unsure)
 
 
 @check_of(
@@ -58,8 +58,10 @@ def _rows(subject: Subject) -> Found:
 def _trace(subject: Subject) -> Found:
     lalm, prompt = subject.lalm, subject.prompt
     groups = torch.stack(list(prompt.groups.values()), 1).float()  # (B, G, T)
+    # whatever is asked, a trace is this forward
+    _, routing = subject.seen(lambda: mi.trace(lalm, prompt, "last", progress=False))
     masses = subject.eager.weights(
-        prompt.inputs, lambda w: w @ groups.transpose(1, 2)[:, None, : w.shape[-1]].to(w)
+        prompt.inputs, lambda w: w @ groups.transpose(1, 2)[:, None, : w.shape[-1]].to(w), routing
     )
     told, worst = [], 0.0
     for query in ("last", "text"):
@@ -81,7 +83,7 @@ def _trace(subject: Subject) -> Found:
                 off = max(off, _apart(torch.from_numpy(ours), theirs), key=lambda x: (x != x, x))
         told.append(f"{query}: off by {off:.1g}")
         worst = max(worst, off, key=lambda x: (x != x, x))
-    return Found("; ".join(told), worst, subject.row_bound)
+    return Found("; ".join(told), worst, subject.row_bound, unsure=subject.unsure)
 
 
 def fast_rows(subject: Subject) -> dict[int, Tensor]:

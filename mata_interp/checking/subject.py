@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,15 +14,18 @@ from mata_interp.benchmarks import Item, load_benchmark
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Editing, Mata
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.experts import Flips, Routing, agreeing, experts_of, routed
 from mata_interp.lalm.prompts import build_prompt
 
 from .bounds import LOGITS, OWN_ROUNDING, ROWS, TELLING
-from .eager import Bias, Eager
+from .eager import Bias, Eager, real_in
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
 __all__ = ["Subject", "own_items", "steady"]
+
+Result = TypeVar("Result")
 
 STEPS = 4  # tokens decoded
 STRENGTHS = (2.0, -4.0, 8.0)  # nats added to the scores of all audio keys, until the logits move
@@ -38,6 +41,7 @@ class Subject:
     Attributes:
         prompt: on the model's device.
         items: what the prompt was made of, with sound; empty for ready-made inputs.
+        flips: where compared runs of the check in hand chose other experts.
 
     Raises:
         ModelError: no prompt was given and none can be made.
@@ -45,6 +49,7 @@ class Subject:
 
     def __init__(self, lalm: LALM, prompt: Prompt | None) -> None:
         self.lalm = lalm
+        self.flips: list[Flips] = []
         if prompt is None:
             if lalm.processor is None:
                 raise ModelError(
@@ -71,21 +76,63 @@ class Subject:
     @cached_property
     def eager(self) -> Eager:
         """The model's twin on its own eager attention."""
-        return Eager(self.lalm)
+        return Eager(self.lalm, self.flips)
 
-    @cached_property
+    @property
     def plain(self) -> Tensor:
         """The model's own logits, [B, V]."""
-        return self.lalm.logits(self.prompt).float()
+        return self._plain[0]
+
+    @property
+    def plain_routing(self) -> Routing:
+        """Which experts the prompt's tokens go to in the model's own forward."""
+        return self._plain[1]
+
+    @cached_property
+    def _plain(self) -> tuple[Tensor, Routing]:
+        return self.seen(lambda: self.lalm.logits(self.prompt).float())
+
+    @cached_property
+    def has_experts(self) -> bool:
+        """Whether some layer is a mixture of experts."""
+        return bool(experts_of(self.lalm.anatomy.blocks))
+
+    @property
+    def unsure(self) -> str:
+        """Why being off by more than a bound need be no fault; "" where it is one."""
+        read = self.plain_routing.experts and not self.plain_routing.unread
+        if self.has_experts and not read and self.half:
+            return "its choice of experts cannot be read here, and rounding may have flipped it"
+        return ""
+
+    def seen(self, run: Callable[[], Result]) -> tuple[Result, Routing]:
+        """What a run of the model returns, and which experts its tokens went to."""
+        if not self.has_experts:
+            return run(), Routing()
+        with routed(self.lalm.anatomy) as routing:
+            return run(), routing
+
+    def agreeing(self, routing: Routing, prompt: Prompt, run: Callable[[], Result]) -> Result:
+        """What a pass of the model over a prompt returns with the experts of another run."""
+        result, flips = agreeing(self.lalm.anatomy, routing, real_in(prompt.inputs), run)
+        self.flips.append(flips)
+        return result
+
+    @property
+    def half(self) -> bool:
+        """Whether the model is in half precision."""
+        return self.lalm.dtype in (torch.float16, torch.bfloat16)
 
     @cached_property
     def logit_bound(self) -> float:
         """How far logits may be off."""
         bound = LOGITS.get(self.lalm.dtype, LOGITS[torch.bfloat16]) * max(1.0, float(self.plain.abs().max()))
-        if self.lalm.dtype not in (torch.float16, torch.bfloat16):
+        if not self.half:
             return bound
         # nothing of this package is in either: its own two attentions, under which the model rounds otherwise
-        own = float((self.plain - self.eager_logits(0.0).to(self.plain)).abs().max())
+        before = list(self.flips)
+        own = float((self.plain - self.eager_logits(0.0, self.plain_routing).to(self.plain)).abs().max())
+        self.flips[:] = before  # those that the bound comes from are not the check's
         return max(bound, OWN_ROUNDING * own)
 
     @property
@@ -113,9 +160,9 @@ class Subject:
         first = self.prompt.width - 1
         return Bias(alpha, self.prompt.groups["audio"], first) if alpha else None
 
-    def eager_logits(self, alpha: float) -> Tensor:
+    def eager_logits(self, alpha: float, routing: Routing | None = None) -> Tensor:
         """[B, V], of the eager twin under an edit of the audio's scores."""
-        return self.eager.logits(self.prompt.inputs, 1, self.bias(alpha))[:, 0]
+        return self.eager.logits(self.prompt.inputs, 1, self.bias(alpha), routing)[:, 0]
 
     def editing(self) -> Editing:
         return Editing((self.mata,), self.prompt.groups, self.lalm.anatomy.heads)

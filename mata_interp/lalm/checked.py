@@ -78,7 +78,7 @@ def note_unchecked(lalm: LALM, stacklevel: int = 3) -> None:
     if key in _told:
         return
     _told.add(key)
-    which = "has failed its check" if ok is False else "was never checked"
+    which = "did not pass its check" if ok is False else "was never checked"
     warnings.warn(
         UncheckedWarning(
             f"{lalm.name} {which} here: `mata-interp check` or mi.check(lalm) says in a few forward passes "

@@ -84,7 +84,7 @@ def test_a_failed_check_is_told_of():
     lalm = model()
     checked.remember_check(lalm, {"ok": False, "lines": []})
     (note,) = notes(lambda: mi.trace(lalm, ITEM, progress=False))
-    assert "mine has failed its check here" in note
+    assert "mine did not pass its check here" in note
 
 
 def test_what_ships_is_never_told_of():

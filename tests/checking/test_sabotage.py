@@ -53,12 +53,12 @@ def test_a_token_in_no_group(lalm):
     assert failed(lalm, replace(prompt, groups=groups)) == {"rows sum to 1"}
 
 
-def wrong_scaling(patched):
+def wrong_scaling(patched, factor=1.1):
     right = instrument_file.attention_call
 
     def call(*args, **kwargs):
         made = right(*args, **kwargs)
-        return replace(made, scaling=made.scaling * 1.1)
+        return replace(made, scaling=made.scaling * factor)
 
     patched.setattr(instrument_file, "attention_call", call)
 
@@ -74,6 +74,7 @@ def mask_off_by_one(patched):
         return seen
 
     patched.setattr(AttentionCall, "visible", visible)
+    patched.setattr(AttentionCall, "_sees_all", lambda self, rows: False)  # or no mask would be looked at
 
 
 def dropped_edit(patched):
