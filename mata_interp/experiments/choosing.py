@@ -80,14 +80,18 @@ def choose(swept: xr.DataArray, configurations: Mapping[str, Mata]) -> tuple[str
     baseline = seen[BASELINE]
     chosen = {name: best[name] for name in ("layers", "alpha", "rule")}
     reason = (
-        f"Best mean margin ({best['margin']:.3f} nats) of {len(rows):,} configurations on {best['n']} items "
-        f"of the selection split; without MATA it is {baseline['margin']:.3f}."
+        f"Best mean margin ({_nats(best['margin'])} nats) of {len(rows):,} configurations on {best['n']} "
+        f"items of the selection split; without MATA it is {_nats(baseline['margin'])}."
     )
     if best["margin"] <= baseline["margin"]:
         reason += " No configuration raised it: the one that lowers it least is tested."
     if edges := _edges(best, rows):
         reason += f" It lies at the edge of what was tried ({edges}): more might do more."
     return best_name, {"grid": rows, "baseline": baseline, "chosen": chosen, "reason": reason}
+
+
+def _nats(value: float) -> str:
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _edges(best: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -6,7 +6,8 @@
   these hypotheses on MATA, the primary one among them: six in all.
 - ``sham``: the same rule on text, in random layers, on another item's audio (against that audio's own
   baseline), and MATA against each sham. Controls, not discoveries: not corrected.
-- ``descriptive``: by domain, over all items, length-normalised, what the audio is worth. Not corrected.
+- ``descriptive``: by domain, over all items, length-normalised, by the official string match, what the audio
+  is worth. Not corrected.
 """
 
 from __future__ import annotations
@@ -38,18 +39,20 @@ class Comparison:
     subset: Mapping[str, str]
     kind: Kind
     family: Literal["primary", "mata", "sham", "descriptive"]
-    normalised: bool = False
+    score: Literal["", "normalised", "official"] = ""
 
     @property
     def name(self) -> str:
-        return f"{self.after} vs {self.before}" + (", length-normalised" if self.normalised else "")
+        said = {"": "", "normalised": ", length-normalised", "official": ", official score"}[self.score]
+        return f"{self.after} vs {self.before}{said}"
 
     @property
     def column(self) -> str:
         """The records' column that is compared."""
-        return {"binary": "correct", "margin": "margin"}[self.kind] + (
-            "_normalised" if self.normalised else ""
-        )
+        if self.score == "official":
+            return "official"
+        plain = {"binary": "correct", "margin": "margin"}[self.kind]
+        return f"{plain}_{self.score}" if self.score else plain
 
 
 def primary_subset(records: pd.DataFrame) -> dict[str, str]:
@@ -88,7 +91,10 @@ def comparisons(records: pd.DataFrame) -> Iterator[Comparison]:
         for kind in kinds:
             yield Comparison(MATA, BASELINE, {}, kind, "descriptive")
     for subset in subsets:
-        yield Comparison(MATA, BASELINE, subset, "binary", "descriptive", normalised=True)
+        yield Comparison(MATA, BASELINE, subset, "binary", "descriptive", "normalised")
+    if "official" in records and records["official"].notna().all():
+        for subset in subsets:
+            yield Comparison(MATA, BASELINE, subset, "binary", "descriptive", "official")
     for domain in domains:
         for subset in [{}, main] if main else [{}]:
             yield Comparison(MATA, BASELINE, {"domain": domain, **subset}, "binary", "descriptive")

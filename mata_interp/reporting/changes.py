@@ -26,6 +26,11 @@ COUNTS = (
     "p, Holm",
 )
 
+OTHER_SCORES = {
+    "correct_normalised": "MATA, answers chosen by log-probability per token",
+    "official": "MATA, the chosen option's text judged by the string match of MMAU and MMAR",
+}
+
 
 def changes_section(records: pd.DataFrame, comparisons: Comparisons) -> Section:
     """Everything that compares MATA with the baseline."""
@@ -76,12 +81,9 @@ def _reading(comparisons: Comparisons) -> str:
 def _table(comparisons: Comparisons) -> Table:
     groups = comparisons.groups()
     here = dict(after_condition=MATA, before_condition=BASELINE)
-    normalised = [
-        Named(subset_label(e["subset"]), e, "mata") for e in comparisons.find("correct_normalised", **here)
-    ]
-    if normalised:
-        title = "MATA, answers chosen by log-probability per token"
-        groups.append(Group(title, normalised))
+    for column, title in OTHER_SCORES.items():
+        members = [Named(subset_label(e["subset"]), e, "mata") for e in comparisons.find(column, **here)]
+        groups += [Group(title, members)] if members else []
     return Table(
         "Answers fixed and broken.",
         ("Comparison", *COUNTS),

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..benchmarks import release_of
 from ..experiments import Run
+from .claims import SUBSETS
 from .parts import Block, Content, Row, Section, Table
 from .wording import count, named_layers, number, printable
 
@@ -40,6 +42,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         *hashes,
         ("Benchmark", data.get("name")),
         ("SHA-256 of its file", data.get("file_sha256")),
+        ("Released file", _release(data)),
         ("SHA-256 of items used", data.get("sha256")),
         ("Items answered", f"{answered}, each under {count(len(manifest['conditions']), 'condition')}"),
         ("Unfinished", missing),
@@ -54,6 +57,16 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Time taken", _seconds(study.get("seconds"))),
     ]
     return [(name, printable(value)) for name, value in facts if value not in (None, "")]
+
+
+def _release(data: Mapping[str, Any]) -> str:
+    """Which released file the data are; of a benchmark whose files may be pinned, also that they are not."""
+    release = release_of(data.get("file_sha256") or "")
+    if release is not None:
+        which = f"{release.benchmark} {release.subset}".strip()
+        return f"{which}: {release.file}, by its SHA-256"
+    pinned = str(data.get("name")).lower() in SUBSETS
+    return "not pinned: no released file with this SHA-256 is known here" if pinned else ""
 
 
 def _versions(model: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,11 +93,25 @@ def _seconds(seconds: Mapping[str, float] | None) -> str:
 
 
 def _conditions(conditions: Mapping[str, Any]) -> Table:
+    in_words = any(condition.get("decoding") for condition in conditions.values())
     rows = []
     for name, condition in conditions.items():
         edits = "; ".join(_edit(edit) for edit in condition["interventions"]) or "none"
-        rows.append(Row([printable(name), condition["audio"], edits]))
-    return Table("Conditions.", ("Condition", "Audio", "Intervention"), [Block(rows)], words=True)
+        answers = [_answers(condition.get("decoding"))] if in_words else []
+        rows.append(Row([printable(name), condition["audio"], *answers, edits]))
+    head = ("Condition", "Audio", *(["Answers"] if in_words else []), "Intervention")
+    return Table("Conditions.", head, [Block(rows)], words=True)
+
+
+def _answers(decoding: Mapping[str, Any] | None) -> str:
+    """``in words, greedy, up to 64 tokens``."""
+    if not decoding:
+        return "options compared"
+    drawn = f"temperature {decoding['temperature']:g}, top p {decoding['top_p']:g}, seed {decoding['seed']}"
+    if decoding["top_k"]:
+        drawn += f", top k {decoding['top_k']}"
+    how = drawn if decoding["temperature"] else "greedy"
+    return f"in words, {how}, up to {count(decoding['max_new_tokens'], 'token')}"
 
 
 def _edit(edit: Mapping[str, Any]) -> str:

@@ -14,20 +14,27 @@ from .comparisons import CAPTIONS, Comparisons, subset_label, where
 from .parts import Block, Row, Section, Table
 from .wording import printable
 
+DOMINANCE = (
+    "Text dominance (TDR; ALME, arXiv 2602.11488): of the answers that follow either the caption's false "
+    "claim or the sound, the fraction that follow the caption; above 0.5 the text is trusted more."
+)
+PRIOR = (
+    "Text prior: accuracy without the sound over accuracy with it; near 1 the sound is not needed, and it "
+    "can exceed 1."
+)
+
 
 def reliance_section(run: Run, comparisons: Comparisons) -> Section | None:
     """Both rates with intervals and counts; None where nothing contradicts the sound or leaves it out."""
-    blocks = [*_dominance(run, comparisons), *_prior(run, comparisons)]
-    if not blocks:
+    dominance, prior = _dominance(run, comparisons), _prior(run, comparisons)
+    if not dominance and not prior:
         return None
+    meant = [*([DOMINANCE] if dominance else []), *([PRIOR] if prior else []), "Intervals draw whole clips."]
     table = Table(
         "What the answers rely on, with 95\u00a0% intervals.",
         ("", "items", "clips", "rate", "of counts"),
-        blocks,
-        "Text dominance (TDR; ALME, arXiv 2602.11488): of the answers that follow either the caption's false "
-        "claim or the sound, the fraction that follow the caption; above 0.5 the text is trusted more. Text "
-        "prior: accuracy without the sound over accuracy with it; near 1 the sound is not needed, and it can "
-        "exceed 1. Intervals draw whole clips.",
+        [*dominance, *prior],
+        " ".join(meant),
     )
     return Section("reliance", "Text or sound: what the answers rely on", [("table", table)])
 

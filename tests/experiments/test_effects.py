@@ -167,3 +167,16 @@ def test_the_answer_says_when_only_the_comparison_fixed_beforehand_counts():
     table[0] |= {"p": 0.03, "p_holm": 0.18}
     text = answer_text(table, CHOSEN, MATCHED, 60)
     assert "MATA helps, by the comparison fixed beforehand; corrected, it would not count." in text
+
+
+def test_the_official_score_is_compared_beside_the_other_where_all_items_have_it():
+    frame = records(0.2).assign(official=lambda f: f["margin"] > 0.5)
+    table = effects_table(frame, seed=0)
+    rows = [row for row in table if row["column"] == "official"]
+    assert [row["subset"]["caption_condition"] for row in rows] == ["conflict", "neutral", "congruent"]
+    assert {(row["family"], row["p_holm"]) for row in rows} == {("descriptive", None)}
+    mata = frame[(frame["condition"] == "mata") & (frame["caption_condition"] == "conflict")]
+    assert rows[0]["after"] == pytest.approx((mata["margin"] > 0.5).mean())
+    assert rows[0]["name"] == "mata vs baseline, official score"
+    few = effects_table(frame.assign(official=None), seed=0)
+    assert few == [row for row in table if row not in rows]

@@ -16,10 +16,12 @@ from mata_interp.reporting.accuracy import accuracy, accuracy_tables, rate
 from mata_interp.reporting.claims import claims_section
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.parts import Table
+from mata_interp.reporting.provenance import _answers, provenance_section
 from mata_interp.reporting.reliance import reliance_section
 from mata_interp.statistics import Rate, proportion, text_prior
 from tests.experiments.sounds import make_items
 
+MINI = "9f18fda99f8dbc2bc5ecd6323fb5063309f54969810b5c6f1caeb3b8d904cf1c"  # mmau-test-mini.json, v05.15.25
 CONDITIONS = {
     "compared": None,
     "baseline": mi.Condition(decoding=mi.Decoding(4)),
@@ -150,11 +152,42 @@ def test_no_claims_about_other_benchmarks(run):
 
 
 def test_a_released_file_is_named(run):
-    sha256 = "9f18fda99f8dbc2bc5ecd6323fb5063309f54969810b5c6f1caeb3b8d904cf1c"
-    data = {**run.manifest["data"], "name": "mine", "file_sha256": sha256}
+    data = {**run.manifest["data"], "name": "mine", "file_sha256": MINI}
     there = replace(run, manifest={**run.manifest, "data": data})
     table = claims_section(there, comparisons(there)).content[0][1]  # type: ignore[union-attr]
     assert "Measured on 18 of the 1,000 records of mmau-test-mini.json" in table.caption  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "told"),
+    [
+        ("mine", MINI, "mmau test-mini: mmau-test-mini.json (v05.15.25), by its SHA-256"),
+        ("mmau-test", "0" * 64, "not pinned: no released file with this SHA-256 is known here"),
+        ("mmau-pro", "0" * 64, None),
+    ],
+)
+def test_the_page_says_whether_the_file_is_pinned(run, name, sha256, told):
+    data = {**run.manifest["data"], "name": name, "file_sha256": sha256}
+    section = provenance_section(replace(run, manifest={**run.manifest, "data": data}))
+    facts = dict(section.content[0][1])  # type: ignore[arg-type]
+    assert facts.get("Released file") == told
+
+
+def test_how_answers_were_given_is_told_of_every_condition(run):
+    table = provenance_section(run).content[1][1]
+    assert isinstance(table, Table)
+    assert table.columns == ("Condition", "Audio", "Answers", "Intervention")
+    told = {str(row.cells[0]): row.cells[2] for row in table.blocks[0].rows}
+    for name, condition in run.manifest["conditions"].items():
+        decoding = condition.get("decoding")
+        assert told[name] == ("options compared" if decoding is None else _greedy(decoding))
+    drawn = {"max_new_tokens": 1, "temperature": 0.7, "top_k": 5, "top_p": 0.9, "seed": 3}
+    assert _answers(drawn) == "in words, temperature 0.7, top p 0.9, seed 3, top k 5, up to 1 token"
+
+
+def _greedy(decoding) -> str:
+    assert decoding["temperature"] == 0
+    return f"in words, greedy, up to {decoding['max_new_tokens']} tokens"
 
 
 def test_the_whole_page(run, tmp_path):
