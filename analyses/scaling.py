@@ -43,7 +43,8 @@ def measured(
     lalm = mi.LALM.from_pretrained(model)
     chosen = mi.load_benchmark("listening").split("confirmation").head(items)
     conditions = {"baseline": None, "mata": mi.Mata(1.0, layers=lalm.attention_layers[3:5])}
-    first = mi.run(lalm, chosen, conditions, batch_size=batch_size)  # warm: no way pays for what all share
+    how: dict[str, Any] = {"batch_size": batch_size, "progress": False}
+    first = mi.run(lalm, chosen, conditions, **how)  # warm: no way pays for what all share
     rows = []
     for turn in range(rounds):
         for count in [0, *workers] if turn % 2 == 0 else [*workers[::-1], 0]:
@@ -53,7 +54,7 @@ def measured(
                 ray.init(num_cpus=max(workers), include_dashboard=False, log_to_driver=False)
             start = time.perf_counter()
             spread: Any = mi.RayWorkers(workers=count) if count else False
-            run = mi.run(lalm, chosen, conditions, folder, batch_size=batch_size, ray=spread)
+            run = mi.run(lalm, chosen, conditions, folder, ray=spread, **how)
             seconds = time.perf_counter() - start
             if count:
                 ray.shutdown()

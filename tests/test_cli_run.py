@@ -116,6 +116,28 @@ def test_fields_and_audio_root(on_small, tmp_path):
     assert (tmp_path / "study" / "report.html").exists()
 
 
+def test_a_dataset_with_several_splits(on_small, tmp_path, monkeypatch, capsys):
+    """A folder that `datasets` saved, its sounds in an audio column: asked about as the file is."""
+    datasets = pytest.importorskip("datasets")
+    small = small_study()
+    records = json.loads(small.benchmark.read_text("utf-8"))
+    usable = [record for record in records if "missing" not in record["audio_id"]]
+    for record in usable:
+        path = small.benchmark.parent / record.pop("audio_id")
+        record["audio"] = {"bytes": path.read_bytes(), "path": path.name}
+    made = datasets.Dataset.from_list(usable).cast_column("audio", datasets.Audio(decode=False))
+    splits = {name: made.filter(lambda r, name=name: r["split"] == name) for name in ("selection", "test")}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    where = ["--benchmark", tmp_path / "saved", "--audio-root", tmp_path / "sounds"]
+    invoke(*on_small, *where, "--subset", "test", "--out", tmp_path / "run")
+    invoke(*on_small, "--subset", "test", "--out", tmp_path / "of the file")
+    ours, theirs = (mata_interp.load_run(tmp_path / name).records for name in ("run", "of the file"))
+    assert len(ours) == 12
+    assert ours.equals(theirs)
+    assert call_main(monkeypatch, *on_small, *where, "--out", tmp_path / "other") == 1
+    assert "has the splits ['selection', 'test']: give one as subset" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "command",
     [

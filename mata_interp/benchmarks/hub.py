@@ -50,7 +50,7 @@ def hub_records(
         raise BenchmarkError(f"The dataset {place!r} cannot be loaded: {error.__cause__ or error}") from error
     if isinstance(data, dict):
         if split is None and len(data) > 1:
-            raise BenchmarkError(f"The dataset {place!r} has the splits {sorted(data)}: give subset=.")
+            raise BenchmarkError(f"The dataset {place!r} has the splits {sorted(data)}: give one as subset.")
         chosen = split or next(iter(data))
         if chosen not in data:
             raise BenchmarkError(f"The dataset {place!r} has no split {chosen!r}: it has {sorted(data)}.")

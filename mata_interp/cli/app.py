@@ -30,6 +30,7 @@ from .options import (
     Ray,
     Rule,
     Seed,
+    Subset,
     Temperature,
     TopP,
     WithRay,
@@ -120,6 +121,7 @@ def trace(
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
+    subset: Subset = None,
     items: ItemCount = None,
     query: Annotated[
         Literal["last", "text", "generated"],
@@ -143,7 +145,7 @@ def trace(
     """
     from .tracing import trace_benchmark
 
-    source = Source(benchmark, audio_root, fields)
+    source = Source(benchmark, audio_root, fields, subset)
     trace_benchmark(model, source, items, query, max_new_tokens, out, seed, batch_size, as_json)
 
 
@@ -181,6 +183,7 @@ def run(
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
+    subset: Subset = None,
     items: ItemCount = None,
     alpha: Alpha = 0.1,
     layers: Layers = None,
@@ -222,7 +225,7 @@ def run(
         alpha, layers, rule, phase, prompt, generate, max_new_tokens, temperature, top_p, seed, batch_size,
         ray, workers, gpus,
     )  # fmt: skip
-    run_benchmark(model, Source(benchmark, audio_root, fields), items, how, out, dry_run, as_json)
+    run_benchmark(model, Source(benchmark, audio_root, fields, subset), items, how, out, dry_run, as_json)
 
 
 @app.command(short_help="Write the page of a run folder.")

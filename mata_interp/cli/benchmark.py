@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import AsJson, AudioRoot, Fields
+from .options import AsJson, AudioRoot, Fields, Subset
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def list_benchmarks(as_json: AsJson = False) -> None:
 def inspect(
     path: Place,
     audio_root: AudioRoot = None,
-    subset: Annotated[str | None, typer.Option(help="Only this split, e.g. test-mini.")] = None,
     fields: Fields = None,
+    subset: Subset = None,
     decode: Annotated[
         bool, typer.Option("--decode", help="Also decode every sound, to find bad ones.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from .opening import Source
-from .options import AsJson, AudioRoot, Benchmark, Fields, ItemCount, Model, Seed, parse_choices
+from .options import AsJson, AudioRoot, Benchmark, Fields, ItemCount, Model, Seed, Subset, parse_choices
 
 __all__ = ["layers"]
 
@@ -18,6 +18,7 @@ def layers(
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
+    subset: Subset = None,
     items: ItemCount = None,
     split: Annotated[
         Literal["selection", "all"], typer.Option(help="Which clips to look at; test on others.")
@@ -43,5 +44,5 @@ def layers(
     """
     from .fusing import layers_of_benchmark
 
-    source = Source(benchmark, audio_root, fields)
+    source = Source(benchmark, audio_root, fields, subset)
     layers_of_benchmark(model, source, items, split, criteria, out, figure, seed, as_json)

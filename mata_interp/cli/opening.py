@@ -26,11 +26,14 @@ def open_model(name: str) -> LALM:
 
 @dataclass(frozen=True)
 class Source:
-    """Where items come from: ``--benchmark``, ``--audio-root`` and ``--fields``."""
+    """Where items come from: ``--benchmark``, ``--audio-root``, ``--fields`` and ``--subset``."""
 
     benchmark: str
     audio_root: Path | None
     fields: str | None
+    subset: str | None
 
     def open(self) -> Items:
-        return mi.load_benchmark(self.benchmark, audio_root=self.audio_root, fields=self.fields)
+        return mi.load_benchmark(
+            self.benchmark, audio_root=self.audio_root, subset=self.subset, fields=self.fields
+        )

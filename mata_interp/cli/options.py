@@ -55,7 +55,11 @@ Model = Annotated[
     str, typer.Option(help="organism or organism-unbiased (they ship), a folder, or a Hugging Face id.")
 ]
 Benchmark = Annotated[
-    str, typer.Option(help="listening (it ships), or your own file in MMAU's format: JSON, JSONL or CSV.")
+    str,
+    typer.Option(
+        help="listening (it ships); a JSON, JSONL or CSV file in MMAU's or MMAR's format, or any with "
+        "--fields; a dataset's folder; or hf:owner/name."
+    ),
 ]
 AudioRoot = Annotated[
     Path | None, typer.Option(help="Folder of the sounds, if it is not the benchmark file's own.")
@@ -63,6 +67,10 @@ AudioRoot = Annotated[
 Fields = Annotated[
     str | None,
     typer.Option(help="Field mapping: a JSON file, or mmsu, mmau-pro, air-bench, mcr-bench, alme."),
+]
+Subset = Annotated[
+    str | None,
+    typer.Option(help="Only the records with this split, e.g. test-mini; of a dataset, the split."),
 ]
 ItemCount = Annotated[
     int | None,

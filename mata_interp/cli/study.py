@@ -18,6 +18,7 @@ from .options import (
     ItemCount,
     Model,
     Seed,
+    Subset,
     parse_chosen,
 )
 from .output import print_json, progress, resumable
@@ -39,6 +40,7 @@ def study(
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
+    subset: Subset = None,
     items: ItemCount = None,
     layers: GivenLayers = None,
     out: Annotated[
@@ -66,7 +68,7 @@ def study(
     from .fusing import layers_wanted
 
     out = out or Path("runs") / f"study-{Path(model).name}-{Path(benchmark).stem}"
-    data, lalm = Source(benchmark, audio_root, fields).open(), open_model(model)
+    data, lalm = Source(benchmark, audio_root, fields, subset).open(), open_model(model)
     settings = {"items_limit": items, "batch_size": batch_size, "progress": progress(), "seed": seed}
     with resumable():
         run = mi.study(lalm, data, out, layers=layers_wanted(layers, lalm, lambda: data, seed), **settings)

@@ -18,6 +18,7 @@ from .options import (
     Model,
     Phase,
     Seed,
+    Subset,
     parse_layers,
 )
 
@@ -89,6 +90,7 @@ def sweep(
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
+    subset: Subset = None,
     items: ItemCount = None,
     split: SplitName = "selection",
     layers: LayerSets = "windows",
@@ -132,5 +134,5 @@ def sweep(
     out = out or Path("runs") / f"sweep-{Path(model).name}-{Path(benchmark).stem}-{kind}"
     settings = {"keys": keys, "queries": queries, "phase": phase, **({"heads": heads} if heads else {})}
     options = {"layers": layers, "widths": widths, "alphas": alpha, "rule": rule, "settings": settings}
-    source = Source(benchmark, audio_root, fields)
+    source = Source(benchmark, audio_root, fields, subset)
     sweep_benchmark(model, source, items, split, grid, options, out, seed, batch_size, as_json)

@@ -84,7 +84,7 @@ def test_splits(folder, tmp_path):
     both.save_to_disk(tmp_path / "both")
     root = tmp_path / "sounds"
     assert len(load_benchmark(tmp_path / "both", subset="dev", audio_root=root)) == 1
-    with pytest.raises(BenchmarkError, match=r"has the splits \['dev', 'test'\]: give subset="):
+    with pytest.raises(BenchmarkError, match=r"has the splits \['dev', 'test'\]: give one as subset"):
         load_benchmark(tmp_path / "both", audio_root=root)
     with pytest.raises(BenchmarkError, match=r"no split 'train'"):
         load_benchmark(tmp_path / "both", subset="train", audio_root=root)
