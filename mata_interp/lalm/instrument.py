@@ -109,7 +109,7 @@ class Instrument:
                     total = _total(*decoder.inputs)
                     owed[:] = layers
                     for layer, site in sites:
-                        change = visit(layer, self._call(layer, *site.inputs, total), total)
+                        change = visit(layer, self._call(layer, *site.inputs, total=total), total)
                         if change is not None:
                             rows, delta = change
                             site.output[0][:, rows] += delta  # (B, R, H, Dv), summed in float32

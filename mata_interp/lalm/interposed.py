@@ -80,7 +80,7 @@ def interposed(
         return output
 
     table: Any = AttentionInterface._global_mapping
-    before_us = {name: table[name] for name in {_name(module) for module in modules}}
+    before_us = {name: table[name] for name in {str(_name(module)) for module in modules}}
     handles = [
         decoder.register_forward_pre_hook(before, with_kwargs=True),
         decoder.register_forward_hook(after),
