@@ -17,8 +17,8 @@ __all__ = ["CHECKS", "Check", "CheckReport", "Found", "Line", "NotApplicable", "
 
 Verdict = Literal["pass", "fail", "not comparable", "not applicable"]
 UNSURE = (
-    "This is neither shown nor refuted: check in float32 (--dtype float32), and if that passes, compare a few "
-    "results in half precision with float32 before you trust them."
+    "This is neither shown nor refuted: check in float32 (--dtype float32), and if that passes, compare "
+    "a few results in half precision with float32 before you trust them."
 )
 
 

@@ -159,7 +159,7 @@ def agreeing(
 
 
 def _following(routing: Routing, real: Tensor, flips: Flips, lead: bool) -> Choose:
-    """Count where choices differ from a routing's into ``flips``; with ``lead``, put its own in their place."""
+    """Count into ``flips`` where choices differ from a routing's; with ``lead``, make them the same."""
 
     def choose(i: int, experts: Tensor, weights: Tensor) -> tuple[Tensor, Tensor] | None:
         if i not in routing.experts or len(experts) != real.numel():

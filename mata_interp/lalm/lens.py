@@ -15,6 +15,7 @@ from mata_interp.errors import ModelError
 from .hearing import sounds
 from .prompts import Prompt
 from .rehousing import bridge_whole, decoder_call, rehouse
+from .scoring import output_head
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache
@@ -178,7 +179,8 @@ class Lens:
             ``[component, item]``, float32; ``off`` among its attributes is how far the sum is from the logit.
 
         Raises:
-            ModelError: the parts do not add up, as where a norm stands behind the attention.
+            ModelError: the parts do not add up, as where a norm stands behind the attention, or they are not
+                kept.
         """
         norm = self.bridge.cfg.normalization_type
         if norm not in ("RMS", "RMSPre"):
@@ -186,14 +188,20 @@ class Lens:
         last = self.cache[f"blocks.{self.bridge.cfg.n_layers - 1}.hook_resid_post"][:, -1]  # (B, d)
         split: Any = self.cache.get_full_resid_decomposition if heads else self.cache.decompose_resid
         more: Any = {"expand_neurons": False} if heads else {}
-        parts, labels = split(layer=-1, mlp_input=False, pos_slice=-1, return_labels=True, **more)
+        try:
+            parts, labels = split(layer=-1, mlp_input=False, pos_slice=-1, return_labels=True, **more)
+        except KeyError as missing:  # of hybrid decoders, say, whose layers are not all of one kind
+            raise ModelError(
+                f"transformer-lens keeps no {missing} of {self._lalm.name}: its parts cannot be summed. The "
+                'attribution criterion of mi.fusion_layers (criteria=["attribution"]) does without.'
+            ) from missing
         # what enters the first layer: a decoder that is given embeddings never looks any up
         own = [i for i, label in enumerate(labels) if label not in ("embed", "pos_embed")]
         labels = ["embed", *(labels[i] for i in own)]
         parts = torch.cat([self.cache["resid_pre", 0][:, -1][None], parts[own]])
         normed = self.cache["ln_final.hook_out"][:, -1].float()
         factor = torch.where(last == 0, 0.0, normed / last.float())
-        weight = self._lalm.model.get_output_embeddings().weight
+        weight = output_head(self._lalm.model).weight
         direction = weight[torch.as_tensor(tokens, device=weight.device)].float()  # (B, d)
         if against is not None:
             direction = direction - weight[torch.as_tensor(against, device=weight.device)].float()

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
+from .scoring import output_head
 from .twin import twin, use_eager
 
 __all__ = ["bridge_whole", "decoder_call", "rehouse"]
@@ -56,7 +57,7 @@ def rehouse(model: Any, bare: bool = False) -> Any:
     if type(getattr(house, house.base_model_prefix)) is not kind:
         raise ModelError(f"{family.__name__} is built around another decoder than {kind.__name__}.")
     setattr(house, house.base_model_prefix, decoder)
-    house.set_output_embeddings(body.get_output_embeddings())
+    house.set_output_embeddings(output_head(body))
     house.config = decoder.config
     use_eager([decoder, *anatomy.attention.values()])
     if bare:

@@ -24,12 +24,14 @@ EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "moe_intermediate_size": 16
 
 def nemotron_h_omni(attention: str | None) -> Any:
     """Mamba 2, attention, experts and plain layers, each a layer by itself; no cache in the last two."""
+    mixed = ("linear_attention", "full_attention", "moe", "full_attention", "linear_attention", "mlp")
+    return nemotron_of((*mixed, "full_attention"), attention)
+
+
+def nemotron_of(layers: tuple[str, ...], attention: str | None) -> Any:
     text = {
         "model_type": "nemotron_h", **TEXT, **EXPERTS, "head_dim": 8, "bos_token_id": 1,
-        "layers_block_type": [
-            "linear_attention", "full_attention", "moe", "full_attention", "linear_attention", "mlp",
-            "full_attention",
-        ],
+        "layers_block_type": list(layers),
         "mamba_num_heads": 4, "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 1, "chunk_size": 16,
         "n_routed_experts": 4, "moe_shared_expert_intermediate_size": 16,
     }  # fmt: skip

@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mata_interp.errors import ModelError
+from mata_interp.fusion.case import Case, Decision
+from mata_interp.fusion.criteria import attribution
+from mata_interp.fusion.criteria.lens import readable
 from mata_interp.lalm import LALM, Prompt
 from mata_interp.lalm.caches import branch, remembers, stepped_back
 from mata_interp.lalm.decoding import read_to_answer
 from mata_interp.lalm.scoring import read
 
+from .hybrids import nemotron_of
 from .registry import FAMILIES
 
 KINDS = {
@@ -42,3 +47,24 @@ def test_branches_share_no_state(name):
     assert stepped_back(cache) is None
     assert read(lalm.model, prompt) is None
     assert read_to_answer(lalm.model, prompt, 4) is None
+
+
+def test_a_wrapper_that_names_no_output_head():
+    """Nemotron's: criteria that read the head, and transformer-lens, find it in the language model within."""
+    layers = ("full_attention", "mlp", "full_attention", "moe", "full_attention", "mlp")
+    lalm = LALM(nemotron_of(layers, None))
+    assert lalm.model.get_output_embeddings() is None
+    prompt = Prompt.from_inputs(lalm, FAMILIES["nemotron_h_omni"].inputs(1))
+    case = Case(lalm, prompt, Decision(40, 41), None)
+    logits = lalm.logits(prompt)[0]
+    margin = float(logits[40] - logits[41])
+    parts = attribution.decomposition(case)
+    told = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
+    assert told == pytest.approx(margin, abs=1e-4)
+    assert abs(sum(parts["audio"])) > 0.1
+    seen = readable(case, case.said.states, torch.ones(1, dtype=torch.bool))
+    assert seen[-1] == pytest.approx(margin, abs=1e-4)
+    lens = lalm.to_transformer_lens(prompt)
+    assert lens.difference < 1e-5
+    with pytest.raises(ModelError, match=r"keeps no 'blocks.0.attn.hook_z' of Nemotron.* cannot be summed"):
+        lens.attribution([40], [41])

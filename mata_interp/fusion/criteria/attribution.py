@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.errors import ModelError
+from mata_interp.lalm.scoring import output_head
 
 from .registry import criterion
 
@@ -70,7 +71,7 @@ def direction(case: Case) -> Tensor:
     Raises:
         ModelError: the margin is no linear function of it.
     """
-    watched, head = case.said, case.lalm.model.get_output_embeddings()
+    watched, head = case.said, output_head(case.lalm.model)
     if watched.last is None:
         raise ModelError(
             "no norm stands at the end of the decoder, so that there is no direction to write in."
@@ -130,9 +131,11 @@ def _require_sum(case: Case, layer: int) -> None:
     before, gave = case.said.states[layer][-1].float(), case.said.outputs[layer].detach().float()
     wanted = before + gave
     bound = _near(case) * float(wanted.abs().max().clamp(min=1e-6))
+    # what follows in the layer is given the sum, or it is what the layer gives
+    behind = (*case.said.inputs[layer], case.said.states[layer + 1][-1])
     if not any(
         given.shape == wanted.shape and torch.allclose(given.float(), wanted, rtol=0, atol=bound)
-        for given in case.said.inputs[layer]
+        for given in behind
     ):
         raise ModelError(f"a norm or factor stands behind the attention of layer {layer}.")
 

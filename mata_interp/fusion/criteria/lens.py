@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.errors import ModelError
+from mata_interp.lalm.scoring import output_head
 
 from .registry import criterion
 
@@ -28,7 +29,7 @@ SOURCE = "nostalgebraist 2020, interpreting GPT: the logit lens"
 @torch.no_grad()
 def readable(case: Case, states: list[Tensor], where: Tensor) -> np.ndarray:
     """logit(right) - logit(wrong), mean over the chosen tokens, behind each layer: float64 [layers + 1]."""
-    norm, head = case.said.norm, case.lalm.model.get_output_embeddings()
+    norm, head = case.said.norm, output_head(case.lalm.model)
     if norm is None:
         raise ModelError("no norm stands at the end of the decoder: the lens has nothing to look through.")
     weight = head.weight[[case.decision.right, case.decision.wrong]].float()
