@@ -1,0 +1,88 @@
+"""The figure of layer_selection: what MATA does in every window, and the rank of those that criteria name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from mata_interp.fusion import CRITERIA
+from mata_interp.ranges import layer_range
+
+__all__ = ["draw"]
+
+OWN, OTHER, FAINT = "#c23b22", "0.35", "0.75"
+
+
+def draw(found: Mapping[str, Any], path: Path) -> None:
+    """Above, a panel a caption: windows of equal width with their intervals, other sets of as many layers as
+    a cloud beside them. Below, the ranks: a row a criterion, best on the left."""
+    ranks = [row for row in found["ranks"] if row["measure"] == "margin"]
+    if not found["window"] or not ranks:
+        return
+    captions = list(dict.fromkeys(row["caption"] for row in found["effects"]))
+    names = [row["name"] for row in ranks if row["caption"] == captions[0]]
+    sns.set_theme(style="ticks", context="paper")
+    below = 0.19 * len(names)
+    figure, axes = plt.subplots(
+        2, len(captions), figsize=(7.2, 3.2 + below), height_ratios=[2.0, below], sharey="row", squeeze=False
+    )
+    for column, caption in enumerate(captions):
+        effects = {tuple(row["layers"]): row for row in found["effects"] if row["caption"] == caption}
+        here = {row["name"]: row for row in ranks if row["caption"] == caption}
+        _windows(axes[0, column], found, effects, here)
+        axes[0, column].set_title(f"{caption} captions", loc="left")
+        _ranks(axes[1, column], names, here)
+    axes[0, 0].set_ylabel("change of the margin, nats")
+    sns.despine(figure)
+    figure.tight_layout()
+    figure.savefig(path, dpi=160)
+    plt.close(figure)
+
+
+def _windows(
+    axis: Axes, found: Mapping[str, Any], effects: Mapping[Any, Any], here: Mapping[str, Any]
+) -> None:
+    own = tuple(found["window"])
+    family = sorted([own, *(tuple(pair["layers"]) for pair in here["window"]["pairs"])])
+    for x, window in enumerate(family):
+        row, colour = effects[window], OWN if window == own else OTHER
+        axis.plot([x, x], [row["margin_low"], row["margin_high"]], color=colour, linewidth=1.4)
+        axis.plot(x, row["margin"], "o", color=colour, markersize=5)
+    labels = [f"{layer_range(w)}\n\u03b1 {effects[w]['alpha']:g}" for w in family]
+    if "sets" in here:
+        rest = [w for w in (tuple(p["layers"]) for p in here["sets"]["pairs"]) if w not in family]
+        spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(rest))
+        axis.plot(len(family) + spread, [effects[w]["margin"] for w in rest], "o", color=FAINT, markersize=3)
+        labels.append(f"{len(rest)} other\nsets of {len(own)}")
+    axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    axis.set_xticks(range(len(labels)), labels, fontsize=7)
+    axis.set_xlabel("MATA in layers (red: recommended)")
+
+
+def _ranks(axis: Axes, names: list[str], here: Mapping[str, Any]) -> None:
+    """As a share of the way from the best (0) to the worst (1), for families differ in size."""
+    labels = []
+    for y, name in enumerate(names):
+        row, colour = here[name], OWN if name in ("window", "sets") else OTHER
+        share = [(row[key] - 1) / (row["of"] - 1) for key in ("rank_low", "rank", "rank_high")]
+        axis.plot([share[0], share[2]], [y, y], color=colour, linewidth=1.2, clip_on=False)
+        axis.plot(share[1], y, "o", color=colour, markersize=4, clip_on=False)
+        axis.annotate(
+            f"{row['rank']:g} of {row['of']}", (1.04, y), xycoords=("axes fraction", "data"), va="center",
+            fontsize=6.5, color=colour, annotation_clip=False,
+        )  # fmt: skip
+        labels.append(f"{_label(name)}: {layer_range(row['layers'])}")
+    axis.set_yticks(range(len(names)), labels, fontsize=6.5)
+    axis.set(ylim=(len(names) - 0.5, -0.5), xlim=(-0.02, 1.02), xticks=[0, 0.5, 1])
+    axis.set_xticklabels(["best", "rank by margin", "worst"], fontsize=7)
+
+
+def _label(name: str) -> str:
+    own = {"window": "recommended", "sets": "recommended, among all sets"}
+    return own[name] if name in own else CRITERIA[name].label

@@ -1,0 +1,131 @@
+"""Does the window help: ranks by their definition, and the analysis at a small size."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mata_interp as mi
+from tests.analyses.test_analyses import ROOT, analysis
+
+STEPS = np.array([3, 2, 1, 0])
+
+
+@pytest.fixture(scope="module")
+def ranking() -> Any:
+    return _imported("ranking")
+
+
+@pytest.fixture(scope="module")
+def study() -> Any:
+    return _imported("layer_selection")
+
+
+def _imported(name: str) -> Any:
+    sys.path.insert(0, str(ROOT / "analyses"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
+
+
+def test_ranks_are_counts(ranking):
+    values = np.array([[3.0, 1.0, 2.0], [1.0, 2.0, 3.0], [1.0, 1.0, 0.0]])
+    assert ranking.rank(values, 0).tolist() == [1, 3, 1.5]
+    assert ranking.rank(values, 1).tolist() == [3, 2, 1.5]
+
+
+def test_a_rank_beyond_doubt_and_one_in_doubt(ranking):
+    draws = np.random.default_rng(0)
+    clusters = [str(i // 2) for i in range(80)]
+    noise = draws.normal(0, 0.5, (80, 4))
+    apart = ranking.ranked(noise + STEPS, 1, clusters, 0)
+    assert apart == {"rank": 2, "of": 4, "rank_low": 2, "rank_high": 2}
+    told = ranking.compared(noise + STEPS, 1, clusters, "margin", 0)
+    assert (told["set_low"], told["set_high"]) == (2, 2)
+    assert set(told["pairs"]) == {0, 2, 3}
+    assert told["pairs"][0]["difference"] == pytest.approx(-1, abs=0.3)
+    assert told["against_mean"].difference == pytest.approx(2 - 4 / 3, abs=0.3)
+    alike = ranking.compared(noise, 1, clusters, "margin", 0)
+    assert (alike["set_low"], alike["set_high"]) == (1, 4)
+    assert all(pair["p"] <= pair["p_holm"] for pair in alike["pairs"].values())
+    near = ranking.ranked(noise, 1, clusters, 0)
+    assert near["rank_low"] < near["rank"] or near["rank_high"] > near["rank"]
+
+
+def test_a_rank_in_resamples_is_that_of_enumeration(ranking):
+    """Two clusters: resamples are the one, the other or both, 1/4, 1/4, 1/2."""
+    values = np.array([[1.0, 0.0], [0.0, 0.4]])
+    found = ranking.ranked(values, 0, ["a", "b"], 0)
+    assert found == {"rank": 1, "of": 2, "rank_low": 1, "rank_high": 2}
+
+
+def test_windows_of_equal_width(study):
+    layers = range(6)
+    assert study.equal((2, 3), layers) == [(2, 3), (0, 1), (1, 2), (3, 4), (4, 5)]
+    gaps = study.equal((0, 2, 3), layers)
+    assert gaps[0] == (0, 2, 3)
+    assert set(gaps) == {(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 2, 3), (1, 3, 4), (2, 4, 5)}
+    assert study.equal((1, 5), (1, 3, 5, 7)) == [
+        (1, 5),
+        (1, 3),
+        (3, 5),
+        (5, 7),
+        (3, 7),
+    ]  # places, not numbers
+    assert len(study.all_sets((2, 3), layers, 15)) == 15
+    assert study.all_sets((2, 3), layers, 15)[0] == (2, 3)
+    assert study.all_sets((2, 3), layers, 14) == []
+
+
+def test_each_window_keeps_its_best_and_gentlest_strength(study):
+    lalm = mi.LALM.from_pretrained("organism")
+    items = mi.load_benchmark("listening").split("selection").filter(condition="conflict").head(3)
+    tried = {f"{w}{a}": mi.Mata(a, w) for w in ((4, 5), (6,)) for a in (0.0, -0.0, 1.0)}
+    swept = mi.sweep(lalm, items, tried, progress=False)
+    margins: dict[str, float] = mi.sweeps.margin(swept).mean("item").to_series().to_dict()
+    found = study.best_alphas(swept, tried)
+    for window in ((4, 5), (6,)):
+        better = margins[f"{window}1.0"] > margins[f"{window}0.0"]
+        assert found[window] == (1.0 if better else 0.0)
+
+
+def test_layer_selection(tmp_path):
+    lalm, names = mi.LALM.from_pretrained("organism"), ["knockout_last", "depth"]
+    looked = mi.load_benchmark("listening").split("selection").filter(condition="neutral").head(3)
+    profile = mi.fusion_layers(lalm, looked, criteria=names, progress=False).to_dict()
+    windows = {"knockout_last": [4, 5, 6, 7], "depth": [3, 4, 5]}
+    profile |= {"window": [4, 5, 7], "verdict": "found", "windows": windows}  # whatever three clips say
+    mi.FusionProfile.from_dict(profile).to_json(tmp_path / "layers.json")
+    asked = ["--layers", str(tmp_path / "layers.json"), "--items", "16", "--grid-items", "3", "--sets", "60"]
+    found: Any = analysis("layer_selection.py", *asked, "--out", str(tmp_path))
+    assert found == json.loads((tmp_path / "layer_selection.json").read_text())
+    window = found["window"]
+    assert window == [4, 5, 7]
+    sizes = {row["name"]: row["of"] for row in found["ranks"]}
+    # three neighbours, or this shape; all sets of three; four neighbours; three neighbours
+    assert sizes == {"window": 11, "sets": 56, "knockout_last": 5, "depth": 6}
+    own = [row for row in found["ranks"] if row["name"] == "window"]
+    assert {(row["caption"], row["measure"]) for row in own} == {
+        (caption, measure) for caption in ("conflict", "neutral") for measure in ("margin", "accuracy")
+    }
+    effects = {(row["caption"], *row["layers"]): row for row in found["effects"]}
+    for row in own:
+        assert row["layers"] == window
+        assert len(row["pairs"]) == row["of"] - 1
+        assert 1 <= row["set_low"] <= row["set_high"] <= row["of"]
+        assert 1 <= row["rank_low"] <= row["rank_high"] <= row["of"]
+        for pair in row["pairs"]:
+            assert len(pair["layers"]) == len(window)
+            both = [effects[row["caption"], *layers][row["measure"]] for layers in (window, pair["layers"])]
+            assert pair["difference"] == pytest.approx(both[0] - both[1], abs=1e-6)
+            assert pair["p"] <= pair["p_holm"]
+    for row in found["effects"]:
+        assert row["alpha"] in found["alphas"]
+        assert row["margin_low"] <= row["margin"] <= row["margin_high"]
+    assert (tmp_path / "layer_selection.png").read_bytes().startswith(b"\x89PNG")
