@@ -1,8 +1,9 @@
 """What does looking cost? Every instrument beside a plain forward, the sweep beside a loop.
 
 On a Qwen2-Audio of 12 layers with random weights and a prompt of 30 s of audio; nothing is downloaded. All is
-timed in turns in one process; peak memory is that of processes of their own. Takes some minutes; for figures
-worth quoting, leave the machine alone meanwhile.
+timed in turns in one process; peak memory is that of processes of their own. Takes some ten minutes; for
+figures worth quoting, leave the machine alone meanwhile. What is stopped begins anew: its rounds are comparable
+because one process made them.
 
     python analyses/instrument_cost.py
     python analyses/instrument_cost.py --json
@@ -14,19 +15,25 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 import torch
 import typer
-from cost_figure import draw
-from measuring import in_own_process, interleaved, peak_bytes, quartiles
-from medium import ask, medium_lalm
-from rivals import RIVALS, rival
+from support.cost_figure import draw
+from support.measuring import in_own_process, interleaved, peak_bytes, quartiles
+from support.medium import ask, medium_lalm
+from support.rivals import RIVALS, rival
+from tqdm import tqdm
 
 import mata_interp as mi
+from mata_interp.fusion.case import Case, Decision
+from mata_interp.fusion.criteria import CRITERIA
+from mata_interp.lalm.checked import UncheckedWarning
 
 LAYERS = range(4, 9)  # of 12: 36 to 71 % of the depth, where the published layers 10 to 20 of 28 lie
 NEW_TOKENS = 33
@@ -37,11 +44,14 @@ TARGETS = {  # cost relative to what the row is compared with
     "trace, all queries": 1.6,
     "MATA, forward": 1.03,
     "MATA, generate": 1.10,
+    "layer criteria, last query": 1.5,
     "sweep, 234 windows x alphas": 1.2,
     "sweep, 96 knockouts": 1.15,
     "sweep, 1000": 2.0,
 }
 MEMORY_TARGETS = {"trace": 1.05}
+OWN = "transformers, generate"  # what a token generated is compared with
+PER_TOKEN = (OWN, "generate", "MATA, generate", "MATA, generate, all layers")
 
 
 def main(
@@ -57,6 +67,7 @@ def main(
     peak_of: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure, print, draw."""
+    warnings.filterwarnings("ignore", category=UncheckedWarning)  # random weights have nothing to say
     seconds = 1.0 if quick else 30.0
     if peak_of is not None:
         print(json.dumps(peak(peak_of, seconds)))
@@ -105,6 +116,8 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
     words = ask(lalm, 0.08, prompt.width - 5)
     assert words.width == prompt.width
     mata, everywhere = mi.Mata(0.1, LAYERS), mi.Mata(0.1, range(12))
+    features = prompt.inputs["input_features"]
+    other = replace(prompt, inputs={**prompt.inputs, "input_features": features.flip(-1)})
 
     def plain(longer: int = 0) -> Callable[[], object]:
         longer_prompt = ask(lalm, seconds, 48 + longer)
@@ -116,6 +129,24 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
     def generate(tokens: int, intervention: mi.Mata | None = None) -> Callable[[], object]:
         return lambda: lalm.generate(prompt, intervention, max_new_tokens=tokens)
 
+    def own(tokens: int) -> Callable[[], object]:
+        return lambda: lalm.model.generate(**prompt.inputs, max_new_tokens=tokens, do_sample=False)
+
+    def criteria(names: list[str]) -> Callable[[], object]:
+        """All that is measured of an item, its reading among it; the windows are cut of all items later."""
+
+        def measure() -> None:
+            case = Case(lalm, prompt, Decision(right=5, wrong=7), other)
+            for name in names:
+                CRITERIA[name].measure(case)
+
+        return measure
+
+    # restoration of the last token needs a reading of the other sound, and is measured with the others
+    at_last = [
+        n for n, c in CRITERIA.items() if c.reads == "out at the last token" and "restoration" not in n
+    ]
+
     return {
         "plain": plain(),
         "trace": lambda: mi.trace(lalm, prompt, progress=False),
@@ -123,12 +154,16 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         "trace, all queries": lambda: mi.trace(lalm, words, "text", progress=False),
         "MATA, forward": lambda: lalm.logits(prompt, mata),
         "MATA, forward, all layers": lambda: lalm.logits(prompt, everywhere),
+        f"{OWN} 1": own(1),
+        OWN: own(NEW_TOKENS),
         "generate 1": generate(1),
         "generate": generate(NEW_TOKENS),
         "MATA, generate 1": generate(1, mata),
         "MATA, generate": generate(NEW_TOKENS, mata),
         "MATA, generate, all layers 1": generate(1, everywhere),
         "MATA, generate, all layers": generate(NEW_TOKENS, everywhere),
+        "layer criteria, last query": criteria(at_last),
+        "layer criteria, all": criteria(list(CRITERIA)),
         **{f"sweep, {count}": sweep(configurations(count)) for count in COUNTS},
         "sweep, 234 windows x alphas": sweep(configurations(234)),
         "sweep, 96 knockouts": sweep(mi.sweeps.head_map(lalm)),
@@ -138,23 +173,24 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
     }
 
 
-@torch.inference_mode()
 def costs(seconds: float, rounds: int, quick: bool, clock: Callable[[], float]) -> tuple[Any, int]:
     """Of each task its seconds and its cost, relative to a baseline in the same round; the prompt's width."""
     lalm = medium_lalm()
     every = {**tasks(lalm, seconds), **{name: rival(name, seconds) for name in RIVALS}}
     seldom = {"loop, 10": min(rounds, 3), "transformer-lens, all": min(rounds, 4)}
+    seldom["layer criteria, all"] = min(rounds, 3)
     if quick:
         every = {name: task for name, task in every.items() if not name.endswith("1000")}
-    times = interleaved(every, rounds, seldom, clock)
+    with torch.no_grad():
+        times = interleaved(every, rounds, seldom, clock)
     rows = []
     for name, own in times.items():
-        if name.endswith(" 1") and "generate" in name:
+        if name.removesuffix(" 1") in PER_TOKEN and name.endswith(" 1"):
             continue
         base = times["plain"]
-        if "generate" in name:  # of a token: what the first one costs, the prompt's reading, is taken off
+        if name in PER_TOKEN:  # of a token: what the first one costs, the prompt's reading, is taken off
             own = (own - times[f"{name} 1"]) / (NEW_TOKENS - 1)
-            base = (times["generate"] - times["generate 1"]) / (NEW_TOKENS - 1)
+            base = (times[OWN] - times[f"{OWN} 1"]) / (NEW_TOKENS - 1)
         rows.append(_row(name, own, base))
     for count in COUNTS[2:]:  # linear in their number, and it would take minutes
         rows.append(_row(f"loop, {count}", times["loop, 10"] * count / 10, times["plain"], extrapolated=True))
@@ -172,7 +208,7 @@ def _row(name: str, own: Any, base: Any, extrapolated: bool = False) -> dict[str
         "ratio": ratio,
         "ratio_low": ratio_low,
         "ratio_high": ratio_high,
-        "of": "a token generated" if "generate" in name else "a plain forward",
+        "of": "a token generated" if name in PER_TOKEN else "a plain forward",
         "target": TARGETS.get(name),
         "extrapolated": extrapolated,
     }
@@ -184,6 +220,8 @@ MEMORY = (
     "trace, text queries",
     "trace, all queries",
     "MATA, forward",
+    "layer criteria, last query",
+    "layer criteria, all",
     "sweep, 96 knockouts",
     "sweep, 234 windows x alphas",
     "sweep, 1000",
@@ -191,7 +229,7 @@ MEMORY = (
 )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def peak(name: str, seconds: float) -> dict[str, int]:
     """The most memory of this process, before and after doing this one thing three times."""
     task = rival(name, seconds) if name in RIVALS else tasks(medium_lalm(), seconds)[name]
@@ -205,7 +243,10 @@ def memory(quick: bool) -> Any:
     """Peak bytes of a process that does one thing, and relative to one that runs plain forwards."""
     names = ("plain", "trace") if quick else MEMORY
     given = ["--quick"] if quick else []
-    found = {name: in_own_process(__file__, "--peak-of", name, *given) for name in names}
+    found = {
+        name: in_own_process(__file__, "--peak-of", name, *given)
+        for name in tqdm(names, "peak memory", unit="process")
+    }
     table: Any = pd.DataFrame(
         [{"name": name, "peak_bytes": peaks and peaks["after"]} for name, peaks in found.items()]
     )
@@ -224,7 +265,8 @@ def show(table: Any, width: int) -> None:
         name = row["name"] + (" (extrapolated)" if row["extrapolated"] else "")
         numbers = f"{row['seconds']:9.4f}{row['ratio']:9.3f}   {spread:<17}{target:>7}{verdict:4}"
         print(f"{name:34}{numbers}{bytes_:>10}")
-    print("\nratio: to a plain forward in the same round; of generation, to a token generated without MATA.")
+    print("\nratio: to a plain forward in the same round; of generation, to a token that transformers")
+    print("generates by itself.")
     print("floor, C: a plain forward of T + C tokens.  loop, C: C forwards, each with its own edit.")
 
 

@@ -26,9 +26,9 @@ import torch
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from measuring import in_own_process, peak_bytes
-from medium import ask, medium_lalm
-from rivals import RIVALS, rival
+from support.measuring import in_own_process, peak_bytes
+from support.medium import ask, medium_lalm
+from support.rivals import RIVALS, rival
 
 import mata_interp as mi
 from mata_interp.sweeps.memory import free_bytes

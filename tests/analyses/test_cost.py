@@ -83,8 +83,8 @@ def test_rivals_are_the_same_model_and_ask_pip_for_nothing(monkeypatch):
     """What is compared computes the same; transformer-lens' boot is kept from installing torchvision."""
     import subprocess
 
-    from medium import ask, medium_lalm
-    from rivals import rival
+    from support.medium import ask, medium_lalm
+    from support.rivals import rival
 
     def refuse(*arguments, **_):
         raise AssertionError(f"{arguments} was run")
@@ -106,7 +106,7 @@ def test_rivals_are_the_same_model_and_ask_pip_for_nothing(monkeypatch):
 
 
 def test_tasks_take_turns():
-    from measuring import interleaved, quartiles
+    from support.measuring import interleaved, quartiles
 
     done: list[str] = []
     clock = iter(range(1000))
@@ -120,11 +120,11 @@ def test_tasks_take_turns():
 
 def test_a_childs_peak_is_its_own():
     """Not that of its parent, which ``ru_maxrss`` would tell here on Linux."""
-    from measuring import in_own_process, peak_bytes
+    from support.measuring import in_own_process, peak_bytes
 
     ballast = np.ones(500_000_000 // 8)
     script = (
-        "import sys, json; sys.path.insert(0, sys.argv[1]); from measuring import peak_bytes\n"
+        "import sys, json; sys.path.insert(0, sys.argv[1]); from support.measuring import peak_bytes\n"
         "print(json.dumps({'peak': peak_bytes()}))"
     )
     found = in_own_process("-c", script, str(ROOT / "analyses"))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 __all__ = ["in_own_process", "interleaved", "peak_bytes", "quartiles"]
 
@@ -26,7 +27,7 @@ def interleaved(
     """Seconds of every task in every round: the tasks take turns, so that a slow minute hits them all.
 
     Args:
-        tasks: each is run once before the clock starts.
+        tasks: each is run once before it counts, which also tells how long all of it will take.
         rounds: how often each is measured.
         seldom: of tasks that take long, in how many of the rounds they run.
         clock: seconds.
@@ -36,15 +37,23 @@ def interleaved(
     """
     often = {name: (seldom or {}).get(name, rounds) for name in tasks}
     seconds = {name: np.full(rounds, np.nan) for name in tasks}
-    for task in tasks.values():
-        task()
-    for turn in range(rounds):
-        # the other way round every second time: what a task leaves in the caches is not always the same
-        for name in list(tasks) if turn % 2 == 0 else list(tasks)[::-1]:
-            if turn < often[name]:
-                begin = clock()
-                tasks[name]()
-                seconds[name][turn] = clock() - begin
+
+    def timed(name: str) -> float:
+        begin = clock()
+        tasks[name]()
+        return clock() - begin
+
+    first = {name: timed(name) for name in tqdm(tasks, "first run of each", unit="task", mininterval=2)}
+    whole = sum(first[name] * often[name] for name in tasks)
+    told = "{desc}: {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
+    with tqdm(total=whole, desc="in turns", bar_format=told, mininterval=2) as bar:
+        for turn in range(rounds):
+            bar.set_description(f"round {turn + 1} of {rounds}")
+            # the other way round every second time: what a task leaves in the caches is not always the same
+            for name in list(tasks) if turn % 2 == 0 else list(tasks)[::-1]:
+                if turn < often[name]:
+                    seconds[name][turn] = timed(name)
+                    bar.update(first[name])
     return seconds
 
 

@@ -7,9 +7,10 @@ from functools import cache
 from typing import Any
 from unittest import mock
 
-from medium import ask, medium_lalm
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
+
+from .medium import ask, medium_lalm
 
 __all__ = ["RIVALS", "rival"]
 
