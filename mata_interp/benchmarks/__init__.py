@@ -9,7 +9,8 @@ from .loading import load_benchmark
 from .mapping import FieldMapping, read_mapping, shipped_mappings
 from .matching import final_answer, official_match, option_named
 from .published import Claim, Release, published, release_of
-from .scoring import join_answers, score_predictions, write_submission
+from .scoring import join_answers, score_predictions
+from .submission import write_submission
 
 __all__ = [
     "Audio",

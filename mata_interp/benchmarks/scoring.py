@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import BenchmarkError, ItemError
 from .matching import official_match, option_named
 
-__all__ = ["RULES", "Rules", "join_answers", "score_predictions", "write_submission"]
+__all__ = ["RULES", "Rules", "by_id", "join_answers", "score_predictions"]
 
 
 @dataclass(frozen=True)
@@ -49,21 +47,23 @@ def score_predictions(records: Sequence[Mapping[str, Any]], benchmark: str) -> d
 
     A record without the prediction's key leaves the denominator, as in the scripts, and is counted in
     ``no_prediction``; an empty prediction stays in and is wrong. Averages are over items, not over groups.
-    Items with a repeated choice are scored like any other.
+    Items with a repeated choice are scored like any other. Ids are not needed, as the scripts do not read
+    them; but where there are any, each record has one of its own, so that nothing counts twice.
 
     Args:
         records: the benchmark's own, each with its prediction.
         benchmark: ``"mmau"`` or ``"mmar"``.
 
     Returns:
-        ``{"official": {...}, "option_aware": {...}}``, each with ``accuracy`` (a fraction; None where nothing
-        was predicted), ``n``, ``correct`` and ``by`` (column -> value -> accuracy, n, correct). The official
-        one also has ``key`` and ``no_prediction``; the option-aware one ``unparsed``, answers that do not
-        name one option and are wrong, and ``unparsed_rate``.
+        ``{"official": {...}, "option_aware": {...}}``, each with ``accuracy`` (a fraction), ``n``,
+        ``correct`` and ``by`` (column -> value -> accuracy, n, correct). The official one also has ``key``
+        and ``no_prediction``; the option-aware one ``unparsed``, answers that do not name one option and are
+        wrong, and ``unparsed_rate``.
 
     Raises:
-        BenchmarkError: no such benchmark.
-        ItemError: a record lacks its answer or choices, or its prediction is no text.
+        BenchmarkError: no such benchmark; no record has a prediction.
+        ItemError: a record lacks its answer or choices, its prediction is no text, or an id is missing or
+            comes twice.
     """
     if benchmark not in RULES:
         raise BenchmarkError(f"No official score of {benchmark!r}: there are those of {', '.join(RULES)}.")
@@ -71,7 +71,15 @@ def score_predictions(records: Sequence[Mapping[str, Any]], benchmark: str) -> d
     for number, record in enumerate(records, start=1):
         if not isinstance(record, Mapping):
             raise ItemError(f"record {number}", "record", f"{record!r} is not an object.")
-    key = next((key for key in rules.keys if any(key in record for record in records)), rules.keys[0])
+    if any("id" in record for record in records):
+        by_id(records, "predictions")
+    key = next((key for key in rules.keys if any(key in record for record in records)), None)
+    if key is None:
+        there = ", ".join(sorted({str(column) for record in records for column in record}))
+        raise BenchmarkError(
+            f"No record has a prediction: {benchmark}'s is called {' or '.join(rules.keys)}, and the records "
+            f"have {there}."
+        )
     rows = [_judged(record, n, key) for n, record in enumerate(records, start=1) if key in record]
     unparsed = sum(row["option"] is None for row in rows)
     return {
@@ -84,7 +92,7 @@ def score_predictions(records: Sequence[Mapping[str, Any]], benchmark: str) -> d
         "option_aware": {
             **_accuracy([row["right"] for row in rows]),
             "unparsed": unparsed,
-            "unparsed_rate": unparsed / len(rows) if rows else None,
+            "unparsed_rate": unparsed / len(rows),
             "by": _by(rows, rules.groups, "right"),
         },
     }
@@ -100,46 +108,12 @@ def join_answers(
     Raises:
         ItemError: an id is missing, comes twice, or is not among the answers'.
     """
-    by_id = _by_id(predictions, "predictions")
-    known = _by_id(answers, "answers")
-    for name in by_id:
+    said = by_id(predictions, "predictions")
+    known = by_id(answers, "answers")
+    for name in said:
         if name not in known:
             raise ItemError(name, "id", "the answers have no such id.", "Do both belong to one benchmark?")
-    return [{**by_id.get(name, {}), **record} for name, record in known.items()]
-
-
-def write_submission(
-    records: Sequence[Mapping[str, Any]], predictions: Mapping[str, str], benchmark: str, path: str | Path
-) -> int:
-    """Write what the benchmark's leaderboard takes: all its records, each with its prediction.
-
-    Args:
-        records: of the data file, e.g. MMAU's test set, whose answers are not released.
-        predictions: id -> what the model said. A record without one is written without the key.
-        path: of the file; ``.jsonl`` gives JSON lines.
-
-    Returns:
-        The number of records without a prediction.
-
-    Raises:
-        ItemError: a prediction's id is not among the records'.
-    """
-    if benchmark not in RULES:
-        raise BenchmarkError(f"No submission format of {benchmark!r}: there are those of {', '.join(RULES)}.")
-    key, known = RULES[benchmark].keys[0], _by_id(records, "records")
-    for name in predictions:
-        if name not in known:
-            raise ItemError(name, "id", "the benchmark has no such id.")
-    rows = [
-        {**record, key: predictions[name]} if name in predictions else dict(record)
-        for name, record in known.items()
-    ]
-    if Path(path).suffix == ".jsonl":
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    else:
-        text = json.dumps(rows, ensure_ascii=False, indent=1)
-    Path(path).write_text(text, encoding="utf-8")
-    return len(rows) - len(predictions)
+    return [{**said.get(name, {}), **record} for name, record in known.items()]
 
 
 def _judged(record: Mapping[str, Any], number: int, key: str) -> dict[str, Any]:
@@ -163,8 +137,7 @@ def _judged(record: Mapping[str, Any], number: int, key: str) -> dict[str, Any]:
 
 
 def _accuracy(right: Sequence[bool]) -> dict[str, Any]:
-    accuracy = sum(right) / len(right) if right else None
-    return {"accuracy": accuracy, "n": len(right), "correct": sum(right)}
+    return {"accuracy": sum(right) / len(right), "n": len(right), "correct": sum(right)}
 
 
 def _by(rows: Sequence[Mapping[str, Any]], groups: Sequence[str], column: str) -> dict[str, Any]:
@@ -180,7 +153,8 @@ def _by(rows: Sequence[Mapping[str, Any]], groups: Sequence[str], column: str) -
     return whole
 
 
-def _by_id(records: Sequence[Mapping[str, Any]], what: str) -> dict[str, Mapping[str, Any]]:
+def by_id(records: Sequence[Mapping[str, Any]], what: str) -> dict[str, Mapping[str, Any]]:
+    """The records by their ids; ItemError where one is missing or comes twice in ``what``."""
     found: dict[str, Mapping[str, Any]] = {}
     for number, record in enumerate(records, start=1):
         name = str(record.get("id") or "") if isinstance(record, Mapping) else ""

@@ -145,10 +145,7 @@ def _tell(items: Items, found: dict[str, Any]) -> None:
     excluded, release = found["excluded"], found["release"]
     sounds = "every sound decoded" if found["decoded"] else "sounds not decoded (--decode does)"
     print(f"{printable(items.name)}: {count(len(items), 'item')}, {len(excluded)} left out; {sounds}")
-    known = (
-        f"verified as released: {release['benchmark']}, {release['file']}" if release else "no known release"
-    )
-    print(f"SHA-256 {items.sha256} ({known})")
+    print(f"SHA-256 {items.sha256} ({_pinned(release)})")
     if (mapping := found.get("mapping")) and not mapping["verified"]:
         print(f"field mapping {printable(mapping['name'])}: NOT VERIFIED on the released files.")
         print(f"  {printable(mapping['note'])}")
@@ -173,6 +170,12 @@ def _tell(items: Items, found: dict[str, Any]) -> None:
         print(f"\nleft out{f', the first {SHOWN}' if len(excluded) > SHOWN else ''}:")
         for row in excluded[:SHOWN]:
             print(f"  {printable(row['item'])}: {printable(row['field'])}: {printable(row['reason'])}")
+
+
+def _pinned(release: dict[str, Any] | None) -> str:
+    if release is None:
+        return "not pinned: no known release has it"
+    return f"verified as released: {release['benchmark']}, {release['file']}"
 
 
 @app.command(short_help="Score a predictions file as the benchmark's own script does.")
@@ -241,9 +244,12 @@ def submit(
     Examples
       mata-interp benchmark submit runs/mmau --benchmark mmau --data mmau-test.json --out submission.json
     """
+    from dataclasses import asdict
+    from hashlib import sha256
+
     import mata_interp as mi
 
-    from ..benchmarks import write_submission
+    from ..benchmarks import release_of, write_submission
     from ..benchmarks.reading import read_records
     from ..errors import RunError
 
@@ -255,7 +261,11 @@ def submit(
     said = part["said"].where(part["said"].notna(), part["predicted"])
     answers = {str(item): str(text) for item, text in zip(part["item"], said, strict=True)}
     missing = write_submission(read_records(data), answers, benchmark, out)
+    digest = sha256(data.read_bytes()).hexdigest()
+    release = None if (known := release_of(digest)) is None else asdict(known)
     if as_json:
-        print_json({"out": out, "predictions": len(answers), "no_prediction": missing})
+        counts = {"predictions": len(answers), "no_prediction": missing}
+        print_json({"out": out, **counts, "data_sha256": digest, "release": release})
     else:
         print(f"{out}: {len(answers)} predictions, {missing} items without one")
+        print(f"The data file: SHA-256 {digest} ({_pinned(release)})")

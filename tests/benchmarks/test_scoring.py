@@ -40,8 +40,12 @@ def test_both_scores_side_by_side():
     assert list(theirs["by"]) == ["task", "difficulty", "sub-category"]
 
 
+def any_said(said: list[str | None]) -> bool:
+    return any(text is not None for text in said)
+
+
 @settings(max_examples=100)
-@given(st.lists(st.one_of(st.none(), st.sampled_from(SAID)), min_size=1, max_size=12))
+@given(st.lists(st.one_of(st.none(), st.sampled_from(SAID)), min_size=1, max_size=12).filter(any_said))
 def test_the_plain_reference_agrees(said):
     records = predictions(*said)
     scores = score_predictions(records, "mmau")["official"]
@@ -61,8 +65,21 @@ def test_the_other_key_and_none_at_all():
     assert (theirs["key"], theirs["n"], theirs["no_prediction"]) == ("model_prediction", 1, 1)
     both = [a_record(0, model_prediction="a bell", model_output="rain")]
     assert score_predictions(both, "mmau")["official"]["correct"] == 0
-    nothing = score_predictions([a_record(0)], "mmau")
-    assert (nothing["official"]["accuracy"], nothing["official"]["no_prediction"]) == (None, 1)
+    with pytest.raises(
+        BenchmarkError, match=r"called model_output or model_prediction, .* have answer, audio"
+    ):
+        score_predictions([a_record(0)], "mmau")
+
+
+def test_ids_are_all_there_and_different_or_none_is():
+    """The official script reads no id; a record that comes twice would count twice there."""
+    said = predictions("a bell", "rain", "a bell")
+    without = [{key: value for key, value in record.items() if key != "id"} for record in said]
+    assert score_predictions(without, "mmau") == score_predictions(said, "mmau")
+    with pytest.raises(ItemError, match=r"item 'q0', field 'id': it comes twice in the predictions"):
+        score_predictions([*said, said[0]], "mmau")
+    with pytest.raises(ItemError, match=r"item 'record 2', field 'id': there is none in the predictions"):
+        score_predictions([said[0], without[1]], "mmau")
 
 
 def test_repeated_choices_and_lists_are_scored():
@@ -120,6 +137,12 @@ def test_a_submission_is_what_the_script_reads(tmp_path, suffix):
         write_submission(records, {"q7": "a"}, "mmau", file)
     with pytest.raises(BenchmarkError, match="No submission format"):
         write_submission(records, {}, "mmsu", file)
+    with pytest.raises(BenchmarkError, match=r"is \.json or \.jsonl: .*s\.csv' is neither"):
+        write_submission(records, {}, "mmau", tmp_path / "s.csv")
+    with pytest.raises(BenchmarkError, match=r"cannot be written: .*No such file"):
+        write_submission(records, {}, "mmau", tmp_path / "none" / f"s.{suffix}")
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert read_records(file) == back
 
 
 @pytest.mark.parametrize(("name", "file"), [("mmau", "mmau-test-mini.json"), ("mmar", "MMAR-meta.jsonl")])

@@ -60,7 +60,7 @@ def test_inspect_names_what_is_odd(folder):
     assert (said["repeated_choices"], said["no_answer"], said["release"]) == (1, 1, None)
     assert said["odd_fields"] == {"category": {"text": 3, "list": 1}}
     people = invoke("inspect", file)
-    assert "no known release" in people
+    assert "(not pinned: no known release has it)" in people
     assert "1 item without a sound file, e.g. q2" in people
     assert "odd field category: 3 text, 1 list" in people
     assert "q1: choices: 'x' is repeated" in people
@@ -112,10 +112,38 @@ def test_submit(tmp_path):
     assert f"{len(baseline)} predictions" in invoke(*arguments)
 
 
+@pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+def test_from_a_test_set_without_answers_to_its_submission(tmp_path):
+    """As MMAU's nine thousand: not pinned, answered, not scored, and written for the leaderboard."""
+    small = small_study()
+    records = json.loads(small.benchmark.read_text("utf-8"))[:9]
+    for record in records:
+        del record["answer"]
+    data = write_json(small.benchmark.parent / "mmau-test.json", records)
+    assert "9 items without an answer: can be asked, not scored" in invoke("inspect", data)
+    folder, out = tmp_path / "run", tmp_path / "submission.json"
+    asked = ["run", "--model", small.model, "--benchmark", data, "--out", folder, "--generate"]
+    done = CliRunner().invoke(app, [*map(str, asked), "--max-new-tokens", "3"], catch_exceptions=False)
+    assert f"No answer is known: the predictions are in {folder}" in done.stdout
+    arguments = ["submit", folder, "--benchmark", "mmau", "--data", data, "--out", out]
+    said = json.loads(invoke(*arguments, "--json"))
+    assert (said["predictions"], said["no_prediction"], said["release"]) == (9, 0, None)
+    assert f"SHA-256 {said['data_sha256']} (not pinned: no known release has it)" in invoke(*arguments)
+    rows = json.loads(out.read_text("utf-8"))
+    run = load_run(folder)
+    baseline = run.records[run.records["condition"] == "baseline"].set_index("item")
+    assert {row["id"]: row["model_output"] for row in rows} == dict(baseline["said"])
+    assert [{k: v for k, v in row.items() if k != "model_output"} for row in rows] == records
+    CliRunner().invoke(app, ["report", str(folder)], catch_exceptions=False)
+    page = (folder / "report.html").read_text("utf-8")
+    assert "not pinned: no released file with this SHA-256 is known here" in page
+
+
 @pytest.mark.parametrize(
     ("record", "words"),
     [
         ({"model_output": 3}, "item 'q0', field 'model_output': 3 is no text"),
+        ({"model_output": "x", "id": None}, "item 'record 1', field 'id': there is none in the predictions"),
         ({"model_output": "x", "answer": None}, "item 'q0', field 'answer': None is no answer"),
     ],
 )

@@ -1,0 +1,65 @@
+"""Predictions as a benchmark's leaderboard takes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import BenchmarkError, ItemError
+from .reading import read_records
+from .scoring import RULES, by_id
+
+__all__ = ["write_submission"]
+
+
+def write_submission(
+    records: Sequence[Mapping[str, Any]], predictions: Mapping[str, str], benchmark: str, path: str | Path
+) -> int:
+    """Write what the benchmark's leaderboard takes: all its records, each with its prediction.
+
+    Args:
+        records: of the data file, e.g. MMAU's test set, whose answers are not released.
+        predictions: id -> what the model said. A record without one is written without the key.
+        path: of the file; ``.jsonl`` gives JSON lines.
+
+    Returns:
+        The number of records without a prediction.
+
+    Raises:
+        BenchmarkError: there is no such format, or the file cannot be written.
+        ItemError: a prediction's id is not among the records'; one of these is missing or comes twice.
+    """
+    if benchmark not in RULES:
+        raise BenchmarkError(f"No submission format of {benchmark!r}: there are those of {', '.join(RULES)}.")
+    key, known = RULES[benchmark].keys[0], by_id(records, "records")
+    for name in predictions:
+        if name not in known:
+            raise ItemError(name, "id", "the benchmark has no such id.")
+    rows = [
+        {**record, key: predictions[name]} if name in predictions else dict(record)
+        for name, record in known.items()
+    ]
+    _write(rows, Path(path))
+    return len(rows) - len(predictions)
+
+
+def _write(rows: list[dict[str, Any]], path: Path) -> None:
+    """The rows as a file: whole and read back before it has its name, or not there at all."""
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    elif path.suffix == ".json":
+        text = json.dumps(rows, ensure_ascii=False, indent=1)
+    else:
+        raise BenchmarkError(f"A submission is .json or .jsonl: {str(path)!r} is neither.")
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        if json.dumps(read_records(part)) != json.dumps(rows):
+            raise BenchmarkError(f"{str(path)!r} does not read back as it was written: is the disk sound?")
+        part.replace(path)
+    except (OSError, UnicodeEncodeError) as error:
+        raise BenchmarkError(f"{str(path)!r} cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
