@@ -24,8 +24,12 @@ MOMENTS = {
 }
 
 
-def answer(clips: Path, out: Path) -> None:
-    """The run, in a process of its own: 18 items in batches of 2 under 6 conditions, 54 parts."""
+def answer(clips: Path, out: Path, linger: float) -> None:
+    """The run, in a process of its own: 18 items in batches of 2 under 6 conditions, 54 parts.
+
+    It waits ``linger`` seconds before a file gets its name, so that a watcher sees it without, however busy
+    the machine is.
+    """
     import torch
 
     from mata_interp.experiments import Condition, run
@@ -34,6 +38,13 @@ def answer(clips: Path, out: Path) -> None:
     from tests.tiny import tiny_qwen2_audio
 
     torch.set_num_threads(1)
+    rename = os.replace
+
+    def later(*paths) -> None:
+        time.sleep(linger)
+        rename(*paths)
+
+    os.replace = later
     mata = Mata(alpha=0.5, layers=[1, 2])
     conditions = {
         "baseline": None,
@@ -53,8 +64,8 @@ def start():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mata_interp.experiments", "mata_interp.lalm", "tests.tiny", __name__])
 
-    def start(clips: Path, out: Path):
-        process = context.Process(target=answer, args=(clips, out), daemon=True)
+    def start(clips: Path, out: Path, linger: float = 0.0):
+        process = context.Process(target=answer, args=(clips, out, linger), daemon=True)
         process.start()
         return process
 
@@ -100,7 +111,7 @@ def test_stopped_at_every_moment_and_resumed_it_is_the_same_run_bit_for_bit(star
     out = tmp_path / "run"
     seen = 0
     for moment, how in MOMENTS.items():
-        stop(start(undisturbed, out), moment, out, how)
+        stop(start(undisturbed, out, linger=0.05), moment, out, how)
         if (out / "parts").exists():
             with pytest.warns(RunWarning, match="missing. The same run again computes them"):
                 half = load_run(out)
