@@ -42,17 +42,14 @@ def _reaches(subject: Subject) -> Found:
     )
     off, moved, wanted = (float(x.abs().max()) for x in (ours - theirs.to(ours), ours, theirs))
     told = f"max |Δlogit| {moved:.3g}, reference {wanted:.3g}, off by {off:.1g}"
-    return Found(told, off, subject.logit_bound, too_small(subject, wanted), subject.unsure)
+    return Found(told, off, subject.logit_bound, weak=too_small(subject, wanted), unsure=subject.unsure)
 
 
 def too_small(subject: Subject, effect: float) -> str:
     """Why an effect tells nothing, if so."""
     if effect >= TELLING * subject.logit_bound:
         return ""
-    return (
-        f"{subject.strength:+g} on all audio scores moves the logits too little to tell from rounding: check "
-        "with a prompt whose answer depends on the sound"
-    )
+    return f"{subject.strength:+g} on all audio scores moves the logits too little to tell from rounding"
 
 
 def largest(x: torch.Tensor) -> float:

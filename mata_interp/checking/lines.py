@@ -8,7 +8,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from mata_interp.lalm.experts import Flips
+
+from .bounds import SUMS
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -16,6 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS", "Check", "CheckReport", "Found", "Line", "NotApplicable", "check_of", "run_check"]
 
 Verdict = Literal["pass", "fail", "not comparable", "not applicable"]
+WEAK = (
+    "This shows nothing either way: check with a prompt whose answer depends on the sound, "
+    "mi.check(lalm, lalm.prompt(item))."
+)
+ROUNDING = (
+    "If this passes in float32 (--dtype float32), it is half precision that rounds so much on this model. "
+    "If not:"
+)
 UNSURE = (
     "This is neither shown nor refuted: check in float32 (--dtype float32), and if that passes, compare "
     "a few results in half precision with float32 before you trust them."
@@ -34,7 +46,8 @@ class Found:
         measured: in words and numbers.
         off: the number that must not exceed ``bound``; NaN does.
         bound: see :mod:`mata_interp.checking.bounds`.
-        flaw: what is wrong besides that, such as an effect too small to tell anything; "" for nothing.
+        flaw: what is wrong besides that; "" for nothing.
+        weak: why being within the bound shows nothing, as where an edit has no effect; "" where it does.
         unsure: why it need be no fault to exceed the bound; "" where it is one.
     """
 
@@ -42,6 +55,7 @@ class Found:
     off: float
     bound: float
     flaw: str = ""
+    weak: str = ""
     unsure: str = ""
 
 
@@ -105,15 +119,26 @@ def run_check(check: Check, subject: Subject) -> Line:
         reason = " ".join(str(error).split()) or "no reason given"
         told = f"{type(error).__name__}: {reason}"
         return Line(check.name, check.compared, told, None, None, "fail", check.remedy)
-    good = found.off <= found.bound and not found.flaw
-    unsure = "" if good or found.flaw else found.unsure
     flips = sum(subject.flips, Flips())
-    notes = (found.flaw, f"{flips}: compared with the same experts" if flips.flipped else "", unsure)
+    notes = [found.flaw, found.weak, f"{flips}: compared with the same experts" if flips.flipped else ""]
+    verdict, remedy = _judged(found, check.remedy, subject.half)
+    if verdict == "not comparable":
+        notes.append(found.unsure)
     measured = "; ".join(filter(None, (found.measured, *notes)))
-    verdict, remedy = (
-        ("pass", "") if good else ("not comparable", UNSURE) if unsure else ("fail", check.remedy)
-    )
     return Line(check.name, check.compared, measured, found.off, found.bound, verdict, remedy)
+
+
+def _judged(found: Found, remedy: str, half: bool) -> tuple[Verdict, str]:
+    """The verdict, and what to do."""
+    if found.flaw:
+        return "fail", remedy
+    if found.off <= found.bound:
+        return ("fail", WEAK) if found.weak else ("pass", "")
+    if found.unsure:
+        return "not comparable", UNSURE
+    # sums of masses are float32 whatever the model is
+    rounds = half and found.bound > SUMS[torch.float32]
+    return "fail", f"{ROUNDING} {remedy}" if rounds else remedy
 
 
 @dataclass(frozen=True)

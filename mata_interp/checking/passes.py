@@ -81,7 +81,7 @@ def _decode(subject: Subject) -> Found:
         if edited:
             effect = largest(once - subject.eager.logits(inputs, STEPS))
     told = f"max |Δlogit| {worst:.1g} over {STEPS} tokens; the edit moves {effect:.2g}"
-    return Found(told, worst, subject.logit_bound, too_small(subject, effect), subject.unsure)
+    return Found(told, worst, subject.logit_bound, weak=too_small(subject, effect), unsure=subject.unsure)
 
 
 @check_of(

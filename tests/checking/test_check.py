@@ -110,7 +110,9 @@ def test_too_weak_an_effect_tells_nothing(lalm):
     for module in lalm.anatomy.attention.values():
         module.o_proj.weight.data.zero_()
     assert failed(lalm) == {"edit reaches the logits", "prefill and decode as one pass"}
-    assert "too little to tell from rounding" in mi.check(lalm)["edit reaches the logits"].measured
+    line = mi.check(lalm)["edit reaches the logits"]
+    assert "too little to tell from rounding" in line.measured
+    assert line.remedy.startswith("This shows nothing either way: check with a prompt whose answer depends")
 
 
 def test_it_draws_nothing_from_the_random_state_and_leaves_the_mode(lalm):

@@ -66,7 +66,9 @@ def test_faults_are_found_in_bfloat16(monkeypatch, broken):
     monkeypatch.setattr(running, "in_order", lambda: chosen)
     lalm = mixture()
     broken(monkeypatch)
-    assert {line.name for line in mi.check(lalm).failed} == wanted
+    failed = mi.check(lalm).failed
+    assert {line.name for line in failed} == wanted
+    assert all(line.remedy.startswith("If this passes in float32") for line in failed)
 
 
 def test_a_choice_that_cannot_be_read_is_no_pass_and_no_fail(monkeypatch):
