@@ -14,6 +14,7 @@ from mata_interp.errors import ModelError
 from mata_interp.interventions import Intervention
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.checked import note_unchecked
+from mata_interp.lalm.experts import experts_of
 
 from .given import Given, SweepWarning, named_configurations
 from .sharing import BOUND, Edits, shared
@@ -80,7 +81,7 @@ def sweep(
     found: list[np.ndarray] = []
     asked: list[Item] = []
     culprits: list[str] = []
-    canary, looped, vouched = 0.0, 0, not _has_experts(lalm)
+    canary, looped, vouched = 0.0, 0, not experts_of(lalm.anatomy.blocks)
     for prompt in given.batches(lalm, batch_size, progress, "sweep"):
         options = None if given.kind is Prompt else [list(item.choices) for item in prompt.items]
         tokens = (
@@ -107,11 +108,6 @@ def sweep(
         "excluded": given.told(),
     }
     return table(lalm, found, asked, configurations, "vocab" if given.kind is Prompt else "choice", notes)
-
-
-def _has_experts(lalm: LALM) -> bool:
-    """Whether some layer chooses among experts, which transformers keeps under that name."""
-    return any(name.rsplit(".", 1)[-1] == "experts" for name, _ in lalm.anatomy.decoder.named_modules())
 
 
 def _vouch(
