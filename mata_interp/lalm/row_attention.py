@@ -60,6 +60,8 @@ class RowAttention:
         self.layers = layers
         self._cache, self._slots, self._edit = cache, slots, edit
         self._owners: dict[int, weakref.ref[Tensor]] = {}  # of each layer of the cache, the keys of the rows
+        # the mask seen last, the number of keys before the slots, and what it hides
+        self._masked: tuple[Tensor | None, int, Tensor | None] | None = None
         self._origin: dict[int, Tensor] = {}  # and, if rows branched since, which of its rows each comes from
 
     def __call__(
@@ -78,7 +80,9 @@ class RowAttention:
         scores = torch.cat(
             [past.raw_scores(slice(None)).reshape(rows), _together(own.raw_scores(slice(None)), batch)], -1
         )
-        scores = scores.masked_fill_(~self._visible(mask, past.length)[:, None, None], -torch.inf)
+        hidden = self._hidden(mask, past.length)
+        if hidden is not None:
+            scores = scores.masked_fill_(hidden[:, None, None], -torch.inf)
         weights = self._edit(layer, scores).softmax(-1)
         theirs, ours = weights.split([past.length, width], -1)
         out = past.mix(theirs.reshape(batch, heads, total, -1)).reshape(rows)
@@ -109,6 +113,13 @@ class RowAttention:
                 x.unflatten(2, (-1, width)).index_select(2, origin).flatten(2, 3) for x in (key, value)
             )
         return self._cache.layers[owner], key, value
+
+    def _hidden(self, mask: Tensor | None, past: int) -> Tensor | None:
+        """Which keys the slots do not see, bool [B, S, P + S]; None: they see all. Layers share masks."""
+        if self._masked is None or self._masked[0] is not mask or self._masked[1] != past:
+            hidden = ~self._visible(mask, past)
+            self._masked = mask, past, hidden if hidden.any() else None
+        return self._masked[2]
 
     def _visible(self, mask: Tensor | None, past: int) -> Tensor:
         """Which keys the slots see: bool [B, S, P + S]. Where a slot stands is its row and column."""

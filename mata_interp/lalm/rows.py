@@ -11,7 +11,8 @@ may branch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,6 +38,9 @@ class Reading:
         model: a transformers model.
         anatomy: where its decoder and attention are.
         prompt: B left-padded prompts on the model's device.
+        thrifty: do without what the last layer does behind its attention, but for the last token: nobody asks
+            for the rest, and it is most of a layer. Only `rows` of a reading can tell whether the model
+            allows it, by a first row that is the plain forward.
 
     Attributes:
         logits: [B, V] of the plain forward at the last prompt token.
@@ -48,7 +52,7 @@ class Reading:
             or its layers keep another memory than keys and values.
     """
 
-    def __init__(self, model: Any, anatomy: Anatomy, prompt: Prompt) -> None:
+    def __init__(self, model: Any, anatomy: Anatomy, prompt: Prompt, thrifty: bool = False) -> None:
         decoder: Any = anatomy.decoder
         self._model, self._anatomy, self._decoder, self._prompt = model, anatomy, decoder, prompt
         self._layers: dict[Any, int] = {module: layer for layer, module in anatomy.attention.items()}
@@ -75,7 +79,7 @@ class Reading:
             *self._watching(self._plain, -1),
         ]
         try:
-            with last_position_only(model):
+            with last_position_only(model), _last_token_only(anatomy if thrifty else None):
                 out = model(**prompt.inputs, past_key_values=cache, use_cache=True)
         finally:
             for handle in handles:
@@ -241,3 +245,29 @@ def _tiled(value: Any, width: int, count: int) -> Any:
     repeats = [1] * value.dim()
     repeats[axis] = count
     return value.repeat(repeats)
+
+
+@contextmanager
+def _last_token_only(anatomy: Anatomy | None) -> Iterator[None]:
+    """Inside, the last layer's parts behind its attention see the last token alone; None: all of them.
+
+    What they give, [.., 1, d], is then added to states of all tokens, of which the last is right.
+    """
+    block: Any = anatomy.blocks[-1] if anatomy else None
+    module = anatomy.attention.get(len(anatomy.blocks) - 1) if anatomy else None
+    if block is None or module is None:
+        yield
+        return
+    passed: list[bool] = []  # whether the attention is behind us
+
+    def cut(_: Any, args: tuple) -> tuple:
+        states = bool(args) and isinstance(args[0], Tensor) and args[0].dim() >= 3
+        return (args[0][..., -1:, :], *args[1:]) if passed and states else args
+
+    handles = [module.register_forward_hook(lambda *_: passed.append(True))]
+    handles += [part.register_forward_pre_hook(cut) for part in block.children() if part is not module]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +54,23 @@ def shared(
     Raises:
         ModelError: rows cannot run on the model, or an unedited row is not the plain forward.
     """
-    reading = reading or Reading(lalm.model, lalm.anatomy, prompt)
+    if reading is None:
+        # where a model is not built for thrift, shapes do not fit, or the canary is off
+        with suppress(ModelError, RuntimeError, IndexError):
+            thrifty = Reading(lalm.model, lalm.anatomy, prompt, thrifty=True)
+            return _shared(lalm, prompt, configurations, options, block, thrifty)
+        reading = Reading(lalm.model, lalm.anatomy, prompt)
+    return _shared(lalm, prompt, configurations, options, block, reading)
+
+
+def _shared(
+    lalm: LALM,
+    prompt: Prompt,
+    configurations: Sequence[Edits],
+    options: Sequence[Sequence[Sequence[int]]] | None,
+    block: int | None,
+    reading: Reading,
+) -> tuple[np.ndarray, float]:
     plain = _plain(lalm, prompt, reading, options)
     found: list[tuple[list[int], np.ndarray]] = []
     worst = 0.0
