@@ -94,8 +94,8 @@ class FusionProfile:
         columns = ["layer", "head", "attribution", "low", "high"]
         if self.heads is None:
             return pd.DataFrame(columns=columns)
-        table = self.heads.to_dataframe().reset_index()[columns].dropna()
-        return table[table["low"] > 0].sort_values("attribution", ascending=False, ignore_index=True)
+        table = self.heads.to_dataframe().reset_index().loc[:, columns].dropna()
+        return table.loc[table["low"] > 0].sort_values("attribution", ascending=False, ignore_index=True)
 
     def __str__(self) -> str:
         return self.sentence
