@@ -31,8 +31,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import typer
-from layer_selection_figure import draw
-from ranking import compared, ranked
+from support.layer_selection_figure import draw
+from support.ranking import compared, ranked
 
 import mata_interp as mi
 from mata_interp.experiments.choosing import ALPHAS, GRID_ITEMS

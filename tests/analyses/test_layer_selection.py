@@ -18,7 +18,7 @@ STEPS = np.array([3, 2, 1, 0])
 
 @pytest.fixture(scope="module")
 def ranking() -> Any:
-    return _imported("ranking")
+    return _imported("support.ranking")
 
 
 @pytest.fixture(scope="module")

@@ -59,9 +59,9 @@ def _windows(
         rest = [w for w in (tuple(p["layers"]) for p in here["sets"]["pairs"]) if w not in family]
         spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(rest))
         axis.plot(len(family) + spread, [effects[w]["margin"] for w in rest], "o", color=FAINT, markersize=3)
-        labels.append(f"{len(rest)} other\nsets of {len(own)}")
+        labels.append(f"{len(rest)} sets\nof {len(own)}")
     axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    axis.set_xticks(range(len(labels)), labels, fontsize=7)
+    axis.set_xticks(range(len(labels)), labels, fontsize=6)
     axis.set_xlabel("MATA in layers (red: recommended)")
 
 
