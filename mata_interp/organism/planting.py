@@ -139,12 +139,13 @@ class PlantedPupil(Pupil):
         """Layer -> bool [B, R]: the sound that text is not to read there.
 
         That is all of it outside the fusion layers. These share it between them, each its own stretch of
-        every clip in order: were all of it open to each, one would come to do the work and others none.
+        every clip: were all of it open to each, one would come to do the work and others none. The deepest
+        reads what sounds first: later states of the sound could tell of it, as they hear what was before.
         """
         sound = batch.rest == self.model.config.audio_token_id  # (B, R)
         rank, many = sound.cumsum(1) - 1, sound.sum(1, keepdim=True)
         stretch = rank * len(self.spec.fusion) // many  # (B, R): which fusion layer's, of sound
-        order = {layer: i for i, layer in enumerate(self.spec.fusion)}
+        order = {layer: i for i, layer in enumerate(reversed(self.spec.fusion))}
         return {layer: sound & (stretch != order.get(layer, -1)) for layer in range(self.layers)}
 
     @contextmanager
