@@ -28,8 +28,8 @@ from typing import Annotated, Any
 import pandas as pd
 import torch
 import typer
-from scaling_figure import draw
-from scaling_paper import Assumptions, on_paper
+from support.scaling_figure import draw
+from support.scaling_paper import Assumptions, on_paper
 
 import mata_interp as mi
 

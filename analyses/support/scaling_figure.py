@@ -12,7 +12,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scaling_paper import GPUS, Assumptions, on_paper
+
+from .scaling_paper import GPUS, Assumptions, on_paper
 
 mpl.use("Agg")
 
