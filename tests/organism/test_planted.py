@@ -1,0 +1,73 @@
+"""Plants, trained: text reads the sound where it was planted, as blindness in a plain loop tells.
+
+The shortest trainings at which that can be seen: 40 steps by window, 80 by penalty, of 400. Two to four
+minutes on one core each time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mata_interp as mi
+from mata_interp.organism.planting import Plant, plant, rear_plant
+
+ANALYSES = Path(__file__).parents[2] / "analyses"
+ITEMS = 60
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.fixture(scope="module")
+def truth() -> Any:
+    sys.path.insert(0, str(ANALYSES))
+    try:
+        return importlib.import_module("planted_truth")
+    finally:
+        sys.path.pop(0)
+
+
+@pytest.fixture(scope="module")
+def items() -> Any:
+    neutral = mi.load_benchmark("listening").filter(condition="neutral")
+    return neutral.split("confirmation", seed=0).head(ITEMS, seed=0)
+
+
+def reared(spec: Plant, share: float, folder: Path) -> mi.LALM:
+    rear_plant(spec, folder / "work", folder / "model", 0, share)
+    return mi.LALM.from_pretrained(folder / "model")
+
+
+def moved(lalm: mi.LALM, items: Any) -> float:
+    """By how much another clip of the same length moves the logits of the first answer token."""
+    rate = lalm.sampling_rate
+    own, other = (one.load_audio(rate).samples for one in items[:2])
+    swapped = items[0].with_audio((np.resize(other, len(own)), rate))
+    logits = [lalm.logits(lalm.prompt(one)) for one in (items[0], swapped)]
+    return float((logits[0] - logits[1]).abs().max())
+
+
+def test_a_plant_by_window_reads_in_its_layers_and_nowhere_else(truth, items, tmp_path):
+    lalm = reared(Plant((3, 4), "window"), 0.1, tmp_path)
+    assert moved(lalm, items) > 0.1
+    cost, accuracy = truth.blindness(lalm, items)
+    assert np.flatnonzero(cost >= truth.MATTERS).tolist() == [3, 4]
+    assert np.abs(np.delete(cost, [3, 4])).max() < 0.02
+    assert accuracy > 0.45  # a third would be chance
+    closed = mi.LALM(plant(lalm.model, Plant((), "window")), lalm.processor)
+    assert moved(closed, items) == 0.0  # the same weights with no layer that reaches the sound
+
+
+def test_a_plant_by_penalty_reads_in_its_layer_though_all_could(truth, items, tmp_path):
+    lalm = reared(Plant((4,)), 0.2, tmp_path)
+    text = lalm.model.config.text_config
+    assert set(text.layer_types) == {"full_attention"}  # nothing shows in the masks
+    cost, accuracy = truth.blindness(lalm, items)
+    assert np.flatnonzero(cost >= truth.MATTERS).tolist() == [4]
+    assert cost[4] > 0.4
+    assert accuracy > 0.8
