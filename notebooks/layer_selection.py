@@ -116,6 +116,11 @@ grid.set_ylabels("healthy - ill")
 plt.show()
 
 # %% [markdown]
+# Attention, and what is weighted by it, falls in layers 4 and 5 and hardly anywhere else. Causes need not:
+# they say what the answer *loses*, and a model that loses little, because other layers do the work instead,
+# has parts of its answer moved about rather than taken away. Attention tells where an edit of attention was
+# made, causes what came of it: two questions.
+#
 # And the cure is known, too: add 4 in the same place. It must bring back everything, not only the right
 # answers. The sweep is not told where the illness is; it tries every window of two layers.
 
@@ -156,9 +161,9 @@ pd.DataFrame(rows)
 # These bodies have the healthy model's weights and were never trained in their new form. Trained plants are
 # made by `mata-interp organism train --fusion-layers 3-4`, and `analyses/planted_truth.py` holds every
 # criterion against ten of them, most of which show nothing in their masks. If there is a folder of plants
-# here (`MATA_PLANTS`), look at one; if not, look at the untrained body that can hear in layers 3 and 4. It has
-# not learnt to do anything with what it hears there: attention and gradients may well point to 3 and 4, and
-# causes should say that there is no effect to speak of.
+# here (`MATA_PLANTS`), look at one; if not, look at the untrained body that can hear in layers 3 and 4. It
+# has not learnt to do anything with what it hears there: attention and gradients may well point to 3 and 4,
+# and causes should say that there is no effect to speak of.
 
 # %%
 folder = Path(os.environ.get("MATA_PLANTS", "runs/plants/models"))

@@ -171,8 +171,8 @@ assert report.ok
 # Two profiles over layers, on the *selection* split, so that the other clips stay untouched for the test.
 # The first is attention: the share of audio in what the last prompt token looks at. The second is causal: how
 # much the margin of the right answer falls when that token's view of the audio is knocked out of one layer.
-# The two need not agree: attention is not use. (Criteria that turn such profiles into a window by themselves
-# are not part of the package yet; until then this is the choice made by eye, on selection clips only.)
+# The two need not agree: attention is not use. `mi.fusion_layers` makes a window of such profiles, with
+# intervals and many more criteria: see the notebook `layer_selection`. Here the choice is made by eye.
 
 # %%
 items = mi.load_benchmark("listening").split("selection").head(90)
