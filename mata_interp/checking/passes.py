@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mata_interp.lalm import OptionScores, Prompt
+from mata_interp.lalm.entry import enter
 from mata_interp.lalm.experts import Routing
 
-from .bounds import SCORES
-from .eager import extended, is_per_token
+from .bounds import LOGITS, SCORES
+from .eager import extended, is_per_token, real_in
 from .edits import largest, too_small
 from .lines import Found, NotApplicable, check_of
 from .subject import STEPS, Subject
@@ -31,23 +32,27 @@ def _batch(subject: Subject) -> Found:
     edited, routing = subject.seen(lambda: lalm.logits(prompt, mata).float())
     both = torch.stack([subject.plain, edited])  # (2, B, V)
 
-    def again(other: Prompt, aligned: Callable[[Tensor], Tensor]) -> Tensor:
-        """The same of another prompt, with the experts that its tokens went to here."""
-        kinds = ((None, subject.plain_routing), (mata, routing))
+    def again(other: Prompt, aligned: Callable[[Tensor], Tensor], same: bool = True) -> Tensor:
+        """The same of another prompt; if it has the same tokens, with the experts they went to here."""
+        routings = (subject.plain_routing, routing) if same else (Routing(), Routing())
         return torch.stack(
             [
-                subject.agreeing(there.changed(aligned), other, lambda e=edit: lalm.logits(other, e).float())
-                for edit, there in kinds
+                subject.agreeing(led.changed(aligned), other, lambda e=edit: lalm.logits(other, e).float())
+                for edit, led in zip((None, mata), routings, strict=True)
             ]
         )
 
     if subject.items:
         rows = [subject.asked((item,)) for item in subject.items]
-        alone = [again(row, lambda x, b=b, w=row.width: x[b : b + 1, -w:]) for b, row in enumerate(rows)]
+        alone = [
+            again(row, lambda x, b=b, w=row.width: x[b : b + 1, -w:], same=_same_tokens(prompt, b, row))
+            for b, row in enumerate(rows)
+        ]
         off = largest(torch.cat(alone, 1) - both)
         padded = max(prompt.width - row.width for row in rows)
+        told = f"max |Δlogit| {off:.1g}; {prompt.size} prompts, up to {padded} tokens of padding"
         return Found(
-            f"max |Δlogit| {off:.1g}; {prompt.size} prompts, up to {padded} tokens of padding",
+            told if off <= subject.logit_bound else told + _otherwise(subject, rows),
             off,
             subject.logit_bound,
             unsure=subject.unsure,
@@ -110,6 +115,32 @@ def _options(subject: Subject) -> Found:
     worst, effect, most = found
     told = f"max |Δlog p| {worst:.1g}, up to {most:.0f} tokens; the edit moves {effect:.2g}"
     return Found(told, worst, bound, unsure=subject.unsure)
+
+
+def _otherwise(subject: Subject, rows: Sequence[Prompt]) -> str:
+    """What is another already before the decoder when a prompt stands in a batch; "" if nothing is."""
+    lalm, prompt = subject.lalm, subject.prompt
+    for b, row in enumerate(rows):
+        if not _same_tokens(prompt, b, row):
+            together, alone = (int(p.groups["audio"][r].sum()) for p, r in ((prompt, b), (row, 0)))
+            return (
+                f"; the processor itself makes other tokens of prompt {b + 1} in a batch: "
+                f"{together} of audio, and {alone} alone"
+            )
+    with torch.no_grad():
+        together = enter(lalm.model, lalm.anatomy, prompt.inputs).embeds
+        alone = [enter(lalm.model, lalm.anatomy, row.inputs).embeds[0] for row in rows]
+    off = max(largest(together[b, -len(x) :] - x) for b, x in enumerate(alone))
+    size = max(map(largest, alone))
+    if off <= LOGITS.get(lalm.dtype, LOGITS[torch.bfloat16]) * size:
+        return ""
+    return f"; the sounds enter the decoder otherwise from a batch, off by {off:.1g} of {size:.1g}"
+
+
+def _same_tokens(prompt: Prompt, place: int, alone: Prompt) -> bool:
+    """Whether a row of a batch holds the tokens of the same prompt alone."""
+    tokens, real = prompt.inputs["input_ids"][place], real_in(prompt.inputs)[place]
+    return torch.equal(tokens[real], alone.inputs["input_ids"][0][real_in(alone.inputs)[0]])
 
 
 def _scored(

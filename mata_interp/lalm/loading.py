@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import transformers
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
@@ -165,8 +166,9 @@ def _attempt(part: str, name: str | Path, kind: Any, where: str | Path, options:
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
         raise ModelError(
             f"No {part} of a model {str(name)!r}: {reason}. Packages that only some families need are "
-            "installed by: pip install 'mata-interp[families]' (torchaudio, torchvision and timm must match "
-            "the installed torch)."
+            "installed by: pip install 'mata-interp[families]' torchvision. torchvision and torchaudio must "
+            f"be of the same build as torch, here {torch.__version__}: take them from where that came from, "
+            "or importing transformers fails."
         ) from error
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")

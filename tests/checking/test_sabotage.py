@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+import mata_interp as mi
 from mata_interp.attention import AttentionCall
-from mata_interp.checking.subject import own_items
+from mata_interp.checking.subject import Subject, own_items
 from mata_interp.interventions import Editing
 from mata_interp.lalm import instrument as instrument_file
 from mata_interp.lalm import scoring
@@ -202,6 +203,35 @@ def test_a_layer_that_mixes_the_rows_of_a_batch(lalm):
 
     lalm.anatomy.decoder.layers[1].register_forward_hook(mix)
     assert failed(lalm) == {"alone as in a batch"}
+
+
+def test_an_encoder_that_minds_what_stands_beside_a_sound(lalm):
+    """As Granite's does; the line says that it is not the decoder."""
+
+    def shift(module, args, out):
+        return out * (1 + 1e-2 * (len(out) > 1))
+
+    lalm.model.model.multi_modal_projector.register_forward_hook(shift)
+    report = mi.check(lalm)
+    assert {line.name for line in report.failed} == {"alone as in a batch"}
+    assert "the sounds enter the decoder otherwise from a batch, off by" in report.failed[0].measured
+
+
+def test_a_processor_that_makes_other_tokens_in_a_batch(lalm, monkeypatch):
+    """As Qwen 3 Omni's does for some lengths of sound: by one token."""
+    right = Subject.asked
+
+    def asked(self, items):
+        prompt = right(self, items)
+        if len(items) > 1:
+            return prompt
+        inputs = {n: x[:, 1:] if x.dim() == 2 else x for n, x in prompt.inputs.items()}
+        return replace(prompt, inputs=inputs, groups={n: m[:, 1:] for n, m in prompt.groups.items()})
+
+    monkeypatch.setattr(Subject, "asked", asked)
+    report = mi.check(lalm)
+    assert {line.name for line in report.failed} == {"alone as in a batch"}
+    assert "makes other tokens of prompt 1 in a batch" in report.failed[0].measured
 
 
 def test_a_model_that_minds_padding(lalm):

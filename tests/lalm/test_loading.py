@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import pytest
 import torch
@@ -183,4 +184,8 @@ def test_a_package_that_is_missing_is_named(folder, monkeypatch):
         raise ImportError("\nThisModel requires the timm library but it was not found. Do:\n`pip ...`")
 
     monkeypatch.setattr(Qwen2AudioForConditionalGeneration, "from_pretrained", needs)
-    one_line(folder, r"No weights of .*requires the timm library.*pip install 'mata-interp\[families\]'")
+    one_line(
+        folder,
+        r"No weights of .*requires the timm library.*pip install 'mata-interp\[families\]'.*"
+        rf"same build as torch, here {re.escape(torch.__version__)}",
+    )
