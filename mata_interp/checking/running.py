@@ -29,13 +29,19 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
     mask, one pass instead of many, and transformer-lens where that knows the model. The model is left as it
     was found, which is a line of its own.
 
+    In a mixture of experts rounding alone may choose other experts, and the two runs that a line compares are
+    then two different numbers. Where their choices differ the reference is run with those of the other
+    (`mata_interp.lalm.experts`), so that the bounds hold as elsewhere, and the line says how many differ. On
+    a mixture whose choices cannot be read, a line that is off in half precision is ``"not comparable"``.
+
     Args:
         lalm: the model.
         prompt: what to ask it; B >= 2 rows of unlike length tell most. If not given, two questions about
             clips that ship are asked through the model's processor.
 
     Returns:
-        A report of one line for each check, ``ok`` if none failed; printed, it is a table.
+        A report of one line for each check, ``ok`` if none failed or is not comparable;
+        printed, it is a table.
 
     Raises:
         ModelError: there is no prompt and no processor to make one.

@@ -11,7 +11,7 @@ from .output import print_json, progress
 
 
 def check_model(model: str, dtype: str | None, as_json: bool) -> None:
-    """Check and print; exit with 1 if a line fails. The arguments are those of the command."""
+    """Check and print; exit with 1 unless the report is ok. The arguments are those of the command."""
     if not progress():
         from transformers.utils import logging
 
