@@ -72,7 +72,7 @@ def measured(
                 }
             )
     table = pd.DataFrame(rows)
-    alone = table[table["workers"] == 0].set_index("round")["items_per_second"]
+    alone: Any = table[table["workers"] == 0].set_index("round")["items_per_second"]
     return table.assign(times=table["items_per_second"] / table["round"].map(alone))
 
 

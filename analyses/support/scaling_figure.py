@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -54,7 +55,7 @@ def _pace(axes: Axes, measured: pd.DataFrame) -> None:
     """A dot each round, a bar at the median; the line is what a perfect division of the work would give."""
     ways = list(dict.fromkeys(measured.sort_values("workers")["way"]))
     for x, way in enumerate(ways):
-        rows = measured[measured["way"] == way]
+        rows: Any = measured[measured["way"] == way]
         ideal, middle = max(1, int(rows["workers"].iloc[0])), float(rows["times"].median())
         axes.plot([x - 0.3, x + 0.3], [ideal, ideal], ":", color="black", linewidth=1)
         axes.bar(x, middle, width=0.5, color="#0072b2", alpha=0.35)
@@ -63,18 +64,22 @@ def _pace(axes: Axes, measured: pd.DataFrame) -> None:
     axes.set_xticks(range(len(ways)), ways, fontsize=7.5)
     axes.set_title("Measured: pace of a run")
     axes.set_ylabel("× one process (dotted: perfect)", fontsize=7.5)
-    axes.set_ylim(0, max(2.2, 1.1 * float(measured["times"].max())))
+    axes.set_ylim(0, max(2.2, 1.1 * measured["times"].to_numpy().max()))
 
 
 def _hours(axes: Axes, given: Assumptions, name: str) -> None:
     table = on_paper(given, MANY)
     for method, (label, colour) in METHODS.items():
-        rows = table[table["method"] == method]
+        rows: Any = table[table["method"] == method]
         axes.plot(rows["gpus"], rows["hours"], color=colour, linewidth=1.4, label=label)
         marked = rows[rows["gpus"].isin(GPUS)]
         axes.plot(marked["gpus"], marked["hours"], "o", color=colour, markersize=4)
-    # what no number of GPUs takes away: a single batch, as if reading it cost nothing
-    floor = on_paper(replace(given, flops=1e30, bandwidth=1e30, part=0.0, prepare=0.0), (1,))["hours"].min()
+    # what no number of GPUs takes away
+    floor = (
+        on_paper(replace(given, flops=1e30, bandwidth=1e30, part=0.0, prepare=0.0), (1,))["hours"]
+        .to_numpy()
+        .min()
+    )
     axes.axhline(floor, color="black", linewidth=0.8, linestyle=":")
     axes.annotate("load and check alone", (1, floor), (0, -8), textcoords="offset points", fontsize=6.5)
     axes.set(xscale="log", yscale="log", title=f"On paper: {name}")

@@ -92,7 +92,7 @@ def comparisons(records: pd.DataFrame) -> Iterator[Comparison]:
             yield Comparison(MATA, BASELINE, {}, kind, "descriptive")
     for subset in subsets:
         yield Comparison(MATA, BASELINE, subset, "binary", "descriptive", "normalised")
-    if "official" in records and records["official"].notna().all():
+    if "official" in records and bool(records["official"].notna().to_numpy().all()):
         for subset in subsets:
             yield Comparison(MATA, BASELINE, subset, "binary", "descriptive", "official")
     for domain in domains:

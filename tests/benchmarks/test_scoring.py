@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -40,7 +41,7 @@ def test_both_scores_side_by_side():
     assert list(theirs["by"]) == ["task", "difficulty", "sub-category"]
 
 
-def any_said(said: list[str | None]) -> bool:
+def any_said(said: Sequence[str | None]) -> bool:
     return any(text is not None for text in said)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ MATCHED = {"kl": 0.201, "target_kl": 0.2}
 
 def records(
     gain: float, captions=("conflict", "congruent", "neutral"), clips: int = 120, sham_gain: float = 0.0
-):
+) -> Any:
     """Records in which a condition has 50 % right plus its gain, the gain on conflict items alone."""
     rng = np.random.default_rng(0)
     gains = {"mata": gain, "mata on text": sham_gain}

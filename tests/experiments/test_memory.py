@@ -27,7 +27,7 @@ ERRORS = {
     "cpu": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
 }
 # sums of log-probabilities, tens of nats large, where float32 is 2e-6 coarse
-ROUNDING = {"atol": 1e-5, "rtol": 2e-6}
+ATOL, RTOL = 1e-5, 2e-6
 
 
 class Small:
@@ -65,11 +65,11 @@ def test_halves_give_the_same_records_and_say_so(undisturbed, items, error, tmp_
     assert set(records["rows_together"]) == {3, 2}  # 7 is 4 + 3, and 4 is 2 + 2
     numbers = records.select_dtypes("number").columns.difference(["rows_together"])
     for name in numbers:
-        np.testing.assert_allclose(records[name], undisturbed[name], **ROUNDING, err_msg=name)
+        np.testing.assert_allclose(records[name], undisturbed[name], RTOL, ATOL, err_msg=name)
     for name in ("logprob", "tokens"):
         for here, there in zip(records[name], undisturbed[name], strict=True):
             if there is not None:
-                np.testing.assert_allclose(here, there, **ROUNDING)
+                np.testing.assert_allclose(here, there, RTOL, ATOL)
     for name in ("item", "condition", "predicted", "correct", "text", "audio_from", "padded_width"):
         same = (records[name] == undisturbed[name]) | (records[name].isna() & undisturbed[name].isna())
         assert same.all(), name

@@ -169,7 +169,7 @@ def test_a_released_file_is_named(run):
 def test_the_page_says_whether_the_file_is_pinned(run, name, sha256, told):
     data = {**run.manifest["data"], "name": name, "file_sha256": sha256}
     section = provenance_section(replace(run, manifest={**run.manifest, "data": data}))
-    facts = dict(section.content[0][1])  # type: ignore[arg-type]
+    facts: dict[str, str] = dict(section.content[0][1])  # type: ignore[arg-type]
     assert facts.get("Released file") == told
 
 
