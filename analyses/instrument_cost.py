@@ -2,7 +2,7 @@
 
 On a Qwen2-Audio of 12 layers with random weights and a prompt of 30 s of audio; nothing is downloaded. All is
 timed in turns in one process; peak memory is that of processes of their own. Takes some ten minutes; for
-figures worth quoting, leave the machine alone meanwhile. What is stopped begins anew: its rounds are comparable
+figures worth quoting, leave the machine alone meanwhile. What is stopped begins anew: rounds can be compared
 because one process made them.
 
     python analyses/instrument_cost.py
@@ -31,9 +31,9 @@ from support.rivals import RIVALS, rival
 from tqdm import tqdm
 
 import mata_interp as mi
+from mata_interp.errors import UncheckedWarning
 from mata_interp.fusion.case import Case, Decision
 from mata_interp.fusion.criteria import CRITERIA
-from mata_interp.lalm.checked import UncheckedWarning
 
 LAYERS = range(4, 9)  # of 12: 36 to 71 % of the depth, where the published layers 10 to 20 of 28 lie
 NEW_TOKENS = 33

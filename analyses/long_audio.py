@@ -1,9 +1,10 @@
 """Ten minutes of audio: what attention costs to see as prompts grow from 500 to 16,000 tokens.
 
 A Qwen2-Audio of 12 layers with random weights hears clips of 30 s, 25 tokens a second, in one prompt. Every
-point is a process of its own: seconds of the fastest of a few runs, and the process' peak memory. The T x T
-matrices of eager attention no longer fit where the toolkit's memory still grows with T alone; what eager
-attention would need beyond this machine's memory is worked out, not measured, and marked so.
+point is a process of its own: seconds of the fastest of a few runs, and the process' peak memory. Points are
+kept as they are measured: the same command again goes on where a run was stopped (--anew: from nothing). The
+T x T matrices of eager attention no longer fit where the toolkit's memory still grows with T alone; what
+eager attention would need beyond this machine's memory is worked out, not measured, and marked so.
 
     python analyses/long_audio.py
     python analyses/long_audio.py --longest 160 --json
@@ -15,7 +16,9 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,12 +32,15 @@ from matplotlib.figure import Figure
 from support.measuring import in_own_process, peak_bytes
 from support.medium import ask, medium_lalm
 from support.rivals import RIVALS, rival
+from tqdm import tqdm
 
 import mata_interp as mi
+from mata_interp.errors import UncheckedWarning
 from mata_interp.sweeps.memory import free_bytes
 
 mpl.use("Agg")
 
+TOLD = "{desc}: {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
 SECONDS = (20, 40, 80, 160, 320, 640)  # of audio; 500 to 16,000 tokens
 LAYERS, HEADS = 12, 8
 EAGER = RIVALS[0]
@@ -55,17 +61,17 @@ def main(
     busy: Annotated[
         bool, typer.Option("--busy", help="Count processor time, which other work on the machine blurs less.")
     ] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Measure again what was measured before.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     point: Annotated[tuple[str, float] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure every method at every length, print, draw."""
+    warnings.filterwarnings("ignore", category=UncheckedWarning)  # random weights have nothing to say
     if point is not None:
         print(json.dumps(measure(*point, time.process_time if busy else time.perf_counter)))
         return
     out.mkdir(parents=True, exist_ok=True)
-    table: Any = pd.DataFrame(
-        [row(method, seconds, busy) for seconds in SECONDS if seconds <= longest for method in METHODS]
-    )
+    table: Any = pd.DataFrame(points(out / "points.jsonl", longest, busy, anew))
     table.to_csv(out / "long_audio.csv", index=False)
     draw(table, out / "long_audio.png")
     if as_json:
@@ -76,6 +82,37 @@ def main(
     for one in table[~table["measured"]].to_dict("records"):
         print(f"{one['method']}: {one['tokens']:,} tokens would need {one['gigabytes']:.0f} GB; not run.")
     print(f"Figure and table: {out}")
+
+
+def points(kept: Path, longest: float, busy: bool, anew: bool) -> list[dict[str, Any]]:
+    """Every method at every length up to ``longest``; each is written down when it is known."""
+    made = {"clock": "processor" if busy else "wall", "threads": torch.get_num_threads()}
+    made |= {"torch": torch.__version__, "mata_interp": mi.__version__}
+    if anew:
+        kept.unlink(missing_ok=True)
+    known = []
+    for line in kept.read_text().splitlines() if kept.exists() else ():
+        with suppress(json.JSONDecodeError):  # the last may have been cut
+            known.append(json.loads(line))
+    if other := next((point for point in known if point["made"] != made), None):
+        raise typer.BadParameter(
+            f"{kept} was measured with {other['made']}, and this would be with {made}: "
+            "give --anew or another --out."
+        )
+    done = {(point["method"], point["audio_seconds"]): point for point in known}
+    wanted = [(method, seconds) for seconds in SECONDS if seconds <= longest for method in METHODS]
+    kept.write_text("".join(json.dumps(point) + "\n" for point in known))
+    # what a point takes grows with its sound, and faster: so the bar counts tokens' squares
+    bar = tqdm(total=sum(s**2 for _, s in wanted), bar_format=TOLD, mininterval=2)
+    for method, seconds in wanted:
+        bar.set_description(f"{method}, {seconds} s")
+        if (method, seconds) not in done:
+            done[method, seconds] = row(method, seconds, busy) | {"made": made}
+            with kept.open("a") as file:
+                file.write(json.dumps(done[method, seconds]) + "\n")
+        bar.update(seconds**2)
+    bar.close()
+    return [{n: x for n, x in done[point].items() if n != "made"} for point in wanted]
 
 
 def row(method: str, seconds: float, busy: bool) -> dict[str, object]:

@@ -35,6 +35,8 @@ def test_instrument_cost(tmp_path):
     for name, reached in said["targets_reached"].items():
         assert reached == (rows[name]["ratio"] <= rows[name]["target"])
     assert {"transformers, output_attentions", "transformer-lens, all", "MATA, generate"} <= set(rows)
+    assert rows["transformers, generate"]["ratio"] == 1  # what a token generated is compared with
+    assert {"layer criteria, last query", "layer criteria, all"} <= set(rows)
     # what is left of two processes that differ in a trace
     assert rows["trace"]["memory_ratio"] == pytest.approx(1, abs=0.1)
     assert json.loads((tmp_path / "instrument_cost.json").read_text()) == said
@@ -56,6 +58,34 @@ def test_long_audio(tmp_path, monkeypatch):
     assert beyond["gigabytes"] == pytest.approx(4 * 8 * beyond["tokens"] ** 2 * 14 / 1e9)
     long_audio.draw(pd.DataFrame([measured, beyond]), tmp_path / "long_audio.png")
     assert (tmp_path / "long_audio.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_long_audio_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    import long_audio
+    import typer
+
+    measured = []
+
+    def row(method, seconds, busy):
+        measured.append((method, seconds))
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return {"method": method, "audio_seconds": seconds, "seconds": 1.0}
+
+    monkeypatch.setattr(long_audio, "row", row)
+    kept = tmp_path / "points.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        long_audio.points(kept, 20, True, False)
+    kept.write_text(kept.read_text() + '{"method": "plain')  # and a line that was cut
+    found = long_audio.points(kept, 20, True, False)
+    assert [point["method"] for point in found] == list(long_audio.METHODS)
+    assert len(measured) == 1 + len(long_audio.METHODS)  # the third, twice
+    assert long_audio.points(kept, 20, True, False) == found
+    assert len(measured) == 1 + len(long_audio.METHODS)
+    with pytest.raises(typer.BadParameter, match=r"'clock': 'processor'.*give --anew or another"):
+        long_audio.points(kept, 20, False, False)
+    long_audio.points(kept, 20, False, True)
+    assert len(measured) == 1 + 2 * len(long_audio.METHODS)
 
 
 @pytest.mark.acceptance
