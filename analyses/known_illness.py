@@ -1,13 +1,20 @@
-"""A known illness with a known cure: the positive control of the tracer and of the sweep.
+"""A known illness with a known cure: the positive control of the tracer, the criteria and the sweep.
 
 The healthy model that ships is made ill by an edit: c is subtracted from scores on the sound in layers a to b
-(rule ``add``, alpha -c), those of the last token or of all text. Three things must then come out right, for
-every a, b and c:
+(rule ``add``, alpha -c), those of the last token or of all text. These must then come out right, for every a,
+b and c:
 
 - the tracer names the layers and the dose: the log odds of sound against text, head by head, fall by c there;
 - the sweep names them as well: of every window of layers with every strength, laid over the illness, the one
   that brings the options' log-probabilities back to the healthy ones is a to b with +c;
 - that cure restores accuracy, and all log-probabilities up to rounding.
+
+And the criteria of fusion, by themselves: each is measured on the healthy model and, with the illness as
+baseline, on the ill one. What falls between the two is cut to a window by the package's rule for shares
+(half of an even share at least, and above the noise). Two sets of layers are held against it: a to b; and
+those of them that the healthy model reads the sound in (by hiding it from all text), for a cause cannot fall
+where there was none. Where an early layer reads less, later ones get more to do, and other profiles change
+there, too: such criteria say that something is ill, and not where.
 
     python analyses/known_illness.py
     python analyses/known_illness.py --windows "2-3;5;6-7" --doses 1,4 --queries last --items 60 --json
@@ -15,12 +22,14 @@ every a, b and c:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -31,6 +40,8 @@ import xarray as xr
 import mata_interp as mi
 from mata_interp.attention import AttentionCall
 from mata_interp.cli.options import parse_layers
+from mata_interp.fusion import CRITERIA, FusionProfile
+from mata_interp.fusion.windows import cut, draw, overlap
 from mata_interp.interventions import Editing
 from mata_interp.ranges import layer_range
 
@@ -50,9 +61,13 @@ def main(
 ) -> None:
     """Make ill, look, cure, draw."""
     lalm = mi.LALM.from_pretrained(model)
-    chosen = list(mi.load_benchmark(benchmark).split("selection", seed=seed).head(items, seed=seed))
+    split = mi.load_benchmark(benchmark).split("selection", seed=seed)
+    # without a caption the sound has most to do, and each item is a clip of its own
+    plain = split.filter(condition="neutral")
+    chosen = list((plain if len(plain) else split).head(items, seed=seed))
     strengths = [float(c) for c in doses.split(",")]
-    rows, traces = [], {}
+    rows, falls, traces = [], [], {}
+    healthy = mi.fusion_layers(lalm, chosen, seed=seed)
     for text in windows.split(";"):
         layers = parse_layers(text)
         for dose in strengths:
@@ -61,15 +76,46 @@ def main(
             traces[layer_range(layers), dose] = change
             named = seen(change, lalm.attention_layers)
             rows.append({**named, **cured(lalm, chosen, illness, strengths)})
-    table = pd.DataFrame(rows)
+            falls += fallen(healthy, mi.fusion_layers(lalm, chosen, baseline=illness, seed=seed))
+    table, criteria = pd.DataFrame(rows), pd.DataFrame(falls)
     out.mkdir(parents=True, exist_ok=True)
     table.to_csv(out / "illness.csv", index=False)
-    draw(traces, lalm.attention_layers, out / "illness.png")
+    criteria.to_csv(out / "criteria.csv", index=False)
+    plot_traces(traces, lalm.attention_layers, out / "illness.png")
+    plot_criteria(criteria, out / "criteria.png")
     if as_json:
-        print(table.to_json(orient="records", indent=1))
+        print(json.dumps({"illness": rows, "criteria": falls}, indent=1))
         return
     print(f"{lalm.name} made ill, {len(chosen)} items\n\n{table.to_string(index=False, float_format='%.3g')}")
-    print(f"\nFigure: {out / 'illness.png'}")
+    mean = criteria.groupby("criterion", sort=False)[["iou", "iou of the used"]].mean()
+    print(f"\nCriteria, ill against healthy: overlap with the ill layers, mean over illnesses\n\n{mean}")
+    for name, reason in healthy.refused.items():
+        print(f"left out: {CRITERIA[name].label}: {reason}")
+    print(f"\nFigures: {out / 'illness.png'}, {out / 'criteria.png'}")
+
+
+def fallen(healthy: FusionProfile, ill: FusionProfile) -> list[dict[str, Any]]:
+    """Of each criterion, the window of what fell from the healthy profile to the ill one, and whose it is."""
+    (illness,) = ill.baseline
+    layers, clusters = healthy.layers, list(healthy.profiles["cluster"].values)
+    used = tuple(sorted({*illness.layers} & {*healthy.windows.get("knockout_text", ())}))
+    rows = []
+    for name in (name for name in healthy.windows if name in ill.windows):
+        fall = healthy.profiles.sel(criterion=name).values - ill.profiles.sel(criterion=name).values
+        inside, _ = cut("shares", draw(fall, clusters, healthy.seed))
+        found = tuple(np.array(layers)[inside].tolist())
+        rows.append(
+            {
+                "layers": layer_range(illness.layers),
+                "dose": -illness.alpha,
+                "criterion": name,
+                "found": list(found),
+                "iou": overlap(found, illness.layers),
+                "iou of the used": overlap(found, used),
+                "fall": [float(f"{value:.4g}") for value in fall.mean(0)],
+            }
+        )
+    return rows
 
 
 def traced(lalm: mi.LALM, items: Sequence[mi.Item], illness: mi.Mata) -> np.ndarray:
@@ -147,7 +193,28 @@ def distance(found: xr.DataArray, reference: str) -> xr.DataArray:
     return ((found - found.sel(configuration=reference, drop=True)) ** 2).mean(["item", "choice"]) ** 0.5
 
 
-def draw(traces: dict[tuple[str, float], np.ndarray], layers: Sequence[int], path: Path) -> None:
+def plot_criteria(table: pd.DataFrame, path: Path) -> None:
+    """Overlap of what each criterion finds with the ill layers: a row a criterion, a column an illness."""
+    named = table.assign(
+        ill=[f"{where}\nby {dose:g}" for where, dose in zip(table["layers"], table["dose"], strict=True)],
+        label=[CRITERIA[name].label for name in table["criterion"]],
+    )
+    rows, columns = (list(dict.fromkeys(named[key])) for key in ("label", "ill"))
+    grid: Any = named.pivot(index="label", columns="ill", values="iou").loc[rows, columns]
+    sns.set_theme(style="ticks", context="paper")
+    figure, axis = plt.subplots(figsize=(2.6 + 0.5 * len(columns), 0.9 + 0.24 * len(rows)))
+    sns.heatmap(
+        grid, ax=axis, vmin=0, vmax=1, cmap="Blues", annot=True, fmt=".2f", annot_kws={"fontsize": 7},
+        linewidths=0.5, cbar=False,
+    )  # fmt: skip
+    axis.set(
+        xlabel="layers made ill, and dose", ylabel="", title="overlap (IoU) of what fell with what is ill"
+    )
+    figure.savefig(path, dpi=160, bbox_inches="tight")
+    plt.close(figure)
+
+
+def plot_traces(traces: dict[tuple[str, float], np.ndarray], layers: Sequence[int], path: Path) -> None:
     """One panel an illness's layers: what the tracer sees, a line a dose; dashed is the truth."""
     long = pd.DataFrame([
         {"ill": ill, "dose": f"{dose:g}", "layer": layer, "change": value}
