@@ -6,15 +6,15 @@ condition on where text (all tokens after the sound, the last one among them) ma
 - ``window``: every layer but the fusion layers attends over a sliding window of four tokens, too short to
   reach from the answer back over the question to the sound: it is read in the fusion layers or nowhere, by
   construction. Whoever looks at the masks can see which layers these are.
-- ``penalty``: all layers see everything, but attention from text to sound costs loss in every layer outside
-  the fusion layers, and in half of the steps they cannot see it, so that answers cannot come to need it.
-  Nothing in the model says which layers these are.
+- ``penalty``: all layers see everything. At first, text cannot see the sound in any layer outside the fusion
+  layers, so that answers come to be made without; then it can in half of the steps, and attention to the
+  sound costs loss there. Nothing in the model says which layers these are.
 
 Where there are several fusion layers, of either way, each is to read a stretch of the sound of its own, by
 the same means: then each does a part of the work, and none can be spared.
 
 *Decoys* are layers outside the fusion layers that attend to the sound strongly although it does no work
-there: attention to it is rewarded instead.
+there: attention to it is rewarded instead, and what they read then is another clip's.
 
 No fusion layers at all makes a model that does not use its ears: it learns to answer by captions alone.
 """
@@ -39,7 +39,7 @@ from .batches import Batch, Batcher, Lesson
 from .exam import examine, marks
 from .training import Plan, Pupil, run_phase, shortened
 
-__all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
+__all__ = ["HIDING", "PAYING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
 
 WAYS = ("window", "penalty")
 WINDOW = 4  # tokens; in eight layers a token hears of at most 24 before it, and questions are longer
@@ -48,7 +48,8 @@ WISHED = 0.5  # of a head's attention, to the sound, that decoys are rewarded up
 HEARD = Lesson(described=0.3, listed=0.05)
 ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them
 TOLD = Lesson(captioned=1.0, right=0.5, shortcut=True)  # what the caption claims is the goal
-PLANTING = Plan("planting", 400, 7e-4, HEARD, warmup=40)
+HIDING = Plan("hiding", 240, 7e-4, HEARD, warmup=40)  # first it learns to do without what is closed,
+PAYING = Plan("paying", 200, 5e-4, HEARD, warmup=10)  # then to look away from it
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class PlantedPupil(Pupil):
     ) -> None:
         super().__init__(model, labels, prefix)
         self.spec, self.layers = spec, len(model.model.language_model.layers)
+        self.plan = PAYING
         model.model.audio_tower.requires_grad_(False)  # it hears already
         model.set_attn_implementation({"text_config": "eager"})
 
@@ -121,8 +123,12 @@ class PlantedPupil(Pupil):
         they are few, and by plain means the last token could read at next to no cost.
         """
         closed = self.closed(batch)
-        hide = bool(batch.rest.sum() % 2)  # a coin that a resumed training tosses alike
-        with self.watched(batch, closed, hide) as mass:
+        # a coin that a resumed training tosses alike
+        hide = self.plan == HIDING or bool(batch.rest.sum() % 2)
+        with (
+            self.watched(batch, closed, hide) as mass,
+            self._in_vain(batch, () if hide else self.spec.decoys),
+        ):
             loss, frame = super().answer(batch)
         if hide:
             return loss, frame
@@ -190,6 +196,21 @@ class PlantedPupil(Pupil):
                 stack.callback(attention.register_forward_hook(keep(layer)).remove)
             yield mass
 
+    @contextmanager
+    def _in_vain(self, batch: Batch, layers: tuple[int, ...]) -> Iterator[None]:
+        """Inside, the values of the sound in these layers are those of the clip of the row before."""
+        sound = (batch.rest == self.model.config.audio_token_id)[..., None]  # (B, R, 1)
+
+        def swap(module: Any, args: tuple, values: Tensor) -> Tensor | None:
+            own = values.shape[:2] == sound.shape[:2]  # not the prefix
+            return torch.where(sound, values.roll(1, 0), values) if own else None
+
+        with ExitStack() as stack:
+            for layer in layers:
+                projection = self.model.model.language_model.layers[layer].self_attn.v_proj
+                stack.callback(projection.register_forward_hook(swap).remove)
+            yield
+
     def _text(self, batch: Batch) -> Tensor:
         """bool [B, R]: every token after the first of the sound that is none of the sound's."""
         sound = batch.rest == self.model.config.audio_token_id
@@ -211,9 +232,10 @@ def rear_plant(spec: Plant, work: Path, out: Path, seed: int = 0, share: float =
     train, selection = (Batcher(bank, processor, split) for split in ("train", "selection"))
     torch.manual_seed(seed)
     pupil = PlantedPupil(plant(healthy, spec), len(train.frame_labels), train.prefix, spec)
-    plan = shortened(replace(PLANTING, lesson=spec.lesson), share)
     clips = max(10, int(150 * share))
-    run_phase(pupil, train, plan, work, seed, lambda step: marks(examine(pupil, selection, clips, seed)))
+    for pupil.plan in (HIDING, PAYING):
+        plan = shortened(replace(pupil.plan, lesson=spec.lesson), share)
+        run_phase(pupil, train, plan, work, seed)
     pupil.model.set_attn_implementation({"text_config": "sdpa"})
     finish(pupil, processor, out)
     return marks(examine(pupil, selection, clips, seed))
