@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from mata_interp.lalm import Anatomy
-from mata_interp.lalm.experts import Flips, Routing, agreeing
+from mata_interp.lalm.bridge.twin import twin, use_eager
+from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing
 from mata_interp.lalm.scoring import output_head
-from mata_interp.lalm.twin import twin, use_eager
 
 from .lines import NotApplicable
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mata_interp.lalm.hearing import sounds
+from mata_interp.lalm.discovery.hearing import sounds
 
 from .lines import Found, NotApplicable, check_of
 from .subject import Subject

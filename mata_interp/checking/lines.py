@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from mata_interp.lalm.experts import Flips
+from mata_interp.lalm.discovery.experts import Flips
 
 from .bounds import SUMS
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Mata, in_order
 from mata_interp.lalm import Anatomy
-from mata_interp.lalm.experts import Choose, Flips, Routing, choosing
+from mata_interp.lalm.discovery.experts import Choose, Flips, Routing, choosing
 from mata_interp.lalm.fingerprint import fingerprint
 from mata_interp.sweeps.sharing import shared
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from mata_interp.lalm import OptionScores, Prompt
-from mata_interp.lalm.entry import enter
-from mata_interp.lalm.experts import Routing
+from mata_interp.lalm.discovery.entry import enter
+from mata_interp.lalm.discovery.experts import Routing
 
 from .bounds import LOGITS, SCORES
 from .eager import extended, is_per_token, real_in

@@ -31,8 +31,9 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
 
     In a mixture of experts rounding alone may choose other experts, and the two runs that a line compares are
     then two different numbers. Where their choices differ the reference is run with those of the other
-    (`mata_interp.lalm.experts`), so that the bounds hold as elsewhere, and the line says how many differ. On
-    a mixture whose choices cannot be read, a line that is off in half precision is ``"not comparable"``.
+    (`mata_interp.lalm.discovery.experts`), so that the bounds hold as elsewhere, and the line says how many
+    differ. On a mixture whose choices cannot be read, a line that is off in half precision is
+    ``"not comparable"``.
 
     Args:
         lalm: the model.

@@ -14,8 +14,8 @@ from mata_interp.benchmarks import Item, load_benchmark
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Editing, Mata
 from mata_interp.lalm import Prompt
-from mata_interp.lalm.experts import Flips, Routing, agreeing, experts_of, routed
-from mata_interp.lalm.prompts import build_prompt
+from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing, experts_of, routed
+from mata_interp.lalm.prompting.prompts import build_prompt
 
 from .bounds import LOGITS, OWN_ROUNDING, ROWS, TELLING
 from .eager import Bias, Eager, real_in

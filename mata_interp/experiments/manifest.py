@@ -13,7 +13,7 @@ import torch
 
 from .. import __version__
 from ..benchmarks import Item
-from ..lalm.formats import canonical_format, wording
+from ..lalm.prompting.formats import canonical_format, wording
 from .conditions import Condition
 from .files import plain
 from .notices import warn

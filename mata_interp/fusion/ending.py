@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from mata_interp.attention import AttentionCall
-from mata_interp.lalm.instrument import attention_call
-from mata_interp.lalm.row_attention import attending
+from mata_interp.lalm.calls.call import attention_call
+from mata_interp.lalm.rows.row_attention import attending
 
 from .acting import Acting
 

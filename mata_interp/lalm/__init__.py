@@ -1,13 +1,13 @@
 """A language model that hears: loading, anatomy, prompts and token groups, the instrument, scoring."""
 
-from .anatomy import Anatomy
 from .decoding import Answers, Decoding
-from .groups import GROUPS
-from .hearing import Hearing
+from .discovery.anatomy import Anatomy
+from .discovery.hearing import Hearing
 from .model import LALM
-from .prompts import PROMPT_FORMATS, Prompt
-from .row_attention import Slots
-from .rows import Reading
+from .prompting.groups import GROUPS
+from .prompting.prompts import PROMPT_FORMATS, Prompt
+from .rows.reading import Reading
+from .rows.row_attention import Slots
 from .scoring import OptionScores
 
 __all__ = [

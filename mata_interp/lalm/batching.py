@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from mata_interp.benchmarks import Item
 
-from .prompts import Prompt
+from .prompting.prompts import Prompt
 
 __all__ = ["in_batches", "item_labels"]
 

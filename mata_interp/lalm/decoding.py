@@ -20,9 +20,9 @@ from transformers import (
 
 from ..errors import InterventionError
 from ..interventions import Editing
-from .caches import branch, stepped_back, with_room
-from .prompts import Prompt
-from .vocabulary import special_tokens
+from .prompting.prompts import Prompt
+from .prompting.vocabulary import special_tokens
+from .rows.caches import branch, stepped_back, with_room
 
 __all__ = ["Answers", "Decoding", "decode", "read_to_answer"]
 

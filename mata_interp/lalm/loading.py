@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
 from mata_interp.errors import ModelError
 
-from .anatomy import unfit
+from .discovery.anatomy import unfit
 
 __all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load", "longest_sound"]
 

@@ -15,18 +15,18 @@ from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
 from mata_interp.interventions import Editing, Intervention, in_order
 
-from .anatomy import Anatomy, thinking_part
+from .calls.instrument import Instrument
 from .decoding import Answers, Decoding, decode
+from .discovery.anatomy import Anatomy, thinking_part
+from .discovery.hearing import Hearing, hear, hear_once
 from .fingerprint import fingerprint
-from .hearing import Hearing, hear, hear_once
-from .instrument import Instrument
 from .loading import feature_extractor_of, load, longest_sound
-from .placing import placed
-from .prompts import Prompt, build_prompt
+from .prompting.placing import placed
+from .prompting.prompts import Prompt, build_prompt
 from .scoring import OptionScores, score_options
 
 if TYPE_CHECKING:
-    from .lens import Lens
+    from .bridge.lens import Lens
 
 __all__ = ["LALM"]
 
@@ -182,7 +182,7 @@ class LALM:
 
     def to_transformer_lens(self, prompt: Prompt) -> Lens:
         """transformer-lens on a prompt with its audio, the model left as it is: see :class:`Lens`."""
-        from .lens import Lens
+        from .bridge.lens import Lens
 
         return Lens(self, prompt)
 

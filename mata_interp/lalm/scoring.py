@@ -13,9 +13,9 @@ import torch
 
 from mata_interp.interventions import Editing
 
-from .anatomy import decoder_of
-from .caches import branch, knows_positions, positions_behind, remembers, stepped_back, with_room
-from .prompts import Prompt
+from .discovery.anatomy import decoder_of
+from .prompting.prompts import Prompt
+from .rows.caches import branch, knows_positions, positions_behind, remembers, stepped_back, with_room
 
 __all__ = ["OptionScores", "last_position_only", "option_logprobs", "read", "score_options"]
 

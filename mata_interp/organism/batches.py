@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import Qwen2AudioProcessor
 
 from ..benchmarks import Item
-from ..lalm.formats import PROMPT_FORMATS
+from ..lalm.prompting.formats import PROMPT_FORMATS
 from .bank import RATE, Bank
 from .body import HOP, SECONDS, mel_features
 from .questions import KINDS, Question, ask, checklist, describe

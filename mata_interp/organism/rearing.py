@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
 
 from ..benchmarks import Item
-from ..lalm.formats import PROMPT_FORMATS
+from ..lalm.prompting.formats import PROMPT_FORMATS
 from . import WEIGHTS
 from .bank import Bank, load_bank
 from .batches import Batcher

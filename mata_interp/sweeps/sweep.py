@@ -14,7 +14,7 @@ from mata_interp.errors import ModelError
 from mata_interp.interventions import Intervention
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.checked import note_unchecked
-from mata_interp.lalm.experts import experts_of
+from mata_interp.lalm.discovery.experts import experts_of
 
 from .given import Given, SweepWarning, named_configurations
 from .sharing import BOUND, Edits, shared

@@ -14,7 +14,7 @@ import mata_interp
 from mata_interp.benchmarks import Item
 from mata_interp.lalm.batching import in_batches, item_labels
 from mata_interp.lalm.checked import note_unchecked
-from mata_interp.lalm.prompts import Prompt
+from mata_interp.lalm.prompting.prompts import Prompt
 
 from .queries import QUERIES
 from .reading import Reading, read

@@ -12,7 +12,7 @@ from mata_interp import Mata
 from mata_interp.errors import ModelError
 from mata_interp.fusion.case import Case, Decision
 from mata_interp.fusion.criteria import CRITERIA, attribution, knockout, restoration
-from mata_interp.lalm.hearing import sounds
+from mata_interp.lalm.discovery.hearing import sounds
 
 RIGHT, WRONG = 40, 41
 NO_SUM = {"granite_speech", "granite_speech_plus", "gemma3n", "gemma4", "gemma4_unified"}

@@ -10,8 +10,8 @@ from mata_interp.fusion.case import Case, Decision
 from mata_interp.fusion.criteria import attribution
 from mata_interp.fusion.criteria.lens import readable
 from mata_interp.lalm import LALM, Prompt
-from mata_interp.lalm.caches import branch, remembers, stepped_back
 from mata_interp.lalm.decoding import read_to_answer
+from mata_interp.lalm.rows.caches import branch, remembers, stepped_back
 from mata_interp.lalm.scoring import read
 
 from .hybrids import nemotron_of

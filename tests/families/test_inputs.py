@@ -9,7 +9,7 @@ import mata_interp as mi
 from mata_interp import Mata
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM, Prompt
-from mata_interp.lalm.hearing import hear
+from mata_interp.lalm.discovery.hearing import hear
 
 from . import conformers, reference, whispers
 from .family import AUDIO

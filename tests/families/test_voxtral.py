@@ -12,7 +12,7 @@ import mata_interp as mi
 from mata_interp import Item, Mata
 from mata_interp.errors import ItemError, ModelError
 from mata_interp.lalm import LALM
-from mata_interp.lalm.groups import GROUPS
+from mata_interp.lalm.prompting.groups import GROUPS
 from tests.reference import Edit
 
 from . import reference

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, WhisperConfig, Whisp
 
 from mata_interp.errors import ModelError
 from mata_interp.lalm import Anatomy
-from mata_interp.lalm.anatomy import audio_token_id
+from mata_interp.lalm.discovery.anatomy import audio_token_id
 from tests.tiny import tiny_qwen2_audio
 
 

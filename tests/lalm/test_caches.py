@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mata_interp.lalm.caches import branch, with_room
+from mata_interp.lalm.rows.caches import branch, with_room
 
 
 @pytest.fixture(autouse=True)

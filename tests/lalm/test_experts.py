@@ -9,7 +9,7 @@ import torch
 
 from mata_interp import Mata
 from mata_interp.lalm import LALM, Prompt
-from mata_interp.lalm.experts import agreeing, experts_of, routed
+from mata_interp.lalm.discovery.experts import agreeing, experts_of, routed
 from tests.families.registry import FAMILIES
 
 EXPERTS = {

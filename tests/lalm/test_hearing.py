@@ -7,7 +7,7 @@ import torch
 
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM, Hearing, Prompt
-from mata_interp.lalm.hearing import hear, hear_once, sounds
+from mata_interp.lalm.discovery.hearing import hear, hear_once, sounds
 from tests.tiny import tiny_qwen2_audio
 
 

@@ -12,8 +12,8 @@ import torch
 import mata_interp as mi
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM, lens, rehousing
-from mata_interp.lalm.prompts import Prompt
-from mata_interp.lalm.twin import twin
+from mata_interp.lalm.bridge.twin import twin
+from mata_interp.lalm.prompting.prompts import Prompt
 from tests import reference
 from tests.tiny import RATE, tiny_qwen2_audio
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from transformers import Qwen2AudioProcessor
 
 from mata_interp.errors import ModelError
-from mata_interp.lalm.groups import groups_of_tokens
-from mata_interp.lalm.messages import hears_in_its_call, places_by_decoding
+from mata_interp.lalm.prompting.groups import groups_of_tokens
+from mata_interp.lalm.prompting.messages import hears_in_its_call, places_by_decoding
 from tests.tiny import tiny_processor
 
 from .test_prompts import an_item, ask, merging, noise  # noqa: F401

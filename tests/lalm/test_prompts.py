@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerFast, Qwen2AudioProcessor
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
-from mata_interp.lalm.formats import canonical_format, wording
-from mata_interp.lalm.groups import GROUPS, groups_of_tokens
-from mata_interp.lalm.prompts import Prompt, build_prompt
+from mata_interp.lalm.prompting.formats import canonical_format, wording
+from mata_interp.lalm.prompting.groups import GROUPS, groups_of_tokens
+from mata_interp.lalm.prompting.prompts import Prompt, build_prompt
 from tests.tiny import RATE, SPECIAL, tiny_processor, tiny_qwen2_audio
 
 BEFORE = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"

@@ -15,8 +15,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from mata_interp.errors import ModelError
 
-from .anatomy import Anatomy
-from .scoring import output_head
+from ..discovery.anatomy import Anatomy
+from ..scoring import output_head
 from .twin import twin, use_eager
 
 __all__ = ["bridge_whole", "decoder_call", "rehouse"]

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..benchmarks import Item
-from ..errors import ItemError, ModelError
+from mata_interp.benchmarks import Item
+from mata_interp.errors import ItemError, ModelError
+
 from .formats import PROMPT_FORMATS, Parts, canonical_format
 from .groups import group_masks, groups_of_tokens
 from .messages import MARK, ask_by_messages, hears_in_its_call
 from .vocabulary import special_tokens
 
 if TYPE_CHECKING:
-    from .model import LALM
+    from ..model import LALM
 
 __all__ = ["PROMPT_FORMATS", "Prompt", "build_prompt"]
 

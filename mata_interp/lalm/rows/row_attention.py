@@ -15,7 +15,7 @@ from transformers.masking_utils import sdpa_mask
 
 from mata_interp.attention import AttentionCall
 
-from .calls import attention_call
+from ..calls.call import attention_call
 
 __all__ = ["EditScores", "RowAttention", "Slots", "attending"]
 

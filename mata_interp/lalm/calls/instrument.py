@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
 
-from .anatomy import Anatomy
-from .calls import attention_call
+from ..discovery.anatomy import Anatomy
+from .call import attention_call
 from .interposed import interposable, interposed
 
-__all__ = ["Instrument", "Visit", "attention_call"]
+__all__ = ["Instrument", "Visit"]
 
 Visit = Callable[[int, AttentionCall, int], "tuple[slice, Tensor] | None"]
 """``visit(layer, call, total)``: rows of the call and what to add to their output [B, R, H, Dv], or None."""

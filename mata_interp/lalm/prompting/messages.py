@@ -17,7 +17,8 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from ..errors import ModelError
+from mata_interp.errors import ModelError
+
 from .formats import Parts
 from .groups import groups_of_tokens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..benchmarks import Item
+from mata_interp.benchmarks import Item
 
 __all__ = ["PROMPT_FORMATS", "Parts", "canonical_format", "wording"]
 

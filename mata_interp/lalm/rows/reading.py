@@ -21,12 +21,12 @@ from transformers import DynamicCache
 
 from mata_interp.errors import ModelError
 
-from .anatomy import Anatomy
+from ..discovery.anatomy import Anatomy
+from ..discovery.entry import Entry, enter
+from ..prompting.prompts import Prompt
+from ..scoring import last_position_only
 from .caches import branch, knows_positions, remembers
-from .entry import Entry, enter
-from .prompts import Prompt
 from .row_attention import EditScores, RowAttention, Slots, attending
-from .scoring import last_position_only
 
 __all__ = ["Reading"]
 

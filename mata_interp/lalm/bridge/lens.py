@@ -12,16 +12,16 @@ from torch import Tensor
 
 from mata_interp.errors import ModelError
 
-from .hearing import sounds
-from .prompts import Prompt
+from ..discovery.hearing import sounds
+from ..prompting.prompts import Prompt
+from ..scoring import output_head
 from .rehousing import bridge_whole, decoder_call, rehouse
-from .scoring import output_head
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache
     from transformer_lens.model_bridge import TransformerBridge
 
-    from .model import LALM
+    from ..model import LALM
 
 __all__ = ["Lens"]
 

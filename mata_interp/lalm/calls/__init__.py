@@ -1,0 +1,1 @@
+"""Attention calls, read and edited while a model runs."""

@@ -1,0 +1,1 @@
+"""From items to a model's inputs, with every token's group known."""

@@ -1,0 +1,1 @@
+"""Prompts read once, then any number of variants of what comes after."""
