@@ -11,7 +11,8 @@ from mata_interp.checking import lines as check_lines
 from mata_interp.checking import running
 from mata_interp.checking.subject import own_items
 from mata_interp.errors import ModelError
-from mata_interp.lalm import LALM, Prompt, caches, scoring
+from mata_interp.lalm import LALM, Prompt, scoring
+from mata_interp.lalm.rows import caches
 from tests.tiny import RATE, tiny_qwen2_audio
 
 from .small import failed

@@ -7,7 +7,7 @@ import torch
 
 import mata_interp as mi
 from mata_interp.checking import eager, running, subject
-from mata_interp.lalm import experts
+from mata_interp.lalm.discovery import experts
 from mata_interp.lalm.discovery.experts import Flips
 
 from . import test_sabotage as faults

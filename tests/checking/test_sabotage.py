@@ -15,8 +15,8 @@ import mata_interp as mi
 from mata_interp.attention import AttentionCall
 from mata_interp.checking.subject import Subject, own_items
 from mata_interp.interventions import Editing
-from mata_interp.lalm import instrument as instrument_file
 from mata_interp.lalm import scoring
+from mata_interp.lalm.calls import instrument as instrument_file
 
 from .small import failed
 
@@ -147,7 +147,7 @@ def sweep_of_another_strength(patched):
 
 
 def lens_without_the_sound(patched):
-    from mata_interp.lalm import lens
+    from mata_interp.lalm.bridge import lens
 
     right = lens.Lens.encode
 

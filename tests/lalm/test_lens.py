@@ -11,7 +11,8 @@ import torch
 
 import mata_interp as mi
 from mata_interp.errors import ModelError
-from mata_interp.lalm import LALM, lens, rehousing
+from mata_interp.lalm import LALM
+from mata_interp.lalm.bridge import lens, rehousing
 from mata_interp.lalm.bridge.twin import twin
 from mata_interp.lalm.prompting.prompts import Prompt
 from tests import reference
