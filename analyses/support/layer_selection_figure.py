@@ -55,13 +55,16 @@ def _windows(
         axis.plot([x, x], [row["margin_low"], row["margin_high"]], color=colour, linewidth=1.4)
         axis.plot(x, row["margin"], "o", color=colour, markersize=5)
     labels = [f"{layer_range(w)}\n\u03b1 {effects[w]['alpha']:g}" for w in family]
+    places = list(range(len(family)))
     if "sets" in here:
+        aside = len(family) + 0.4
         rest = [w for w in (tuple(p["layers"]) for p in here["sets"]["pairs"]) if w not in family]
         spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(rest))
-        axis.plot(len(family) + spread, [effects[w]["margin"] for w in rest], "o", color=FAINT, markersize=3)
+        axis.plot(aside + spread, [effects[w]["margin"] for w in rest], "o", color=FAINT, markersize=3)
         labels.append(f"{len(rest)} sets\nof {len(own)}")
+        places.append(aside)
     axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    axis.set_xticks(range(len(labels)), labels, fontsize=6)
+    axis.set_xticks(places, labels, fontsize=6)
     axis.set_xlabel("MATA in layers (red: recommended)")
 
 
