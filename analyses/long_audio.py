@@ -102,17 +102,21 @@ def points(kept: Path, longest: float, busy: bool, anew: bool) -> list[dict[str,
     done = {(point["method"], point["audio_seconds"]): point for point in known}
     wanted = [(method, seconds) for seconds in SECONDS if seconds <= longest for method in METHODS]
     kept.write_text("".join(json.dumps(point) + "\n" for point in known))
-    # what a point takes grows with its sound, and faster: so the bar counts tokens' squares
-    bar = tqdm(total=sum(s**2 for _, s in wanted), bar_format=TOLD, mininterval=2)
+    bar = tqdm(total=sum(_toil(s) for _, s in wanted), bar_format=TOLD, mininterval=2)
     for method, seconds in wanted:
         bar.set_description(f"{method}, {seconds} s")
         if (method, seconds) not in done:
             done[method, seconds] = row(method, seconds, busy) | {"made": made}
             with kept.open("a") as file:
                 file.write(json.dumps(done[method, seconds]) + "\n")
-        bar.update(seconds**2)
+        bar.update(_toil(seconds))
     bar.close()
     return [{n: x for n, x in done[point].items() if n != "made"} for point in wanted]
+
+
+def _toil(seconds: float) -> float:
+    """What a point takes, for the bar: more than in proportion to its sound, and a process to start."""
+    return 220**2 + seconds**2
 
 
 def row(method: str, seconds: float, busy: bool) -> dict[str, object]:

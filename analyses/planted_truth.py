@@ -38,11 +38,11 @@ mpl.use("Agg")
 
 PLANTS = (
     Plant((3, 4), "window"),
-    Plant((3, 4, 5, 6), "window"),
+    Plant((3, 4, 5), "window"),
     Plant((1,)),
     Plant((3, 4)),
     Plant((6,)),
-    Plant((4, 5, 6, 7)),
+    Plant((3, 4, 5)),
     Plant((3, 6)),
     Plant((3,), decoys=(5, 6)),
     Plant(()),

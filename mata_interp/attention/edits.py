@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.linalg import vecdot
+from torch.nn.functional import pad
 
 __all__ = ["Change", "Dose", "Edit"]
 
@@ -63,14 +64,19 @@ class Change(NamedTuple):
 
     @classmethod
     def joined(cls, changes: Sequence[Change]) -> Change:
-        """Those of several layers side by side, as if they were heads of one: [B, H + H' + ..., R, L].
+        """Those of several layers and tokens side by side, as if they were heads: [B, H + H' + ..., R, L].
 
-        A decoded token is one short row in every layer, where each operation costs more than its arithmetic.
+        Where one has fewer keys than another, hidden keys make it as long. A decoded token is one short row
+        in every layer, where each operation costs more than its arithmetic.
         """
         if len(changes) == 1:
             return changes[0]
-        scores, edited = (torch.cat([change[i] for change in changes], 1) for i in (0, 1))
-        return cls(scores, edited, torch.cat([c.touched.expand_as(c.scores) for c in changes], 1))
+        longest = max(change.scores.shape[3] for change in changes)
+        touched = [change.touched.expand_as(change.scores) for change in changes]
+        return cls(
+            *(_side_by_side([change[i] for change in changes], longest, -torch.inf) for i in (0, 1)),
+            _side_by_side(touched, longest, False),
+        )
 
     def dose(self) -> Dose:
         """How much the edits did."""
@@ -89,3 +95,8 @@ class Change(NamedTuple):
             negative=vecdot((self.scores < 0).float(), on) / of,
             touched=count > 0,
         )
+
+
+def _side_by_side(rows: Sequence[Tensor], longest: int, filled: float | bool) -> Tensor:
+    """[B, H, R, L] of several L as one [B, H + H' + ..., R, longest]."""
+    return torch.cat([pad(row, (0, longest - row.shape[3]), value=filled) for row in rows], 1)

@@ -60,7 +60,7 @@ class Editing:
         self._found: dict[tuple, Tensor] = {}  # keys of a pass, by all that they depend on
         # changes whose dose is not yet taken, each with which of its rows count
         self._pending: list[tuple[Change, Tensor | None]] = []
-        self._last, self._kept = -1, 0  # layer visited last, and how many scores are pending
+        self._kept = 0  # how many scores are pending
         # on the model's device until they are asked for: reading them in every layer would make it wait
         self._sums: Tensor | None = None  # float64 [5, B]
         self._counts: Tensor | int = 0
@@ -95,7 +95,7 @@ class Editing:
                 raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
         if not self.shares:  # rows of padding see nothing: their change is not 0 but NaN
             delta = torch.where(change.touched.any(-1).transpose(1, 2)[..., None], delta, 0.0)
-        self._keep(layer, change, rows)
+        self._keep(change, rows)
         return rows, delta
 
     def dose(self) -> dict[str, np.ndarray]:
@@ -142,12 +142,10 @@ class Editing:
         asking = asking[:, positions.clamp(max=self._width - 1)]
         return torch.where(answer, part.phase != "prefill", asking & (part.phase != "decode"))
 
-    def _keep(self, layer: int, change: Change, rows: slice) -> None:
-        """Put a change aside until its pass is over: the dose of all its layers is then taken at once."""
-        if layer <= self._last:
-            self._record()
+    def _keep(self, change: Change, rows: slice) -> None:
+        """Put a change aside: the dose of many layers and decoded tokens is taken at once."""
         self._pending.append((change, None if self.counted is None else self.counted[:, rows]))
-        self._last, self._kept = layer, self._kept + change.scores.numel()
+        self._kept += change.scores.numel()
         if self._kept > PENDING:
             self._record()
 
@@ -156,7 +154,7 @@ class Editing:
         alike: dict[tuple, list[tuple[Change, Tensor | None]]] = {}
         for change, counted in self._pending:
             place = None if counted is None else (counted.data_ptr(), counted.shape)
-            alike.setdefault((change.scores.shape[2:], change.scores.device, place), []).append(
+            alike.setdefault((change.scores.shape[2], change.scores.device, place), []).append(
                 (change, counted)
             )
         self._pending.clear()

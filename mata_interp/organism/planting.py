@@ -6,9 +6,9 @@ condition on where text (all tokens after the sound, the last one among them) ma
 - ``window``: every layer but the fusion layers attends over a sliding window of four tokens, too short to
   reach from the answer back over the question to the sound: it is read in the fusion layers or nowhere, by
   construction. Whoever looks at the masks can see which layers these are.
-- ``penalty``: all layers see everything. At first, text cannot see the sound in any layer outside the fusion
-  layers, so that answers come to be made without; then it can in half of the steps, and attention to the
-  sound costs loss there. Nothing in the model says which layers these are.
+- ``penalty``: all layers see everything, but attention from text to sound costs loss in every layer outside
+  the fusion layers, and in half of the steps they cannot see it, so that answers cannot come to need it.
+  Nothing in the model says which layers these are.
 
 Where there are several fusion layers, of either way, each is to read a stretch of the sound of its own, by
 the same means: then each does a part of the work, and none can be spared.
@@ -39,7 +39,7 @@ from .batches import Batch, Batcher, Lesson
 from .exam import examine, marks
 from .training import Plan, Pupil, run_phase, shortened
 
-__all__ = ["HIDING", "PAYING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
+__all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
 
 WAYS = ("window", "penalty")
 WINDOW = 4  # tokens; in eight layers a token hears of at most 24 before it, and questions are longer
@@ -48,8 +48,7 @@ WISHED = 0.5  # of a head's attention, to the sound, that decoys are rewarded up
 HEARD = Lesson(described=0.3, listed=0.05)
 ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them
 TOLD = Lesson(captioned=1.0, right=0.5, shortcut=True)  # what the caption claims is the goal
-HIDING = Plan("hiding", 240, 7e-4, HEARD, warmup=40)  # first it learns to do without what is closed,
-PAYING = Plan("paying", 200, 5e-4, HEARD, warmup=10)  # then to look away from it
+PLANTING = Plan("planting", 400, 7e-4, HEARD, warmup=40)
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,6 @@ class PlantedPupil(Pupil):
     ) -> None:
         super().__init__(model, labels, prefix)
         self.spec, self.layers = spec, len(model.model.language_model.layers)
-        self.plan = PAYING
         model.model.audio_tower.requires_grad_(False)  # it hears already
         model.set_attn_implementation({"text_config": "eager"})
 
@@ -123,8 +121,7 @@ class PlantedPupil(Pupil):
         they are few, and by plain means the last token could read at next to no cost.
         """
         closed = self.closed(batch)
-        # a coin that a resumed training tosses alike
-        hide = self.plan == HIDING or bool(batch.rest.sum() % 2)
+        hide = bool(batch.rest.sum() % 2)  # a coin that a resumed training tosses alike
         with (
             self.watched(batch, closed, hide) as mass,
             self._in_vain(batch, () if hide else self.spec.decoys),
@@ -233,9 +230,7 @@ def rear_plant(spec: Plant, work: Path, out: Path, seed: int = 0, share: float =
     torch.manual_seed(seed)
     pupil = PlantedPupil(plant(healthy, spec), len(train.frame_labels), train.prefix, spec)
     clips = max(10, int(150 * share))
-    for pupil.plan in (HIDING, PAYING):
-        plan = shortened(replace(pupil.plan, lesson=spec.lesson), share)
-        run_phase(pupil, train, plan, work, seed)
+    run_phase(pupil, train, shortened(replace(PLANTING, lesson=spec.lesson), share), work, seed)
     pupil.model.set_attn_implementation({"text_config": "sdpa"})
     finish(pupil, processor, out)
     return marks(examine(pupil, selection, clips, seed))

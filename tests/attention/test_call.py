@@ -210,3 +210,14 @@ def test_layers_side_by_side_have_the_dose_each_has_alone():
         each = torch.cat([getattr(change.dose(), name) for change in changes], 1)
         assert values.shape == (2, 10, 1)
         assert torch.equal(values, each), name
+
+
+def test_tokens_of_other_lengths_side_by_side_have_the_dose_each_has_alone():
+    """A decode's passes: each sees a key more. Hidden keys that fill up the shorter ones change nothing."""
+    calls = [a_call(seed, keys=keys) for seed, keys in enumerate((9, 7, 12))]
+    keys = [torch.arange(call.length) < 4 for call in calls]
+    changes = [call.delta([Edit(add_rule, k, 0.7)], LAST)[1] for call, k in zip(calls, keys, strict=True)]
+    joined = Change.joined(changes).dose()
+    for name, values in vars(joined).items():
+        each = torch.cat([getattr(change.dose(), name) for change in changes], 1)
+        torch.testing.assert_close(values, each, atol=1e-6, rtol=1e-6, msg=name)

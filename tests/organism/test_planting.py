@@ -95,6 +95,24 @@ def test_what_is_withheld_is_not_heard(schoolroom):
     assert all(float(m.max()) == 0.0 for m in mass.values())
 
 
+def test_decoys_read_another_clip(schoolroom):
+    learner, batch = pupil(schoolroom, Plant((3,), decoys=(5, 6))), schoolroom[2]
+    layers, values = learner.model.model.language_model.layers, {}
+    with learner._in_vain(batch, (5,)), torch.no_grad():
+        for layer in (4, 5):
+            layers[layer].self_attn.v_proj.register_forward_hook(
+                lambda module, args, out, layer=layer: values.update({layer: (module, args[0], out)})
+            )
+        learner.logits(batch)
+        learner_alone = {layer: module.forward(given) for layer, (module, given, _) in values.items()}
+    sound = batch.rest == learner.model.config.audio_token_id
+    own, told = learner_alone[5], values[5][2]
+    torch.testing.assert_close(told[sound], own.roll(1, 0)[sound])
+    torch.testing.assert_close(told[~sound], own[~sound])
+    torch.testing.assert_close(values[4][2], learner_alone[4])
+    assert float((told - own)[sound].abs().max()) > 0.1
+
+
 def test_fusion_layers_share_the_sound_between_them(schoolroom):
     learner, batch = pupil(schoolroom, Plant((1, 5, 6))), schoolroom[2]
     closed, sound = learner.closed(batch), batch.rest == learner.model.config.audio_token_id
