@@ -204,7 +204,8 @@ def draw(found: dict[str, Any], table: pd.DataFrame, path: Path) -> None:
     """Left, a row a plant: what blindness costs, and what was found. Right: how well, by criterion."""
     sns.set_theme(style="ticks", context="paper")
     height = 1.0 + 0.62 * len(found)
-    figure, (bars, heat) = plt.subplots(1, 2, figsize=(9.6, height), width_ratios=[1, 1.35])
+    figure, (bars, heat) = plt.subplots(1, 2, figsize=(11.5, height), width_ratios=[1, 1.3])
+    figure.subplots_adjust(wspace=0.55)
     bars.set_axis_off()
     names = list(found)
     for row, (name, (spec, cost, profile)) in enumerate(found.items()):
