@@ -203,7 +203,7 @@ def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
 def draw(found: dict[str, Any], table: pd.DataFrame, path: Path) -> None:
     """Left, a row a plant: what blindness costs, and what was found. Right: how well, by criterion."""
     sns.set_theme(style="ticks", context="paper")
-    height = 1.0 + 0.62 * len(found)
+    height = max(4.8, 1.0 + 0.62 * len(found))
     figure, (bars, heat) = plt.subplots(1, 2, figsize=(11.5, height), width_ratios=[1, 1.3])
     figure.subplots_adjust(wspace=0.55)
     bars.set_axis_off()
@@ -245,6 +245,7 @@ def draw(found: dict[str, Any], table: pd.DataFrame, path: Path) -> None:
         annot_kws={"size": 7},
         cbar_kws={"label": "intersection over union with the truth", "shrink": 0.6},
         linewidths=0.5,
+        yticklabels=True,
     )
     heat.axhline(1, color="white", linewidth=4)
     heat.set(xlabel="", ylabel="")
