@@ -184,6 +184,7 @@ def boundary_error(found: tuple[int, ...], true: tuple[int, ...]) -> int | None:
 def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Of every criterion: mean IoU over the plants of each way, and its worst boundary error, in layers."""
     rows = []
+    part: Any
     for name, part in table.groupby("criterion", sort=False):
         by_way = {f"iou_{way}": float(each["iou"].mean()) for way, each in part.groupby("way")}
         worst = part["boundary_error"].dropna()

@@ -55,7 +55,7 @@ def _windows(
         axis.plot([x, x], [row["margin_low"], row["margin_high"]], color=colour, linewidth=1.4)
         axis.plot(x, row["margin"], "o", color=colour, markersize=5)
     labels = [f"{layer_range(w)}\n\u03b1 {effects[w]['alpha']:g}" for w in family]
-    places = list(range(len(family)))
+    places = [float(x) for x in range(len(family))]
     if "sets" in here:
         aside = len(family) + 0.4
         rest = [w for w in (tuple(p["layers"]) for p in here["sets"]["pairs"]) if w not in family]

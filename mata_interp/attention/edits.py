@@ -74,7 +74,8 @@ class Change(NamedTuple):
         longest = max(change.scores.shape[3] for change in changes)
         touched = [change.touched.expand_as(change.scores) for change in changes]
         return cls(
-            *(_side_by_side([change[i] for change in changes], longest, -torch.inf) for i in (0, 1)),
+            _side_by_side([change.scores for change in changes], longest, -torch.inf),
+            _side_by_side([change.edited for change in changes], longest, -torch.inf),
             _side_by_side(touched, longest, False),
         )
 
