@@ -24,8 +24,9 @@ from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
 
 from ..discovery.anatomy import Anatomy
+from ..discovery.entry import given_to
 from .call import attention_call
-from .interposed import interposable, interposed
+from .interposed import interposable, interposed, missed
 
 __all__ = ["Instrument", "Visit"]
 
@@ -82,7 +83,7 @@ class Instrument:
         with interposed(self._anatomy.decoder, modules, begin, on_call):
             result = forward()
         if not passes:
-            raise ModelError(_missed(min(modules.values())))
+            raise ModelError(missed(min(modules.values())))
         return result
 
     def look(self, forward: Callable[[], object], layers: Iterable[int], visit: Visit) -> None:
@@ -117,7 +118,7 @@ class Instrument:
                     if stop:
                         tracer.stop()
         if owed:
-            raise ModelError(_missed(owed[0]))
+            raise ModelError(missed(owed[0]))
         return returned
 
     def _call(self, layer: int, args: tuple, kwargs: dict, total: int) -> AttentionCall:
@@ -142,15 +143,10 @@ class Instrument:
         return self._sites[layer]
 
 
-def _missed(layer: int) -> str:
-    return f"The model ran without calling the attention of decoder layer {layer}."
-
-
 def _total(args: tuple, kwargs: dict) -> int:
     """Tokens the decoder has seen when this call of it ends: those in its cache and those it is given now."""
-    given = next(t for t in (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args) if t is not None)
-    cache = kwargs.get("past_key_values")
-    return given.shape[1] + (0 if cache is None else int(cache.get_seq_length()))
+    given, before = given_to(args, kwargs)
+    return before + given.shape[1]
 
 
 class _Wrapping:

@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 
 from mata_interp.errors import ModelError
 
-__all__ = ["interposable", "interposed"]
+__all__ = ["interposable", "interposed", "missed"]
 
 OnCall = Callable[[int, tuple, dict], "tuple[slice, Any] | None"]
 """``on_call(layer, args, kwargs)``: rows of the call and what to add to their output, or None."""
@@ -63,7 +63,7 @@ def interposed(
 
     def after(*_: Any) -> None:
         if owed:
-            raise ModelError(f"The model ran without calling the attention of decoder layer {owed[0]}.")
+            raise ModelError(missed(owed[0]))
 
     def attention(own: Callable, module: Any, *args: Any, **kwargs: Any) -> Any:
         layer = modules.get(module)
@@ -94,6 +94,11 @@ def interposed(
             AttentionInterface.register(name, own)
         for handle in handles:
             handle.remove()
+
+
+def missed(layer: int) -> str:
+    """What is said of a run that did without a layer's attention."""
+    return f"The model ran without calling the attention of decoder layer {layer}."
 
 
 def _name(module: Any) -> str | None:

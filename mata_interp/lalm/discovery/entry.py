@@ -13,7 +13,15 @@ from mata_interp.errors import ModelError
 
 from .anatomy import Anatomy
 
-__all__ = ["Entry", "enter"]
+__all__ = ["Entry", "enter", "given_to"]
+
+
+def given_to(args: tuple, kwargs: dict) -> tuple[Tensor, int]:
+    """Of a call of the decoder: what it is given for B rows of Q tokens, [B, Q, ...], and how many tokens its
+    cache holds before them."""
+    given = next(t for t in (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args) if t is not None)
+    cache = kwargs.get("past_key_values")
+    return given, 0 if cache is None else int(cache.get_seq_length())
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .anatomy import Anatomy
+from .entry import given_to
 
 __all__ = ["Choose", "Flips", "Routing", "agreeing", "choosing", "experts_of", "routed"]
 
@@ -115,11 +116,8 @@ def routed(anatomy: Anatomy) -> Iterator[Routing]:
     routing, now = Routing(), {"begin": 0, "batch": 1}
 
     def enter(_: Any, args: tuple, kwargs: dict) -> None:
-        given = next(
-            t for t in (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args) if t is not None
-        )
-        cache = kwargs.get("past_key_values")
-        now.update(begin=0 if cache is None else int(cache.get_seq_length()), batch=len(given))
+        given, begin = given_to(args, kwargs)
+        now.update(begin=begin, batch=len(given))
 
     def keep(i: int, *choice: Tensor) -> None:
         for kept, value in zip((routing.experts, routing.weights), choice, strict=True):
