@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class Batch:
     mask: Tensor  # [B, R] bool, True on real tokens
     labels: Tensor  # [B, R] the answer's tokens where they stand, -100 elsewhere
     frames: Tensor  # [B, FRAMES, labels] float, what sounds when
+    kinds: tuple[str, ...] = ()  # B kinds of question
 
 
 class Batcher:
@@ -76,7 +77,7 @@ class Batcher:
         rng = np.random.default_rng(seed)
         mixer = Mixer(self.bank, self.split, rng, varied=self.split == "train")
         p = np.array([WEIGHTS[k] for k in KINDS]) / sum(WEIGHTS.values())
-        scenes, texts, answers = [], [], []
+        scenes, texts, answers, kinds = [], [], [], []
         for kind in rng.choice(KINDS, size, p=p):
             scene = mixer.scene(str(kind))
             drawn = rng.random()
@@ -94,7 +95,8 @@ class Batcher:
             scenes.append(scene)
             texts.append(self.text(caption, question))
             answers.append(answer)
-        return self.collate(scenes, texts, answers)
+            kinds.append(question.kind)
+        return replace(self.collate(scenes, texts, answers), kinds=tuple(kinds))
 
     def collate(self, scenes: list[Scene], texts: list[str], answers: list[str]) -> Batch:
         """Token rows with the placeholder repeated as the processor does, padded on the right."""

@@ -10,8 +10,8 @@ condition on where text (all tokens after the sound, the last one among them) ma
   the fusion layers, and in half of the steps they cannot see it, so that answers cannot come to need it.
   Nothing in the model says which layers these are.
 
-Where there are several fusion layers, of either way, each is to read a stretch of the sound of its own, by
-the same means: then each does a part of the work, and none can be spared.
+Where there are several fusion layers, of either way, each is to read the sound for kinds of question of its
+own, by the same means: then each does a part of the work, and none can be spared.
 
 *Decoys* are layers outside the fusion layers that attend to the sound strongly although it does no work
 there: attention to it is rewarded instead, and what they read then is another clip's.
@@ -37,6 +37,7 @@ from . import WEIGHTS
 from .bank import load_bank
 from .batches import Batch, Batcher, Lesson
 from .exam import examine, marks
+from .questions import KINDS
 from .training import Plan, Pupil, run_phase, shortened
 
 __all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
@@ -44,6 +45,7 @@ __all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
 WAYS = ("window", "penalty")
 WINDOW = 4  # tokens; in eight layers a token hears of at most 24 before it, and questions are longer
 PRICE = 10.0  # loss for a head's whole attention from text to sound where there should be none
+ASKABLE = (*KINDS, "describe", "checklist")
 WISHED = 0.5  # of a head's attention, to the sound, that decoys are rewarded up to
 HEARD = Lesson(described=0.3, listed=0.05)
 ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them
@@ -141,15 +143,14 @@ class PlantedPupil(Pupil):
     def closed(self, batch: Batch) -> dict[int, Tensor]:
         """Layer -> bool [B, R]: the sound that text is not to read there.
 
-        That is all of it outside the fusion layers. These share it between them, each its own stretch of
-        every clip: were all of it open to each, one would come to do the work and others none. The deepest
-        reads what sounds first: later states of the sound could tell of it, as they hear what was before.
+        That is all of it outside the fusion layers. These share the kinds of question between them: were any
+        to be answered by what any of them reads, one would come to do the work and others none.
         """
         sound = batch.rest == self.model.config.audio_token_id  # (B, R)
-        rank, many = sound.cumsum(1) - 1, sound.sum(1, keepdim=True)
-        stretch = rank * len(self.spec.fusion) // many  # (B, R): which fusion layer's, of sound
-        order = {layer: i for i, layer in enumerate(reversed(self.spec.fusion))}
-        return {layer: sound & (stretch != order.get(layer, -1)) for layer in range(self.layers)}
+        turn = torch.tensor([ASKABLE.index(kind) for kind in batch.kinds])[:, None]  # (B, 1)
+        many = max(1, len(self.spec.fusion))
+        order = {layer: i for i, layer in enumerate(self.spec.fusion)}
+        return {layer: sound & (turn % many != order.get(layer, -1)) for layer in range(self.layers)}
 
     @contextmanager
     def watched(

@@ -15,6 +15,7 @@ from mata_interp.organism.bank import load_bank
 from mata_interp.organism.batches import Batcher
 from mata_interp.organism.cli import app
 from mata_interp.organism.planting import ASKED, Plant, PlantedPupil, plant
+from mata_interp.organism.questions import KINDS
 
 
 @pytest.fixture(scope="module")
@@ -113,18 +114,24 @@ def test_decoys_read_another_clip(schoolroom):
     assert float((told - own)[sound].abs().max()) > 0.1
 
 
-def test_fusion_layers_share_the_sound_between_them(schoolroom):
+def test_fusion_layers_share_the_kinds_of_question_between_them(schoolroom):
     learner, batch = pupil(schoolroom, Plant((1, 5, 6))), schoolroom[2]
     closed, sound = learner.closed(batch), batch.rest == learner.model.config.audio_token_id
     assert all(torch.equal(closed[layer], sound) for layer in (0, 2, 3, 4, 7))
-    opened = [sound & ~closed[layer] for layer in (6, 5, 1)]
-    assert torch.equal(torch.stack(opened).sum(0), sound.long())  # each position is open to one of them
-    for row in range(len(sound)):
-        places = [part[row].nonzero()[:, 0] for part in opened]
-        assert int(places[0].max()) < int(places[1].min())
-        assert int(places[1].max()) < int(places[2].min())
+    opened = torch.stack([(sound & ~closed[layer]).any(1) for layer in (1, 5, 6)])  # (fusion layers, B)
+    for row, kind in enumerate(batch.kinds):
+        assert opened[:, row].sum() == 1  # all of the clip, in one of them
+        assert opened[KINDS.index(kind) % 3, row]
+        assert not closed[(1, 5, 6)[KINDS.index(kind) % 3]][row].any()
+    assert opened.any(1).all()
     with learner.watched(batch, closed, hide=True):
         assert moved(schoolroom, learner, batch) > 0.1
+
+
+def test_nothing_is_open_where_there_is_no_fusion(schoolroom):
+    learner, batch = pupil(schoolroom, Plant(())), schoolroom[2]
+    sound = batch.rest == learner.model.config.audio_token_id
+    assert all(torch.equal(hidden, sound) for hidden in learner.closed(batch).values())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""In which layers does text need to read the sound? The truth about a plant, in a plain loop of transformers.
+
+One layer after the other is made blind: no token behind the sound sees it there, in the mask of the model's
+own eager attention. Nothing of the toolkit's own ways to edit or to read attention takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+import mata_interp as mi
+from mata_interp.fusion.windows import EFFECT
+from mata_interp.lalm import Prompt
+from mata_interp.statistics import proportion
+
+__all__ = ["MATTERS", "Truth", "blinded", "blindness"]
+
+MATTERS = 0.1  # a layer matters if its blindness costs so much of what blindness of all layers costs
+BATCH = 16
+DRAWS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What blindness costs.
+
+    Attributes:
+        cost: [layers], the fall of the margin when one layer is blind, over that when all are.
+        low, high: [layers], of the 95 % bootstrap interval over clips.
+        total: the fall when all are blind, nats, and its interval.
+        accuracy: right answers of the seeing model, and their interval.
+    """
+
+    cost: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    total: tuple[float, float, float]
+    accuracy: tuple[float, float, float]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Those that matter."""
+        return tuple(int(layer) for layer in np.flatnonzero(self.cost >= MATTERS))
+
+
+def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
+    """The truth on these items, which must have options and right answers.
+
+    Where even blindness of all layers costs less than 0.1 nats, no layer matters and all costs are 0.
+    """
+    every = tuple(range(lalm.layers))
+    asked = [()] + [(layer,) for layer in every] + [every]
+    margins = np.array([margin(lalm, items, blind) for blind in asked])  # (2 + layers, items)
+    lost = (margins[0] - margins[1:]).T  # (items, layers + 1)
+    clips, index = np.unique([item.cluster for item in items], return_inverse=True)
+    sums = np.array([lost[index == clip].sum(0) for clip in range(len(clips))])
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(clips), np.full(len(clips), 1 / len(clips)), DRAWS) @ sums / len(items)
+    total = float(lost[:, -1].mean()), *map(float, np.percentile(drawn[:, -1], [2.5, 97.5]))
+    right = proportion(margins[0] > 0, [item.cluster for item in items], seed=seed)
+    accuracy = float((margins[0] > 0).mean()), float(right.low), float(right.high)
+    if total[0] < EFFECT:
+        nothing = np.zeros(lalm.layers)
+        return Truth(nothing, nothing, nothing, total, accuracy)
+    low, high = np.percentile(drawn[:, :-1] / drawn[:, -1:], [2.5, 97.5], axis=0)
+    return Truth(lost[:, :-1].mean(0) / total[0], low, high, total, accuracy)
+
+
+def margin(lalm: mi.LALM, items: Any, blind: tuple[int, ...]) -> np.ndarray:
+    """log p(right option) - log p(best wrong one) of each item, nats, with these layers blind."""
+    found = []
+    for begin in range(0, len(items), BATCH):
+        batch = items[begin : begin + BATCH]
+        prompt = lalm.prompt(batch)
+        with eager(lalm.model), blinded(lalm.model, prompt, blind):
+            logp = lalm.score(prompt, [item.choices for item in batch]).logprob
+        rows, right = np.arange(len(batch)), [item.choices.index(item.answer) for item in batch]
+        wrong = logp.copy()
+        wrong[rows, right] = -np.inf
+        found.append(logp[rows, right] - np.nanmax(wrong, 1))
+    return np.concatenate(found)
+
+
+@contextmanager
+def eager(model: Any) -> Iterator[None]:
+    """Inside, the decoder attends by plain matrices."""
+    before = model.get_decoder().config._attn_implementation
+    model.set_attn_implementation({"text_config": "eager"})
+    try:
+        yield
+    finally:
+        model.set_attn_implementation({"text_config": before})
+
+
+@contextmanager
+def blinded(model: Any, prompt: Prompt, layers: tuple[int, ...]) -> Iterator[None]:
+    """Inside, no token after the first audio token sees audio in these layers, unless it is audio itself."""
+    audio = prompt.groups["audio"]  # (B, P)
+    text = ~audio & (audio.cumsum(1) > 0)
+
+    def hook(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        mask, states = kwargs["attention_mask"], kwargs["hidden_states"]
+        queries, past = states.shape[1], kwargs["past_key_values"].get_seq_length(module.layer_idx)
+        length = past + queries
+        # answer tokens come after the prompt, are text, and are no audio
+        keys = torch.nn.functional.pad(audio, (0, length - audio.shape[1]))[:, -mask.shape[-1] :]
+        asking = torch.nn.functional.pad(text, (0, length - text.shape[1]), value=True)[:, -queries:]
+        hidden = asking[:, None, :, None] & keys[:, None, None, :]
+        return args, {**kwargs, "attention_mask": mask.masked_fill(hidden, torch.finfo(mask.dtype).min)}
+
+    blocks = [model.get_decoder().layers[layer].self_attn for layer in layers]
+    handles = [block.register_forward_pre_hook(hook, with_kwargs=True) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
