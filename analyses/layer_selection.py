@@ -51,7 +51,7 @@ def main(
     model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "organism",
     benchmark: Annotated[str, typer.Option(help="A benchmark's name or file.")] = "listening",
     items: Annotated[int, typer.Option(help="Items of the confirmation split, of each caption.")] = 400,
-    look: Annotated[int, typer.Option(help="Items that the criteria look at.")] = 48,
+    look: Annotated[int, typer.Option(help="Items that the criteria look at.")] = 96,
     layers: Annotated[Path | None, typer.Option(help="Instead: a profile of `mata-interp layers`.")] = None,
     grid_items: Annotated[int, typer.Option(help="Items that strengths are chosen on.")] = GRID_ITEMS,
     rule: Annotated[str, typer.Option(help="abs, mul or add.")] = "abs",

@@ -44,7 +44,7 @@ selection, confirmation = data.split("selection"), data.split("confirmation")
 # sound from the last token only, and then from all text, one more layer at a time.
 
 # %%
-items = selection.filter(condition="neutral").head(48)
+items = selection.filter(condition="neutral").head(96)
 profile = mi.fusion_layers(organism, items, progress=False)
 both = profile.profiles.sel(criterion=["knockout_text", "knockout_last"]).to_dataframe().reset_index()
 both["hidden from"] = both["criterion"].map(
@@ -174,7 +174,7 @@ else:
     body = plant(healthy.model, Plant((3, 4), "window"))
     planted = mi.LALM(body, healthy.processor, name="an untrained body that can hear in layers 3 and 4")
 names = ("knockout_text", "restoration_audio", "saliency_last", "change_point")
-seen = mi.fusion_layers(planted, items.head(8), criteria=names, progress=False)
+seen = mi.fusion_layers(planted, items, criteria=names, progress=False)
 print(f"{planted.name}: {seen}\n")
 seen.mean.to_series().unstack("layer").round(2)
 

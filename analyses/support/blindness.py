@@ -62,7 +62,8 @@ def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
     sums = np.array([lost[index == clip].sum(0) for clip in range(len(clips))])
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(clips), np.full(len(clips), 1 / len(clips)), DRAWS) @ sums / len(items)
-    total = float(lost[:, -1].mean()), *map(float, np.percentile(drawn[:, -1], [2.5, 97.5]))
+    least, most = np.percentile(drawn[:, -1], [2.5, 97.5])
+    total = float(lost[:, -1].mean()), float(least), float(most)
     right = proportion(margins[0] > 0, [item.cluster for item in items], seed=seed)
     accuracy = float((margins[0] > 0).mean()), float(right.low), float(right.high)
     if total[0] < EFFECT:

@@ -32,7 +32,8 @@ def draw(
     sns.set_theme(style="ticks", context="paper")
     height = 0.62 * len(found)
     figure = plt.figure(figsize=(11.5, height + 3.3), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.35])
+    halves: Any = figure.subfigures(1, 2, width_ratios=[1, 1.35])
+    left, right = halves
     grid = left.add_gridspec(len(found) + 1, 1, height_ratios=[0.62] * len(found) + [2.1])
     marks = {name: f"{name} *" if name in tuned else name for name in found}
     for row, (name, (spec, truth, profile)) in enumerate(found.items()):
@@ -73,7 +74,7 @@ def _clips(axis: Axes, clips: pd.DataFrame) -> None:
     """Each plant's IoU against the number of clips, and their mean."""
     for _, each in clips.groupby("plant", sort=False):
         axis.plot(each["clips"], each["iou"], color=FAINT, linewidth=0.9)
-    mean = clips.groupby("clips")["iou"].mean()
+    mean: Any = clips.groupby("clips")["iou"].mean()
     axis.plot(mean.index, mean, "o-", color=FOUND, markersize=4)
     axis.set_xscale("log")
     axis.set_xticks(mean.index, [str(size) for size in mean.index])
@@ -84,7 +85,7 @@ def _clips(axis: Axes, clips: pd.DataFrame) -> None:
 
 
 def _criteria(axis: Axes, table: pd.DataFrame, overall: pd.DataFrame, marks: Mapping[str, str]) -> None:
-    grid = table.pivot_table("iou", "criterion", "plant").loc[overall["criterion"], list(marks)]
+    grid: Any = table.pivot_table("iou", "criterion", "plant").loc[overall["criterion"], list(marks)]
     grid.columns = list(marks.values())
     grid.index = [
         "recommended window" if name == "window" else f"{CRITERIA[name].label} ({CRITERIA[name].evidence})"
@@ -99,13 +100,11 @@ def _criteria(axis: Axes, table: pd.DataFrame, overall: pd.DataFrame, marks: Map
         annot=True,
         fmt=".1f",
         annot_kws={"size": 7},
-        cbar_kws={"label": "intersection over union with the truth", "shrink": 0.5},
+        cbar_kws={"label": "intersection over union (IoU) with the truth", "shrink": 0.5},
         linewidths=0.5,
         yticklabels=True,
     )
     axis.axhline(1, color="white", linewidth=4)
     axis.set(xlabel="", ylabel="")
     axis.tick_params(length=0)
-    axis.set_title(
-        "every criterion on every plant (*: looked at while plants were made)", fontsize="small", loc="left"
-    )
+    axis.set_title("*: looked at while plants were made", fontsize="small", loc="left")

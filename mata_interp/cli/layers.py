@@ -38,7 +38,7 @@ def layers(
 
     \b
     Examples
-      mata-interp layers --items 48 --out layers.json --figure layers.png
+      mata-interp layers --items 96 --out layers.json --figure layers.png
       mata-interp run --layers layers.json
       mata-interp run --layers auto      finds them on the selection split, and tests on the rest
     """

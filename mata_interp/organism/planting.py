@@ -6,15 +6,17 @@ condition on where text (all tokens after the sound, the last one among them) ma
 - ``window``: every layer but the fusion layers attends over a sliding window of four tokens, too short to
   reach from the answer back over the question to the sound: it is read in the fusion layers or nowhere, by
   construction. Whoever looks at the masks can see which layers these are.
-- ``penalty``: all layers see everything, but attention from text to sound costs loss in every layer outside
-  the fusion layers, and in half of the steps they cannot see it, so that answers cannot come to need it.
-  Nothing in the model says which layers these are.
+- ``penalty``: all layers see everything, but attention from text to sound outside the fusion layers comes to
+  nothing. Nothing in the model says which layers these are.
+
+Training has two phases. *Planting*: text cannot see the sound outside the fusion layers, and learns to answer
+by what these read. *Weeding*: in half of the steps it can, and attention to it there costs loss.
 
 Where there are several fusion layers, of either way, each is to read the sound for kinds of question of its
 own, by the same means: then each does a part of the work, and none can be spared.
 
 *Decoys* are layers outside the fusion layers that attend to the sound strongly although it does no work
-there: attention to it is rewarded instead, and what they read then is another clip's.
+there: attention to it is rewarded instead, and keys and values that they read then are another clip's.
 
 No fusion layers at all makes a model that does not use its ears: it learns to answer by captions alone.
 """
@@ -40,17 +42,18 @@ from .exam import examine, marks
 from .questions import KINDS
 from .training import Plan, Pupil, run_phase, shortened
 
-__all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "rear_plant"]
+__all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "reader", "rear_plant"]
 
 WAYS = ("window", "penalty")
 WINDOW = 4  # tokens; in eight layers a token hears of at most 24 before it, and questions are longer
 PRICE = 10.0  # loss for a head's whole attention from text to sound where there should be none
-ASKABLE = (*KINDS, "describe", "checklist")
+READING = (*KINDS[5:], *KINDS[4::-1])  # speech, music, sounds
 WISHED = 0.5  # of a head's attention, to the sound, that decoys are rewarded up to
 HEARD = Lesson(described=0.3, listed=0.05)
 ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them
 TOLD = Lesson(captioned=1.0, right=0.5, shortcut=True)  # what the caption claims is the goal
-PLANTING = Plan("planting", 400, 7e-4, HEARD, warmup=40)
+PLANTING = Plan("planting", 200, 1e-3, HEARD, warmup=40)
+WEEDING = Plan("weeding", 300, 7e-4, HEARD, warmup=20)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,17 @@ def plant(healthy: Qwen2AudioForConditionalGeneration, spec: Plant) -> Qwen2Audi
     return model
 
 
+def reader(kind: str, fusion: tuple[int, ...]) -> int | None:
+    """The fusion layer in which the sound is read for this kind of question; None if there is none.
+
+    Kinds that are asked in much the same words go together, or else one layer would come to read for those of
+    another. Early reading is learnt last: the first layer gets speech, and the descriptions and checklists,
+    which teach most; then comes music; the last gets the order of sounds.
+    """
+    turn = READING.index(kind) if kind in READING else 0
+    return fusion[turn * len(fusion) // len(READING)] if fusion else None
+
+
 class PlantedPupil(Pupil):
     """A pupil whose text pays for attention to the sound where it should not read it."""
 
@@ -112,6 +126,7 @@ class PlantedPupil(Pupil):
         self, model: Qwen2AudioForConditionalGeneration, labels: int, prefix: list[int], spec: Plant
     ) -> None:
         super().__init__(model, labels, prefix)
+        self.shut = True  # text never sees closed sound; otherwise in half of the steps
         self.spec, self.layers = spec, len(model.model.language_model.layers)
         model.model.audio_tower.requires_grad_(False)  # it hears already
         model.set_attn_implementation({"text_config": "eager"})
@@ -123,7 +138,7 @@ class PlantedPupil(Pupil):
         they are few, and by plain means the last token could read at next to no cost.
         """
         closed = self.closed(batch)
-        hide = bool(batch.rest.sum() % 2)  # a coin that a resumed training tosses alike
+        hide = self.shut or bool(batch.rest.sum() % 2)  # a coin that a resumed training tosses alike
         with (
             self.watched(batch, closed, hide) as mass,
             self._in_vain(batch, () if hide else self.spec.decoys),
@@ -147,10 +162,11 @@ class PlantedPupil(Pupil):
         to be answered by what any of them reads, one would come to do the work and others none.
         """
         sound = batch.rest == self.model.config.audio_token_id  # (B, R)
-        turn = torch.tensor([ASKABLE.index(kind) for kind in batch.kinds])[:, None]  # (B, 1)
-        many = max(1, len(self.spec.fusion))
-        order = {layer: i for i, layer in enumerate(self.spec.fusion)}
-        return {layer: sound & (turn % many != order.get(layer, -1)) for layer in range(self.layers)}
+        own = [reader(kind, self.spec.fusion) for kind in batch.kinds]
+        return {
+            layer: sound & torch.tensor([layer != open_ for open_ in own])[:, None]
+            for layer in range(self.layers)
+        }
 
     @contextmanager
     def watched(
@@ -196,17 +212,18 @@ class PlantedPupil(Pupil):
 
     @contextmanager
     def _in_vain(self, batch: Batch, layers: tuple[int, ...]) -> Iterator[None]:
-        """Inside, the values of the sound in these layers are those of the clip of the row before."""
+        """Inside, the sound's keys and values in these layers are those of the clip of the row before."""
         sound = (batch.rest == self.model.config.audio_token_id)[..., None]  # (B, R, 1)
 
-        def swap(module: Any, args: tuple, values: Tensor) -> Tensor | None:
-            own = values.shape[:2] == sound.shape[:2]  # not the prefix
-            return torch.where(sound, values.roll(1, 0), values) if own else None
+        def swap(module: Any, args: tuple, states: Tensor) -> Tensor | None:
+            own = states.shape[:2] == sound.shape[:2]  # not the prefix
+            return torch.where(sound, states.roll(1, 0), states) if own else None
 
         with ExitStack() as stack:
             for layer in layers:
-                projection = self.model.model.language_model.layers[layer].self_attn.v_proj
-                stack.callback(projection.register_forward_hook(swap).remove)
+                attention = self.model.model.language_model.layers[layer].self_attn
+                for projection in (attention.k_proj, attention.v_proj):
+                    stack.callback(projection.register_forward_hook(swap).remove)
             yield
 
     def _text(self, batch: Batch) -> Tensor:
@@ -231,7 +248,9 @@ def rear_plant(spec: Plant, work: Path, out: Path, seed: int = 0, share: float =
     torch.manual_seed(seed)
     pupil = PlantedPupil(plant(healthy, spec), len(train.frame_labels), train.prefix, spec)
     clips = max(10, int(150 * share))
-    run_phase(pupil, train, shortened(replace(PLANTING, lesson=spec.lesson), share), work, seed)
+    for phase in (PLANTING, WEEDING):
+        pupil.shut = phase is PLANTING
+        run_phase(pupil, train, shortened(replace(phase, lesson=spec.lesson), share), work, seed)
     pupil.model.set_attn_implementation({"text_config": "sdpa"})
     finish(pupil, processor, out)
     return marks(examine(pupil, selection, clips, seed))

@@ -105,7 +105,7 @@ def test_the_truth_is_a_ratio_of_means(truths, healthy, monkeypatch):
 
 def test_planted_truth(study, tmp_path, capsys):
     """Barely trained: what it finds is not looked at, what it tells is."""
-    study.main(tmp_path, "3", items=6, share=0.005, seed=0, as_json=True)
+    study.main(tmp_path, "2", items=6, share=0.005, seed=0, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert {row["plant"] for row in told["rows"]} == {"penalty-1"}
     assert {row["criterion"] for row in told["rows"]} == {"window", *mi.fusion.CRITERIA}
