@@ -160,7 +160,7 @@ pd.DataFrame(rows)
 # %% [markdown]
 # These bodies have the healthy model's weights and were never trained in their new form. Trained plants are
 # made by `mata-interp organism train --fusion-layers 3-4`, and `analyses/planted_truth.py` holds every
-# criterion against ten of them, most of which show nothing in their masks. If there is a folder of plants
+# criterion against nine of them, most of which show nothing in their masks. If there is a folder of plants
 # here (`MATA_PLANTS`), look at one; if not, look at the untrained body that can hear in layers 3 and 4. It
 # has not learnt to do anything with what it hears there: attention and gradients may well point to 3 and 4,
 # and causes should say that there is no effect to speak of.
