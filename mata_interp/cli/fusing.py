@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ITEMS", "layers_of_benchmark", "layers_wanted"]
 
-ITEMS = 96  # of the selection split, if nobody says how many; half do not always do (analyses/planted_truth.py)
+ITEMS = 96  # of the selection split, if nobody says how many; see analyses/planted_truth.py
 HEADS = 6  # that are named; all are in the JSON
 
 
