@@ -72,8 +72,9 @@ def _verdict(
         )
     if not set(choice.on) & set(CAUSES):
         return f"By saliency, which is no cause, text reads the sound in {named_layers(window)}."
+    carries = "it carries" if len(window) == 1 else "they carry"
     return (
-        f"Text reads the sound in {named_layers(window)}{_how_sure(edges)}: they carry {carried:.0%} of its "
+        f"Text reads the sound in {named_layers(window)}{_how_sure(edges)}: {carries} {carried:.0%} of its "
         f"effect on the answer ({effects})."
     )
 
