@@ -84,9 +84,9 @@ def main(
     clips.to_csv(work / "planted_truth_by_clips.csv", index=False)
     draw(found, table, clips, overall, TUNED, work / "planted_truth.png")
     if as_json:
-        print(json.dumps({name: frame.to_dict("records") for name, frame in (
-            ("rows", table), ("summary", overall), ("clips", clips)
-        )}, indent=1))  # fmt: skip
+        frames = {"rows": table, "summary": overall, "clips": clips}
+        told = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
+        print(json.dumps(told, indent=1))
         return
     print(table[table["criterion"] == "window"].drop(columns="criterion").to_string(index=False))
     print(f"\n{overall.to_string(index=False, float_format='%.2f')}")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import mata_interp as mi
-from mata_interp.fusion.windows import EFFECT
+from mata_interp.fusion.windows import EFFECT, draw
 from mata_interp.lalm import Prompt
 from mata_interp.statistics import proportion
 
@@ -23,7 +23,6 @@ __all__ = ["MATTERS", "Truth", "blinded", "blindness"]
 
 MATTERS = 0.1  # a layer matters if its blindness costs so much of what blindness of all layers costs
 BATCH = 16
-DRAWS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,19 +57,18 @@ def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
     asked = [()] + [(layer,) for layer in every] + [every]
     margins = np.array([margin(lalm, items, blind) for blind in asked])  # (2 + layers, items)
     lost = (margins[0] - margins[1:]).T  # (items, layers + 1)
-    clips, index = np.unique([item.cluster for item in items], return_inverse=True)
-    sums = np.array([lost[index == clip].sum(0) for clip in range(len(clips))])
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(clips), np.full(len(clips), 1 / len(clips)), DRAWS) @ sums / len(items)
+    clips = [item.cluster for item in items]
+    mean, drawn = draw(lost, clips, seed)
+    drawn = drawn if len(drawn) else mean[None]  # of a single clip there are no resamples
     least, most = np.percentile(drawn[:, -1], [2.5, 97.5])
-    total = float(lost[:, -1].mean()), float(least), float(most)
-    right = proportion(margins[0] > 0, [item.cluster for item in items], seed=seed)
+    total = float(mean[-1]), float(least), float(most)
+    right = proportion(margins[0] > 0, clips, seed=seed)
     accuracy = float((margins[0] > 0).mean()), float(right.low), float(right.high)
     if total[0] < EFFECT:
         nothing = np.zeros(lalm.layers)
         return Truth(nothing, nothing, nothing, total, accuracy)
     low, high = np.percentile(drawn[:, :-1] / drawn[:, -1:], [2.5, 97.5], axis=0)
-    return Truth(lost[:, :-1].mean(0) / total[0], low, high, total, accuracy)
+    return Truth(mean[:-1] / total[0], low, high, total, accuracy)
 
 
 def margin(lalm: mi.LALM, items: Any, blind: tuple[int, ...]) -> np.ndarray:

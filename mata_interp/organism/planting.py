@@ -39,7 +39,6 @@ from . import WEIGHTS
 from .bank import load_bank
 from .batches import Batch, Batcher, Lesson
 from .exam import examine, marks
-from .questions import KINDS
 from .training import Plan, Pupil, run_phase, shortened
 
 __all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "reader", "rear_plant"]
@@ -47,7 +46,9 @@ __all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "reader", "rear
 WAYS = ("window", "penalty")
 WINDOW = 4  # tokens; in eight layers a token hears of at most 24 before it, and questions are longer
 PRICE = 10.0  # loss for a head's whole attention from text to sound where there should be none
-READING = (*KINDS[5:], *KINDS[4::-1])  # speech, music, sounds
+READING = (  # kinds of question from the first fusion layer to the last: about speech, music, sounds
+    "word", "voice", "direction", "instrument", "tempo", "louder", "count", "present", "last", "first",
+)  # fmt: skip
 WISHED = 0.5  # of a head's attention, to the sound, that decoys are rewarded up to
 HEARD = Lesson(described=0.3, listed=0.05)
 ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them

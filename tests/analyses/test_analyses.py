@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
+
+
+def imported(name: str) -> Any:
+    """A module of the analyses, which are no package."""
+    sys.path.insert(0, str(ROOT / "analyses"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)
 
 
 def analysis(name: str, *arguments: str) -> list[dict]:

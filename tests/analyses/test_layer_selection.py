@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mata_interp as mi
-from tests.analyses.test_analyses import ROOT, analysis
+from tests.analyses.test_analyses import analysis, imported
 
 STEPS = np.array([3, 2, 1, 0])
 
 
 @pytest.fixture(scope="module")
 def ranking() -> Any:
-    return _imported("support.ranking")
+    return imported("support.ranking")
 
 
 @pytest.fixture(scope="module")
 def study() -> Any:
-    return _imported("layer_selection")
-
-
-def _imported(name: str) -> Any:
-    sys.path.insert(0, str(ROOT / "analyses"))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.pop(0)
+    return imported("layer_selection")
 
 
 def test_ranks_are_counts(ranking):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from typing import Any
 
 import numpy as np
@@ -12,25 +10,17 @@ import pandas as pd
 import pytest
 
 import mata_interp as mi
-from tests.analyses.test_analyses import ROOT
-
-
-def _imported(name: str) -> Any:
-    sys.path.insert(0, str(ROOT / "analyses"))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.pop(0)
+from tests.analyses.test_analyses import imported
 
 
 @pytest.fixture(scope="module")
 def study() -> Any:
-    return _imported("planted_truth")
+    return imported("planted_truth")
 
 
 @pytest.fixture(scope="module")
 def truths() -> Any:
-    return _imported("support.blindness")
+    return imported("support.blindness")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +96,7 @@ def test_the_truth_is_a_ratio_of_means(truths, healthy, monkeypatch):
 def test_planted_truth(study, tmp_path, capsys):
     """Barely trained: what it finds is not looked at, what it tells is."""
     study.main(tmp_path, "2", items=6, share=0.005, seed=0, as_json=True)
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # NaN is no JSON
     assert {row["plant"] for row in told["rows"]} == {"penalty-1"}
     assert {row["criterion"] for row in told["rows"]} == {"window", *mi.fusion.CRITERIA}
     assert all(row["planted"] == [1] and 0 <= row["iou"] <= 1 for row in told["rows"])

@@ -1,13 +1,11 @@
 """Plants, trained: text reads the sound where it was planted, as blindness in a plain loop tells.
 
-One by window in full, 400 steps, and one by penalty for as long as it takes to see it, 80. Two to six
+One by window in full, 500 steps, and one by penalty for as long as it takes to see it, 100. Two to six
 minutes on one core each time.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ import pytest
 
 import mata_interp as mi
 from mata_interp.organism.planting import Plant, plant, rear_plant
+from tests.analyses.test_analyses import imported
 
-ANALYSES = Path(__file__).parents[2] / "analyses"
 ITEMS = 60
 
 pytestmark = pytest.mark.acceptance
@@ -25,11 +23,7 @@ pytestmark = pytest.mark.acceptance
 
 @pytest.fixture(scope="module")
 def truth() -> Any:
-    sys.path.insert(0, str(ANALYSES))
-    try:
-        return importlib.import_module("support.blindness")
-    finally:
-        sys.path.pop(0)
+    return imported("support.blindness")
 
 
 @pytest.fixture(scope="module")
