@@ -84,7 +84,7 @@ def main(
     clips.to_csv(work / "planted_truth_by_clips.csv", index=False)
     draw(found, table, clips, overall, TUNED, work / "planted_truth.png")
     if as_json:
-        frames = {"rows": table, "summary": overall, "clips": clips}
+        frames: dict[str, Any] = {"rows": table, "summary": overall, "clips": clips}
         told = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
         print(json.dumps(told, indent=1))
         return
