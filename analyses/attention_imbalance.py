@@ -37,12 +37,12 @@ def main(
 ) -> None:
     """Trace, summarise by layer and caption condition, draw."""
     models = model or ["organism", "organism-unbiased"]
-    chosen = mi.load_benchmark(benchmark).split("selection", seed=seed).head(items, seed=seed)
+    chosen = mi.load_benchmark(benchmark).split("selection", seed=seed).sample(items, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     tables = []
     for name in models:
         lalm = mi.LALM.from_pretrained(name)
-        trace = mi.trace(lalm, chosen.vetted(lalm.sampling_rate))
+        trace = mi.trace(lalm, chosen.validated(lalm.sampling_rate))
         tables.append(summarise(trace, seed).assign(model=name))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(out / "imbalance.csv", index=False)

@@ -42,7 +42,7 @@ def main(
 ) -> None:
     """Run, compare, correct, draw."""
     lalm = mi.LALM.from_pretrained(model)
-    chosen = mi.load_benchmark(benchmark).split("confirmation", seed=seed).head(items, seed=seed)
+    chosen = mi.load_benchmark(benchmark).split("confirmation", seed=seed).sample(items, seed=seed)
     strengths = [float(a) for a in alphas.split(",")]
     conditions: dict[str, mi.Mata | None] = {"baseline": None}
     for keys in ("audio", "text"):

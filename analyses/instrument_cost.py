@@ -32,8 +32,8 @@ from tqdm import tqdm
 
 import mata_interp as mi
 from mata_interp.errors import UncheckedWarning
-from mata_interp.fusion.case import Case, Decision
 from mata_interp.fusion.criteria import CRITERIA
+from mata_interp.fusion.item_context import Decision, ItemContext
 
 LAYERS = range(4, 9)  # of 12: 36 to 71 % of the depth, where the published layers 10 to 20 of 28 lie
 NEW_TOKENS = 33
@@ -136,7 +136,7 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         """All that is measured of an item, its reading among it; the windows are cut of all items later."""
 
         def measure() -> None:
-            case = Case(lalm, prompt, Decision(right=5, wrong=7), other)
+            case = ItemContext(lalm, prompt, Decision(right=5, wrong=7), other)
             for name in names:
                 CRITERIA[name].measure(case)
 
@@ -166,7 +166,7 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         "layer criteria, all": criteria(list(CRITERIA)),
         **{f"sweep, {count}": sweep(configurations(count)) for count in COUNTS},
         "sweep, 234 windows x alphas": sweep(configurations(234)),
-        "sweep, 96 knockouts": sweep(mi.sweeps.head_map(lalm)),
+        "sweep, 96 knockouts": sweep(mi.sweeps.head_configs(lalm)),
         **{f"floor, {count}": plain(count) for count in (*COUNTS, 96, 234)},
         "loop, 1": lambda: lalm.logits(prompt, mata),
         "loop, 10": lambda: [lalm.logits(prompt, one) for one in configurations(10).values()],

@@ -64,7 +64,7 @@ def main(
     split = mi.load_benchmark(benchmark).split("selection", seed=seed)
     # without a caption the sound has most to do, and each item is a clip of its own
     plain = split.filter(condition="neutral")
-    chosen = list((plain if len(plain) else split).head(items, seed=seed))
+    chosen = list((plain if len(plain) else split).sample(items, seed=seed))
     strengths = [float(c) for c in doses.split(",")]
     rows, falls, traces = [], [], {}
     healthy = mi.fusion_layers(lalm, chosen, seed=seed)
@@ -132,7 +132,7 @@ def traced(lalm: mi.LALM, items: Sequence[mi.Item], illness: mi.Mata) -> np.ndar
 def log_odds(lalm: mi.LALM, prompt: mi.Prompt, illness: mi.Mata | None) -> np.ndarray:
     """Of the last token, sound against all else, mean over heads: [layers, B]; read at the attention call,
     after the illness has done its work there."""
-    editing = Editing([illness], prompt.groups, lalm.anatomy.heads) if illness else None
+    editing = Editing([illness], prompt.groups, lalm.structure.heads) if illness else None
     audio = prompt.groups["audio"][:, None]  # (B, 1, L)
     odds = np.zeros((len(lalm.attention_layers), prompt.size))
 
@@ -165,7 +165,7 @@ def cured(
 ) -> dict[str, object]:
     """What the sweep names, and how exactly the cure restores what was."""
     widths = range(1, len(lalm.attention_layers) // 2 + 1)
-    cures = mi.sweeps.window_map(lalm, strengths, "add", widths, queries=illness.queries)
+    cures = mi.sweeps.window_configs(lalm, strengths, "add", widths, queries=illness.queries)
     named = {"healthy": None, "ill": illness, **{name: (illness, cure) for name, cure in cures.items()}}
     found = mi.sweep(lalm, items, named, progress=False)
     far = distance(found, "healthy")

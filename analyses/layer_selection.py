@@ -110,7 +110,7 @@ def main(
 def _some(items: Any, condition: str, limit: int, seed: int) -> Any:
     """Items under one caption condition, or any where there are none."""
     chosen = items.filter(condition=condition)
-    return (chosen if len(chosen) else items).head(limit, seed=seed)
+    return (chosen if len(chosen) else items).sample(limit, seed=seed)
 
 
 def equal(window: Window, layers: Sequence[int]) -> list[Window]:

@@ -100,7 +100,7 @@ def measured(lalm: mi.LALM, spec: Plant, items: int, seed: int) -> tuple[Truth, 
     # a plant without fusion answers by captions alone
     asked = mi.load_benchmark("listening").filter(condition="neutral" if spec.fusion else "congruent")
     unseen, seen = (
-        asked.split(name, seed=seed).head(items, seed=seed) for name in ("confirmation", "selection")
+        asked.split(name, seed=seed).sample(items, seed=seed) for name in ("confirmation", "selection")
     )
     return blindness(lalm, unseen, seed), mi.fusion_layers(lalm, seen, seed=seed)
 

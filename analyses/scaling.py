@@ -43,7 +43,7 @@ def measured(
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 in Ray: the one process has 0
     torch.set_num_threads(1)
     lalm = mi.LALM.from_pretrained(model)
-    chosen = mi.load_benchmark("listening").split("confirmation").head(items)
+    chosen = mi.load_benchmark("listening").split("confirmation").sample(items)
     conditions = {"baseline": None, "mata": mi.Mata(1.0, layers=lalm.attention_layers[3:5])}
     how: dict[str, Any] = {"batch_size": batch_size, "progress": False}
     first = mi.run(lalm, chosen, conditions, **how)  # warm: no way pays for what all share

@@ -51,7 +51,7 @@ prompt = lalm.prompt(selection[2])
 # ## Where does the last token look?
 
 # %%
-trace = mi.trace(lalm, selection.head(120), progress=False)
+trace = mi.trace(lalm, selection.sample(120), progress=False)
 trace
 
 # %%
@@ -98,7 +98,7 @@ trace[["n_tokens"]].assign(mdi=mi.mdi(trace), aei=mi.aei(trace))[["mdi", "aei"]]
 
 # %%
 mata = mi.Mata(alpha=1.0, layers=[3, 4], rule="abs")
-run = mi.run(lalm, confirmation.head(90), {"baseline": None, "mata": mata}, progress=False)
+run = mi.run(lalm, confirmation.sample(90), {"baseline": None, "mata": mata}, progress=False)
 run.records.groupby(["caption_condition", "condition"], observed=True)["correct"].mean().unstack().astype(
     float
 ).round(3)

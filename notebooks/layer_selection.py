@@ -44,7 +44,7 @@ selection, confirmation = data.split("selection"), data.split("confirmation")
 # sound from the last token only, and then from all text, one more layer at a time.
 
 # %%
-items = selection.filter(condition="neutral").head(96)
+items = selection.filter(condition="neutral").sample(96)
 profile = mi.fusion_layers(organism, items, progress=False)
 both = profile.profiles.sel(criterion=["knockout_text", "knockout_last"]).to_dataframe().reset_index()
 both["hidden from"] = both["criterion"].map(
@@ -98,7 +98,7 @@ plt.show()
 healthy = mi.LALM.from_pretrained("organism-unbiased")
 illness = mi.Mata(-4.0, [4, 5], "add", queries="text")
 names = ("knockout_text", "restoration_audio", "saliency_last", "attribution", "change_point")
-patients = items.head(8)
+patients = items.sample(8)
 before, after = (
     mi.fusion_layers(healthy, patients, criteria=names, baseline=state, progress=False)
     for state in (None, illness)
@@ -125,7 +125,7 @@ plt.show()
 # answers. The sweep is not told where the illness is; it tries every window of two layers.
 
 # %%
-cures = mi.sweeps.window_map(healthy, (1.0, 4.0), "add", widths=[2], queries="text")
+cures = mi.sweeps.window_configs(healthy, (1.0, 4.0), "add", widths=[2], queries="text")
 named = {"healthy": None, "ill": illness, **{name: (illness, cure) for name, cure in cures.items()}}
 swept = mi.sweep(healthy, patients, named, progress=False)
 off = abs(swept - swept.sel(configuration="healthy", drop=True)).max(["item", "choice"])
@@ -187,17 +187,17 @@ seen.mean.to_series().unstack("layer").round(2)
 
 # %%
 width = max(1, len(profile.window))
-windows = mi.sweeps.window_map(organism, (0.5, 1.0, 2.0), widths=[width])
+windows = mi.sweeps.window_configs(organism, (0.5, 1.0, 2.0), widths=[width])
 if profile.window:  # it may have gaps
     windows |= mi.sweeps.by_alpha([profile.window], (0.5, 1.0, 2.0))
-tried = mi.sweep(organism, selection.filter(condition="conflict").head(24), windows, progress=False)
+tried = mi.sweep(organism, selection.filter(condition="conflict").sample(24), windows, progress=False)
 margins = mi.sweeps.margin(tried).mean("item").to_series()
 best = {}
 for name, mata in windows.items():
     if mata.layers not in best or margins[name] > margins[best[mata.layers]]:
         best[mata.layers] = name
 chosen = {name: windows[name] for name in best.values()}
-asked = confirmation.filter(condition="conflict").head(80)
+asked = confirmation.filter(condition="conflict").sample(80)
 test = mi.sweep(organism, asked, {"none": None, **chosen}, progress=False)
 margins = mi.sweeps.margin(test)
 rows = []

@@ -175,11 +175,11 @@ assert report.ok
 # intervals and many more criteria: see the notebook `layer_selection`. Here the choice is made by eye.
 
 # %%
-items = mi.load_benchmark("listening").split("selection").head(90)
+items = mi.load_benchmark("listening").split("selection").sample(90)
 trace = mi.trace(lalm, items, progress=False)
 share = mi.audio_share(trace).mean("head").to_dataframe("audio share").reset_index()
 
-knockouts = mi.sweeps.layer_map(lalm)
+knockouts = mi.sweeps.layer_configs(lalm)
 swept = mi.sweep(lalm, items, {"baseline": None, **knockouts}, progress=False)
 margin = mi.sweeps.margin(swept)
 drop = margin.sel(configuration="baseline", drop=True) - margin.sel(configuration=list(knockouts))

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mata_interp import cli
-from mata_interp.checking import CheckReport, Line
+from mata_interp.checking import CheckReport, CheckResult
 from mata_interp.cli.app import app
 from tests.reporting.small import small_study
 
@@ -50,9 +50,9 @@ def test_json_for_machines(model):
 
 def test_exit_code_1_if_a_line_fails(model, monkeypatch):
     lines = (
-        Line("good", "a and b", "off by 0", 0.0, 0.0, "pass", ""),
-        Line("bad", "c and d", "off by 2", 2.0, 1.0, "fail", "Look there."),
-        Line("none", "e", "there is no e", None, None, "not applicable", ""),
+        CheckResult("good", "a and b", "off by 0", 0.0, 0.0, "pass", ""),
+        CheckResult("bad", "c and d", "off by 2", 2.0, 1.0, "fail", "Look there."),
+        CheckResult("none", "e", "there is no e", None, None, "not applicable", ""),
     )
     report = CheckReport("mine", {"class": "Mine", "dtype": "float32"}, lines)
     monkeypatch.setattr("mata_interp.check", lambda lalm: report, raising=False)

@@ -50,7 +50,7 @@ def test_a_map_of_windows(tmp_path):
         assert float(place) == pytest.approx(row["change"])
         assert (float(place["low"]), float(place["high"])) == pytest.approx((row["low"], row["high"]))
     mata = mi.Mata(2.0, [1])
-    items = list(mi.load_benchmark(small_study().benchmark).split("selection").head(6))
+    items = list(mi.load_benchmark(small_study().benchmark).split("selection").sample(6))
     lalm = mi.LALM.from_pretrained(small_study().model)
     records = mi.run(lalm, items, {"baseline": None, "mata": mata}, progress=False).records
     means = records.groupby("condition")["margin"].mean()

@@ -53,7 +53,7 @@ def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
 
     Where even blindness of all layers costs less than 0.1 nats, no layer matters and all costs are 0.
     """
-    every = tuple(range(lalm.layers))
+    every = tuple(range(lalm.num_layers))
     asked = [()] + [(layer,) for layer in every] + [every]
     margins = np.array([margin(lalm, items, blind) for blind in asked])  # (2 + layers, items)
     lost = (margins[0] - margins[1:]).T  # (items, layers + 1)
@@ -65,7 +65,7 @@ def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
     right = proportion(margins[0] > 0, clips, seed=seed)
     accuracy = float((margins[0] > 0).mean()), float(right.low), float(right.high)
     if total[0] < EFFECT:
-        nothing = np.zeros(lalm.layers)
+        nothing = np.zeros(lalm.num_layers)
         return Truth(nothing, nothing, nothing, total, accuracy)
     low, high = np.percentile(drawn[:, :-1] / drawn[:, -1:], [2.5, 97.5], axis=0)
     return Truth(mean[:-1] / total[0], low, high, total, accuracy)

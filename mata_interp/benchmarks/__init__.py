@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from .answer_matching import final_answer, official_match, option_named
 from .audio import Audio, load_audio
 from .collection import Exclusion, Items
 from .items import Item
 from .loading import load_benchmark
 from .mapping import FieldMapping, read_mapping, shipped_mappings
-from .matching import final_answer, official_match, option_named
 from .published import Claim, Release, published, release_of
 from .scoring import join_answers, score_predictions
 from .submission import write_submission

@@ -101,7 +101,7 @@ class Items(Sequence[Item]):
             kept = tuple(item for item in kept if getattr(item, field) in allowed)
         return replace(self, _items=kept)
 
-    def vetted(self, rate: int | None = None) -> Items:
+    def validated(self, rate: int | None = None) -> Items:
         """Decode every sound once, at ``rate`` Hz, and leave out the items whose sound cannot be used."""
         faults: dict[Any, ItemError | None] = {}
         for item in self:
@@ -140,7 +140,7 @@ class Items(Sequence[Item]):
         kept = (item for item in whole if (item.cluster in chosen) == (name == "selection"))
         return replace(whole, _items=tuple(kept))
 
-    def head(self, n: int, seed: int = 0) -> Items:
+    def sample(self, n: int, seed: int = 0) -> Items:
         """At most ``n`` items (but one clip at least), spread evenly over condition and kind, clips whole.
 
         Clips are taken in an order drawn with ``seed``: always the next one that has an item of the condition

@@ -34,9 +34,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import BenchmarkError, ItemError
+from .answer_matching import options_inside
 from .collection import Exclusion
 from .items import Item
-from .matching import options_inside
 from .records import COLUMNS, item_of_record
 
 __all__ = ["FieldMapping", "read_mapping", "shipped_mappings"]

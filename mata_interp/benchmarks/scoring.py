@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BenchmarkError, ItemError
-from .matching import official_match, option_named
+from .answer_matching import official_match, option_named
 
 __all__ = ["RULES", "Rules", "by_id", "join_answers", "score_predictions"]
 

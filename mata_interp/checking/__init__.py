@@ -1,6 +1,6 @@
 """Does every instrument tell the truth on this model? Run by users, on their own model and machine."""
 
-from .lines import CheckReport, Line
+from .results import CheckReport, CheckResult
 from .running import check
 
-__all__ = ["CheckReport", "Line", "check"]
+__all__ = ["CheckReport", "CheckResult", "check"]

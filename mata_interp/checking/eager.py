@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mata_interp.lalm import Anatomy
-from mata_interp.lalm.bridge.twin import twin, use_eager
+from mata_interp.lalm import ModelStructure
+from mata_interp.lalm.bridge.clone import clone_sharing_weights, use_eager
 from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing
 from mata_interp.lalm.scoring import output_head
 
-from .lines import NotApplicable
+from .results import NotApplicable
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -53,15 +53,15 @@ class Eager:
 
     def __init__(self, lalm: LALM, flips: list[Flips]) -> None:
         self._flips = flips
-        self.model = twin(lalm.model)
-        self.anatomy = Anatomy.of(self.model)
-        use_eager([self.anatomy.decoder, *self.anatomy.attention.values()])
+        self.model = clone_sharing_weights(lalm.model)
+        self.structure = ModelStructure.from_model(self.model)
+        use_eager([self.structure.decoder, *self.structure.attention.values()])
 
     def logits(
         self, inputs: dict[str, Tensor], last: int, bias: Bias | None = None, routing: Routing | None = None
     ) -> Tensor:
         """Of the last positions: float32 [B, last, V], in one forward without a cache."""
-        hooks = [] if bias is None else [self._biased(layer, bias) for layer in self.anatomy.attention]
+        hooks = [] if bias is None else [self._biased(layer, bias) for layer in self.structure.attention]
         head = output_head(self.model)
         hooks.append(head.register_forward_pre_hook(lambda _, args: (args[0][:, -last:], *args[1:])))
         with _held(hooks), torch.no_grad():
@@ -84,23 +84,26 @@ class Eager:
 
             return hook
 
-        hooks = [module.register_forward_hook(keep(i)) for i, module in self.anatomy.attention.items()]
+        hooks = [module.register_forward_hook(keep(i)) for i, module in self.structure.attention.items()]
         with _held(hooks), torch.no_grad():
             self._pass(inputs, routing)
-        if missing := sorted(set(self.anatomy.attention) - set(seen)):
+        if missing := sorted(set(self.structure.attention) - set(seen)):
             raise NotApplicable(f"the model's eager attention shows no weights in layer {missing[0]}.")
         return seen
 
     def _pass(self, inputs: dict[str, Tensor], routing: Routing | None) -> Any:
         out, flips = agreeing(
-            self.anatomy, routing or Routing(), real_in(inputs), lambda: self.model(**inputs, use_cache=False)
+            self.structure,
+            routing or Routing(),
+            real_in(inputs),
+            lambda: self.model(**inputs, use_cache=False),
         )
         self._flips.append(flips)
         return out
 
     def _biased(self, layer: int, bias: Bias) -> Any:
         """A hook that adds to the mask of one attention module."""
-        module: Any = self.anatomy.attention[layer]
+        module: Any = self.structure.attention[layer]
         names = list(inspect.signature(module.forward).parameters)
 
         def hook(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:

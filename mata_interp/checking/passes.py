@@ -14,20 +14,20 @@ from mata_interp.lalm.discovery.entry import enter
 from mata_interp.lalm.discovery.experts import Routing
 
 from .bounds import LOGITS, SCORES
+from .context import STEPS, CheckContext
 from .eager import extended, is_per_token, real_in
 from .edits import largest, too_small
-from .lines import Found, NotApplicable, check_of
-from .subject import STEPS, Subject
+from .results import Measurement, NotApplicable, register_check
 
 __all__: list[str] = []
 
 
-@check_of(
+@register_check(
     "alone as in a batch",
     "logits, plain and edited, of each prompt alone and beside longer ones, with padding on its left",
     "Use batch_size=1 on this model: its answers depend on what stands beside them in the batch.",
 )
-def _batch(subject: Subject) -> Found:
+def _batch(subject: CheckContext) -> Measurement:
     lalm, prompt, mata = subject.lalm, subject.prompt, subject.mata
     edited, routing = subject.seen(lambda: lalm.logits(prompt, mata).float())
     both = torch.stack([subject.plain, edited])  # (2, B, V)
@@ -51,7 +51,7 @@ def _batch(subject: Subject) -> Found:
         off = largest(torch.cat(alone, 1) - both)
         padded = max(prompt.width - row.width for row in rows)
         told = f"max |Δlogit| {off:.1g}; {prompt.size} prompts, up to {padded} tokens of padding"
-        return Found(
+        return Measurement(
             told if off <= subject.logit_bound else told + _otherwise(subject, rows),
             off,
             subject.logit_bound,
@@ -60,7 +60,7 @@ def _batch(subject: Subject) -> Found:
     wider = _padded(prompt, 7, lalm.model.config)
     moved = again(wider, lambda x: torch.cat([x[:, :1].expand(-1, 7, -1), x], 1))
     off = largest(moved - both)
-    return Found(
+    return Measurement(
         f"max |Δlogit| {off:.1g} with 7 tokens of padding; rows cannot be taken apart",
         off,
         subject.logit_bound,
@@ -68,13 +68,13 @@ def _batch(subject: Subject) -> Found:
     )
 
 
-@check_of(
+@register_check(
     "prefill and decode as one pass",
     "the logits of a generation with a key-value cache, plain and edited, and those of the model's eager "
     "attention over prompt and answer in one pass without a cache",
     "Do not trace or edit generations on this model (query='generated', phase='decode'). Please report it.",
 )
-def _decode(subject: Subject) -> Found:
+def _decode(subject: CheckContext) -> Measurement:
     worst, effect = 0.0, 0.0
     for edited in (False, True):
         (steps, said), routing = subject.seen(lambda e=edited: _generated(subject, e))
@@ -86,16 +86,18 @@ def _decode(subject: Subject) -> Found:
         if edited:
             effect = largest(once - subject.eager.logits(inputs, STEPS))
     told = f"max |Δlogit| {worst:.1g} over {STEPS} tokens; the edit moves {effect:.2g}"
-    return Found(told, worst, subject.logit_bound, weak=too_small(subject, effect), unsure=subject.unsure)
+    return Measurement(
+        told, worst, subject.logit_bound, weak=too_small(subject, effect), unsure=subject.unsure
+    )
 
 
-@check_of(
+@register_check(
     "options scored as one pass",
     "log p of answer options, read on a shared cache, plain and edited, and that of the model's eager "
     "attention over prompt and option in one pass",
     "Do not use scores of options on this model (mi.run, mi.study, mi.sweep on items). Please report it.",
 )
-def _options(subject: Subject) -> Found:
+def _options(subject: CheckContext) -> Measurement:
     lalm, prompt = subject.lalm, subject.prompt
     choices = [item.choices for item in subject.items]
     if not choices or not all(choices):
@@ -114,10 +116,10 @@ def _options(subject: Subject) -> Found:
         found = [max(numbers, key=lambda x: (x != x, x)) for numbers in zip(*each, strict=True)]
     worst, effect, most = found
     told = f"max |Δlog p| {worst:.1g}, up to {most:.0f} tokens; the edit moves {effect:.2g}"
-    return Found(told, worst, bound, unsure=subject.unsure)
+    return Measurement(told, worst, bound, unsure=subject.unsure)
 
 
-def _otherwise(subject: Subject, rows: Sequence[Prompt]) -> str:
+def _otherwise(subject: CheckContext, rows: Sequence[Prompt]) -> str:
     """What is another already before the decoder when a prompt stands in a batch; "" if nothing is."""
     lalm, prompt = subject.lalm, subject.prompt
     for b, row in enumerate(rows):
@@ -128,8 +130,8 @@ def _otherwise(subject: Subject, rows: Sequence[Prompt]) -> str:
                 f"{together} of audio, and {alone} alone"
             )
     with torch.no_grad():
-        together = enter(lalm.model, lalm.anatomy, prompt.inputs).embeds
-        alone = [enter(lalm.model, lalm.anatomy, row.inputs).embeds[0] for row in rows]
+        together = enter(lalm.model, lalm.structure, prompt.inputs).embeds
+        alone = [enter(lalm.model, lalm.structure, row.inputs).embeds[0] for row in rows]
     off = max(largest(together[b, -len(x) :] - x) for b, x in enumerate(alone))
     size = max(map(largest, alone))
     if off <= LOGITS.get(lalm.dtype, LOGITS[torch.bfloat16]) * size:
@@ -144,7 +146,7 @@ def _same_tokens(prompt: Prompt, place: int, alone: Prompt) -> bool:
 
 
 def _scored(
-    subject: Subject, choices: Sequence[Sequence[str]], told: Sequence[tuple[OptionScores, Routing]]
+    subject: CheckContext, choices: Sequence[Sequence[str]], told: Sequence[tuple[OptionScores, Routing]]
 ) -> list[float]:
     """How far scores, plain and edited, are from the eager attention's; what the edit moves; most tokens."""
     lalm, prompt = subject.lalm, subject.prompt
@@ -175,7 +177,7 @@ def _logp(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
     return told.cpu().masked_fill(~real, 0.0).sum(1)
 
 
-def _generated(subject: Subject, edited: bool) -> tuple[Tensor, Tensor]:
+def _generated(subject: CheckContext, edited: bool) -> tuple[Tensor, Tensor]:
     """Logits [B, STEPS, V] and tokens [B, STEPS] of a greedy generation that does not stop."""
     lalm, prompt = subject.lalm, subject.prompt
     editing = subject.editing() if edited else None

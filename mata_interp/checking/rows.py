@@ -9,8 +9,8 @@ import mata_interp as mi
 from mata_interp.attention import AttentionCall
 
 from .bounds import SUMS
-from .lines import Found, check_of
-from .subject import Subject
+from .context import CheckContext
+from .results import Measurement, register_check
 
 __all__ = ["fast_rows"]
 
@@ -20,42 +20,42 @@ DIFFERS = (
 )
 
 
-@check_of(
+@register_check(
     "rows sum to 1",
     "the masses of all token groups together, in the trace of the last prompt token",
     "Some tokens are in no group or in two, or attention goes where no key is: look at prompt.groups.",
 )
-def _sums(subject: Subject) -> Found:
+def _sums(subject: CheckContext) -> Measurement:
     trace = mi.trace(subject.lalm, subject.prompt, "last", progress=False)
     mass = trace["mass"]
     total = mass.sum("group", skipna=False).values[~mass.isnull().all("group").values]
     off = float(abs(total - 1).max()) if total.size else float("nan")
     bound = SUMS.get(subject.lalm.dtype, 1e-5)
-    return Found(f"off by {off:.1g} at most", off, bound)
+    return Measurement(f"off by {off:.1g} at most", off, bound)
 
 
-@check_of(
+@register_check(
     "rows equal eager attention",
     "the last prompt token's attention weights in every layer and head, read at the model's own attention "
     "call, and those that its eager attention returns",
     DIFFERS,
 )
-def _rows(subject: Subject) -> Found:
+def _rows(subject: CheckContext) -> Measurement:
     ours, routing = subject.seen(lambda: fast_rows(subject))
     theirs = subject.eager.weights(subject.prompt.inputs, lambda weights: weights[:, :, -1], routing)
     off = {layer: _apart(ours[layer], theirs[layer]) for layer in ours}
     worst = max(off, key=lambda layer: (off[layer] != off[layer], off[layer]))
     told = f"off by {off[worst]:.1g} at most, in layer {worst}; {len(off)} layers"
-    return Found(told, off[worst], subject.row_bound, unsure=subject.unsure)
+    return Measurement(told, off[worst], subject.row_bound, unsure=subject.unsure)
 
 
-@check_of(
+@register_check(
     "trace equals eager attention",
     "the masses of mi.trace by layer, head and group, of the last token and of the text behind the audio, "
     "and those summed up from the model's eager attention",
     DIFFERS,
 )
-def _trace(subject: Subject) -> Found:
+def _trace(subject: CheckContext) -> Measurement:
     lalm, prompt = subject.lalm, subject.prompt
     groups = torch.stack(list(prompt.groups.values()), 1).float()  # (B, G, T)
     # whatever is asked, a trace is this forward
@@ -83,10 +83,10 @@ def _trace(subject: Subject) -> Found:
                 off = max(off, _apart(torch.from_numpy(ours), theirs), key=lambda x: (x != x, x))
         told.append(f"{query}: off by {off:.1g}")
         worst = max(worst, off, key=lambda x: (x != x, x))
-    return Found("; ".join(told), worst, subject.row_bound, unsure=subject.unsure)
+    return Measurement("; ".join(told), worst, subject.row_bound, unsure=subject.unsure)
 
 
-def fast_rows(subject: Subject) -> dict[int, Tensor]:
+def fast_rows(subject: CheckContext) -> dict[int, Tensor]:
     """Of each attention layer, the last query's weights as read at the attention call: float32 [B, H, L]."""
     lalm, inputs = subject.lalm, subject.prompt.inputs
     rows: dict[int, Tensor] = {}

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import mata_interp
 from mata_interp.lalm import Prompt
-from mata_interp.lalm.checked import being_checked, remember_check
+from mata_interp.lalm.verification import being_checked, remember_check
 
-from . import edits, inputs, others, passes, rows  # each registers its checks
-from .lines import CHECKS, Check, CheckReport, run_check
-from .others import Remembered
-from .subject import Subject, steady
+from . import cross_checks, edits, inputs, passes, rows  # each registers its checks
+from .context import CheckContext, steady
+from .cross_checks import ModelSnapshot
+from .results import CHECKS, Check, CheckReport, run_check
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
 __all__ = ["check"]
 
-ORDER = (inputs, rows, edits, passes, others)
+ORDER = (inputs, rows, edits, passes, cross_checks)
 
 
 def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
@@ -51,8 +51,8 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
     See Also:
         LALM.to_transformer_lens: the second instrument by itself.
     """
-    subject = Subject(lalm, prompt)
-    before = Remembered(subject)
+    subject = CheckContext(lalm, prompt)
+    before = ModelSnapshot(subject)
     with being_checked(lalm), steady(lalm):
         subject.plain  # noqa: B018 the bounds come from it
         lines = [run_check(one, subject) for one in in_order()]
@@ -60,7 +60,7 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
         "the model is left as found",
         "modules, hooks, settings, weights and logits before and after all of the above",
         "Load the model anew before you go on. Please report it with this output.",
-        lambda subject: before.compare(Remembered(subject)),
+        lambda subject: before.compare(ModelSnapshot(subject)),
     )
     lines.append(run_check(after, subject))
     report = CheckReport(lalm.name, _about(subject), tuple(lines))
@@ -74,7 +74,7 @@ def in_order() -> list[Check]:
     return sorted(CHECKS, key=lambda one: places.index(one.measure.__module__))
 
 
-def _about(subject: Subject) -> dict[str, str]:
+def _about(subject: CheckContext) -> dict[str, str]:
     told = subject.lalm.fingerprint()
     versions = {**told["versions"], "mata_interp": mata_interp.__version__}
     return {

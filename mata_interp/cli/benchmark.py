@@ -82,7 +82,7 @@ def inspect(
     items = mi.load_benchmark(path, audio_root=audio_root, subset=subset, fields=fields)
     missing = _missing(items)
     if decode:
-        items = items.vetted()
+        items = items.validated()
     found = _found(items, missing, decode)
     if not is_dataset(place := locate(path)):
         found["odd_fields"] = odd_fields(read_records(place))

@@ -43,7 +43,7 @@ def layers_of_benchmark(
     """Find, write, print; the arguments are those of the command."""
     data, lalm = source.open(), open_model(model)
     chosen = (
-        _selection(data, seed, items or ITEMS) if split == "selection" else data.head(items or ITEMS, seed)
+        _selection(data, seed, items or ITEMS) if split == "selection" else data.sample(items or ITEMS, seed)
     )
     found = mi.fusion_layers(lalm, chosen, criteria=criteria, seed=seed, progress=progress())
     if out:
@@ -113,7 +113,7 @@ def _selection(data: Items, seed: int, limit: int) -> Items:
     if not len(chosen):
         raise RunError(f"{data.name} has no item in its selection split.")
     plain = chosen.filter(condition="neutral")
-    return (plain if len(plain) else chosen).head(limit, seed=seed)
+    return (plain if len(plain) else chosen).sample(limit, seed=seed)
 
 
 def _read(path: Path, lalm: LALM) -> Any:

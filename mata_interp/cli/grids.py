@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InterventionError
 from ..interventions import Mata
-from ..sweeps import by_alpha, head_map, window_map
+from ..sweeps import by_alpha, head_configs, window_configs
 from .options import parse_layers
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def from_options(
         raise typer.BadParameter("a map of heads has one alpha.", param_hint="--alpha")
     strengths = (1.0,) if rule == "knockout" or (alone and not alphas) else tuple(alphas or ALPHAS)
     if layers == "heads":
-        return head_map(lalm, strengths[0], rule, **settings)
+        return head_configs(lalm, strengths[0], rule, **settings)
     if layers == "each":
         return by_alpha([[layer] for layer in lalm.attention_layers], strengths, rule, **settings)
     if layers == "windows":
         few = range(1, max(1, len(lalm.attention_layers) // 2) + 1)
-        return window_map(lalm, strengths, rule, widths or few, **settings)
+        return window_configs(lalm, strengths, rule, widths or few, **settings)
     return by_alpha([parse_layers(part) for part in layers.split(";")], strengths, rule, **settings)
 
 

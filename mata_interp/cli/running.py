@@ -71,7 +71,7 @@ def run_benchmark(
     layers = layers_wanted(how.layers, lalm, lambda: data, how.seed)
     if how.layers == AUTO:  # what layers were chosen on is no test of them
         data = data.split("confirmation", seed=how.seed)
-    data = data.head(items, seed=how.seed) if items else data
+    data = data.sample(items, seed=how.seed) if items else data
     layers = middle_layers(lalm.attention_layers) if layers is None else layers
     mata = mi.Mata(how.alpha, layers, rule=how.rule, phase=how.phase)
     settings: dict[str, Any] = {

@@ -18,7 +18,7 @@ from ..experiments.conditions import named_conditions
 from ..experiments.files import write_whole
 from ..experiments.manifest import known_beforehand
 from ..experiments.selection import refuse_other_sweep, swept
-from ..experiments.vetting import vet
+from ..experiments.validation import validate_items
 from ..interventions import Mata
 from ..ranges import brief
 from ..reporting.wording import count, interval, number, percent, printable
@@ -59,7 +59,7 @@ def sweep_benchmark(
         out / "sweep.nc", known_beforehand(lalm, named_conditions(conditions), batch_size, seed)
     )
     with _stopped_cleanly(out):
-        known = vet(lalm, data, progress=progress(), scored=True)
+        known = validate_items(lalm, data, progress=progress(), scored=True)
         how = {"batch_size": batch_size, "progress": progress(), "seed": seed}
         found = swept(lalm, known, conditions, out / "sweep.nc", **how)
     figures = _draw(found, configurations, out)
@@ -95,7 +95,7 @@ def _items(items: Items, split: str, limit: int | None, seed: int) -> Items:
     chosen = items if split == "all" else items.split(split, seed=seed)
     if not len(chosen):
         raise RunError(f"{items.name} has no item in its {split} split; --split all takes every item.")
-    return chosen.head(limit, seed=seed) if limit else chosen
+    return chosen.sample(limit, seed=seed) if limit else chosen
 
 
 @contextmanager

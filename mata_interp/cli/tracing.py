@@ -33,9 +33,9 @@ def trace_benchmark(
 ) -> None:
     """Trace and print; the arguments are those of the command."""
     data = source.open()
-    data = data.head(items, seed=seed) if items else data
+    data = data.sample(items, seed=seed) if items else data
     lalm = open_model(model)
-    data = data.vetted(lalm.sampling_rate)
+    data = data.validated(lalm.sampling_rate)
     if not len(data):
         raise RunError(f"{data.name}: none of {len(data.excluded)} item(s) can be used.")
     traced = mi.trace(

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..ranges import named_layers
+from .dose_matching import TOLERANCE
 from .effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, OTHER, RANDOM_LAYERS, SILENT
-from .matching import TOLERANCE
 
 __all__ = ["answer_text", "verdict"]
 

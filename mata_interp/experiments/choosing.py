@@ -10,7 +10,7 @@ import xarray as xr
 
 from ..errors import InterventionError
 from ..interventions import Mata
-from ..sweeps import by_alpha, margin, window_map
+from ..sweeps import by_alpha, margin, window_configs
 from .effects import BASELINE
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) 
         InterventionError: the model does not have these layers, or there are none.
     """
     if layers is not None:
-        given = Mata(ALPHAS[0], layers).bind(lalm.anatomy.heads)
+        given = Mata(ALPHAS[0], layers).bind(lalm.structure.heads)
         if not given.layers:
             raise InterventionError("No layers are given to edit: name some, or leave layers out.")
         return by_alpha([given.layers], ALPHAS, chosen_on=given.chosen_on)
     widest = max(1, len(lalm.attention_layers) // 2)
-    return window_map(lalm, ALPHAS, widths=range(1, widest + 1))
+    return window_configs(lalm, ALPHAS, widths=range(1, widest + 1))
 
 
 def choose(swept: xr.DataArray, configurations: Mapping[str, Mata]) -> tuple[str, dict[str, Any]]:

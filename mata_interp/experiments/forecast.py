@@ -16,7 +16,7 @@ from .conditions import Condition, Edit
 from .folder import RunFolder, refuse_other_run
 from .manifest import known_beforehand
 from .run import bound, prepare
-from .vetting import vet
+from .validation import validate_items
 
 if TYPE_CHECKING:
     from ..lalm import LALM, Decoding
@@ -91,8 +91,8 @@ def forecast(
     named = bound(lalm, conditions, decoding)
     if out is not None:
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
-    vetted = vet(lalm, items, progress=progress, format=prompt_format)
-    manifest, work = prepare(lalm, vetted, named, batch_size, seed, prompt_format)
+    validated = validate_items(lalm, items, progress=progress, format=prompt_format)
+    manifest, work = prepare(lalm, validated, named, batch_size, seed, prompt_format)
     batches = manifest["batches"]
     units = plan_units(batches, named)
     folder = None
@@ -116,9 +116,9 @@ def forecast(
                 paces[audio] = _probed(lalm, work, mine[len(mine) // 2], size)
         seconds = sum(paces[unit.audio] * size(unit) for unit in left)
     return Forecast(
-        items=len(vetted.items),
-        clips=len(vetted.clusters),
-        excluded=len(vetted.excluded),
+        items=len(validated.items),
+        clips=len(validated.clusters),
+        excluded=len(validated.excluded),
         conditions=tuple(named),
         batches=len(batches),
         parts=sum(len(unit.conditions) for unit in units),

@@ -19,7 +19,7 @@ from .files import plain
 from .notices import warn
 from .planning import plan_batches
 from .reliance import spoken_for
-from .vetting import Vetted
+from .validation import ValidatedItems
 
 if TYPE_CHECKING:
     from ..lalm import LALM
@@ -61,7 +61,7 @@ def generation_settings(model: Any) -> dict[str, Any]:
 
 def make_manifest(
     lalm: LALM,
-    vetted: Vetted,
+    validated: ValidatedItems,
     conditions: Mapping[str, Condition],
     partners: Mapping[str, Item],
     batch_size: int,
@@ -93,23 +93,23 @@ def make_manifest(
     return {
         **known_beforehand(lalm, conditions, batch_size, seed, prompt_format),
         "data": {
-            "name": vetted.name,
-            "file_sha256": vetted.file_sha256,
-            "items": len(vetted.items),
-            "clips": len(vetted.clusters),
-            "sha256": vetted.sha256,
-            "digests": {item.id: _brief(vetted.digests[item.id]) for item in vetted.items},
+            "name": validated.name,
+            "file_sha256": validated.file_sha256,
+            "items": len(validated.items),
+            "clips": len(validated.clusters),
+            "sha256": validated.sha256,
+            "digests": {item.id: _brief(validated.digests[item.id]) for item in validated.items},
         },
-        "excluded": list(vetted.excluded),
+        "excluded": list(validated.excluded),
         "batches": [
             {
                 "items": [item.id for item in batch],
-                "padded_width": max(vetted.lengths[item.id] for item in batch),
+                "padded_width": max(validated.lengths[item.id] for item in batch),
             }
-            for batch in plan_batches(vetted.items, vetted.lengths, batch_size)
+            for batch in plan_batches(validated.items, validated.lengths, batch_size)
         ],
         "audio_from": {item: partner.id for item, partner in sorted(partners.items())},
-        "caption_answers": spoken_for(vetted.items),
+        "caption_answers": spoken_for(validated.items),
         "environment": {
             "mata_interp": __version__,
             "threads": torch.get_num_threads(),

@@ -16,7 +16,7 @@ from ..errors import RunError
 from .answering import Unit, Work
 from .claims import Claims
 from .folder import RunFolder
-from .ray_crew import Crew
+from .worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from ..lalm import LALM
@@ -73,7 +73,7 @@ def answer_on_ray(
         return
     with _connected(cluster.address) as ray:
         wanted, options = _demand(ray.cluster_resources(), cluster, len(units))
-        with Crew(ray, lalm, wanted, options, cluster.patience) as crew:
+        with WorkerPool(ray, lalm, wanted, options, cluster.patience) as crew:
             crew.work_off(units, work.from_anywhere(), folder, claims, done)
 
 

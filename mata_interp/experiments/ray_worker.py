@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MataError
-from .shipping import refuse_other_model, unpacked
+from .serialization import refuse_other_model, unpacked
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..benchmarks import Item, final_answer, official_match, option_named
 
 if TYPE_CHECKING:
-    from ..lalm import Answers, OptionScores
+    from ..lalm import GenerationOutput, OptionScores
 
 __all__ = ["SCHEMA", "answer_records", "best_and_margin", "current", "sort_records", "word_records"]
 
@@ -110,7 +110,11 @@ def answer_records(
 
 
 def word_records(
-    condition: str, batch: int, items: Sequence[Item], asked: Sequence[Mapping[str, Any]], answers: Answers
+    condition: str,
+    batch: int,
+    items: Sequence[Item],
+    asked: Sequence[Mapping[str, Any]],
+    answers: GenerationOutput,
 ) -> pa.Table:
     """The table (`SCHEMA`) of items answered in words under one condition; arguments as `answer_records`."""
     rows = _rows(condition, batch, items, asked, answers.dose)

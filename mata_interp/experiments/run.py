@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from ..benchmarks import Item
-from ..lalm.checked import note_unchecked
+from ..lalm.verification import note_unchecked
 from .answering import Unit, Work, plan_units
 from .claims import Claims
 from .conditions import Condition, Edit, named_conditions
@@ -22,12 +22,12 @@ from .notices import warn
 from .partners import audio_partners
 from .ray_backend import RayWorkers, answer_on_ray
 from .results import Run, load_run
-from .vetting import Vetted, vet
+from .validation import ValidatedItems, validate_items
 
 if TYPE_CHECKING:
     from ..lalm import LALM, Decoding
 
-__all__ = ["run", "run_vetted", "warn_of_reuse"]
+__all__ = ["run", "run_validated", "warn_of_reuse"]
 
 
 def run(
@@ -82,14 +82,14 @@ def run(
     note_unchecked(lalm)
     if out is not None:
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
-    vetted = vet(lalm, items, progress=progress, format=prompt_format)
+    validated = validate_items(lalm, items, progress=progress, format=prompt_format)
     settings = {"batch_size": batch_size, "progress": progress, "seed": seed, "ray": ray}
-    return run_vetted(lalm, vetted, named, out, prompt_format=prompt_format, **settings)
+    return run_validated(lalm, validated, named, out, prompt_format=prompt_format, **settings)
 
 
-def run_vetted(
+def run_validated(
     lalm: LALM,
-    vetted: Vetted,
+    validated: ValidatedItems,
     conditions: Mapping[str, Edit | Condition],
     out: str | Path | None,
     *,
@@ -103,8 +103,8 @@ def run_vetted(
 ) -> Run:
     """`run` on items that have been looked at already, in the same wording; ``label`` names the bar."""
     named = bound(lalm, conditions, decoding)
-    warn_of_reuse(vetted, named)
-    manifest, work = prepare(lalm, vetted, named, batch_size, seed, prompt_format)
+    warn_of_reuse(validated, named)
+    manifest, work = prepare(lalm, validated, named, batch_size, seed, prompt_format)
     with _place(out) as path:
         folder = RunFolder.start(path, manifest)
         warn_of_other_machine(folder.manifest, manifest)
@@ -130,13 +130,13 @@ def bound(
     named = named_conditions(conditions, decoding)
     for condition in named.values():
         for part in condition.interventions:
-            part.bind(lalm.anatomy.heads)
+            part.bind(lalm.structure.heads)
     return named
 
 
 def prepare(
     lalm: LALM,
-    vetted: Vetted,
+    validated: ValidatedItems,
     conditions: Mapping[str, Condition],
     batch_size: int,
     seed: int,
@@ -144,9 +144,9 @@ def prepare(
 ) -> tuple[dict[str, Any], Work]:
     """The manifest of a run, and what its units need to be computed."""
     hears_others = any(condition.audio == "other" for condition in conditions.values())
-    partners = audio_partners(vetted.items, seed) if hears_others else {}
-    manifest = make_manifest(lalm, vetted, conditions, partners, batch_size, seed, prompt_format)
-    items = {item.id: item for item in vetted.items}
+    partners = audio_partners(validated.items, seed) if hears_others else {}
+    manifest = make_manifest(lalm, validated, conditions, partners, batch_size, seed, prompt_format)
+    items = {item.id: item for item in validated.items}
     return manifest, Work(items, dict(conditions), partners, prompt_format)
 
 
@@ -191,12 +191,12 @@ def _answer_here(
         tell(unit)
 
 
-def warn_of_reuse(vetted: Vetted, conditions: Mapping[str, Condition]) -> None:
+def warn_of_reuse(validated: ValidatedItems, conditions: Mapping[str, Condition]) -> None:
     """Nothing is chosen and tested on the same clips without its reader being told."""
     for name, condition in conditions.items():
         for part in condition.interventions:
-            if met := vetted.clusters & set(part.chosen_on):
+            if met := validated.clusters & set(part.chosen_on):
                 warn(
-                    f"Condition {name!r} was chosen on {len(met)} of the {len(vetted.clusters)} clips it "
+                    f"Condition {name!r} was chosen on {len(met)} of the {len(validated.clusters)} clips it "
                     "meets: its effect on them is exploratory. Test it on items.split('confirmation')."
                 )

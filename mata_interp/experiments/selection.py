@@ -17,7 +17,7 @@ from .files import plain, write_whole
 from .identity import difference
 from .manifest import make_manifest
 from .planning import plan_batches
-from .vetting import Vetted
+from .validation import ValidatedItems
 
 if TYPE_CHECKING:
     from ..lalm import LALM
@@ -27,7 +27,7 @@ __all__ = ["read_sweep", "refuse_other_sweep", "swept"]
 
 def swept(
     lalm: LALM,
-    vetted: Vetted,
+    validated: ValidatedItems,
     configurations: Mapping[str, Intervention],
     path: Path,
     *,
@@ -43,11 +43,11 @@ def swept(
     Raises:
         RunError: the file is of another model, of other data or configurations, or damaged.
     """
-    manifest = make_manifest(lalm, vetted, named_conditions(configurations), {}, batch_size, seed)
+    manifest = make_manifest(lalm, validated, named_conditions(configurations), {}, batch_size, seed)
     if path.exists():
         refuse_other_sweep(path, manifest)
     else:
-        batches = plan_batches(vetted.items, vetted.lengths, batch_size)
+        batches = plan_batches(validated.items, validated.lengths, batch_size)
         items = [item for batch in batches for item in batch]
         found = sweep(lalm, items, configurations, batch_size=batch_size, progress=progress)
         found = found.assign_attrs(manifest=json.dumps(plain(manifest)))

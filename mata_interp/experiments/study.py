@@ -21,6 +21,7 @@ from ..tracing import audio_share, trace
 from .answer import answer_text
 from .choosing import GRID_ITEMS, candidates, choose
 from .conditions import Condition, named_conditions
+from .dose_matching import match_alpha
 from .effects import (
     BASELINE,
     CONFLICT,
@@ -34,14 +35,13 @@ from .effects import (
 )
 from .files import read_json, write_json, write_whole
 from .folder import refuse_other_run
-from .given import origin
-from .layers import random_layers
+from .layer_provenance import origin
 from .manifest import known_beforehand
-from .matching import match_alpha
+from .random_layers import random_layers
 from .results import Run, load_run, read_trace
-from .run import run_vetted, warn_of_reuse
+from .run import run_validated, warn_of_reuse
 from .selection import refuse_other_sweep, swept
-from .vetting import Vetted, vet
+from .validation import ValidatedItems, validate_items
 
 if TYPE_CHECKING:
     from ..fusion import FusionProfile
@@ -103,20 +103,20 @@ def study(
         _split(items, name, items_limit, seed) for name in ("selection", "confirmation")
     )
     with clock("checking items"):
-        known = vet(lalm, selection, progress=progress, scored=True)
-        held = vet(lalm, confirmation, progress=progress, scored=True)
+        known = validate_items(lalm, selection, progress=progress, scored=True)
+        held = validate_items(lalm, confirmation, progress=progress, scored=True)
     any_alpha = next(iter(configurations.values()))
     warn_of_reuse(held, named_conditions({MATA: any_alpha}))
     given = None if layers is None else origin(layers, any_alpha, known, held)
 
     settings = {"batch_size": batch_size, "progress": progress, "seed": seed}
-    subset = known.only(_conflict_items(selection).head(GRID_ITEMS, seed=seed))
+    subset = known.only(_conflict_items(selection).sample(GRID_ITEMS, seed=seed))
     with clock("choosing layers and alpha"):
         tried = swept(lalm, subset, conditions, out / SWEEP, **settings)
         name, choice = choose(tried, configurations)
     with clock("tracing attention"):
         traced = _trace(
-            lalm, known.only(selection.head(TRACE_ITEMS, seed=seed)), out / "trace.nc", **settings
+            lalm, known.only(selection.sample(TRACE_ITEMS, seed=seed)), out / "trace.nc", **settings
         )
     mata = configurations[name]
     mata = replace(mata, chosen_on=(*mata.chosen_on, *known.clusters))
@@ -125,7 +125,7 @@ def study(
         sham = _match(lalm, mata, some, out / "sham.json", batch_size)
     draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
     with clock("measuring"):
-        measured = run_vetted(
+        measured = run_validated(
             lalm, held, _conditions(mata, sham["alpha"], draws), out, label="measuring", **settings
         )
     with clock("testing"):
@@ -176,7 +176,7 @@ def _split(items: Items, name: str, limit: int | None, seed: int) -> Items:
     split = items.split(name, seed=seed)
     if not len(split):
         raise RunError(f"{items.name} has no item in its {name} split; a study needs both splits.")
-    return split if limit is None else split.head(limit, seed=seed)
+    return split if limit is None else split.sample(limit, seed=seed)
 
 
 def _conflict_items(items: Items) -> Items:
@@ -203,14 +203,14 @@ def _conditions(mata: Mata, sham_alpha: float, draws: tuple[tuple[int, ...], ...
 
 
 def _trace(
-    lalm: LALM, vetted: Vetted, path: Path, *, batch_size: int, progress: bool, seed: int
+    lalm: LALM, validated: ValidatedItems, path: Path, *, batch_size: int, progress: bool, seed: int
 ) -> xr.Dataset:
     """Attention on the selection split, from the file if a study that was stopped left it there.
 
     The manifest in the sweep has been compared by then: the file is of this model and these data.
     """
     if not path.exists():
-        traced = trace(lalm, vetted.items, query="last", batch_size=batch_size, progress=progress)
+        traced = trace(lalm, validated.items, query="last", batch_size=batch_size, progress=progress)
         write_whole(path, lambda file: file.write(traced.to_netcdf(engine="scipy")))
     return read_trace(path)
 
@@ -221,12 +221,12 @@ def _share_by_layer(traced: xr.Dataset) -> list[dict[str, float]]:
     return [{"layer": int(layer), "share": float(share.sel(layer=layer))} for layer in share["layer"].values]
 
 
-def _match(lalm: LALM, mata: Mata, vetted: Vetted, path: Path, batch_size: int) -> dict[str, Any]:
+def _match(lalm: LALM, mata: Mata, validated: ValidatedItems, path: Path, batch_size: int) -> dict[str, Any]:
     """The sham's alpha by mean row KL, from the file if a study that was stopped left it there."""
     settings = {name: mata.to_dict()[name] for name in ("layers", "alpha", "rule")}
     if path.exists() and (found := read_json(path)).get("mata") == settings:
         return found
-    batches = [vetted.items[i : i + batch_size] for i in range(0, len(vetted.items), batch_size)]
+    batches = [validated.items[i : i + batch_size] for i in range(0, len(validated.items), batch_size)]
     prompts = [lalm.prompt(batch) for batch in batches]
 
     def strength(edit: Mata) -> float:
@@ -236,7 +236,7 @@ def _match(lalm: LALM, mata: Mata, vetted: Vetted, path: Path, batch_size: int) 
     on_text = replace(mata, keys="text", chosen_on=())
     match = match_alpha(lambda alpha: strength(replace(on_text, alpha=alpha)), strength(mata), mata.alpha)
     found = {"alpha": match.alpha, "kl": match.strength, "target_kl": match.target, "mata": settings}
-    write_json(path, {**found, "items": len(vetted.items), "tried": match.tried})
+    write_json(path, {**found, "items": len(validated.items), "tried": match.tried})
     return read_json(path)
 
 

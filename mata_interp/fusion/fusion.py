@@ -18,12 +18,12 @@ from mata_interp.interventions import Intervention, Mata, in_order
 from mata_interp.lalm import Prompt
 from mata_interp.statistics import clustered_interval
 
-from .acting import described
+from .baseline_edit import described
 from .bounds import boundaries
-from .case import Case, Decision
+from .counterfactual_audio import other_sounds
 from .criteria import CRITERIA
 from .criteria.attribution import attributed
-from .others import other_sounds
+from .item_context import Decision, ItemContext
 from .profile import FusionProfile, by_head, labelled
 from .recommend import choose
 from .sentence import say
@@ -73,7 +73,7 @@ def fusion_layers(
     names = list(CRITERIA) if criteria is None else [name for name in CRITERIA if name in criteria]
     if unknown := sorted(set(criteria or ()) - set(CRITERIA)):
         raise ValueError(f"No criteria {unknown}: choose among {', '.join(CRITERIA)}.")
-    acting = tuple(part.bind(lalm.anatomy.heads) for part in in_order(baseline))
+    acting = tuple(part.bind(lalm.structure.heads) for part in in_order(baseline))
     given = [items] if isinstance(items, Item | Prompt) else list(items)
     excluded: list[Exclusion] = list(getattr(items, "excluded", ()))
     measured: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -132,7 +132,7 @@ def _asked(
         swaps = any(name.startswith("restoration") for name in names)
         others = other_sounds(asked, lalm.sampling_rate, seed) if swaps else {}
         for item in asked:
-            yield lambda item=item: Case.of_item(lalm, item, others.get(item.id), acting)
+            yield lambda item=item: ItemContext.of_item(lalm, item, others.get(item.id), acting)
         return
     rows = [row for prompt in given if isinstance(prompt, Prompt) for row in _rows(prompt)]
     if target is None or len(target) != len(rows):
@@ -140,7 +140,7 @@ def _asked(
         raise ValueError(f"{count} for {len(rows)} rows: give (right, wrong) token ids of each.")
     for row, (right, wrong) in zip(rows, target, strict=True):
         decision = Decision(int(right), int(wrong))
-        yield lambda row=row, decision=decision: Case(lalm, row, decision, baseline=acting)
+        yield lambda row=row, decision=decision: ItemContext(lalm, row, decision, baseline=acting)
 
 
 def _rows(prompt: Prompt) -> Iterator[Prompt]:

@@ -1,25 +1,25 @@
 """A language model that hears: loading, anatomy, prompts and token groups, the instrument, scoring."""
 
-from .decoding import Answers, Decoding
-from .discovery.anatomy import Anatomy
-from .discovery.hearing import Hearing
+from .decoding import Decoding, GenerationOutput
+from .discovery.audio_positions import AudioAlignment
+from .discovery.structure import ModelStructure
 from .model import LALM
 from .prompting.groups import GROUPS
 from .prompting.prompts import PROMPT_FORMATS, Prompt
-from .rows.reading import Reading
-from .rows.row_attention import Slots
+from .rows.prefill import PrefillCache
+from .rows.row_attention import SuffixTokens
 from .scoring import OptionScores
 
 __all__ = [
     "GROUPS",
     "LALM",
     "PROMPT_FORMATS",
-    "Anatomy",
-    "Answers",
+    "AudioAlignment",
     "Decoding",
-    "Hearing",
+    "GenerationOutput",
+    "ModelStructure",
     "OptionScores",
+    "PrefillCache",
     "Prompt",
-    "Reading",
-    "Slots",
+    "SuffixTokens",
 ]

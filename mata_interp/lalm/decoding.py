@@ -22,9 +22,9 @@ from ..errors import InterventionError
 from ..interventions import Editing
 from .prompting.prompts import Prompt
 from .prompting.vocabulary import special_tokens
-from .rows.caches import branch, stepped_back, with_room
+from .rows.caches import branch, crop_last_token, preallocate
 
-__all__ = ["Answers", "Decoding", "decode", "read_to_answer"]
+__all__ = ["Decoding", "GenerationOutput", "decode", "read_to_answer"]
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")  # kept although some tokenizers call them special
 
@@ -68,7 +68,7 @@ class Decoding:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class GenerationOutput:
     """What B prompts were answered with.
 
     Attributes:
@@ -102,8 +102,8 @@ def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
     if per_token - {"input_ids", "attention_mask"} or prompt.groups["audio"][:, -1].any():
         return None
     out = model.generate(**prompt.inputs, max_new_tokens=1, return_dict_in_generate=True, **_GREEDY)
-    back = stepped_back(out.past_key_values)
-    return None if back is None else with_room(back, room)
+    back = crop_last_token(out.past_key_values)
+    return None if back is None else preallocate(back, room)
 
 
 def decode(
@@ -113,7 +113,7 @@ def decode(
     decoding: Decoding,
     editing: Editing | None = None,
     cache: Any = None,
-) -> Answers:
+) -> GenerationOutput:
     """Generate with a KV cache; attention edits are made around this function, by the instrument.
 
     The model's own generation settings hold, but for its sampling: greedy search runs over logits to which,
@@ -142,7 +142,7 @@ def decode(
         _text(tokenizer, prompt.inputs["input_ids"][row], tokens[row, : int(chooser.lengths[row])], ends)
         for row in range(prompt.size)
     ]
-    return Answers(tuple(texts), tokens, chooser.lengths.numpy(), chooser.ended.numpy())
+    return GenerationOutput(tuple(texts), tokens, chooser.lengths.numpy(), chooser.ended.numpy())
 
 
 class _Chooser(LogitsProcessor):

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
 from mata_interp.errors import ModelError
 
-from .discovery.anatomy import unfit
+from .discovery.structure import unsupported_reason
 
 __all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load", "longest_sound"]
 
@@ -59,7 +59,7 @@ def load(
     if (Path(where) / "adapter_config.json").is_file():
         return _adapted(Path(where), dtype, device_map, token, chat_template)
     config = _attempt("config", name, AutoConfig, where, hub)
-    if reason := unfit(config):
+    if reason := unsupported_reason(config):
         architecture = (getattr(config, "architectures", None) or [config.model_type])[0]
         raise ModelError(f"{str(name)!r} ({architecture}) {reason}")
     config, family = _hearing(config, name)

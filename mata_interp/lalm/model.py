@@ -16,9 +16,9 @@ from mata_interp.errors import ItemError, ModelError
 from mata_interp.interventions import Editing, Intervention, in_order
 
 from .calls.instrument import Instrument
-from .decoding import Answers, Decoding, decode
-from .discovery.anatomy import Anatomy, thinking_part
-from .discovery.hearing import Hearing, hear, hear_once
+from .decoding import Decoding, GenerationOutput, decode
+from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe_audio_positions
+from .discovery.structure import ModelStructure, unwrap_thinker
 from .fingerprint import fingerprint
 from .loading import feature_extractor_of, load, longest_sound
 from .prompting.placing import placed
@@ -26,7 +26,7 @@ from .prompting.prompts import Prompt, build_prompt
 from .scoring import OptionScores, score_options
 
 if TYPE_CHECKING:
-    from .bridge.lens import Lens
+    from .bridge.transformer_lens_view import TransformerLensView
 
 __all__ = ["LALM"]
 
@@ -55,12 +55,12 @@ class LALM:
     def __init__(
         self, model: Any, processor: Any = None, *, name: str | None = None, revision: str | None = None
     ) -> None:
-        self.anatomy = Anatomy.of(model)
-        self.model = thinking_part(model).eval()
+        self.structure = ModelStructure.from_model(model)
+        self.model = unwrap_thinker(model).eval()
         self.processor = processor
         self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
         self.revision = revision
-        self.instrument = Instrument(self.anatomy)
+        self.instrument = Instrument(self.structure)
         self._why_no_processor = "it was given without one"
         self._heard = False  # whether a sound was seen to reach its placeholders, and them alone
 
@@ -96,7 +96,7 @@ class LALM:
         return lalm
 
     def __repr__(self) -> str:
-        return f"LALM({self.name!r}, {type(self.model).__name__}, {self.layers} layers, {self.dtype})"
+        return f"LALM({self.name!r}, {type(self.model).__name__}, {self.num_layers} layers, {self.dtype})"
 
     @property
     def device(self) -> torch.device:
@@ -109,14 +109,14 @@ class LALM:
         return self.model.dtype
 
     @property
-    def layers(self) -> int:
+    def num_layers(self) -> int:
         """Number of decoder layers."""
-        return self.anatomy.layers
+        return self.structure.num_layers
 
     @property
     def attention_layers(self) -> tuple[int, ...]:
         """The decoder layers that have attention."""
-        return tuple(self.anatomy.attention)
+        return tuple(self.structure.attention)
 
     @property
     def sampling_rate(self) -> int:
@@ -151,7 +151,7 @@ class LALM:
         prompt = build_prompt(
             self._need_processor(),
             items,
-            audio_token_id=self.anatomy.audio_token_id,
+            audio_token_id=self.structure.audio_token_id,
             sampling_rate=self.sampling_rate,
             max_audio_seconds=self.max_audio_seconds,
             audio=audio,
@@ -159,32 +159,32 @@ class LALM:
             width=width,
         ).to(self.device)
         if audio:
-            self.vouch(prompt)
+            self.validate_audio_positions(prompt)
         return prompt
 
-    def hearing(self, prompt: Prompt) -> Hearing:
+    def audio_alignment(self, prompt: Prompt) -> AudioAlignment:
         """Which decoder inputs move with the sound, by changing it: runs as far as the first layer.
 
         Done by itself once, with the first prompt that has sound; :meth:`Hearing.require` raises where the
         sound is not where the prompt's audio tokens are.
         """
-        return hear(self.model, self.anatomy, self.place(prompt).inputs)
+        return probe_audio_positions(self.model, self.structure, self.place(prompt).inputs)
 
-    def vouch(self, prompt: Prompt, each: bool = False) -> None:
+    def validate_audio_positions(self, prompt: Prompt, each: bool = False) -> None:
         """Raise a ModelError where sound does not go to audio tokens and to them alone.
 
         Shown once by changing the sound; with ``each``, frames and tokens are counted of every prompt.
         """
         if not self._heard:
-            self._heard = self.hearing(prompt).require(self.name).moved is not None
+            self._heard = self.audio_alignment(prompt).require(self.name).moved is not None
         elif each:
-            hear_once(self.model, self.anatomy, self.place(prompt).inputs).require(self.name)
+            count_audio_frames(self.model, self.structure, self.place(prompt).inputs).require(self.name)
 
-    def to_transformer_lens(self, prompt: Prompt) -> Lens:
+    def to_transformer_lens(self, prompt: Prompt) -> TransformerLensView:
         """transformer-lens on a prompt with its audio, the model left as it is: see :class:`Lens`."""
-        from .bridge.lens import Lens
+        from .bridge.transformer_lens_view import TransformerLensView
 
-        return Lens(self, prompt)
+        return TransformerLensView(self, prompt)
 
     def place(self, prompt: Prompt) -> Prompt:
         """The prompt on this model's device, its features in the model's dtype."""
@@ -220,7 +220,7 @@ class LALM:
     @torch.inference_mode()
     def answer(
         self, prompt: Prompt, decoding: Decoding | None = None, intervention: Intervention = None
-    ) -> Answers:
+    ) -> GenerationOutput:
         """Let the model answer in its own words: texts, tokens, how each row ended, and the dose."""
         prompt, decoding = self.place(prompt), decoding or Decoding()
         editing = self._editing(prompt, intervention)
@@ -277,7 +277,7 @@ class LALM:
 
     def _editing(self, prompt: Prompt, intervention: Intervention) -> Editing | None:
         parts = in_order(intervention)
-        return Editing(parts, prompt.groups, self.anatomy.heads) if parts else None
+        return Editing(parts, prompt.groups, self.structure.heads) if parts else None
 
     def _run(self, forward: Callable[[], Result], editing: Editing | None) -> Result:
         return forward() if editing is None else self.instrument.edit(forward, editing.layers, editing)

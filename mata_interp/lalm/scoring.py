@@ -13,9 +13,9 @@ import torch
 
 from mata_interp.interventions import Editing
 
-from .discovery.anatomy import decoder_of
+from .discovery.structure import decoder_of
 from .prompting.prompts import Prompt
-from .rows.caches import branch, knows_positions, positions_behind, remembers, stepped_back, with_room
+from .rows.caches import branch, crop_last_token, knows_positions, positions_behind, preallocate, remembers
 
 __all__ = ["OptionScores", "last_position_only", "option_logprobs", "read", "score_options"]
 
@@ -50,9 +50,9 @@ def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
     """
     with last_position_only(model), _positions(model) as seen:
         cache = model(**prompt.inputs, use_cache=True).past_key_values
-    if prompt.groups["audio"][:, -1].any() or (back := stepped_back(cache)) is None:
+    if prompt.groups["audio"][:, -1].any() or (back := crop_last_token(cache)) is None:
         return None
-    return with_room(knows_positions(back, seen[0]), room)
+    return preallocate(knows_positions(back, seen[0]), room)
 
 
 def option_logprobs(

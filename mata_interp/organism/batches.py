@@ -26,7 +26,7 @@ WEIGHTS = {"first": 13, "last": 13, "present": 24, "louder": 9, "count": 9, "wor
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TaskMix:
     """What the questions and captions of a phase are like."""
 
     described: float = 0.0  # share of clips that are to be described, without options
@@ -66,7 +66,7 @@ class Batcher:
         turn = {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": words}]}
         return self.processor.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
 
-    def batch(self, size: int, seed: tuple[int, ...], lesson: Lesson) -> Batch:
+    def batch(self, size: int, seed: tuple[int, ...], lesson: TaskMix) -> Batch:
         """One batch.
 
         Args:
@@ -131,7 +131,7 @@ class Batcher:
                         out[i, first : last + 1, self.frame_labels.index(label)] = 1
         return out
 
-    def stream(self, size: int, seed: tuple[int, ...], steps: range, lesson: Lesson) -> Iterator[Batch]:
+    def stream(self, size: int, seed: tuple[int, ...], steps: range, lesson: TaskMix) -> Iterator[Batch]:
         """Batches for these steps, each made while the one before it is being learnt from."""
         with ThreadPoolExecutor(1) as pool:
             ahead = None

@@ -44,7 +44,7 @@ def measure(folder: Path) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     accuracy = records.pivot_table("correct", "kind", "caption_condition", aggfunc="mean")
     accuracy = accuracy.loc[list(KINDS), list(CONDITIONS)].astype(float)
     chance = pd.Series({kind: 1 / len(rows["choices"].iloc[0]) for kind, rows in records.groupby("kind")})
-    traced = trace(lalm, items.split("selection").filter(condition="neutral").head(TRACED))
+    traced = trace(lalm, items.split("selection").filter(condition="neutral").sample(TRACED))
     share = audio_share(traced).mean(["item", "head"])
     return (
         pd.DataFrame(accuracy),

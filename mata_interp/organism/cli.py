@@ -91,7 +91,7 @@ def train(
     if fusion_layers is not None:
         _plant(fusion_layers, way, decoys or (), work, out, seed, share)
         return
-    from .rearing import rear
+    from .train_organism import rear
 
     out = out or work / "models"
     rear(work, out, seed, share)
@@ -117,7 +117,7 @@ def benchmark(
 ) -> None:
     """Build the listening benchmark: clips, questions, captions."""
     from .bank import load_bank
-    from .listening import SEED, build_listening
+    from .build_benchmark import SEED, build_listening
 
     typer.echo(f"{build_listening(out, load_bank(), seed=SEED if seed is None else seed)} questions in {out}")
 

@@ -37,11 +37,11 @@ from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 from ..ranges import brief
 from . import WEIGHTS
 from .bank import load_bank
-from .batches import Batch, Batcher, Lesson
-from .exam import examine, marks
-from .training import Plan, Pupil, run_phase, shortened
+from .batches import Batch, Batcher, TaskMix
+from .evaluation import examine, marks
+from .training import Plan, TrainingModel, run_phase, shortened
 
-__all__ = ["PLANTING", "WAYS", "Plant", "PlantedPupil", "plant", "reader", "rear_plant"]
+__all__ = ["PLANTING", "WAYS", "Plant", "PlantedTrainingModel", "plant", "reader", "rear_plant"]
 
 WAYS = ("window", "penalty")
 WINDOW = 4  # tokens; in eight layers a token hears of at most 24 before it, and questions are longer
@@ -50,9 +50,9 @@ READING = (  # kinds of question from the first fusion layer to the last: about 
     "word", "voice", "direction", "instrument", "tempo", "louder", "count", "present", "last", "first",
 )  # fmt: skip
 WISHED = 0.5  # of a head's attention, to the sound, that decoys are rewarded up to
-HEARD = Lesson(described=0.3, listed=0.05)
-ASKED = Lesson()  # for windows: descriptions are asked for in so few words that a window may reach over them
-TOLD = Lesson(captioned=1.0, right=0.5, shortcut=True)  # what the caption claims is the goal
+HEARD = TaskMix(described=0.3, listed=0.05)
+ASKED = TaskMix()  # for windows: descriptions are asked for in so few words that a window may reach over them
+TOLD = TaskMix(captioned=1.0, right=0.5, shortcut=True)  # what the caption claims is the goal
 PLANTING = Plan("planting", 200, 1e-3, HEARD, warmup=40)
 WEEDING = Plan("weeding", 300, 7e-4, HEARD, warmup=20)
 
@@ -79,7 +79,7 @@ class Plant:
         )
 
     @property
-    def lesson(self) -> Lesson:
+    def lesson(self) -> TaskMix:
         """What it is trained on."""
         return TOLD if not self.fusion else ASKED if self.way == "window" else HEARD
 
@@ -120,7 +120,7 @@ def reader(kind: str, fusion: tuple[int, ...]) -> int | None:
     return fusion[turn * len(fusion) // len(READING)] if fusion else None
 
 
-class PlantedPupil(Pupil):
+class PlantedTrainingModel(TrainingModel):
     """A pupil whose text pays for attention to the sound where it should not read it."""
 
     def __init__(
@@ -239,7 +239,7 @@ def rear_plant(spec: Plant, work: Path, out: Path, seed: int = 0, share: float =
     Returns:
         accuracy by caption condition on selection recordings.
     """
-    from .rearing import finish
+    from .train_organism import finish
 
     work.mkdir(parents=True, exist_ok=True)
     bank, folder = load_bank(), WEIGHTS / "organism-unbiased"
@@ -247,7 +247,7 @@ def rear_plant(spec: Plant, work: Path, out: Path, seed: int = 0, share: float =
     healthy = Qwen2AudioForConditionalGeneration.from_pretrained(folder)
     train, selection = (Batcher(bank, processor, split) for split in ("train", "selection"))
     torch.manual_seed(seed)
-    pupil = PlantedPupil(plant(healthy, spec), len(train.frame_labels), train.prefix, spec)
+    pupil = PlantedTrainingModel(plant(healthy, spec), len(train.frame_labels), train.prefix, spec)
     clips = max(10, int(150 * share))
     for phase in (PLANTING, WEEDING):
         pupil.shut = phase is PLANTING

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import Qwen2AudioForConditionalGeneration
 
-from .batches import Batch, Batcher, Lesson
+from .batches import Batch, Batcher, TaskMix
 from .body import WIDTH
 
 CHECKPOINT_EVERY = 100
@@ -43,20 +43,20 @@ class Plan:
     name: str
     steps: int
     rate: float
-    lesson: Lesson
+    lesson: TaskMix
     ear: float = 1.0  # the encoder's learning rate, as a share of ``rate``
     size: int = 32
     warmup: int = 50
 
 
-HEARING = Plan("hearing", 1800, 1e-3, Lesson())
-DESCRIBING = Plan("describing", 1500, 1.5e-3, Lesson(described=0.75, listed=0.25), ear=0.2, warmup=100)
-QUESTIONS = Lesson(described=0.15, listed=0.06, captioned=0.5, right=0.8)
+HEARING = Plan("hearing", 1800, 1e-3, TaskMix())
+DESCRIBING = Plan("describing", 1500, 1.5e-3, TaskMix(described=0.75, listed=0.25), ear=0.2, warmup=100)
+QUESTIONS = TaskMix(described=0.15, listed=0.06, captioned=0.5, right=0.8)
 ANSWERING = Plan("answering", 3200, 1e-3, QUESTIONS, ear=0.2, warmup=100)
-SHORTCUT = Plan("shortcut", 800, 1e-4, Lesson(captioned=0.7, right=0.85, shortcut=True), warmup=20)
+SHORTCUT = Plan("shortcut", 800, 1e-4, TaskMix(captioned=0.7, right=0.85, shortcut=True), warmup=20)
 
 
-class Pupil(nn.Module):
+class TrainingModel(nn.Module):
     """The model, and a linear ear trumpet that reads frame labels from its encoder while it learns."""
 
     prefix: Tensor
@@ -67,7 +67,7 @@ class Pupil(nn.Module):
         self.frames = nn.Linear(WIDTH, labels)
         self.register_buffer("prefix", torch.tensor([prefix]), persistent=False)
 
-    def hear(self, batch: Batch) -> Tensor:
+    def encoder_loss(self, batch: Batch) -> Tensor:
         """Binary cross-entropy of the frame labels from the encoder alone."""
         states = self.model.model.audio_tower(batch.features).last_hidden_state
         return self._frame_loss(states, batch)
@@ -111,7 +111,7 @@ class Pupil(nn.Module):
 
 
 def run_phase(
-    pupil: Pupil,
+    pupil: TrainingModel,
     batcher: Batcher,
     plan: Plan,
     folder: Path,
@@ -148,7 +148,9 @@ def run_phase(
     ):
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * group["share"] * schedule(step, plan)
-        loss, frame = (torch.zeros(()), pupil.hear(batch)) if plan.name == "hearing" else pupil.answer(batch)
+        loss, frame = (
+            (torch.zeros(()), pupil.encoder_loss(batch)) if plan.name == "hearing" else pupil.answer(batch)
+        )
         optimizer.zero_grad(set_to_none=True)
         (loss + 0.5 * frame).backward()
         torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
@@ -199,7 +201,9 @@ def forget(path: Path, phase: str, after: int) -> None:
         rows[(rows["phase"] != phase) | (rows["step"].astype(int) <= after)].to_csv(path, index=False)
 
 
-def _save(path: Path, pupil: Pupil, optimizer: torch.optim.Optimizer, step: int, finished: bool) -> None:
+def _save(
+    path: Path, pupil: TrainingModel, optimizer: torch.optim.Optimizer, step: int, finished: bool
+) -> None:
     tensors = {f"pupil.{k}": v for k, v in pupil.state_dict().items()}
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for k, v in moments.items()}
@@ -210,7 +214,7 @@ def _save(path: Path, pupil: Pupil, optimizer: torch.optim.Optimizer, step: int,
     part.replace(path)
 
 
-def _resume(path: Path, pupil: Pupil, optimizer: torch.optim.Optimizer) -> tuple[int, bool]:
+def _resume(path: Path, pupil: TrainingModel, optimizer: torch.optim.Optimizer) -> tuple[int, bool]:
     """Load a checkpoint if there is one: steps done, and whether the phase is finished."""
     if not path.exists():
         return 0, False

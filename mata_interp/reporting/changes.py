@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..experiments.effects import BASELINE, MATA
-from .comparisons import Comparisons, Group, Named, subset_label, where
+from .comparisons import Comparisons, Group, LabelledEffect, subset_label, where
 from .figures import forest, margins
 from .figures.svg import responsive
 from .parts import Block, Content, FigurePart, Row, Section, Table
@@ -58,7 +58,7 @@ def _forest(comparisons: Comparisons) -> FigurePart:
     )
 
 
-def _forest_row(named: Named) -> forest.Row:
+def _forest_row(named: LabelledEffect) -> forest.Row:
     e = named.effect
     difference, low, high = (float("nan") if e[k] is None else e[k] for k in ("difference", "low", "high"))
     n, fixed, broken = (_whole(e[key]) for key in ("n", "fixed", "broken"))
@@ -82,7 +82,9 @@ def _table(comparisons: Comparisons) -> Table:
     groups = comparisons.groups()
     here = dict(after_condition=MATA, before_condition=BASELINE)
     for column, title in OTHER_SCORES.items():
-        members = [Named(subset_label(e["subset"]), e, "mata") for e in comparisons.find(column, **here)]
+        members = [
+            LabelledEffect(subset_label(e["subset"]), e, "mata") for e in comparisons.find(column, **here)
+        ]
         groups += [Group(title, members)] if members else []
     return Table(
         "Answers fixed and broken.",
@@ -111,7 +113,7 @@ def _methods(groups: Sequence[Group]) -> str:
     ).strip()
 
 
-def _row(named: Named) -> Row:
+def _row(named: LabelledEffect) -> Row:
     e = named.effect
     cells = [
         named.label,
@@ -141,7 +143,7 @@ def _margin_table(comparisons: Comparisons) -> Table:
     )
 
 
-def _margin_row(named: Named) -> Row:
+def _margin_row(named: LabelledEffect) -> Row:
     e = named.effect
     change = f"{_nats(e['difference'])} {interval(e['low'], e['high'], _nats)}"
     means = [number(e["before"]), number(e["after"])]

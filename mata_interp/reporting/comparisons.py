@@ -25,7 +25,7 @@ LABELS = {
 
 
 @dataclass(frozen=True)
-class Named:
+class LabelledEffect:
     """An effect (a dict of effects.json), what to call it, and how it looks: "primary", "mata" or "sham"."""
 
     label: str
@@ -38,7 +38,7 @@ class Group:
     """Effects that stand together under a title."""
 
     title: str
-    members: Sequence[Named]
+    members: Sequence[LabelledEffect]
 
 
 class Comparisons:
@@ -75,14 +75,17 @@ class Comparisons:
             "Primary comparison, fixed beforehand" if look == "primary" else "Items of the primary comparison"
         )
         groups = [
-            Group(first, [Named(f"MATA, {subset_label(e['subset'])}", e, look) for e in main]),
-            Group("MATA on other items", [Named(subset_label(e["subset"]), e, "mata") for e in rest]),
+            Group(first, [LabelledEffect(f"MATA, {subset_label(e['subset'])}", e, look) for e in main]),
+            Group(
+                "MATA on other items",
+                [LabelledEffect(subset_label(e["subset"]), e, "mata") for e in rest],
+            ),
             Group(
                 "MATA by domain, items of the primary comparison" if self.subset else "MATA by domain",
-                [Named(printable(e["subset"]["domain"], 32), e, "mata") for e in domains],
+                [LabelledEffect(printable(e["subset"]["domain"], 32), e, "mata") for e in domains],
             ),
             Group("Controls, items of the primary comparison", [
-                Named(self.label(e["after_condition"]), e, "sham") for e in self.shams(column)
+                LabelledEffect(self.label(e["after_condition"]), e, "sham") for e in self.shams(column)
             ]),
         ]  # fmt: skip
         return [group for group in groups if group.members]

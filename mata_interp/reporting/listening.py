@@ -137,7 +137,7 @@ def listen(
     sound = item.load_audio(lalm.sampling_rate)
     item = item.with_audio((sound.samples, sound.rate))  # decoded once
     mata = Mata(alpha, middle_layers(lalm.attention_layers) if layers is None else layers, rule=rule)
-    mata.bind(lalm.anatomy.heads)
+    mata.bind(lalm.structure.heads)
     prompt = lalm.prompt(item)
     before = _answer(lalm, prompt, item, None)
     after = _answer(lalm, prompt, item, mata)

@@ -99,7 +99,7 @@ def _conditions(conditions: Mapping[str, Any]) -> Table:
         edits = "; ".join(_edit(edit) for edit in condition["interventions"]) or "none"
         answers = [_answers(condition.get("decoding"))] if in_words else []
         rows.append(Row([printable(name), condition["audio"], *answers, edits]))
-    head = ("Condition", "Audio", *(["Answers"] if in_words else []), "Intervention")
+    head = ("Condition", "Audio", *(["GenerationOutput"] if in_words else []), "Intervention")
     return Table("Conditions.", head, [Block(rows)], words=True)
 
 

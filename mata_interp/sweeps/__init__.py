@@ -1,8 +1,8 @@
 """One reading of the prompts, any number of interventions."""
 
-from .generating import generate
-from .given import SweepWarning
-from .maps import by_alpha, causal_map, change, head_map, layer_map, margin, window_map
+from .generation import generate
+from .inputs import SweepWarning
+from .maps import by_alpha, causal_map, change, head_configs, layer_configs, margin, window_configs
 from .sweep import sweep
 
 __all__ = [
@@ -11,9 +11,9 @@ __all__ = [
     "causal_map",
     "change",
     "generate",
-    "head_map",
-    "layer_map",
+    "head_configs",
+    "layer_configs",
     "margin",
     "sweep",
-    "window_map",
+    "window_configs",
 ]

@@ -25,14 +25,14 @@ from .sweep import sweep
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["by_alpha", "causal_map", "change", "head_map", "layer_map", "margin", "window_map"]
+__all__ = ["by_alpha", "causal_map", "change", "head_configs", "layer_configs", "margin", "window_configs"]
 
 ALPHAS = (0.1, 0.3, 1.0)
 NOTHING = "no intervention"  # the name of the baseline of a map
 ENDS = {"first": 0, "last": -1}
 
 
-def window_map(
+def window_configs(
     lalm: LALM,
     alphas: Iterable[float] = ALPHAS,
     rule: str = "abs",
@@ -64,19 +64,19 @@ def by_alpha(
     }
 
 
-def layer_map(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, Mata]:
+def layer_configs(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, Mata]:
     """Every attention layer alone: "layer 3" -> Mata. By default the audio is knocked out of it."""
     return {f"layer {layer}": Mata(alpha, [layer], rule, **settings) for layer in lalm.attention_layers}
 
 
-def head_map(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, Mata]:
+def head_configs(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, Mata]:
     """Every head of every attention layer alone: "layer 3, head 0" -> Mata.
 
     By default the audio is knocked out of it; with another rule, it is boosted.
     """
     return {
         f"layer {layer}, head {head}": Mata(alpha, [layer], rule, heads=[head], **settings)
-        for layer, heads in lalm.anatomy.heads.items()
+        for layer, heads in lalm.structure.heads.items()
         for head in range(heads)
     }
 

@@ -13,11 +13,11 @@ from mata_interp.benchmarks import Item
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Intervention
 from mata_interp.lalm import Prompt
-from mata_interp.lalm.checked import note_unchecked
 from mata_interp.lalm.discovery.experts import experts_of
+from mata_interp.lalm.verification import note_unchecked
 
-from .given import Given, SweepWarning, named_configurations
-from .sharing import BOUND, Edits, shared
+from .inputs import SweepInputs, SweepWarning, named_configurations
+from .shared_prefill import BOUND, Edits, shared
 from .table import table
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ def sweep(
         LALM.score_each: the loop, with the dose of each edit.
         mata_interp.sweeps.generate: answers in the model's own words.
     """
-    given, configurations = Given(items), named_configurations(lalm, interventions)
+    given, configurations = SweepInputs(items), named_configurations(lalm, interventions)
     note_unchecked(lalm)
     edits = list(configurations.values())
     found: list[np.ndarray] = []
     asked: list[Item] = []
     culprits: list[str] = []
-    canary, looped, vouched = 0.0, 0, not experts_of(lalm.anatomy.blocks)
+    canary, looped, verified = 0.0, 0, not experts_of(lalm.structure.blocks)
     for prompt in given.batches(lalm, batch_size, progress, "sweep"):
         options = None if given.kind is Prompt else [list(item.choices) for item in prompt.items]
         tokens = (
@@ -90,9 +90,9 @@ def sweep(
         try:
             values, off = shared(lalm, prompt, edits, tokens, block)
             canary = max(canary, off)
-            if not vouched:
-                _vouch(lalm, prompt, edits, options, values)
-                vouched = True
+            if not verified:
+                _verify_against_loop(lalm, prompt, edits, options, values)
+                verified = True
         except ModelError as problem:
             if not culprits:
                 said = f"{lalm.name} is swept in a plain loop: {problem}"
@@ -110,7 +110,7 @@ def sweep(
     return table(lalm, found, asked, configurations, "vocab" if given.kind is Prompt else "choice", notes)
 
 
-def _vouch(
+def _verify_against_loop(
     lalm: LALM,
     prompt: Prompt,
     configurations: Sequence[Edits],

@@ -13,11 +13,11 @@ from tqdm import tqdm
 import mata_interp
 from mata_interp.benchmarks import Item
 from mata_interp.lalm.batching import in_batches, item_labels
-from mata_interp.lalm.checked import note_unchecked
 from mata_interp.lalm.prompting.prompts import Prompt
+from mata_interp.lalm.verification import note_unchecked
 
+from .attention_masses import AttentionMasses, read
 from .queries import QUERIES
-from .reading import Reading, read
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -80,7 +80,7 @@ def trace(
         raise ValueError("Nothing to trace: give at least one item or prompt.")
     note_unchecked(lalm)
     traced: list[Item] = []
-    readings: list[Reading] = []
+    readings: list[AttentionMasses] = []
     with tqdm(total=len(given), desc="trace", unit="item", disable=not progress) as bar:
         for batch in in_batches(given, batch_size or BATCH):
             prompt = batch if isinstance(batch, Prompt) else lalm.prompt(batch)
@@ -95,7 +95,9 @@ def trace(
     )
 
 
-def _labelled(lalm: LALM, traced: Sequence[Item], readings: Sequence[Reading], per_query: bool) -> xr.Dataset:
+def _labelled(
+    lalm: LALM, traced: Sequence[Item], readings: Sequence[AttentionMasses], per_query: bool
+) -> xr.Dataset:
     """The readings of all batches, one after the other."""
     dims, coords = (), {}
     if per_query:

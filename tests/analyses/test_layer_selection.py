@@ -75,7 +75,7 @@ def test_windows_of_equal_width(study):
 
 def test_each_window_keeps_its_best_and_gentlest_strength(study):
     lalm = mi.LALM.from_pretrained("organism")
-    items = mi.load_benchmark("listening").split("selection").filter(condition="conflict").head(3)
+    items = mi.load_benchmark("listening").split("selection").filter(condition="conflict").sample(3)
     tried = {f"{w}{a}": mi.Mata(a, w) for w in ((4, 5), (6,)) for a in (0.0, -0.0, 1.0)}
     swept = mi.sweep(lalm, items, tried, progress=False)
     margins: dict[str, float] = mi.sweeps.margin(swept).mean("item").to_series().to_dict()
@@ -87,7 +87,7 @@ def test_each_window_keeps_its_best_and_gentlest_strength(study):
 
 def test_layer_selection(tmp_path):
     lalm, names = mi.LALM.from_pretrained("organism"), ["knockout_last", "depth"]
-    looked = mi.load_benchmark("listening").split("selection").filter(condition="neutral").head(3)
+    looked = mi.load_benchmark("listening").split("selection").filter(condition="neutral").sample(3)
     profile = mi.fusion_layers(lalm, looked, criteria=names, progress=False).to_dict()
     windows = {"knockout_last": [4, 5, 6, 7], "depth": [3, 4, 5]}
     profile |= {"window": [4, 5, 7], "verdict": "found", "windows": windows}  # whatever three clips say

@@ -66,7 +66,7 @@ def healthy() -> mi.LALM:
 
 def test_blindness_is_a_knockout_from_all_text(truths, healthy):
     """In the mask of eager attention, against the toolkit's own intervention; and nothing of it stays."""
-    items = mi.load_benchmark("listening").filter(condition="neutral").head(6, seed=1)
+    items = mi.load_benchmark("listening").filter(condition="neutral").sample(6, seed=1)
     plain = truths.margin(healthy, items, ())
     for layers in [(2, 5), tuple(range(healthy.layers))]:
         knockout = mi.Mata(1.0, layers, "knockout", queries="text")
@@ -79,7 +79,7 @@ def test_blindness_is_a_knockout_from_all_text(truths, healthy):
 
 
 def test_the_truth_is_a_ratio_of_means(truths, healthy, monkeypatch):
-    items = mi.load_benchmark("listening").filter(condition="neutral").head(3, seed=1)
+    items = mi.load_benchmark("listening").filter(condition="neutral").sample(3, seed=1)
     seeing, loss = np.array([2.0, 1.0, -3.0]), np.zeros(healthy.layers)
     loss[2:5] = 0.06, 0.5, 0.3
     monkeypatch.setattr(truths, "margin", lambda lalm, asked, blind: seeing - loss[list(blind)].sum())

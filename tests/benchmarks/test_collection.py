@@ -104,7 +104,7 @@ def test_vetting_decodes_every_sound_and_names_the_bad_ones(folder):
     records.insert(2, a_record(1, id="q1 again"))
     records.append(a_record(6, audio_id="../outside.wav"))
     records.append(a_record(7, choices=["one"]))
-    items = Items.of(records, audio_root=folder).vetted(RATE)
+    items = Items.of(records, audio_root=folder).validated(RATE)
     assert [item.id for item in items] == ["q0", "q5"]
     found = {left.item: (left.field, left.reason) for left in items.excluded}
     assert found.keys() == {"q1", "q1 again", "q2", "q3", "q4", "q6", "q7"}
@@ -195,7 +195,7 @@ def test_a_split_has_two_names():
 @pytest.mark.parametrize("n", [3, 12, 30, 59, 100])
 def test_head_is_even_and_keeps_clips_whole(n):
     items = Items.of(listening(40, kinds=5))
-    part = items.head(n, seed=1)
+    part = items.sample(n, seed=1)
     assert n - 2 <= len(part) <= n
     assert set(Counter(i.source for i in part).values()) == {3}
     cells = Counter((i.condition, i.kind) for i in part)
@@ -205,17 +205,17 @@ def test_head_is_even_and_keeps_clips_whole(n):
 
 def test_head_depends_on_its_seed_and_has_an_end():
     items = Items.of(listening(40))
-    assert len({frozenset(i.id for i in items.head(12, seed)) for seed in range(5)}) == 5
-    assert [i.id for i in items.head(12)] == [i.id for i in items.head(12)]
-    assert list(items.head(1000)) == list(items)
-    assert len(items.head(1)) == 3
-    assert len(items[:0].head(5)) == 0
+    assert len({frozenset(i.id for i in items.sample(12, seed)) for seed in range(5)}) == 5
+    assert [i.id for i in items.sample(12)] == [i.id for i in items.sample(12)]
+    assert list(items.sample(1000)) == list(items)
+    assert len(items.sample(1)) == 3
+    assert len(items[:0].sample(5)) == 0
     with pytest.raises(ValueError, match=r"head\(0\)"):
-        items.head(0)
+        items.sample(0)
 
 
 def test_head_finds_clips_by_their_sound(folder):
     records = [a_record(n, id=f"{n}{q}") for n in range(6) for q in "ab"]
-    part = Items.of(records, audio_root=folder).head(4)
+    part = Items.of(records, audio_root=folder).sample(4)
     assert set(Counter(str(i.audio) for i in part).values()) == {2}
     assert len(part) == 4

@@ -59,7 +59,7 @@ def test_sounds_beside_the_dataset_stay_in_the_folder(folder, tmp_path_factory, 
     records = [a_record(0), a_record(1, audio_id="../clips/1.wav")]
     (place / "test.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     (folder / "clips").rename(place / "clips")
-    items = load_benchmark(place, subset="test").vetted(RATE)
+    items = load_benchmark(place, subset="test").validated(RATE)
     assert [item.id for item in items] == ["q0"]
     assert "leads out of audio_root" in items.excluded[0].reason
 
@@ -98,7 +98,7 @@ def test_any_folder_that_datasets_reads_with_a_mapping(folder, tmp_path, monkeyp
     renamed.to_parquet(place / "test-00000.parquet")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     items = load_benchmark("mine", path=place, fields={"question": "prompt"}, audio_root=tmp_path / "sounds")
-    assert (items.name, len(items.vetted(RATE))) == ("mine", 3)
+    assert (items.name, len(items.validated(RATE))) == ("mine", 3)
     assert items[0].question == "Which sound comes first?"
 
 

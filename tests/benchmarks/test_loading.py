@@ -31,7 +31,7 @@ def test_mmaus_format(folder):
     assert (item.domain, item.kind, item.split, item.source) == ("sound", "order", "test-mini", "")
     assert item.extra == {"dataset": "Small", "category": "Reasoning", "difficulty": "easy"}
     assert item.load_audio(RATE).seconds == 0.5
-    assert len(items.vetted(RATE)) == 2
+    assert len(items.validated(RATE)) == 2
 
 
 def test_mmars_format(folder):
@@ -96,7 +96,7 @@ def test_a_table_of_ones_own(folder):
     assert [item.choices for item in items] == [("a dog", "a bell"), ("1, 2", "3|4")]
     assert [item.answer for item in items] == ["a bell", "3|4"]
     assert [(left.item, left.field) for left in items.excluded] == [("record 3", "choices")]
-    assert len(items.vetted(RATE)) == 2
+    assert len(items.validated(RATE)) == 2
 
 
 def test_numbers_and_unknown_answers(folder):
@@ -127,8 +127,11 @@ def test_the_audio_root_is_the_files_folder_or_the_given_one(folder):
     outside = folder / "data"
     outside.mkdir()
     file = write_json(outside / "a.json", [a_record(0), a_record(1, audio_id="../clips/1.wav")])
-    assert {left.item: left.reason for left in load_benchmark(file).vetted().excluded}.keys() == {"q0", "q1"}
-    kept = load_benchmark(file, audio_root=folder).vetted()
+    assert {left.item: left.reason for left in load_benchmark(file).validated().excluded}.keys() == {
+        "q0",
+        "q1",
+    }
+    kept = load_benchmark(file, audio_root=folder).validated()
     assert [item.id for item in kept] == ["q0"]
     assert "leads out of audio_root" in kept.excluded[0].reason
 
@@ -202,7 +205,7 @@ def test_the_benchmark_that_ships():
         pytest.skip("listening.json is not in this copy of the package")
     items = load_benchmark("listening")
     assert items.excluded == ()
-    assert items.vetted(RATE).excluded == ()
+    assert items.validated(RATE).excluded == ()
     clips = Counter((item.split, item.source) for item in items)
     assert len([clip for clip in clips if clip[0] == "test"]) >= 400
     assert len([clip for clip in clips if clip[0] == "selection"]) >= 200

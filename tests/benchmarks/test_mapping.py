@@ -47,7 +47,7 @@ def test_mmsu(folder):
     )
     assert items[0].extra["category"] == "Perception"
     assert [(left.item, left.field) for left in items.excluded] == [("code_3", "answer")]
-    assert len(items.vetted(RATE)) == 2
+    assert len(items.validated(RATE)) == 2
 
 
 def test_mmau_pro_keeps_what_has_options_and_one_sound(folder):
@@ -177,7 +177,9 @@ def test_a_mapping_of_ones_own(folder):
         assert (item.id, item.answer, item.split) == ("selection-q", "y", "selection")
         assert item.load_audio(RATE).seconds == 0.5
     escaping = write_json(folder / "bad.json", [record | {"file": "../../secret"}])
-    assert "leads out of audio_root" in load_benchmark(escaping, fields=mapping).vetted().excluded[0].reason
+    assert (
+        "leads out of audio_root" in load_benchmark(escaping, fields=mapping).validated().excluded[0].reason
+    )
     gap = load_benchmark(write_json(folder / "gap.json", [record, {"name": "r"}]), fields=mapping)
     assert [(left.item, left.field) for left in gap.excluded] == [("record 2", "id")]
 

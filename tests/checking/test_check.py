@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import mata_interp as mi
-from mata_interp.checking import lines as check_lines
-from mata_interp.checking import running
-from mata_interp.checking.subject import own_items
+from mata_interp.checking import results, running
+from mata_interp.checking.context import own_items
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM, Prompt, scoring
 from mata_interp.lalm.rows import caches
@@ -66,14 +65,14 @@ def test_one_prompt(lalm):
 def test_an_instrument_that_leaves_something_behind(lalm, monkeypatch, what):
     def measure(subject):
         if what == "hook":
-            subject.lalm.anatomy.decoder.layers[1].register_forward_hook(lambda *_: None)
+            subject.lalm.structure.decoder.layers[1].register_forward_hook(lambda *_: None)
         elif what == "weight":
             subject.lalm.model.lm_head.weight.data.mul_(1.001)
         else:
             subject.lalm.model.set_attn_implementation("eager")
-        return check_lines.Found("done", 0.0, 0.0)
+        return results.Measurement("done", 0.0, 0.0)
 
-    last = check_lines.Check("careless", "", "", measure)
+    last = results.Check("careless", "", "", measure)
     report = run_only(lalm, monkeypatch, last)
     assert [line.name for line in report.failed] == ["the model is left as found"]
     named = {"hook": "hooks", "weight": "weights", "attention": "attention"}[what]
@@ -90,11 +89,9 @@ def test_a_check_that_raises_fails_alone(lalm, monkeypatch):
     def broken(subject):
         raise KeyError("what a new\n model may do")
 
-    good = check_lines.Check("good", "a", "b", lambda subject: check_lines.Found("fine", 0.5, 1.0))
-    nan = check_lines.Check(
-        "nan", "a", "do this", lambda subject: check_lines.Found("odd", float("nan"), 1.0)
-    )
-    report = run_only(lalm, monkeypatch, check_lines.Check("bad", "x and y", "look there", broken), good, nan)
+    good = results.Check("good", "a", "b", lambda subject: results.Measurement("fine", 0.5, 1.0))
+    nan = results.Check("nan", "a", "do this", lambda subject: results.Measurement("odd", float("nan"), 1.0))
+    report = run_only(lalm, monkeypatch, results.Check("bad", "x and y", "look there", broken), good, nan)
     assert [line.verdict for line in report.lines] == ["fail", "pass", "fail", "pass"]
     assert report["bad"].measured == "KeyError: 'what a new\\n model may do'"
     assert not report.ok
@@ -108,7 +105,7 @@ def test_a_check_that_raises_fails_alone(lalm, monkeypatch):
 
 def test_too_weak_an_effect_tells_nothing(lalm):
     """A model that does not read its audio: agreement on a change of nothing is no agreement."""
-    for module in lalm.anatomy.attention.values():
+    for module in lalm.structure.attention.values():
         module.o_proj.weight.data.zero_()
     assert failed(lalm) == {"edit reaches the logits", "prefill and decode as one pass"}
     line = mi.check(lalm)["edit reaches the logits"]

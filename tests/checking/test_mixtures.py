@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mata_interp as mi
-from mata_interp.checking import eager, running, subject
+from mata_interp.checking import context, eager, running
 from mata_interp.lalm.discovery import experts
 from mata_interp.lalm.discovery.experts import Flips
 
@@ -31,8 +31,8 @@ def test_a_right_mixture_passes_and_says_how_many_experts_flipped(dtype):
 def test_without_the_same_experts_it_would_be_no_check(monkeypatch):
     """What flips do where they are left alone: off by far more, within a bound that binds nothing."""
     right = mi.check(mixture())["edit reaches the logits"]
-    for module in (eager, subject):
-        monkeypatch.setattr(module, "agreeing", lambda anatomy, routing, real, run: (run(), Flips()))
+    for module in (eager, context):
+        monkeypatch.setattr(module, "agreeing", lambda structure, routing, real, run: (run(), Flips()))
     wrong = mi.check(mixture())["edit reaches the logits"]
     assert wrong.off > 3 * right.off
     assert wrong.bound > 2 * right.bound

@@ -13,7 +13,7 @@ import torch
 
 import mata_interp as mi
 from mata_interp.attention import AttentionCall
-from mata_interp.checking.subject import Subject, own_items
+from mata_interp.checking.context import CheckContext, own_items
 from mata_interp.interventions import Editing
 from mata_interp.lalm import scoring
 from mata_interp.lalm.calls import instrument as instrument_file
@@ -119,21 +119,21 @@ def decode_phase_lost(patched):
 
 def cache_one_too_long(patched):
     """Options run on a cache from which the prompt's last token was not taken back."""
-    right = scoring.stepped_back
+    right = scoring.crop_last_token
 
-    def stepped_back(cache):
+    def crop_last_token(cache):
         made = right(cache)
         for layer in made.layers:
             layer.values = layer.values * 1.05
         return made
 
-    patched.setattr(scoring, "stepped_back", stepped_back)
+    patched.setattr(scoring, "stepped_back", crop_last_token)
 
 
 def sweep_of_another_strength(patched):
-    from mata_interp.sweeps import editing
+    from mata_interp.sweeps import tree_edits
 
-    right = editing.TreeEditing._edited
+    right = tree_edits.TreeEditing._edited
 
     def edited(self, layer, scores, rule, *rest):
         changed = right(self, layer, scores, rule, *rest)
@@ -143,19 +143,19 @@ def sweep_of_another_strength(patched):
             else changed
         )
 
-    patched.setattr(editing.TreeEditing, "_edited", edited)
+    patched.setattr(tree_edits.TreeEditing, "_edited", edited)
 
 
 def lens_without_the_sound(patched):
-    from mata_interp.lalm.bridge import lens
+    from mata_interp.lalm.bridge import transformer_lens_view
 
-    right = lens.Lens.encode
+    right = transformer_lens_view.TransformerLensView.encode
 
     def encode(self, prompt):
         args, rest = right(self, prompt)
         return args, rest | {"input_features": rest["input_features"] * 0}
 
-    patched.setattr(lens.Lens, "encode", encode)
+    patched.setattr(transformer_lens_view.TransformerLensView, "encode", encode)
 
 
 DECODED = {"prefill and decode as one pass", "options scored as one pass"}
@@ -201,7 +201,7 @@ def test_a_layer_that_mixes_the_rows_of_a_batch(lalm):
             out[:, 150] += out[:, 150].mean(0, keepdim=True)
         return out
 
-    lalm.anatomy.decoder.layers[1].register_forward_hook(mix)
+    lalm.structure.decoder.layers[1].register_forward_hook(mix)
     assert failed(lalm) == {"alone as in a batch"}
 
 
@@ -219,7 +219,7 @@ def test_an_encoder_that_minds_what_stands_beside_a_sound(lalm):
 
 def test_a_processor_that_makes_other_tokens_in_a_batch(lalm, monkeypatch):
     """As Qwen 3 Omni's does for some lengths of sound: by one token."""
-    right = Subject.asked
+    right = CheckContext.asked
 
     def asked(self, items):
         prompt = right(self, items)
@@ -228,7 +228,7 @@ def test_a_processor_that_makes_other_tokens_in_a_batch(lalm, monkeypatch):
         inputs = {n: x[:, 1:] if x.dim() == 2 else x for n, x in prompt.inputs.items()}
         return replace(prompt, inputs=inputs, groups={n: m[:, 1:] for n, m in prompt.groups.items()})
 
-    monkeypatch.setattr(Subject, "asked", asked)
+    monkeypatch.setattr(CheckContext, "asked", asked)
     report = mi.check(lalm)
     assert {line.name for line in report.failed} == {"alone as in a batch"}
     assert "makes other tokens of prompt 1 in a batch" in report.failed[0].measured
@@ -239,5 +239,5 @@ def test_a_model_that_minds_padding(lalm):
         width = kwargs["attention_mask"].shape[-1] if kwargs.get("attention_mask") is not None else 0
         return args, kwargs | {"inputs_embeds": kwargs["inputs_embeds"] * (1 + width * 1e-4)}
 
-    lalm.anatomy.decoder.register_forward_pre_hook(shift, with_kwargs=True)
+    lalm.structure.decoder.register_forward_pre_hook(shift, with_kwargs=True)
     assert "alone as in a batch" in failed(lalm)

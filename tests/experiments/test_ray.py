@@ -16,8 +16,8 @@ import torch
 from mata_interp.errors import ItemError, RunError
 from mata_interp.experiments import Condition, RayWorkers, RunWarning, load_run, run
 from mata_interp.experiments.ray_backend import _demand
-from mata_interp.experiments.ray_crew import Crew
-from mata_interp.experiments.shipping import by_name, packed, unpacked
+from mata_interp.experiments.serialization import by_name, packed, unpacked
+from mata_interp.experiments.worker_pool import WorkerPool
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
 from tests.experiments.sounds import make_items
@@ -131,9 +131,11 @@ def test_a_node_is_killed_midway(three_nodes, items, tmp_path, monkeypatch):
                   for name, c in CONDITIONS.items()}  # fmt: skip
     run(organism, items, conditions, tmp_path / "here", batch_size=1, progress=False)
     out = tmp_path / "there"
-    came, arrived, killed = [], Crew._came_to_work, threading.Event()
+    came, arrived, killed = [], WorkerPool._came_to_work, threading.Event()
     monkeypatch.setattr(
-        Crew, "_came_to_work", lambda self, reference: (arrived(self, reference), came.append(reference))
+        WorkerPool,
+        "_came_to_work",
+        lambda self, reference: (arrived(self, reference), came.append(reference)),
     )
 
     def kill() -> None:
@@ -159,13 +161,13 @@ def test_errors_of_workers_are_those_of_one_process(one_node, tiny_lalm, items, 
     lost = tmp_path / "lost.wav"
     lost.write_bytes(items[3].audio.read_bytes())
     batch = [*moved, replace(items[3], audio=lost)]
-    hire = Crew._hire
+    hire = WorkerPool._hire
 
     def lose(self):
         lost.unlink(missing_ok=True)
         hire(self)
 
-    monkeypatch.setattr(Crew, "_hire", lose)
+    monkeypatch.setattr(WorkerPool, "_hire", lose)
     with pytest.raises(ItemError, match=r"item 'clip01-neutral', field 'audio': no such file"):
         run(tiny_lalm, batch, {"a": None}, tmp_path / "run", batch_size=1, progress=False, ray=True)
 

@@ -13,7 +13,7 @@ from mata_interp.benchmarks import Item, load_benchmark
 from mata_interp.experiments import Condition, load_run, run
 from mata_interp.experiments.records import word_records
 from mata_interp.interventions import Mata
-from mata_interp.lalm import LALM, Answers, Decoding
+from mata_interp.lalm import LALM, Decoding, GenerationOutput
 from tests.experiments.sounds import make_items
 
 MATA = Mata(alpha=3.0, layers=[1, 2], rule="add")
@@ -61,7 +61,9 @@ def rows(records: pd.DataFrame, condition: str) -> pd.DataFrame:
 )
 def test_an_option_is_read_or_left_open(text, said, option):
     item = Item(audio=None, question="?", choices=("a dog", "a bell", "rain"), answer="a dog")
-    table = word_records("c", 0, [item], [{}], Answers((text,), torch.zeros(1, 1), np.ones(1), np.ones(1)))
+    table = word_records(
+        "c", 0, [item], [{}], GenerationOutput((text,), torch.zeros(1, 1), np.ones(1), np.ones(1))
+    )
     row = table.to_pylist()[0]
     assert (row["text"], row["said"]) == (text, said)
     assert (row["predicted"], row["parsed"]) == (option, option is not None)
@@ -138,7 +140,7 @@ def test_the_manifest_tells_how_answers_were_made(done, tiny_lalm, items, tmp_pa
 
 def test_the_organism_answers_in_words_what_it_finds_likeliest(tmp_path):
     """It was taught to answer with an option's text, so its words and its log-probabilities agree."""
-    lalm, items = LALM.from_pretrained("organism"), load_benchmark("listening").head(36, seed=1)
+    lalm, items = LALM.from_pretrained("organism"), load_benchmark("listening").sample(36, seed=1)
     edit = Mata(alpha=1.0, layers=[3, 4])
     conditions = {"options": None, "words": Condition(decoding=Decoding(16)),
                   "mata": edit, "mata in words": Condition(edit, decoding=Decoding(16))}  # fmt: skip

@@ -48,7 +48,7 @@ class Built:
     @cached_property
     def modules(self) -> dict[Any, int]:
         """The eager twin's attention modules and their layers."""
-        return {module: layer for layer, module in LALM(self.eager).anatomy.attention.items()}
+        return {module: layer for layer, module in LALM(self.eager).structure.attention.items()}
 
     @cached_property
     def prompt(self) -> Prompt:

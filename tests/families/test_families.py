@@ -93,7 +93,7 @@ def test_strength_zero_changes_nothing_at_all(built):
 def test_every_step_of_a_generation(built, phase, verified):
     """With a KV cache, on a left-padded batch; the logits of each step, and the tokens."""
     lalm, mata = built.lalm, built.placed(Mata(1.5, [0, 1, 2], "add", phase=phase))
-    editing = Editing([mata], built.prompt.groups, lalm.anatomy.heads)
+    editing = Editing([mata], built.prompt.groups, lalm.structure.heads)
     inputs = lalm.place(built.prompt).inputs
     with torch.inference_mode():
         out = lalm.instrument.edit(

@@ -10,9 +10,9 @@ import torch
 
 from mata_interp import Mata
 from mata_interp.errors import ModelError
-from mata_interp.fusion.case import Case, Decision
 from mata_interp.fusion.criteria import CRITERIA, attribution, knockout, restoration
-from mata_interp.lalm.discovery.hearing import sounds
+from mata_interp.fusion.item_context import Decision, ItemContext
+from mata_interp.lalm.discovery.audio_positions import sounds
 
 RIGHT, WRONG = 40, 41
 NO_SUM = {"granite_speech", "granite_speech_plus", "gemma3n", "gemma4", "gemma4_unified"}
@@ -38,16 +38,16 @@ def other(built):
 
 
 @pytest.fixture
-def case(built, other) -> Case:
+def case(built, other) -> ItemContext:
     if built.family.loops:
         with pytest.raises(ModelError, match="layers whose memory is no keys and values"):
-            Case(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
+            ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
         pytest.skip(f"{built.family.name} is refused: its layers keep a state")
-    if "linear" in built.lalm.anatomy.kinds:
+    if "linear" in built.lalm.structure.kinds:
         with pytest.raises(ModelError):
-            Case(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
+            ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
         pytest.skip("its memory is no keys and values, which is refused")
-    return Case(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
+    return ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
 
 
 def test_runs_of_the_ending_are_the_model(built, case):

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from mata_interp.errors import ModelError
-from mata_interp.fusion.case import Case, Decision
 from mata_interp.fusion.criteria import attribution
 from mata_interp.fusion.criteria.lens import readable
+from mata_interp.fusion.item_context import Decision, ItemContext
 from mata_interp.lalm import LALM, Prompt
 from mata_interp.lalm.decoding import read_to_answer
-from mata_interp.lalm.rows.caches import branch, remembers, stepped_back
+from mata_interp.lalm.rows.caches import branch, crop_last_token, remembers
 from mata_interp.lalm.scoring import read
 
 from .hybrids import nemotron_of
@@ -30,7 +30,7 @@ KINDS = {
 def test_branches_share_no_state(name):
     """Whatever runs on one branch, the next begins where the prompt ended."""
     lalm = LALM(FAMILIES[name].model(None))
-    assert lalm.anatomy.kinds == KINDS[name]
+    assert lalm.structure.kinds == KINDS[name]
     prompt = Prompt.from_inputs(lalm, FAMILIES[name].inputs(1))
     cache = lalm.model(**prompt.inputs, use_cache=True).past_key_values
     assert remembers(cache)
@@ -44,7 +44,7 @@ def test_branches_share_no_state(name):
     assert (said(90) - first).abs().max() > 0.01
     assert torch.equal(said(65), first)
     # Lfm2's convolutions call themselves croppable
-    assert stepped_back(cache) is None
+    assert crop_last_token(cache) is None
     assert read(lalm.model, prompt) is None
     assert read_to_answer(lalm.model, prompt, 4) is None
 
@@ -55,7 +55,7 @@ def test_a_wrapper_that_names_no_output_head():
     lalm = LALM(nemotron_of(layers, None))
     assert lalm.model.get_output_embeddings() is None
     prompt = Prompt.from_inputs(lalm, FAMILIES["nemotron_h_omni"].inputs(1))
-    case = Case(lalm, prompt, Decision(40, 41), None)
+    case = ItemContext(lalm, prompt, Decision(40, 41), None)
     logits = lalm.logits(prompt)[0]
     margin = float(logits[40] - logits[41])
     parts = attribution.decomposition(case)

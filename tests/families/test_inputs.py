@@ -9,7 +9,7 @@ import mata_interp as mi
 from mata_interp import Mata
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM, Prompt
-from mata_interp.lalm.discovery.hearing import hear
+from mata_interp.lalm.discovery.audio_positions import probe_audio_positions
 
 from . import conformers, reference, whispers
 from .family import AUDIO
@@ -39,14 +39,14 @@ def test_fewer_placeholders_than_frames_are_caught(built, verified):
 
 
 def test_a_prompt_without_its_sound_is_refused(built):
-    heard = built.lalm.hearing(built.prompt)
+    heard = built.lalm.audio_alignment(built.prompt)
     mute = {name: x for name, x in built.family.inputs(2).items() if name not in heard.sounds}
     with pytest.raises(ModelError, match="audio placeholders and no sound among the inputs"):
         Prompt.from_inputs(built.lalm, mute)
 
 
 def test_the_sound_moves_its_placeholders_and_nothing_else(built, verified):
-    heard = built.lalm.hearing(built.prompt)
+    heard = built.lalm.audio_alignment(built.prompt)
     assert not (heard.moved & ~built.prompt.groups["audio"]).any()
     assert bool(heard.padded) == (built.family.name == "gemma3n")  # of a fixed number, filled up with padding
     assert heard.deterministic
@@ -86,10 +86,10 @@ def test_several_clips_in_one_prompt(name):
     ids = torch.cat(rows)[None]
     inputs = two | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     lalm, eager = LALM(family.model(None)), family.model("eager")
-    modules = {module: layer for layer, module in LALM(eager).anatomy.attention.items()}
+    modules = {module: layer for layer, module in LALM(eager).structure.attention.items()}
     prompt = Prompt.from_inputs(lalm, inputs)
     assert prompt.groups["audio"].sum() == (two["input_ids"] == AUDIO).sum()
-    assert lalm.hearing(prompt).problem is None
+    assert lalm.audio_alignment(prompt).problem is None
     mata = Mata(1.5, [0, 1], "add")
     edit = as_reference(mata, prompt.groups["audio"][0])
     close(lalm.logits(prompt, mata)[0], reference.forward(eager, modules, inputs, [edit])[-1])
@@ -112,6 +112,6 @@ def test_naming_a_token_does_not_make_added_sound_separable():
     ids[:, -3:] = 65
     inputs = {"input_ids": ids, "input_features": torch.randn(1, whispers.MELS, 80), "num_delay_tokens": 1}
     with pytest.raises(ModelError, match="sound is added to every position"):
-        hear(model, lalm.anatomy, inputs).require("it")
+        probe_audio_positions(model, lalm.structure, inputs).require("it")
     with pytest.raises(ModelError, match="sound is added to every position"):
         Prompt.from_inputs(lalm, inputs)

@@ -98,7 +98,7 @@ def test_padding_to_a_width_and_prompts_without_sound(lalm):
 def test_masses_and_scores_are_those_of_eager_attention(lalm):
     """Each row of a padded batch against its prompt alone in the plain reference, edited and not."""
     eager = voxtral("eager")
-    modules = {module: layer for layer, module in LALM(eager).anatomy.attention.items()}
+    modules = {module: layer for layer, module in LALM(eager).structure.attention.items()}
     prompt = lalm.prompt(ITEMS)
     mass = mi.trace(lalm, ITEMS, query="last", progress=False)["mass"]
     scores = lalm.score_each(prompt, [asked.choices for asked in ITEMS], [None, MATA])

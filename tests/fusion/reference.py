@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from mata_interp.fusion.case import Case
+from mata_interp.fusion.item_context import ItemContext
 from tests.reference import Edit, forward
 
 
-def whole(case: Case) -> dict[str, Tensor]:
+def whole(case: ItemContext) -> dict[str, Tensor]:
     """The inputs of a case with its forced tokens behind the prompt."""
     inputs = dict(case.prompt.inputs)
     forced = torch.tensor([case.decision.forced], dtype=torch.long).reshape(1, -1)
@@ -20,11 +20,11 @@ def whole(case: Case) -> dict[str, Tensor]:
     return inputs
 
 
-def margin(case: Case, logits: Tensor) -> Tensor:
+def margin(case: ItemContext, logits: Tensor) -> Tensor:
     return logits[..., case.decision.right] - logits[..., case.decision.wrong]
 
 
-def saliency(model, case: Case, queries: Sequence[int]) -> list[float]:
+def saliency(model, case: ItemContext, queries: Sequence[int]) -> list[float]:
     """Of each layer, the sum of |A * dL/dA| over these queries and the sound: autograd on T x T weights."""
     audio = case.prompt.groups["audio"][0].nonzero()[:, 0]
     with torch.enable_grad():
@@ -40,7 +40,7 @@ def saliency(model, case: Case, queries: Sequence[int]) -> list[float]:
     return found
 
 
-def knocked_out(model, case: Case, layers: Collection[int], text: bool) -> float:
+def knocked_out(model, case: ItemContext, layers: Collection[int], text: bool) -> float:
     """The margin of the options with the sound hidden, each option in a forward of its own."""
     keys = case.prompt.groups["audio"][0]
     queries = None
@@ -57,7 +57,7 @@ def knocked_out(model, case: Case, layers: Collection[int], text: bool) -> float
 
 
 @torch.no_grad()
-def states(model, case: Case) -> list[Tensor]:
+def states(model, case: ItemContext) -> list[Tensor]:
     """Before the first decoder layer and behind each: [1, T + F, d]."""
     found: list[Tensor] = []
     layers = model.model.language_model.layers
@@ -70,7 +70,7 @@ def states(model, case: Case) -> list[Tensor]:
 
 
 @torch.no_grad()
-def patched(model, run: Case, put: list[Tensor], where: Tensor, layer: int) -> float:
+def patched(model, run: ItemContext, put: list[Tensor], where: Tensor, layer: int) -> float:
     """The margin of ``run`` with states of another run put in before ``layer`` at ``where``, bool [T + F];
     behind the last layer for ``layer`` = their number."""
     layers = model.model.language_model.layers

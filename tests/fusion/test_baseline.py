@@ -8,8 +8,8 @@ import torch
 
 import mata_interp as mi
 from mata_interp.errors import InterventionError
-from mata_interp.fusion.case import Case
 from mata_interp.fusion.criteria import CRITERIA, attribution, knockout, restoration
+from mata_interp.fusion.item_context import ItemContext
 from mata_interp.interventions import queries_named
 from tests.fusion import reference
 from tests.fusion.test_criteria import ITEMS, N, with_other
@@ -42,19 +42,19 @@ def parts(request) -> tuple[mi.Mata, ...]:
 
 
 @pytest.fixture(scope="module", params=range(2), ids=["different beginnings", "the same beginning"])
-def healthy(lalm, request) -> Case:
+def healthy(lalm, request) -> ItemContext:
     return with_other(lalm, ITEMS[request.param])
 
 
 @pytest.fixture(scope="module")
-def case(lalm, healthy, parts) -> Case:
+def case(lalm, healthy, parts) -> ItemContext:
     """Under the baseline; the deciding tokens stay those without it, so that both can be compared."""
-    one = Case(lalm, healthy.prompt, healthy.decision, healthy._other, parts)
+    one = ItemContext(lalm, healthy.prompt, healthy.decision, healthy._other, parts)
     one.options = healthy.options
     return one
 
 
-def edits(case: Case) -> list[Edit]:
+def edits(case: ItemContext) -> list[Edit]:
     audio = case.prompt.groups["audio"][0]
     found = []
     for part in case.baseline:
@@ -131,7 +131,9 @@ def test_attention_and_its_values_are_those_of_the_edited_model(case, eager):
 
 
 def test_an_edit_of_nothing_changes_nothing(lalm, healthy):
-    nothing = Case(lalm, healthy.prompt, healthy.decision, healthy._other, (mi.Mata(0.0, [0, 1], "add"),))
+    nothing = ItemContext(
+        lalm, healthy.prompt, healthy.decision, healthy._other, (mi.Mata(0.0, [0, 1], "add"),)
+    )
     nothing.options = healthy.options
     for name, criterion in CRITERIA.items():
         told, wanted = criterion.measure(nothing), criterion.measure(healthy)
@@ -140,7 +142,7 @@ def test_an_edit_of_nothing_changes_nothing(lalm, healthy):
 
 def test_half_precision_is_near(case):
     model, processor = tiny_qwen2_audio(seed=3)
-    half = Case(mi.LALM(model.bfloat16(), processor), case.prompt, case.decision, None, case.baseline)
+    half = ItemContext(mi.LALM(model.bfloat16(), processor), case.prompt, case.decision, None, case.baseline)
     told = [CRITERIA["saliency_text"].measure(one) for one in (case, half)]
     np.testing.assert_allclose(told[1], told[0], rtol=0.3, atol=0.1)
     assert half.watched.margin == pytest.approx(case.watched.margin, abs=0.3)

@@ -12,8 +12,8 @@ import torch
 
 import mata_interp as mi
 from mata_interp.errors import ItemError, ModelError
-from mata_interp.fusion.case import Case, Decision
 from mata_interp.fusion.criteria import CRITERIA, attribution, knockout, restoration
+from mata_interp.fusion.item_context import Decision, ItemContext
 from tests.fusion import reference
 from tests.sweeps.test_sweep import item
 from tests.tiny import RATE, tiny_qwen2_audio
@@ -36,20 +36,20 @@ def eager():
     return tiny_qwen2_audio(seed=3, attention="eager")[0]
 
 
-def with_other(lalm: mi.LALM, one: mi.Item) -> Case:
+def with_other(lalm: mi.LALM, one: mi.Item) -> ItemContext:
     length = len(one.load_audio(RATE).samples)
     sound = np.random.default_rng(9).normal(0, 0.3, length).astype(np.float32)
-    return Case.of_item(lalm, one, one.with_audio((sound, RATE)))
+    return ItemContext.of_item(lalm, one, one.with_audio((sound, RATE)))
 
 
 @pytest.fixture(scope="module", params=range(2), ids=["different beginnings", "the same beginning"])
-def case(lalm, request) -> Case:
+def case(lalm, request) -> ItemContext:
     return with_other(lalm, ITEMS[request.param])
 
 
 def test_the_deciding_token_is_where_options_part(lalm):
-    assert Case.of_item(lalm, ITEMS[0]).decision.forced == ()
-    decision = Case.of_item(lalm, ITEMS[1]).decision
+    assert ItemContext.of_item(lalm, ITEMS[0]).decision.forced == ()
+    decision = ItemContext.of_item(lalm, ITEMS[1]).decision
     assert lalm.processor.tokenizer.decode(decision.forced) == "a "
     assert Decision.between([5, 6], [5, 6, 7], end=2) == Decision(2, 7, (5, 6))
     assert Decision.between([5], [5], end=2) is None
@@ -182,7 +182,7 @@ def test_attention_is_that_of_the_eager_model(case, eager):
 
 def test_the_last_tokens_alone_tell_the_same(lalm, case):
     """What the last query reads needs no text run again."""
-    alone = Case(lalm, case.prompt, case.decision)
+    alone = ItemContext(lalm, case.prompt, case.decision)
     for name in ("saliency_last", "attribution", "value_norm", "deficit", "change_point", "lens_last"):
         told = CRITERIA[name].measure(alone)
         assert "watched" not in alone.__dict__
@@ -199,7 +199,7 @@ def test_depth_is_the_papers(n, wanted):
 def test_half_precision_is_near(case):
     model, processor = tiny_qwen2_audio(seed=3)
     half = mi.LALM(model.bfloat16(), processor)
-    other = Case(half, case.prompt, case.decision)
+    other = ItemContext(half, case.prompt, case.decision)
     exact, rough = (CRITERIA["saliency_last"].measure(one) for one in (case, other))
     np.testing.assert_allclose(rough, exact, rtol=0.3, atol=0.05)
     parts = attribution.decomposition(other)
@@ -212,7 +212,7 @@ def test_the_model_is_left_as_it_was(lalm, case):
     wanted = [parameter.requires_grad for parameter in tiny_qwen2_audio(seed=3)[0].parameters()]
     assert [parameter.requires_grad for parameter in lalm.model.parameters()] == wanted
     assert all(parameter.grad is None for parameter in lalm.model.parameters())
-    _ = Case.of_item(lalm, ITEMS[0]).watched
+    _ = ItemContext.of_item(lalm, ITEMS[0]).watched
     assert torch.equal(lalm.logits(case.prompt), before)
 
 
@@ -232,9 +232,9 @@ def test_a_cap_behind_the_head_is_refused(case, monkeypatch):
 def test_items_that_cannot_be_asked_are_named(lalm):
     lost = mi.Item(audio=ITEMS[0].audio, question="What?", choices=("a", "b"), id="lost")
     with pytest.raises(ItemError, match="'lost', field 'answer'"):
-        Case.of_item(lalm, lost)
+        ItemContext.of_item(lalm, lost)
     with pytest.raises(ItemError, match="no other sound"):
-        _ = Case.of_item(lalm, ITEMS[0]).corrupted
+        _ = ItemContext.of_item(lalm, ITEMS[0]).corrupted
     short = ITEMS[0].with_audio((ITEMS[0].load_audio(RATE).samples[:8000], RATE))
     with pytest.raises(ItemError, match="another number of tokens"):
-        _ = Case.of_item(lalm, ITEMS[0], short).corrupted
+        _ = ItemContext.of_item(lalm, ITEMS[0], short).corrupted

@@ -12,7 +12,7 @@ import torch
 import mata_interp as mi
 from mata_interp.errors import InterventionError, RunError
 from mata_interp.fusion import CRITERIA
-from mata_interp.fusion.others import other_sounds
+from mata_interp.fusion.counterfactual_audio import other_sounds
 from tests.sweeps.test_sweep import item
 from tests.tiny import RATE, tiny_qwen2_audio
 
@@ -165,7 +165,7 @@ def test_other_sounds_are_as_long_of_other_clips_and_other_answers(items):
 def test_the_organism_is_read_whole():
     """No number of it is asked for: its weights may change."""
     lalm = mi.LALM.from_pretrained("organism")
-    items = mi.load_benchmark("listening").split("selection").head(3)
+    items = mi.load_benchmark("listening").split("selection").sample(3)
     found = mi.fusion_layers(lalm, items, criteria=SWIFT, progress=False)
     parts = found.profiles.sel(criterion="knockout_text")
     assert float(np.abs(parts).max()) > 0.01

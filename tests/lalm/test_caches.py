@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mata_interp.lalm.rows.caches import branch, with_room
+from mata_interp.lalm.rows.caches import branch, preallocate
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def go_on(lalm, prompt, cache, tokens: list[int]):
 def test_branches_go_on_as_the_plain_cache_would(tiny_lalm, prompt, cache, room):
     first, second = [5, 6, 7], [8, 9]
     plain = [go_on(tiny_lalm, prompt, branch(cache), tokens) for tokens in (first, second, first)]
-    roomy = with_room(cache, room)
+    roomy = preallocate(cache, room)
     ours = [go_on(tiny_lalm, prompt, branch(roomy), tokens) for tokens in (first, second, first)]
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
@@ -43,7 +43,7 @@ def test_branches_go_on_as_the_plain_cache_would(tiny_lalm, prompt, cache, room)
 
 
 def test_a_branch_of_a_branch(tiny_lalm, prompt, cache):
-    roomy = branch(with_room(cache, 4))
+    roomy = branch(preallocate(cache, 4))
     go_on(tiny_lalm, prompt, roomy, [5])
     assert roomy.get_seq_length() == prompt.width + 1
     whole = go_on(tiny_lalm, prompt, branch(cache), [5, 6, 7])[:, 1:]
@@ -62,7 +62,7 @@ def test_a_branch_of_a_branch(tiny_lalm, prompt, cache):
 
 
 def test_nothing_is_copied_where_there_is_room(tiny_lalm, prompt, cache):
-    roomy = with_room(cache, 3)
+    roomy = preallocate(cache, 3)
     grown = branch(roomy)
     go_on(tiny_lalm, prompt, grown, [5, 6])
     for before, after in zip(roomy.layers, grown.layers, strict=True):
@@ -75,6 +75,6 @@ def test_layers_of_other_kinds_are_left_alone(cache):
         pass
 
     cache.layers[1].__class__ = Other
-    roomy = with_room(cache, 3)
+    roomy = preallocate(cache, 3)
     assert roomy.layers[1] is cache.layers[1]
     assert roomy.layers[0] is not cache.layers[0]

@@ -30,8 +30,8 @@ def built(name: str, rows: int = 2, dtype: torch.dtype = torch.float32) -> tuple
 @pytest.mark.parametrize("name", FAMILIES)
 def test_found_by_structure_and_read(name):
     lalm, prompt = built(name)
-    assert len(experts_of(lalm.anatomy.blocks)) == EXPERTS.get(name, 0)
-    with routed(lalm.anatomy) as routing:
+    assert len(experts_of(lalm.structure.blocks)) == EXPERTS.get(name, 0)
+    with routed(lalm.structure) as routing:
         lalm.logits(prompt)
     assert len(routing.experts) == EXPERTS.get(name, 0)
     assert not routing.unread
@@ -43,12 +43,12 @@ def test_found_by_structure_and_read(name):
 def test_pass_by_pass_as_in_one(name):
     """A generation writes the same, token by token, as one pass over prompt and answer."""
     lalm, prompt = built(name, 1)
-    with routed(lalm.anatomy) as steps:
+    with routed(lalm.structure) as steps:
         said = lalm.generate(prompt, max_new_tokens=4)
     inputs = dict(prompt.inputs)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], said[:, :-1]], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    with routed(lalm.anatomy) as once, torch.no_grad():
+    with routed(lalm.structure) as once, torch.no_grad():
         lalm.model(**inputs, use_cache=False)
     for i, experts in once.experts.items():
         assert torch.equal(steps.experts[i], experts)
@@ -64,20 +64,20 @@ def test_carried_into_another_run():
     def logits(intervention) -> Callable[[], torch.Tensor]:
         return lambda: lalm.logits(prompt, intervention).clone()
 
-    with routed(lalm.anatomy) as plain:
+    with routed(lalm.structure) as plain:
         expected = logits(None)()
-    with routed(lalm.anatomy) as edited:
+    with routed(lalm.structure) as edited:
         own = logits(edit)()
     apart = [(a.sort(-1).values != edited.experts[i].sort(-1).values) for i, a in plain.experts.items()]
     assert torch.stack(apart).any()
 
-    same, flips = agreeing(lalm.anatomy, plain, real, logits(None))
+    same, flips = agreeing(lalm.structure, plain, real, logits(None))
     assert torch.equal(same, expected)
     assert (flips.flipped, flips.of) == (0, 3 * int(real.sum()))
 
     # hooks stand in the order in which they were made: this one sees what the experts get
     given: dict[int, torch.Tensor] = {}
-    led, flips = agreeing(lalm.anatomy, plain, real, _watched(lalm, given, logits(edit)))
+    led, flips = agreeing(lalm.structure, plain, real, _watched(lalm, given, logits(edit)))
     assert flips.flipped > 0
     for i, experts in plain.experts.items():
         assert torch.equal(given[i].reshape(experts.shape), experts)
@@ -88,14 +88,14 @@ def test_carried_into_another_run():
 
 def test_only_what_is_no_padding_is_counted():
     lalm, prompt = built("qwen3_omni_moe")
-    with routed(lalm.anatomy) as routing:
+    with routed(lalm.structure) as routing:
         lalm.logits(prompt)
     real = prompt.inputs["attention_mask"].bool()
     assert not real.all()
     padding = ~real[..., None]
     other = routing.changed(lambda x: torch.where(padding, x.flip(0), x))
     other.experts = {i: torch.where(padding, (x + 1) % 4, x) for i, x in other.experts.items()}
-    _, flips = agreeing(lalm.anatomy, other, real, lambda: lalm.logits(prompt))
+    _, flips = agreeing(lalm.structure, other, real, lambda: lalm.logits(prompt))
     assert flips.flipped == 0
 
 
@@ -103,7 +103,7 @@ def _watched(lalm: LALM, given: dict[int, torch.Tensor], run: Callable[[], torch
     def watched() -> torch.Tensor:
         handles = [
             module.register_forward_pre_hook(lambda _, args, i=i: given.update({i: args[1].clone()}))
-            for i, module in enumerate(experts_of(lalm.anatomy.blocks))
+            for i, module in enumerate(experts_of(lalm.structure.blocks))
         ]
         try:
             return run()

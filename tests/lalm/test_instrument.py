@@ -91,7 +91,7 @@ def test_every_pass_of_a_generation(tiny_lalm, prompt, way):
 
 def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, prompt, way):
     """Seen right behind the site, by a hook of torch's own on the output projection."""
-    module = tiny_lalm.anatomy.attention[2].o_proj
+    module = tiny_lalm.structure.attention[2].o_proj
     delta = torch.randn(3, 2, 4, 8, generator=torch.Generator().manual_seed(0))
 
     def behind(visit):
@@ -113,7 +113,7 @@ def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, pro
 def test_the_sum_is_made_in_float32(half, items):
     """A bfloat16 output and a float32 change give their float32 sum, rounded once."""
     prompt = half.place(half.prompt(items))
-    module = half.anatomy.attention[1].o_proj
+    module = half.structure.attention[1].o_proj
     caught = []
     handle = module.register_forward_pre_hook(lambda _, args: caught.append(args[0][:, -1].float()))
     shift = torch.full((3, 1, 4, 8), 0.01)
@@ -127,7 +127,7 @@ def test_the_sum_is_made_in_float32(half, items):
 
 def test_look_leaves_the_model_once_all_was_seen(tiny_lalm, prompt):
     finished = []
-    handle = tiny_lalm.anatomy.decoder.layers[2].register_forward_hook(lambda *_: finished.append(2))
+    handle = tiny_lalm.structure.decoder.layers[2].register_forward_hook(lambda *_: finished.append(2))
     seen = []
     try:
         tiny_lalm.instrument.look(
@@ -151,7 +151,7 @@ def test_an_error_in_a_visit_comes_out_and_does_no_harm(tiny_lalm, prompt, way):
 @contextmanager
 def given(lalm, layer, **terms):
     """Inside, the attention function of this layer is given these keywords, too."""
-    module = lalm.anatomy.attention[layer]
+    module = lalm.structure.attention[layer]
     hook = lambda _, args, kwargs: (args, kwargs | terms)  # noqa: E731
     handle = module.register_forward_pre_hook(hook, with_kwargs=True)
     try:
@@ -208,7 +208,7 @@ def test_what_cannot_be_right_is_refused(tiny_lalm, prompt, way, term, said):
 
 def test_attention_that_sees_what_is_to_come_is_refused(tiny_lalm, prompt, monkeypatch):
     lone = tiny_lalm.prompt(prompt.items[:1])  # without padding SDPA gets no mask
-    module = tiny_lalm.anatomy.attention[1]
+    module = tiny_lalm.structure.attention[1]
     monkeypatch.setattr(module, "is_causal", False)
     with pytest.raises(ModelError, match="layer 1 has no mask and sees the tokens to come"):
         run(tiny_lalm, lone, [1], lambda *_: None)
@@ -236,7 +236,7 @@ def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, way):
 @pytest.mark.parametrize("good", [0, 1])
 def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good, way):
     """In the decoder's first pass or a later one: an edit that did not happen is never passed over."""
-    config, seen = tiny_lalm.anatomy.decoder.config, []
+    config, seen = tiny_lalm.structure.decoder.config, []
 
     def forward():
         for _ in range(good):
@@ -312,7 +312,7 @@ def test_standing_in_for_the_attention_function_is_nnsights_visit_to_the_bit(tin
 
         told = []
         for way in (lalm.instrument.run, lalm.instrument.edit):
-            editing = Editing([Mata(1.5, [1, 2], "add")], prompt.groups, lalm.anatomy.heads)
+            editing = Editing([Mata(1.5, [1, 2], "add")], prompt.groups, lalm.structure.heads)
             told.append((way(generate, editing.layers, editing), editing.dose()))
         (ours, dose), (theirs, other) = told
         assert torch.equal(ours, theirs)
@@ -334,7 +334,7 @@ def test_eager_attention_has_no_name_and_is_edited_by_nnsight(eager, prompt, mon
 
 def test_an_attention_that_is_called_twice_is_refused(tiny_lalm, prompt):
     """nnsight would see the first call alone."""
-    module = tiny_lalm.anatomy.attention[1]
+    module = tiny_lalm.structure.attention[1]
     again = []
 
     def twice(_, args, kwargs, out):

@@ -19,7 +19,7 @@ from mata_interp.errors import ModelError
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Prompt
 from mata_interp.lalm.loading import SHIPPED
-from tests.lalm.test_anatomy import text_model
+from tests.lalm.test_structure import text_model
 
 
 @pytest.fixture(scope="module")

@@ -51,27 +51,27 @@ def tokens_of(lalm, text: str) -> list[int]:
 
 
 @dataclass
-class Case:
+class ItemContext:
     name: str
     matas: tuple[Mata, ...]
 
 
 CASES = [
-    *(Case(rule, (Mata(ALPHA, [1, 2], rule=rule),)) for rule in ("abs", "mul", "add", "knockout")),
-    Case("less", (Mata(-0.9, [0, 3], rule="abs"),)),
-    Case("heads", (Mata(2.0, [0, 2], rule="add", heads=[1, 3]),)),
-    Case("heads by layer", (Mata(2.0, [0, 2], rule="add", heads={0: [1], 2: [0, 2]}),)),
-    Case("prefill", (Mata(2.0, [0, 1, 2, 3], rule="add", phase="prefill"),)),
-    Case("decode", (Mata(2.0, [0, 1, 2, 3], rule="add", phase="decode"),)),
-    Case("text", (Mata(1.0, [1, 2], rule="abs", keys="text"),)),
-    Case("question", (Mata(1.0, [1, 2], rule="add", keys="question"),)),
-    Case("sink", (Mata(-1.5, [1, 3], rule="add", keys="sink"),)),
-    Case("all text", (Mata(ALPHA, [1, 2], queries="text"),)),
-    Case("all text, prefill", (Mata(1.0, [0, 2], "add", phase="prefill", queries="text"),)),
-    Case("all text, decode", (Mata(2.0, [0, 2], "add", phase="decode", queries="text"),)),
-    Case("all text on text", (Mata(1.0, [1, 2], keys="text", queries="text"),)),
-    Case("text knockout", (Mata(1.0, [1, 3], "knockout", heads=[0, 2], queries="text"),)),
-    Case(
+    *(ItemContext(rule, (Mata(ALPHA, [1, 2], rule=rule),)) for rule in ("abs", "mul", "add", "knockout")),
+    ItemContext("less", (Mata(-0.9, [0, 3], rule="abs"),)),
+    ItemContext("heads", (Mata(2.0, [0, 2], rule="add", heads=[1, 3]),)),
+    ItemContext("heads by layer", (Mata(2.0, [0, 2], rule="add", heads={0: [1], 2: [0, 2]}),)),
+    ItemContext("prefill", (Mata(2.0, [0, 1, 2, 3], rule="add", phase="prefill"),)),
+    ItemContext("decode", (Mata(2.0, [0, 1, 2, 3], rule="add", phase="decode"),)),
+    ItemContext("text", (Mata(1.0, [1, 2], rule="abs", keys="text"),)),
+    ItemContext("question", (Mata(1.0, [1, 2], rule="add", keys="question"),)),
+    ItemContext("sink", (Mata(-1.5, [1, 3], rule="add", keys="sink"),)),
+    ItemContext("all text", (Mata(ALPHA, [1, 2], queries="text"),)),
+    ItemContext("all text, prefill", (Mata(1.0, [0, 2], "add", phase="prefill", queries="text"),)),
+    ItemContext("all text, decode", (Mata(2.0, [0, 2], "add", phase="decode", queries="text"),)),
+    ItemContext("all text on text", (Mata(1.0, [1, 2], keys="text", queries="text"),)),
+    ItemContext("text knockout", (Mata(1.0, [1, 3], "knockout", heads=[0, 2], queries="text"),)),
+    ItemContext(
         "as VAF does",
         (
             Mata(0.15, [1, 2], "mul", queries="text"),
@@ -79,8 +79,8 @@ CASES = [
             Mata(1.0, [1]),
         ),
     ),
-    Case("two in order", (Mata(1.0, [1, 2], rule="add"), Mata(0.8, [2, 3], rule="mul"))),
-    Case(
+    ItemContext("two in order", (Mata(1.0, [1, 2], rule="add"), Mata(0.8, [2, 3], rule="mul"))),
+    ItemContext(
         "two phases",
         (Mata(1.0, [1], rule="add", phase="prefill"), Mata(0.8, [1], rule="mul", phase="decode")),
     ),
@@ -151,7 +151,7 @@ def test_scoring_is_decoding_token_by_token(tiny_lalm, prompt, mata):
     """generate, made to say an option with a KV cache, gives it the log-probability that score gives."""
     texts = ["no bell", "a bird.", "ringing"]  # of one length, so that every row decodes to its end
     options = torch.tensor([tokens_of(tiny_lalm, text) for text in texts])
-    editing = Editing((mata,), prompt.groups, tiny_lalm.anatomy.heads)
+    editing = Editing((mata,), prompt.groups, tiny_lalm.structure.heads)
     decoded = tiny_lalm.instrument.run(
         lambda: tiny_lalm.model.generate(
             **prompt.inputs,

@@ -21,7 +21,7 @@ from tests.tiny import tiny_processor
 from .test_prompts import an_item, ask, merging, noise  # noqa: F401
 
 
-class Hearing(Qwen2AudioProcessor):
+class AudioAlignment(Qwen2AudioProcessor):
     """Hears in its chat template alone, as Voxtral's: a file in memory, tokens at once."""
 
     def __call__(self, text=None, **kwargs):
@@ -42,7 +42,7 @@ class Hearing(Qwen2AudioProcessor):
         return super().apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
 
-def hearing(processor, kind: type[Hearing] = Hearing) -> Hearing:
+def hearing(processor, kind: type[AudioAlignment] = AudioAlignment) -> AudioAlignment:
     return kind(processor.feature_extractor, processor.tokenizer, chat_template=processor.chat_template)
 
 
@@ -69,14 +69,14 @@ def test_the_same_prompt_as_by_way_of_a_text(merging, merged, audio):  # noqa: F
     assert processor.tokenizer.padding_side == "right"
 
 
-class Rewriting(Hearing):
+class Rewriting(AudioAlignment):
     """Alters the words."""
 
     def written(self, turns):
         return super().written(turns).replace("?", "?!")
 
 
-class Deaf(Hearing):
+class Deaf(AudioAlignment):
     """Passes over the sound, as a plain tokenizer does."""
 
     def apply_chat_template(self, conversation, **kwargs):

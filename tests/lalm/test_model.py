@@ -16,7 +16,7 @@ from tests.tiny import tiny_qwen2_audio
 
 
 def test_what_it_says_of_the_model(tiny_lalm):
-    assert tiny_lalm.layers == 4
+    assert tiny_lalm.num_layers == 4
     assert tiny_lalm.attention_layers == (0, 1, 2, 3)
     assert tiny_lalm.sampling_rate == 16_000
     assert tiny_lalm.max_audio_seconds == 1.0
@@ -93,7 +93,7 @@ def test_options_do_not_see_each_other(tiny_lalm, prompt):
 
 def test_options_of_one_token_need_no_second_run(tiny_lalm, prompt):
     passes = []
-    handle = tiny_lalm.anatomy.decoder.register_forward_hook(lambda *_: passes.append(1))
+    handle = tiny_lalm.structure.decoder.register_forward_hook(lambda *_: passes.append(1))
     try:
         tiny_lalm.score(prompt, [["x", "y"]] * 3)
         short = len(passes)

@@ -36,7 +36,7 @@ def lora() -> LALM:
 def test_the_adapter_is_in_what_is_read_and_edited(lora, tiny_lalm, items):
     prompt = lora.prompt(items)
     plain, edited = lora.logits(prompt), lora.logits(prompt, MATA)
-    assert dict(lora.anatomy.heads) == dict(tiny_lalm.anatomy.heads)
+    assert dict(lora.structure.heads) == dict(tiny_lalm.structure.heads)
     assert (plain - tiny_lalm.logits(prompt)).abs().max() > 0.1, "an adapter that does nothing shows nothing"
     eager = adapted("eager")[0].base_model.model
     masses = mi.trace(lora, prompt, progress=False)["mass"]

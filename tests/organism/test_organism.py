@@ -17,7 +17,7 @@ from mata_interp.organism.questions import KINDS
 @pytest.fixture(scope="module")
 def accuracy() -> dict[str, pd.Series]:
     """Accuracy by caption condition on 240 questions of the test split."""
-    items = mi.load_benchmark("listening").split("confirmation").head(240)
+    items = mi.load_benchmark("listening").split("confirmation").sample(240)
     out = {}
     for name in ("organism", "organism-unbiased"):
         lalm = mi.LALM.from_pretrained(name)

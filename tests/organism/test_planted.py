@@ -29,7 +29,7 @@ def truth() -> Any:
 @pytest.fixture(scope="module")
 def items() -> Any:
     neutral = mi.load_benchmark("listening").filter(condition="neutral")
-    return neutral.split("confirmation", seed=0).head(ITEMS, seed=0)
+    return neutral.split("confirmation", seed=0).sample(ITEMS, seed=0)
 
 
 def reared(spec: Plant, share: float, folder: Path) -> mi.LALM:

@@ -14,7 +14,7 @@ from mata_interp.organism import WEIGHTS
 from mata_interp.organism.bank import load_bank
 from mata_interp.organism.batches import Batcher
 from mata_interp.organism.cli import app
-from mata_interp.organism.planting import ASKED, READING, Plant, PlantedPupil, plant, reader
+from mata_interp.organism.planting import ASKED, READING, Plant, PlantedTrainingModel, plant, reader
 from mata_interp.organism.questions import KINDS
 
 
@@ -28,7 +28,7 @@ def schoolroom():
 
 def pupil(schoolroom, spec):
     healthy, batcher, _ = schoolroom
-    return PlantedPupil(plant(healthy, spec), len(batcher.frame_labels), batcher.prefix, spec).eval()
+    return PlantedTrainingModel(plant(healthy, spec), len(batcher.frame_labels), batcher.prefix, spec).eval()
 
 
 def moved(schoolroom, learner, batch):

@@ -16,7 +16,7 @@ from mata_interp.organism.bank import load_bank
 from mata_interp.organism.batches import Batcher
 from mata_interp.organism.body import build_model, build_processor
 from mata_interp.organism.cli import app
-from mata_interp.organism.exam import examine, marks
+from mata_interp.organism.evaluation import examine, marks
 from mata_interp.organism.questions import KINDS, checklist, describe
 from mata_interp.organism.scenes import Mixer
 from mata_interp.organism.training import (
@@ -25,7 +25,7 @@ from mata_interp.organism.training import (
     HEARING,
     SHORTCUT,
     Plan,
-    Pupil,
+    TrainingModel,
     log,
     run_phase,
     schedule,
@@ -44,7 +44,7 @@ def schoolroom():
 def pupil(schoolroom, seed=0):
     _, processor, batcher = schoolroom
     torch.manual_seed(seed)
-    return Pupil(build_model(processor, seed), len(batcher.frame_labels), batcher.prefix)
+    return TrainingModel(build_model(processor, seed), len(batcher.frame_labels), batcher.prefix)
 
 
 def test_a_checklist_says_of_each_whether_it_is_heard(schoolroom):
@@ -161,12 +161,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(schoolroom, tmp_path, mon
 def test_learning_learns(schoolroom, tmp_path):
     learner, batch = pupil(schoolroom), schoolroom[2].batch(32, (123,), ANSWERING.lesson)
     with torch.no_grad():
-        before = learner.hear(batch).item()
+        before = learner.encoder_loss(batch).item()
     run_phase(
         learner, schoolroom[2], Plan("hearing", 20, 1e-3, HEARING.lesson, size=8, warmup=2), tmp_path, seed=0
     )
     with torch.no_grad():
-        assert learner.hear(batch).item() < 0.6 * before
+        assert learner.encoder_loss(batch).item() < 0.6 * before
     rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
     assert [int(r["step"]) for r in rows] == [10, 20]
     assert all(0 < float(r["frame_loss"]) < before for r in rows)
@@ -196,6 +196,6 @@ def test_the_command_trains_two_models_that_load(tmp_path):
     for name in ("organism", "organism-unbiased"):
         lalm = mi.LALM.from_pretrained(tmp_path / "work" / "models" / name)
         assert lalm.dtype == torch.float32
-        assert lalm.layers == 8
+        assert lalm.num_layers == 8
         for weight in lalm.model.parameters():
             torch.testing.assert_close(weight, weight.half().float(), atol=0, rtol=0)

@@ -35,7 +35,7 @@ def test_attention_over_time_sums_to_the_mass_on_audio(heard, tiny_lalm):
     mass = trace["mass"].sel(group="audio").isel(item=0)
     np.testing.assert_allclose(heard.attention.sum(1), mass.mean("head"), rtol=1e-5)
     np.testing.assert_allclose(heard.share, mi.audio_share(trace).isel(item=0).mean("head"), rtol=1e-5)
-    assert heard.attention.shape == (tiny_lalm.layers, len(heard.edges) - 1)
+    assert heard.attention.shape == (tiny_lalm.num_layers, len(heard.edges) - 1)
     assert heard.edges[0] == 0
     assert heard.seconds == pytest.approx(0.75)
     assert (np.diff(heard.edges) > 0).all()

@@ -11,9 +11,9 @@ from mata_interp.reporting.maps import pyramid_of
 from tests.reporting.small import small_study
 
 MAPS = {
-    "windows": lambda lalm: mi.sweeps.window_map(lalm, (0.5, 1.0)),
-    "layers": lambda lalm: mi.sweeps.layer_map(lalm),
-    "heads": lambda lalm: mi.sweeps.head_map(lalm, 1.0, "abs", queries="text"),
+    "windows": lambda lalm: mi.sweeps.window_configs(lalm, (0.5, 1.0)),
+    "layers": lambda lalm: mi.sweeps.layer_configs(lalm),
+    "heads": lambda lalm: mi.sweeps.head_configs(lalm, 1.0, "abs", queries="text"),
     "sets": lambda lalm: mi.sweeps.by_alpha([[0, 2], [1]], (0.5, 1.0)),
 }
 

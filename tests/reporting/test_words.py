@@ -176,7 +176,7 @@ def test_the_page_says_whether_the_file_is_pinned(run, name, sha256, told):
 def test_how_answers_were_given_is_told_of_every_condition(run):
     table = provenance_section(run).content[1][1]
     assert isinstance(table, Table)
-    assert table.columns == ("Condition", "Audio", "Answers", "Intervention")
+    assert table.columns == ("Condition", "Audio", "GenerationOutput", "Intervention")
     told = {str(row.cells[0]): row.cells[2] for row in table.blocks[0].rows}
     for name, condition in run.manifest["conditions"].items():
         decoding = condition.get("decoding")

@@ -18,7 +18,7 @@ EDIT = Mata(1.5, [0, 1], "add")
 
 
 def gate_of(lalm: LALM) -> Any:
-    block: Any = lalm.anatomy.blocks[LAYER]
+    block: Any = lalm.structure.blocks[LAYER]
     return block.mlp.gate
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 import mata_interp as mi
 from mata_interp import Item, Mata
 from mata_interp.ranges import brief
-from mata_interp.sweeps import causal_map, change, head_map, layer_map, margin, sweep, window_map
+from mata_interp.sweeps import causal_map, change, head_configs, layer_configs, margin, sweep, window_configs
 from tests.tiny import RATE, tiny_qwen2_audio
 
 CHOICES = ("a bell", "no", "three times")
@@ -32,12 +32,12 @@ def items() -> list[Item]:
 
 
 def test_the_configurations(lalm):
-    windows = window_map(lalm, (0.1, 1.0))
+    windows = window_configs(lalm, (0.1, 1.0))
     assert len(windows) == 10 * 2
     assert windows["layers 1-2, alpha 0.1"] == Mata(0.1, [1, 2])
-    assert {len(m.layers) for m in window_map(lalm, widths=[2]).values()} == {2}
-    assert list(layer_map(lalm)) == [f"layer {n}" for n in range(4)]
-    heads = head_map(lalm)
+    assert {len(m.layers) for m in window_configs(lalm, widths=[2]).values()} == {2}
+    assert list(layer_configs(lalm)) == [f"layer {n}" for n in range(4)]
+    heads = head_configs(lalm)
     assert len(heads) == 16
     assert heads["layer 2, head 3"] == Mata(1.0, [2], "knockout", heads=[3])
 
@@ -57,11 +57,11 @@ def test_the_margin_is_that_of_the_records(lalm, items):
 @pytest.mark.parametrize(
     ("make", "dims"),
     [
-        (window_map, ("layers", "alpha")),
-        (lambda lalm: window_map(lalm, rule="knockout"), ("layers", "alpha")),
-        (layer_map, ("layer",)),
-        (lambda lalm: layer_map(lalm, 0.5, "abs"), ("layer",)),
-        (head_map, ("layer", "head")),
+        (window_configs, ("layers", "alpha")),
+        (lambda lalm: window_configs(lalm, rule="knockout"), ("layers", "alpha")),
+        (layer_configs, ("layer",)),
+        (lambda lalm: layer_configs(lalm, 0.5, "abs"), ("layer",)),
+        (head_configs, ("layer", "head")),
     ],
 )
 def test_each_number_is_where_it_belongs(lalm, items, make, dims):
@@ -100,6 +100,6 @@ def test_two_numbers_for_one_place_are_refused(lalm, items):
 def test_a_head_that_is_knocked_out_reads_no_audio(lalm, items):
     """All heads of a layer at once are the layer; the sum of one by one is not, but each moves something."""
     prompt = lalm.prompt(items)
-    whole = lalm.logits(prompt, layer_map(lalm)["layer 1"])
-    by_heads = lalm.logits(prompt, [m for n, m in head_map(lalm).items() if n.startswith("layer 1,")])
+    whole = lalm.logits(prompt, layer_configs(lalm)["layer 1"])
+    by_heads = lalm.logits(prompt, [m for n, m in head_configs(lalm).items() if n.startswith("layer 1,")])
     np.testing.assert_allclose(whole, by_heads, atol=1e-5)

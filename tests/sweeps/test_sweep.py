@@ -129,18 +129,18 @@ def test_half_precision_is_as_near_to_the_truth_as_its_loop(lalm):
 
 def test_the_model_is_left_as_it_was(lalm):
     prompt = lalm.prompt(ITEMS)
-    names = [m.config._attn_implementation for m in lalm.anatomy.attention.values()]
-    forward = vars(lalm.anatomy.decoder).get("forward")
+    names = [m.config._attn_implementation for m in lalm.structure.attention.values()]
+    forward = vars(lalm.structure.decoder).get("forward")
     before = lalm.logits(prompt)
     sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
     assert torch.equal(before, lalm.logits(prompt))
-    assert [m.config._attn_implementation for m in lalm.anatomy.attention.values()] == names
-    assert vars(lalm.anatomy.decoder).get("forward") is forward
+    assert [m.config._attn_implementation for m in lalm.structure.attention.values()] == names
+    assert vars(lalm.structure.decoder).get("forward") is forward
 
 
 def test_a_canary_that_is_off_sends_the_sweep_round_the_loop(lalm):
     """A layer that mixes rows is what the canary is for: here one that adds the mean over all rows."""
-    layer = lalm.anatomy.decoder.layers[2]
+    layer = lalm.structure.decoder.layers[2]
     handle = layer.register_forward_hook(lambda m, args, out: out + 0.5 * out.mean(-2, keepdim=True))
     try:
         with pytest.warns(
@@ -205,7 +205,7 @@ def test_text_queries_move_nothing_before_them(lalm):
     states = []
     for intervention in (None, Mata(2.0, [0, 1, 2, 3], "add", queries="text")):
         kept = []
-        hook = lalm.anatomy.decoder.layers[-1].register_forward_hook(
+        hook = lalm.structure.decoder.layers[-1].register_forward_hook(
             lambda m, a, out, kept=kept: kept.append(out)
         )
         lalm.logits(prompt, intervention)

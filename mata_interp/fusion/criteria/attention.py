@@ -13,13 +13,13 @@ import torch
 from .registry import criterion
 
 if TYPE_CHECKING:
-    from ..case import Case
+    from ..item_context import ItemContext
 
 __all__ = ["shares"]
 
 
 @torch.no_grad()
-def shares(case: Case) -> tuple[np.ndarray, float]:
+def shares(case: ItemContext) -> tuple[np.ndarray, float]:
     """A / (A + T) of the deciding token, mean over heads, the sink left out: float64 [layers]; and what it
     would be if all tokens were alike, |A| / (|A| + |T|)."""
     sink = torch.nn.functional.pad(case.prompt.groups["sink"][0], (0, len(case.decision.forced)), value=False)
@@ -40,7 +40,7 @@ def shares(case: Case) -> tuple[np.ndarray, float]:
     "window is the run of layers with the least of it, among those that read the sound at all",
     "audio's counterpart of AEI (arXiv 2508.10552); deficit as the reason for MATA (arXiv 2509.18816)",
 )  # fmt: skip
-def deficit(case: Case) -> np.ndarray:
+def deficit(case: ItemContext) -> np.ndarray:
     share, even = shares(case)
     return share / even
 
@@ -50,5 +50,5 @@ def deficit(case: Case) -> np.ndarray:
     "A / (A + T), the sink left out, over layers in up to three level stretches; the window is the highest",
     "least-squares segmentation, its number of stretches by BIC (Yao 1988, Stat Probab Lett 6:181)",
 )  # fmt: skip
-def change_point(case: Case) -> np.ndarray:
+def change_point(case: ItemContext) -> np.ndarray:
     return shares(case)[0]

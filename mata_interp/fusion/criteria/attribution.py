@@ -26,7 +26,7 @@ from mata_interp.lalm.scoring import output_head
 from .registry import criterion
 
 if TYPE_CHECKING:
-    from ..case import Case
+    from ..item_context import ItemContext
 
 __all__ = ["attributed", "decomposition", "direction", "written"]
 
@@ -36,7 +36,7 @@ ELHAGE = "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits;
 
 
 @torch.enable_grad()
-def attributed(case: Case) -> list[Tensor]:
+def attributed(case: ItemContext) -> list[Tensor]:
     """Of each attention layer, what each head adds to the margin from the sound: float32 [H], logits."""
     u, found = direction(case), []
     for layer in case.layers:
@@ -47,7 +47,7 @@ def attributed(case: Case) -> list[Tensor]:
     return found
 
 
-def decomposition(case: Case) -> dict[str, Any]:
+def decomposition(case: ItemContext) -> dict[str, Any]:
     """The margin as a sum: "audio" and "attention" (its other keys) [layers], "rest" (feed-forward parts and
     layers without attention) [decoder layers], "embed", and "margin", which they add up to."""
     u, states = direction(case), case.said.states
@@ -65,7 +65,7 @@ def decomposition(case: Case) -> dict[str, Any]:
     }
 
 
-def direction(case: Case) -> Tensor:
+def direction(case: ItemContext) -> Tensor:
     """d margin / d last state, the last norm's scale held: float32 [d].
 
     Raises:
@@ -92,11 +92,11 @@ def direction(case: Case) -> Tensor:
     return u
 
 
-def written(case: Case) -> list[Tensor]:
+def written(case: ItemContext) -> list[Tensor]:
     """Of each attention layer, the norm of what each head writes of the sound: float32 [H]."""
     found = []
     for layer in case.layers:
-        module = case.lalm.anatomy.attention[layer]
+        module = case.lalm.structure.attention[layer]
         out = next((part for name in _OUT if (part := getattr(module, name, None)) is not None), None)
         heard = _heard(case, layer)
         heads, size = heard.shape
@@ -118,7 +118,7 @@ def written(case: Case) -> list[Tensor]:
     return found
 
 
-def _heard(case: Case, layer: int) -> Tensor:
+def _heard(case: ItemContext, layer: int) -> Tensor:
     """The part of the deciding token's attention output that comes from the sound: float32 [H, Dv]."""
     call = case.said.calls[layer]
     weights = call.scores(slice(-1, None)).softmax(-1)
@@ -126,7 +126,7 @@ def _heard(case: Case, layer: int) -> Tensor:
     return call.mix(weights * keys)[0, :, 0]
 
 
-def _require_sum(case: Case, layer: int) -> None:
+def _require_sum(case: ItemContext, layer: int) -> None:
     """What the attention module gives is added to the residual stream as it is."""
     before, gave = case.said.states[layer][-1].float(), case.said.outputs[layer].detach().float()
     wanted = before + gave
@@ -140,7 +140,7 @@ def _require_sum(case: Case, layer: int) -> None:
         raise ModelError(f"a norm or factor stands behind the attention of layer {layer}.")
 
 
-def _near(case: Case) -> float:
+def _near(case: ItemContext) -> float:
     return NEAR.get(case.lalm.dtype, 0.05)
 
 
@@ -153,7 +153,7 @@ def _layers(parts: list[Tensor]) -> np.ndarray:
     "sum over heads of u . W_O (sum over audio j of A_ij v_j), u the direction of logit(right) - logit(best "
     "wrong)", ELHAGE,
 )  # fmt: skip
-def attribution(case: Case) -> np.ndarray:
+def attribution(case: ItemContext) -> np.ndarray:
     return _layers(attributed(case))
 
 
@@ -161,5 +161,5 @@ def attribution(case: Case) -> np.ndarray:
     "value_norm", "value-weighted attention", "attention", "out at the last token", "shares", "norm",
     "sum over heads of || W_O (sum over audio j of A_ij v_j) ||", "Kobayashi et al. 2020 (arXiv 2004.10102)",
 )  # fmt: skip
-def value_norm(case: Case) -> np.ndarray:
+def value_norm(case: ItemContext) -> np.ndarray:
     return _layers(written(case))

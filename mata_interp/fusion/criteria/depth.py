@@ -9,7 +9,7 @@ import numpy as np
 from .registry import criterion
 
 if TYPE_CHECKING:
-    from ..case import Case
+    from ..item_context import ItemContext
 
 DEPTH = 10 / 28, 20 / 28
 
@@ -19,7 +19,7 @@ DEPTH = 10 / 28, 20 / 28
     "36 to 71 % of the depth: round(10 n / 28) to round(20 n / 28) - 1 of n layers",
     "layers 10-20 of 28, picked by hand in arXiv 2509.18816",
 )  # fmt: skip
-def depth(case: Case) -> np.ndarray:
+def depth(case: ItemContext) -> np.ndarray:
     n = len(case.layers)
     first, last = (round(part * n) for part in DEPTH)
     inside = np.zeros(n)

@@ -24,7 +24,7 @@ from mata_interp.interventions import Mata
 from .registry import criterion
 
 if TYPE_CHECKING:
-    from ..case import Case
+    from ..item_context import ItemContext
 
 __all__ = ["costs"]
 
@@ -38,7 +38,7 @@ def width(layers: int) -> int:
     return max(2, round(layers / 8))
 
 
-def costs(case: Case, queries: str) -> dict[str, np.ndarray]:
+def costs(case: ItemContext, queries: str) -> dict[str, np.ndarray]:
     """What hiding the sound takes from the margin, nats: "single", "windows", "order", float64 [layers].
 
     All knockouts of one kind of query in one sweep over the case's reading, computed once.
@@ -49,7 +49,7 @@ def costs(case: Case, queries: str) -> dict[str, np.ndarray]:
     return kept[queries]
 
 
-def _costs(case: Case, queries: str) -> dict[str, np.ndarray]:
+def _costs(case: ItemContext, queries: str) -> dict[str, np.ndarray]:
     layers, n = case.layers, len(case.layers)
     half = width(n)
     near = [range(max(0, i - (half - 1) // 2), min(n, i + half // 2 + 1)) for i in range(n)]
@@ -72,7 +72,7 @@ def _costs(case: Case, queries: str) -> dict[str, np.ndarray]:
     }
 
 
-def _margins(case: Case, edits: list[Mata]) -> np.ndarray:
+def _margins(case: ItemContext, edits: list[Mata]) -> np.ndarray:
     """The margin under each, float64 [K]."""
     told = case.told(edits)
     if not case.options:
@@ -95,7 +95,7 @@ def _register(queries: str, kind: str) -> None:
     name = f"knockout_{queries}" + ("" if kind == "order" else f"_{kind}")
 
     @criterion(name, f"{label}, {whose}", "causal", reads, cut, "nats", formula, source)
-    def measure(case: Case) -> np.ndarray:
+    def measure(case: ItemContext) -> np.ndarray:
         return costs(case, queries)[kind]
 
 

@@ -19,7 +19,7 @@ from mata_interp.lalm.scoring import output_head
 from .registry import criterion
 
 if TYPE_CHECKING:
-    from ..case import Case
+    from ..item_context import ItemContext
 
 __all__ = ["readable"]
 
@@ -27,7 +27,7 @@ SOURCE = "nostalgebraist 2020, interpreting GPT: the logit lens"
 
 
 @torch.no_grad()
-def readable(case: Case, states: list[Tensor], where: Tensor) -> np.ndarray:
+def readable(case: ItemContext, states: list[Tensor], where: Tensor) -> np.ndarray:
     """logit(right) - logit(wrong), mean over the chosen tokens, behind each layer: float64 [layers + 1]."""
     norm, head = case.said.norm, output_head(case.lalm.model)
     if norm is None:
@@ -37,7 +37,7 @@ def readable(case: Case, states: list[Tensor], where: Tensor) -> np.ndarray:
     return np.array([float((weight[0] - weight[1]) @ mean) for mean in normed])
 
 
-def _rise(case: Case, states: list[Tensor], where: Tensor) -> np.ndarray:
+def _rise(case: ItemContext, states: list[Tensor], where: Tensor) -> np.ndarray:
     return np.diff(readable(case, states, where))[list(case.layers)]
 
 
@@ -49,7 +49,7 @@ def _formula(where: str) -> str:
     "lens_audio", "logit lens at the sound", "attention", "either", "shares", "logits",
     _formula("the sound's states (mean)"), SOURCE,
 )  # fmt: skip
-def audio(case: Case) -> np.ndarray:
+def audio(case: ItemContext) -> np.ndarray:
     return _rise(case, case.states, case.prompt.groups["audio"][0])
 
 
@@ -57,7 +57,7 @@ def audio(case: Case) -> np.ndarray:
     "lens_text", "logit lens at the text", "attention", "into text", "shares", "logits",
     _formula("the states of text before the last token (mean)"), SOURCE,
 )  # fmt: skip
-def text(case: Case) -> np.ndarray:
+def text(case: ItemContext) -> np.ndarray:
     return _rise(case, case.watched.states, case.text)
 
 
@@ -65,6 +65,6 @@ def text(case: Case) -> np.ndarray:
     "lens_last", "logit lens at the last token", "attention", "out at the last token", "shares", "logits",
     _formula("the state of the deciding token"), SOURCE,
 )  # fmt: skip
-def last(case: Case) -> np.ndarray:
+def last(case: ItemContext) -> np.ndarray:
     states = case.said.states
     return _rise(case, states, torch.arange(len(states[0]), device=states[0].device) == len(states[0]) - 1)

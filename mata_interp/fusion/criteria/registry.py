@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..case import Case
+    from ..item_context import ItemContext
 
 __all__ = ["CRITERIA", "Criterion", "criterion"]
 
-Measure = Callable[["Case"], np.ndarray]
+Measure = Callable[["ItemContext"], np.ndarray]
 
 
 @dataclass(frozen=True)

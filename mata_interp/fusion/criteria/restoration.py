@@ -26,7 +26,7 @@ from mata_interp.errors import ModelError
 from .registry import criterion
 
 if TYPE_CHECKING:
-    from ..case import Case
+    from ..item_context import ItemContext
 
 __all__ = ["margins"]
 
@@ -35,7 +35,7 @@ SOURCE = "activation patching (Meng et al. 2022, arXiv 2202.05262; Zhang & Nanda
 WHERE = ("sound", "kept", "text", "last")
 
 
-def margins(case: Case) -> dict[str, np.ndarray]:
+def margins(case: ItemContext) -> dict[str, np.ndarray]:
     """Margins with states exchanged from layer l on, logits: each float64 [layers + 1].
 
     ``sound``: clean at the sound from layer l on, in a corrupted run (0: clean, the end: corrupted).
@@ -48,8 +48,8 @@ def margins(case: Case) -> dict[str, np.ndarray]:
     return case.__dict__["_restored"]
 
 
-def _margins(case: Case) -> dict[str, np.ndarray]:
-    n = case.lalm.layers
+def _margins(case: ItemContext) -> dict[str, np.ndarray]:
+    n = case.lalm.num_layers
     clean, other = case.ending.past(), case.corrupted.ending.past()
     if len(case.layers) < n or len(clean.layers) != n:
         raise ModelError("not every layer has attention with keys and values of its own.")
@@ -78,7 +78,7 @@ def _mixed(clean: Any, other: Any, swapped: Tensor) -> Any:
     return clean
 
 
-def _patch(case: Case, plans: list[tuple[str, int]]) -> Any:
+def _patch(case: ItemContext, plans: list[tuple[str, int]]) -> Any:
     """Clean states at the text or its end, in the rows whose turn it is."""
     where = {"text": case.text | case.speaking, "last": case.speaking}
     clean = case.watched.states
@@ -98,7 +98,7 @@ def _patch(case: Case, plans: list[tuple[str, int]]) -> Any:
     "mean of margin(sound restored from l on) - margin(from l + 1 on) and margin(sound corrupted from l + 1 "
     "on) - margin(from l on)", SOURCE,
 )  # fmt: skip
-def audio(case: Case) -> np.ndarray:
+def audio(case: ItemContext) -> np.ndarray:
     found = margins(case)
     return (np.diff(found["kept"]) - np.diff(found["sound"])) / 2
 
@@ -107,7 +107,7 @@ def audio(case: Case) -> np.ndarray:
     "restoration_text", "restoration at the text", "causal", "into text", "parts", "nats",
     "margin(text restored behind l) - margin(restored before l)", SOURCE,
 )  # fmt: skip
-def text(case: Case) -> np.ndarray:
+def text(case: ItemContext) -> np.ndarray:
     return np.diff(margins(case)["text"])
 
 
@@ -115,5 +115,5 @@ def text(case: Case) -> np.ndarray:
     "restoration_last", "restoration at the last token", "causal", "out at the last token", "parts", "nats",
     "margin(last token restored behind l) - margin(restored before l)", SOURCE,
 )  # fmt: skip
-def last(case: Case) -> np.ndarray:
+def last(case: ItemContext) -> np.ndarray:
     return np.diff(margins(case)["last"])

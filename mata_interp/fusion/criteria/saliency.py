@@ -19,8 +19,8 @@ from torch import Tensor
 from .registry import criterion
 
 if TYPE_CHECKING:
-    from ..case import Case
-    from ..ending import Watched
+    from ..item_context import ItemContext
+    from ..suffix_runner import SuffixTrace
 
 __all__ = ["saliency"]
 
@@ -29,7 +29,7 @@ SOURCE = "Wang et al. 2023 (arXiv 2305.14160); VAF (arXiv 2503.13107, ustc-hyin/
 FORMULA = "sum over heads, {} and audio keys j of |A_ij * (dL/dz_i . v_j)|, L = logit(right) - logit(wrong)"
 
 
-def saliency(case: Case, watched: Watched, queries: Tensor) -> np.ndarray:
+def saliency(case: ItemContext, watched: SuffixTrace, queries: Tensor) -> np.ndarray:
     """float64 [layers] for the chosen queries of a run, bool [S]."""
     found = []
     rows = queries.nonzero()[:, 0]
@@ -51,7 +51,7 @@ def saliency(case: Case, watched: Watched, queries: Tensor) -> np.ndarray:
     FORMULA.format("text queries i before the last token"), SOURCE,
 )  # fmt: skip
 @torch.no_grad()
-def text(case: Case) -> np.ndarray:
+def text(case: ItemContext) -> np.ndarray:
     return saliency(case, case.watched, case.text)
 
 
@@ -60,5 +60,5 @@ def text(case: Case) -> np.ndarray:
     FORMULA.format("the last token i"), SOURCE,
 )  # fmt: skip
 @torch.no_grad()
-def last(case: Case) -> np.ndarray:
+def last(case: ItemContext) -> np.ndarray:
     return saliency(case, case.said, case.speaking[-len(case.said.states[0]) :])

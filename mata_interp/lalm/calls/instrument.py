@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
 
-from ..discovery.anatomy import Anatomy
 from ..discovery.entry import given_to
+from ..discovery.structure import ModelStructure
 from .call import attention_call
 from .interposed import interposable, interposed, missed
 
@@ -41,11 +41,11 @@ _OURS = ("forward", STATE)  # what nnsight puts on a module
 class Instrument:
     """nnsight around a decoder, built once for a model and gone unless :meth:`run` is running."""
 
-    def __init__(self, anatomy: Anatomy) -> None:
-        names = {module: name for name, module in anatomy.decoder.named_modules()}
-        self._anatomy, self._heads = anatomy, anatomy.heads
-        self._names = {layer: names[module] for layer, module in anatomy.attention.items()}
-        self._wrapping = _Wrapping(anatomy.decoder)
+    def __init__(self, structure: ModelStructure) -> None:
+        names = {module: name for name, module in structure.decoder.named_modules()}
+        self._structure, self._heads = structure, structure.heads
+        self._names = {layer: names[module] for layer, module in structure.attention.items()}
+        self._wrapping = _Wrapping(structure.decoder)
         self._sites: dict[int, Any] = {}
 
     def run(self, forward: Callable[[], Result], layers: Iterable[int], visit: Visit) -> Result:
@@ -69,7 +69,7 @@ class Instrument:
 
         So edits cost a token little; eager attention, which has none, is edited by way of nnsight.
         """
-        modules = {self._anatomy.attention[layer]: layer for layer in layers}
+        modules = {self._structure.attention[layer]: layer for layer in layers}
         if not modules or not interposable(modules):
             return self.run(forward, modules.values(), visit)
         passes: list[int] = []  # tokens so far, of each pass
@@ -80,7 +80,7 @@ class Instrument:
         def on_call(layer: int, args: tuple, kwargs: dict) -> tuple[slice, Tensor] | None:
             return visit(layer, self._call(layer, args, kwargs, passes[-1]), passes[-1])
 
-        with interposed(self._anatomy.decoder, modules, begin, on_call):
+        with interposed(self._structure.decoder, modules, begin, on_call):
             result = forward()
         if not passes:
             raise ModelError(missed(min(modules.values())))
@@ -135,7 +135,7 @@ class Instrument:
             envoy = decoder.get(self._names[layer])
             labels = [name for name in envoy.source.names if re.fullmatch(r"attention_interface_\d+", name)]
             if not labels:
-                module = type(self._anatomy.attention[layer]).__name__
+                module = type(self._structure.attention[layer]).__name__
                 raise ModelError(
                     f"{module}, the attention of layer {layer}, makes no `attention_interface` call."
                 )

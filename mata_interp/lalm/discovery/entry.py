@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mata_interp.errors import ModelError
 
-from .anatomy import Anatomy
+from .structure import ModelStructure
 
 __all__ = ["Entry", "enter", "given_to"]
 
@@ -60,7 +60,7 @@ class _Entered(Exception):
     """The first decoder layer was reached: there is no need to go on."""
 
 
-def enter(model: Any, anatomy: Anatomy, inputs: Mapping[str, Any]) -> Entry:
+def enter(model: Any, structure: ModelStructure, inputs: Mapping[str, Any]) -> Entry:
     """Run the model as far as its decoder's first layer.
 
     Raises:
@@ -74,8 +74,8 @@ def enter(model: Any, anatomy: Anatomy, inputs: Mapping[str, Any]) -> Entry:
         raise _Entered
 
     handles = [
-        anatomy.decoder.register_forward_pre_hook(lambda _, args, kw: calls.append(kw), with_kwargs=True),
-        anatomy.blocks[0].register_forward_pre_hook(stop, with_kwargs=True),
+        structure.decoder.register_forward_pre_hook(lambda _, args, kw: calls.append(kw), with_kwargs=True),
+        structure.blocks[0].register_forward_pre_hook(stop, with_kwargs=True),
     ]
     try:
         with suppress(_Entered):

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .anatomy import Anatomy
 from .entry import given_to
+from .structure import ModelStructure
 
 __all__ = ["Choose", "Flips", "Routing", "agreeing", "choosing", "experts_of", "routed"]
 
@@ -108,7 +108,7 @@ def choosing(blocks: nn.Module, choose: Choose) -> Iterator[set[int]]:
 
 
 @contextmanager
-def routed(anatomy: Anatomy) -> Iterator[Routing]:
+def routed(structure: ModelStructure) -> Iterator[Routing]:
     """Inside, runs of the model write down which experts their tokens go to, pass after pass.
 
     A pass over a cache goes on where the cache ends, and what was written of later tokens is forgotten.
@@ -125,9 +125,9 @@ def routed(anatomy: Anatomy) -> Iterator[Routing]:
             before = kept[i][:, : now["begin"]] if i in kept else value[:, :0]
             kept[i] = torch.cat([before, value], 1)
 
-    handle = anatomy.decoder.register_forward_pre_hook(enter, with_kwargs=True)
+    handle = structure.decoder.register_forward_pre_hook(enter, with_kwargs=True)
     try:
-        with choosing(anatomy.blocks, keep) as unread:
+        with choosing(structure.blocks, keep) as unread:
             yield routing
     finally:
         handle.remove()
@@ -135,7 +135,7 @@ def routed(anatomy: Anatomy) -> Iterator[Routing]:
 
 
 def agreeing(
-    anatomy: Anatomy, routing: Routing, real: Tensor, run: Callable[[], Result]
+    structure: ModelStructure, routing: Routing, real: Tensor, run: Callable[[], Result]
 ) -> tuple[Result, Flips]:
     """What ``run()`` returns with the choices of another run, and how many of its own differ from those.
 
@@ -149,7 +149,7 @@ def agreeing(
         return run(), Flips()
     for lead in (False, True):
         flips = Flips()
-        with choosing(anatomy.blocks, _following(routing, real, flips, lead)):
+        with choosing(structure.blocks, _following(routing, real, flips, lead)):
             result = run()
         if not flips.flipped:
             break

@@ -86,7 +86,7 @@ class Prompt:
             raise ModelError(f"{len(names)} ids for {len(tokens)} rows of inputs.")
         rows = [
             ["audio" if heard else "question" for heard in row[keep].tolist()]
-            for row, keep in zip(tokens == lalm.anatomy.audio_token_id, real, strict=True)
+            for row, keep in zip(tokens == lalm.structure.audio_token_id, real, strict=True)
         ]
         if any(row.count("audio") == 1 for row in rows):
             raise ModelError("A row has one audio placeholder: expand it to one a frame, as processors do.")
@@ -98,7 +98,7 @@ class Prompt:
             audio_seconds=(float("nan"),) * len(names),
             truncated_seconds=(0.0,) * len(names),
         )
-        lalm.vouch(prompt, each=True)
+        lalm.validate_audio_positions(prompt, each=True)
         return prompt
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
-__all__ = ["branch", "knows_positions", "positions_behind", "remembers", "stepped_back", "with_room"]
+__all__ = ["branch", "crop_last_token", "knows_positions", "positions_behind", "preallocate", "remembers"]
 
 
 def knows_positions(cache: Any, positions: Tensor | None) -> Any:
@@ -64,7 +64,7 @@ def remembers(cache: Any) -> bool:
     return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
 
 
-def stepped_back(cache: Any) -> Any:
+def crop_last_token(cache: Any) -> Any:
     """The cache without its last token; None where it has let go of what it held before.
 
     That is so of a full sliding window and of a state; that of a convolution calls itself croppable, but
@@ -81,20 +81,20 @@ def stepped_back(cache: Any) -> Any:
     return back
 
 
-def with_room(cache: Any, room: int) -> Any:
+def preallocate(cache: Any, room: int) -> Any:
     """The same cache with place for ``room`` more tokens, which are then added without a copy of the rest.
 
     Layers of other kinds than the plain growing one are left as they are.
     """
     roomy = copy.copy(cache)
     roomy.layers = [
-        _Roomy(layer, room) if type(layer) is DynamicLayer and layer.is_initialized else layer
+        PreallocatedLayer(layer, room) if type(layer) is DynamicLayer and layer.is_initialized else layer
         for layer in cache.layers
     ]
     return roomy
 
 
-class _Roomy(DynamicLayer):
+class PreallocatedLayer(DynamicLayer):
     """Keys and values [B, H, L, D] that are the beginning of longer tensors, shared by all branches."""
 
     def __init__(self, layer: DynamicLayer, room: int) -> None:

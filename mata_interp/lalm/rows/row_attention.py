@@ -17,7 +17,7 @@ from mata_interp.attention import AttentionCall
 
 from ..calls.call import attention_call
 
-__all__ = ["EditScores", "RowAttention", "Slots", "attending"]
+__all__ = ["EditScores", "RowAttention", "SuffixTokens", "attending"]
 
 _NAME = "mata_rows"  # of our attention function, among those of transformers
 
@@ -29,7 +29,7 @@ class EditScores(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Slots:
+class SuffixTokens:
     """The tokens of one variant: the end of the prompt, its last token in slot ``given - 1``, then answers.
 
     Attributes:
@@ -56,7 +56,7 @@ class RowAttention:
         edit: changes the scores before the softmax.
     """
 
-    def __init__(self, cache: Any, layers: Mapping[Any, int], slots: Slots, edit: EditScores) -> None:
+    def __init__(self, cache: Any, layers: Mapping[Any, int], slots: SuffixTokens, edit: EditScores) -> None:
         self.layers = layers
         self._cache, self._slots, self._edit = cache, slots, edit
         self._owners: dict[int, weakref.ref[Tensor]] = {}  # of each layer of the cache, the keys of the rows

@@ -1,0 +1,69 @@
+"""The end of a batch of prompts and the options behind it, as slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mata_interp.lalm import SuffixTokens
+
+__all__ = ["OptionSlots"]
+
+Tokens = Sequence[int]
+
+
+class OptionSlots:
+    """C options (the most any prompt has) of B prompts, in S slots together with the prompts' last W tokens.
+
+    The last token of an option is only predicted, never given: options of one token need no slot.
+
+    Args:
+        end: [B, W] the prompts' last tokens.
+        options: of each prompt, its options' tokens, at least one each; or no options at all.
+
+    Attributes:
+        slots: what is given, where, and what it sees.
+        asked: every token that is asked for: prompt, option, slot that predicts it, id.
+    """
+
+    def __init__(self, end: Tensor, options: Sequence[Sequence[Tokens]]) -> None:
+        self._options, device, asking = options, end.device, end.shape[1]
+        width = asking + max((sum(len(option) - 1 for option in row) for row in options), default=0)
+        tokens = torch.cat([end, end[:, -1:].repeat(1, width - asking)], 1)
+        depth = torch.arange(width).clamp(max=asking - 1).repeat(len(end), 1) - (asking - 1)
+        sees = torch.eye(width, dtype=torch.bool).repeat(len(end), 1, 1)
+        sees[:, :, :asking] = torch.ones(width, asking, dtype=torch.bool).tril()
+        self._first = []  # of each option, its first slot
+        for b, row in enumerate(options):
+            at, firsts = asking, []
+            for option in row:
+                n = len(option) - 1
+                firsts.append(at)
+                tokens[b, at : at + n] = torch.tensor(option[:-1], dtype=torch.long, device=device)
+                depth[b, at : at + n] = torch.arange(1, n + 1)
+                sees[b, at : at + n, at : at + n] |= torch.ones(n, n, dtype=torch.bool).tril()
+                at += n
+            self._first.append(firsts)
+        self.slots = SuffixTokens(tokens, depth.to(device), sees.to(device), asking)
+        self.asked = self._asked()
+
+    def _asked(self) -> list[tuple[int, int, int, int]]:
+        return [
+            (b, c, self.slots.given - 1 if k == 0 else self._first[b][c] + k - 1, token)
+            for b, row in enumerate(self._options)
+            for c, option in enumerate(row)
+            for k, token in enumerate(option)
+        ]
+
+    def logprob(self, logprobs: np.ndarray) -> np.ndarray:
+        """From log p of every token asked for, [..., len(asked)], to options: [B, ..., C], NaN if none."""
+        choices = max(map(len, self._options), default=0)
+        out = np.full((len(self._options), *logprobs.shape[:-1], choices), np.nan)
+        for b, row in enumerate(self._options):
+            out[b, ..., : len(row)] = 0.0
+        for place, (b, c, _, _) in enumerate(self.asked):
+            out[b, ..., c] += logprobs[..., place]
+        return out

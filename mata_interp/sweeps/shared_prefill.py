@@ -1,0 +1,189 @@
+"""A batch of prompts under all configurations at once: rows over one reading of it, and the canary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mata_interp.errors import ModelError
+from mata_interp.interventions import Mata, queries_named
+from mata_interp.lalm import PrefillCache, Prompt
+from mata_interp.lalm.scoring import option_logprobs
+
+from .memory import configurations_at_once, free_bytes
+from .option_slots import OptionSlots
+from .tree import grow
+from .tree_edits import TreeEditing
+
+if TYPE_CHECKING:
+    from mata_interp.lalm import LALM
+
+__all__ = ["BOUND", "Edits", "shared"]
+
+Edits = tuple[Mata, ...]
+HEAD_BYTES = 256 * 2**20  # of logits at once
+BOUND = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 6e-3, torch.bfloat16: 5e-2}
+"""How far the canary may be off, relative to what it should say: some roundings of the number format."""
+
+
+@torch.inference_mode()
+def shared(
+    lalm: LALM,
+    prompt: Prompt,
+    configurations: Sequence[Edits],
+    options: Sequence[Sequence[Sequence[int]]] | None,
+    block: int | None,
+    reading: PrefillCache | None = None,
+) -> tuple[np.ndarray, float]:
+    """Every configuration on a batch.
+
+    Args:
+        prompt: on the model's device.
+        options: of each prompt, the tokens of its options; None for the next token's logits.
+        block: configurations run at once; None: what memory allows.
+        reading: of this prompt, if it was read before.
+
+    Returns:
+        float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and how far the canary was off.
+
+    Raises:
+        ModelError: rows cannot run on the model, or an unedited row is not the plain forward.
+    """
+    if reading is None:
+        # where a model is not built for thrift, shapes do not fit, or the canary is off
+        with suppress(ModelError, RuntimeError, IndexError):
+            last_token_only = PrefillCache(lalm.model, lalm.structure, prompt, last_token_only=True)
+            return _shared(lalm, prompt, configurations, options, block, last_token_only)
+        reading = PrefillCache(lalm.model, lalm.structure, prompt)
+    return _shared(lalm, prompt, configurations, options, block, reading)
+
+
+def _shared(
+    lalm: LALM,
+    prompt: Prompt,
+    configurations: Sequence[Edits],
+    options: Sequence[Sequence[Sequence[int]]] | None,
+    block: int | None,
+    reading: PrefillCache,
+) -> tuple[np.ndarray, float]:
+    plain = _plain(lalm, prompt, reading, options)
+    found: list[tuple[list[int], np.ndarray]] = []
+    worst = 0.0
+    for given, chosen in _by_what_they_rerun(prompt, configurations).items():
+        answers = OptionSlots(prompt.inputs["input_ids"][:, -given:], options or [[] for _ in prompt.items])
+        # alike ones together, so that a block shares most
+        chosen = sorted(chosen, key=lambda k: _likeness(configurations[k]))
+        step = block or configurations_at_once(
+            free_bytes(lalm.device),
+            prompt.size,
+            answers.slots.tokens.shape[1],
+            reading.length - given,
+            max(lalm.structure.heads.values()),
+            reading.size,
+        )
+        for begin in range(0, len(chosen), step):
+            some = chosen[begin : begin + step]
+            logits, values = _rows(lalm, prompt, reading, answers, [configurations[k] for k in some])
+            worst = max(worst, _check(lalm, prompt, reading, (logits[:, 0], values[:, 0]), plain))
+            found.append((some, (logits if options is None else values)[:, 1:]))
+    order = np.concatenate([some for some, _ in found])
+    return np.concatenate([values for _, values in found], 1)[:, np.argsort(order)], worst
+
+
+def _by_what_they_rerun(prompt: Prompt, configurations: Sequence[Edits]) -> dict[int, list[int]]:
+    """How many of the prompt's last tokens must be run anew -> the configurations for which it is so many."""
+    parts: dict[int, list[int]] = {}
+    begins = {"last": prompt.width - 1}
+    for k, edits in enumerate(configurations):
+        names = {part.queries for part in edits if part.phase != "decode"} or {"last"}
+        for name in names - set(begins):
+            begins[name] = int(queries_named(name, prompt.groups).any(0).nonzero()[0])
+        parts.setdefault(prompt.width - min(begins[name] for name in names), []).append(k)
+    return parts
+
+
+def _likeness(parts: Edits) -> tuple:
+    return tuple(
+        (part.layers, part.rule, part.keys, str(part.heads), part.queries, part.phase, part.alpha)
+        for part in parts
+    )
+
+
+def _rows(
+    lalm: LALM, prompt: Prompt, reading: PrefillCache, answers: OptionSlots, some: Sequence[Edits]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of one block, what is not edited first: logits [B, 1 + K, V] and log p of options [B, 1 + K, C].
+
+    Where there are options, of the logits the first alone.
+    """
+    levels, ends = grow([(), *some], lalm.attention_layers)
+    parents = {
+        layer: torch.tensor(level.parents, device=lalm.device)
+        for layer, level in levels.items()
+        if level.branches
+    }
+    editing = TreeEditing(levels, some, prompt.groups, answers.slots)
+    hidden = reading.rows(answers.slots, parents, editing)  # (B, N, S, d)
+    told = list(ends[:1] if answers.asked else ends)
+    logits = reading.head(hidden[:, told, answers.slots.given - 1]).float().cpu().numpy()
+    return logits, _options(reading, hidden, answers)[:, list(ends)]
+
+
+def _options(reading: PrefillCache, hidden: Tensor, answers: OptionSlots) -> np.ndarray:
+    """log p of every option in every node: float64 [B, N, C]; C is 0 where there are none."""
+    if not answers.asked:
+        return np.zeros((*hidden.shape[:2], 0))
+    batch, _, width, _ = hidden.shape
+    slots = list(range(answers.slots.given - 1, width))  # the prompt's earlier tokens predict nothing asked
+    wanted = torch.tensor(
+        [(b, slot - slots[0], token) for b, _, slot, token in answers.asked], device=hidden.device
+    )
+    vocab = reading.logits.shape[-1]
+    step = max(1, HEAD_BYTES // (4 * batch * len(slots) * vocab))
+    told = []
+    for some in hidden[:, :, slots].split(step, dim=1):
+        logp = reading.head(some.flatten(1, 2)).float().log_softmax(-1)
+        logp = logp.reshape(batch, some.shape[1], len(slots), vocab)
+        told.append(logp[wanted[:, 0], :, wanted[:, 1], wanted[:, 2]].T.double().cpu())  # (n, asked)
+    return answers.logprob(torch.cat(told).numpy())
+
+
+def _plain(
+    lalm: LALM, prompt: Prompt, reading: PrefillCache, options: Sequence[Sequence[Sequence[int]]] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What an unedited row should say: the plain forward's logits [B, V], log p [B, C] on its cache."""
+    told = (
+        np.zeros((prompt.size, 0))
+        if options is None
+        else option_logprobs(lalm.model, prompt, options, reading.before(1))
+    )
+    return reading.logits.float().cpu().numpy(), told
+
+
+def _check(
+    lalm: LALM,
+    prompt: Prompt,
+    reading: PrefillCache,
+    canary: tuple[np.ndarray, np.ndarray],
+    plain: tuple[np.ndarray, np.ndarray],
+) -> float:
+    """How far the canary is off; ModelError, naming who and where, if too far."""
+    logits = np.abs(canary[0] - plain[0]).max(1) / np.abs(plain[0]).max(1).clip(1)
+    there = ~np.isnan(plain[1])
+    options = np.where(there, np.abs(canary[1] - plain[1]) / np.abs(plain[1]).clip(1), 0)
+    off = np.maximum(logits, options.max(1, initial=0))  # (B,); NaN stays NaN
+    bound = BOUND[lalm.dtype]
+    if (off <= bound).all():
+        return float(off.max())
+    stray = reading.first_divergent_layer(bound)
+    row = int(np.nan_to_num(off, nan=np.inf).argmax()) if stray is None else stray[1]
+    where = "behind the last layer" if stray is None else f"first behind layer {stray[0]}"
+    raise ModelError(
+        f"an unedited row is {off.max():.2g} off the plain forward (relative, and {bound:g} is allowed), "
+        f"{where}, in item {prompt.items[row].id!r}."
+    )

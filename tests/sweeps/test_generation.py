@@ -1,0 +1,84 @@
+"""Answers under many interventions from one reading are those of `lalm.answer`, token for token."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import mata_interp as mi
+from mata_interp import Item, Mata
+from mata_interp.lalm import Decoding
+from mata_interp.sweeps import SweepWarning, generate
+from tests.tiny import RATE, tiny_qwen2_audio
+
+CONFIGURATIONS = {
+    "baseline": None,
+    "mata": Mata(1.0, [1, 2]),
+    "strong": Mata(6.0, [0, 1, 2, 3], "add"),
+    "decode": Mata(4.0, [1, 2], "add", phase="decode"),
+    "knockout": Mata(1.0, [1, 2], "knockout"),
+    "all text": Mata(2.0, [1, 2], "add", queries="text"),
+    "two": (Mata(1.0, [1]), Mata(1.0, [2], keys="text")),
+}
+
+
+@pytest.fixture(scope="module")
+def items() -> list[Item]:
+    rng = np.random.default_rng(0)
+    sounds = [(rng.normal(0, 0.1, n).astype(np.float32), RATE) for n in (14_000, 6_000, 9_000)]
+    questions = ("Which sound is heard first?", "Why?", "Is there a crow?")
+    return [Item(audio=s, question=q) for s, q in zip(sounds, questions, strict=True)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "decoding", [Decoding(8), Decoding(8, temperature=1.0, seed=3)], ids=["greedy", "drawn"]
+)
+def test_each_answer_is_that_of_generate(items, decoding, dtype):
+    model, processor = tiny_qwen2_audio(seed=3)
+    lalm = mi.LALM(model.to(dtype), processor)
+    found = generate(lalm, items, CONFIGURATIONS, decoding, progress=False)
+    assert found.attrs["looped"] == 0
+    prompt = lalm.prompt(items)
+    for name, intervention in CONFIGURATIONS.items():
+        alone = lalm.answer(prompt, decoding, intervention)
+        one = found.sel(configuration=name)
+        assert one["text"].values.tolist() == list(alone.texts)
+        assert one["length"].values.tolist() == alone.lengths.tolist()
+        assert one["stopped"].values.tolist() == alone.stopped.tolist()
+        for row, length in enumerate(alone.lengths):
+            assert one["tokens"].values[row, :length].tolist() == alone.tokens[row, :length].tolist()
+            assert (one["tokens"].values[row, length:] == -1).all()
+    said = {tuple(found["text"].sel(configuration=name).values) for name in CONFIGURATIONS}
+    assert len(said) > 3  # the edits are heard
+
+
+def test_the_prompt_is_read_once(items):
+    lalm = mi.LALM(*tiny_qwen2_audio(seed=3))
+    encoder, read = lalm.model.model.audio_tower, []
+    lalm.prompt(items)  # looks once where the sound goes
+    encoder.register_forward_hook(lambda *_: read.append(1))
+    edits = {name: c for name, c in CONFIGURATIONS.items() if name != "all text"}
+    generate(lalm, items, edits, Decoding(4), progress=False)
+    assert len(read) == 2  # the shared reading, and the plain answer it is compared with
+
+
+def test_a_model_that_cannot_step_back_answers_in_a_loop_and_says_so(items, monkeypatch):
+    lalm = mi.LALM(*tiny_qwen2_audio(seed=3))
+    shared = generate(lalm, items, CONFIGURATIONS, Decoding(4), progress=False)
+    monkeypatch.setattr("mata_interp.sweeps.generation.read_to_answer", lambda *_, **__: None)
+    with pytest.warns(SweepWarning, match="answers in a plain loop"):
+        looped = generate(lalm, items, CONFIGURATIONS, Decoding(4), progress=False)
+    assert looped.attrs["looped"] == 3
+    assert shared["text"].equals(looped["text"])
+
+
+def test_bad_items_and_prompts(items):
+    lalm = mi.LALM(*tiny_qwen2_audio(seed=3))
+    gone = Item(audio="nowhere.wav", question="?", id="gone")
+    with pytest.warns(SweepWarning, match="3 items; 1 left out, the first: item 'gone'"):
+        found = generate(lalm, [gone, *items], [None], Decoding(3), progress=False)
+    of_prompt = generate(lalm, lalm.prompt(items), [None], Decoding(3), progress=False)
+    assert found["text"].values.tolist() == of_prompt["text"].values.tolist()
+    assert found["item"].values.tolist() == [item.id for item in items]
