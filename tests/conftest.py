@@ -12,17 +12,30 @@ from hypothesis import settings
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
 
-# No test warns about unchecked models, in this process or in those that tests start; records of checks go to a
-# folder that is removed at the end.
+# No test warns about unchecked models, in this process or in those that tests start; records of checks go to
+# a folder that is removed at the end.
 _cache = tempfile.TemporaryDirectory(prefix="mata-cache-")
 os.environ.update(MATA_UNCHECKED="ignore", MATA_CACHE=_cache.name)
 
 
-# Folders in the order in which their tests run, from a second to minutes; tests outside of folders come first.
+# Folders in the order in which their tests run, from a second to minutes; other tests come first.
 ORDER = (
-    "attention statistics interventions benchmarks tracing lalm sweeps checking fusion families reporting cli "
-    "organism experiments analyses"
-).split()
+    "attention",
+    "statistics",
+    "interventions",
+    "benchmarks",
+    "tracing",
+    "lalm",
+    "sweeps",
+    "checking",
+    "fusion",
+    "families",
+    "reporting",
+    "cli",
+    "organism",
+    "experiments",
+    "analyses",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
