@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.lalm import OptionScores, Prompt
+from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.discovery.entry import enter
 from mata_interp.lalm.discovery.experts import Routing
 
@@ -200,7 +201,11 @@ def _generated(subject: CheckContext, edited: bool) -> tuple[Tensor, Tensor]:
         )
 
     with torch.inference_mode():
-        out = generate() if editing is None else lalm.instrument.edit(generate, editing.layers, editing)
+        if editing is None:
+            out = generate()
+        else:
+            with edited_calls(lalm.structure, editing) as run:
+                out = run(generate)
     logits = torch.stack([step.float() for step in out.logits], 1)
     return logits.clone(), out.sequences[:, prompt.width :].clone()
 

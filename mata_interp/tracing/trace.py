@@ -16,7 +16,7 @@ from mata_interp.lalm.batching import in_batches, item_labels
 from mata_interp.lalm.prompting.prompts import Prompt
 from mata_interp.lalm.verification import note_unchecked
 
-from .attention_masses import AttentionMasses, read
+from .attention_masses import AttentionMasses, read_masses
 from .queries import QUERIES
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def trace(
     with tqdm(total=len(given), desc="trace", unit="item", disable=not progress) as bar:
         for batch in in_batches(given, batch_size or BATCH):
             prompt = batch if isinstance(batch, Prompt) else lalm.prompt(batch)
-            readings.append(read(lalm, prompt, query, max_new_tokens, mean=not per_query))
+            readings.append(read_masses(lalm, prompt, query, max_new_tokens, mean=not per_query))
             if (groups := readings[-1].groups) != readings[0].groups:
                 raise ValueError(f"Prompts of other groups than {readings[0].groups}: {groups}.")
             traced.extend(prompt.items)
