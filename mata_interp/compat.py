@@ -112,8 +112,7 @@ def calls_attention_interface(module: nn.Module) -> bool:
 
 def class_for_config(auto: Any, config: Any) -> type | None:
     """The class that an ``AutoModelFor...`` makes of a config (``_model_mapping``); None without one."""
-    mapping = auto._model_mapping
-    return mapping[type(config)] if type(config) in mapping else None
+    return auto._model_mapping.get(type(config), None)
 
 
 def model_from_config(kind: Any, config: Any, dtype: torch.dtype) -> Any:

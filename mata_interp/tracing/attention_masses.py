@@ -58,8 +58,7 @@ def read_masses(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mea
         no_token = torch.zeros_like(tokens, dtype=torch.bool)
         groups.setdefault("generated", no_token)
         masses, answer, predicted = _masses_of_answers(lalm, prompt, groups, max_new_tokens)
-        masses = mean_over_queries(masses, predicted) if mean else gather_queries(masses, predicted, torch.nan)
-        mass = masses.cpu().numpy()
+        mass = _reduce_queries(masses, predicted, mean).cpu().numpy()
         # all but the last token of the answer are queries, too, after the last one of the prompt
         chosen = torch.cat([no_token[:, :-1], predicted], 1)
         groups = {
@@ -91,8 +90,7 @@ def _masses_of_prompts(
             )
         keys = stacked[..., total - call.length :].to(call.key.device)
         masses = call.masses(rows, keys).transpose(2, 3)  # (B, H, G, R)
-        here = chosen.to(masses.device)
-        masses = mean_over_queries(masses, here) if mean else gather_queries(masses, here, torch.nan)
+        masses = _reduce_queries(masses, chosen.to(masses.device), mean)
         mass[:, place[layer], : masses.shape[1]] = masses.cpu().numpy()
 
     # nothing after the last layer's scores is needed: neither its values nor the output head
@@ -130,6 +128,11 @@ def _masses_of_answers(
     ended = torch.isin(answer, ends).cumsum(1)
     masses = torch.from_numpy(np.stack(steps, -1)).to(answer.device)
     return masses, answer, pad(ended[:, :-1], (1, 0)) == 0
+
+
+def _reduce_queries(masses: Tensor, chosen: Tensor, mean: bool) -> Tensor:
+    """Masses [B, ..., R] of the chosen queries: their mean, [B, ..., 1], or each, [B, ..., Q]."""
+    return mean_over_queries(masses, chosen) if mean else gather_queries(masses, chosen, torch.nan)
 
 
 def _empty_masses(lalm: LALM, rows: int, groups: int, queries: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from mata_interp.attention import AttentionCall
 from mata_interp.checking.context import CheckContext, own_items
 from mata_interp.interventions import Editing
 from mata_interp.lalm import scoring
-from mata_interp.lalm.calls import instrument as instrument_file
+from mata_interp.lalm.calls import attention_calls as calls_file
 
 from .small import failed
 
@@ -55,13 +55,13 @@ def test_a_token_in_no_group(lalm):
 
 
 def wrong_scaling(patched, factor=1.1):
-    right = instrument_file.attention_call
+    right = calls_file.attention_call
 
     def call(*args, **kwargs):
         made = right(*args, **kwargs)
         return replace(made, scaling=made.scaling * factor)
 
-    patched.setattr(instrument_file, "attention_call", call)
+    patched.setattr(calls_file, "attention_call", call)
 
 
 def mask_off_by_one(patched):

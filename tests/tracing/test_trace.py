@@ -115,5 +115,5 @@ def test_through_a_file(traced, tmp_path):
 def test_what_cannot_be_traced(tiny_lalm, items):
     with pytest.raises(ValueError, match="No query 'first'"):
         trace(tiny_lalm, items, query="first")
-    with pytest.raises(ValueError, match="Nothing to trace"):
+    with pytest.raises(ValueError, match="at least one item"):
         trace(tiny_lalm, [])

@@ -1,10 +1,10 @@
 """One way to intercept attention: read, edit or replace the attention calls of a model while it runs.
 
 ``trace`` reads calls, edits add to their output, sweeps and fusion replace it. All of them go through
-:func:`attention_calls`, which has two backends. ``"nnsight"`` traces the model and can stop it early; it takes
-about a millisecond for each pass of the decoder. ``"direct"`` stands in for the attention function, which
-transformers looks up by name in every call, for some microseconds a call, and is for hot loops. Both see the
-same calls and give the same bits. Whatever is put on the model is taken off at the end, also after an error.
+:func:`attention_calls`, which has two backends. ``"nnsight"`` traces the model and can stop it early, and
+takes about a millisecond for each pass of the decoder. ``"direct"`` stands in for the attention function,
+which transformers looks up by name in every call, for some microseconds a call, and is for hot loops. Both
+see the same calls and give the same bits. Everything is removed from the model at the end, also after errors.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Replace:
 
 
 OnCall = Callable[[int, AttentionCall, int], "Add | Replace | None"]
-"""``on_call(layer, call, total)``: the layer's index, its call, and the tokens so far, the call's included."""
+"""``on_call(layer, call, total)``: index of the layer, its call, and the tokens so far, these included."""
 
 
 class Run(Protocol):
@@ -134,7 +134,7 @@ class _Reader:
 
     def __init__(self, structure: ModelStructure, on_call: OnCall, suffix_rows: bool) -> None:
         self._heads, self._on_call, self._suffix_rows = structure.heads, on_call, suffix_rows
-        self.busy = False  # whether ``on_call`` runs
+        self._busy = False  # whether ``on_call`` runs
 
     def __call__(self, layer: int, args: tuple, kwargs: dict, total: int) -> Add | Replace | None:
         call = self._rows(layer, args, kwargs) if self._suffix_rows else attention_call(
@@ -145,11 +145,16 @@ class _Reader:
                 f"The attention of layer {layer} has {call.query.shape[1]} heads, and "
                 f"{self._heads[layer]} were found in its module."
             )
-        self.busy = True
+        self._busy = True
         try:
             return self._on_call(layer, call, total)
         finally:
-            self.busy = False
+            self._busy = False
+
+    def refuse_inside_on_call(self, *_: Any) -> None:
+        """Before a pass of the decoder."""
+        if self._busy:
+            raise ModelError("The model runs again inside on_call, in the middle of a pass of its decoder.")
 
     @staticmethod
     def _rows(layer: int, args: tuple, kwargs: dict) -> AttentionCall:
@@ -172,7 +177,8 @@ class _Traced:
         self._structure, self._layers, self._reader, self._stop = structure, layers, reader, stop_early
 
     def __call__(self, forward: Callable[[], Result], /) -> Result:
-        returned, missing = traced_calls(self._structure, forward, self._layers, self._visit, self._stop)
+        with temporary_hooks([(self._structure.decoder, self._reader.refuse_inside_on_call)]):
+            returned, missing = traced_calls(self._structure, forward, self._layers, self._visit, self._stop)
         if missing is not None:
             raise ModelError(_missing(missing))
         return returned[0] if returned else None  # type: ignore[return-value]
@@ -213,8 +219,7 @@ class _Direct:
         """Before a pass of the decoder."""
         if self._thread is None:
             return
-        if self._reader.busy:
-            raise ModelError("The model runs again inside on_call, in the middle of a pass of its decoder.")
+        self._reader.refuse_inside_on_call()
         self._pending[:] = self._layers
         self._passes += 1
         self._total = tokens_so_far(args, kwargs)

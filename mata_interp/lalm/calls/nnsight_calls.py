@@ -29,7 +29,7 @@ __all__ = ["traced_calls"]
 
 Result = TypeVar("Result")
 Visit = Callable[[int, tuple, dict, int], "tuple[slice, Any] | None"]
-"""``visit(layer, args, kwargs, total)``: arguments of a call -> rows of its output and what to add to them."""
+"""``visit(layer, args, kwargs, total)``: arguments of a call -> rows of its output, and what to add."""
 
 # nnsight keeps process-wide state while it traces, and so do filters of warnings
 _one_trace = threading.RLock()

@@ -32,7 +32,7 @@ class Entry:
 
     @property
     def embeds(self) -> Tensor:
-        """Embeddings of tokens and audio [B, L, d]: the decoder's input, or what it makes of its token ids."""
+        """Embeddings of tokens and audio [B, L, d]: the decoder's input, or computed by it from token ids."""
         embeds = self.call.get("inputs_embeds")
         return self.states if embeds is None else embeds
 

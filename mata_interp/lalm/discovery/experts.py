@@ -177,7 +177,9 @@ def _following(routing: Routing, real: Tensor, flips: Flips, lead: bool) -> Choo
 
 def _choice_among(arguments: list[Any]) -> tuple[int, int] | None:
     """Where among the arguments of a call of experts their numbers and their weights are."""
-    tensors = [(k, value) for k, value in enumerate(arguments) if isinstance(value, Tensor) and value.dim() == 2]
+    tensors = [
+        (k, value) for k, value in enumerate(arguments) if isinstance(value, Tensor) and value.dim() == 2
+    ]
     for k, experts in tensors:
         if experts.is_floating_point() or experts.dtype == torch.bool:
             continue

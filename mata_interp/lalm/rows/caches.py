@@ -1,4 +1,4 @@
-"""Key-value caches that many continuations share: branches leave a cache unchanged and copy almost nothing."""
+"""Key-value caches that many continuations share: branches leave a cache unchanged and copy little."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def set_prompt_positions(cache: Any, positions: Tensor | None) -> Any:
 
 
 def position_ids_after(cache: Any, first: int, count: int) -> dict[str, Tensor]:
-    """``position_ids`` for ``count`` tokens, the first of them ``first`` places after the prompt's last token.
+    """``position_ids`` for ``count`` tokens, the first one ``first`` places after the last prompt token.
 
     Empty where the decoder counts its positions itself.
     """
@@ -68,7 +68,7 @@ def _copy_states(layer: Any) -> Any:
 
 
 def has_state_layers(cache: Any) -> bool:
-    """Whether some layer keeps the state of a recurrence or convolution, which cannot step back by a token."""
+    """Whether some layer keeps a state (recurrence or convolution), which cannot step back by a token."""
     return any(has_recurrent_state(layer) for layer in cache.layers)
 
 

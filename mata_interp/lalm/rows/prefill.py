@@ -108,7 +108,7 @@ class PrefillCache:
         self._attention_mask = torch.ones_like(tokens) if mask is None else mask
 
     def before(self, count: int) -> Any:
-        """The cache of all tokens but the last ``count``; nothing is copied, and this object stays unchanged."""
+        """The cache of all tokens but the last ``count``, without a copy; this object stays unchanged."""
         cache = set_prompt_positions(branch_cache(self._cache), self._entry.call.get("position_ids"))
         for layer in cache.layers:
             layer.crop(-count)
@@ -222,7 +222,7 @@ class PrefillCache:
 
 
 class _Branching:
-    """Hooks before the layers: hidden states [..., N * S, d] branch, and what goes with each token follows."""
+    """Hooks before the layers: hidden states [..., N * S, d] branch, and so does what belongs to tokens."""
 
     def __init__(self, parents: Mapping[int, Tensor], width: int, attention: RowAttention) -> None:
         self._parents, self._width, self._attention = parents, width, attention
