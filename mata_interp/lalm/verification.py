@@ -37,7 +37,10 @@ def was_checked(lalm: LALM) -> bool | None:
     versions. Models that ship with the package are checked by its tests, and count as checked while they are
     as they were loaded.
     """
-    fingerprint = lalm.fingerprint()
+    return _was_checked(lalm, lalm.fingerprint())
+
+
+def _was_checked(lalm: LALM, fingerprint: dict[str, Any]) -> bool | None:
     if _is_shipped(lalm, fingerprint):
         return True
     key = _key(lalm, fingerprint)
@@ -86,8 +89,8 @@ def note_unchecked(lalm: LALM, stacklevel: int = 3) -> None:
     """
     if os.environ.get("MATA_UNCHECKED") == "ignore" or lalm.model in _in_check:
         return
-    ok = was_checked(lalm)
-    key = _key(lalm, lalm.fingerprint())
+    fingerprint = lalm.fingerprint()
+    ok, key = _was_checked(lalm, fingerprint), _key(lalm, fingerprint)
     if ok or key in _warned:
         return
     _warned.add(key)
