@@ -24,6 +24,8 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixi
 from transformers.masking_utils import sdpa_mask
 
 __all__ = [
+    "CONFIG_ORIGIN",
+    "HOOK_TABLES",
     "NNSIGHT_LOOP_END",
     "NNSIGHT_MODULE_NAMES",
     "DynamicLayer",
@@ -35,13 +37,14 @@ __all__ = [
     "attention_name",
     "build_transformer_lens_bridge",
     "calls_attention_interface",
+    "can_crop",
     "class_for_config",
+    "count_hooks",
     "family_overrides_attention",
     "forward_hooks",
     "has_recurrent_state",
     "instance_forward",
     "is_convolution",
-    "is_croppable",
     "loaded_from",
     "model_from_config",
     "offloaded_tensor",
@@ -125,13 +128,17 @@ def loaded_from(config: Any) -> str:
     return getattr(config, "_name_or_path", "") or ""
 
 
+CONFIG_ORIGIN = ("_name_or_path", "transformers_version", "architectures", "dtype")
+"""Entries of a config's dictionary that say where the config came from, not what the model computes."""
+
+
 def has_recurrent_state(layer: Any) -> bool:
     """Whether a cache layer keeps the state of a recurrence or convolution."""
     return isinstance(layer, LinearAttentionCacheLayerMixin)
 
 
-def is_croppable(layer: Any) -> bool:
-    """Whether a cache layer says that tokens can be removed from its end."""
+def can_crop(layer: Any) -> bool:
+    """Whether a cache layer says that tokens can be removed from its end (``is_croppable``)."""
     return bool(layer.is_croppable)
 
 
@@ -182,6 +189,22 @@ def build_transformer_lens_bridge(model: Any, architecture: str, config: Any) ->
 _INERT_MODULES = ("transformers.utils.output_capturing", "accelerate.", "nnsight.")
 
 
+HOOK_TABLES = (
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+)
+"""Attributes of every module that hold its hooks by number."""
+
+
+def count_hooks(module: nn.Module) -> int:
+    """How many hooks of any kind a module has."""
+    return sum(len(getattr(module, name)) for name in HOOK_TABLES)
+
+
 def forward_hooks(model: nn.Module) -> Iterator[tuple[str, Callable[..., Any]]]:
     """``(place, function)`` of every hook that takes part in forwards, the inert ones of libraries left out.
 
@@ -203,8 +226,9 @@ def instance_forward(module: nn.Module) -> Callable[..., Any] | None:
 def _is_inert(function: Any) -> bool:
     while hasattr(function, "func") and hasattr(function, "args"):  # functools.partial
         function = function.func
-    source = getattr(function, "__module__", None) or type(function).__module__
-    return source.startswith(("mata_interp.", *_INERT_MODULES))
+    # a callable object may carry the module of the function that it wraps
+    sources = (str(getattr(function, "__module__", "")), type(function).__module__)
+    return any(source.startswith(("mata_interp.", *_INERT_MODULES)) for source in sources)
 
 
 def parametrizations(model: nn.Module) -> Iterator[tuple[str, str]]:

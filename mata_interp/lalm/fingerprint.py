@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mata_interp.compat import (
+    CONFIG_ORIGIN,
     adapter_state,
     attention_name,
     forward_hooks,
@@ -63,8 +64,7 @@ def _without_origin(value: Any) -> Any:
     """A config without the entries that say where it came from."""
     if not isinstance(value, dict):
         return value
-    origin = ("_name_or_path", "transformers_version", "architectures", "dtype")
-    return {key: _without_origin(inner) for key, inner in value.items() if key not in origin}
+    return {key: _without_origin(inner) for key, inner in value.items() if key not in CONFIG_ORIGIN}
 
 
 def _adapters(model: nn.Module) -> dict[str, Any] | None:

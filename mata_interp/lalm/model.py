@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.benchmarks import Item
+from mata_interp.compat import loaded_from
 from mata_interp.errors import ItemError, ModelError
 from mata_interp.interventions import Editing, Intervention, in_order
 
@@ -58,7 +59,7 @@ class LALM:
         self.structure = ModelStructure.from_model(model)
         self.model = unwrap_thinker(model).eval()
         self.processor = processor
-        self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        self.name = name or loaded_from(model.config) or type(model).__name__
         self.revision = revision
         self._why_no_processor = "it was given without one"
         self._heard = False  # whether a sound was seen to reach its placeholders, and them alone

@@ -113,7 +113,7 @@ def snapshot(model: Any) -> dict[str, Any]:
         "the model's lock is free": _can_lock(model),
         "warnings": list(warnings.filters),
         "torch": (torch.get_rng_state().tolist(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-        "numpy": [part.tolist() if isinstance(part, np.ndarray) else part for part in np.random.get_state()],
+        "numpy": repr(np.random.get_state(legacy=False)),  # noqa: NPY002 the state that others share
         "python": random.getstate(),
     }
 

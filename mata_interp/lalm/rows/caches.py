@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mata_interp.compat import DynamicLayer, has_recurrent_state, is_croppable
+from mata_interp.compat import DynamicLayer, can_crop, has_recurrent_state
 
 __all__ = [
     "branch_cache",
@@ -78,7 +78,7 @@ def crop_last_token(cache: Any) -> Any:
     That is the case for a full sliding window and for a state. The state of a convolution reports itself as
     croppable, but keeps no more than the next token needs.
     """
-    if has_state_layers(cache) or not all(is_croppable(layer) for layer in cache.layers):
+    if has_state_layers(cache) or not all(can_crop(layer) for layer in cache.layers):
         return None
     branch = branch_cache(cache)
     try:
