@@ -43,6 +43,7 @@ from mata_interp.cli.options import parse_layers
 from mata_interp.fusion import CRITERIA, FusionProfile
 from mata_interp.fusion.windows import cut, draw, overlap
 from mata_interp.interventions import Editing
+from mata_interp.lalm.calls.attention_calls import Add, attention_calls
 from mata_interp.ranges import layer_range
 
 mpl.use("Agg")
@@ -136,7 +137,7 @@ def log_odds(lalm: mi.LALM, prompt: mi.Prompt, illness: mi.Mata | None) -> np.nd
     audio = prompt.groups["audio"][:, None]  # (B, 1, L)
     odds = np.zeros((len(lalm.attention_layers), prompt.size))
 
-    def visit(layer: int, call: AttentionCall, tokens: int) -> Any:
+    def on_call(layer: int, call: AttentionCall, tokens: int) -> Add | None:
         scores = call.scores(slice(-1, None))[:, :, 0]  # (B, H, L)
         ill = editing is not None and illness is not None and layer in editing.layers
         if ill and illness is not None:
@@ -144,10 +145,11 @@ def log_odds(lalm: mi.LALM, prompt: mi.Prompt, illness: mi.Mata | None) -> np.nd
         sound = scores.masked_fill(~audio, -torch.inf).logsumexp(-1)
         rest = scores.masked_fill(audio, -torch.inf).logsumexp(-1)
         odds[lalm.attention_layers.index(layer)] = (sound - rest).mean(1).cpu().numpy()
-        return editing(layer, call, tokens) if ill and editing is not None else None
+        change = editing(layer, call, tokens) if ill and editing is not None else None
+        return None if change is None else Add(*change)
 
-    run = partial(lalm.model, **prompt.inputs, use_cache=False)
-    lalm.instrument.run(run, lalm.attention_layers, visit)
+    with attention_calls(lalm.structure, lalm.attention_layers, on_call) as run:
+        run(partial(lalm.model, **prompt.inputs, use_cache=False))
     return odds
 
 

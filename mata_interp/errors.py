@@ -6,10 +6,13 @@ Every class is also the builtin a caller would expect to catch (``ValueError``, 
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentError",
     "BenchmarkError",
+    "ExclusionWarning",
     "InterventionError",
     "ItemError",
     "MataError",
+    "MataWarning",
     "ModelError",
     "RunError",
     "UncheckedWarning",
@@ -18,6 +21,14 @@ __all__ = [
 
 class MataError(Exception):
     """Base of every error that mata_interp raises on purpose."""
+
+
+class MataWarning(UserWarning):
+    """Base of every warning that mata_interp issues on purpose."""
+
+
+class ArgumentError(MataError, ValueError):
+    """An argument of a function has a value that does not exist or makes no sense."""
 
 
 class ItemError(MataError, ValueError):
@@ -55,5 +66,9 @@ class RunError(MataError, RuntimeError):
     """A run folder cannot be written, is half written, or belongs to another model or other data."""
 
 
-class UncheckedWarning(UserWarning):
-    """Numbers are read from a model on which nobody has checked that they are right."""
+class UncheckedWarning(MataWarning):
+    """A model has not been verified with `mi.check`; results may be wrong."""
+
+
+class ExclusionWarning(MataWarning):
+    """Items were left out because they cannot be used; the result names them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mata_interp.compat import attention_name, count_hooks
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Mata, in_order
 from mata_interp.lalm import ModelStructure
@@ -121,10 +122,10 @@ class ModelSnapshot:
         model = subject.lalm.model
         self.parts = {
             "modules": [(name, id(module), type(module)) for name, module in model.named_modules()],
-            "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+            "hooks": [count_hooks(module) for module in model.modules()],
             "modes": [module.training for module in model.modules()],
             "attention": [
-                config._attn_implementation
+                attention_name(config)
                 for module in ModelStructure.from_model(model).attention.values()
                 if (config := getattr(module, "config", None)) is not None
             ],

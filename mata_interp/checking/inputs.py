@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mata_interp.lalm.discovery.audio_positions import sounds
+from mata_interp.lalm.discovery.audio_positions import audio_input_names
 
 from .context import CheckContext
 from .results import Measurement, NotApplicable, register_check
@@ -42,7 +42,7 @@ def _deterministic(subject: CheckContext) -> Measurement:
     "processor, one placeholder a frame; a model that adds sound to every position cannot be traced at all.",
 )
 def _hearing(subject: CheckContext) -> Measurement:
-    if not sounds(subject.prompt.inputs):
+    if not audio_input_names(subject.prompt.inputs):
         raise NotApplicable("the prompt has no sound: give one that has.")
     heard = subject.lalm.audio_alignment(subject.prompt)
     count = int(heard.placeholders.sum())

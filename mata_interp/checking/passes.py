@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from mata_interp.lalm import OptionScores, Prompt
+from mata_interp.lalm.calls.attention_calls import Backend
+from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.discovery.entry import enter
 from mata_interp.lalm.discovery.experts import Routing
 
@@ -89,6 +91,17 @@ def _decode(subject: CheckContext) -> Measurement:
     return Measurement(
         told, worst, subject.logit_bound, weak=too_small(subject, effect), unsure=subject.unsure
     )
+
+
+@register_check(
+    "both backends give the same bits",
+    "the logits of an edited generation through nnsight and through a stand-in for the attention function",
+    "Do not use results of edits and traces together on this model. Please report it with this output.",
+)
+def _backends(subject: CheckContext) -> Measurement:
+    direct, nnsight = (_generated(subject, True, backend)[0] for backend in ("direct", "nnsight"))
+    off = largest(direct - nnsight)
+    return Measurement(f"max |Δlogit| {off:.2g} over {STEPS} tokens", off, 0.0)
 
 
 @register_check(
@@ -177,7 +190,9 @@ def _logp(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
     return told.cpu().masked_fill(~real, 0.0).sum(1)
 
 
-def _generated(subject: CheckContext, edited: bool) -> tuple[Tensor, Tensor]:
+def _generated(
+    subject: CheckContext, edited: bool, backend: Backend = "direct"
+) -> tuple[Tensor, Tensor]:
     """Logits [B, STEPS, V] and tokens [B, STEPS] of a greedy generation that does not stop."""
     lalm, prompt = subject.lalm, subject.prompt
     editing = subject.editing() if edited else None
@@ -200,7 +215,11 @@ def _generated(subject: CheckContext, edited: bool) -> tuple[Tensor, Tensor]:
         )
 
     with torch.inference_mode():
-        out = generate() if editing is None else lalm.instrument.edit(generate, editing.layers, editing)
+        if editing is None:
+            out = generate()
+        else:
+            with edited_calls(lalm.structure, editing, backend) as run:
+                out = run(generate)
     logits = torch.stack([step.float() for step in out.logits], 1)
     return logits.clone(), out.sequences[:, prompt.width :].clone()
 

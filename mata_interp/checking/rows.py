@@ -7,6 +7,7 @@ from torch import Tensor
 
 import mata_interp as mi
 from mata_interp.attention import AttentionCall
+from mata_interp.lalm.calls.attention_calls import attention_calls
 
 from .bounds import SUMS
 from .context import CheckContext
@@ -91,11 +92,12 @@ def fast_rows(subject: CheckContext) -> dict[int, Tensor]:
     lalm, inputs = subject.lalm, subject.prompt.inputs
     rows: dict[int, Tensor] = {}
 
-    def visit(layer: int, call: AttentionCall, total: int) -> None:
+    def on_call(layer: int, call: AttentionCall, total: int) -> None:
         rows[layer] = call.scores(slice(-1, None)).softmax(-1)[:, :, 0]
 
-    with torch.inference_mode():
-        lalm.instrument.look(lambda: lalm.model(**inputs, use_cache=False), lalm.attention_layers, visit)
+    calls = attention_calls(lalm.structure, lalm.attention_layers, on_call, stop_early=True)
+    with torch.inference_mode(), calls as run:
+        run(lambda: lalm.model(**inputs, use_cache=False))
     return rows
 
 

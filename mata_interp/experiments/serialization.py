@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..compat import model_from_config
 from ..errors import ModelError
 from ..lalm.loading import SHIPPED
 from .identity import first_difference
@@ -52,7 +53,7 @@ def unpacked(parcel: dict[str, Any]) -> LALM:
     """The model of `packed`, with weights of its own, on the CPU."""
     from ..lalm import LALM
 
-    model = parcel["class"]._from_config(parcel["config"], dtype=parcel["dtype"])
+    model = model_from_config(parcel["class"], parcel["config"], parcel["dtype"])
     weights = {
         name: torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
         for name, (data, dtype, shape) in parcel["weights"].items()

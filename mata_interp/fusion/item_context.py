@@ -15,6 +15,8 @@ from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
 from mata_interp.interventions import Mata, queries_named
 from mata_interp.lalm import PrefillCache, Prompt
+from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.discovery.hooks import hidden_states_in, temporary_hooks
 from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.sweeps.shared_prefill import shared
 
@@ -200,17 +202,10 @@ def _read(lalm: LALM, prompt: Prompt) -> tuple[PrefillCache, list[Tensor]]:
         state = state[0] if isinstance(state, tuple) else state
         states.append(state.reshape(-1, *state.shape[-2:])[0])  # (T, d)
 
-    handles: list[Any] = [
-        blocks[0].register_forward_pre_hook(
-            lambda _, args, kwargs: keep(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
-        )
-    ]
-    handles += [block.register_forward_hook(lambda _, __, out: keep(out)) for block in blocks]
-    try:
+    before: list[Any] = [(blocks[0], lambda args, kwargs: keep(hidden_states_in(args, kwargs)))]
+    after: list[Any] = [(block, lambda args, kwargs, out: keep(out)) for block in blocks]
+    with exclusive(lalm.structure.decoder), temporary_hooks(before, after):
         reading = PrefillCache(lalm.model, lalm.structure, prompt)
-    finally:
-        for handle in handles:
-            handle.remove()
     if len(states) != lalm.num_layers + 1:
         raise ModelError(f"{lalm.name} runs its layers in an order that is not understood.")
     return reading, states

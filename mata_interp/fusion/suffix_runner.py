@@ -7,17 +7,22 @@ has one, is in force in every run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from mata_interp.attention import AttentionCall
-from mata_interp.lalm.calls.call import attention_call
-from mata_interp.lalm.rows.row_attention import attending
+from mata_interp.lalm.calls.attention_calls import Replace, attention_calls
+from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.discovery.hooks import (
+    hidden_states_in,
+    replace_hidden_states,
+    temporary_hooks,
+)
 
 from .baseline_edit import BaselineEdit
 
@@ -68,7 +73,6 @@ class SuffixRunner:
         forced = tokens.new_tensor([case.decision.forced])
         self.tokens = torch.cat([tokens[:, begin:], forced.long().reshape(1, -1)], 1)  # (1, S)
         self.total = tokens.shape[1] + forced.shape[1]
-        self._layers = {module: layer for layer, module in case.lalm.structure.attention.items()}
         self._acting = BaselineEdit(case, self.tokens, forced.shape[1])
 
     def past(self) -> Any:
@@ -83,25 +87,15 @@ class SuffixRunner:
             past: a cache of as many rows.
             patch: changes what enters each layer.
         """
-        handles = []
-        for layer, block in enumerate(self._case.lalm.structure.blocks if patch else ()):
-
-            def before(_: Any, args: tuple, kwargs: dict, layer: int = layer) -> tuple[tuple, dict]:
-                assert patch is not None
-                if args:
-                    return (patch(layer, args[0]), *args[1:]), kwargs
-                return args, kwargs | {"hidden_states": patch(layer, kwargs["hidden_states"])}
-
-            handles.append(block.register_forward_pre_hook(before, with_kwargs=True))
-        try:
-            with ExitStack() as stack:
-                if self._case.baseline:  # else the model's own attention, whatever kernel that is
-                    ours = _Formula(self._layers, self.total, self._acting)
-                    stack.enter_context(attending(self._case.lalm.structure.decoder, cast(Any, ours)))
+        structure = self._case.lalm.structure
+        hooks = [] if patch is None else [(b, _patching(patch, i)) for i, b in enumerate(structure.blocks)]
+        with ExitStack() as stack:
+            stack.enter_context(exclusive(structure.decoder))
+            stack.enter_context(temporary_hooks(hooks))
+            if not self._case.baseline:  # the model's own attention, whatever kernel that is
                 return self._margin(self._run(rows, past)).double()
-        finally:
-            for handle in handles:
-                handle.remove()
+            run = stack.enter_context(_replacing(structure, _Formula(self._acting)))
+            return self._margin(run(lambda: self._run(rows, past))).double()
 
     def watch(self) -> SuffixTrace:
         """Run it once as it is, and back from the margin to every attention call."""
@@ -110,43 +104,46 @@ class SuffixRunner:
         outputs: dict[int, Tensor] = {}
         inputs: dict[int, list[Tensor]] = {layer: [] for layer in range(lalm.num_layers)}
         ends: list[tuple[Any, Tensor, Tensor]] = []
-        attention = _Kept(self._layers, self.total, self._acting)
+        attention = _Kept(self._acting)
 
-        def entering(_: Any, args: tuple, kwargs: dict) -> None:
-            states.append(_last(args[0] if args else kwargs["hidden_states"]).detach())
+        def entering(args: tuple, kwargs: dict) -> None:
+            states.append(_last(hidden_states_in(args, kwargs)).detach())
 
-        def leaving(_: Any, __: Any, out: Any) -> None:
+        def leaving(args: tuple, kwargs: dict, out: Any) -> None:
             states.append(_last(out).detach())
 
         def given(layer: int) -> Any:
-            def hook(_: Any, args: tuple) -> None:
+            def hook(args: tuple, kwargs: dict) -> None:
                 if args and isinstance(args[0], Tensor) and args[0].dim() == 3:
                     inputs[layer].append(args[0][0, -1].detach())
 
             return hook
 
         def attended(layer: int) -> Any:
-            return lambda _, __, out: outputs.update({layer: _last(out)[-1]})
+            return lambda args, kwargs, out: outputs.update({layer: _last(out)[-1]})
 
-        def ended(part: Any, args: tuple, out: Any) -> None:
-            if args and isinstance(out, Tensor) and out.dim() == 3 and args[0].shape == out.shape:
-                ends.append((part, args[0][0, -1].detach(), out[0, -1].detach()))
+        def ended(part: Any) -> Any:
+            def hook(args: tuple, kwargs: dict, out: Any) -> None:
+                if args and isinstance(out, Tensor) and out.dim() == 3 and args[0].shape == out.shape:
+                    ends.append((part, args[0][0, -1].detach(), out[0, -1].detach()))
 
-        blocks = lalm.structure.blocks
-        hooks: list[Any] = [blocks[0].register_forward_pre_hook(entering, with_kwargs=True)]
-        hooks += [block.register_forward_hook(leaving) for block in blocks]
-        for layer, block in enumerate(blocks):
-            hooks += [part.register_forward_pre_hook(given(layer)) for part in block.children()]
-        hooks += [m.register_forward_hook(attended(i)) for i, m in lalm.structure.attention.items()]
-        hooks += [part.register_forward_hook(ended) for part in lalm.structure.decoder.children()]
-        try:
-            ours = attending(lalm.structure.decoder, cast(Any, attention))
-            with torch.enable_grad(), _frozen(lalm.model), ours:
-                margin = self._margin(self._run(1, self.past()))[0]
+            return hook
+
+        structure, blocks = lalm.structure, lalm.structure.blocks
+        before: list[Any] = [(blocks[0], entering)]
+        before += [(p, given(i)) for i, block in enumerate(blocks) for p in block.children()]
+        after: list[Any] = [(block, leaving) for block in blocks]
+        after += [(module, attended(layer)) for layer, module in structure.attention.items()]
+        after += [(part, ended(part)) for part in structure.decoder.children()]
+        with (
+            exclusive(structure.decoder),
+            temporary_hooks(before, after),
+            torch.enable_grad(),
+            _frozen(lalm.model),
+        ):
+            with _replacing(structure, attention) as run:
+                margin = run(lambda: self._margin(self._run(1, self.past()))[0])
             found = torch.autograd.grad(margin, list(attention.changes.values()), retain_graph=True)
-        finally:
-            for hook in hooks:
-                hook.remove()
         norm, *last = ends[-1] if ends else (None,)
         return SuffixTrace(
             attention.calls,
@@ -186,19 +183,29 @@ class SuffixRunner:
         return logits[:, decision.right].float() - logits[:, decision.wrong].float()
 
 
+def _patching(patch: Patch, layer: int) -> Any:
+    """A hook that changes what enters a layer."""
+
+    def hook(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return replace_hidden_states(args, kwargs, patch(layer, hidden_states_in(args, kwargs)))
+
+    return hook
+
+
+def _replacing(structure: Any, on_call: Any) -> Any:
+    """An interception that replaces the attention of every layer."""
+    return attention_calls(structure, structure.attention, on_call, "direct", replaces=True)
+
+
 class _Formula:
     """Attention by the formula, the baseline in force: S queries are a thin slice, with every term in it."""
 
-    def __init__(self, layers: Mapping[Any, int], total: int, acting: BaselineEdit) -> None:
-        self.layers, self._total, self._acting = layers, total, acting
+    def __init__(self, acting: BaselineEdit) -> None:
+        self._acting = acting
 
-    def __call__(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
-    ) -> tuple[Tensor, None]:
-        layer = self.layers[module]
-        call = attention_call(layer, (module, query, key, value, mask), kwargs, self._total)
+    def __call__(self, layer: int, call: AttentionCall, total: int) -> Replace:
         out = call.mix(self._acting.scores(layer, call).softmax(-1)).transpose(1, 2)  # (R, S, H, Dv)
-        return self._gone_on(layer, call, out).to(query.dtype).contiguous(), None
+        return Replace(self._gone_on(layer, call, out).to(call.query.dtype).contiguous())
 
     def _gone_on(self, layer: int, call: AttentionCall, out: Tensor) -> Tensor:
         return out
@@ -207,8 +214,8 @@ class _Formula:
 class _Kept(_Formula):
     """The same; its calls are kept, and zeros that take gradients added to its output."""
 
-    def __init__(self, layers: Mapping[Any, int], total: int, acting: BaselineEdit) -> None:
-        super().__init__(layers, total, acting)
+    def __init__(self, acting: BaselineEdit) -> None:
+        super().__init__(acting)
         self.calls: dict[int, AttentionCall] = {}
         self.changes: dict[int, Tensor] = {}
 

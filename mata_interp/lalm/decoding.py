@@ -22,9 +22,9 @@ from ..errors import InterventionError
 from ..interventions import Editing
 from .prompting.prompts import Prompt
 from .prompting.vocabulary import special_tokens
-from .rows.caches import branch, crop_last_token, preallocate
+from .rows.caches import branch_cache, crop_last_token, preallocate
 
-__all__ = ["Decoding", "GenerationOutput", "decode", "read_to_answer"]
+__all__ = ["Decoding", "GenerationOutput", "decode", "end_tokens", "read_to_answer"]
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")  # kept although some tokenizers call them special
 
@@ -125,12 +125,12 @@ def decode(
         editing: told which rows have ended, so that padding does not enter the dose.
         cache: what `read_to_answer` gave for these prompts; None: they are read here.
     """
-    ends = _end_tokens(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     chooser = _Chooser([item.id for item in prompt.items], decoding, ends, editing)
     inputs: dict[str, Any] = dict(prompt.inputs)
     if cache is not None:
         inputs = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
-        inputs["past_key_values"] = branch(cache)
+        inputs["past_key_values"] = branch_cache(cache)
     sequences = model.generate(
         **inputs,
         max_new_tokens=decoding.max_new_tokens,
@@ -184,7 +184,7 @@ def _generator(seed: int, item: str) -> np.random.Generator:
     return np.random.default_rng([seed, name])
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> Tensor:
+def end_tokens(model: Any, tokenizer: Any) -> Tensor:
     """The tokens at which transformers ends a row: those of the generation settings."""
     ends = model.generation_config.eos_token_id
     ends = tokenizer.eos_token_id if ends is None and tokenizer is not None else ends

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
+from mata_interp.compat import class_for_config
 from mata_interp.errors import ModelError
 
 from .discovery.structure import unsupported_reason
+from .fingerprint import weights_sha256
 
-__all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load", "longest_sound"]
+__all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load", "longest_sound", "shipped_weights"]
 
 SHIPPED = {
     name: Path(__file__).parents[1] / "organism" / "weights" / name
@@ -62,7 +65,7 @@ def load(
     if reason := unsupported_reason(config):
         architecture = (getattr(config, "architectures", None) or [config.model_type])[0]
         raise ModelError(f"{str(name)!r} ({architecture}) {reason}")
-    config, family = _hearing(config, name)
+    config, family = _config_and_class(config, name)
     given = {
         key: value for key, value in {"dtype": dtype, "device_map": device_map}.items() if value is not None
     }
@@ -73,19 +76,29 @@ def load(
         processor, why = _processor(name, where, hub, chat_template), ""
     except ModelError as error:
         processor, why = None, str(error)
+    if where in SHIPPED.values():
+        _shipped[model] = weights_sha256(model)
     return Loaded(model.eval(), processor, why)
 
 
-def _hearing(config: Any, name: str | Path) -> tuple[Any, Any]:
-    """The config and the class of what is to be loaded: of an Omni model its thinker."""
-    mapping: Any = AutoModelForMultimodalLM._model_mapping  # type: ignore[attr-defined]
+_shipped: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # models that ship -> hash of their weights
+
+
+def shipped_weights(model: Any) -> str | None:
+    """The hash of the weights with which a model that ships was loaded; None for other models."""
+    return _shipped.get(model)
+
+
+def _config_and_class(config: Any, name: str | Path) -> tuple[Any, Any]:
+    """The config and the class of the model to load: the thinker's for an Omni model."""
     thinker = getattr(config, "thinker_config", None)
-    if thinker is not None and type(thinker) in mapping:
-        return thinker, mapping[type(thinker)]
+    thinker_class = class_for_config(AutoModelForMultimodalLM, thinker)
+    if thinker_class is not None:
+        return thinker, thinker_class
     architecture = (getattr(config, "architectures", None) or [None])[0]
     family = getattr(transformers, architecture or "", None)
-    if family is None and type(config) in mapping:  # a folder without the name, or a family from elsewhere
-        registered = mapping[type(config)]
+    registered = class_for_config(AutoModelForMultimodalLM, config)
+    if family is None and registered is not None:  # a folder without the name, or a family from elsewhere
         family = registered if architecture in (None, registered.__name__) else None
     if family is None:
         raise ModelError(f"{str(name)!r} is a {architecture!r}, which this transformers does not have.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,10 +11,12 @@ import torch
 from torch import Tensor
 
 from mata_interp.benchmarks import Item
+from mata_interp.compat import loaded_from
 from mata_interp.errors import ItemError, ModelError
 from mata_interp.interventions import Editing, Intervention, in_order
 
-from .calls.instrument import Instrument
+from .calls.edited_calls import edited_calls
+from .calls.locks import exclusive
 from .decoding import Decoding, GenerationOutput, decode
 from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe_audio_positions
 from .discovery.structure import ModelStructure, unwrap_thinker
@@ -58,9 +59,8 @@ class LALM:
         self.structure = ModelStructure.from_model(model)
         self.model = unwrap_thinker(model).eval()
         self.processor = processor
-        self.name = name or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        self.name = name or loaded_from(model.config) or type(model).__name__
         self.revision = revision
-        self.instrument = Instrument(self.structure)
         self._why_no_processor = "it was given without one"
         self._heard = False  # whether a sound was seen to reach its placeholders, and them alone
 
@@ -269,18 +269,18 @@ class LALM:
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""
-        return {"name": self.name, "revision": self.revision} | self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> dict[str, Any]:
-        return fingerprint(self.model)
+        return {"name": self.name, "revision": self.revision} | fingerprint(self.model)
 
     def _editing(self, prompt: Prompt, intervention: Intervention) -> Editing | None:
         parts = in_order(intervention)
         return Editing(parts, prompt.groups, self.structure.heads) if parts else None
 
     def _run(self, forward: Callable[[], Result], editing: Editing | None) -> Result:
-        return forward() if editing is None else self.instrument.edit(forward, editing.layers, editing)
+        if editing is None:
+            with exclusive(self.structure.decoder):
+                return forward()
+        with edited_calls(self.structure, editing) as run:
+            return run(forward)
 
     def option_tokens(self, item: Item, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of one prompt's options, tokenized as they stand."""

@@ -13,9 +13,17 @@ import torch
 
 from mata_interp.interventions import Editing
 
+from .discovery.hooks import hidden_states_in, replace_hidden_states, temporary_hooks
 from .discovery.structure import decoder_of
 from .prompting.prompts import Prompt
-from .rows.caches import branch, crop_last_token, knows_positions, positions_behind, preallocate, remembers
+from .rows.caches import (
+    branch_cache,
+    crop_last_token,
+    has_state_layers,
+    position_ids_after,
+    preallocate,
+    set_prompt_positions,
+)
 
 __all__ = ["OptionScores", "last_position_only", "option_logprobs", "read", "score_options"]
 
@@ -52,7 +60,7 @@ def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
         cache = model(**prompt.inputs, use_cache=True).past_key_values
     if prompt.groups["audio"][:, -1].any() or (back := crop_last_token(cache)) is None:
         return None
-    return preallocate(knows_positions(back, seen[0]), room)
+    return preallocate(set_prompt_positions(back, seen[0]), room)
 
 
 def option_logprobs(
@@ -80,11 +88,11 @@ def option_logprobs(
     logprob = np.full((prompt.size, max(map(len, options))), np.nan)
     last: dict[str, Any] = dict(prompt.inputs)
     if cache is not None:
-        last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": branch(cache)}
-        last |= positions_behind(cache, 0, 1)
+        last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": branch_cache(cache)}
+        last |= position_ids_after(cache, 0, 1)
     with last_position_only(model), _positions(model) as seen:
         out = model(**last, use_cache=True)
-    grown = knows_positions(out.past_key_values, seen[0])
+    grown = set_prompt_positions(out.past_key_values, seen[0])
     first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
     for row, choices in enumerate(options):
         logprob[row, : len(choices)] = [first[row, option[0]] for option in choices]
@@ -104,8 +112,8 @@ def option_logprobs(
             given[row, : lengths[row]] = torch.tensor(text[:-1], dtype=torch.long)
             asked[row, : lengths[row]] = torch.tensor(text[1:], dtype=torch.long)
         # some recurrent layers begin anew when given several tokens at once
-        step = 1 if remembers(grown) else width
-        option, told = branch(grown), []
+        step = 1 if has_state_layers(grown) else width
+        option, told = branch_cache(grown), []
         for begin in range(0, width, step):
             end = begin + step
             if editing is not None:
@@ -115,7 +123,7 @@ def option_logprobs(
                 attention_mask=torch.cat([mask, mask.new_ones(prompt.size, end)], 1),
                 past_key_values=option,
                 use_cache=True,
-                **positions_behind(grown, 1 + begin, step),
+                **position_ids_after(grown, 1 + begin, step),
             )
             option = out.past_key_values
             told.append(out.logits)
@@ -156,13 +164,9 @@ def score_options(
 def _positions(model: Any) -> Iterator[list[Any]]:
     """The position ids that the decoder is called with, of each call; None where it counts itself."""
     seen: list[Any] = []
-    handle = decoder_of(model).register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(kwargs.get("position_ids")), with_kwargs=True
-    )
-    try:
+    record = lambda args, kwargs: seen.append(kwargs.get("position_ids"))  # noqa: E731
+    with temporary_hooks([(decoder_of(model), record)]):
         yield seen
-    finally:
-        handle.remove()
 
 
 def output_head(model: Any) -> Any:
@@ -181,8 +185,9 @@ def last_position_only(model: Any) -> Iterator[None]:
     if head is None:
         yield
         return
-    handle = head.register_forward_pre_hook(lambda _, args: (args[0][:, -1:], *args[1:]))
-    try:
+
+    def cut(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return replace_hidden_states(args, kwargs, hidden_states_in(args, kwargs)[:, -1:])
+
+    with temporary_hooks([(head, cut)]):
         yield
-    finally:
-        handle.remove()

@@ -14,6 +14,7 @@ import xarray as xr
 from mata_interp.benchmarks import Item
 from mata_interp.interventions import Editing, Intervention
 from mata_interp.lalm import Decoding, GenerationOutput, Prompt
+from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.decoding import decode, read_to_answer
 
 from .inputs import SweepInputs, SweepWarning, named_configurations
@@ -102,9 +103,8 @@ def _each(
             return decode(lalm.model, tokenizer, prompt, decoding, None, cache)
         editing = Editing(edits, prompt.groups, lalm.structure.heads)
         cache = cache if editing.shares else None
-        answers = lalm.instrument.edit(
-            lambda: decode(lalm.model, tokenizer, prompt, decoding, editing, cache), editing.layers, editing
-        )
+        with edited_calls(lalm.structure, editing) as run:
+            answers = run(lambda: decode(lalm.model, tokenizer, prompt, decoding, editing, cache))
         return replace(answers, dose=editing.dose())
 
     plain = answer((), None)

@@ -1,4 +1,4 @@
-"""The masses of chosen queries, layer by layer, as the model runs."""
+"""Attention masses of chosen queries, read layer by layer while the model runs."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
 from mata_interp.interventions.editing import queries_named
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.calls.attention_calls import attention_calls
+from mata_interp.lalm.decoding import end_tokens
 
-from .queries import Queries, kept
+from .queries import Queries, gather_queries, mean_over_queries
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["AttentionMasses", "read"]
+__all__ = ["AttentionMasses", "read_masses"]
 
 
 @dataclass(frozen=True, eq=False)
 class AttentionMasses:
-    """What was read of B prompts.
+    """The masses of B prompts.
 
     Attributes:
         mass: float32 [B, layers, heads, G, Q], NaN for absent queries and for heads that a layer does not
-            have; with the mean taken, Q is 1.
+            have; with the mean over queries, Q is 1.
         queries: the Q queries.
         groups: names of the G groups.
     """
@@ -40,48 +42,64 @@ class AttentionMasses:
 
 
 @torch.inference_mode()
-def read(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mean: bool) -> AttentionMasses:
-    """Run the model and read its attention; the arguments are those of `trace`."""
+def read_masses(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mean: bool) -> AttentionMasses:
+    """Run the model and read its attention.
+
+    Args:
+        lalm: the model.
+        prompt: B prompts.
+        query: which queries, one of QUERIES.
+        max_new_tokens: of the answer, for ``query="generated"``.
+        mean: take the mean over queries.
+    """
     prompt = lalm.place(prompt)
     tokens, groups = prompt.inputs["input_ids"], dict(prompt.groups)
     if query == "generated":
-        nobody = torch.zeros_like(tokens, dtype=torch.bool)
-        groups.setdefault("generated", nobody)
-        mass, answer, here = _answers(lalm, prompt, groups, max_new_tokens)
-        mass = kept(mass, here, mean, torch.nan).cpu().numpy()
+        no_token = torch.zeros_like(tokens, dtype=torch.bool)
+        groups.setdefault("generated", no_token)
+        masses, answer, predicted = _masses_of_answers(lalm, prompt, groups, max_new_tokens)
+        mass = _reduce_queries(masses, predicted, mean).cpu().numpy()
         # all but the last token of the answer are queries, too, after the last one of the prompt
-        chosen = torch.cat([nobody[:, :-1], here], 1)
-        groups = {n: torch.cat([m, here[:, 1:] & (n == "generated")], 1) for n, m in groups.items()}
+        chosen = torch.cat([no_token[:, :-1], predicted], 1)
+        groups = {
+            name: torch.cat([group, predicted[:, 1:] & (name == "generated")], 1)
+            for name, group in groups.items()
+        }
         tokens = torch.cat([tokens, answer[:, :-1]], 1)
     else:
         chosen = queries_named(query, groups)
-        mass = _prompts(lalm, prompt, groups, chosen, mean)
-    return AttentionMasses(mass, Queries.of(tokens, groups, chosen, mean), list(groups))
+        mass = _masses_of_prompts(lalm, prompt, groups, chosen, mean)
+    return AttentionMasses(mass, Queries.from_tokens(tokens, groups, chosen, mean), list(groups))
 
 
-def _prompts(lalm: LALM, prompt: Prompt, groups: dict[str, Tensor], chosen: Tensor, mean: bool) -> np.ndarray:
+def _masses_of_prompts(
+    lalm: LALM, prompt: Prompt, groups: dict[str, Tensor], chosen: Tensor, mean: bool
+) -> np.ndarray:
     """[B, layers, heads, G, Q] of the queries ``chosen``, bool [B, T], in one forward."""
     stacked = torch.stack(list(groups.values()), 1)  # (B, G, T)
-    rows = chosen.any(0).nonzero()[:, 0].cpu()  # (R,) what any prompt has chosen
-    here = chosen[:, rows]  # (B, R)
-    mass = _nothing(lalm, prompt.size, len(groups), 1 if mean else int(here.sum(1).max()))
+    columns = chosen.any(0).nonzero()[:, 0].cpu()  # (R,) tokens that are a query in some prompt
+    chosen = chosen[:, columns]  # (B, R)
+    mass = _empty_masses(lalm, prompt.size, len(groups), 1 if mean else int(chosen.sum(1).max()))
     place = {layer: i for i, layer in enumerate(lalm.attention_layers)}
 
-    def visit(layer: int, call: AttentionCall, total: int) -> None:
-        own = rows - (total - call.query.shape[2])
-        if own[0] < 0:
-            raise ModelError(f"The attention of layer {layer} is not given all queries: trace query='last'.")
-        seen = stacked[..., total - call.length :].to(call.key.device)
-        masses = call.masses(own, seen).transpose(2, 3)  # (B, H, G, R)
-        told = kept(masses, here.to(masses.device), mean, torch.nan)
-        mass[:, place[layer], : masses.shape[1]] = told.cpu().numpy()
+    def on_call(layer: int, call: AttentionCall, total: int) -> None:
+        rows = columns - (total - call.query.shape[2])
+        if rows[0] < 0:
+            raise ModelError(
+                f"The attention of layer {layer} does not get all queries at once: trace query='last'."
+            )
+        keys = stacked[..., total - call.length :].to(call.key.device)
+        masses = call.masses(rows, keys).transpose(2, 3)  # (B, H, G, R)
+        masses = _reduce_queries(masses, chosen.to(masses.device), mean)
+        mass[:, place[layer], : masses.shape[1]] = masses.cpu().numpy()
 
-    # nothing after the last layer's scores is wanted: neither its values nor the output head
-    lalm.instrument.look(lambda: lalm.model(**prompt.inputs, use_cache=False), lalm.attention_layers, visit)
+    # nothing after the last layer's scores is needed: neither its values nor the output head
+    with attention_calls(lalm.structure, lalm.attention_layers, on_call, stop_early=True) as run:
+        run(lambda: lalm.model(**prompt.inputs, use_cache=False))
     return mass
 
 
-def _answers(
+def _masses_of_answers(
     lalm: LALM, prompt: Prompt, groups: dict[str, Tensor], max_new_tokens: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The last row at every step of a greedy generation.
@@ -91,29 +109,33 @@ def _answers(
         the end of their answer, bool [B, N].
     """
     stacked = torch.stack(list(groups.values()), 1)  # (B, G, P)
-    answer = torch.tensor([name == "generated" for name in groups], device=stacked.device)
+    generated = torch.tensor([name == "generated" for name in groups], device=stacked.device)
     place = {layer: i for i, layer in enumerate(lalm.attention_layers)}
     steps: list[np.ndarray] = []  # of each token predicted, [B, layers, heads, G]
 
-    def visit(layer: int, call: AttentionCall, total: int) -> None:
+    def on_call(layer: int, call: AttentionCall, total: int) -> None:
         step = total - prompt.width  # tokens of the answer so far
         if step == len(steps):
-            steps.append(_nothing(lalm, prompt.size, len(groups), 1)[..., 0])
-        keys = torch.cat([stacked, answer[:, None].expand(prompt.size, -1, step)], 2)
-        seen = keys[..., total - call.length :].to(call.key.device)  # a sliding cache has the newest only
-        masses = call.masses(slice(-1, None), seen)[:, :, 0]  # (B, H, G)
+            steps.append(_empty_masses(lalm, prompt.size, len(groups), 1)[..., 0])
+        keys = torch.cat([stacked, generated[:, None].expand(prompt.size, -1, step)], 2)
+        keys = keys[..., total - call.length :].to(call.key.device)  # a sliding cache has the newest only
+        masses = call.masses(slice(-1, None), keys)[:, :, 0]  # (B, H, G)
         steps[step][:, place[layer], : masses.shape[1]] = masses.cpu().numpy()
 
-    said = lalm.instrument.run(
-        lambda: lalm.generate(prompt, max_new_tokens=max_new_tokens), lalm.attention_layers, visit
-    )
-    end = lalm.model.generation_config.eos_token_id
-    ends = torch.tensor([] if end is None else np.atleast_1d(end), dtype=said.dtype, device=said.device)
-    ended = torch.isin(said, ends).cumsum(1)
-    return torch.from_numpy(np.stack(steps, -1)).to(said.device), said, pad(ended[:, :-1], (1, 0)) == 0
+    with attention_calls(lalm.structure, lalm.attention_layers, on_call) as run:
+        answer = run(lambda: lalm.generate(prompt, max_new_tokens=max_new_tokens))
+    ends = end_tokens(lalm.model, getattr(lalm.processor, "tokenizer", None)).to(answer)
+    ended = torch.isin(answer, ends).cumsum(1)
+    masses = torch.from_numpy(np.stack(steps, -1)).to(answer.device)
+    return masses, answer, pad(ended[:, :-1], (1, 0)) == 0
 
 
-def _nothing(lalm: LALM, rows: int, groups: int, queries: int) -> np.ndarray:
+def _reduce_queries(masses: Tensor, chosen: Tensor, mean: bool) -> Tensor:
+    """Masses [B, ..., R] of the chosen queries: their mean, [B, ..., 1], or each, [B, ..., Q]."""
+    return mean_over_queries(masses, chosen) if mean else gather_queries(masses, chosen, torch.nan)
+
+
+def _empty_masses(lalm: LALM, rows: int, groups: int, queries: int) -> np.ndarray:
     """NaN [B, layers, heads, G, Q]."""
     heads = lalm.structure.heads
     return np.full((rows, len(heads), max(heads.values()), groups, queries), np.nan, np.float32)

@@ -1,4 +1,4 @@
-"""Which queries a trace reads, and what is known of them besides their attention."""
+"""Which queries a trace reads, and where they stand in their prompts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["QUERIES", "Queries", "kept"]
+__all__ = ["QUERIES", "Queries", "gather_queries", "mean_over_queries"]
 
 QUERIES = {
     "last": "the last prompt token",
     "text": "tokens of question, options, caption and template after the first audio token; the last one",
     "generated": "the last prompt token and the answer's, but its last: each predicts one of the answer",
 }
-"""What can be traced, in words that a trace carries."""
+"""The queries that can be traced, with the description that a trace carries in its attributes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +36,28 @@ class Queries:
     group: np.ndarray
 
     @classmethod
-    def of(cls, tokens: Tensor, groups: dict[str, Tensor], chosen: Tensor, mean: bool) -> Queries:
-        """Describe the tokens ``chosen``, bool [B, T], of ids [B, T] in groups, each bool [B, T]."""
-        rows = chosen.any(0).nonzero()[:, 0]  # (R,) what any prompt has chosen
-        here = chosen[:, rows]  # (B, R)
+    def from_tokens(cls, tokens: Tensor, groups: dict[str, Tensor], chosen: Tensor, mean: bool) -> Queries:
+        """Describe the chosen tokens of prompts.
+
+        Args:
+            tokens: ids [B, T].
+            groups: bool [B, T] of each group.
+            chosen: bool [B, T], which tokens are queries.
+            mean: take the mean of ``n_tokens`` over the queries.
+        """
+        columns = chosen.any(0).nonzero()[:, 0]  # (R,) tokens that are a query in some prompt
+        chosen = chosen[:, columns]  # (B, R)
         stacked = torch.stack(list(groups.values()), 1)  # (B, G, T)
-        owner = torch.where(stacked.any(1), stacked.int().argmax(1), len(groups))[:, rows]
-        position = stacked.any(1).cumsum(1)[:, rows] - 1
+        grouped = stacked.any(1)
+        group = torch.where(grouped, stacked.int().argmax(1), len(groups))[:, columns]
+        position = grouped.cumsum(1)[:, columns] - 1
+        n_tokens = stacked.cumsum(-1)[..., columns].double()
+        n_tokens = mean_over_queries(n_tokens, chosen) if mean else gather_queries(n_tokens, chosen, 0)
         return cls(
-            n_tokens=kept(stacked.cumsum(-1)[..., rows].double(), here, mean, 0).cpu().numpy(),
-            position=kept(position, here, False, -1).cpu().numpy(),
-            token=kept(tokens[:, rows], here, False, -1).cpu().numpy(),
-            group=np.array([*groups, ""])[kept(owner, here, False, len(groups)).cpu().numpy()],
+            n_tokens=n_tokens.cpu().numpy(),
+            position=gather_queries(position, chosen, -1).cpu().numpy(),
+            token=gather_queries(tokens[:, columns], chosen, -1).cpu().numpy(),
+            group=np.array([*groups, ""])[gather_queries(group, chosen, len(groups)).cpu().numpy()],
         )
 
     @property
@@ -56,16 +66,28 @@ class Queries:
         return (self.position >= 0).sum(1)
 
 
-def kept(values: Tensor, here: Tensor, mean: bool, absent: float) -> Tensor:
-    """Of values [B, ..., R], those where ``here``, bool [B, R], says so: [B, ..., Q], absent ones last.
+def gather_queries(values: Tensor, chosen: Tensor, absent: float) -> Tensor:
+    """The chosen queries' values, in order: [B, ..., Q], Q being the most that any prompt has.
 
-    With ``mean``, their mean over R instead: [B, ..., 1].
+    Args:
+        values: [B, ..., R].
+        chosen: bool [B, R].
+        absent: fills up prompts with fewer queries.
     """
-    shape = (len(here), *(1,) * (values.dim() - 2), -1)
-    if mean:
-        # chosen, not multiplied: what a padding query attends to may be NaN
-        total = torch.where(here.reshape(shape), values, 0).sum(-1, keepdim=True)
-        return total / here.sum(1).reshape(shape)
-    order = here.int().argsort(dim=1, descending=True, stable=True)[:, : int(here.sum(1).max())]
-    chosen = values.gather(-1, order.reshape(shape).expand(*values.shape[:-1], -1))
-    return torch.where(here.gather(1, order).reshape(shape), chosen, absent)
+    shape = _broadcast_shape(values, chosen)
+    order = chosen.int().argsort(dim=1, descending=True, stable=True)[:, : int(chosen.sum(1).max())]
+    gathered = values.gather(-1, order.reshape(shape).expand(*values.shape[:-1], -1))
+    return torch.where(chosen.gather(1, order).reshape(shape), gathered, absent)
+
+
+def mean_over_queries(values: Tensor, chosen: Tensor) -> Tensor:
+    """The mean of values [B, ..., R] over the chosen queries, bool [B, R]: [B, ..., 1]."""
+    shape = _broadcast_shape(values, chosen)
+    # selected, not multiplied: what a padding query attends to may be NaN
+    total = torch.where(chosen.reshape(shape), values, 0).sum(-1, keepdim=True)
+    return total / chosen.sum(1).reshape(shape)
+
+
+def _broadcast_shape(values: Tensor, chosen: Tensor) -> tuple[int, ...]:
+    """The shape in which [B, R] broadcasts against [B, ..., R]."""
+    return (len(chosen), *(1,) * (values.dim() - 2), -1)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import xarray as xr
-from tqdm import tqdm
 
 import mata_interp
 from mata_interp.benchmarks import Item
-from mata_interp.lalm.batching import in_batches, item_labels
+from mata_interp.errors import ArgumentError
+from mata_interp.lalm.batching import PromptBatches, item_labels
 from mata_interp.lalm.prompting.prompts import Prompt
 from mata_interp.lalm.verification import note_unchecked
 
-from .attention_masses import AttentionMasses, read
+from .attention_masses import AttentionMasses, read_masses
 from .queries import QUERIES
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["trace"]
 
-BATCH = 16
+BATCH_SIZE = 16
 
 
 def trace(
@@ -36,113 +36,128 @@ def trace(
     *,
     per_query: bool = False,
     max_new_tokens: int = 32,
+    strict: bool = False,
 ) -> xr.Dataset:
-    """How much of their attention chosen tokens give to each group of tokens.
+    """Measure how much attention chosen tokens pay to each group of tokens.
 
-    Read at the attention call, the model left on SDPA; O(T) memory for each head, never T x T.
+    Attention is read at the call of the attention function, the model left on SDPA or FlashAttention. Memory
+    is O(T) for each head, never T x T.
 
     Args:
         lalm: the model.
         items: one or several items, asked in the default format, or prompts; a prompt of B rows is B items.
-        query: ``"last"``, the last prompt token, whose next token starts the answer; ``"text"``, the tokens
-            of question, options, caption and template after the first audio token, and the last one (text
-            before the audio cannot see it, so that a mean over it would tell how long the template is; of a
-            prompt without audio, all text); or ``"generated"``, the tokens that predict a greedy answer,
-            token by token: the last prompt token, then the answer's own.
-        batch_size: items asked at once; 16 if not given. Prompts are batches already.
+        query: ``"last"``, the last prompt token, which predicts the first token of the answer; ``"text"``,
+            the tokens of question, options, caption and template after the first audio token, and the last
+            one (text before the audio cannot see it, and a mean over it would measure the length of the
+            template; of a prompt without audio, all text); or ``"generated"``, the tokens that predict a
+            greedy answer, token by token: the last prompt token, then the answer's own.
+        batch_size: items in a batch; 16 if not given. Prompts are batches already.
         progress: show a bar.
         per_query: keep the queries, instead of the mean over them.
         max_new_tokens: of the answer, for ``"generated"``.
+        strict: raise an error for an item that cannot be used, instead of leaving it out.
 
     Returns:
         ``mass[item, layer, head, group]``, float32, summing to 1 over ``group``; NaN for heads that a layer
-        does not have. ``n_tokens[item, group]``, the tokens a query can see, those in the prompt (or answer)
-        no later than itself, sliding windows not counted, as a mean over queries; ``n_queries[item]``.
-        With ``per_query``, mass and tokens have ``query`` as a last dimension, NaN and 0 beyond an item's
-        own number of queries, and ``position`` (tokens before the query), ``token`` (its id; both -1 beyond)
-        and ``query_group`` are coordinates ``[item, query]``.
-        ``layer`` is the index in the decoder; layers without attention are left out. Of each item its
-        ``domain``, ``kind``, ``condition`` and ``cluster`` are coordinates.
+        does not have. ``n_tokens[item, group]``, the tokens that a query can see, those in the prompt (or
+        answer) up to itself, sliding windows ignored, as a mean over queries; ``n_queries[item]``.
+        With ``per_query``, mass and tokens have ``query`` as a last dimension, NaN and 0 after an item's
+        last query, and ``position`` (tokens before the query), ``token`` (its id; both -1 where there is no
+        query) and ``query_group`` are coordinates ``[item, query]``.
+        ``layer`` is the index in the decoder; layers without attention are left out. The ``domain``,
+        ``kind``, ``condition`` and ``cluster`` of each item are coordinates. The attribute ``excluded`` names
+        the items that were left out, one a line, and ``n_excluded`` counts them.
+
+    Warns:
+        ExclusionWarning: items were left out.
 
     Raises:
-        ItemError: an item's sound or text cannot be used.
+        ArgumentError: the query does not exist, there is no item, or the prompts have different groups.
+        ItemError: with ``strict``, an item's audio or text cannot be used.
+        RunError: no item can be used.
         ModelError: the model's attention is not understood.
 
     See Also:
-        audio_share, audio_text_ratio, mdi, aei: what such a trace says.
+        audio_share, audio_text_ratio, mdi, aei: measures of such a trace.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm = mi.LALM.from_pretrained("organism")
+        >>> items = mi.load_benchmark("listening").split("selection")[:2]
+        >>> trace = mi.trace(lalm, items, progress=False)
+        >>> trace["mass"].dims
+        ('item', 'layer', 'head', 'group')
+        >>> bool(abs(trace["mass"].sum("group") - 1).max() < 1e-5)
+        True
     """
     if query not in QUERIES:
-        raise ValueError(f"No query {query!r}: choose one of {', '.join(map(repr, QUERIES))}.")
+        raise ArgumentError(f"No query {query!r}: choose one of {', '.join(map(repr, QUERIES))}.")
     if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}: an answer has at least one token.")
-    given = [items] if isinstance(items, Item | Prompt) else list(items)
-    if not given:
-        raise ValueError("Nothing to trace: give at least one item or prompt.")
+        raise ArgumentError(f"max_new_tokens is {max_new_tokens}: an answer has at least one token.")
+    batches = PromptBatches(items, strict)
     note_unchecked(lalm)
     traced: list[Item] = []
-    readings: list[AttentionMasses] = []
-    with tqdm(total=len(given), desc="trace", unit="item", disable=not progress) as bar:
-        for batch in in_batches(given, batch_size or BATCH):
-            prompt = batch if isinstance(batch, Prompt) else lalm.prompt(batch)
-            readings.append(read(lalm, prompt, query, max_new_tokens, mean=not per_query))
-            if (groups := readings[-1].groups) != readings[0].groups:
-                raise ValueError(f"Prompts of other groups than {readings[0].groups}: {groups}.")
-            traced.extend(prompt.items)
-            bar.update(1 if isinstance(batch, Prompt) else len(batch))
-    generating = {"max_new_tokens": max_new_tokens} if query == "generated" else {}
-    return _labelled(lalm, traced, readings, per_query).assign_attrs(
-        {"query": query, "queries": QUERIES[query], **generating, **_origin(lalm)}
-    )
+    masses: list[AttentionMasses] = []
+    for prompt in batches.prompts(lalm, batch_size or BATCH_SIZE, progress, "trace"):
+        masses.append(read_masses(lalm, prompt, query, max_new_tokens, mean=not per_query))
+        if masses[-1].groups != masses[0].groups:
+            raise ArgumentError(f"Prompts have different groups: {masses[0].groups}, {masses[-1].groups}.")
+        traced.extend(prompt.items)
+    attributes: dict[str, Any] = {"query": query, "queries": QUERIES[query]}
+    if query == "generated":
+        attributes["max_new_tokens"] = max_new_tokens
+    attributes |= {"excluded": batches.exclusions(), "n_excluded": len(batches.excluded)}
+    return _to_dataset(lalm, traced, masses, per_query).assign_attrs(attributes | _provenance(lalm))
 
 
-def _labelled(
-    lalm: LALM, traced: Sequence[Item], readings: Sequence[AttentionMasses], per_query: bool
+def _to_dataset(
+    lalm: LALM, items: Sequence[Item], masses: Sequence[AttentionMasses], per_query: bool
 ) -> xr.Dataset:
-    """The readings of all batches, one after the other."""
-    dims, coords = (), {}
+    """The masses of all batches, one after the other."""
+    queries = [batch.queries for batch in masses]
+    mass = _concatenate([batch.mass for batch in masses], np.nan)
+    n_tokens = _concatenate([batch.n_tokens for batch in queries], 0)
+    coords: dict[str, Any] = {
+        "item": [item.id for item in items],
+        "layer": list(lalm.attention_layers),
+        "head": np.arange(mass.shape[2]),
+        "group": masses[0].groups,
+        **item_labels(items),
+    }
+    mass_dims, token_dims = ("item", "layer", "head", "group"), ("item", "group")
     if per_query:
-        dims = ("query",)
-        coords = {
-            "query": np.arange(max(reading.queries.position.shape[1] for reading in readings)),
-            "position": (("item", "query"), _joined([r.queries.position for r in readings], -1)),
-            "token": (("item", "query"), _joined([r.queries.token for r in readings], -1)),
-            "query_group": (("item", "query"), _joined([r.queries.group for r in readings], "")),
-        }
-    mass = _joined([reading.mass for reading in readings], np.nan)
-    n_tokens = _joined([reading.queries.n_tokens for reading in readings], 0)
-    return xr.Dataset(
-        {
-            "mass": (("item", "layer", "head", "group", *dims), mass if per_query else mass[..., 0]),
-            "n_tokens": (("item", "group", *dims), n_tokens if per_query else n_tokens[..., 0]),
-            "n_queries": ("item", np.concatenate([reading.queries.counts for reading in readings])),
-        },
-        coords={
-            "item": [item.id for item in traced],
-            "layer": list(lalm.attention_layers),
-            "head": np.arange(mass.shape[2]),
-            "group": readings[0].groups,
-            **item_labels(traced),
-            **coords,
-        },
-    )
+        mass_dims, token_dims = (*mass_dims, "query"), (*token_dims, "query")
+        dims = ("item", "query")
+        coords["query"] = np.arange(mass.shape[-1])
+        coords["position"] = dims, _concatenate([batch.position for batch in queries], -1)
+        coords["token"] = dims, _concatenate([batch.token for batch in queries], -1)
+        coords["query_group"] = dims, _concatenate([batch.group for batch in queries], "")
+    else:
+        mass, n_tokens = mass[..., 0], n_tokens[..., 0]
+    n_queries = np.concatenate([batch.counts for batch in queries])
+    variables = {
+        "mass": (mass_dims, mass),
+        "n_tokens": (token_dims, n_tokens),
+        "n_queries": ("item", n_queries),
+    }
+    return xr.Dataset(variables, coords)
 
 
-def _joined(batches: Sequence[np.ndarray], absent: Any) -> np.ndarray:
-    """Batches [B, ..., Q] one after the other, those with fewer queries filled up."""
+def _concatenate(batches: Sequence[np.ndarray], absent: Any) -> np.ndarray:
+    """Batches [B, ..., Q] one after the other, those with fewer queries filled up with ``absent``."""
     width = max(batch.shape[-1] for batch in batches)
-    return np.concatenate(
-        [
-            np.pad(b, [(0, 0)] * (b.ndim - 1) + [(0, width - b.shape[-1])], constant_values=absent)
-            for b in batches
-        ]
-    )
+    padded = []
+    for batch in batches:
+        widths = [(0, 0)] * (batch.ndim - 1) + [(0, width - batch.shape[-1])]
+        padded.append(np.pad(batch, widths, constant_values=absent))
+    return np.concatenate(padded)
 
 
-def _origin(lalm: LALM) -> dict[str, str | int]:
-    """Flat attributes, as netCDF takes them."""
-    print_ = lalm.fingerprint()
-    versions = {**print_.pop("versions"), "mata_interp": mata_interp.__version__}
-    model = {f"model_{name}": str(value) for name, value in print_.items() if value is not None}
+def _provenance(lalm: LALM) -> dict[str, str | int]:
+    """Model and versions as flat attributes, which is what netCDF takes."""
+    fingerprint = lalm.fingerprint()
+    versions = {**fingerprint.pop("versions"), "mata_interp": mata_interp.__version__}
+    model = {f"model_{name}": str(value) for name, value in fingerprint.items() if value is not None}
     return {
         "threads": torch.get_num_threads(),
         **model,

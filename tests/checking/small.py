@@ -15,6 +15,7 @@ NAMES = [
     "edit reaches the logits",
     "alone as in a batch",
     "prefill and decode as one pass",
+    "both backends give the same bits",
     "options scored as one pass",
     "a sweep equals the loop",
     "transformer-lens agrees",

@@ -118,4 +118,4 @@ def test_it_draws_nothing_from_the_random_state_and_leaves_the_mode(lalm):
     before = torch.get_rng_state()
     mi.check(lalm)
     assert torch.equal(torch.get_rng_state(), before)
-    assert caches.branch is scoring.branch
+    assert caches.branch_cache is scoring.branch_cache

@@ -16,7 +16,7 @@ from mata_interp.attention import AttentionCall
 from mata_interp.checking.context import CheckContext, own_items
 from mata_interp.interventions import Editing
 from mata_interp.lalm import scoring
-from mata_interp.lalm.calls import instrument as instrument_file
+from mata_interp.lalm.calls import attention_calls as calls_file
 
 from .small import failed
 
@@ -55,13 +55,13 @@ def test_a_token_in_no_group(lalm):
 
 
 def wrong_scaling(patched, factor=1.1):
-    right = instrument_file.attention_call
+    right = calls_file.attention_call
 
     def call(*args, **kwargs):
         made = right(*args, **kwargs)
         return replace(made, scaling=made.scaling * factor)
 
-    patched.setattr(instrument_file, "attention_call", call)
+    patched.setattr(calls_file, "attention_call", call)
 
 
 def mask_off_by_one(patched):
@@ -158,6 +158,17 @@ def lens_without_the_sound(patched):
     patched.setattr(transformer_lens_view.TransformerLensView, "encode", encode)
 
 
+def backends_that_differ(patched):
+    """A ``direct`` backend that rounds what it adds to the output."""
+    right = calls_file._Direct.attention
+
+    def attention(self, own, module, *args, **kwargs):
+        output = right(self, own, module, *args, **kwargs)
+        return (output[0] + 1e-7, *output[1:])
+
+    patched.setattr(calls_file._Direct, "attention", attention)
+
+
 DECODED = {"prefill and decode as one pass", "options scored as one pass"}
 SABOTAGE = {
     wrong_scaling: {
@@ -181,6 +192,7 @@ SABOTAGE = {
     dropped_edit: {"edit reaches the logits", "a sweep equals the loop", *DECODED},
     half_an_edit: {"edit reaches the logits", "a sweep equals the loop", *DECODED},
     decode_phase_lost: {*DECODED},
+    backends_that_differ: {"both backends give the same bits", "alpha 0 is no edit"},
     cache_one_too_long: {"options scored as one pass"},
     sweep_of_another_strength: {"a sweep equals the loop"},
     lens_without_the_sound: {"transformer-lens agrees"},

@@ -21,7 +21,7 @@ from tests.tiny import RATE, tiny_qwen2_audio
 def _as_users_have_it(monkeypatch, tmp_path):
     monkeypatch.delenv("MATA_UNCHECKED")
     monkeypatch.setenv("MATA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(verification, "_told", set())
+    monkeypatch.setattr(verification, "_warned", set())
 
 
 def model(seed: int = 0, dtype=torch.float32) -> LALM:
@@ -55,7 +55,7 @@ USES = {
 def test_told_once_a_model(use):
     one, other = model(0), model(1)
     (note,) = notes(lambda: use(one))
-    assert note.startswith("mine was never checked here: `mata-interp check` or mi.check(lalm) says")
+    assert "mine has not been checked" in note
     assert notes(lambda: [u(one) for u in USES.values()]) == []
     assert notes(lambda: use(model(0))) == []  # loaded again, it is the same model
     assert len(notes(lambda: use(other))) == 1
@@ -72,7 +72,7 @@ def test_a_check_is_remembered(monkeypatch):
     assert notes(check) == []  # what the check itself traces is not complained about
     assert report.ok
     assert notes(lambda: mi.trace(lalm, ITEM, progress=False)) == []
-    monkeypatch.setattr(verification, "_known", type(verification._known)())  # as in another process
+    monkeypatch.setattr(verification, "_results", {})  # as in another process
     assert verification.was_checked(model()) is True
     assert verification.was_checked(model(1)) is None
     assert verification.was_checked(model(dtype=torch.bfloat16)) is None
@@ -84,7 +84,7 @@ def test_a_failed_check_is_told_of():
     lalm = model()
     verification.remember_check(lalm, {"ok": False, "lines": []})
     (note,) = notes(lambda: mi.trace(lalm, ITEM, progress=False))
-    assert "mine did not pass its check here" in note
+    assert "mine did not pass its check" in note
 
 
 def test_what_ships_is_never_told_of():
@@ -107,7 +107,7 @@ def test_silenced_by_filter_and_by_environment(monkeypatch):
 def test_a_record_that_cannot_be_read_or_written_is_none(monkeypatch, tmp_path):
     lalm = model()
     verification.remember_check(lalm, {"ok": True})
-    monkeypatch.setattr(verification, "_known", type(verification._known)())
+    monkeypatch.setattr(verification, "_results", {})
     (record,) = (tmp_path / "cache" / "checked").glob("*.json")
     assert json.loads(record.read_text())["ok"] is True
     record.write_text("{")
@@ -137,5 +137,5 @@ def test_on_the_command_line_it_is_a_note(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr.count("note: ") == 1
-    assert "was never checked here" in done.stderr
+    assert "has not been checked" in done.stderr
     json.loads(done.stdout)

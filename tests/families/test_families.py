@@ -14,6 +14,7 @@ from mata_interp import Mata
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Editing
 from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.sweeps import SweepWarning
 
 from . import reference
@@ -95,14 +96,12 @@ def test_every_step_of_a_generation(built, phase, verified):
     lalm, mata = built.lalm, built.placed(Mata(1.5, [0, 1, 2], "add", phase=phase))
     editing = Editing([mata], built.prompt.groups, lalm.structure.heads)
     inputs = lalm.place(built.prompt).inputs
-    with torch.inference_mode():
-        out = lalm.instrument.edit(
+    with torch.inference_mode(), edited_calls(lalm.structure, editing) as run:
+        out = run(
             lambda: lalm.model.generate(
                 **inputs, max_new_tokens=STEPS, do_sample=False, output_logits=True,
                 return_dict_in_generate=True,
-            ),
-            editing.layers,
-            editing,
+            )
         )  # fmt: skip
     said = out.sequences[:, built.prompt.width :]
     steps = torch.stack(out.logits, 1)  # (B, STEPS, V)

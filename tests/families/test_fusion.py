@@ -12,7 +12,7 @@ from mata_interp import Mata
 from mata_interp.errors import ModelError
 from mata_interp.fusion.criteria import CRITERIA, attribution, knockout, restoration
 from mata_interp.fusion.item_context import Decision, ItemContext
-from mata_interp.lalm.discovery.audio_positions import sounds
+from mata_interp.lalm.discovery.audio_positions import audio_input_names
 
 RIGHT, WRONG = 40, 41
 NO_SUM = {"granite_speech", "granite_speech_plus", "gemma3n", "gemma4", "gemma4_unified"}
@@ -32,7 +32,7 @@ def other(built):
     """The same prompt with another sound."""
     inputs = dict(built.alone.inputs)
     noise = torch.Generator().manual_seed(5)
-    for name in sounds(inputs):
+    for name in audio_input_names(inputs):
         inputs[name] = inputs[name] + torch.randn(inputs[name].shape, generator=noise)
     return replace(built.alone, inputs=inputs)
 

@@ -11,7 +11,7 @@ from mata_interp.fusion.criteria.lens import readable
 from mata_interp.fusion.item_context import Decision, ItemContext
 from mata_interp.lalm import LALM, Prompt
 from mata_interp.lalm.decoding import read_to_answer
-from mata_interp.lalm.rows.caches import branch, crop_last_token, remembers
+from mata_interp.lalm.rows.caches import branch_cache, crop_last_token, has_state_layers
 from mata_interp.lalm.scoring import read
 
 from .hybrids import nemotron_of
@@ -33,12 +33,12 @@ def test_branches_share_no_state(name):
     assert lalm.structure.kinds == KINDS[name]
     prompt = Prompt.from_inputs(lalm, FAMILIES[name].inputs(1))
     cache = lalm.model(**prompt.inputs, use_cache=True).past_key_values
-    assert remembers(cache)
+    assert has_state_layers(cache)
     mask = torch.ones(1, prompt.width + 1, dtype=torch.long)
 
     def said(token: int) -> torch.Tensor:
         ids = torch.tensor([[token]])
-        return lalm.model(input_ids=ids, attention_mask=mask, past_key_values=branch(cache)).logits
+        return lalm.model(input_ids=ids, attention_mask=mask, past_key_values=branch_cache(cache)).logits
 
     first = said(65)
     assert (said(90) - first).abs().max() > 0.01

@@ -7,7 +7,11 @@ import torch
 
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM, AudioAlignment, Prompt
-from mata_interp.lalm.discovery.audio_positions import count_audio_frames, probe_audio_positions, sounds
+from mata_interp.lalm.discovery.audio_positions import (
+    audio_input_names,
+    count_audio_frames,
+    probe_audio_positions,
+)
 from tests.tiny import tiny_qwen2_audio
 
 
@@ -16,7 +20,7 @@ def test_sound_in_the_place_of_placeholders(tiny_lalm, prompt):
     assert torch.equal(heard.moved, prompt.groups["audio"])
     assert torch.equal(heard.placeholders, prompt.groups["audio"])
     assert heard.frames == prompt.groups["audio"].sum()
-    assert (heard.sounds, heard.padded, heard.deterministic) == (("input_features",), 0, True)
+    assert (heard.audio_inputs, heard.padded, heard.deterministic) == (("input_features",), 0, True)
     assert heard.require("it") is heard
     assert count_audio_frames(tiny_lalm.model, tiny_lalm.structure, prompt.inputs).problem is None
 
@@ -32,12 +36,12 @@ def test_inputs_that_hold_sound():
     floats = torch.zeros(1, 2)
     inputs = dict.fromkeys(("input_features", "input_values", "pixel_values", "inputs_embeds"), floats)
     inputs |= {"feature_attention_mask": floats, "input_ids": floats.long()}
-    assert sounds(inputs) == ("input_features", "input_values")
+    assert audio_input_names(inputs) == ("input_features", "input_values")
 
 
 def test_no_sound_among_the_inputs(tiny_lalm, prompt):
     mute = {name: x for name, x in prompt.inputs.items() if name != "input_features"}
-    with pytest.raises(ModelError, match="audio placeholders and no sound among the inputs"):
+    with pytest.raises(ModelError, match="audio placeholders and no audio among the inputs"):
         Prompt.from_inputs(tiny_lalm, mute)
     text = tiny_lalm.prompt(prompt.items, audio=None)
     assert Prompt.from_inputs(tiny_lalm, text.inputs).groups["audio"].sum() == 0
@@ -74,9 +78,9 @@ def deaf(embeds, frames):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (added, "sound is added to every position"),
+        (added, "audio is added to every position"),
         (leaking, "moves 3 decoder inputs that are not audio placeholders"),
-        (deaf, "the sound moves none of the .* audio placeholders"),
+        (deaf, "the audio moves none of the .* audio placeholders"),
     ],
 )
 def test_other_ways_of_hearing_are_refused_with_the_first_prompt(items, change, said):
@@ -107,7 +111,7 @@ def test_frames_that_find_no_placeholder(tiny_lalm, prompt):
 def test_too_few_placeholders():
     places = torch.tensor([[False, True, True, False]])
     heard = AudioAlignment(places, places, 3, ("input_features",), True)
-    assert "3 frames of sound for 2 audio placeholders" in heard.problem
+    assert "3 frames of audio for 2 audio placeholders" in heard.problem
     longer = AudioAlignment(places, torch.ones(1, 6, dtype=torch.bool), None, ("input_features",), True)
     assert "its decoder sees 6 tokens for 4 of input" in longer.problem
 

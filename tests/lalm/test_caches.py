@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mata_interp.lalm.rows.caches import branch, preallocate
+from mata_interp.lalm.rows.caches import branch_cache, preallocate
 
 
 @pytest.fixture(autouse=True)
@@ -33,27 +33,27 @@ def go_on(lalm, prompt, cache, tokens: list[int]):
 @pytest.mark.parametrize("room", [0, 2, 9], ids=["none", "too little", "enough"])
 def test_branches_go_on_as_the_plain_cache_would(tiny_lalm, prompt, cache, room):
     first, second = [5, 6, 7], [8, 9]
-    plain = [go_on(tiny_lalm, prompt, branch(cache), tokens) for tokens in (first, second, first)]
+    plain = [go_on(tiny_lalm, prompt, branch_cache(cache), tokens) for tokens in (first, second, first)]
     roomy = preallocate(cache, room)
-    ours = [go_on(tiny_lalm, prompt, branch(roomy), tokens) for tokens in (first, second, first)]
+    ours = [go_on(tiny_lalm, prompt, branch_cache(roomy), tokens) for tokens in (first, second, first)]
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
     assert torch.equal(ours[0], ours[2])
     assert cache.get_seq_length() == roomy.get_seq_length() == prompt.width
 
 
-def test_a_branch_of_a_branch(tiny_lalm, prompt, cache):
-    roomy = branch(preallocate(cache, 4))
+def test_a_branch_of_a_branch_cache(tiny_lalm, prompt, cache):
+    roomy = branch_cache(preallocate(cache, 4))
     go_on(tiny_lalm, prompt, roomy, [5])
     assert roomy.get_seq_length() == prompt.width + 1
-    whole = go_on(tiny_lalm, prompt, branch(cache), [5, 6, 7])[:, 1:]
+    whole = go_on(tiny_lalm, prompt, branch_cache(cache), [5, 6, 7])[:, 1:]
 
     def longer():
         mask = prompt.inputs["attention_mask"]
         return tiny_lalm.model(
             input_ids=torch.tensor([[6, 7]] * prompt.size),
             attention_mask=torch.cat([mask, mask.new_ones(prompt.size, 3)], 1),
-            past_key_values=branch(roomy),
+            past_key_values=branch_cache(roomy),
             use_cache=True,
         ).logits
 
@@ -63,7 +63,7 @@ def test_a_branch_of_a_branch(tiny_lalm, prompt, cache):
 
 def test_nothing_is_copied_where_there_is_room(tiny_lalm, prompt, cache):
     roomy = preallocate(cache, 3)
-    grown = branch(roomy)
+    grown = branch_cache(roomy)
     go_on(tiny_lalm, prompt, grown, [5, 6])
     for before, after in zip(roomy.layers, grown.layers, strict=True):
         assert before.keys.data_ptr() == after.keys.data_ptr()

@@ -12,6 +12,7 @@ import torch
 from mata_interp.errors import InterventionError
 from mata_interp.interventions import Editing, Mata
 from mata_interp.lalm import LALM
+from mata_interp.lalm.calls.edited_calls import edited_calls
 from tests import reference
 from tests.tiny import tiny_qwen2_audio
 
@@ -152,18 +153,17 @@ def test_scoring_is_decoding_token_by_token(tiny_lalm, prompt, mata):
     texts = ["no bell", "a bird.", "ringing"]  # of one length, so that every row decodes to its end
     options = torch.tensor([tokens_of(tiny_lalm, text) for text in texts])
     editing = Editing((mata,), prompt.groups, tiny_lalm.structure.heads)
-    decoded = tiny_lalm.instrument.run(
-        lambda: tiny_lalm.model.generate(
-            **prompt.inputs,
-            max_new_tokens=options.shape[1],
-            do_sample=False,
-            prefix_allowed_tokens_fn=lambda row, said: [int(options[row, len(said) - prompt.width])],
-            output_logits=True,
-            return_dict_in_generate=True,
-        ),
-        editing.layers,
-        editing,
-    )
+    with edited_calls(tiny_lalm.structure, editing, "nnsight") as run:
+        decoded = run(
+            lambda: tiny_lalm.model.generate(
+                **prompt.inputs,
+                max_new_tokens=options.shape[1],
+                do_sample=False,
+                prefix_allowed_tokens_fn=lambda row, said: [int(options[row, len(said) - prompt.width])],
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        )
     assert torch.equal(decoded.sequences[:, prompt.width :], options)
     steps = torch.stack(decoded.logits, 1).double().log_softmax(-1)  # (B, n, vocab)
     by_token = steps.gather(2, options[:, :, None]).sum((1, 2))

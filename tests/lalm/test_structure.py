@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, WhisperConfig, Whisp
 
 from mata_interp.errors import ModelError
 from mata_interp.lalm import ModelStructure
+from mata_interp.lalm.calls.attention_calls import attention_calls
 from mata_interp.lalm.discovery.structure import audio_token_id
 from tests.tiny import tiny_qwen2_audio
 
@@ -117,6 +118,7 @@ def test_heads_are_those_the_attention_uses(tiny_lalm, prompt):
     def look(layer, call, total):
         seen[layer] = call.query.shape[1]
 
-    with torch.inference_mode():
-        tiny_lalm.instrument.run(lambda: tiny_lalm.model(**prompt.inputs), tiny_lalm.attention_layers, look)
+    calls = attention_calls(tiny_lalm.structure, tiny_lalm.attention_layers, look)
+    with torch.inference_mode(), calls as run:
+        run(lambda: tiny_lalm.model(**prompt.inputs))
     assert seen == dict(tiny_lalm.structure.heads)

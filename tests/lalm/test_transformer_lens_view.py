@@ -173,7 +173,7 @@ def test_tokens_without_their_sound_are_refused(both):
             made.bridge, tokens, made.cache, lambda logits: logits.sum()
         ),
     ):
-        with pytest.raises(ModelError, match=r"hold \d+ audio placeholders, and no sound came with them"):
+        with pytest.raises(ModelError, match=r"hold \d+ audio placeholders"):
             run()
     assert made.bridge(tokens[:, -4:]).shape[1] == 4  # text alone is a prompt like any other
 
@@ -251,7 +251,7 @@ def test_half_precision(pair):
 def test_what_it_cannot_stand_on_is_refused_with_the_reasons(pair, monkeypatch):
     lalm, prompt, _ = pair
     monkeypatch.setattr(causal_lm, "_bridge", lambda body, name: _raise(f"no adapter for {name}."))
-    with pytest.raises(ModelError, match=r"no place under transformer-lens: .*Qwen2Audio.*Qwen2ForCausalLM"):
+    with pytest.raises(ModelError, match=r"Qwen2Audio.*Qwen2ForCausalLM"):
         lalm.to_transformer_lens(prompt)
 
 

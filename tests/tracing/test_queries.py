@@ -12,6 +12,7 @@ import xarray as xr
 
 from mata_interp.benchmarks import Item
 from mata_interp.lalm import GROUPS, LALM
+from mata_interp.lalm.calls.attention_calls import attention_calls
 from mata_interp.tracing import audio_share, mdi, trace
 from tests import reference
 from tests.tiny import RATE, tiny_qwen2_audio
@@ -199,8 +200,8 @@ def test_bfloat16(items, size):
         weights = call.scores(slice(None)).double().softmax(-1)
         chosen.append(torch.stack([(weights * m[:, None, None]).sum(-1) for m in prompt.groups.values()], 2))
 
-    with torch.inference_mode():
-        lalm.instrument.look(lambda: lalm.model(**prompt.inputs, use_cache=False), range(4), look)
+    with torch.inference_mode(), attention_calls(lalm.structure, range(4), look) as run:
+        run(lambda: lalm.model(**prompt.inputs, use_cache=False))
     ours = trace(lalm, prompt, query="text", per_query=True, progress=False)
     np.testing.assert_allclose(
         ours["mass"].sum("group").values[ours["mass"].notnull().any("group")], 1, atol=1e-5

@@ -10,6 +10,7 @@ import torch
 import xarray as xr
 
 from mata_interp.benchmarks import Item
+from mata_interp.errors import ExclusionWarning, ItemError, MataWarning, RunError
 from mata_interp.lalm import GROUPS, LALM
 from mata_interp.tracing import audio_share, trace
 from tests import reference
@@ -115,5 +116,20 @@ def test_through_a_file(traced, tmp_path):
 def test_what_cannot_be_traced(tiny_lalm, items):
     with pytest.raises(ValueError, match="No query 'first'"):
         trace(tiny_lalm, items, query="first")
-    with pytest.raises(ValueError, match="Nothing to trace"):
+    with pytest.raises(ValueError, match="at least one item"):
         trace(tiny_lalm, [])
+
+
+def test_an_item_that_cannot_be_used_is_left_out_and_named(tiny_lalm, items, traced, tmp_path):
+    broken = Item(audio=str(tmp_path / "missing.wav"), question="Which?", choices=("a", "b"), id="broken")
+    with pytest.warns(ExclusionWarning, match=r"3 items used, 1 left out.*'broken'"):
+        kept = trace(tiny_lalm, [items[0], broken, *items[1:]], progress=False)
+    xr.testing.assert_allclose(kept, traced, atol=1e-5)
+    assert kept.attrs["n_excluded"] == 1
+    assert kept.attrs["excluded"].startswith("broken: audio: ")
+    assert (traced.attrs["n_excluded"], traced.attrs["excluded"]) == (0, "")
+    with pytest.raises(ItemError, match="'broken'"):
+        trace(tiny_lalm, [items[0], broken], progress=False, strict=True)
+    with pytest.raises(RunError, match=r"1 left out.*'broken'"):
+        trace(tiny_lalm, broken, progress=False)
+    assert issubclass(ExclusionWarning, MataWarning)

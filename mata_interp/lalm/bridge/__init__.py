@@ -1,1 +1,1 @@
-"""transformer-lens as a second instrument, on a body of its own."""
+"""transformer-lens as a second instrument, on a clone of the model."""

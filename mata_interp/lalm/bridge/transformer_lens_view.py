@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mata_interp.errors import ModelError
 
-from ..discovery.audio_positions import sounds
+from ..calls.locks import exclusive
+from ..discovery.audio_positions import audio_input_names
 from ..prompting.prompts import Prompt
 from ..scoring import output_head
 from .causal_lm import bridge_whole, decoder_call, wrap_as_causal_lm
@@ -29,76 +30,83 @@ Hooks = Sequence[tuple[str, Callable[..., Any]]]
 
 
 class TransformerLensView:
-    """One prompt under transformer-lens (4.3), the sound included.
+    """One prompt under transformer-lens (4.3), with its audio.
 
-    The bridge stands on a twin of the model (same weights, other modules), so that the model itself is
-    neither switched to eager attention nor taken apart, whatever is done with the bridge.
+    The bridge is built on a clone of the model (same weights, other modules), so that the model is neither
+    switched to eager attention nor changed otherwise, whatever is done with the bridge.
 
-    transformer-lens' own helpers, ``patching.generic_activation_patch`` among them, hand on tokens alone: the
-    placeholders then stand there without any sound, and what is measured is another prompt. The bridge of a
-    lens refuses to run so. Use :meth:`run_with_cache`, :meth:`run_with_hooks` and :meth:`patch`, which give
-    the whole encoding, or give it yourself: ``bridge(*lens.args, **lens.kwargs)``.
+    The helpers of transformer-lens, ``patching.generic_activation_patch`` among them, pass tokens alone: the
+    audio placeholders then stand there without any audio, and the measurement is that of another prompt. The
+    bridge of a view refuses such a call. Use :meth:`run_with_cache`, :meth:`run_with_hooks` and
+    :meth:`patch`, which pass the whole encoding, or pass it yourself: ``bridge(*view.args, **view.kwargs)``.
+
+    Args:
+        lalm: the model.
+        prompt: what to run.
 
     Attributes:
         bridge: a TransformerBridge, in raw weights (no folding): of the whole model where transformer-lens
-            knows it, else of its decoder, which is given the embeddings that the model itself made.
+            knows it, else of its decoder, which takes the embeddings that the model computed.
         whole: whether the bridge holds the whole model, with hooks in the encoder, too.
         prompt: on the model's device.
 
     Raises:
-        ModelError: transformer-lens can stand neither on the model nor on its decoder; with the reasons.
+        ModelError: transformer-lens supports neither the model nor its decoder; with the reasons.
     """
 
     def __init__(self, lalm: LALM, prompt: Prompt) -> None:
         self._lalm, self.prompt = lalm, lalm.place(prompt)
-        self.whole, reasons = True, []
-        for self.whole, build in ((True, bridge_whole), (False, wrap_as_causal_lm)):
-            try:
-                self.bridge: TransformerBridge = build(lalm.model)
-                break
-            except ModelError as reason:
-                reasons.append(str(reason))
-        else:
-            raise ModelError(f"{lalm.name} has no place under transformer-lens: {' '.join(reasons)}")
+        reasons: list[str] = []
+        with exclusive(lalm.structure.decoder):  # no clone of a model that is intercepted
+            bridge = _build(bridge_whole, lalm.model, reasons)
+            self.whole = bridge is not None
+            if bridge is None:
+                bridge = _build(wrap_as_causal_lm, lalm.model, reasons)
+        if bridge is None:
+            raise ModelError(f"transformer-lens does not support {lalm.name}: {' '.join(reasons)}")
+        self.bridge: TransformerBridge = bridge
         self.args, self.kwargs = self.encode(self.prompt)
-        if not self.whole and self._off() > 1e-2 * float(lalm.logits(self.prompt).abs().max()):
-            self.bridge = wrap_as_causal_lm(lalm.model, bare=True)
+        if not self.whole and self._logit_difference() > 1e-2 * float(lalm.logits(self.prompt).abs().max()):
+            with exclusive(lalm.structure.decoder):
+                self.bridge = wrap_as_causal_lm(lalm.model, bare=True)
         placeholder = lalm.structure.audio_token_id
         self.bridge.original_model.register_forward_pre_hook(
-            lambda _, args, kwargs: _refuse_silence(args, kwargs, placeholder), with_kwargs=True, prepend=True
+            lambda _, args, kwargs: _refuse_missing_audio(args, kwargs, placeholder),
+            with_kwargs=True,
+            prepend=True,
         )
 
     def encode(self, prompt: Prompt) -> tuple[tuple[Tensor], dict[str, Any]]:
-        """What the bridge is called with for a prompt: (tokens or embeddings,), and all the rest."""
+        """Arguments and keywords with which to call the bridge: (tokens or embeddings,), and the rest."""
         inputs = dict(self._lalm.place(prompt).inputs)
         if self.whole:
             return (inputs.pop("input_ids"),), inputs
-        with torch.no_grad():
+        with torch.no_grad(), exclusive(self._lalm.structure.decoder):
             embeds, rest = decoder_call(self._lalm.model, self._lalm.structure, inputs)
         return (embeds,), rest
 
     @cached_property
-    def _read(self) -> tuple[Tensor, ActivationCache]:
+    def _logits_and_cache(self) -> tuple[Tensor, ActivationCache]:
         return self.run_with_cache()
 
     @property
     def logits(self) -> Tensor:
-        """Of every position, [B, T, V]."""
-        return self._read[0]
+        """The bridge's logits at every position, [B, T, V]."""
+        return self._logits_and_cache[0]
 
     @property
     def cache(self) -> ActivationCache:
-        """Everything transformer-lens keeps of the prompt: patterns, residual stream, head outputs, ..."""
-        return self._read[1]
+        """Everything that transformer-lens caches for the prompt: patterns, residual stream, head outputs."""
+        return self._logits_and_cache[1]
 
     @cached_property
     def difference(self) -> float:
-        """Largest difference of the bridge's logits from the model's own at the last position."""
-        return self._off()
+        """Largest difference between the bridge's logits and the model's at the last position."""
+        return self._logit_difference()
 
-    def _off(self) -> float:
-        own = self._lalm.logits(self.prompt).float()
-        return float((self.run_with_hooks([])[:, -1].float() - own).abs().max())
+    def _logit_difference(self) -> float:
+        logits = self._lalm.logits(self.prompt).float()
+        return float((self.run_with_hooks([])[:, -1].float() - logits).abs().max())
 
     def pattern(self, layer: int) -> Tensor:
         """Attention weights of a decoder layer: [B, H, T, T]."""
@@ -106,10 +114,11 @@ class TransformerLensView:
 
     @torch.no_grad()
     def run_with_cache(self, prompt: Prompt | None = None, **kwargs: Any) -> tuple[Tensor, ActivationCache]:
-        """Logits [B, T, V] and the cache; of another prompt if one is given.
+        """Logits [B, T, V] and the cache.
 
         Args:
-            kwargs: to the bridge's method of the same name: ``names_filter``, ``device``, ...
+            prompt: another prompt; None: the view's own.
+            kwargs: of the bridge's method of the same name: ``names_filter``, ``device``, ...
         """
         args, rest = (self.args, self.kwargs) if prompt is None else self.encode(prompt)
         return self.bridge.run_with_cache(*args, **rest, **kwargs)
@@ -127,13 +136,13 @@ class TransformerLensView:
         positions: slice | Sequence[int] | Tensor | None = None,
         heads: Sequence[int] | None = None,
     ) -> Tensor:
-        """Logits [B, V] at the last position with activations of another run put in the place of the own.
+        """Logits [B, V] at the last position with activations of another run in place of this one's.
 
         Args:
             names: hooks, such as ``"blocks.3.hook_resid_post"`` or ``"blocks.3.attn.hook_z"``.
-            source: the other run's cache: ``lens.run_with_cache(other)[1]``, of as many tokens.
-            positions: only at these tokens: a slice, indices, or a mask bool [B, T]; everywhere if not given.
-            heads: only in these heads, of activations [B, T, H, D].
+            source: the other run's cache: ``view.run_with_cache(other)[1]``, of as many tokens.
+            positions: patch these tokens only: a slice, indices, or a mask bool [B, T]; None: all tokens.
+            heads: patch these heads only, of activations [B, T, H, D]; None: all heads.
 
         Raises:
             ModelError: an activation of the other run has another shape.
@@ -167,20 +176,20 @@ class TransformerLensView:
 
         The residual stream is a sum (of the embedding, each head, each feed-forward part), and the last norm
         is linear once its scale is known, so the logit is a sum, too (Elhage et al. 2021). The scale is that
-        of the run and the norm's gain is counted in, which ``ActivationCache.logit_attrs`` leaves out where
-        weights are not folded. The logit is the output head's own, before any cap or scaling behind it.
+        of the run, and the norm's gain is included, which ``ActivationCache.logit_attrs`` leaves out where
+        weights are not folded. The logit is that of the output head, before any cap or scaling after it.
 
         Args:
-            tokens: of each row, whose logit.
-            against: of each row, minus whose logit.
-            heads: heads one by one; else each layer's attention as a whole.
+            tokens: one token id for each row, whose logit is explained.
+            against: one token id for each row, whose logit is subtracted.
+            heads: explain by single heads; otherwise by each layer's attention as a whole.
 
         Returns:
-            ``[component, item]``, float32; ``off`` among its attributes is how far the sum is from the logit.
+            ``[component, item]``, float32; the attribute ``off`` is how far the sum is from the logit.
 
         Raises:
-            ModelError: the parts do not add up, as where a norm stands behind the attention, or they are not
-                kept.
+            ModelError: the parts do not add up, for example where a norm follows the attention, or
+                transformer-lens does not cache them.
         """
         norm = self.bridge.cfg.normalization_type
         if norm not in ("RMS", "RMSPre"):
@@ -192,30 +201,30 @@ class TransformerLensView:
             parts, labels = split(layer=-1, mlp_input=False, pos_slice=-1, return_labels=True, **more)
         except KeyError as missing:  # of hybrid decoders, say, whose layers are not all of one kind
             raise ModelError(
-                f"transformer-lens keeps no {missing} of {self._lalm.name}: its parts cannot be summed. The "
-                'attribution criterion of mi.fusion_layers (criteria=["attribution"]) does without.'
+                f"transformer-lens caches no {missing} of {self._lalm.name}: its parts cannot be summed. Use "
+                'the attribution criterion of mi.fusion_layers (criteria=["attribution"]).'
             ) from missing
-        # what enters the first layer: a decoder that is given embeddings never looks any up
-        own = [i for i, label in enumerate(labels) if label not in ("embed", "pos_embed")]
-        labels = ["embed", *(labels[i] for i in own)]
-        parts = torch.cat([self.cache["resid_pre", 0][:, -1][None], parts[own]])
+        # what enters the first layer: a decoder that takes embeddings never looks any up
+        kept = [i for i, label in enumerate(labels) if label not in ("embed", "pos_embed")]
+        labels = ["embed", *(labels[i] for i in kept)]
+        parts = torch.cat([self.cache["resid_pre", 0][:, -1][None], parts[kept]])
         normed = self.cache["ln_final.hook_out"][:, -1].float()
         factor = torch.where(last == 0, 0.0, normed / last.float())
         weight = output_head(self._lalm.model).weight
         direction = weight[torch.as_tensor(tokens, device=weight.device)].float()  # (B, d)
         if against is not None:
             direction = direction - weight[torch.as_tensor(against, device=weight.device)].float()
-        told = (parts.float() * factor * direction).sum(-1)  # (N, B)
-        whole = (normed * direction).sum(-1)
-        off = float((told.sum(0) - whole).abs().max())
-        if off > 0.02 * float(told.abs().sum(0).max()):
+        attribution = (parts.float() * factor * direction).sum(-1)  # (N, B)
+        logit = (normed * direction).sum(-1)
+        off = float((attribution.sum(0) - logit).abs().max())
+        if off > 0.02 * float(attribution.abs().sum(0).max()):
             raise ModelError(
                 f"The parts add up to a logit that is {off:.2g} off: use heads=False."
                 if heads
                 else f"The layers add up to a logit that is {off:.2g} off."
             )
         return xr.DataArray(
-            told.cpu().numpy(),
+            attribution.cpu().numpy(),
             {"component": list(labels), "item": [item.id for item in self.prompt.items]},
             ("component", "item"),
             "attribution",
@@ -235,15 +244,24 @@ class TransformerLensView:
         return mask.reshape(batch, width, *(1,) * (activation.dim() - 2))
 
 
-def _refuse_silence(args: tuple, kwargs: dict[str, Any], placeholder: int) -> None:
-    """Tokens that say "here is sound" and no sound."""
+def _build(build: Callable[[Any], Any], model: Any, reasons: list[str]) -> Any:
+    """A bridge; None, with the reason added to ``reasons``, where there can be none."""
+    try:
+        return build(model)
+    except ModelError as reason:
+        reasons.append(str(reason))
+        return None
+
+
+def _refuse_missing_audio(args: tuple, kwargs: dict[str, Any], placeholder: int) -> None:
+    """Raise a ModelError for tokens with audio placeholders without audio."""
     tokens = kwargs.get("input_ids", args[0] if args else None)
     if not isinstance(tokens, Tensor) or tokens.is_floating_point():
         return
     count = int((tokens == placeholder).sum())
-    if count and not sounds(kwargs):
+    if count and not audio_input_names(kwargs):
         raise ModelError(
-            f"These tokens hold {count} audio placeholders, and no sound came with them: patching helpers of "
-            "transformer-lens pass tokens only. Use lens.patch or lens.run_with_hooks, or give the whole "
-            "encoding: bridge(*lens.args, **lens.kwargs)."
+            f"These tokens hold {count} audio placeholders, and no audio came with them: patching helpers of "
+            "transformer-lens pass tokens only. Use view.patch or view.run_with_hooks, or pass the whole "
+            "encoding: bridge(*view.args, **view.kwargs)."
         )

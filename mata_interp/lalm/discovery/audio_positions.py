@@ -1,8 +1,8 @@
-"""Where a sound enters the decoder: found by changing the sound and looking which of its inputs move.
+"""Where audio enters the decoder: found by changing the audio and comparing the decoder's inputs.
 
-What attention an audio-language model gives to sound can be told only where sound stands at positions of its
-own, in the place of placeholders. This file checks that on the model itself, whatever its family: the forward
-is run as far as the first decoder layer, once as it is and once with another sound.
+Attention to audio can be told from attention to text only where audio stands at positions of its own, in
+place of placeholder tokens. This file checks that on the model itself, whatever its family: the forward runs
+as far as the first decoder layer, once with the audio and once with other audio.
 """
 
 from __future__ import annotations
@@ -17,74 +17,79 @@ from torch.overrides import TorchFunctionMode
 
 from mata_interp.errors import ModelError
 
+from ..calls.locks import exclusive
 from .entry import enter
 from .structure import ModelStructure
 
-__all__ = ["AudioAlignment", "count_audio_frames", "probe_audio_positions", "sounds"]
+__all__ = ["AudioAlignment", "audio_input_names", "count_audio_frames", "probe_audio_positions"]
 
 
 @dataclass(frozen=True, eq=False)
 class AudioAlignment:
-    """Where the sounds of B prompts of T tokens enter the decoder.
+    """Where the audio of B prompts of T tokens enters the decoder.
 
     Attributes:
-        placeholders: bool [B, T], the tokens that say "here is sound".
-        moved: bool [B, L], the decoder's inputs that change with the sound; None where there is no sound.
-        frames: embeddings of sound that the model made, where it puts them in by ``masked_scatter``, which
-            drops what finds no placeholder without a word; else None.
-        sounds: names of the inputs that were changed.
-        deterministic: whether the same sound gives the same inputs whatever the random seed.
+        placeholders: bool [B, T], the tokens that stand for audio.
+        moved: bool [B, L], the decoder's inputs that change with the audio; None where there is no audio.
+        frames: embeddings of audio that the model made, where it inserts them by ``masked_scatter``, which
+            silently drops those that find no placeholder; otherwise None.
+        audio_inputs: names of the inputs that were changed.
+        deterministic: whether the same audio gives the same inputs whatever the random seed.
     """
 
     placeholders: Tensor
     moved: Tensor | None
     frames: int | None
-    sounds: tuple[str, ...]
+    audio_inputs: tuple[str, ...]
     deterministic: bool
 
     @property
     def padded(self) -> int:
-        """Placeholders that no sound reaches: families with a fixed number of them fill the rest up."""
+        """Placeholders that no audio reaches: families with a fixed number of them fill up the rest."""
         return 0 if self.moved is None else int((self.placeholders & ~self.moved).sum())
 
     @property
     def problem(self) -> str | None:
-        """Why attention to sound cannot be told apart from attention to text; None if it can."""
+        """Why attention to audio cannot be told from attention to text; None if it can."""
         wanted, moved = self.placeholders, self.moved
         count = int(wanted.sum())
         if moved is None:
-            return f"{count} audio placeholders and no sound among the inputs" if count else None
+            return f"{count} audio placeholders and no audio among the inputs" if count else None
         if moved.shape != wanted.shape:
             return (
                 f"its decoder sees {moved.shape[1]} tokens for {wanted.shape[1]} of input: expand each "
                 "audio placeholder to one a frame, as processors do"
             )
         if moved.all():
-            return "sound is added to every position, so that no token is audio and none is text alone"
-        if stray := int((moved & ~wanted).sum()):
-            return f"the sound moves {stray} decoder inputs that are not audio placeholders"
+            return "audio is added to every position, so that no token is audio and none is text alone"
+        stray = int((moved & ~wanted).sum())
+        if stray:
+            return f"the audio moves {stray} decoder inputs that are not audio placeholders"
         if not moved.any():
-            return f"the sound moves none of the {count} audio placeholders"
+            return f"the audio moves none of the {count} audio placeholders"
         if self.frames is not None and self.frames != count:
             return (
-                f"{self.frames} frames of sound for {count} audio placeholders: the rest is dropped without "
-                "a word; expand the placeholders to one a frame, as processors do"
+                f"{self.frames} frames of audio for {count} audio placeholders: the rest is dropped "
+                "silently; expand the placeholders to one a frame, as processors do"
             )
         return None
 
     def require(self, name: str) -> AudioAlignment:
-        """Itself, if the sound is where the placeholders are.
+        """Returns itself if the audio is where the placeholders are.
+
+        Args:
+            name: of the model, for the error.
 
         Raises:
-            ModelError: it is not; the reason is given. ``name`` is the model's.
+            ModelError: it is not; with the reason.
         """
         if self.problem is not None:
             raise ModelError(f"{name} cannot be traced on these inputs: {self.problem}.")
         return self
 
 
-def sounds(inputs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the inputs that hold sound: waveforms or features, told by their floating point."""
+def audio_input_names(inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the inputs that hold audio: waveforms or features, recognised by their floating point."""
     other = ("pixel", "image", "video", "inputs_embeds")
     return tuple(
         name
@@ -100,53 +105,64 @@ def sounds(inputs: Mapping[str, Any]) -> tuple[str, ...]:
 def probe_audio_positions(
     model: Any, structure: ModelStructure, inputs: Mapping[str, Tensor]
 ) -> AudioAlignment:
-    """Change the sound and see which decoder inputs move: three runs up to the first decoder layer.
+    """Change the audio and see which decoder inputs change: three runs up to the first decoder layer.
 
     Args:
         model: a transformers model in eval mode.
-        anatomy: of that model.
-        inputs: what its forward takes, on its device and in its dtype, ``input_ids[B, T]`` among them.
+        structure: of that model.
+        inputs: of its forward, on its device and in its dtype, ``input_ids[B, T]`` among them.
     """
-    names = sounds(inputs)
+    names = audio_input_names(inputs)
     placeholders = inputs["input_ids"] == structure.audio_token_id
     if not names:
         return AudioAlignment(placeholders, None, None, (), deterministic=True)
     plain, frames = _entry(model, structure, inputs, seed=0)
     again, _ = _entry(model, structure, inputs, seed=1)
-    other, _ = _entry(model, structure, {**inputs, **{n: _other(inputs[n]) for n in names}}, seed=0)
+    changed = {**inputs, **{name: _other_audio(inputs[name]) for name in names}}
+    other, _ = _entry(model, structure, changed, seed=0)
     moved = (plain != other).any(-1)
     return AudioAlignment(placeholders, moved, frames, names, bool(torch.equal(plain, again)))
 
 
 @torch.inference_mode()
 def count_audio_frames(model: Any, structure: ModelStructure, inputs: Mapping[str, Tensor]) -> AudioAlignment:
-    """The cheap part, one run: only that there is sound, a frame of it for each placeholder.
+    """The cheap part, one run: only that there is audio, one frame of it for each placeholder.
 
     ``moved`` is taken to be the placeholders where the lengths agree.
+
+    Args:
+        model: a transformers model in eval mode.
+        structure: of that model.
+        inputs: of its forward, on its device and in its dtype, ``input_ids[B, T]`` among them.
     """
-    names = sounds(inputs)
+    names = audio_input_names(inputs)
     placeholders = inputs["input_ids"] == structure.audio_token_id
     if not names:
         return AudioAlignment(placeholders, None, None, (), deterministic=True)
     entry, frames = _entry(model, structure, inputs, seed=0)
-    alike = entry.shape[:2] == placeholders.shape
-    moved = placeholders if alike else torch.ones(entry.shape[:2], dtype=torch.bool, device=entry.device)
+    same_length = entry.shape[:2] == placeholders.shape
+    everywhere = torch.ones(entry.shape[:2], dtype=torch.bool, device=entry.device)
+    moved = placeholders if same_length else everywhere
     return AudioAlignment(placeholders, moved, frames, names, deterministic=True)
 
 
-def _other(sound: Tensor) -> Tensor:
-    """Another sound of about the same size."""
-    noise = torch.randn(sound.shape, generator=torch.Generator().manual_seed(0)).to(sound)
-    size = sound.float().std() if sound.numel() > 1 else sound.new_zeros(())
-    return sound + noise * (size if size > 0 else 1.0)
+def _other_audio(audio: Tensor) -> Tensor:
+    """Other audio of about the same size."""
+    noise = torch.randn(audio.shape, generator=torch.Generator().manual_seed(0)).to(audio)
+    size = audio.float().std() if audio.numel() > 1 else audio.new_zeros(())
+    return audio + noise * (size if size > 0 else 1.0)
 
 
 def _entry(
     model: Any, structure: ModelStructure, inputs: Mapping[str, Tensor], seed: int
 ) -> tuple[Tensor, int | None]:
-    """What enters the first decoder layer, [B, L, d], and how many frames of sound were put in."""
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _Scattered(inputs["input_ids"], structure) as scattered:
+    """What enters the first decoder layer, [B, L, d], and how many frames of audio were inserted."""
+    devices = list(range(torch.cuda.device_count()))  # manual_seed seeds all of them
+    with (
+        exclusive(structure.decoder),
+        torch.random.fork_rng(devices=devices),
+        _Scattered(inputs["input_ids"], structure) as scattered,
+    ):
         torch.manual_seed(seed)
         try:
             states = enter(model, structure, inputs).states
@@ -160,7 +176,7 @@ def _entry(
 
 
 class _Scattered(TorchFunctionMode):
-    """Counts the rows that ``masked_scatter`` is given for the audio placeholders."""
+    """Counts the rows that ``masked_scatter`` inserts at the audio placeholders."""
 
     def __init__(self, tokens: Tensor, structure: ModelStructure) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a model makes of its inputs before its decoder's layers: a run as far as the first of them."""
+"""What a model computes from its inputs before the decoder's layers: a run that ends at the first layer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,10 @@ from torch import Tensor
 
 from mata_interp.errors import ModelError
 
+from .hooks import hidden_states_in, temporary_hooks
 from .structure import ModelStructure
 
-__all__ = ["Entry", "enter", "given_to"]
-
-
-def given_to(args: tuple, kwargs: dict) -> tuple[Tensor, int]:
-    """Of a call of the decoder: what it is given for B rows of Q tokens, [B, Q, ...], and how many tokens its
-    cache holds before them."""
-    given = next(t for t in (kwargs.get("inputs_embeds"), kwargs.get("input_ids"), *args) if t is not None)
-    cache = kwargs.get("past_key_values")
-    return given, 0 if cache is None else int(cache.get_seq_length())
+__all__ = ["Entry", "enter"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +32,12 @@ class Entry:
 
     @property
     def embeds(self) -> Tensor:
-        """Embeddings of tokens and sound [B, L, d]: what the decoder is given, or what it makes itself."""
-        given = self.call.get("inputs_embeds")
-        return self.states if given is None else given
+        """Embeddings of tokens and audio [B, L, d]: the decoder's input, or computed by it from token ids."""
+        embeds = self.call.get("inputs_embeds")
+        return self.states if embeds is None else embeds
 
     def per_token(self, exceptions: tuple[str, ...] = ()) -> dict[str, Tensor]:
-        """The arguments that hold something for every token, besides these."""
+        """The arguments that hold a value for every token, without those named in ``exceptions``."""
         length = self.embeds.shape[1]
         return {
             name: value
@@ -56,8 +49,8 @@ class Entry:
         }
 
 
-class _Entered(Exception):
-    """The first decoder layer was reached: there is no need to go on."""
+class _FirstLayerReached(Exception):
+    """Ends the run."""
 
 
 def enter(model: Any, structure: ModelStructure, inputs: Mapping[str, Any]) -> Entry:
@@ -69,20 +62,16 @@ def enter(model: Any, structure: ModelStructure, inputs: Mapping[str, Any]) -> E
     calls: list[dict[str, Any]] = []
     states: list[Tensor] = []
 
-    def stop(_: Any, args: tuple, kwargs: dict) -> None:
-        states.append(args[0] if args else kwargs["hidden_states"])
-        raise _Entered
+    def stop(args: tuple, kwargs: dict) -> None:
+        states.append(hidden_states_in(args, kwargs))
+        raise _FirstLayerReached
 
-    handles = [
-        structure.decoder.register_forward_pre_hook(lambda _, args, kw: calls.append(kw), with_kwargs=True),
-        structure.blocks[0].register_forward_pre_hook(stop, with_kwargs=True),
+    hooks = [
+        (structure.decoder, lambda args, kwargs: calls.append(kwargs)),
+        (structure.blocks[0], stop),
     ]
-    try:
-        with suppress(_Entered):
-            model(**inputs, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with temporary_hooks(hooks), suppress(_FirstLayerReached):
+        model(**inputs, use_cache=False)
     if not states:
         raise ModelError(f"{type(model).__name__} ran without its first decoder layer.")
     return Entry(calls[0], states[0])

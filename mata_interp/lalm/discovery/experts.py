@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .entry import given_to
+from mata_interp.compat import is_convolution
+
+from .hooks import decoder_input, temporary_hooks
 from .structure import ModelStructure
 
 __all__ = ["Choose", "Flips", "Routing", "agreeing", "choosing", "experts_of", "routed"]
@@ -59,8 +61,11 @@ class Routing:
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> Routing:
         """With other tokens: ``change`` gets and gives [B, L, k]."""
-        told = ({i: change(x) for i, x in kept.items()} for kept in (self.experts, self.weights))
-        return Routing(*told, unread=self.unread)
+        return Routing(
+            experts={i: change(experts) for i, experts in self.experts.items()},
+            weights={i: change(weights) for i, weights in self.weights.items()},
+            unread=self.unread,
+        )
 
 
 def experts_of(blocks: nn.Module) -> list[nn.Module]:
@@ -71,7 +76,7 @@ def experts_of(blocks: nn.Module) -> list[nn.Module]:
         if name.rsplit(".", 1)[-1] == "experts"
         or (
             any(weight.dim() == 3 for weight in module.parameters(recurse=False))
-            and not isinstance(module, nn.modules.conv._ConvNd)
+            and not is_convolution(module)
         )
     ]
 
@@ -81,30 +86,24 @@ def choosing(blocks: nn.Module, choose: Choose) -> Iterator[set[int]]:
     """Inside, ``choose`` is asked whenever experts are called; gives the mixtures whose call was not read."""
     unread: set[int] = set()
 
-    def hook(i: int) -> Callable[..., Any]:
-        def ask(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-            given = [*args, *kwargs.values()]
-            places = _choice_among(given)
+    def hook(i: int) -> Callable[[tuple, dict], tuple[tuple, dict] | None]:
+        def ask(args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            values = [*args, *kwargs.values()]
+            places = _choice_among(values)
             if places is None:
                 unread.add(i)
                 return None
-            chosen = choose(i, *(given[place] for place in places))
+            chosen = choose(i, *(values[place] for place in places))
             if chosen is None:
                 return None
             for place, value in zip(places, chosen, strict=True):
-                given[place] = value.to(given[place])
-            return tuple(given[: len(args)]), dict(zip(kwargs, given[len(args) :], strict=True))
+                values[place] = value.to(values[place])
+            return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :], strict=True))
 
         return ask
 
-    handles = [
-        m.register_forward_pre_hook(hook(i), with_kwargs=True) for i, m in enumerate(experts_of(blocks))
-    ]
-    try:
+    with temporary_hooks([(module, hook(i)) for i, module in enumerate(experts_of(blocks))]):
         yield unread
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -113,24 +112,22 @@ def routed(structure: ModelStructure) -> Iterator[Routing]:
 
     A pass over a cache goes on where the cache ends, and what was written of later tokens is forgotten.
     """
-    routing, now = Routing(), {"begin": 0, "batch": 1}
+    routing = Routing()
+    current = {"begin": 0, "batch": 1}  # of the pass that runs
 
-    def enter(_: Any, args: tuple, kwargs: dict) -> None:
-        given, begin = given_to(args, kwargs)
-        now.update(begin=begin, batch=len(given))
+    def begin_pass(args: tuple, kwargs: dict) -> None:
+        tokens, begin = decoder_input(args, kwargs)
+        current.update(begin=begin, batch=len(tokens))
 
-    def keep(i: int, *choice: Tensor) -> None:
-        for kept, value in zip((routing.experts, routing.weights), choice, strict=True):
-            value = value.detach().reshape(now["batch"], -1, value.shape[-1]).clone()
-            before = kept[i][:, : now["begin"]] if i in kept else value[:, :0]
-            kept[i] = torch.cat([before, value], 1)
+    def record(i: int, experts: Tensor, weights: Tensor) -> None:
+        for recorded, value in ((routing.experts, experts), (routing.weights, weights)):
+            value = value.detach().reshape(current["batch"], -1, value.shape[-1]).clone()
+            before = recorded[i][:, : current["begin"]] if i in recorded else value[:, :0]
+            recorded[i] = torch.cat([before, value], 1)
 
-    handle = structure.decoder.register_forward_pre_hook(enter, with_kwargs=True)
-    try:
-        with choosing(structure.blocks, keep) as unread:
+    with temporary_hooks([(structure.decoder, begin_pass)]):
+        with choosing(structure.blocks, record) as unread:
             yield routing
-    finally:
-        handle.remove()
         routing.unread = unread
 
 
@@ -178,9 +175,11 @@ def _following(routing: Routing, real: Tensor, flips: Flips, lead: bool) -> Choo
     return choose
 
 
-def _choice_among(given: list[Any]) -> tuple[int, int] | None:
+def _choice_among(arguments: list[Any]) -> tuple[int, int] | None:
     """Where among the arguments of a call of experts their numbers and their weights are."""
-    tensors = [(k, value) for k, value in enumerate(given) if isinstance(value, Tensor) and value.dim() == 2]
+    tensors = [
+        (k, value) for k, value in enumerate(arguments) if isinstance(value, Tensor) and value.dim() == 2
+    ]
     for k, experts in tensors:
         if experts.is_floating_point() or experts.dtype == torch.bool:
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from mata_interp.compat import calls_attention_interface, recorded_attention_classes
 from mata_interp.errors import ModelError
 
 from .heads import key_heads_of, query_heads_of
@@ -132,10 +132,9 @@ def _attention(decoder: nn.Module) -> tuple[nn.ModuleList, dict[int, list[nn.Mod
     The modules are those that the decoder records ``attentions`` of; where it does not say, those whose
     forward calls transformers' attention function.
     """
-    recorded = getattr(decoder, "_can_record_outputs", None) or {}
-    classes = _classes(recorded.get("attentions"))
+    classes = recorded_attention_classes(decoder)
     stacks = [part for part in decoder.children() if isinstance(part, nn.ModuleList)]
-    for is_attention in (lambda m: isinstance(m, classes), _calls_attention):
+    for is_attention in (lambda m: isinstance(m, classes), calls_attention_interface):
         found = [
             {i: [m for m in block.modules() if is_attention(m)] for i, block in enumerate(stack)}
             for stack in stacks
@@ -151,20 +150,6 @@ def _attention(decoder: nn.Module) -> tuple[nn.ModuleList, dict[int, list[nn.Mod
         f"{type(decoder).__name__}, the decoder, has no layers whose attention goes through transformers' "
         "attention function."
     )
-
-
-def _classes(recorded: Any) -> tuple[type, ...]:
-    """The module classes that an entry of ``_can_record_outputs`` names: a class, a recorder, or several."""
-    several = recorded if isinstance(recorded, list | tuple) else [recorded]
-    classes = [getattr(entry, "target_class", entry) for entry in several]
-    return tuple(entry for entry in classes if isinstance(entry, type))
-
-
-def _calls_attention(module: nn.Module) -> bool:
-    try:
-        return "attention_interface(" in inspect.getsource(type(module).forward)
-    except (OSError, TypeError):
-        return False
 
 
 def _kind(decoder: Any, block: nn.Module, attention: Any, layer: int) -> str:

@@ -1,55 +1,65 @@
-"""Prompts read once, then any number of variants of what comes after: rows over a shared past.
+"""Prompts run once, then any number of variants of what follows: rows over a shared past.
 
-An edit of the last prompt token's attention leaves the keys and values of all tokens before it as they are,
-and an edit of all text behind the sound those of the sound and what stands before it. So the prompts are read
-once, and every variant of what is edited, with the answer tokens after it, is one more set of query rows that
-see this past and themselves: no copy of the past, no second reading. The rows run through the decoder's own
-layers, whatever these do besides attention; only the attention call is ours, and before each layer the rows
-may branch.
+An edit of the last prompt token's attention leaves the keys and values of all tokens before it unchanged, and
+an edit of all text after the audio leaves those of the audio and of what comes before it. So the prompts run
+once, and each variant of what is edited, with the answer tokens after it, is one more set of query rows that
+see this past and themselves, without a copy of the past. The rows run through the decoder's own layers,
+whatever those do besides attention. Only the attention call is replaced, and before each layer the rows may
+branch.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from mata_interp.errors import ModelError
 
+from ..calls.attention_calls import attention_calls, patched_attribute
+from ..calls.locks import exclusive
 from ..discovery.entry import Entry, enter
+from ..discovery.hooks import (
+    find_hidden_states,
+    hidden_states_in,
+    hidden_states_out,
+    replace_hidden_states,
+    temporary_hooks,
+)
 from ..discovery.structure import ModelStructure
 from ..prompting.prompts import Prompt
 from ..scoring import last_position_only
-from .caches import branch, knows_positions, remembers
-from .row_attention import EditScores, RowAttention, SuffixTokens, attending
+from .caches import branch_cache, has_state_layers, set_prompt_positions
+from .row_attention import EditScores, RowAttention, SuffixTokens
 
 __all__ = ["PrefillCache"]
 
 
 class PrefillCache:
-    """B prompts, read once.
+    """B prompts, run once.
 
     Args:
         model: a transformers model.
-        anatomy: where its decoder and attention are.
+        structure: of that model.
         prompt: B left-padded prompts on the model's device.
-        thrifty: do without what the last layer does behind its attention, but for the last token: nobody asks
-            for the rest, and it is most of a layer. Only `rows` of a reading can tell whether the model
-            allows it, by a first row that is the plain forward.
+        last_token_only: leave out what the last layer does after its attention for all tokens but the last,
+            which nobody needs and which is most of a layer. Whether a model allows it shows only in `rows`:
+            their first row then equals the plain forward.
 
     Attributes:
         logits: [B, V] of the plain forward at the last prompt token.
         length: T, the number of tokens.
-        size: d, of the hidden states.
+        size: d, the size of the hidden states.
 
     Raises:
-        ModelError: the rows cannot run on this model: its decoder is called in a way that is not understood,
-            or its layers keep another memory than keys and values.
+        ModelError: rows cannot run on this model: its decoder is called in a way that is not understood, or
+            its layers keep something else than keys and values.
     """
 
     def __init__(
@@ -57,62 +67,62 @@ class PrefillCache:
     ) -> None:
         decoder: Any = structure.decoder
         self._model, self._structure, self._decoder, self._prompt = model, structure, decoder, prompt
-        self._layers: dict[Any, int] = {module: layer for layer, module in structure.attention.items()}
         if prompt.groups["audio"][:, -1].any():
             raise ModelError("The last token of a prompt is audio: rows begin with a token of text.")
-        if "linear" in structure.kinds or remembers(DynamicCache(config=decoder.config)):
+        if "linear" in structure.kinds or has_state_layers(DynamicCache(config=decoder.config)):
             raise ModelError(
-                f"{type(decoder).__name__} has layers whose memory is no keys and values: rows mix it."
+                f"{type(decoder).__name__} has layers that keep a state instead of keys and values, which "
+                "rows would mix."
             )
         cache = DynamicCache()  # without a config every layer keeps all keys, and can step back by one
         calls: list[dict[str, Any]] = []
-        outs: list[Any] = []
+        outputs: list[Any] = []
         states: list[Tensor] = []
-        self._plain: list[Tensor] = []  # of each layer, what it gave for the last token
-        self._asked: tuple[Tensor, Entry] | None = None  # tokens of answers, and what becomes of them
-        self._unedited: list[Tensor] = []  # and for the same token in the first of the rows run last
-        handles = [
-            decoder.register_forward_pre_hook(
-                lambda _, args, kwargs: calls.append(kwargs | ({"positional": args} if args else {})),
-                with_kwargs=True,
-            ),
-            decoder.register_forward_hook(lambda _, args, out: outs.append(out)),
-            structure.blocks[0].register_forward_pre_hook(lambda _, args: states.append(args[0])),
-            *self._watching(self._plain, -1),
+        self._plain: list[Tensor] = []  # output of each layer for the last token
+        self._unedited: list[Tensor] = []  # the same for the first of the rows that ran last
+        self._answer_entry: tuple[Tensor, Entry] | None = None  # the answer tokens of the last call, entered
+        before: list[Any] = [
+            (decoder, lambda args, kwargs: calls.append(kwargs | ({"positional": args} if args else {}))),
+            (structure.blocks[0], lambda args, kwargs: states.append(hidden_states_in(args, kwargs))),
         ]
-        try:
-            with last_position_only(model), _last_token_only(structure if last_token_only else None):
-                out = model(**prompt.inputs, past_key_values=cache, use_cache=True)
-        finally:
-            for handle in handles:
-                handle.remove()
+        after: list[Any] = [
+            (decoder, lambda args, kwargs, output: outputs.append(output)),
+            *self._recording(self._plain, -1),
+        ]
+        with (
+            exclusive(decoder),
+            temporary_hooks(before, after),
+            last_position_only(model),
+            _last_token_only(structure if last_token_only else None),
+        ):
+            out = model(**prompt.inputs, past_key_values=cache, use_cache=True)
         if len(calls) != 1 or "positional" in calls[0]:
             raise ModelError(f"{type(decoder).__name__} is called in a way that rows cannot follow.")
         self.logits: Tensor = out.logits[:, -1]
-        self._entry, self._output, self._cache = Entry(calls[0], states[0]), outs[0], cache
+        self._entry, self._output, self._cache = Entry(calls[0], states[0]), outputs[0], cache
         _, self.length, self.size = self._entry.embeds.shape[-3:]
         tokens = prompt.inputs["input_ids"]
         if tokens.shape[1] != self.length:
             raise ModelError(f"{type(decoder).__name__} sees {self.length} tokens for {tokens.shape[1]}.")
         mask = prompt.inputs.get("attention_mask")
-        self._real = torch.ones_like(tokens) if mask is None else mask
+        self._attention_mask = torch.ones_like(tokens) if mask is None else mask
 
-    def before(self, given: int) -> Any:
-        """The cache of all tokens but the last ``given``; nothing is copied, the reading stays as it is."""
-        cache = knows_positions(branch(self._cache), self._entry.call.get("position_ids"))
+    def before(self, count: int) -> Any:
+        """The cache of all tokens but the last ``count``, without a copy; this object stays unchanged."""
+        cache = set_prompt_positions(branch_cache(self._cache), self._entry.call.get("position_ids"))
         for layer in cache.layers:
-            layer.crop(-given)
+            layer.crop(-count)
         return cache
 
     def first_divergent_layer(self, bound: float) -> tuple[int, int] | None:
-        """The first layer behind which an unedited row is off the plain forward, and in which prompt.
+        """The first layer whose output for an unedited row differs from the plain forward's, and the prompt.
 
-        For rows just run, the first of them not edited. None if it is nowhere off by more than ``bound``,
-        relative to the size of the plain forward's states.
+        For the rows that ran last, the first of which is not edited. None if no layer differs by more than
+        ``bound``, relative to the size of the plain forward's states.
         """
-        for layer, (plain, ours) in enumerate(zip(self._plain, self._unedited, strict=True)):
-            off = (plain.float() - ours.float()).abs().amax(-1) / plain.float().abs().amax(-1).clamp(min=1)
-            off = off.reshape(-1, off.shape[-1]).amax(0)  # (B,): some models carry several states
+        for layer, (plain, row) in enumerate(zip(self._plain, self._unedited, strict=True)):
+            off = (plain.float() - row.float()).abs().amax(-1) / plain.float().abs().amax(-1).clamp(min=1)
+            off = off.reshape(-1, off.shape[-1]).amax(0)  # (B,): some models carry several streams of states
             if not off.max() <= bound:
                 return layer, int(off.nan_to_num(torch.inf).argmax())
         return None
@@ -122,83 +132,77 @@ class PrefillCache:
 
         Args:
             slots: the tokens, the same for every variant.
-            parents: layer -> [N'] the rows (variants so far) that its N' rows go on from; no entry: the same
+            parents: layer -> [N'] the rows (variants so far) that its N' rows continue; no entry: the same
                 rows as before. Before the first layer there is one.
             edit: called at each layer with the scores of all rows.
         """
         width, given = slots.tokens.shape[1], slots.given
         if not 0 < given < self.length:
             raise ModelError(f"Rows of {given} prompt tokens share nothing with a prompt of {self.length}.")
-        call = self._passed_on(slots)  # runs the model, so before any hook is set
-        cache = self.before(given)
-        attention = RowAttention(cache, self._layers, slots, edit)
-        rows = {"count": 1}
-        self._unedited.clear()
-        handles = self._watching(self._unedited, given - 1) + [
-            layer.register_forward_pre_hook(
-                _branching(parents.get(i), rows, width, attention), with_kwargs=True
+        structure, ones = self._structure, self._attention_mask.new_ones
+        mask = torch.cat([self._attention_mask, ones(len(self._attention_mask), width - given)], 1)
+        with exclusive(structure.decoder):
+            call = self._decoder_call(slots)  # runs the model, so before any hook is set
+            cache = self.before(given)
+            attention = RowAttention(cache, structure.attention, slots, edit)
+            branching = _Branching(parents, width, attention)
+            self._unedited.clear()
+            hooks = temporary_hooks(
+                [(block, branching.before(layer)) for layer, block in enumerate(structure.blocks)],
+                self._recording(self._unedited, given - 1),
             )
-            for i, layer in enumerate(self._structure.blocks)
-        ]
-        cache.update = attention.update
-        beyond = self._real.new_ones(len(self._real), width - given)
-        try:
-            with attending(self._decoder, attention):
-                out = self._decoder(
-                    **call,
-                    attention_mask=torch.cat([self._real, beyond], 1),
-                    past_key_values=cache,
-                    use_cache=True,
+            replacing = attention_calls(
+                structure, structure.attention, attention, "direct", replaces=True, suffix_rows=True
+            )
+            with hooks, patched_attribute(cache, "update", attention.update), replacing as run:
+                out = run(
+                    lambda: self._decoder(**call, attention_mask=mask, past_key_values=cache, use_cache=True)
                 )
-        finally:
-            for handle in handles:
-                handle.remove()
         hidden = out.last_hidden_state
         return hidden.reshape(len(hidden), -1, width, hidden.shape[-1])
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits [B, R, V] of the decoder's output [B, R, d], by what the model does behind its decoder."""
+        """Logits [B, R, V] of the decoder's output [B, R, d], by what the model does after its decoder."""
         output = copy.copy(self._output)
         output["last_hidden_state"] = hidden
         tokens = self._prompt.inputs["input_ids"][:, -1:]
-        own = self._decoder.__dict__.get("forward")
-        self._decoder.forward = lambda *args, **kwargs: output
-        try:
+        own, thread = self._decoder.forward, threading.get_ident()
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return output if threading.get_ident() == thread else own(*args, **kwargs)
+
+        with exclusive(self._decoder), patched_attribute(self._decoder, "forward", forward):
             return self._model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
-        finally:
-            del self._decoder.forward
-            if own is not None:
-                self._decoder.forward = own
 
-    def _watching(self, found: list[Tensor], place: int) -> list[Any]:
-        """Hooks that put what each layer gives for the token at ``place`` into ``found``."""
+    def _recording(self, states: list[Tensor], place: int) -> list[tuple[nn.Module, Callable[..., None]]]:
+        """Hooks that append each layer's output for the token at ``place``."""
 
-        def hook(_: Any, __: Any, out: Any) -> None:
-            found.append((out[0] if isinstance(out, tuple) else out)[..., place, :])
+        def record(args: tuple, kwargs: dict, output: Any) -> None:
+            states.append(hidden_states_out(output)[..., place, :])
 
-        return [layer.register_forward_hook(hook) for layer in self._structure.blocks]
+        return [(block, record) for block in self._structure.blocks]
 
-    def _passed_on(self, slots: SuffixTokens) -> dict[str, Any]:
+    def _decoder_call(self, slots: SuffixTokens) -> dict[str, Any]:
         """What the decoder was called with, for the slots instead of the prompt."""
-        given, asked = slots.given, slots.tokens[:, slots.given :]
-        # what a decoder that embeds its tokens itself is given to do so is done
+        given, answers = slots.given, slots.tokens[:, slots.given :]
+        # the inputs from which a decoder embeds its tokens itself are not needed: the embeddings are passed
         call = {
             n: x
             for n, x in self._entry.call.items()
             if n in ("position_ids",) or n not in self._prompt.inputs
         }
-        for ours in ("attention_mask", "past_key_values", "use_cache", "cache_position", "input_ids"):
-            call.pop(ours, None)
+        for name in ("attention_mask", "past_key_values", "use_cache", "cache_position", "input_ids"):
+            call.pop(name, None)
         embeds, position = self._entry.embeds, call.pop("position_ids", None)
         extra = self._entry.per_token(("inputs_embeds", "position_ids", *self._prompt.inputs))
         extra = {name: value[:, -given:] for name, value in extra.items()} | {
             "inputs_embeds": embeds[:, -given:]
         }
-        if asked.shape[1]:
-            beyond = self._answers(asked)
+        if answers.shape[1]:
+            beyond = self._enter_answers(answers)
             for name, value in extra.items():
                 more = beyond.embeds if name == "inputs_embeds" else beyond.call.get(name)
-                if not isinstance(more, Tensor) or more.shape[1] != asked.shape[1]:
+                if not isinstance(more, Tensor) or more.shape[1] != answers.shape[1]:
                     raise ModelError(f"The decoder takes {name} for each token, which answers have not.")
                 extra[name] = torch.cat([value, more.to(value.dtype)], 1)
         if position is None:
@@ -209,30 +213,46 @@ class PrefillCache:
             call["position_ids"] = torch.cat([before, behind], -1)
         return call | extra
 
-    def _answers(self, tokens: Tensor) -> Entry:
-        """How the decoder is called for tokens of an answer [B, S], apart from where they stand."""
-        if self._asked is None or not torch.equal(self._asked[0], tokens):
-            alone = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-            self._asked = tokens, enter(self._model, self._structure, alone)
-        return self._asked[1]
+    def _enter_answers(self, tokens: Tensor) -> Entry:
+        """How the decoder is called for tokens of an answer [B, S], their positions aside."""
+        if self._answer_entry is None or not torch.equal(self._answer_entry[0], tokens):
+            inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+            self._answer_entry = tokens, enter(self._model, self._structure, inputs)
+        return self._answer_entry[1]
 
 
-def _branching(parents: Tensor | None, rows: dict[str, int], width: int, attention: RowAttention) -> Any:
-    """A hook before a layer: its hidden states [..., N * S, d] branch, what goes with each token follows."""
+class _Branching:
+    """Hooks before the layers: hidden states [..., N * S, d] branch, and so does what belongs to tokens."""
 
-    def hook(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        hidden, *others = args
-        if parents is not None:
-            shape = hidden.shape
-            hidden = hidden.reshape(*shape[:-2], rows["count"], width, shape[-1])
-            hidden = hidden.index_select(-3, parents).reshape(*shape[:-2], -1, shape[-1])
-            rows["count"] = len(parents)
-            attention.branched(parents)
-        tile = lambda x: _tiled(x, width, rows["count"])  # noqa: E731
-        kept = {"attention_mask", "past_key_values"}
-        return (hidden, *map(tile, others)), {k: v if k in kept else tile(v) for k, v in kwargs.items()}
+    def __init__(self, parents: Mapping[int, Tensor], width: int, attention: RowAttention) -> None:
+        self._parents, self._width, self._attention = parents, width, attention
+        self._count = 1  # rows so far
 
-    return hook
+    def before(self, layer: int) -> Callable[[tuple, dict], tuple[tuple, dict]]:
+        """The hook before one layer."""
+        parents = self._parents.get(layer)
+
+        def hook(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            hidden = hidden_states_in(args, kwargs)
+            states = hidden if parents is None else self._branched(hidden, parents)
+            others = tuple(_tiled(value, self._width, self._count) for value in args[1:])
+            keywords = {
+                name: value
+                if name in ("attention_mask", "past_key_values") or value is hidden
+                else _tiled(value, self._width, self._count)
+                for name, value in kwargs.items()
+            }
+            return replace_hidden_states((*args[:1], *others), keywords, states)
+
+        return hook
+
+    def _branched(self, hidden: Tensor, parents: Tensor) -> Tensor:
+        shape = hidden.shape
+        hidden = hidden.reshape(*shape[:-2], self._count, self._width, shape[-1])
+        hidden = hidden.index_select(-3, parents).reshape(*shape[:-2], -1, shape[-1])
+        self._count = len(parents)
+        self._attention.branch(parents)
+        return hidden
 
 
 def _tiled(value: Any, width: int, count: int) -> Any:
@@ -251,25 +271,25 @@ def _tiled(value: Any, width: int, count: int) -> Any:
 
 @contextmanager
 def _last_token_only(structure: ModelStructure | None) -> Iterator[None]:
-    """Inside, the last layer's parts behind its attention see the last token alone; None: all of them.
+    """Inside, what the last layer does after its attention is done for the last token alone; None: for all.
 
-    What they give, [.., 1, d], is then added to states of all tokens, of which the last is right.
+    Its outputs, [.., 1, d], are then added to states of all tokens, of which the last is right.
     """
     block: Any = structure.blocks[-1] if structure else None
     module = structure.attention.get(len(structure.blocks) - 1) if structure else None
     if block is None or module is None:
         yield
         return
-    passed: list[bool] = []  # whether the attention is behind us
+    attended: list[bool] = []  # not empty once the attention has run
 
-    def cut(_: Any, args: tuple) -> tuple:
-        states = bool(args) and isinstance(args[0], Tensor) and args[0].dim() >= 3
-        return (args[0][..., -1:, :], *args[1:]) if passed and states else args
+    def cut(args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        states = find_hidden_states(args, kwargs)
+        if not attended or states is None or states.dim() < 3:
+            return None
+        return replace_hidden_states(args, kwargs, states[..., -1:, :])
 
-    handles = [module.register_forward_hook(lambda *_: passed.append(True))]
-    handles += [part.register_forward_pre_hook(cut) for part in block.children() if part is not module]
-    try:
+    parts = [part for part in block.children() if part is not module]
+    with temporary_hooks(
+        [(part, cut) for part in parts], [(module, lambda args, kwargs, output: attended.append(True))]
+    ):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,25 +1,20 @@
-"""The attention of rows over a shared past, in the place of the decoder's own attention function."""
+"""The attention of rows over a shared past, in place of the decoder's own attention function."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
+from torch import Tensor, nn
 
 from mata_interp.attention import AttentionCall
 
-from ..calls.call import attention_call
+from ..calls.attention_calls import Replace
 
-__all__ = ["EditScores", "RowAttention", "SuffixTokens", "attending"]
-
-_NAME = "mata_rows"  # of our attention function, among those of transformers
+__all__ = ["EditScores", "RowAttention", "SuffixTokens"]
 
 
 class EditScores(Protocol):
@@ -47,67 +42,76 @@ class SuffixTokens:
 
 
 class RowAttention:
-    """Attention of N variants of S slots, [B, H, N * S, D] queries, over the past and each over itself.
+    """Attention of N variants of S slots over a shared past and each over itself, for ``attention_calls``.
+
+    The queries of a call are [B, H, N * S, D].
 
     Args:
         cache: keys and values of the P tokens before the slots.
-        layers: the decoder's index of each attention module.
+        modules: attention module of each layer, which names its layer of the cache.
         slots: the same for every variant.
         edit: changes the scores before the softmax.
     """
 
-    def __init__(self, cache: Any, layers: Mapping[Any, int], slots: SuffixTokens, edit: EditScores) -> None:
-        self.layers = layers
-        self._cache, self._slots, self._edit = cache, slots, edit
-        self._owners: dict[int, weakref.ref[Tensor]] = {}  # of each layer of the cache, the keys of the rows
+    def __init__(
+        self, cache: Any, modules: Mapping[int, nn.Module], slots: SuffixTokens, edit: EditScores
+    ) -> None:
+        self._cache, self._modules, self._slots, self._edit = cache, modules, slots, edit
+        # of each layer of the cache, the keys of the rows; layers that share keys pass the very same tensor
+        self._owners: dict[int, weakref.ref[Tensor]] = {}
+        # of each layer of the cache, which of its rows each row comes from, if rows branched since
+        self._origin: dict[int, Tensor] = {}
         # the mask seen last, the number of keys before the slots, and what it hides
-        self._masked: tuple[Tensor | None, int, Tensor | None] | None = None
-        self._origin: dict[int, Tensor] = {}  # and, if rows branched since, which of its rows each comes from
+        self._last_mask: tuple[Tensor | None, int, Tensor | None] | None = None
 
-    def __call__(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
-    ) -> tuple[Tensor, None]:
-        layer = self.layers[module]
-        memory, key, value = self._shared(module, key, value)
-        call = attention_call(layer, (module, query, key, value, None), kwargs)
-        past = AttentionCall(query, memory.keys, memory.values, None, call.scaling, call.softcap)
-        batch, heads, total, _ = query.shape
+    def __call__(self, layer: int, call: AttentionCall, total: int) -> Replace:
+        query = call.query
+        cached, key, value = self._shared_keys(layer, call.key, call.value)
+        past = AttentionCall(query, cached.keys, cached.values, None, call.scaling, call.softcap)
+        batch, heads, tokens, _ = query.shape
         width = self._slots.tokens.shape[1]
-        apart = lambda x: _apart(x, width)  # noqa: E731
-        own = AttentionCall(apart(query), apart(key), apart(value), None, call.scaling, call.softcap)
-
-        rows = (batch, heads, total // width, width, -1)  # B, H, N, S
-        scores = torch.cat(
-            [past.raw_scores(slice(None)).reshape(rows), _together(own.raw_scores(slice(None)), batch)], -1
+        itself = AttentionCall(
+            _split_variants(query, width),
+            _split_variants(key, width),
+            _split_variants(value, width),
+            None,
+            call.scaling,
+            call.softcap,
         )
-        hidden = self._hidden(mask, past.length)
+
+        rows = (batch, heads, tokens // width, width, -1)  # B, H, N, S
+        past_scores = past.raw_scores(slice(None)).reshape(rows)
+        scores = torch.cat([past_scores, _join_variants(itself.raw_scores(slice(None)), batch)], -1)
+        hidden = self._hidden(call.mask, past.length)
         if hidden is not None:
             scores = scores.masked_fill_(hidden[:, None, None], -torch.inf)
         weights = self._edit(layer, scores).softmax(-1)
-        theirs, ours = weights.split([past.length, width], -1)
-        out = past.mix(theirs.reshape(batch, heads, total, -1)).reshape(rows)
-        out = out + _together(own.mix(_apart(ours.flatten(2, 3), width)), batch)
-        return out.flatten(2, 3).transpose(1, 2).to(query.dtype).contiguous(), None  # (B, N * S, H, Dv)
+        past_weights, own_weights = weights.split([past.length, width], -1)
+        output = past.mix(past_weights.reshape(batch, heads, tokens, -1)).reshape(rows)
+        output = output + _join_variants(itself.mix(_split_variants(own_weights.flatten(2, 3), width)), batch)
+        return Replace(output.flatten(2, 3).transpose(1, 2).to(query.dtype).contiguous())  # (B, N * S, H, Dv)
 
     def update(
         self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """In the place of the cache's: the past stays as it is, and the rows go on with their own keys."""
+        """In place of the cache's ``update``: the past stays unchanged, and the rows keep their own keys."""
         self._owners[layer_idx] = weakref.ref(key)
         self._origin.pop(layer_idx, None)
         return key, value
 
-    def branched(self, parents: Tensor) -> None:
-        """From here on, the rows are children of these."""
+    def branch(self, parents: Tensor) -> None:
+        """From here on, row n continues row ``parents[n]``."""
         self._origin = {i: self._origin[i][parents] if i in self._origin else parents for i in self._owners}
 
-    def _shared(self, module: Any, key: Tensor, value: Tensor) -> tuple[Any, Tensor, Tensor]:
+    def _shared_keys(self, layer: int, key: Tensor, value: Tensor) -> tuple[Any, Tensor, Tensor]:
         """The layer of the cache whose past goes with these keys, and keys and values of the rows.
 
-        Where layers share keys, both are an earlier layer's, of the time before the rows branched.
+        Where layers share keys, both belong to an earlier layer, from before the rows branched.
         """
-        owner = next((i for i, own in self._owners.items() if own() is key), module.layer_idx)
-        if (origin := self._origin.get(owner)) is not None:
+        module: Any = self._modules[layer]
+        owner = next((i for i, keys in self._owners.items() if keys() is key), module.layer_idx)
+        origin = self._origin.get(owner)
+        if origin is not None:
             width = self._slots.tokens.shape[1]
             key, value = (
                 x.unflatten(2, (-1, width)).index_select(2, origin).flatten(2, 3) for x in (key, value)
@@ -116,10 +120,10 @@ class RowAttention:
 
     def _hidden(self, mask: Tensor | None, past: int) -> Tensor | None:
         """Which keys the slots do not see, bool [B, S, P + S]; None: they see all. Layers share masks."""
-        if self._masked is None or self._masked[0] is not mask or self._masked[1] != past:
+        if self._last_mask is None or self._last_mask[0] is not mask or self._last_mask[1] != past:
             hidden = ~self._visible(mask, past)
-            self._masked = mask, past, hidden if hidden.any() else None
-        return self._masked[2]
+            self._last_mask = mask, past, hidden if hidden.any() else None
+        return self._last_mask[2]
 
     def _visible(self, mask: Tensor | None, past: int) -> Tensor:
         """Which keys the slots see: bool [B, S, P + S]. Where a slot stands is its row and column."""
@@ -133,27 +137,11 @@ class RowAttention:
         return torch.cat([rows[..., :past], sees & (own | itself)], -1)
 
 
-@contextmanager
-def attending(decoder: Any, attention: RowAttention) -> Iterator[None]:
-    """Inside, the decoder's attention is ours, through transformers' ``AttentionInterface``."""
-    configs = {id(c): c for c in (decoder.config, *(m.config for m in attention.layers))}.values()
-    before = [config._attn_implementation_internal for config in configs]
-    AttentionInterface.register(_NAME, attention)
-    AttentionMaskInterface.register(_NAME, sdpa_mask)
-    try:
-        for config in configs:
-            config._attn_implementation_internal = _NAME
-        yield
-    finally:
-        for config, name in zip(configs, before, strict=True):
-            config._attn_implementation_internal = name
-
-
-def _apart(x: Tensor, width: int) -> Tensor:
-    """[B, H, N * S, D] -> [B * N, H, S, D]: each variant a row of the batch."""
+def _split_variants(x: Tensor, width: int) -> Tensor:
+    """[B, H, N * S, D] -> [B * N, H, S, D]: each variant becomes a row of the batch."""
     return x.unflatten(2, (-1, width)).transpose(1, 2).flatten(0, 1)
 
 
-def _together(x: Tensor, batch: int) -> Tensor:
+def _join_variants(x: Tensor, batch: int) -> Tensor:
     """[B * N, H, S, D] -> [B, H, N, S, D]."""
     return x.unflatten(0, (batch, -1)).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""The instrument: what it serves, that it adds what it is told, and that it leaves no trace."""
+"""Intercepted attention calls: what on_call sees, what its answer changes, and which calls are refused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from transformers import AttentionInterface
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Editing, Mata
 from mata_interp.lalm import LALM
+from mata_interp.lalm.calls import attention_calls as calls_file
+from mata_interp.lalm.calls.attention_calls import Add, Replace, attention_calls
+from mata_interp.lalm.calls.edited_calls import edited_calls
 from tests import reference
 from tests.tiny import tiny_qwen2_audio
 
@@ -27,14 +30,18 @@ def _no_gradients():
         yield
 
 
-@pytest.fixture(params=["run", "edit"])
-def way(request):
-    """By nnsight, and in the place of the attention function: ``way(lalm)(forward, layers, visit)``."""
-    return lambda lalm: getattr(lalm.instrument, request.param)
+@pytest.fixture(params=["nnsight", "direct"])
+def backend(request):
+    return request.param
 
 
-def run(lalm, prompt, layers, visit):
-    return lalm.instrument.run(lambda: lalm.model(**prompt.inputs).logits, layers, visit)
+def intercepted(lalm, forward, layers, on_call, backend="nnsight", **options):
+    with attention_calls(lalm.structure, layers, on_call, backend, **options) as run:
+        return run(forward)
+
+
+def run(lalm, prompt, layers, on_call):
+    return intercepted(lalm, lambda: lalm.model(**prompt.inputs).logits, layers, on_call)
 
 
 def test_the_model_stays_on_sdpa(tiny_lalm):
@@ -70,7 +77,7 @@ def _fail(said):
     raise RuntimeError(said)
 
 
-def test_every_pass_of_a_generation(tiny_lalm, prompt, way):
+def test_every_pass_of_a_generation(tiny_lalm, prompt, backend):
     seen = []
 
     def look(layer, call, total):
@@ -78,10 +85,12 @@ def test_every_pass_of_a_generation(tiny_lalm, prompt, way):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        out = way(tiny_lalm)(
+        out = intercepted(
+            tiny_lalm,
             lambda: tiny_lalm.model.generate(**prompt.inputs, max_new_tokens=3, do_sample=False),
             [0, 2],
             look,
+            backend,
         )
     width = prompt.width
     assert out.shape[1] == width + 3
@@ -89,7 +98,7 @@ def test_every_pass_of_a_generation(tiny_lalm, prompt, way):
     assert seen == [(layer, *sizes) for sizes in passes for layer in (0, 2)]
 
 
-def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, prompt, way):
+def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, prompt, backend):
     """Seen right behind the site, by a hook of torch's own on the output projection."""
     module = tiny_lalm.structure.attention[2].o_proj
     delta = torch.randn(3, 2, 4, 8, generator=torch.Generator().manual_seed(0))
@@ -98,13 +107,13 @@ def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, pro
         caught = []
         handle = module.register_forward_pre_hook(lambda _, args: caught.append(args[0].clone()))
         try:
-            way(tiny_lalm)(lambda: tiny_lalm.model(**prompt.inputs), [2], visit)
+            intercepted(tiny_lalm, lambda: tiny_lalm.model(**prompt.inputs), [2], visit, backend)
         finally:
             handle.remove()
         return caught[0].unflatten(-1, (4, 8))  # (B, T, H, D)
 
     plain = behind(lambda *_: None)
-    edited = behind(lambda *_: (slice(5, 7), delta))
+    edited = behind(lambda *_: Add(slice(5, 7), delta))
     assert torch.equal(edited[:, 5:7], plain[:, 5:7] + delta)
     edited[:, 5:7] = plain[:, 5:7]
     assert torch.equal(edited, plain)
@@ -119,19 +128,24 @@ def test_the_sum_is_made_in_float32(half, items):
     shift = torch.full((3, 1, 4, 8), 0.01)
     try:
         run(half, prompt, [1], lambda *_: None)
-        run(half, prompt, [1], lambda *_: (slice(-1, None), shift))
+        run(half, prompt, [1], lambda *_: Add(slice(-1, None), shift))
     finally:
         handle.remove()
     assert torch.equal(caught[1], (caught[0] + 0.01).bfloat16().float())
 
 
-def test_look_leaves_the_model_once_all_was_seen(tiny_lalm, prompt):
+def test_stopping_early_leaves_the_model_after_the_last_layer(tiny_lalm, prompt, backend):
     finished = []
     handle = tiny_lalm.structure.decoder.layers[2].register_forward_hook(lambda *_: finished.append(2))
     seen = []
     try:
-        tiny_lalm.instrument.look(
-            lambda: tiny_lalm.model(**prompt.inputs), [0, 1], lambda layer, call, total: seen.append(layer)
+        intercepted(
+            tiny_lalm,
+            lambda: tiny_lalm.model(**prompt.inputs),
+            [0, 1],
+            lambda layer, call, total: seen.append(layer),
+            backend,
+            stop_early=True,
         )
     finally:
         handle.remove()
@@ -141,10 +155,12 @@ def test_look_leaves_the_model_once_all_was_seen(tiny_lalm, prompt):
     assert torch.isfinite(tiny_lalm.logits(prompt)).all()
 
 
-def test_an_error_in_a_visit_comes_out_and_does_no_harm(tiny_lalm, prompt, way):
+def test_an_error_in_a_visit_comes_out_and_does_no_harm(tiny_lalm, prompt, backend):
     before = tiny_lalm.logits(prompt)
     with pytest.raises(RuntimeError, match="mine"):
-        way(tiny_lalm)(lambda: tiny_lalm.model(**prompt.inputs), ALL, lambda *_: _fail("mine"))
+        intercepted(
+            tiny_lalm, lambda: tiny_lalm.model(**prompt.inputs), ALL, lambda *_: _fail("mine"), backend
+        )
     assert torch.equal(tiny_lalm.logits(prompt), before)
 
 
@@ -196,14 +212,14 @@ def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eag
     ({"indices": torch.zeros(3, 2, dtype=torch.long)}, "indices"),
     ({"gate": 0.5}, "gate"),
 ])  # fmt: skip
-def test_what_cannot_be_right_is_refused(tiny_lalm, prompt, way, term, said):
+def test_what_cannot_be_right_is_refused(tiny_lalm, prompt, backend, term, said):
     lalm = tiny_lalm
     with given(lalm, 1, **term):
         if said is None:  # a mask says itself who sees what
-            way(lalm)(lambda: lalm.model(**prompt.inputs), [1], lambda *_: None)
+            intercepted(lalm, lambda: lalm.model(**prompt.inputs), [1], lambda *_: None, backend)
             return
         with pytest.raises(ModelError, match=f"The attention of layer 1 has {said}, which is not understood"):
-            way(lalm)(lambda: lalm.model(**prompt.inputs), [1], lambda *_: None)
+            intercepted(lalm, lambda: lalm.model(**prompt.inputs), [1], lambda *_: None, backend)
 
 
 def test_attention_that_sees_what_is_to_come_is_refused(tiny_lalm, prompt, monkeypatch):
@@ -214,7 +230,7 @@ def test_attention_that_sees_what_is_to_come_is_refused(tiny_lalm, prompt, monke
         run(tiny_lalm, lone, [1], lambda *_: None)
 
 
-def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, way):
+def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, backend):
     seen = []
 
     def look(layer, call, total):
@@ -226,7 +242,9 @@ def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, way):
         rows: list[torch.Tensor] = []
         settings = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
         settings |= {} if kind is None else {"cache_implementation": kind, "disable_compile": True}
-        way(tiny_lalm)(lambda s=settings: tiny_lalm.model.generate(**prompt.inputs, **s), [2], look)
+        intercepted(
+            tiny_lalm, lambda s=settings: tiny_lalm.model.generate(**prompt.inputs, **s), [2], look, backend
+        )
         said.append(rows)
     assert all(total == length for total, length in seen)
     for ours, theirs in zip(*said, strict=True):
@@ -234,7 +252,7 @@ def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, way):
 
 
 @pytest.mark.parametrize("good", [0, 1])
-def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good, way):
+def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good, backend):
     """In the decoder's first pass or a later one: an edit that did not happen is never passed over."""
     config, seen = tiny_lalm.structure.decoder.config, []
 
@@ -246,34 +264,34 @@ def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good, w
         return tiny_lalm.model(**prompt.inputs)
 
     with pytest.raises(ModelError, match="without calling the attention of decoder layer 2"):
-        way(tiny_lalm)(forward, [0, 2], lambda layer, call, total: seen.append(layer))
+        intercepted(tiny_lalm, forward, [0, 2], lambda layer, call, total: seen.append(layer), backend)
     assert seen == [0, 2] * good + [0]
 
 
-def test_a_decoder_that_never_runs(tiny_lalm, way):
+def test_a_decoder_that_never_runs(tiny_lalm, backend):
     with pytest.raises(ModelError, match="without calling the attention of decoder layer 1"):
-        way(tiny_lalm)(lambda: "nothing", [1, 3], lambda *_: None)
+        intercepted(tiny_lalm, lambda: "nothing", [1, 3], lambda *_: None, backend)
 
 
-def test_many_runs_hold_on_to_nothing(tiny_lalm, prompt, way):
+def test_many_runs_hold_on_to_nothing(tiny_lalm, prompt, backend):
     held = []
 
     def look(layer, call, total):
         held.append(weakref.ref(call.query))
 
     for _ in range(3):
-        way(tiny_lalm)(lambda: tiny_lalm.model(**prompt.inputs), ALL, look)
+        intercepted(tiny_lalm, lambda: tiny_lalm.model(**prompt.inputs), ALL, look, backend)
     gc.collect()
     assert not any(ref() is not None for ref in held)
 
 
-def test_two_wrappers_of_one_model(prompt, way):
+def test_two_wrappers_of_one_model(prompt, backend):
     model, processor = tiny_qwen2_audio(seed=0)
     one, two = LALM(model, processor), LALM(model, processor)
     seen = []
     for lalm in (one, two, one):
         visit = lambda layer, call, total: seen.append(layer)  # noqa: E731
-        way(lalm)(lambda: model(**prompt.inputs), [1], visit)
+        intercepted(lalm, lambda: model(**prompt.inputs), [1], visit, backend)
     assert seen == [1, 1, 1]
 
 
@@ -299,7 +317,7 @@ def test_between_uses_the_model_is_as_it_came(prompt):
     assert seen == [1, 1, 2, 2]
 
 
-def test_standing_in_for_the_attention_function_is_nnsights_visit_to_the_bit(tiny_lalm, half, items):
+def test_both_backends_give_the_same_bits(tiny_lalm, half, items):
     """In a batch with left padding, in prefill and decode; and the table of functions is as it was."""
     before = dict(AttentionInterface._global_mapping)
     for lalm in (tiny_lalm, half):
@@ -310,11 +328,12 @@ def test_standing_in_for_the_attention_function_is_nnsights_visit_to_the_bit(tin
         def generate(lalm=lalm, prompt=prompt, settings=settings):
             return torch.stack(lalm.model.generate(**prompt.inputs, **settings).logits)
 
-        told = []
-        for way in (lalm.instrument.run, lalm.instrument.edit):
+        results = []
+        for backend in ("nnsight", "direct"):
             editing = Editing([Mata(1.5, [1, 2], "add")], prompt.groups, lalm.structure.heads)
-            told.append((way(generate, editing.layers, editing), editing.dose()))
-        (ours, dose), (theirs, other) = told
+            with edited_calls(lalm.structure, editing, backend) as run:
+                results.append((run(generate), editing.dose()))
+        (ours, dose), (theirs, other) = results
         assert torch.equal(ours, theirs)
         assert (ours - generate()).abs().max() > 0.01
         for name, values in dose.items():
@@ -324,11 +343,11 @@ def test_standing_in_for_the_attention_function_is_nnsights_visit_to_the_bit(tin
 
 def test_eager_attention_has_no_name_and_is_edited_by_nnsight(eager, prompt, monkeypatch):
     lalm = LALM(eager)
-    by = []
-    plain = lalm.instrument.run
-    monkeypatch.setattr(lalm.instrument, "run", lambda *given: by.append("nnsight") or plain(*given))
+    backends = []
+    plain = calls_file.traced_calls
+    monkeypatch.setattr(calls_file, "traced_calls", lambda *args: backends.append("nnsight") or plain(*args))
     edited = lalm.logits(prompt, Mata(1.5, [1], "add"))
-    assert by == ["nnsight"]
+    assert backends == ["nnsight"]
     assert (edited - lalm.logits(prompt)).abs().max() > 0.01
 
 
@@ -344,7 +363,153 @@ def test_an_attention_that_is_called_twice_is_refused(tiny_lalm, prompt):
 
     handle = module.register_forward_hook(twice, with_kwargs=True)
     try:
-        with pytest.raises(ModelError, match="attention of layer 1 is called twice"):
-            tiny_lalm.instrument.edit(lambda: tiny_lalm.model(**prompt.inputs), [1], lambda *_: None)
+        with pytest.raises(ModelError, match="layer 1 is called twice"):
+            intercepted(tiny_lalm, lambda: tiny_lalm.model(**prompt.inputs), [1], lambda *_: None, "direct")
     finally:
         handle.remove()
+
+
+def test_replace_is_used_in_place_of_the_models_attention(tiny_lalm, eager, prompt):
+    """The formula in place of SDPA and of eager attention, which are then not computed."""
+
+    def formula(layer, call, total):
+        scores = call.scores(slice(None)).nan_to_num(neginf=-1e30)  # padding sees nothing
+        return Replace(call.mix(scores.softmax(-1)).transpose(1, 2).contiguous())
+
+    real = prompt.inputs["attention_mask"].bool()
+    for lalm in (tiny_lalm, LALM(eager)):
+        plain = lalm.model(**prompt.inputs).logits
+        replaced = intercepted(
+            lalm, lambda m=lalm.model: m(**prompt.inputs).logits, ALL, formula, "direct", replaces=True
+        )
+        torch.testing.assert_close(replaced[real], plain[real], atol=1e-4, rtol=0)
+        half = intercepted(
+            lalm,
+            lambda m=lalm.model: m(**prompt.inputs).logits,
+            ALL,
+            lambda *args: Replace(0.5 * formula(*args).output),
+            "direct",
+            replaces=True,
+        )
+        assert (half - plain)[real].abs().max() > 0.01
+
+
+def test_replace_where_it_cannot_be(tiny_lalm, prompt):
+    replace = lambda layer, call, total: Replace(call.query.transpose(1, 2))  # noqa: E731
+    forward = lambda: tiny_lalm.model(**prompt.inputs)  # noqa: E731
+    with pytest.raises(ModelError, match="backend='direct'"):
+        intercepted(tiny_lalm, forward, ALL, replace)
+    with pytest.raises(ModelError, match="backend='direct'"):
+        intercepted(tiny_lalm, forward, ALL, replace, "nnsight", replaces=True)
+    with pytest.raises(ModelError, match="layer 0 is not replaced"):
+        intercepted(tiny_lalm, forward, ALL, lambda *_: None, "direct", replaces=True)
+    with pytest.raises(ModelError, match="'other'"):
+        intercepted(tiny_lalm, forward, ALL, replace, "other")
+
+
+def test_only_what_run_runs_is_intercepted(tiny_lalm, prompt, backend):
+    seen = []
+    on_call = lambda layer, call, total: seen.append(layer)  # noqa: E731
+    forward = lambda: tiny_lalm.model(**prompt.inputs)  # noqa: E731
+    with attention_calls(tiny_lalm.structure, [1], on_call, backend) as run:
+        forward()
+        assert seen == []
+        run(forward)
+        run(forward)
+        assert seen == [1, 1]
+        forward()
+    assert seen == [1, 1]
+
+
+def test_one_interception_inside_another(tiny_lalm, prompt):
+    """Both add to the output; nnsight alone cannot be inside itself."""
+    delta = torch.randn(3, 1, 4, 8, generator=torch.Generator().manual_seed(0))
+    forward = lambda: tiny_lalm.model(**prompt.inputs).logits[:, -1]  # noqa: E731
+
+    def add(factor):
+        return lambda *_: Add(slice(-1, None), factor * delta)
+
+    def nested(outer, inner):
+        with (
+            attention_calls(tiny_lalm.structure, [2], add(1.0), outer) as run_outer,
+            attention_calls(tiny_lalm.structure, [2], add(2.0), inner) as run_inner,
+        ):
+            return run_outer(lambda: run_inner(forward))
+
+    both = intercepted(tiny_lalm, forward, [2], add(3.0), "direct")
+    assert (both - forward()).abs().max() > 0.01
+    for outer, inner in (("direct", "direct"), ("direct", "nnsight"), ("nnsight", "direct")):
+        torch.testing.assert_close(nested(outer, inner), both, atol=1e-5, rtol=0)
+    with pytest.raises(ModelError, match="nnsight traces this model already"):
+        nested("nnsight", "nnsight")
+
+
+def test_a_replaced_attention_is_intercepted_by_nobody_else(tiny_lalm, prompt):
+    def intercept(**options):
+        return attention_calls(tiny_lalm.structure, ALL, lambda *_: None, "direct", **options)
+
+    for first, second in (({"replaces": True}, {"replaces": True}), ({}, {"replaces": True})):
+        with intercept(**first), pytest.raises(ModelError, match="intercepted already"), intercept(**second):
+            pass
+
+
+def test_the_model_inside_on_call_is_refused(tiny_lalm, prompt, backend):
+    def on_call(layer, call, total):
+        tiny_lalm.model(**prompt.inputs)
+
+    with pytest.raises(ModelError, match="inside on_call"):
+        intercepted(tiny_lalm, lambda: tiny_lalm.model(**prompt.inputs), [1], on_call, backend)
+    assert torch.isfinite(tiny_lalm.logits(prompt)).all()
+
+
+@pytest.mark.parametrize("layers", [(0, 1), (2, 3), (1, 1)])
+def test_interceptions_end_in_any_order(tiny_lalm, prompt, layers):
+    """A on, B on, A off, B off: of one model and of two."""
+    model, processor = tiny_qwen2_audio(seed=1)
+    table = dict(AttentionInterface._global_mapping)
+    for other in (tiny_lalm, LALM(model, processor)):
+        seen = []
+        first, second = (
+            attention_calls(
+                lalm.structure, [layer], lambda *args, n=n, seen=seen: seen.append((n, args[0])), "direct"
+            )
+            for n, (lalm, layer) in enumerate(zip((tiny_lalm, other), layers, strict=True))
+        )
+        first.__enter__()
+        run = second.__enter__()
+        first.__exit__(None, None, None)
+        run(lambda m=other.model: m(**prompt.inputs))
+        second.__exit__(None, None, None)
+        assert seen == [(1, layers[1])]
+        assert dict(AttentionInterface._global_mapping) == table
+        assert list(AttentionInterface._global_mapping) == list(table)
+
+
+def test_a_function_registered_meanwhile_stays(tiny_lalm, prompt):
+    table, own = AttentionInterface._global_mapping, AttentionInterface._global_mapping["sdpa"]
+    theirs = []
+
+    def registered(*args, **kwargs):
+        theirs.append(1)
+        return below(*args, **kwargs)
+
+    try:
+        with attention_calls(tiny_lalm.structure, [1], lambda *_: None, "direct"):
+            below = table["sdpa"]
+            AttentionInterface.register("sdpa", registered)
+        assert table["sdpa"] is registered
+        plain = tiny_lalm.logits(prompt)
+        seen = []
+        intercepted(
+            tiny_lalm,
+            lambda: tiny_lalm.model(**prompt.inputs),
+            [1],
+            lambda layer, *_: seen.append(layer),
+            "direct",
+        )
+        assert seen == [1]
+        assert table["sdpa"] is registered
+        assert torch.equal(tiny_lalm.logits(prompt), plain)
+        assert theirs
+    finally:
+        AttentionInterface.register("sdpa", own)

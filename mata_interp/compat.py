@@ -1,0 +1,280 @@
+"""Every private or unstable name of other libraries that this package uses.
+
+Other files call the functions and constants below and never the names behind them. After an upgrade of
+transformers, nnsight, transformer-lens, PEFT, accelerate or torch, ``tests/test_compat.py`` checks each entry
+alone and names the one that broke. Each entry states the version in which it was seen to work.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from nnsight.intervention.interleaver import OutOfOrderError
+from nnsight.intervention.source import BODY_FORWARD, STATE
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
+from transformers.masking_utils import sdpa_mask
+
+__all__ = [
+    "CONFIG_ORIGIN",
+    "HOOK_TABLES",
+    "NNSIGHT_LOOP_END",
+    "NNSIGHT_MODULE_NAMES",
+    "DynamicLayer",
+    "OutOfOrderError",
+    "adapter_state",
+    "attention_call_labels",
+    "attention_function_table",
+    "attention_mask_table",
+    "attention_name",
+    "build_transformer_lens_bridge",
+    "calls_attention_interface",
+    "can_crop",
+    "class_for_config",
+    "count_hooks",
+    "family_overrides_attention",
+    "forward_hooks",
+    "has_recurrent_state",
+    "instance_forward",
+    "is_convolution",
+    "loaded_from",
+    "model_from_config",
+    "offloaded_tensor",
+    "parametrizations",
+    "recorded_attention_classes",
+    "sdpa_mask",
+    "set_attention_name",
+    "tensor_version",
+]
+
+# transformers 5.23 -----------------------------------------------------------------------------------------
+
+
+def attention_function_table() -> dict[str, Callable[..., Any]]:
+    """Name -> attention function, one table for all models (``AttentionInterface._global_mapping``).
+
+    ``register`` adds to it and nothing public removes from it.
+    """
+    return AttentionInterface._global_mapping
+
+
+def attention_mask_table() -> dict[str, Callable[..., Any]]:
+    """Name -> mask function, one table for all models (``AttentionMaskInterface._global_mapping``)."""
+    return AttentionMaskInterface._global_mapping
+
+
+def family_overrides_attention(module: nn.Module, name: str) -> bool:
+    """Whether the module's file has an attention function of its own under a name of the shared table.
+
+    A modeling file looks names up in its ``ALL_ATTENTION_FUNCTIONS``, whose ``_local_mapping`` comes first.
+    """
+    table = getattr(sys.modules[type(module).__module__], "ALL_ATTENTION_FUNCTIONS", None)
+    return name in getattr(table, "_local_mapping", {})
+
+
+def attention_name(config: Any) -> str | None:
+    """The name of the attention function that a config selects (``_attn_implementation``)."""
+    return getattr(config, "_attn_implementation", None)
+
+
+def set_attention_name(config: Any, name: str | None) -> None:
+    """Select an attention function in one config alone (``_attn_implementation_internal``).
+
+    ``set_attn_implementation`` of composite models refuses or changes more than the decoder, and the setter
+    of ``_attn_implementation`` changes the configs inside.
+    """
+    config._attn_implementation_internal = name
+
+
+def recorded_attention_classes(decoder: Any) -> tuple[type, ...]:
+    """The module classes that a decoder records ``attentions`` of (``_can_record_outputs``); may be empty.
+
+    An entry is a class, a recorder with a ``target_class``, or a list of them.
+    """
+    entries = (getattr(decoder, "_can_record_outputs", None) or {}).get("attentions")
+    several = entries if isinstance(entries, list | tuple) else [entries]
+    classes = [getattr(entry, "target_class", entry) for entry in several]
+    return tuple(entry for entry in classes if isinstance(entry, type))
+
+
+def calls_attention_interface(module: nn.Module) -> bool:
+    """Whether the source of a module's forward calls the attention function under its usual name."""
+    try:
+        return "attention_interface(" in inspect.getsource(type(module).forward)
+    except (OSError, TypeError):
+        return False
+
+
+def class_for_config(auto: Any, config: Any) -> type | None:
+    """The class that an ``AutoModelFor...`` makes of a config (``_model_mapping``); None without one."""
+    return auto._model_mapping.get(type(config), None)
+
+
+def model_from_config(kind: Any, config: Any, dtype: torch.dtype) -> Any:
+    """A model with fresh weights in one dtype (``_from_config``; the public way is the auto classes')."""
+    return kind._from_config(config, dtype=dtype)
+
+
+def loaded_from(config: Any) -> str:
+    """The folder or hub id that a model was loaded from (``_name_or_path``); "" where it was not loaded."""
+    return getattr(config, "_name_or_path", "") or ""
+
+
+CONFIG_ORIGIN = ("_name_or_path", "transformers_version", "architectures", "dtype")
+"""Entries of a config's dictionary that say where the config came from, not what the model computes."""
+
+
+def has_recurrent_state(layer: Any) -> bool:
+    """Whether a cache layer keeps the state of a recurrence or convolution."""
+    return isinstance(layer, LinearAttentionCacheLayerMixin)
+
+
+def can_crop(layer: Any) -> bool:
+    """Whether a cache layer says that tokens can be removed from its end (``is_croppable``)."""
+    return bool(layer.is_croppable)
+
+
+# nnsight 0.8 -----------------------------------------------------------------------------------------------
+
+NNSIGHT_MODULE_NAMES = ("forward", STATE, BODY_FORWARD)
+"""What nnsight writes into ``vars()`` of each module that it wraps."""
+
+NNSIGHT_LOOP_END = ".*the loop asked for a step the run did not make"
+"""The warning with which a loop over all steps of a generation ends; it ends so by design."""
+
+
+def attention_call_labels(names: list[str]) -> list[str]:
+    """The labels of ``.source`` under which an attention module calls its attention function.
+
+    The function is the local variable ``attention_interface`` in every family of transformers; the number
+    counts how often the name is mentioned before.
+    """
+    return [name for name in names if re.fullmatch(r"attention_interface_\d+", name)]
+
+
+# transformer-lens 4.3 --------------------------------------------------------------------------------------
+
+
+def build_transformer_lens_bridge(model: Any, architecture: str, config: Any) -> Any:
+    """A TransformerBridge on a model, which it changes; None where no adapter knows the architecture.
+
+    Not ``boot_transformers``: that looks for a processor, and where torchvision is missing installs it with
+    pip, which replaces the running torch. The import silences transformers for the whole process, so that
+    the level of its logger is restored.
+    """
+    level = logging.getLogger("transformers").level
+    try:
+        with warnings.catch_warnings():
+            from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+            from transformer_lens.model_bridge.sources import build_bridge_from_module
+    finally:
+        logging.getLogger("transformers").setLevel(level)
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        return None
+    return build_bridge_from_module(model, architecture, hf_config=config)
+
+
+# torch 2.13, PEFT 0.19, accelerate 1.13 --------------------------------------------------------------------
+
+# Hooks and forwards that these leave on a model compute nothing else: transformers' output recorder (inert
+# without output_attentions and the like), accelerate's placement of weights, nnsight's inert controller.
+_INERT_MODULES = ("transformers.utils.output_capturing", "accelerate.", "nnsight.")
+
+
+HOOK_TABLES = (
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_state_dict_hooks",
+    "_load_state_dict_pre_hooks",
+)
+"""Attributes of every module that hold its hooks by number."""
+
+
+def count_hooks(module: nn.Module) -> int:
+    """How many hooks of any kind a module has."""
+    return sum(len(getattr(module, name)) for name in HOOK_TABLES)
+
+
+def forward_hooks(model: nn.Module) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """``(place, function)`` of every hook that takes part in forwards, the inert ones of libraries left out.
+
+    ``place`` is the kind of hook and the module's name. Hooks of this package do not count.
+    """
+    for name, module in model.named_modules():
+        for kind in ("_forward_pre_hooks", "_forward_hooks"):
+            for function in getattr(module, kind).values():
+                if not _is_inert(function):
+                    yield f"{kind.strip('_')} {name}", function
+
+
+def instance_forward(module: nn.Module) -> Callable[..., Any] | None:
+    """A forward that someone put on one module in the place of its class's, the inert ones left out."""
+    forward = vars(module).get("forward")
+    return None if forward is None or _is_inert(forward) or hasattr(module, "_hf_hook") else forward
+
+
+def _is_inert(function: Any) -> bool:
+    while hasattr(function, "func") and hasattr(function, "args"):  # functools.partial
+        function = function.func
+    # a callable object may carry the module of the function that it wraps
+    sources = (str(getattr(function, "__module__", "")), type(function).__module__)
+    return any(source.startswith(("mata_interp.", *_INERT_MODULES)) for source in sources)
+
+
+def parametrizations(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """``(parameter, class of the parametrization)`` of every parametrised tensor, in order."""
+    for name, module in model.named_modules():
+        if "parametrizations" in module._modules:
+            for parameter, several in module.parametrizations.items():  # type: ignore[union-attr, operator]
+                for one in several:
+                    yield f"{name}.{parameter}", f"{type(one).__module__}.{type(one).__qualname__}"
+
+
+def adapter_state(model: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
+    """``(module, state)`` of every adapter layer of PEFT: active and merged adapters, on or off, scaling."""
+    for name, module in model.named_modules():
+        if isinstance(getattr(module, "active_adapters", None), list) and hasattr(module, "merged_adapters"):
+            scaling = getattr(module, "scaling", None)
+            yield (
+                name,
+                {
+                    "active": list(module.active_adapters),  # type: ignore[arg-type]
+                    "disabled": bool(module.disable_adapters),
+                    "merged": list(module.merged_adapters),  # type: ignore[arg-type]
+                    "scaling": dict(scaling) if isinstance(scaling, Mapping) else {},
+                },
+            )
+
+
+def offloaded_tensor(model: nn.Module, name: str) -> Tensor | None:
+    """The values of a tensor that accelerate keeps on the CPU or on disk while the model has it on meta."""
+    module, _, leaf = name.rpartition(".")
+    hook = getattr(model.get_submodule(module), "_hf_hook", None)
+    hooks = [hook, *getattr(hook, "hooks", ())]
+    for values in (getattr(one, "weights_map", None) for one in hooks):
+        if values is not None:
+            return values[leaf]
+    return None
+
+
+def tensor_version(tensor: Tensor) -> int | None:
+    """How often a tensor was changed in place (``_version``); None where torch does not count.
+
+    Changes through ``tensor.data`` are not counted.
+    """
+    return None if tensor.is_inference() else tensor._version
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether a module is one of torch's convolutions (``_ConvNd`` is their base)."""
+    return isinstance(module, nn.modules.conv._ConvNd)
