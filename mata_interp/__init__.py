@@ -18,7 +18,11 @@ _HOME = {
     "load_benchmark": "benchmarks",
     "paired_effect": "statistics",
     "holm": "statistics",
+    "AttentionEdit": "interventions",
+    "Knockout": "interventions",
     "Mata": "interventions",
+    "published_layers": "interventions",
+    "register_rule": "interventions",
     "LALM": "lalm",
     "Decoding": "lalm",
     "Prompt": "lalm",
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
     from .checking import check
     from .experiments import Condition, RayWorkers, forecast, load_run, run, study
     from .fusion import FusionProfile, fusion_layers
-    from .interventions import Mata
+    from .interventions import AttentionEdit, Knockout, Mata, published_layers, register_rule
     from .lalm import LALM, Decoding, Prompt
     from .reporting import figure, listen, report
     from .statistics import holm, paired_effect

@@ -5,19 +5,33 @@ Every class is also the builtin a caller would expect to catch (``ValueError``, 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
+    "ArgumentError",
     "BenchmarkError",
     "InterventionError",
     "ItemError",
     "MataError",
+    "MataWarning",
     "ModelError",
     "RunError",
     "UncheckedWarning",
+    "unknown_name",
 ]
 
 
 class MataError(Exception):
     """Base of every error that mata_interp raises on purpose."""
+
+
+class MataWarning(UserWarning):
+    """Base of every warning that mata_interp issues on purpose."""
+
+
+class ArgumentError(MataError, ValueError):
+    """An argument of a function has a value that does not exist or makes no sense."""
 
 
 class ItemError(MataError, ValueError):
@@ -55,5 +69,23 @@ class RunError(MataError, RuntimeError):
     """A run folder cannot be written, is half written, or belongs to another model or other data."""
 
 
-class UncheckedWarning(UserWarning):
-    """Numbers are read from a model on which nobody has checked that they are right."""
+class UncheckedWarning(MataWarning):
+    """The model has not been validated with `mi.check`; results may be wrong."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
+    """Error text for a name that does not exist: it lists the names that do and suggests the nearest one.
+
+    Args:
+        kind: what the name stands for, such as ``"rule"``.
+        name: the unknown name.
+        known: all names that exist, in the order in which they are listed.
+
+    Example:
+        >>> unknown_name("rule", "abz", ["abs", "mul"])
+        "No rule 'abz': choose one of abs, mul. Did you mean 'abs'?"
+    """
+    names = list(known)
+    text = f"No {kind} {name!r}: choose one of {', '.join(names)}."
+    nearest = difflib.get_close_matches(str(name).lower(), names, n=1)
+    return f"{text} Did you mean {nearest[0]!r}?" if nearest else text

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mata_interp.benchmarks import Item, load_benchmark
 from mata_interp.errors import ModelError
-from mata_interp.interventions import Editing, Mata
+from mata_interp.interventions import AttentionEdit, Editing, Mata
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing, experts_of, routed
 from mata_interp.lalm.prompting.prompts import build_prompt
@@ -151,7 +151,7 @@ class CheckContext:
         return max(effects, key=lambda alpha: effects[alpha])
 
     @property
-    def mata(self) -> Mata:
+    def mata(self) -> AttentionEdit:
         """An edit that reaches every attention layer, in prefill and decode."""
         return Mata(self.strength, self.lalm.attention_layers, "add")
 

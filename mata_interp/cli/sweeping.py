@@ -19,7 +19,7 @@ from ..experiments.files import write_whole
 from ..experiments.manifest import known_beforehand
 from ..experiments.selection import refuse_other_sweep, swept
 from ..experiments.validation import validate_items
-from ..interventions import Mata
+from ..interventions import AttentionEdit
 from ..ranges import brief
 from ..reporting.wording import count, interval, number, percent, printable
 from ..statistics import clustered_interval
@@ -111,13 +111,13 @@ def _stopped_cleanly(out: Path) -> Iterator[None]:
 
 def _draw(found: xr.DataArray, configurations: Mapping[str, Edit], out: Path) -> list[Path]:
     """Write the map and its figure, where the configurations lie on one; what was written for people."""
-    edits = [edit for edit in configurations.values() if isinstance(edit, Mata)]
+    edits = [edit for edit in configurations.values() if isinstance(edit, AttentionEdit)]
     alike = {(edit.rule, edit.keys, edit.queries, edit.phase) for edit in edits}
     if len(edits) < len(configurations) or len(alike) > 1:
         return []
     try:
         drawn = mi.sweeps.change(
-            found, {n: e for n, e in configurations.items() if isinstance(e, Mata)}, NOTHING
+            found, {n: e for n, e in configurations.items() if isinstance(e, AttentionEdit)}, NOTHING
         )
     except ValueError:  # two at one place: other things than layers, heads and alpha differ
         return []

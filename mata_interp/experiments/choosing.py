@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InterventionError
-from ..interventions import Mata
+from ..interventions import AttentionEdit, Mata
 from ..sweeps import by_alpha, margin, window_configs
 from .effects import BASELINE
 
@@ -26,7 +26,7 @@ ALPHAS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """The published strength and stronger ones: a small model may need more to be moved at all."""
 
 
-def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) -> dict[str, Mata]:
+def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) -> dict[str, AttentionEdit]:
     """Name -> configuration: every window of neighbouring layers under every alpha.
 
     Windows are as wide as half the model at most, so that as many layers are left outside for the control in
@@ -48,7 +48,7 @@ def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) 
     return window_configs(lalm, ALPHAS, widths=range(1, widest + 1))
 
 
-def choose(swept: xr.DataArray, configurations: Mapping[str, Mata]) -> tuple[str, dict[str, Any]]:
+def choose(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit]) -> tuple[str, dict[str, Any]]:
     """The name of the configuration with the best mean margin, and all that was seen on the way.
 
     Of equals the gentlest is taken: the smallest alpha, then the fewest layers, then the earliest.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from ..errors import RunError
-from ..interventions import Intervention
+from ..interventions import InterventionLike
 from ..sweeps import sweep
 from .conditions import named_conditions
 from .files import plain, write_whole
@@ -28,7 +28,7 @@ __all__ = ["read_sweep", "refuse_other_sweep", "swept"]
 def swept(
     lalm: LALM,
     validated: ValidatedItems,
-    configurations: Mapping[str, Intervention],
+    configurations: Mapping[str, InterventionLike],
     path: Path,
     *,
     batch_size: int,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
-from mata_interp.interventions import Mata, queries_named
+from mata_interp.interventions import AttentionEdit, Mata, select_queries
 from mata_interp.lalm import PrefillCache, Prompt
 from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.sweeps.shared_prefill import shared
@@ -75,14 +75,14 @@ class ItemContext:
         prompt: Prompt,
         decision: Decision | None = None,
         other: Any = None,
-        baseline: tuple[Mata, ...] = (),
+        baseline: tuple[AttentionEdit, ...] = (),
     ) -> None:
         self.lalm, self.prompt, self.item, self._other = lalm, lalm.place(prompt), prompt.items[0], other
         self.baseline = baseline
         audio = self.prompt.groups["audio"][0]
         if not audio.any():
             raise ItemError(self.item.id, "audio", "the prompt has no sound.")
-        self.begin = int(queries_named("text", self.prompt.groups)[0].nonzero()[0])
+        self.begin = int(select_queries("text", self.prompt.groups)[0].nonzero()[0])
         if audio[self.begin :].any():
             raise ItemError(self.item.id, "audio", "text stands between its sounds.", "Ask about one sound.")
         self.options = [] if decision else lalm.option_tokens(self.item, self.item.choices)
@@ -91,7 +91,7 @@ class ItemContext:
 
     @classmethod
     def of_item(
-        cls, lalm: LALM, item: Item, other: Item | None = None, baseline: tuple[Mata, ...] = ()
+        cls, lalm: LALM, item: Item, other: Item | None = None, baseline: tuple[AttentionEdit, ...] = ()
     ) -> ItemContext:
         """Ask an item in the default format."""
         if item.answer is None or item.answer not in item.choices:
@@ -107,7 +107,7 @@ class ItemContext:
     def text(self) -> Tensor:
         """Which tokens of the ending (from ``begin``, and the forced ones) are text that sees the sound and
         stands before the last prompt token: bool [S]."""
-        named = queries_named("text", self.prompt.groups)[0, self.begin :].clone()
+        named = select_queries("text", self.prompt.groups)[0, self.begin :].clone()
         named[-1] = False
         return torch.nn.functional.pad(named, (0, len(self.decision.forced)))
 
@@ -157,7 +157,7 @@ class ItemContext:
             self.lalm, replace(prompt, items=(self.item,)), self.decision, baseline=self.baseline
         )
 
-    def told(self, edits: Sequence[Mata]) -> np.ndarray:
+    def told(self, edits: Sequence[AttentionEdit]) -> np.ndarray:
         """What the model says under the baseline and each edit behind it (one without layers: the baseline
         alone): log p of options, nats [K, C], or of a ready-made prompt the logits [K, V]."""
         configurations = [(*self.baseline, *((edit,) if edit.layers else ())) for edit in edits]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
-from mata_interp.interventions import Editing, Intervention, in_order
+from mata_interp.interventions import Editing, InterventionLike, in_order
 
 from .calls.instrument import Instrument
 from .decoding import Decoding, GenerationOutput, decode
@@ -191,7 +191,7 @@ class LALM:
         return placed(self.model, prompt)
 
     @torch.inference_mode()
-    def logits(self, prompt: Prompt, intervention: Intervention = None) -> Tensor:
+    def logits(self, prompt: Prompt, intervention: InterventionLike = None) -> Tensor:
         """Logits of the next token, [B, vocab]: the model's own at the last position."""
         prompt = self.place(prompt)
         editing = self._editing(prompt, intervention)
@@ -201,7 +201,7 @@ class LALM:
     def generate(
         self,
         prompt: Prompt,
-        intervention: Intervention = None,
+        intervention: InterventionLike = None,
         max_new_tokens: int = 32,
         *,
         temperature: float = 0.0,
@@ -219,7 +219,7 @@ class LALM:
 
     @torch.inference_mode()
     def answer(
-        self, prompt: Prompt, decoding: Decoding | None = None, intervention: Intervention = None
+        self, prompt: Prompt, decoding: Decoding | None = None, intervention: InterventionLike = None
     ) -> GenerationOutput:
         """Let the model answer in its own words: texts, tokens, how each row ended, and the dose."""
         prompt, decoding = self.place(prompt), decoding or Decoding()
@@ -230,7 +230,7 @@ class LALM:
 
     @torch.inference_mode()
     def score(
-        self, prompt: Prompt, choices: Sequence[Sequence[str]], intervention: Intervention = None
+        self, prompt: Prompt, choices: Sequence[Sequence[str]], intervention: InterventionLike = None
     ) -> OptionScores:
         """Log-probability of each option as the answer, teacher-forced.
 
@@ -248,7 +248,7 @@ class LALM:
 
     @torch.inference_mode()
     def score_each(
-        self, prompt: Prompt, choices: Sequence[Sequence[str]], interventions: Sequence[Intervention]
+        self, prompt: Prompt, choices: Sequence[Sequence[str]], interventions: Sequence[InterventionLike]
     ) -> list[OptionScores]:
         """The scores under each intervention, the prompt read once for all of them.
 
@@ -275,7 +275,7 @@ class LALM:
     def _fingerprint(self) -> dict[str, Any]:
         return fingerprint(self.model)
 
-    def _editing(self, prompt: Prompt, intervention: Intervention) -> Editing | None:
+    def _editing(self, prompt: Prompt, intervention: InterventionLike) -> Editing | None:
         parts = in_order(intervention)
         return Editing(parts, prompt.groups, self.structure.heads) if parts else None
 

@@ -14,7 +14,7 @@ from ..experiments.files import plain, write_whole
 
 if TYPE_CHECKING:
     from ..benchmarks.audio import AudioSource
-    from ..interventions import Mata
+    from ..interventions import AttentionEdit
     from ..lalm import LALM, Prompt
 
 BINS = 60  # of time, at most: as many as a reader can tell apart on a page
@@ -44,7 +44,7 @@ class Listening:
 
     model: str
     item: Item
-    mata: Mata
+    mata: AttentionEdit
     before: np.ndarray
     after: np.ndarray
     said_before: str
@@ -170,7 +170,7 @@ def middle_layers(layers: Sequence[int]) -> tuple[int, ...]:
     return tuple(layers[first : max(last, first + 1)])
 
 
-def _answer(lalm: LALM, prompt: Prompt, item: Item, mata: Mata | None) -> tuple[np.ndarray, str]:
+def _answer(lalm: LALM, prompt: Prompt, item: Item, mata: AttentionEdit | None) -> tuple[np.ndarray, str]:
     """Probabilities of the options and the best one; or none and free words."""
     if not item.choices:
         tokens = lalm.generate(prompt, mata, max_new_tokens=NEW_TOKENS)

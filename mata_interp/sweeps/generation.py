@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from mata_interp.benchmarks import Item
-from mata_interp.interventions import Editing, Intervention
+from mata_interp.interventions import Editing, InterventionLike
 from mata_interp.lalm import Decoding, GenerationOutput, Prompt
 from mata_interp.lalm.decoding import decode, read_to_answer
 
@@ -29,7 +29,7 @@ __all__ = ["generate"]
 def generate(
     lalm: LALM,
     items: Item | Prompt | Sequence[Item | Prompt],
-    interventions: Sequence[Intervention] | Mapping[str, Intervention],
+    interventions: Sequence[InterventionLike] | Mapping[str, InterventionLike],
     decoding: Decoding | None = None,
     *,
     batch_size: int = 8,

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mata_interp.benchmarks import Exclusion, Item, Items
 from mata_interp.errors import ItemError, RunError
-from mata_interp.interventions import Intervention, in_order
+from mata_interp.interventions import InterventionLike, in_order
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.batching import in_batches
 
@@ -28,7 +28,7 @@ class SweepWarning(UserWarning):
 
 
 def named_configurations(
-    lalm: LALM, interventions: Sequence[Intervention] | Mapping[Any, Intervention]
+    lalm: LALM, interventions: Sequence[InterventionLike] | Mapping[Any, InterventionLike]
 ) -> dict[Any, Edits]:
     """The configurations by name (by number, where they have none), their layers and heads checked."""
     named = interventions if isinstance(interventions, Mapping) else dict(enumerate(interventions))

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from mata_interp.benchmarks import Item
-from mata_interp.interventions import Mata
+from mata_interp.interventions import AttentionEdit, Mata
 from mata_interp.ranges import brief
 from mata_interp.statistics import clustered_interval
 
@@ -38,7 +38,7 @@ def window_configs(
     rule: str = "abs",
     widths: Iterable[int] | None = None,
     **settings: Any,
-) -> dict[str, Mata]:
+) -> dict[str, AttentionEdit]:
     """Every window of neighbouring attention layers under every alpha: "layers 3-5, alpha 0.1" -> Mata.
 
     Args:
@@ -52,7 +52,7 @@ def window_configs(
 
 def by_alpha(
     windows: Iterable[Sequence[int]], alphas: Iterable[float] = ALPHAS, rule: str = "abs", **settings: Any
-) -> dict[str, Mata]:
+) -> dict[str, AttentionEdit]:
     """Each of these sets of layers under every alpha, named as by `window_map`."""
     alphas = tuple(alphas)
     return {
@@ -64,12 +64,12 @@ def by_alpha(
     }
 
 
-def layer_configs(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, Mata]:
+def layer_configs(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, AttentionEdit]:
     """Every attention layer alone: "layer 3" -> Mata. By default the audio is knocked out of it."""
     return {f"layer {layer}": Mata(alpha, [layer], rule, **settings) for layer in lalm.attention_layers}
 
 
-def head_configs(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, Mata]:
+def head_configs(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, AttentionEdit]:
     """Every head of every attention layer alone: "layer 3, head 0" -> Mata.
 
     By default the audio is knocked out of it; with another rule, it is boosted.
@@ -99,7 +99,7 @@ def margin(swept: xr.DataArray) -> xr.DataArray:
 
 
 def causal_map(
-    lalm: LALM, items: Item | Sequence[Item], configurations: Mapping[str, Mata], **how: Any
+    lalm: LALM, items: Item | Sequence[Item], configurations: Mapping[str, AttentionEdit], **how: Any
 ) -> xr.DataArray:
     """From items to the map: `sweep` of these configurations and of none, and the `change` they make.
 
@@ -111,7 +111,7 @@ def causal_map(
     return change(swept, configurations, NOTHING)
 
 
-def change(swept: xr.DataArray, configurations: Mapping[str, Mata], baseline: str) -> xr.DataArray:
+def change(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit], baseline: str) -> xr.DataArray:
     """Mean change of the margin over items, nats, as a map.
 
     Args:
@@ -151,7 +151,7 @@ def change(swept: xr.DataArray, configurations: Mapping[str, Mata], baseline: st
     return xr.DataArray(planes[0], coords, dims, "change of margin", notes)
 
 
-def _places(configurations: Sequence[Mata]) -> tuple[tuple[str, ...], list[tuple]]:
+def _places(configurations: Sequence[AttentionEdit]) -> tuple[tuple[str, ...], list[tuple]]:
     """The dimensions of a map, by what differs between its configurations, and where each of them lies."""
     if any(mata.heads != "all" for mata in configurations):
         return ("layer", "head"), [(mata.layers[0], mata.heads[0]) for mata in configurations]
@@ -160,7 +160,7 @@ def _places(configurations: Sequence[Mata]) -> tuple[tuple[str, ...], list[tuple
     return ("layers", "alpha"), [(brief(mata.layers), mata.alpha) for mata in configurations]
 
 
-def _shared_settings(configurations: Sequence[Mata]) -> dict[str, Any]:
+def _shared_settings(configurations: Sequence[AttentionEdit]) -> dict[str, Any]:
     """What all configurations have in common."""
     # the group of keys is not called "keys": an array with keys is a dict to xarray
     names = {"rule": "rule", "group": "keys", "queries": "queries", "phase": "phase", "alpha": "alpha"}

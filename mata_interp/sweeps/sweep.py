@@ -11,7 +11,7 @@ import xarray as xr
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ModelError
-from mata_interp.interventions import Intervention
+from mata_interp.interventions import InterventionLike
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.discovery.experts import experts_of
 from mata_interp.lalm.verification import note_unchecked
@@ -32,7 +32,7 @@ SLACK = 4  # an edit sharpens attention, which makes more of rounding than the u
 def sweep(
     lalm: LALM,
     items: Item | Prompt | Sequence[Item | Prompt],
-    interventions: Sequence[Intervention] | Mapping[str, Intervention],
+    interventions: Sequence[InterventionLike] | Mapping[str, InterventionLike],
     *,
     batch_size: int = BATCH,
     block: int | None = None,

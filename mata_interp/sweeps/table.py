@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from mata_interp.benchmarks import Item
-from mata_interp.interventions import Mata
+from mata_interp.interventions import AttentionEdit
 from mata_interp.lalm.batching import item_labels
 from mata_interp.ranges import brief
 
@@ -23,7 +23,7 @@ def table(
     lalm: LALM,
     found: Sequence[np.ndarray],
     items: Sequence[Item],
-    configurations: Mapping[Any, tuple[Mata, ...]],
+    configurations: Mapping[Any, tuple[AttentionEdit, ...]],
     kind: str,
     notes: Mapping[str, Any],
 ) -> xr.DataArray:
@@ -43,7 +43,7 @@ def item_coordinates(items: Sequence[Item]) -> dict[Hashable, Any]:
     return {"item": [item.id for item in items], **item_labels(items)}
 
 
-def configuration_labels(configurations: Mapping[Any, tuple[Mata, ...]]) -> dict[Hashable, Any]:
+def configuration_labels(configurations: Mapping[Any, tuple[AttentionEdit, ...]]) -> dict[Hashable, Any]:
     """Names of the configurations, and what each does; of several in order, all: "abs then mul"."""
     parts = list(configurations.values())
     told = {

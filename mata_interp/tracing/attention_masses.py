@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
-from mata_interp.interventions.editing import queries_named
+from mata_interp.interventions import select_queries
 from mata_interp.lalm import Prompt
 
 from .queries import Queries, kept
@@ -54,7 +54,7 @@ def read(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mean: bool
         groups = {n: torch.cat([m, here[:, 1:] & (n == "generated")], 1) for n, m in groups.items()}
         tokens = torch.cat([tokens, answer[:, :-1]], 1)
     else:
-        chosen = queries_named(query, groups)
+        chosen = select_queries(query, groups)
         mass = _prompts(lalm, prompt, groups, chosen, mean)
     return AttentionMasses(mass, Queries.of(tokens, groups, chosen, mean), list(groups))
 

@@ -159,9 +159,9 @@ def test_what_is_not_there_is_refused(lalm):
         sweep(lalm, ITEMS, [Mata(1.0, [1], heads=[9])])
     everything = [Mata(1.0, [1], "knockout", keys=k) for k in (*lalm.prompt(ITEMS).groups,)]
     some = [part for part in everything if part.keys not in ("caption",)]
-    with pytest.raises(mi.errors.InterventionError, match="nothing to see"):
+    with pytest.raises(mi.errors.InterventionError, match="layer 1 leaves a query"):
         sweep(lalm, ITEMS, [some], progress=False)
-    with pytest.raises(mi.errors.InterventionError, match="nothing to see"):
+    with pytest.raises(mi.errors.InterventionError, match="layer 1 leaves a query"):
         lalm.logits(lalm.prompt(ITEMS), some)
     with pytest.raises(ValueError, match="at least one"):
         sweep(lalm, ITEMS, [])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mata_interp.interventions import Mata
+from mata_interp.interventions import AttentionEdit, Mata
 
 from .registry import criterion
 
@@ -72,7 +72,7 @@ def _costs(case: ItemContext, queries: str) -> dict[str, np.ndarray]:
     }
 
 
-def _margins(case: ItemContext, edits: list[Mata]) -> np.ndarray:
+def _margins(case: ItemContext, edits: list[AttentionEdit]) -> np.ndarray:
     """The margin under each, float64 [K]."""
     told = case.told(edits)
     if not case.options:
