@@ -123,7 +123,7 @@ def traced(lalm: mi.LALM, items: Sequence[mi.Item], illness: mi.Mata) -> np.ndar
     items, [layers]; what the illness does, and what that does to later layers."""
     total = np.zeros(len(lalm.attention_layers))
     for begin in range(0, len(items), 8):
-        prompt = lalm.place(lalm.prompt(items[begin : begin + 8]))
+        prompt = lalm.prepare(lalm.prompt(items[begin : begin + 8]))
         total += (log_odds(lalm, prompt, illness) - log_odds(lalm, prompt, None)).sum(1)
     return total / len(items)
 

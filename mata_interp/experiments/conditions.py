@@ -57,8 +57,7 @@ class Condition:
         """The interventions in order; empty for none."""
         if self.intervention is None:
             return ()
-        several = isinstance(self.intervention, Sequence)
-        return tuple(self.intervention) if several else (self.intervention,)
+        return tuple(self.intervention) if isinstance(self.intervention, Sequence) else (self.intervention,)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON; ``decoding`` only where there is one."""

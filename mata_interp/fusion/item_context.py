@@ -15,6 +15,7 @@ from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
 from mata_interp.interventions import AttentionEdit, Mata, select_queries
 from mata_interp.lalm import PrefillCache, Prompt
+from mata_interp.lalm.decoding import end_of_sequence_ids
 from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.sweeps.shared_prefill import shared
 
@@ -77,7 +78,7 @@ class ItemContext:
         other: Any = None,
         baseline: tuple[AttentionEdit, ...] = (),
     ) -> None:
-        self.lalm, self.prompt, self.item, self._other = lalm, lalm.place(prompt), prompt.items[0], other
+        self.lalm, self.prompt, self.item, self._other = lalm, lalm.prepare(prompt), prompt.items[0], other
         self.baseline = baseline
         audio = self.prompt.groups["audio"][0]
         if not audio.any():
@@ -151,7 +152,7 @@ class ItemContext:
         if self._other is None:
             raise ItemError(self.item.id, "audio", "there is no other sound to put in its place.")
         prompt = self._other if isinstance(self._other, Prompt) else self.lalm.prompt(self._other)
-        if not torch.equal(self.lalm.place(prompt).inputs["input_ids"], self.prompt.inputs["input_ids"]):
+        if not torch.equal(self.lalm.prepare(prompt).inputs["input_ids"], self.prompt.inputs["input_ids"]):
             raise ItemError(self.item.id, "audio", "the other sound makes another number of tokens.")
         return ItemContext(
             self.lalm, replace(prompt, items=(self.item,)), self.decision, baseline=self.baseline
@@ -181,8 +182,8 @@ class ItemContext:
             told = option_logprobs(self.lalm.model, self.prompt, [self.options], self.reading.before(1))[0]
         told[right] = -np.inf
         rival = int(told.argmax())
-        end = self.lalm.model.generation_config.eos_token_id
-        end = int(np.atleast_1d(end)[0]) if end is not None else None
+        ends = end_of_sequence_ids(self.lalm.model).tolist()
+        end = ends[0] if ends else None
         found = Decision.between(self.options[right], self.options[rival], end)
         if found is None:
             problem = f"{choices[right]!r} and {choices[rival]!r} have the same tokens."

@@ -142,7 +142,7 @@ class AttentionEdit:
         names = TEXT if self.keys == "text" else (self.keys,)
         columns = torch.stack([context.keys[name] for name in names]).any(0)
         touched = cross(
-            columns, context.edited, self.keys, context.key_positions[None], context.positions[None]
+            columns, context.edited, self.keys, context.key_positions, context.positions
         )
         heads = select_heads(self.heads_of(context.layer), x.shape[1], x.device)
         touched = touched[:, None] & heads[:, None, None] & (x > -math.inf)

@@ -105,7 +105,7 @@ class Editing:
             return rows, self._apply_methods(parts, layer, call, span, total)
         edits = self.edits(layer, call, total)
         delta, change = call.delta(edits, rows)
-        if any(find_rule(part.rule).hides_keys for part in parts):
+        if any(getattr(edit.rule, "hides_keys", False) for edit in edits):
             refuse_blind_queries(change.edited, change.touched, layer)
         if not self.shares:  # rows of padding see nothing: their change is not 0 but NaN
             delta = torch.where(change.touched.any(-1).transpose(1, 2)[..., None], delta, 0.0)
@@ -217,12 +217,12 @@ class Editing:
         columns = torch.arange(total - call.length, total, device=positions.device)
         return SiteContext(
             layer=layer,
-            positions=positions,
+            positions=positions[None],
             width=self._width,
             edited=select_rows(self._chosen[part.queries], part.phase, positions[None]),
             tokens={n: select_columns(mask, n, positions[None]) for n, mask in self._groups.items()},
             keys={n: select_columns(mask, n, columns[None]) for n, mask in self._groups.items()},
-            key_positions=columns,
+            key_positions=columns[None],
             call=call,
         )
 

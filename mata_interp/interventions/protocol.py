@@ -1,4 +1,4 @@
-"""What an intervention is: a site in the model, the layers, and a function of what stands at that site.
+"""What an intervention is: a site in the model, the layers, and a function of the tensor at that site.
 
 A method is a small class with the attributes of `Intervention`. Its ``edit`` gets the tensor at its site and a
 `SiteContext`, and returns the tensor as it should be; everything else (finding the site, caches, padding,
@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from mata_interp.errors import InterventionError, unknown_name
@@ -66,14 +67,14 @@ class SiteContext:
 
     Attributes:
         layer: index of the decoder layer; -1 for logits.
-        positions: int [Q], absolute positions of the queries (tokens) at hand; the first token of the answer
+        positions: int [1, Q], absolute positions of the queries (tokens) at hand; the first token of the answer
             stands at ``width``.
         width: P, the number of tokens of the prompt.
         edited: bool [B, Q], the queries that the method's ``queries`` and ``phase`` select. The result of
             ``edit`` is used there only.
         tokens: group -> bool [B, Q], the group of each token at hand.
         keys: group -> bool [B, L], the group of each key; empty outside of attention.
-        key_positions: int [L], absolute positions of the keys; None outside of attention.
+        key_positions: int [1, L], absolute positions of the keys; empty outside of attention.
         weights: float32 [B, H, Q, L], the attention weights after all edits of scores and weights; for the
             site ``head_output``.
         call: the attention call, for its values and its mask; None outside of attention.
@@ -86,7 +87,7 @@ class SiteContext:
     edited: Tensor
     tokens: Mapping[str, Tensor]
     keys: Mapping[str, Tensor] = field(default_factory=dict)
-    key_positions: Tensor | None = None
+    key_positions: Tensor = field(default_factory=lambda: torch.zeros(1, 0, dtype=torch.long))
     weights: Tensor | None = None
     call: AttentionCall | None = None
     negative: Tensor | None = None
@@ -142,8 +143,9 @@ def in_order(intervention: InterventionLike | Any) -> tuple[Any, ...]:
     """
     if intervention is None:
         return ()
-    several = isinstance(intervention, Sequence) and not isinstance(intervention, str)
-    parts = tuple(intervention) if several else (intervention,)
+    parts: tuple[Any, ...] = (intervention,)
+    if isinstance(intervention, Sequence) and not isinstance(intervention, str):
+        parts = tuple(intervention)
     for part in parts:
         if not isinstance(part, Intervention):
             raise InterventionError(

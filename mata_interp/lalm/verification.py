@@ -20,7 +20,7 @@ from .loading import SHIPPED
 if TYPE_CHECKING:
     from .model import LALM
 
-__all__ = ["being_checked", "note_unchecked", "remember_check", "was_checked"]
+__all__ = ["being_checked", "in_check", "note_unchecked", "remember_check", "was_checked"]
 
 _known: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # model -> whether all checks passed
 _in_check: WeakSet[Any] = WeakSet()
@@ -61,6 +61,11 @@ def being_checked(lalm: LALM) -> Iterator[None]:
         yield
     finally:
         _in_check.discard(lalm.model)
+
+
+def in_check(lalm: LALM) -> bool:
+    """Whether `mi.check` is running on this model."""
+    return lalm.model in _in_check
 
 
 def note_unchecked(lalm: LALM, stacklevel: int = 3) -> None:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mata_interp.benchmarks import Exclusion, Item, Items
 from mata_interp.errors import ItemError, RunError
-from mata_interp.interventions import InterventionLike, in_order
+from mata_interp.interventions import InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.batching import in_batches
 
@@ -34,7 +34,10 @@ def named_configurations(
     named = interventions if isinstance(interventions, Mapping) else dict(enumerate(interventions))
     if not named:
         raise ValueError("Nothing to sweep: give at least one intervention (None is one).")
-    configurations = {name: in_order(intervention) for name, intervention in named.items()}
+    configurations = {
+        name: require_attention_edits(in_order(intervention), "A sweep")
+        for name, intervention in named.items()
+    }
     for part in (part for parts in configurations.values() for part in parts):
         part.bind(lalm.structure.heads)
     return configurations
@@ -79,7 +82,7 @@ class SweepInputs:
                 prompt = batch if isinstance(batch, Prompt) else self._asked(lalm, batch)
                 if prompt is not None:
                     used += prompt.size
-                    yield lalm.place(prompt)
+                    yield lalm.prepare(prompt)
                 bar.update(1 if isinstance(batch, Prompt) else len(batch))
         first = str(ItemError(*astuple(self.excluded[0]))) if self.excluded else ""
         if not used:

@@ -38,19 +38,13 @@ class TreeEditing:
         queries = _positions(slots, width)
         past = torch.arange(width - slots.given, device=queries.device)
         keys = torch.cat([past.expand(len(queries), -1), queries], 1)
-        kinds = {(part.keys, part.queries, part.phase) for parts in configurations for part in parts}
-        # bool [B, S, P + S]; what a slot does not see is -inf in the scores
-        self._masks = {
-            kind: select_scores(
-                select_tokens(kind[0], groups),
-                select_queries(kind[1], groups),
-                kind[0],
-                kind[2],
-                keys,
-                queries,
-            )
-            for kind in kinds
-        }
+        # bool [B, S, P + S] by kind of edit; what a slot does not see is -inf in the scores
+        self._masks: dict[tuple[str, str, str], Tensor] = {}
+        for part in (part for parts in configurations for part in parts):
+            kind = (part.keys, part.queries, part.phase)
+            if kind not in self._masks:
+                tokens, chosen = select_tokens(part.keys, groups), select_queries(part.queries, groups)
+                self._masks[kind] = select_scores(tokens, chosen, part.keys, part.phase, keys, queries)
 
     def __call__(self, layer: int, scores: Tensor) -> Tensor:
         edits = self._levels[layer].edits

@@ -14,6 +14,7 @@ from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
 from mata_interp.interventions import select_queries
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.decoding import end_of_sequence_ids
 
 from .queries import Queries, kept
 
@@ -42,7 +43,7 @@ class AttentionMasses:
 @torch.inference_mode()
 def read(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mean: bool) -> AttentionMasses:
     """Run the model and read its attention; the arguments are those of `trace`."""
-    prompt = lalm.place(prompt)
+    prompt = lalm.prepare(prompt)
     tokens, groups = prompt.inputs["input_ids"], dict(prompt.groups)
     if query == "generated":
         nobody = torch.zeros_like(tokens, dtype=torch.bool)
@@ -107,9 +108,7 @@ def _answers(
     said = lalm.instrument.run(
         lambda: lalm.generate(prompt, max_new_tokens=max_new_tokens), lalm.attention_layers, visit
     )
-    end = lalm.model.generation_config.eos_token_id
-    ends = torch.tensor([] if end is None else np.atleast_1d(end), dtype=said.dtype, device=said.device)
-    ended = torch.isin(said, ends).cumsum(1)
+    ended = torch.isin(said, end_of_sequence_ids(lalm.model).to(said)).cumsum(1)
     return torch.from_numpy(np.stack(steps, -1)).to(said.device), said, pad(ended[:, :-1], (1, 0)) == 0
 
 

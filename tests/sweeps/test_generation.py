@@ -42,7 +42,7 @@ def test_each_answer_is_that_of_generate(items, decoding, dtype):
     assert found.attrs["looped"] == 0
     prompt = lalm.prompt(items)
     for name, intervention in CONFIGURATIONS.items():
-        alone = lalm.answer(prompt, decoding, intervention)
+        alone = lalm.answer(prompt, intervention, decoding=decoding)
         one = found.sel(configuration=name)
         assert one["text"].values.tolist() == list(alone.texts)
         assert one["length"].values.tolist() == alone.lengths.tolist()

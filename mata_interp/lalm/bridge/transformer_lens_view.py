@@ -50,7 +50,7 @@ class TransformerLensView:
     """
 
     def __init__(self, lalm: LALM, prompt: Prompt) -> None:
-        self._lalm, self.prompt = lalm, lalm.place(prompt)
+        self._lalm, self.prompt = lalm, lalm.prepare(prompt)
         self.whole, reasons = True, []
         for self.whole, build in ((True, bridge_whole), (False, wrap_as_causal_lm)):
             try:
@@ -70,7 +70,7 @@ class TransformerLensView:
 
     def encode(self, prompt: Prompt) -> tuple[tuple[Tensor], dict[str, Any]]:
         """What the bridge is called with for a prompt: (tokens or embeddings,), and all the rest."""
-        inputs = dict(self._lalm.place(prompt).inputs)
+        inputs = dict(self._lalm.prepare(prompt).inputs)
         if self.whole:
             return (inputs.pop("input_ids"),), inputs
         with torch.no_grad():
