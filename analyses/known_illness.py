@@ -165,13 +165,13 @@ def cured(
 ) -> dict[str, object]:
     """What the sweep names, and how exactly the cure restores what was."""
     widths = range(1, len(lalm.attention_layers) // 2 + 1)
-    cures = mi.sweeps.window_configs(lalm, strengths, "add", widths, queries=illness.queries)
+    cures = mi.window_configs(lalm, strengths, "add", widths, queries=illness.queries)
     named = {"healthy": None, "ill": illness, **{name: (illness, cure) for name, cure in cures.items()}}
     found = mi.sweep(lalm, items, named, progress=False)
     far = distance(found, "healthy")
     best = cures[str(far.sel(configuration=list(cures)).idxmin("configuration").item())]
     right = (found.fillna(-np.inf).argmax("choice") == found["answer"]).mean("item")
-    margins = mi.sweeps.margin(found).mean("item")
+    margins = mi.margin(found).mean("item")
     true = next(n for n, m in cures.items() if m.layers == illness.layers and m.alpha == -illness.alpha)
     off = np.abs(found.sel(configuration=true) - found.sel(configuration="healthy"))
     return {

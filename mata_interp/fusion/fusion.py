@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mata_interp.benchmarks import Exclusion, Item
-from mata_interp.errors import ItemError, ModelError, RunError
+from mata_interp.errors import ArgumentError, ItemError, ModelError, RunError, unknown_name
 from mata_interp.interventions import AttentionEdit, InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
 from mata_interp.statistics import clustered_interval
@@ -65,14 +65,15 @@ def fusion_layers(
 
     Raises:
         RunError: no item can be used.
-        ValueError: a criterion does not exist; prompts without targets, or targets of another number.
+        ArgumentError: a criterion does not exist.
+        ValueError: prompts without targets, or targets of another number.
         InterventionError: the baseline names layers or heads that the model lacks.
 
     Restoration of ready-made prompts is refused: which sound to put in the place of theirs is not known.
     """
     names = list(CRITERIA) if criteria is None else [name for name in CRITERIA if name in criteria]
     if unknown := sorted(set(criteria or ()) - set(CRITERIA)):
-        raise ValueError(f"No criteria {unknown}: choose among {', '.join(CRITERIA)}.")
+        raise ArgumentError(unknown_name("criterion", unknown[0], CRITERIA))
     acting = tuple(
         part.bind(lalm.structure.heads)
         for part in require_attention_edits(in_order(baseline), "fusion_layers")

@@ -141,9 +141,7 @@ class AttentionEdit:
         """The scores [B, H, Q, L] after the rule; see `Intervention`."""
         names = TEXT if self.keys == "text" else (self.keys,)
         columns = torch.stack([context.keys[name] for name in names]).any(0)
-        touched = cross(
-            columns, context.edited, self.keys, context.key_positions, context.positions
-        )
+        touched = cross(columns, context.edited, self.keys, context.key_positions, context.positions)
         heads = select_heads(self.heads_of(context.layer), x.shape[1], x.device)
         touched = touched[:, None] & heads[:, None, None] & (x > -math.inf)
         edited = find_rule(self.rule)(x, touched, self.alpha)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mata_interp.interventions import AttentionEdit, Mata
+from mata_interp.statistics.margins import option_margins
 
 from .registry import criterion
 
@@ -77,8 +78,7 @@ def _margins(case: ItemContext, edits: list[AttentionEdit]) -> np.ndarray:
     told = case.told(edits)
     if not case.options:
         return told[:, case.decision.right].astype(float) - told[:, case.decision.wrong]
-    right = case.item.choices.index(case.item.answer or "")
-    return told[:, right] - np.delete(told, right, axis=1).max(1)
+    return option_margins(told, case.item.choices.index(case.item.answer or ""))
 
 
 _WHOSE = {"last": ("last query", "out at the last token"), "text": ("all text", "into text")}
