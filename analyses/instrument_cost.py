@@ -34,6 +34,7 @@ import mata_interp as mi
 from mata_interp.errors import UncheckedWarning
 from mata_interp.fusion.criteria import CRITERIA
 from mata_interp.fusion.item_context import Decision, ItemContext
+from mata_interp.sweeps import by_alpha
 
 LAYERS = range(4, 9)  # of 12: 36 to 71 % of the depth, where the published layers 10 to 20 of 28 lie
 NEW_TOKENS = 33
@@ -105,7 +106,7 @@ def configurations(count: int) -> dict[str, mi.Mata]:
     """So many different ones, spread over all windows of layers: 234 are all 78 windows under 3 alphas."""
     windows = [tuple(range(i, j)) for i in range(12) for j in range(i + 1, 13)]
     alphas = [round(0.1 * (k + 1), 1) for k in range(-(-count // len(windows)))]
-    every = list(mi.sweeps.by_alpha(windows, alphas).items())
+    every = list(by_alpha(windows, alphas).items())
     return dict(every[i * len(every) // count] for i in range(count))
 
 
@@ -166,7 +167,7 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         "layer criteria, all": criteria(list(CRITERIA)),
         **{f"sweep, {count}": sweep(configurations(count)) for count in COUNTS},
         "sweep, 234 windows x alphas": sweep(configurations(234)),
-        "sweep, 96 knockouts": sweep(mi.sweeps.head_configs(lalm)),
+        "sweep, 96 knockouts": sweep(mi.head_configs(lalm)),
         **{f"floor, {count}": plain(count) for count in (*COUNTS, 96, 234)},
         "loop, 1": lambda: lalm.logits(prompt, mata),
         "loop, 10": lambda: [lalm.logits(prompt, one) for one in configurations(10).values()],

@@ -124,7 +124,7 @@ def traced(lalm: mi.LALM, items: Sequence[mi.Item], illness: mi.Mata) -> np.ndar
     items, [layers]; what the illness does, and what that does to later layers."""
     total = np.zeros(len(lalm.attention_layers))
     for begin in range(0, len(items), 8):
-        prompt = lalm.place(lalm.prompt(items[begin : begin + 8]))
+        prompt = lalm.prepare(lalm.prompt(items[begin : begin + 8]))
         total += (log_odds(lalm, prompt, illness) - log_odds(lalm, prompt, None)).sum(1)
     return total / len(items)
 
@@ -167,13 +167,13 @@ def cured(
 ) -> dict[str, object]:
     """What the sweep names, and how exactly the cure restores what was."""
     widths = range(1, len(lalm.attention_layers) // 2 + 1)
-    cures = mi.sweeps.window_configs(lalm, strengths, "add", widths, queries=illness.queries)
+    cures = mi.window_configs(lalm, strengths, "add", widths, queries=illness.queries)
     named = {"healthy": None, "ill": illness, **{name: (illness, cure) for name, cure in cures.items()}}
     found = mi.sweep(lalm, items, named, progress=False)
     far = distance(found, "healthy")
     best = cures[str(far.sel(configuration=list(cures)).idxmin("configuration").item())]
     right = (found.fillna(-np.inf).argmax("choice") == found["answer"]).mean("item")
-    margins = mi.sweeps.margin(found).mean("item")
+    margins = mi.margin(found).mean("item")
     true = next(n for n, m in cures.items() if m.layers == illness.layers and m.alpha == -illness.alpha)
     off = np.abs(found.sel(configuration=true) - found.sel(configuration="healthy"))
     return {

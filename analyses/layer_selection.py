@@ -35,7 +35,8 @@ from support.layer_selection_figure import draw
 from support.ranking import compared, ranked
 
 import mata_interp as mi
-from mata_interp.experiments.choosing import ALPHAS, GRID_ITEMS
+from mata_interp.experiments.choosing import GRID_ITEMS
+from mata_interp.interventions import DEFAULT_ALPHAS
 from mata_interp.ranges import layer_range
 
 mpl.use("Agg")
@@ -79,7 +80,9 @@ def main(
 
     settings = {"rule": rule, "queries": queries}
     tried = {
-        f"{layer_range(w)} @ {alpha:g}": mi.Mata(alpha, w, **settings) for w in windows for alpha in ALPHAS
+        f"{layer_range(w)} @ {alpha:g}": mi.Mata(alpha, w, **settings)
+        for w in windows
+        for alpha in DEFAULT_ALPHAS
     }
     alphas = best_alphas(mi.sweep(lalm, _some(selection, "conflict", grid_items, seed), tried), tried)
     edits = {layer_range(w): mi.Mata(alphas[w], w, chosen_on=profile.chosen_on, **settings) for w in windows}
@@ -97,7 +100,7 @@ def main(
         "window": list(profile.window),
         "sentence": profile.sentence,
         **settings,
-        "alphas": list(ALPHAS),
+        "alphas": list(DEFAULT_ALPHAS),
         "effects": effects,
         "ranks": ranks,
     }
@@ -132,7 +135,7 @@ def all_sets(window: Window, layers: Sequence[int], most: int) -> list[Window]:
 
 def best_alphas(swept: Any, tried: Mapping[str, mi.Mata]) -> dict[Window, float]:
     """Of each window, the strength with the best mean margin; of equals, the gentlest."""
-    margins = mi.sweeps.margin(swept).mean("item")
+    margins = mi.margin(swept).mean("item")
     best: dict[Window, tuple[float, float]] = {}
     for name, mata in tried.items():
         told = (float(margins.sel(configuration=name)), -mata.alpha)
@@ -142,7 +145,7 @@ def best_alphas(swept: Any, tried: Mapping[str, mi.Mata]) -> dict[Window, float]
 
 def measure(swept: Any, names: list[str]) -> dict[str, Any]:
     """Margins, nats, and right answers of the baseline [item] and of each window [item, window]."""
-    margins = mi.sweeps.margin(swept)
+    margins = mi.margin(swept)
     right = (swept.fillna(-np.inf).argmax("choice") == swept["answer"]).astype(float)
     found: dict[str, Any] = {"clusters": list(map(str, swept["cluster"].values))}
     for measure, values in (("margin", margins), ("accuracy", right)):

@@ -160,7 +160,7 @@ def measure(method: str, seconds: float, clock: Callable[[], float]) -> dict[str
 
 def tasks(lalm: mi.LALM, prompt: mi.Prompt) -> dict[str, Callable[[], object]]:
     """What is measured on the model left on SDPA."""
-    some = dict(list(mi.sweeps.window_configs(lalm, alphas=(0.3, 1.0)).items())[:100])
+    some = dict(list(mi.window_configs(lalm, alphas=(0.3, 1.0)).items())[:100])
     words = ask(lalm, 0.08, prompt.width - 5)  # two tokens of audio, all others text
     return {
         "plain forward": lambda: lalm.model(**prompt.inputs, use_cache=False),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 
-
 # public name -> the room that defines it
 _HOME = {
     "Item": "benchmarks",
@@ -19,7 +18,11 @@ _HOME = {
     "load_benchmark": "benchmarks",
     "paired_effect": "statistics",
     "holm": "statistics",
+    "AttentionEdit": "interventions",
+    "Knockout": "interventions",
     "Mata": "interventions",
+    "published_layers": "interventions",
+    "register_rule": "interventions",
     "LALM": "lalm",
     "Decoding": "lalm",
     "Prompt": "lalm",
@@ -29,6 +32,14 @@ _HOME = {
     "mdi": "tracing",
     "aei": "tracing",
     "sweep": "sweeps",
+    "sweep_generate": "sweeps",
+    "window_configs": "sweeps",
+    "layer_configs": "sweeps",
+    "head_configs": "sweeps",
+    "causal_map": "sweeps",
+    "margin": "sweeps",
+    "save_sweep": "sweeps",
+    "load_sweep": "sweeps",
     "fusion_layers": "fusion",
     "FusionProfile": "fusion",
     "check": "checking",
@@ -43,21 +54,31 @@ _HOME = {
     "listen": "reporting",
 }
 
-_ROOMS = ("errors", "sweeps")  # public as they are
+_ROOMS = ("errors",)  # public as they are
 
 __all__ = [*_HOME, *_ROOMS]
 
 if TYPE_CHECKING:
-    from . import errors, sweeps
+    from . import errors
     from .benchmarks import Item, Items, load_benchmark
     from .checking import check
     from .experiments import Condition, RayWorkers, forecast, load_run, run, study
     from .fusion import FusionProfile, fusion_layers
-    from .interventions import Mata
+    from .interventions import AttentionEdit, Knockout, Mata, published_layers, register_rule
     from .lalm import LALM, Decoding, Prompt
     from .reporting import figure, listen, report
     from .statistics import holm, paired_effect
-    from .sweeps import sweep
+    from .sweeps import (
+        causal_map,
+        head_configs,
+        layer_configs,
+        load_sweep,
+        margin,
+        save_sweep,
+        sweep,
+        sweep_generate,
+        window_configs,
+    )
     from .tracing import aei, audio_share, audio_text_ratio, mdi, trace
 
 

@@ -5,6 +5,9 @@ Every class is also the builtin a caller would expect to catch (``ValueError``, 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "ArgumentError",
     "BenchmarkError",
@@ -16,6 +19,7 @@ __all__ = [
     "ModelError",
     "RunError",
     "UncheckedWarning",
+    "unknown_name",
 ]
 
 
@@ -67,8 +71,26 @@ class RunError(MataError, RuntimeError):
 
 
 class UncheckedWarning(MataWarning):
-    """A model has not been verified with `mi.check`; results may be wrong."""
+    """The model has not been validated with `mi.check`; results may be wrong."""
 
 
 class ExclusionWarning(MataWarning):
     """Items were left out because they cannot be used; the result names them."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
+    """Error text for a name that does not exist: it lists the names that do and suggests the nearest one.
+
+    Args:
+        kind: what the name stands for, such as ``"rule"``.
+        name: the unknown name.
+        known: all names that exist, in the order in which they are listed.
+
+    Example:
+        >>> unknown_name("rule", "abz", ["abs", "mul"])
+        "No rule 'abz': choose one of abs, mul. Did you mean 'abs'?"
+    """
+    names = list(known)
+    text = f"No {kind} {name!r}: choose one of {', '.join(names)}."
+    nearest = difflib.get_close_matches(str(name).lower(), names, n=1)
+    return f"{text} Did you mean {nearest[0]!r}?" if nearest else text

@@ -29,6 +29,7 @@ import seaborn as sns
 from IPython.display import display
 
 import mata_interp as mi
+from mata_interp.sweeps import by_alpha
 
 sns.set_theme(style="ticks", context="notebook", palette="colorblind")
 organism = mi.LALM.from_pretrained("organism")
@@ -125,7 +126,7 @@ plt.show()
 # answers. The sweep is not told where the illness is; it tries every window of two layers.
 
 # %%
-cures = mi.sweeps.window_configs(healthy, (1.0, 4.0), "add", widths=[2], queries="text")
+cures = mi.window_configs(healthy, (1.0, 4.0), "add", widths=[2], queries="text")
 named = {"healthy": None, "ill": illness, **{name: (illness, cure) for name, cure in cures.items()}}
 swept = mi.sweep(healthy, patients, named, progress=False)
 off = abs(swept - swept.sel(configuration="healthy", drop=True)).max(["item", "choice"])
@@ -187,11 +188,11 @@ seen.mean.to_series().unstack("layer").round(2)
 
 # %%
 width = max(1, len(profile.window))
-windows = mi.sweeps.window_configs(organism, (0.5, 1.0, 2.0), widths=[width])
+windows = mi.window_configs(organism, (0.5, 1.0, 2.0), widths=[width])
 if profile.window:  # it may have gaps
-    windows |= mi.sweeps.by_alpha([profile.window], (0.5, 1.0, 2.0))
+    windows |= by_alpha([profile.window], (0.5, 1.0, 2.0))
 tried = mi.sweep(organism, selection.filter(condition="conflict").sample(24), windows, progress=False)
-margins = mi.sweeps.margin(tried).mean("item").to_series()
+margins = mi.margin(tried).mean("item").to_series()
 best = {}
 for name, mata in windows.items():
     if mata.layers not in best or margins[name] > margins[best[mata.layers]]:
@@ -199,7 +200,7 @@ for name, mata in windows.items():
 chosen = {name: windows[name] for name in best.values()}
 asked = confirmation.filter(condition="conflict").sample(80)
 test = mi.sweep(organism, asked, {"none": None, **chosen}, progress=False)
-margins = mi.sweeps.margin(test)
+margins = mi.margin(test)
 rows = []
 for name, mata in chosen.items():
     effect = mi.paired_effect(

@@ -18,6 +18,7 @@ import mata_interp as mi
 from mata_interp.fusion.windows import EFFECT, draw
 from mata_interp.lalm import Prompt
 from mata_interp.statistics import proportion
+from mata_interp.statistics.margins import option_margins
 
 __all__ = ["MATTERS", "Truth", "blinded", "blindness"]
 
@@ -79,10 +80,7 @@ def margin(lalm: mi.LALM, items: Any, blind: tuple[int, ...]) -> np.ndarray:
         prompt = lalm.prompt(batch)
         with eager(lalm.model), blinded(lalm.model, prompt, blind):
             logp = lalm.score(prompt, [item.choices for item in batch]).logprob
-        rows, right = np.arange(len(batch)), [item.choices.index(item.answer) for item in batch]
-        wrong = logp.copy()
-        wrong[rows, right] = -np.inf
-        found.append(logp[rows, right] - np.nanmax(wrong, 1))
+        found.append(option_margins(logp, [item.choices.index(item.answer) for item in batch]))
     return np.concatenate(found)
 
 

@@ -75,8 +75,7 @@ def ask(lalm: mi.LALM, audio_seconds: float, words: int = 48) -> mi.Prompt:
         left -= lengths[-1]
     tokens += torch.randint(FIRST_WORD, VOCABULARY, (words,), generator=draw).tolist()
     frames = 4 * torch.tensor(lengths)  # the encoder halves them twice
-    return mi.Prompt.from_inputs(
-        lalm,
+    return lalm.prompt_from_inputs(
         {
             "input_ids": torch.tensor([tokens]),
             "attention_mask": torch.ones(1, len(tokens), dtype=torch.long),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mata_interp.benchmarks import Item, load_benchmark
 from mata_interp.errors import ModelError
-from mata_interp.interventions import Editing, Mata
+from mata_interp.interventions import AttentionEdit, Editing, Mata
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing, experts_of, routed
 from mata_interp.lalm.prompting.prompts import build_prompt
@@ -54,10 +54,10 @@ class CheckContext:
             if lalm.processor is None:
                 raise ModelError(
                     f"{lalm.name} has no processor to make a prompt with: give one, "
-                    "mi.check(lalm, mi.Prompt.from_inputs(lalm, inputs))."
+                    "mi.check(lalm, lalm.prompt_from_inputs(inputs))."
                 )
             prompt = self.asked(own_items(lalm))
-        self.prompt = lalm.place(prompt)
+        self.prompt = prompt.to(lalm.model)
         heard = lalm.processor is not None and all(item.audio is not None for item in prompt.items)
         self.items = prompt.items if heard else ()
 
@@ -71,7 +71,7 @@ class CheckContext:
             sampling_rate=lalm.sampling_rate,
             max_audio_seconds=lalm.max_audio_seconds,
         )
-        return lalm.place(made)
+        return made.to(lalm.model)
 
     @cached_property
     def eager(self) -> Eager:
@@ -151,7 +151,7 @@ class CheckContext:
         return max(effects, key=lambda alpha: effects[alpha])
 
     @property
-    def mata(self) -> Mata:
+    def mata(self) -> AttentionEdit:
         """An edit that reaches every attention layer, in prefill and decode."""
         return Mata(self.strength, self.lalm.attention_layers, "add")
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mata_interp.compat import attention_name, count_hooks
 from mata_interp.errors import ModelError
-from mata_interp.interventions import Mata, in_order
+from mata_interp.interventions import AttentionEdit, Mata, in_order
 from mata_interp.lalm import ModelStructure
 from mata_interp.lalm.discovery.experts import Choose, Flips, Routing, choosing
 from mata_interp.lalm.fingerprint import fingerprint
@@ -62,7 +62,7 @@ def _sweep(subject: CheckContext) -> Measurement:
     )
 
 
-def _swept(subject: CheckContext, parts: list[tuple[Mata, ...]]) -> Tensor:
+def _swept(subject: CheckContext, parts: list[tuple[AttentionEdit, ...]]) -> Tensor:
     """Logits [B, K, V] of edits as rows."""
     return torch.as_tensor(shared(subject.lalm, subject.prompt, parts, None, None)[0])
 

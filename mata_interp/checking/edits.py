@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mata_interp.interventions import Mata
+from mata_interp.interventions import RULES, Mata
 
 from .bounds import TELLING
 from .context import CheckContext
@@ -21,7 +21,7 @@ __all__: list[str] = []
 def _nothing(subject: CheckContext) -> Measurement:
     lalm, prompt = subject.lalm, subject.prompt
     own = lalm.logits(prompt)
-    off, rules = 0.0, ("abs", "mul", "add")
+    off, rules = 0.0, tuple(RULES)
     for rule in rules:
         logits = lalm.logits(prompt, Mata(0.0, lalm.attention_layers, rule))
         off = max(off, float((logits.float() - own.float()).abs().max()), key=lambda x: (x != x, x))

@@ -52,17 +52,19 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
         LALM.to_transformer_lens: the second instrument by itself.
     """
     subject = CheckContext(lalm, prompt)
-    before = ModelSnapshot(subject)
-    with being_checked(lalm), steady(lalm):
-        subject.plain  # noqa: B018 the bounds come from it
-        lines = [run_check(one, subject) for one in in_order()]
+    with being_checked(lalm):
+        before = ModelSnapshot(subject)
+        with steady(lalm):
+            subject.plain  # noqa: B018 the bounds come from it
+            lines = [run_check(one, subject) for one in in_order()]
     after = Check(
         "the model is left as found",
         "modules, hooks, settings, weights and logits before and after all of the above",
         "Load the model anew before you go on. Please report it with this output.",
         lambda subject: before.compare(ModelSnapshot(subject)),
     )
-    lines.append(run_check(after, subject))
+    with being_checked(lalm):
+        lines.append(run_check(after, subject))
     report = CheckReport(lalm.name, _about(subject), tuple(lines))
     remember_check(lalm, report.to_dict())
     return report

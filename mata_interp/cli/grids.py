@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import InterventionError
-from ..interventions import Mata
+from ..interventions import DEFAULT_ALPHAS, RULES, AttentionEdit
 from ..sweeps import by_alpha, head_configs, window_configs
 from .options import parse_layers
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["from_file", "from_options"]
 
 FIELDS = ("alpha", "layers", "rule", "heads", "phase", "keys", "queries")
-ALPHAS = (0.1, 0.25, 0.5, 1.0, 2.0)
-Edit = Mata | tuple[Mata, ...] | None
+Edit = AttentionEdit | tuple[AttentionEdit, ...] | None
 
 
 def from_options(
@@ -32,7 +31,7 @@ def from_options(
     alphas: Sequence[float] | None,
     rule: str | None,
     settings: Mapping[str, Any],
-) -> dict[str, Mata]:
+) -> dict[str, AttentionEdit]:
     """Name -> configuration.
 
     Args:
@@ -53,7 +52,9 @@ def from_options(
         raise typer.BadParameter("--layers heads takes every head alone.", param_hint="--heads")
     if layers == "heads" and alphas and len(alphas) > 1:
         raise typer.BadParameter("a map of heads has one alpha.", param_hint="--alpha")
-    strengths = (1.0,) if rule == "knockout" or (alone and not alphas) else tuple(alphas or ALPHAS)
+    strengths = tuple(alphas or DEFAULT_ALPHAS)
+    if not RULES[rule].has_strength or (alone and not alphas):
+        strengths = (1.0,)
     if layers == "heads":
         return head_configs(lalm, strengths[0], rule, **settings)
     if layers == "each":
@@ -91,7 +92,7 @@ def _entry(path: Path, name: str, entry: Any) -> Edit:
     return _mata(path, name, entry)
 
 
-def _mata(path: Path, name: str, fields: Any) -> Mata:
+def _mata(path: Path, name: str, fields: Any) -> AttentionEdit:
     if not isinstance(fields, Mapping) or not {"alpha", "layers"} <= set(fields) <= set(FIELDS):
         raise InterventionError(
             f"{path}, {name!r}: {fields!r} is no intervention. Its fields are {', '.join(FIELDS)}; alpha and "
@@ -100,6 +101,6 @@ def _mata(path: Path, name: str, fields: Any) -> Mata:
     layers = fields["layers"]
     try:
         chosen = parse_layers(layers) if isinstance(layers, str) else layers
-        return Mata.from_dict({**fields, "layers": chosen})
+        return AttentionEdit.from_dict({**fields, "layers": chosen})
     except (typer.BadParameter, InterventionError, ValueError, TypeError) as error:
         raise InterventionError(f"{path}, {name!r}: {error}") from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from ..errors import unknown_name
 from ..ranges import layers_in
 
 AUTO = "auto"  # layers that mi.fusion_layers finds
@@ -35,6 +37,26 @@ def parse_layers(text: str) -> tuple[int, ...]:
         return layers_in(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def parse_rule(name: str) -> str:
+    """The name of a registered rule; refused, with the nearest name, before a model is loaded."""
+    from ..interventions import RULES
+
+    return _known("rule", name, RULES)
+
+
+def parse_phase(name: str) -> str:
+    """The name of a phase."""
+    from ..interventions.selection import PHASES
+
+    return _known("phase", name, PHASES)
+
+
+def _known(kind: str, name: str, known: Iterable[str]) -> str:
+    if name not in known:
+        raise typer.BadParameter(unknown_name(kind, name, known))
+    return name
 
 
 def parse_chosen(text: str) -> tuple[int, ...] | str | Path:
@@ -86,12 +108,26 @@ Layers = Annotated[
     typer.Option(
         parser=parse_chosen,
         metavar="RANGE|FILE|auto",
-        help=f"{WHENCE} If not given, 36 to 71 % of the depth, the published layers 10 to 20 of 28.",
+        help=f"{WHENCE} If not given, the published layers: 10-20 of 28 or 32 layers, and the same part of the "
+        "depth elsewhere.",
     ),
 ]
-Rule = Annotated[str, typer.Option(help="abs, mul or add; which one is the papers' is not settled.")]
+Rule = Annotated[
+    str,
+    typer.Option(
+        parser=parse_rule,
+        metavar="RULE",
+        help="How scores change: abs, mul, add or another registered rule; which one is the papers' is not "
+        "settled.",
+    ),
+]
 Phase = Annotated[
-    str, typer.Option(help="prefill (the last prompt token), decode (those of the answer) or both.")
+    str,
+    typer.Option(
+        parser=parse_phase,
+        metavar="PHASE",
+        help="prefill (the last prompt token), decode (tokens of the answer) or both.",
+    ),
 ]
 PromptName = Annotated[
     str, typer.Option("--prompt", help="Wording: options, lmms-eval, official, r1-aqa or kimi.")

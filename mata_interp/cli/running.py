@@ -10,8 +10,8 @@ import typer
 
 import mata_interp as mi
 
+from ..errors import unknown_name
 from ..reporting.comparisons import mean, where
-from ..reporting.listening import middle_layers
 from ..reporting.wording import percent, printable
 from .fusing import layers_wanted
 from .opening import Source, open_model
@@ -66,13 +66,13 @@ def run_benchmark(
     from ..lalm import PROMPT_FORMATS
 
     if how.prompt not in PROMPT_FORMATS:
-        raise typer.BadParameter(f"{how.prompt!r} is none of {', '.join(PROMPT_FORMATS)}.")
+        raise typer.BadParameter(unknown_name("prompt format", how.prompt, PROMPT_FORMATS))
     data, lalm = source.open(), open_model(model)
     layers = layers_wanted(how.layers, lalm, lambda: data, how.seed)
     if how.layers == AUTO:  # what layers were chosen on is no test of them
         data = data.split("confirmation", seed=how.seed)
     data = data.sample(items, seed=how.seed) if items else data
-    layers = middle_layers(lalm.attention_layers) if layers is None else layers
+    layers = mi.published_layers(lalm) if layers is None else layers
     mata = mi.Mata(how.alpha, layers, rule=how.rule, phase=how.phase)
     settings: dict[str, Any] = {
         "decoding": how.decoding(),

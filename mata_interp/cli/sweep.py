@@ -20,6 +20,7 @@ from .options import (
     Seed,
     Subset,
     parse_layers,
+    parse_rule,
 )
 
 __all__ = ["sweep"]
@@ -58,8 +59,13 @@ Alphas = Annotated[
     ),
 ]
 SweptRule = Annotated[
-    Literal["abs", "mul", "add", "knockout"] | None,
-    typer.Option(help="What is done; knockout for layers and heads alone if not given, else abs."),
+    str | None,
+    typer.Option(
+        parser=parse_rule,
+        metavar="RULE",
+        help="How scores change: abs, mul, add, knockout or another registered rule; knockout for layers and "
+        "heads alone if not given, else abs.",
+    ),
 ]
 Keys = Annotated[
     str, typer.Option(help="The tokens whose scores are edited: audio, text, caption, sink, ...")

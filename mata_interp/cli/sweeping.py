@@ -19,10 +19,11 @@ from ..experiments.files import write_whole
 from ..experiments.manifest import known_beforehand
 from ..experiments.selection import refuse_other_sweep, swept
 from ..experiments.validation import validate_items
-from ..interventions import Mata
+from ..interventions import AttentionEdit
 from ..ranges import brief
 from ..reporting.wording import count, interval, number, percent, printable
 from ..statistics import clustered_interval
+from ..sweeps import change
 from .fusing import layers_wanted
 from .grids import Edit, from_file, from_options
 from .opening import Source, open_model
@@ -64,7 +65,7 @@ def sweep_benchmark(
         found = swept(lalm, known, conditions, out / "sweep.nc", **how)
     figures = _draw(found, configurations, out)
     rows = _changes(found)
-    base = {"margin": float(mi.sweeps.margin(found).sel(configuration=NOTHING).mean())}
+    base = {"margin": float(mi.margin(found).sel(configuration=NOTHING).mean())}
     base["accuracy"] = float(_right(found).sel(configuration=NOTHING).mean())
     if as_json:
         counts = {"items": len(known.items), "clips": len(known.clusters), "baseline": base}
@@ -111,15 +112,15 @@ def _stopped_cleanly(out: Path) -> Iterator[None]:
 
 def _draw(found: xr.DataArray, configurations: Mapping[str, Edit], out: Path) -> list[Path]:
     """Write the map and its figure, where the configurations lie on one; what was written for people."""
-    edits = [edit for edit in configurations.values() if isinstance(edit, Mata)]
+    edits = [edit for edit in configurations.values() if isinstance(edit, AttentionEdit)]
     alike = {(edit.rule, edit.keys, edit.queries, edit.phase) for edit in edits}
     if len(edits) < len(configurations) or len(alike) > 1:
         return []
     try:
-        drawn = mi.sweeps.change(
-            found, {n: e for n, e in configurations.items() if isinstance(e, Mata)}, NOTHING
+        drawn = change(
+            found, {n: e for n, e in configurations.items() if isinstance(e, AttentionEdit)}, NOTHING
         )
-    except ValueError:  # two at one place: other things than layers, heads and alpha differ
+    except mi.errors.MataError:  # they have no places on one map, or no item has a known answer
         return []
     content = drawn.to_netcdf(engine="scipy")
     write_whole(out / "map.nc", lambda file: file.write(content))
@@ -135,7 +136,7 @@ def _right(found: xr.DataArray) -> xr.DataArray:
 
 def _changes(found: xr.DataArray) -> list[dict[str, Any]]:
     """Of each configuration, what it does and what that changes, with an interval over clips."""
-    margins, right = mi.sweeps.margin(found), _right(found)
+    margins, right = mi.margin(found), _right(found)
     others = [name for name in found["configuration"].values if name != NOTHING]
     moved = (margins - margins.sel(configuration=NOTHING, drop=True)).sel(configuration=others)
     mean, low, high = clustered_interval(moved.transpose("item", ...).values, found["cluster"].values)

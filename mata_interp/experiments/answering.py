@@ -136,7 +136,7 @@ class Work:
                 record(name, answer_records, scores)
         for name, decoding in by_words.items():
             if decoding is not None:
-                answers = lalm.answer(prompt, decoding, self.conditions[name].intervention)
+                answers = lalm.answer(prompt, self.conditions[name].intervention, decoding=decoding)
                 record(name, word_records, answers)
         return tables
 

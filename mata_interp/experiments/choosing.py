@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import InterventionError
-from ..interventions import Mata
+from ..interventions import DEFAULT_ALPHAS, AttentionEdit, Mata
 from ..sweeps import by_alpha, margin, window_configs
 from .effects import BASELINE
 
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
     from ..fusion import FusionProfile
     from ..lalm import LALM
 
-__all__ = ["ALPHAS", "GRID_ITEMS", "candidates", "choose"]
+__all__ = ["GRID_ITEMS", "candidates", "choose"]
 
 GRID_ITEMS = 96
 """Items of the selection split that every configuration is tried on, spread evenly over kinds."""
 
-ALPHAS = (0.1, 0.25, 0.5, 1.0, 2.0)
-"""The published strength and stronger ones: a small model may need more to be moved at all."""
 
-
-def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) -> dict[str, Mata]:
+def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) -> dict[str, AttentionEdit]:
     """Name -> configuration: every window of neighbouring layers under every alpha.
 
     Windows are as wide as half the model at most, so that as many layers are left outside for the control in
@@ -40,15 +37,15 @@ def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) 
         InterventionError: the model does not have these layers, or there are none.
     """
     if layers is not None:
-        given = Mata(ALPHAS[0], layers).bind(lalm.structure.heads)
+        given = Mata(DEFAULT_ALPHAS[0], layers).bind(lalm.structure.heads)
         if not given.layers:
             raise InterventionError("No layers are given to edit: name some, or leave layers out.")
-        return by_alpha([given.layers], ALPHAS, chosen_on=given.chosen_on)
+        return by_alpha([given.layers], DEFAULT_ALPHAS, chosen_on=given.chosen_on)
     widest = max(1, len(lalm.attention_layers) // 2)
-    return window_configs(lalm, ALPHAS, widths=range(1, widest + 1))
+    return window_configs(lalm, DEFAULT_ALPHAS, widths=range(1, widest + 1))
 
 
-def choose(swept: xr.DataArray, configurations: Mapping[str, Mata]) -> tuple[str, dict[str, Any]]:
+def choose(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit]) -> tuple[str, dict[str, Any]]:
     """The name of the configuration with the best mean margin, and all that was seen on the way.
 
     Of equals the gentlest is taken: the smallest alpha, then the fewest layers, then the earliest.

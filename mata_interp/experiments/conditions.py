@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import InterventionError
-from ..interventions import Mata
+from ..interventions import AttentionEdit
 from ..lalm import Decoding
 
 __all__ = ["AudioKind", "Condition", "named_conditions"]
 
 AudioKind = Literal["own", "other", "silence", "none"]
-Edit: TypeAlias = Mata | Sequence[Mata] | None
+Edit: TypeAlias = AttentionEdit | Sequence[AttentionEdit] | None
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,20 @@ class Condition:
         if not isinstance(self.decoding, Decoding | None):
             raise InterventionError(f"decoding={self.decoding!r} is no Decoding: give one, or None.")
         for part in self.interventions:
-            if not isinstance(part, Mata):
-                raise InterventionError(f"{part!r} is no intervention: give None, a Mata or a tuple of them.")
+            if not isinstance(part, AttentionEdit):
+                raise InterventionError(
+                    f"{part!r} is no intervention that runs and studies take: give None, an AttentionEdit "
+                    "(mi.Mata, mi.Knockout) or a tuple of them."
+                )
             if part.keys == "audio" and self.audio == "none":
                 raise InterventionError(f"{part!r} edits attention to audio, and audio='none' leaves it out.")
 
     @property
-    def interventions(self) -> tuple[Mata, ...]:
+    def interventions(self) -> tuple[AttentionEdit, ...]:
         """The interventions in order; empty for none."""
         if self.intervention is None:
             return ()
-        return (self.intervention,) if isinstance(self.intervention, Mata) else tuple(self.intervention)
+        return tuple(self.intervention) if isinstance(self.intervention, Sequence) else (self.intervention,)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON; ``decoding`` only where there is one."""

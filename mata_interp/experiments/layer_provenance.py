@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..fusion import FusionProfile
-from ..interventions import Mata
+from ..interventions import AttentionEdit
 from .validation import ValidatedItems
 
 __all__ = ["origin"]
 
 
 def origin(
-    layers: Iterable[int] | FusionProfile, mata: Mata, known: ValidatedItems, held: ValidatedItems
+    layers: Iterable[int] | FusionProfile, mata: AttentionEdit, known: ValidatedItems, held: ValidatedItems
 ) -> dict[str, Any]:
     """Which layers were given, by whom, and which of a study's own clips they were chosen on.
 

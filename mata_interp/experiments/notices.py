@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import warnings
 
+from ..errors import MataWarning
+
 __all__ = ["RunWarning", "warn"]
 
 _PACKAGE = __name__.partition(".")[0]
 
 
-class RunWarning(UserWarning):
+class RunWarning(MataWarning):
     """Something about a run that does not stop it but that its reader must know."""
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ..benchmarks import Item, final_answer, official_match, option_named
+from ..statistics.margins import option_margins
 
 if TYPE_CHECKING:
     from ..lalm import GenerationOutput, OptionScores
@@ -77,7 +78,7 @@ def best_and_margin(scores: np.ndarray, answer: int | None) -> tuple[int, float]
     best = int(np.argmax(scores))
     if answer is None:
         return best, math.nan
-    return best, float(scores[answer] - np.delete(scores, answer).max())
+    return best, float(option_margins(scores, answer))
 
 
 def answer_records(

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from ..errors import RunError
-from ..interventions import Intervention
 from ..sweeps import sweep
-from .conditions import named_conditions
+from .conditions import Edit, named_conditions
 from .files import plain, write_whole
 from .identity import difference
 from .manifest import make_manifest
@@ -28,7 +27,7 @@ __all__ = ["read_sweep", "refuse_other_sweep", "swept"]
 def swept(
     lalm: LALM,
     validated: ValidatedItems,
-    configurations: Mapping[str, Intervention],
+    configurations: Mapping[str, Edit],
     path: Path,
     *,
     batch_size: int,

@@ -16,7 +16,7 @@ import xarray as xr
 
 from ..benchmarks import Item, Items
 from ..errors import RunError
-from ..interventions import Mata
+from ..interventions import AttentionEdit
 from ..tracing import audio_share, trace
 from .answer import answer_text
 from .choosing import GRID_ITEMS, candidates, choose
@@ -185,7 +185,7 @@ def _conflict_items(items: Items) -> Items:
     return conflict if len(conflict) else items
 
 
-def _conditions(mata: Mata, sham_alpha: float, draws: tuple[tuple[int, ...], ...]) -> dict[str, Any]:
+def _conditions(mata: AttentionEdit, sham_alpha: float, draws: tuple[tuple[int, ...], ...]) -> dict[str, Any]:
     """MATA, its baseline and its controls, in the order in which they are reported."""
     random = {
         f"{RANDOM_LAYERS} {n}": replace(mata, layers=layers, chosen_on=())
@@ -221,7 +221,9 @@ def _share_by_layer(traced: xr.Dataset) -> list[dict[str, float]]:
     return [{"layer": int(layer), "share": float(share.sel(layer=layer))} for layer in share["layer"].values]
 
 
-def _match(lalm: LALM, mata: Mata, validated: ValidatedItems, path: Path, batch_size: int) -> dict[str, Any]:
+def _match(
+    lalm: LALM, mata: AttentionEdit, validated: ValidatedItems, path: Path, batch_size: int
+) -> dict[str, Any]:
     """The sham's alpha by mean row KL, from the file if a study that was stopped left it there."""
     settings = {name: mata.to_dict()[name] for name in ("layers", "alpha", "rule")}
     if path.exists() and (found := read_json(path)).get("mata") == settings:
@@ -229,7 +231,7 @@ def _match(lalm: LALM, mata: Mata, validated: ValidatedItems, path: Path, batch_
     batches = [validated.items[i : i + batch_size] for i in range(0, len(validated.items), batch_size)]
     prompts = [lalm.prompt(batch) for batch in batches]
 
-    def strength(edit: Mata) -> float:
+    def strength(edit: AttentionEdit) -> float:
         doses = [lalm.score(prompt, [item.choices for item in prompt.items], edit).dose for prompt in prompts]
         return float(np.concatenate([dose["kl"] for dose in doses]).mean())
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.attention import AttentionCall
-from mata_interp.interventions import Mata, queries_named
+from mata_interp.interventions import RULES, AttentionEdit, select_queries
 from mata_interp.lalm import SuffixTokens
 from mata_interp.ranges import named_layers
 from mata_interp.sweeps.tree import grow
@@ -63,17 +63,17 @@ def alters_text(case: ItemContext) -> bool:
     """Whether tokens of the prompt before its last are not as in the case's reading."""
     last = case.prompt.width - 1
     return any(
-        bool(queries_named(part.queries, case.prompt.groups)[0, :last].any())
+        bool(select_queries(part.queries, case.prompt.groups)[0, :last].any())
         for part in case.baseline
         if part.phase != "decode"
     )
 
 
-def described(parts: Sequence[Mata]) -> str:
+def described(parts: Sequence[AttentionEdit]) -> str:
     """Such as ``add -4 on audio in layers 2-3, text queries``."""
     told = []
     for part in parts:
-        what = part.rule if part.rule == "knockout" else f"{part.rule} {part.alpha:+g}"
+        what = f"{part.rule} {part.alpha:+g}" if RULES[part.rule].has_strength else part.rule
         heads = "" if part.heads == "all" else ", some heads"
         told.append(f"{what} on {part.keys} in {named_layers(part.layers)}, {part.queries} queries{heads}")
     return "; ".join(told)

@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mata_interp.benchmarks import Exclusion, Item
-from mata_interp.errors import ItemError, ModelError, RunError
-from mata_interp.interventions import Intervention, Mata, in_order
+from mata_interp.errors import ArgumentError, ItemError, ModelError, RunError, unknown_name
+from mata_interp.interventions import AttentionEdit, InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
 from mata_interp.statistics import clustered_interval
 
@@ -42,7 +42,7 @@ def fusion_layers(
     target: Sequence[tuple[int, int]] | None = None,
     *,
     criteria: Collection[str] | None = None,
-    baseline: Intervention = None,
+    baseline: InterventionLike = None,
     seed: int = 0,
     progress: bool = True,
 ) -> FusionProfile:
@@ -65,15 +65,19 @@ def fusion_layers(
 
     Raises:
         RunError: no item can be used.
-        ValueError: a criterion does not exist; prompts without targets, or targets of another number.
+        ArgumentError: a criterion does not exist.
+        ValueError: prompts without targets, or targets of another number.
         InterventionError: the baseline names layers or heads that the model lacks.
 
     Restoration of ready-made prompts is refused: which sound to put in the place of theirs is not known.
     """
     names = list(CRITERIA) if criteria is None else [name for name in CRITERIA if name in criteria]
     if unknown := sorted(set(criteria or ()) - set(CRITERIA)):
-        raise ValueError(f"No criteria {unknown}: choose among {', '.join(CRITERIA)}.")
-    acting = tuple(part.bind(lalm.structure.heads) for part in in_order(baseline))
+        raise ArgumentError(unknown_name("criterion", unknown[0], CRITERIA))
+    acting = tuple(
+        part.bind(lalm.structure.heads)
+        for part in require_attention_edits(in_order(baseline), "fusion_layers")
+    )
     given = [items] if isinstance(items, Item | Prompt) else list(items)
     excluded: list[Exclusion] = list(getattr(items, "excluded", ()))
     measured: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -116,7 +120,7 @@ def _asked(
     given: list[Item | Prompt],
     target: Any,
     names: list[str],
-    acting: tuple[Mata, ...],
+    acting: tuple[AttentionEdit, ...],
     seed: int,
 ) -> Iterator[Any]:
     """Of each item or row, a function that makes its case."""
@@ -176,7 +180,7 @@ def _found(
     heads: list[np.ndarray],
     refused: dict[str, str],
     excluded: list[Exclusion],
-    acting: tuple[Mata, ...],
+    acting: tuple[AttentionEdit, ...],
     seed: int,
 ) -> FusionProfile:
     """From profiles [item, layer] to windows and what they say together."""

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
-from mata_interp.interventions import Mata, queries_named
+from mata_interp.interventions import AttentionEdit, Mata, select_queries
 from mata_interp.lalm import PrefillCache, Prompt
 from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.decoding import end_of_sequence_ids
 from mata_interp.lalm.discovery.hooks import hidden_states_in, temporary_hooks
 from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.sweeps.shared_prefill import shared
@@ -77,14 +78,14 @@ class ItemContext:
         prompt: Prompt,
         decision: Decision | None = None,
         other: Any = None,
-        baseline: tuple[Mata, ...] = (),
+        baseline: tuple[AttentionEdit, ...] = (),
     ) -> None:
-        self.lalm, self.prompt, self.item, self._other = lalm, lalm.place(prompt), prompt.items[0], other
+        self.lalm, self.prompt, self.item, self._other = lalm, lalm.prepare(prompt), prompt.items[0], other
         self.baseline = baseline
         audio = self.prompt.groups["audio"][0]
         if not audio.any():
             raise ItemError(self.item.id, "audio", "the prompt has no sound.")
-        self.begin = int(queries_named("text", self.prompt.groups)[0].nonzero()[0])
+        self.begin = int(select_queries("text", self.prompt.groups)[0].nonzero()[0])
         if audio[self.begin :].any():
             raise ItemError(self.item.id, "audio", "text stands between its sounds.", "Ask about one sound.")
         self.options = [] if decision else lalm.option_tokens(self.item, self.item.choices)
@@ -93,7 +94,7 @@ class ItemContext:
 
     @classmethod
     def of_item(
-        cls, lalm: LALM, item: Item, other: Item | None = None, baseline: tuple[Mata, ...] = ()
+        cls, lalm: LALM, item: Item, other: Item | None = None, baseline: tuple[AttentionEdit, ...] = ()
     ) -> ItemContext:
         """Ask an item in the default format."""
         if item.answer is None or item.answer not in item.choices:
@@ -109,7 +110,7 @@ class ItemContext:
     def text(self) -> Tensor:
         """Which tokens of the ending (from ``begin``, and the forced ones) are text that sees the sound and
         stands before the last prompt token: bool [S]."""
-        named = queries_named("text", self.prompt.groups)[0, self.begin :].clone()
+        named = select_queries("text", self.prompt.groups)[0, self.begin :].clone()
         named[-1] = False
         return torch.nn.functional.pad(named, (0, len(self.decision.forced)))
 
@@ -153,13 +154,13 @@ class ItemContext:
         if self._other is None:
             raise ItemError(self.item.id, "audio", "there is no other sound to put in its place.")
         prompt = self._other if isinstance(self._other, Prompt) else self.lalm.prompt(self._other)
-        if not torch.equal(self.lalm.place(prompt).inputs["input_ids"], self.prompt.inputs["input_ids"]):
+        if not torch.equal(self.lalm.prepare(prompt).inputs["input_ids"], self.prompt.inputs["input_ids"]):
             raise ItemError(self.item.id, "audio", "the other sound makes another number of tokens.")
         return ItemContext(
             self.lalm, replace(prompt, items=(self.item,)), self.decision, baseline=self.baseline
         )
 
-    def told(self, edits: Sequence[Mata]) -> np.ndarray:
+    def told(self, edits: Sequence[AttentionEdit]) -> np.ndarray:
         """What the model says under the baseline and each edit behind it (one without layers: the baseline
         alone): log p of options, nats [K, C], or of a ready-made prompt the logits [K, V]."""
         configurations = [(*self.baseline, *((edit,) if edit.layers else ())) for edit in edits]
@@ -183,8 +184,8 @@ class ItemContext:
             told = option_logprobs(self.lalm.model, self.prompt, [self.options], self.reading.before(1))[0]
         told[right] = -np.inf
         rival = int(told.argmax())
-        end = self.lalm.model.generation_config.eos_token_id
-        end = int(np.atleast_1d(end)[0]) if end is not None else None
+        ends = end_of_sequence_ids(self.lalm.model).tolist()
+        end = ends[0] if ends else None
         found = Decision.between(self.options[right], self.options[rival], end)
         if found is None:
             problem = f"{choices[right]!r} and {choices[rival]!r} have the same tokens."

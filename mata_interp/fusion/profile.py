@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from mata_interp.errors import RunError
-from mata_interp.interventions import Mata
+from mata_interp.interventions import AttentionEdit
 
 from .bounds import Boundary
 from .windows import overlap
@@ -63,7 +63,7 @@ class FusionProfile:
     chosen_on: tuple[str, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
-    baseline: tuple[Mata, ...] = ()
+    baseline: tuple[AttentionEdit, ...] = ()
     seed: int = 0
 
     @property
@@ -183,7 +183,7 @@ class FusionProfile:
             chosen_on=tuple(data["chosen_on"]),
             refused=data["refused"],
             excluded=tuple(data["excluded"]),
-            baseline=tuple(Mata.from_dict(part) for part in data.get("baseline", ())),
+            baseline=tuple(AttentionEdit.from_dict(part) for part in data.get("baseline", ())),
             seed=data["seed"],
         )
 

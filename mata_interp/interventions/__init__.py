@@ -1,7 +1,30 @@
-"""What is done to attention, as data (Mata) and as small pure functions (RULES)."""
+"""Interventions as data (`AttentionEdit` and any class of the protocol), and what they touch."""
 
-from .editing import Editing, queries_named, tokens_named
-from .mata import Intervention, Mata, in_order
-from .rules import RULES
+from .attention_edit import DEFAULT_ALPHAS, AttentionEdit, Knockout, Mata, require_attention_edits
+from .editing import DOSE, Editing
+from .protocol import SITES, Intervention, InterventionLike, SiteContext, in_order
+from .published import published_convention, published_layers
+from .rules import RULES, Rule, register_rule
+from .selection import select_queries, select_tokens
 
-__all__ = ["RULES", "Editing", "Intervention", "Mata", "in_order", "queries_named", "tokens_named"]
+__all__ = [
+    "DEFAULT_ALPHAS",
+    "DOSE",
+    "RULES",
+    "SITES",
+    "AttentionEdit",
+    "Editing",
+    "Intervention",
+    "InterventionLike",
+    "Knockout",
+    "Mata",
+    "Rule",
+    "SiteContext",
+    "in_order",
+    "published_convention",
+    "published_layers",
+    "register_rule",
+    "require_attention_edits",
+    "select_queries",
+    "select_tokens",
+]

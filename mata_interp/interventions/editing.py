@@ -1,66 +1,85 @@
-"""Interventions bound to one batch of prompts: what to add at each attention call, and its dose."""
+"""Interventions bound to one batch: what to add at each attention call, and the dose."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from mata_interp.attention import AttentionCall, Change, Edit
 from mata_interp.errors import InterventionError
+from mata_interp.ranges import brief
 
-from .mata import Mata
-from .rules import RULES
+from .attention_edit import AttentionEdit
+from .protocol import ATTENTION_SITES, Intervention, SiteContext
+from .rules import find_rule
+from .selection import (
+    first_query,
+    refuse_blind_queries,
+    select_columns,
+    select_heads,
+    select_queries,
+    select_rows,
+    select_scores,
+    select_tokens,
+)
 
-__all__ = ["DOSE", "TEXT", "Editing", "queries_named", "tokens_named"]
+__all__ = ["DOSE", "Editing"]
 
 DOSE = ("mass_before", "mass_after", "kl", "boost", "negative")
 """What is recorded of every edited item; see :class:`mata_interp.attention.Dose`."""
 
-PENDING = 2**20  # scores whose dose may wait: 12 MB with what they were before, and which were touched
-
-TEXT = ("question", "options", "caption", "template")
-"""The groups that ``keys="text"`` stands for."""
+PENDING = 2**20  # scores whose dose may wait: 12 MB with their values before and the mask of those touched
+BLOCK = 128  # queries at once where methods need whole rows of weights: never a T x T matrix
 
 
 class Editing:
-    """Call it at every attention call of the layers in ``layers``; it says what to add to which rows.
+    """Interventions at the sites of attention, bound to a batch; called at every attention call.
 
-    Edited are the queries at absolute position P - 1 (the last prompt token; phase ``"prefill"``) and later
-    ones (tokens of the answer; ``"decode"``), whether they come one by one, many at once or with the prompt;
-    of a part with ``queries="text"``, in prefill, all text that can see the sound.
+    Edits of scores, then those of weights, then those of head outputs are performed, each kind in the order
+    of the parts. The edited queries are those at position P - 1 (the last prompt token; phase ``"prefill"``)
+    and later ones (tokens of the answer; ``"decode"``), whether they come one by one, many at once or with
+    the prompt; with other ``queries``, more of the prompt.
 
     Args:
         parts: interventions in order; one whose layers or heads the model lacks is refused.
-        groups: bool [B, P] masks of a left-padded prompt's tokens; ``generated`` grows beyond P by itself.
+        groups: group -> bool [B, P] of a left-padded prompt's tokens; ``generated`` grows beyond P by itself.
         heads: number of query heads of each layer that has attention.
 
     Attributes:
         layers: the layers edited, ascending.
-        shares: whether the prompt's tokens but the last are as without the edits, so that one reading of them
-            serves many.
+        shares: whether all prompt tokens but the last are as without the edits, so that one prefill serves
+            many interventions.
         counted: bool [B, Q], which queries of the next calls enter the dose (padding must not); None: all.
 
     Raises:
-        InterventionError: a layer, head or group does not exist, or a prompt has no token in the group.
+        InterventionError: a layer, head or group does not exist, a prompt has no token in the group, or a
+            part acts on a site outside of attention.
     """
 
-    def __init__(self, parts: Sequence[Mata], groups: Mapping[str, Tensor], heads: Mapping[int, int]) -> None:
-        self._parts = [(part.bind(heads), tokens_named(part.keys, groups)) for part in parts]
+    def __init__(
+        self, parts: Sequence[Intervention], groups: Mapping[str, Tensor], heads: Mapping[int, int]
+    ) -> None:
+        for part in parts:
+            _refuse_part(part, heads)
+        self._parts = sorted(parts, key=lambda part: ATTENTION_SITES.index(part.site))
+        self._tokens = {
+            part.keys: select_tokens(part.keys, groups) for part in parts if isinstance(part, AttentionEdit)
+        }
+        self._groups = groups
         self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
         self.counted: Tensor | None = None
         self._rows, self._width = groups["generated"].shape
-        self._asking = {part.queries: queries_named(part.queries, groups) for part in parts}
-        begins = {name: int(some.any(0).nonzero()[0]) for name, some in self._asking.items()}
-        self._begins = [self._width if part.phase == "decode" else begins[part.queries] for part in parts]
-        self.shares = min(self._begins, default=self._width) >= self._width - 1
-        self._found: dict[tuple, Tensor] = {}  # keys of a pass, by all that they depend on
-        # changes whose dose is not yet taken, each with which of its rows count
+        self._chosen = {part.queries: select_queries(part.queries, groups) for part in parts}
+        self._first = [first_query(part.queries, part.phase, groups) for part in self._parts]
+        self.shares = min(self._first, default=self._width) >= self._width - 1
+        self._masks: dict[tuple, Tensor] = {}  # masks of one pass, by all that they depend on
+        # changes whose dose is not yet computed, each with which of its rows count
         self._pending: list[tuple[Change, Tensor | None]] = []
-        self._kept = 0  # how many scores are pending
+        self._pending_scores = 0
         # on the model's device until they are asked for: reading them in every layer would make it wait
         self._sums: Tensor | None = None  # float64 [5, B]
         self._counts: Tensor | int = 0
@@ -76,89 +95,153 @@ class Editing:
         Returns:
             The rows among the Q queries and a float32 [B, R, H, Dv] to add to them; None for no change.
         """
-        queries = call.query.shape[2]
-        parts = [(part, tokens) for part, tokens in self._parts if layer in part.layers]
-        first = min(b for (part, _), b in zip(self._parts, self._begins, strict=True) if layer in part.layers)
-        last = self._width if all(part.phase == "prefill" for part, _ in parts) else total
-        first, last = max(first, total - queries), min(last, total)
-        if first >= last:
+        span = self._span(layer, call, total)
+        if span is None:
             return None
-        edits = [
-            Edit(RULES[part.rule], self._keys(part, tokens, layer, call, (first, last), total), part.alpha)
-            for part, tokens in parts
-        ]
-        rows = slice(first - (total - queries), last - (total - queries))
+        parts = [part for part in self._parts if layer in part.layers]
+        offset = total - call.query.shape[2]
+        rows = slice(span[0] - offset, span[1] - offset)
+        if not all(isinstance(part, AttentionEdit) for part in parts):
+            return rows, self._apply_methods(parts, layer, call, span, total)
+        edits = self.edits(layer, call, total)
         delta, change = call.delta(edits, rows)
-        if any(part.rule == "knockout" for part, _ in parts):
-            blind = change.edited.amax(-1) == -torch.inf
-            if (blind & change.touched.any(-1)).any():
-                raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
+        if any(getattr(edit.rule, "hides_keys", False) for edit in edits):
+            refuse_blind_queries(change.edited, change.touched, layer)
         if not self.shares:  # rows of padding see nothing: their change is not 0 but NaN
             delta = torch.where(change.touched.any(-1).transpose(1, 2)[..., None], delta, 0.0)
         self._keep(change, rows)
         return rows, delta
 
+    def edits(self, layer: int, call: AttentionCall, total: int) -> list[Edit]:
+        """The attention edits of this call, in order: rule, mask bool [B, 1|H, R, L] and strength of each."""
+        span = self._span(layer, call, total)
+        if span is None:
+            return []
+        parts = [p for p in self._parts if layer in p.layers and isinstance(p, AttentionEdit)]
+        return [
+            Edit(find_rule(part.rule), self._mask(part, layer, call, span, total), part.alpha)
+            for part in parts
+        ]
+
     def dose(self) -> dict[str, np.ndarray]:
-        """Each of DOSE, float64 [B]: its mean over edited layers, heads and queries; NaN if none."""
+        """Each of DOSE, float64 [B]: its mean over edited layers, heads and queries; NaN if none.
+
+        Of attention edits; where methods of other kinds act on the same layers, there is no dose: {}.
+        """
+        if not all(isinstance(part, AttentionEdit) for part in self._parts):
+            return {}
         self._record()
         if self._sums is None:
             return {name: np.full(self._rows, np.nan) for name in DOSE}
         return dict(zip(DOSE, (self._sums / self._counts).cpu().numpy(), strict=True))
 
-    def _keys(
-        self, part: Mata, tokens: Tensor, layer: int, call: AttentionCall, span: tuple[int, int], total: int
+    def _span(self, layer: int, call: AttentionCall, total: int) -> tuple[int, int] | None:
+        """The first position edited in this call and the one after the last; None where there is none."""
+        parts = [(part, first) for part, first in zip(self._parts, self._first, strict=True)]
+        parts = [(part, first) for part, first in parts if layer in part.layers]
+        first = max(min(first for _, first in parts), total - call.query.shape[2])
+        last = min(self._width if all(part.phase == "prefill" for part, _ in parts) else total, total)
+        return None if first >= last else (first, last)
+
+    def _mask(
+        self, part: AttentionEdit, layer: int, call: AttentionCall, span: tuple[int, int], total: int
     ) -> Tensor:
-        """Which scores a part may touch at the positions of ``span``: bool [B, 1|H, 1|R, L]."""
-        # most layers of a pass are alike, and what is looked up once need not be computed in every layer
+        """Which scores a part may touch at the positions of ``span``: bool [B, 1|H, R, L]."""
+        # most layers of a pass are alike: the mask is computed once for all of them
         alike = (part.keys, part.queries, part.phase, span, total, call.length, call.key.device)
-        if alike not in self._found:
-            if len(self._found) > len(self._parts):
-                self._found.clear()
+        if alike not in self._masks:
+            if len(self._masks) > len(self._parts):
+                self._masks.clear()
             positions = torch.arange(*span, device=call.key.device)
-            self._found[alike] = self._in_every_head(part, tokens, call, positions, total)
-        keys = self._found[alike]
-        if (heads := part.heads_of(layer)) is not None:
-            chosen = torch.zeros(call.query.shape[1], dtype=torch.bool, device=call.key.device)
-            chosen[list(heads)] = True
-            keys = keys & chosen[:, None, None]
-        return keys
+            # a sliding cache has the newest keys only
+            columns = torch.arange(total - call.length, total, device=call.key.device)
+            tokens, chosen = self._tokens[part.keys], self._chosen[part.queries]
+            mask = select_scores(tokens, chosen, part.keys, part.phase, columns[None], positions[None])
+            self._masks[alike] = mask[:, None]
+        mask = self._masks[alike]
+        heads = part.heads_of(layer)
+        if heads is None:
+            return mask
+        return mask & select_heads(heads, call.query.shape[1], call.key.device)[:, None, None]
 
-    def _in_every_head(
-        self, part: Mata, tokens: Tensor, call: AttentionCall, positions: Tensor, total: int
+    def _apply_methods(
+        self,
+        parts: Sequence[Intervention],
+        layer: int,
+        call: AttentionCall,
+        span: tuple[int, int],
+        total: int,
     ) -> Tensor:
-        """Which scores a part may touch in the heads that it edits: bool [B, 1, 1|R, L]."""
-        tokens = pad(tokens, (0, total - self._width), value=part.keys == "generated")
-        keys = tokens[:, -call.length :]  # a sliding cache has the newest only
-        keys = keys.to(call.key.device)[:, None, None]
-        if part.keys == "text":
-            column = torch.arange(total - call.length, total, device=call.key.device)
-            keys = keys & (column != positions[:, None])
-        return keys & self._edited(part, positions).to(keys.device)[:, None, :, None]
+        """What methods of any kind add to the output at the positions of ``span``: [B, R, H, Dv]."""
+        blocks = []
+        for begin in range(*span, BLOCK):
+            positions = torch.arange(begin, min(begin + BLOCK, span[1]), device=call.key.device)
+            blocks.append(self._apply_to_block(parts, layer, call, positions, total))
+        return torch.cat(blocks, 1)
 
-    def _edited(self, part: Mata, positions: Tensor) -> Tensor:
-        """Which of the queries at these positions a part edits: bool [B, R]."""
-        asking = self._asking[part.queries].to(positions.device)
-        answer = positions >= self._width
-        asking = asking[:, positions.clamp(max=self._width - 1)]
-        return torch.where(answer, part.phase != "prefill", asking & (part.phase != "decode"))
+    def _apply_to_block(
+        self, parts: Sequence[Intervention], layer: int, call: AttentionCall, positions: Tensor, total: int
+    ) -> Tensor:
+        offset = total - call.query.shape[2]
+        scores = call.scores(slice(int(positions[0]) - offset, int(positions[-1]) + 1 - offset))
+        edited_anywhere = torch.zeros(len(scores), len(positions), dtype=torch.bool, device=scores.device)
+        by_site: dict[str, list[tuple[Intervention, SiteContext]]] = {site: [] for site in ATTENTION_SITES}
+        for part in parts:
+            context = self._context(part, layer, call, positions, total)
+            edited_anywhere |= context.edited
+            by_site[part.site].append((part, context))
+
+        edited_scores = scores
+        for part, context in by_site["scores"]:
+            changed = part.edit(edited_scores, context)
+            keep = ~context.edited[:, None, :, None] | (scores == -torch.inf)  # a hidden key stays hidden
+            edited_scores = torch.where(keep, edited_scores, changed)
+        plain = scores.softmax(-1)
+        weights = edited_scores.softmax(-1) if by_site["scores"] else plain
+        for part, context in by_site["weights"]:
+            changed = part.edit(weights, context)
+            weights = torch.where(context.edited[:, None, :, None], changed, weights)
+        change = call.mix(weights - plain)
+        if by_site["head_output"]:
+            output = edited_output = call.mix(weights)
+            for part, context in by_site["head_output"]:
+                changed = part.edit(edited_output, replace(context, weights=weights))
+                edited_output = torch.where(context.edited[:, None, :, None], changed, edited_output)
+            change = change + (edited_output - output)
+        # rows of padding see nothing: their change is not 0 but NaN
+        return torch.where(edited_anywhere[:, :, None, None], change.transpose(1, 2), 0.0)
+
+    def _context(
+        self, part: Intervention, layer: int, call: AttentionCall, positions: Tensor, total: int
+    ) -> SiteContext:
+        columns = torch.arange(total - call.length, total, device=positions.device)
+        return SiteContext(
+            layer=layer,
+            positions=positions[None],
+            width=self._width,
+            edited=select_rows(self._chosen[part.queries], part.phase, positions[None]),
+            tokens={n: select_columns(mask, n, positions[None]) for n, mask in self._groups.items()},
+            keys={n: select_columns(mask, n, columns[None]) for n, mask in self._groups.items()},
+            key_positions=columns[None],
+            call=call,
+        )
 
     def _keep(self, change: Change, rows: slice) -> None:
-        """Put a change aside: the dose of many layers and decoded tokens is taken at once."""
+        """Put a change aside: the dose of many layers and decoded tokens is computed at once."""
         self._pending.append((change, None if self.counted is None else self.counted[:, rows]))
-        self._kept += change.scores.numel()
-        if self._kept > PENDING:
+        self._pending_scores += change.scores.numel()
+        if self._pending_scores > PENDING:
             self._record()
 
     def _record(self) -> None:
-        """Take the dose of all that is pending."""
+        """Add the dose of all that is pending to the sums."""
         alike: dict[tuple, list[tuple[Change, Tensor | None]]] = {}
         for change, counted in self._pending:
-            place = None if counted is None else (counted.data_ptr(), counted.shape)
-            alike.setdefault((change.scores.shape[2], change.scores.device, place), []).append(
-                (change, counted)
-            )
+            storage = None if counted is None else (counted.data_ptr(), counted.shape)
+            key = (change.scores.shape[2], change.scores.device, storage)
+            alike.setdefault(key, []).append((change, counted))
         self._pending.clear()
-        self._kept = 0
+        self._pending_scores = 0
         for some in alike.values():
             counted = some[0][1]
             dose = Change.joined([change for change, _ in some]).dose()
@@ -169,24 +252,18 @@ class Editing:
             self._counts = self._counts + on.sum((1, 2)).to(self._sums.device)
 
 
-def queries_named(queries: str, groups: Mapping[str, Tensor]) -> Tensor:
-    """The tokens of a prompt that ``queries`` names: bool [B, P], the last of each row among them."""
-    asking = torch.zeros_like(next(iter(groups.values())))
-    if queries == "text":  # what stands before the audio sees none
-        audio = groups["audio"]
-        after = (audio.cumsum(1) > 0) | ~audio.any(1, keepdim=True)
-        asking = after & tokens_named("text", groups)
-    asking[:, -1] = True
-    return asking
-
-
-def tokens_named(keys: str, groups: Mapping[str, Tensor]) -> Tensor:
-    """The tokens that ``keys`` names: bool [B, P]."""
-    if keys != "text" and keys not in groups:
-        raise InterventionError(f"No group {keys!r}: keys is 'text' or one of {', '.join(groups)}.")
-    named = TEXT if keys == "text" else (keys,)
-    tokens = torch.stack([groups[name] for name in named]).any(0)
-    if keys != "generated" and not (present := tokens.any(1)).all():
-        row = int((~present).nonzero()[0])
-        raise InterventionError(f"Row {row} of the prompt has no {keys} tokens: there is nothing to edit.")
-    return tokens
+def _refuse_part(part: Intervention, heads: Mapping[int, int]) -> None:
+    """Refuse a part that cannot act on the attention of this model."""
+    if part.site not in ATTENTION_SITES:
+        raise InterventionError(
+            f"{type(part).__name__} acts on the site {part.site!r}, not on attention "
+            f"({', '.join(ATTENTION_SITES)}): use lalm.logits, lalm.score or lalm.generate."
+        )
+    if isinstance(part, AttentionEdit):
+        part.bind(heads)
+        return
+    for layer in part.layers:
+        if layer not in heads:
+            raise InterventionError(
+                f"No attention in layer {layer}: the model has it in layers {brief(heads)}."
+            )

@@ -1,59 +1,147 @@
-"""The rules by which scores of chosen keys are changed before the softmax.
-
-A rule is ``rule(scores[B, H, Q, L], keys, alpha) -> scores``, with every head present; ``keys`` is a bool
-mask [B, L], or anything that broadcasts to the scores. Scores outside ``keys`` come back untouched, bit for
-bit; hidden keys (-inf) must not be among ``keys``.
+"""Rules: how the scores of chosen keys change before the softmax.
 
 MATA (arXiv 2509.18816; Interspeech 2026 #1212) raises the scores from the last token to the audio keys. Which
-rule its authors used is not settled, as no official code is known and digests of the paper disagree, so none
-of these is "the paper's". For scores above zero ``mul`` and ``abs`` are the same; below zero ``mul`` lowers
+rule its authors used is not settled: no official code is known and digests of the paper disagree, so none of
+the rules here is "the paper's". For scores above zero ``mul`` and ``abs`` agree; below zero ``mul`` lowers
 attention.
+
+To add a rule, write one function and register it; the command line, the checks, the maps and the pages take
+the names from the registry::
+
+    def halve(scores, keys, alpha):
+        return replace_scores(keys, scores * 0.5**alpha, scores)
+
+    register_rule("halve", halve, formula="scores * 0.5 ** alpha")
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["RULES", "Rule", "abs_rule", "add_rule", "knockout_rule", "mul_rule"]
+from mata_interp.errors import InterventionError, unknown_name
 
-Rule = Callable[[Tensor, Tensor, Any], Tensor]
-"""alpha: a number, or a tensor of numbers that broadcasts to the scores."""
+__all__ = ["RULES", "Rule", "find_rule", "register_rule", "replace_scores"]
 
-
-def abs_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:
-    """scores + alpha * abs(scores): the rule of PAI, MATA's ancestor, as its code has it (LALBJ/PAI)."""
-    return _where(keys, scores + alpha * scores.abs(), scores)
+RuleFunction = Callable[[Tensor, Tensor, Any], Tensor]
 
 
-def mul_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:
-    """scores * (1 + alpha): two digests of the paper and an unofficial port read it so."""
-    return _where(keys, scores * (1 + alpha), scores)
+@dataclass(frozen=True)
+class Rule:
+    """One way to change scores; call it as ``rule(scores, keys, alpha)``.
+
+    Attributes:
+        name: as users write it.
+        function: ``function(scores, keys, alpha) -> scores``. ``scores`` is float32 [B, H, Q, L] with every
+            head present; ``keys`` is a bool mask [B, L], or any mask that broadcasts to the scores;
+            ``alpha`` is a number, or a tensor of numbers that broadcasts to the scores. Scores outside
+            ``keys`` must come back bit for bit, and ``alpha`` 0 must change nothing. Hidden keys (-inf) are
+            never among ``keys``.
+        formula: of the new score, for tables and help.
+        label: the effect on attention, as a figure's title says it: "Attention to audio <label>".
+        hides_keys: whether the new score may be -inf. A query may then be left with no key to attend to,
+            which the callers check.
+        has_strength: whether the size of ``alpha`` matters (any non-zero ``alpha`` is the same if not).
+    """
+
+    name: str
+    function: RuleFunction
+    formula: str
+    label: str = "edited"
+    hides_keys: bool = False
+    has_strength: bool = True
+
+    def __call__(self, scores: Tensor, keys: Tensor, alpha: Any) -> Tensor:
+        """New scores, in the shape of ``scores``."""
+        return self.function(scores, keys, alpha)
 
 
-def add_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:
-    """scores + alpha, which multiplies the odds of every chosen key by exp(alpha): one digest reads it so."""
-    return _where(keys, scores + alpha, scores)
+_rules: dict[str, Rule] = {}
+
+RULES: Mapping[str, Rule] = MappingProxyType(_rules)
+"""The rules by name, read-only; `register_rule` adds to them."""
 
 
-def knockout_rule(scores: Tensor, keys: Tensor, alpha: float) -> Tensor:
-    """-inf, so that nothing is read from the keys (Geva et al. 2023); any alpha but 0, which does nothing."""
-    hidden = torch.full_like(scores, -torch.inf)
-    return _where(
-        keys, torch.where(torch.as_tensor(alpha != 0, device=scores.device), hidden, scores), scores
-    )
+def register_rule(
+    name: str,
+    function: RuleFunction,
+    *,
+    formula: str,
+    label: str = "edited",
+    hides_keys: bool = False,
+    has_strength: bool = True,
+) -> Rule:
+    """Add a rule to `RULES` under ``name``; a rule of that name is replaced.
+
+    Args:
+        name: a word that can stand in a command line.
+        function, formula, label, hides_keys, has_strength: those of `Rule`.
+
+    Raises:
+        InterventionError: the name is not a plain word.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> from mata_interp.interventions.rules import replace_scores
+        >>> def square(scores, keys, alpha):
+        ...     return replace_scores(keys, scores + alpha * scores**2, scores)
+        >>> mi.register_rule("square", square, formula="scores + alpha * scores ** 2").has_strength
+        True
+        >>> mi.Mata(0.1, [3], rule="square").rule
+        'square'
+    """
+    if not name.isidentifier():
+        raise InterventionError(f"A rule cannot be named {name!r}: use one word of letters and digits.")
+    rule = Rule(name, function, formula, label, hides_keys, has_strength)
+    _rules[name] = rule
+    return rule
 
 
-def _where(keys: Tensor, changed: Tensor, scores: Tensor) -> Tensor:
-    # chosen, never blended: a blend would turn the -inf of hidden keys into NaN
+def find_rule(name: str) -> Rule:
+    """The rule of this name.
+
+    Raises:
+        InterventionError: there is none; the text lists the rules and suggests the nearest name.
+    """
+    if not isinstance(name, str) or name not in RULES:
+        raise InterventionError(unknown_name("rule", name, RULES))
+    return RULES[name]
+
+
+def replace_scores(keys: Tensor, changed: Tensor, scores: Tensor) -> Tensor:
+    """``changed`` at ``keys`` ([B, L] or broadcastable to the scores), ``scores`` elsewhere."""
+    # selected, never blended: a blend would turn the -inf of hidden keys into NaN
     return torch.where(keys[:, None, None] if keys.dim() == 2 else keys, changed, scores)
 
 
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {"abs": abs_rule, "mul": mul_rule, "add": add_rule, "knockout": knockout_rule}
-)
-"""The rules by name."""
+def _abs(scores: Tensor, keys: Tensor, alpha: Any) -> Tensor:
+    """The rule of PAI, MATA's ancestor, as in its code (LALBJ/PAI)."""
+    return replace_scores(keys, scores + alpha * scores.abs(), scores)
+
+
+def _mul(scores: Tensor, keys: Tensor, alpha: Any) -> Tensor:
+    """Two digests of the MATA paper and an unofficial port read its rule this way."""
+    return replace_scores(keys, scores * (1 + alpha), scores)
+
+
+def _add(scores: Tensor, keys: Tensor, alpha: Any) -> Tensor:
+    """Multiplies the odds of every chosen key by exp(alpha); one digest of the MATA paper reads it so."""
+    return replace_scores(keys, scores + alpha, scores)
+
+
+def _knockout(scores: Tensor, keys: Tensor, alpha: Any) -> Tensor:
+    """No attention to the keys at all (Geva et al. 2023, arXiv 2304.14767)."""
+    hidden = torch.full_like(scores, -torch.inf)
+    switched_on = torch.as_tensor(alpha != 0, device=scores.device)
+    return replace_scores(keys, torch.where(switched_on, hidden, scores), scores)
+
+
+register_rule("abs", _abs, formula="scores + alpha * |scores|")
+register_rule("mul", _mul, formula="scores * (1 + alpha)")
+register_rule("add", _add, formula="scores + alpha")
+register_rule("knockout", _knockout, formula="-inf", label="knocked out", hides_keys=True, has_strength=False)

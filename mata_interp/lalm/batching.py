@@ -25,7 +25,8 @@ class PromptBatches:
 
     Args:
         items: items, prompts or both, at least one; a prompt is a batch already.
-        strict: raise the error of the first unusable item instead of leaving it out.
+        strict: raise the error of the first unusable item instead of leaving it out; items that their own
+            loading left out are among them.
         options: whether items need options.
 
     Attributes:
@@ -34,6 +35,7 @@ class PromptBatches:
 
     Raises:
         ArgumentError: there is no item.
+        ItemError: with ``strict``, the loading of the items left one out.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class PromptBatches:
         if not len(self._items):
             raise ArgumentError("There is no item: give at least one item or prompt.")
         self._strict, self._options = strict, options
-        self.excluded: list[Exclusion] = list(getattr(items, "excluded", ()))
+        self.excluded: list[Exclusion] = []
         self.used = 0
+        for exclusion in getattr(items, "excluded", ()):
+            self._exclude(exclusion)
 
     def prompts(self, lalm: LALM, batch_size: int, progress: bool, label: str) -> Iterator[Prompt]:
         """Prompts on the model's device, in order.
@@ -67,7 +71,7 @@ class PromptBatches:
                 prompt = batch if isinstance(batch, Prompt) else self._make_prompt(lalm, batch)
                 if prompt is not None:
                     self.used += prompt.size
-                    yield lalm.place(prompt)
+                    yield lalm.prepare(prompt)
                 bar.update(1 if isinstance(batch, Prompt) else len(batch))
         if not self.excluded:
             return
@@ -76,7 +80,7 @@ class PromptBatches:
             raise RunError(f"No item can be used: {counts}")
         warnings.warn(ExclusionWarning(f"{self.used} items used, {counts}"), stacklevel=3)
 
-    def exclusions(self) -> str:
+    def excluded_lines(self) -> str:
         """What was left out, one line for each item: id, field, reason."""
         return "\n".join(f"{e.item}: {e.field}: {e.reason}" for e in self.excluded)
 
@@ -93,9 +97,14 @@ class PromptBatches:
                 others = [item for item in usable if item.id != error.item]
                 if self._strict or len(others) == len(usable):
                     raise
-                self.excluded.append(Exclusion.of(error))
+                self._exclude(Exclusion.of(error))
                 usable = others
         return None
+
+    def _exclude(self, exclusion: Exclusion) -> None:
+        if self._strict:
+            raise ItemError(*astuple(exclusion))
+        self.excluded.append(exclusion)
 
 
 def in_batches(items: Sequence[Item | Prompt], batch_size: int) -> Iterator[Prompt | list[Item]]:

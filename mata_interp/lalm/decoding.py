@@ -1,4 +1,4 @@
-"""Answers in the model's own words: greedy or sampled, a row's words independent of its batch."""
+"""Generated answers: greedy or sampled, each row independent of its batch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,29 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ..errors import InterventionError
-from ..interventions import Editing
+from ..errors import ArgumentError
 from .prompting.prompts import Prompt
 from .prompting.vocabulary import special_tokens
 from .rows.caches import branch_cache, crop_last_token, preallocate
 
-__all__ = ["Decoding", "GenerationOutput", "decode", "end_tokens", "read_to_answer"]
+__all__ = [
+    "MAX_NEW_TOKENS",
+    "Decoding",
+    "GenerationOutput",
+    "decode",
+    "end_of_sequence_ids",
+    "read_to_answer",
+]
 
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")  # kept although some tokenizers call them special
+MAX_NEW_TOKENS = 64
+"""The default limit of an answer, everywhere."""
+
+_TAGS = (
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+)  # they stay in the text although some tokenizers call them special
 
 
 @dataclass(frozen=True)
@@ -34,18 +48,23 @@ class Decoding:
     """How an answer is generated.
 
     Attributes:
-        max_new_tokens: an answer that is not finished by then is cut, which is recorded.
-        temperature: 0 is greedy; else the logits are divided by it and a token is drawn.
-        top_k: drawn from so many of the likeliest tokens; 0: from all.
-        top_p: drawn from the fewest tokens whose probabilities add up to it; 1: from all.
-        seed: of the draws. Each item draws from a generator of its own, made of seed and item id: what is
-            drawn for it does not depend on the items beside it, on their order, or on restarts.
+        max_new_tokens: a longer answer is cut, which is recorded.
+        temperature: 0 is greedy decoding; otherwise the logits are divided by it and a token is sampled.
+        top_k: number of most probable tokens to sample from; 0: all of them.
+        top_p: nucleus sampling: sample from the smallest set of tokens whose probability reaches top_p;
+            1: all of them.
+        seed: random seed. Each item has a generator of its own, made of seed and item id, so that its sample
+            depends neither on the items beside it, nor on their order, nor on restarts.
 
     Raises:
-        InterventionError: a value makes no sense.
+        ArgumentError: a value makes no sense.
+
+    Example:
+        >>> Decoding(temperature=0.7, top_p=0.9)
+        Decoding(max_new_tokens=64, temperature=0.7, top_k=0, top_p=0.9, seed=0)
     """
 
-    max_new_tokens: int = 64
+    max_new_tokens: int = MAX_NEW_TOKENS
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
@@ -55,29 +74,31 @@ class Decoding:
         for name, least in (("max_new_tokens", 1), ("top_k", 0), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InterventionError(f"{name} is {value!r}: give a whole number of at least {least}.")
+                raise ArgumentError(f"{name} is {value!r}: give a whole number of at least {least}.")
         for name, low, high in (("temperature", 0, 100), ("top_p", 1e-9, 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise InterventionError(f"{name} is {value!r}: it lies between {low:g} and {high:g}.")
+                raise ArgumentError(f"{name} is {value!r}: it must lie between {low:g} and {high:g}.")
         if self.temperature == 0 and (self.top_k or self.top_p < 1):
-            raise InterventionError("top_k and top_p are of sampling: give a temperature above 0 with them.")
+            raise ArgumentError("top_k and top_p are for sampling: pass a temperature above 0 with them.")
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain data, fit for JSON."""
         return asdict(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GenerationOutput:
-    """What B prompts were answered with.
+    """The answers to B prompts.
 
     Attributes:
-        texts: the words, without the end mark; thoughts and tags stay in.
-        tokens: their ids, int64 [B, n], each row padded after its end mark.
-        lengths: tokens generated, the end mark among them, int [B].
-        stopped: whether a row came to its end; False where it was cut at ``max_new_tokens``. bool [B].
-        dose: of an intervention, its mean over edited layers, heads and queries (the last prompt token and
-            those tokens of the answer that the model read again): name -> float64 [B]. Empty without one.
+        texts: without the end-of-sequence token; thoughts and tags stay in.
+        tokens: their ids, int64 [B, n], each row padded after its end.
+        lengths: number of tokens generated, the end-of-sequence token included, int [B].
+        stopped: whether a row reached an end-of-sequence token; False where it was cut at
+            ``max_new_tokens``. bool [B].
+        dose: the intervention's dose, a mean over edited layers, heads and queries (the last prompt token and
+            all tokens of the answer that the model read): name -> float64 [B]. Empty without an intervention.
     """
 
     texts: tuple[str, ...]
@@ -86,16 +107,24 @@ class GenerationOutput:
     stopped: np.ndarray
     dose: dict[str, np.ndarray] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        first = self.texts[0] if len(self.texts[0]) <= 40 else f"{self.texts[0][:37]}..."
+        cut = int((~self.stopped).sum())
+        return f"<GenerationOutput {len(self.texts)} answers, {cut} cut, the first {first!r}>"
+
 
 # None for what only sampling uses, so that greedy decoding is not warned about
 _GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_k": None, "top_p": None}
 
 
 def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
-    """The cache of all tokens of the prompts but their last, as generation itself reads them (its positions).
+    """The cache of all prompt tokens but the last, with the positions that generation itself uses.
 
-    None where the model cannot step back by that token, or takes more for each token than ids and a mask.
-    ``room``: for how many tokens to leave place, that last one and an answer's.
+    Args:
+        room: number of tokens to allocate space for, that last one and an answer's.
+
+    Returns:
+        None where the model cannot step back by one token, or needs more than ids and a mask per token.
     """
     tensors = {name: x for name, x in prompt.inputs.items() if isinstance(x, Tensor)}
     per_token = {name for name, x in tensors.items() if x.dim() > 1 and x.shape[-1] == prompt.width}
@@ -111,7 +140,7 @@ def decode(
     tokenizer: Any,
     prompt: Prompt,
     decoding: Decoding,
-    editing: Editing | None = None,
+    editing: Any = None,
     cache: Any = None,
 ) -> GenerationOutput:
     """Generate with a KV cache; attention edits are made around this function, by the instrument.
@@ -122,10 +151,11 @@ def decode(
 
     Args:
         prompt: on the model's device.
-        editing: told which rows have ended, so that padding does not enter the dose.
-        cache: what `read_to_answer` gave for these prompts; None: they are read here.
+        editing: bound interventions; its ``counted`` is set to the rows that have not ended, so that padding
+            does not enter the dose.
+        cache: from `read_to_answer` for these prompts; None: they are read here.
     """
-    ends = end_tokens(model, tokenizer)
+    ends = end_of_sequence_ids(model, tokenizer)
     chooser = _Chooser([item.id for item in prompt.items], decoding, ends, editing)
     inputs: dict[str, Any] = dict(prompt.inputs)
     if cache is not None:
@@ -146,9 +176,9 @@ def decode(
 
 
 class _Chooser(LogitsProcessor):
-    """The last processor of the logits: makes greedy search draw, and keeps count of every row's end."""
+    """The last logits processor: makes greedy search sample, and records the end of every row."""
 
-    def __init__(self, ids: Sequence[str], decoding: Decoding, ends: Tensor, editing: Editing | None) -> None:
+    def __init__(self, ids: Sequence[str], decoding: Decoding, ends: Tensor, editing: Any) -> None:
         self._generators = [_generator(decoding.seed, name) for name in ids]
         self._warpers: list[Any] = []
         if decoding.temperature > 0:
@@ -162,7 +192,7 @@ class _Chooser(LogitsProcessor):
         self.lengths = torch.zeros(len(ids), dtype=torch.long)
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Scores [B, V] float32 whose maximum is the token to say."""
+        """Scores [B, V] float32 whose maximum is the next token."""
         for warper in self._warpers:
             scores = warper(input_ids, scores)
         if self._warpers:
@@ -184,18 +214,23 @@ def _generator(seed: int, item: str) -> np.random.Generator:
     return np.random.default_rng([seed, name])
 
 
-def end_tokens(model: Any, tokenizer: Any) -> Tensor:
-    """The tokens at which transformers ends a row: those of the generation settings."""
+def end_of_sequence_ids(model: Any, tokenizer: Any = None) -> Tensor:
+    """The token ids that end an answer, int64 [n]: those of the model's generation settings.
+
+    Args:
+        model: a transformers model.
+        tokenizer: its end-of-sequence token is used where the settings name none.
+    """
     ends = model.generation_config.eos_token_id
     ends = tokenizer.eos_token_id if ends is None and tokenizer is not None else ends
     return torch.tensor([] if ends is None else ends, dtype=torch.long).reshape(-1)
 
 
-def _text(tokenizer: Any, asked: Tensor, said: Tensor, ends: Tensor) -> str:
-    """The words of one row; with the <think> that a chat template may have opened for the model."""
+def _text(tokenizer: Any, prompt_tokens: Tensor, tokens: Tensor, ends: Tensor) -> str:
+    """The text of one row; with the <think> that a chat template may have opened for the model."""
     if tokenizer is None:
         return ""
     special = {id for id, written in special_tokens(tokenizer).items() if written not in _TAGS}
-    kept = [token for token in said.tolist() if token not in special and token not in ends.tolist()]
-    opened = tokenizer.decode(asked[-8:]).rstrip().endswith("<think>")
+    kept = [token for token in tokens.tolist() if token not in special and token not in ends.tolist()]
+    opened = tokenizer.decode(prompt_tokens[-8:]).rstrip().endswith("<think>")
     return ("<think>" if opened else "") + tokenizer.decode(kept, skip_special_tokens=False)

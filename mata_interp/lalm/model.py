@@ -1,53 +1,56 @@
-"""LALM: a large audio-language model with its processor, its anatomy and the instrument on it."""
+"""LALM: a large audio-language model with its processor, its structure and the instrument on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from mata_interp.benchmarks import Item
 from mata_interp.compat import loaded_from
-from mata_interp.errors import ItemError, ModelError
-from mata_interp.interventions import Editing, Intervention, in_order
+from mata_interp.errors import ArgumentError, ItemError, ModelError
+from mata_interp.interventions import InterventionLike, in_order
 
 from .calls.edited_calls import edited_calls
 from .calls.locks import exclusive
-from .decoding import Decoding, GenerationOutput, decode
+from .decoding import MAX_NEW_TOKENS, Decoding, GenerationOutput, decode
 from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe_audio_positions
 from .discovery.structure import ModelStructure, unwrap_thinker
 from .fingerprint import fingerprint
 from .loading import feature_extractor_of, load, longest_sound
-from .prompting.placing import placed
-from .prompting.prompts import Prompt, build_prompt
+from .prompting.prompts import Prompt, build_prompt, prompt_from_inputs
 from .scoring import OptionScores, score_options
+from .site_hooks import BoundInterventions
+from .verification import in_check
 
 if TYPE_CHECKING:
     from .bridge.transformer_lens_view import TransformerLensView
 
-__all__ = ["LALM"]
+__all__ = ["LALM", "PromptLike"]
 
 Result = TypeVar("Result")
+PromptLike: TypeAlias = "Prompt | Item | Sequence[Item]"
+"""What every ``prompt`` argument takes: a prompt, or one or several items, asked in the default format."""
 
 
 class LALM:
-    """A language model that hears.
+    """A large audio-language model (LALM) with its processor.
 
     The model stays as it is, on SDPA or FlashAttention, and is put in eval mode. Without an intervention, or
     with one that has no layers, it runs as if this class did not exist.
 
     Args:
         model: a transformers model with audio in and text out.
-        processor: its processor; without one, make prompts with :meth:`Prompt.from_inputs`.
-        name: what to call it in records; the model's own if not given.
-        revision: of the hub it came from.
+        processor: its processor; without one, make prompts with :meth:`prompt_from_inputs`.
+        name: the model's name in records; its own if None.
+        revision: the revision on the hub that it was loaded from.
 
     Raises:
-        ModelError: the model has no audio, or its decoder is built in a way that is not understood.
+        ModelError: the model takes no audio, or its decoder is built in a way that is not supported.
 
     See Also:
         LALM.from_pretrained: from a folder, the hub, or the ``"organism"`` that ships.
@@ -61,8 +64,8 @@ class LALM:
         self.processor = processor
         self.name = name or loaded_from(model.config) or type(model).__name__
         self.revision = revision
-        self._why_no_processor = "it was given without one"
-        self._heard = False  # whether a sound was seen to reach its placeholders, and them alone
+        self._why_no_processor = "none was passed to LALM"
+        self._audio_validated = False  # whether audio was seen to reach its placeholders, and no other token
 
     @classmethod
     def from_pretrained(
@@ -78,7 +81,7 @@ class LALM:
         """Load a model and its processor.
 
         A model without a usable processor is loaded all the same: prompts are then made with
-        :meth:`Prompt.from_inputs`, and asking for anything else says what is missing. The quantization_config
+        :meth:`prompt_from_inputs`, and other methods say what is missing. The quantization_config
         in a folder is honoured by transformers itself; untested here, as bitsandbytes needs a GPU build.
 
         Args:
@@ -135,20 +138,26 @@ class LALM:
         format: str = "options",
         width: int | None = None,
     ) -> Prompt:
-        """Ask items through the processor's chat template, on this model's device.
+        """Format items with the processor's chat template, on this model's device; the model does not run.
 
         Args:
             items: one or several.
-            audio: ``"own"``, or None to leave the sound and its marks out altogether.
-            format: one of PROMPT_FORMATS.
-            width: pad to so many tokens, as in a larger batch; None: to the longest item.
+            audio: ``"own"``, or None to leave the audio and its marks out altogether.
+            format: the wording, one of PROMPT_FORMATS.
+            width: number of tokens to pad to, as in a larger batch; that of the longest item if None.
 
         Raises:
-            ItemError: an item's sound or text cannot be used.
-            ModelError: the processor's tokens cannot be told apart into groups, or the model does not hear
-                the sound where its audio tokens are.
+            ItemError: an item's audio or text cannot be used.
+            ModelError: the processor's tokens cannot be assigned to groups.
+            ArgumentError: a format or an ``audio`` that does not exist.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism")
+            >>> lalm.prompt(mi.load_benchmark("listening")[0]).size
+            1
         """
-        prompt = build_prompt(
+        return build_prompt(
             self._need_processor(),
             items,
             audio_token_id=self.structure.audio_token_id,
@@ -158,79 +167,162 @@ class LALM:
             format=format,
             width=width,
         ).to(self.device)
-        if audio:
+
+    def prompt_from_inputs(self, inputs: Mapping[str, Tensor], ids: Sequence[str] | None = None) -> Prompt:
+        """A prompt from ready-made inputs. Its groups are audio, sink and, for all other tokens, question.
+
+        Args:
+            inputs: what the model's forward takes, ``input_ids[B, T]`` among them, left-padded, with one
+                audio placeholder for each frame of audio.
+            ids: a name for each row; ``"0"``, ``"1"``, ... if None.
+
+        Raises:
+            ModelError: a row is empty, not padded on the left, or has a single placeholder, which the model
+                would expand on its own; ids and rows differ in number; placeholders and frames of audio do,
+                or there is no audio.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism")
+            >>> prompt = lalm.prompt(mi.load_benchmark("listening")[0])
+            >>> again = lalm.prompt_from_inputs(prompt.inputs)
+            >>> bool((lalm.logits(again) == lalm.logits(prompt)).all())
+            True
+        """
+        prompt = prompt_from_inputs(inputs, self.structure.audio_token_id, ids)
+        self.validate_audio_positions(prompt, each=True)
+        return prompt
+
+    def prepare(self, prompt: PromptLike) -> Prompt:
+        """The prompt as the model takes it: items asked, tensors on its device and in its dtype.
+
+        Before the first forward with audio, :meth:`validate_audio_positions` runs once.
+
+        Args:
+            prompt: a prompt, or one or several items, asked in the default format.
+        """
+        if not isinstance(prompt, Prompt):
+            prompt = self.prompt(prompt)
+        prompt = prompt.to(self.model)
+        has_audio = bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any())
+        if has_audio and not self._audio_validated and not in_check(self):
             self.validate_audio_positions(prompt)
         return prompt
 
     def audio_alignment(self, prompt: Prompt) -> AudioAlignment:
-        """Which decoder inputs move with the sound, by changing it: runs as far as the first layer.
+        """Which decoder inputs change with the audio: three runs as far as the first layer.
 
-        Done by itself once, with the first prompt that has sound; :meth:`Hearing.require` raises where the
-        sound is not where the prompt's audio tokens are.
+        :meth:`AudioAlignment.require` raises where they are not the prompt's audio tokens.
         """
-        return probe_audio_positions(self.model, self.structure, self.place(prompt).inputs)
+        return probe_audio_positions(self.model, self.structure, prompt.to(self.model).inputs)
 
     def validate_audio_positions(self, prompt: Prompt, each: bool = False) -> None:
-        """Raise a ModelError where sound does not go to audio tokens and to them alone.
+        """Check that the audio reaches its placeholder tokens and no others.
 
-        Shown once by changing the sound; with ``each``, frames and tokens are counted of every prompt.
+        This is done once for a model, by changing the audio of the first prompt that is run.
+
+        Args:
+            prompt: with audio.
+            each: after that, count frames and placeholders of this prompt, too.
+
+        Raises:
+            ModelError: it does not, and attention to audio is not defined on these inputs.
         """
-        if not self._heard:
-            self._heard = self.audio_alignment(prompt).require(self.name).moved is not None
+        if not self._audio_validated:
+            self._audio_validated = self.audio_alignment(prompt).require(self.name).moved is not None
         elif each:
-            count_audio_frames(self.model, self.structure, self.place(prompt).inputs).require(self.name)
+            count_audio_frames(self.model, self.structure, prompt.to(self.model).inputs).require(self.name)
 
     def to_transformer_lens(self, prompt: Prompt) -> TransformerLensView:
-        """transformer-lens on a prompt with its audio, the model left as it is: see :class:`Lens`."""
+        """transformer-lens on a prompt with its audio; the model is left as it is."""
         from .bridge.transformer_lens_view import TransformerLensView
 
         return TransformerLensView(self, prompt)
 
-    def place(self, prompt: Prompt) -> Prompt:
-        """The prompt on this model's device, its features in the model's dtype."""
-        return placed(self.model, prompt)
-
     @torch.inference_mode()
-    def logits(self, prompt: Prompt, intervention: Intervention = None) -> Tensor:
-        """Logits of the next token, [B, vocab]: the model's own at the last position."""
-        prompt = self.place(prompt)
-        editing = self._editing(prompt, intervention)
-        return self._run(lambda: self.model(**prompt.inputs).logits[:, -1], editing)
+    def logits(self, prompt: PromptLike, intervention: InterventionLike = None) -> Tensor:
+        """Logits of the next token, [B, vocab]: the model's own at the last position.
+
+        Args:
+            prompt: B prompts, or one or several items.
+            intervention: None, one, or several in order.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism")
+            >>> item = mi.load_benchmark("listening")[0]
+            >>> lalm.logits(item, mi.Mata(0.5, layers=[3, 4])).shape[0]
+            1
+        """
+        prompt = self.prepare(prompt)
+        bound = self._bind(prompt, intervention)
+        return self._run(lambda: self.model(**prompt.inputs).logits[:, -1], bound)
 
     @torch.inference_mode()
     def generate(
         self,
-        prompt: Prompt,
-        intervention: Intervention = None,
-        max_new_tokens: int = 32,
+        prompt: PromptLike,
+        intervention: InterventionLike = None,
         *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
         temperature: float = 0.0,
         top_k: int = 0,
         top_p: float = 1.0,
         seed: int = 0,
     ) -> Tensor:
-        """Decode with a KV cache, greedily or by drawing: the new tokens, [B, n], padded after an end.
+        """Decode with a KV cache, greedily or by sampling: the new tokens, [B, n], padded after an end.
 
         Args:
-            max_new_tokens, temperature, top_k, top_p, seed: those of :class:`Decoding`.
+            prompt, intervention: those of `logits`.
+            max_new_tokens, temperature, top_k, top_p, seed: those of `Decoding`.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism")
+            >>> tokens = lalm.generate(mi.load_benchmark("listening")[0], max_new_tokens=4)
+            >>> tokens.shape[0], tokens.shape[1] <= 4
+            (1, True)
         """
-        how = Decoding(max_new_tokens, temperature, top_k, top_p, seed)
-        return self.answer(prompt, how, intervention).tokens
+        decoding = Decoding(max_new_tokens, temperature, top_k, top_p, seed)
+        return self.answer(prompt, intervention, decoding=decoding).tokens
 
     @torch.inference_mode()
     def answer(
-        self, prompt: Prompt, decoding: Decoding | None = None, intervention: Intervention = None
+        self,
+        prompt: PromptLike,
+        intervention: InterventionLike = None,
+        *,
+        decoding: Decoding | None = None,
+        max_new_tokens: int | None = None,
     ) -> GenerationOutput:
-        """Let the model answer in its own words: texts, tokens, how each row ended, and the dose."""
-        prompt, decoding = self.place(prompt), decoding or Decoding()
-        editing = self._editing(prompt, intervention)
+        """Generate an answer: texts, tokens, how each row ended, and the dose.
+
+        Args:
+            prompt, intervention: those of `logits`.
+            decoding: greedy if None.
+            max_new_tokens: in place of the decoding's own.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism")
+            >>> output = lalm.answer(mi.load_benchmark("listening")[0], max_new_tokens=4)
+            >>> len(output.texts)
+            1
+        """
+        prompt, decoding = self.prepare(prompt), decoding or Decoding()
+        if max_new_tokens is not None:
+            decoding = replace(decoding, max_new_tokens=max_new_tokens)
+        bound = self._bind(prompt, intervention)
         tokenizer = getattr(self.processor, "tokenizer", None)
-        answers = self._run(lambda: decode(self.model, tokenizer, prompt, decoding, editing), editing)
-        return replace(answers, dose=editing.dose() if editing else {})
+        output = self._run(lambda: decode(self.model, tokenizer, prompt, decoding, bound), bound)
+        return replace(output, dose=bound.dose() if bound else {})
 
     @torch.inference_mode()
     def score(
-        self, prompt: Prompt, choices: Sequence[Sequence[str]], intervention: Intervention = None
+        self,
+        prompt: PromptLike,
+        choices: Sequence[Sequence[str]] | Sequence[str] | None = None,
+        intervention: InterventionLike = None,
     ) -> OptionScores:
         """Log-probability of each option as the answer, teacher-forced.
 
@@ -238,49 +330,63 @@ class LALM:
         the option.
 
         Args:
-            prompt: B prompts.
-            choices: of each prompt, its options; tokenized as they stand and put right after the prompt.
+            prompt, intervention: those of `logits`.
+            choices: the options of each prompt, tokenized as they stand and put right after the prompt; for
+                one prompt, a plain list of options will do. The items' own choices if None.
 
         Raises:
             ItemError: a prompt has no options, or an option has no tokens.
+            ArgumentError: there are not as many lists of options as prompts.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism")
+            >>> item = mi.load_benchmark("listening")[0]
+            >>> lalm.score(item).logprob.shape == (1, len(item.choices))
+            True
         """
         return self.score_each(prompt, choices, [intervention])[0]
 
     @torch.inference_mode()
     def score_each(
-        self, prompt: Prompt, choices: Sequence[Sequence[str]], interventions: Sequence[Intervention]
+        self,
+        prompt: PromptLike,
+        choices: Sequence[Sequence[str]] | Sequence[str] | None,
+        interventions: Sequence[InterventionLike],
     ) -> list[OptionScores]:
-        """The scores under each intervention, the prompt read once for all of them.
+        """The scores under each intervention, with one prefill for all of them.
 
-        Bit for bit what `score` gives for each alone. An intervention after the first costs one token of the
-        prompt and the options' tokens, a small part of reading a prompt with audio; but one that edits more
-        of the prompt than its last token (``queries="text"``) needs a reading of its own.
+        Bit for bit what `score` returns for each alone. An intervention after the first costs one token of
+        the prompt and the options' tokens, a small part of reading a prompt with audio; but one that edits
+        more of the prompt than its last token (``queries="text"``) needs a prefill of its own.
+
+        Args:
+            prompt, choices: those of `score`.
+            interventions: each None, one, or several in order.
         """
-        prompt = self.place(prompt)
-        if len(choices) != prompt.size:
-            raise ValueError(f"{len(choices)} lists of options for {prompt.size} prompts.")
+        prompt = self.prepare(prompt)
         if "position_ids" in prompt.inputs:
-            raise ModelError(
-                "Inputs with position_ids of their own cannot be scored: leave them to the model."
-            )
-        options = [self.option_tokens(item, texts) for item, texts in zip(prompt.items, choices, strict=True)]
-        editings = [self._editing(prompt, intervention) for intervention in interventions]
-        return score_options(self.model, prompt, options, editings, self._run)
+            raise ModelError("Inputs with position_ids cannot be scored: leave the positions to the model.")
+        lists = _lists_of_choices(prompt, choices)
+        options = [self.option_tokens(item, texts) for item, texts in zip(prompt.items, lists, strict=True)]
+        bound = [self._bind(prompt, intervention) for intervention in interventions]
+        return score_options(self.model, prompt, options, bound, self._run)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""
         return {"name": self.name, "revision": self.revision} | fingerprint(self.model)
 
-    def _editing(self, prompt: Prompt, intervention: Intervention) -> Editing | None:
+    def _bind(self, prompt: Prompt, intervention: InterventionLike) -> BoundInterventions | None:
         parts = in_order(intervention)
-        return Editing(parts, prompt.groups, self.structure.heads) if parts else None
+        return BoundInterventions(self, prompt, parts) if parts else None
 
-    def _run(self, forward: Callable[[], Result], editing: Editing | None) -> Result:
-        if editing is None:
-            with exclusive(self.structure.decoder):
+    def _run(self, forward: Callable[[], Result], bound: BoundInterventions | None) -> Result:
+        """Run a forward or a generation with interventions in force; other threads wait for their turn."""
+        with exclusive(self.structure.decoder):
+            if bound is None:
                 return forward()
-        with edited_calls(self.structure, editing) as run:
-            return run(forward)
+            with bound.in_force(), edited_calls(self.structure, bound) as run:
+                return run(forward)
 
     def option_tokens(self, item: Item, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of one prompt's options, tokenized as they stand."""
@@ -294,6 +400,19 @@ class LALM:
         if self.processor is None:
             raise ModelError(
                 f"{self.name} has no processor: {self._why_no_processor.rstrip('.')}. Make prompts with "
-                "Prompt.from_inputs."
+                "LALM.prompt_from_inputs."
             )
         return self.processor
+
+
+def _lists_of_choices(
+    prompt: Prompt, choices: Sequence[Sequence[str]] | Sequence[str] | None
+) -> Sequence[Sequence[str]]:
+    """One list of options for each row of a prompt."""
+    if choices is None:
+        return [item.choices for item in prompt.items]
+    if prompt.size == 1 and choices and all(isinstance(choice, str) for choice in choices):
+        return [choices]  # type: ignore[list-item]
+    if len(choices) != prompt.size:
+        raise ArgumentError(f"{len(choices)} lists of options for {prompt.size} prompts.")
+    return choices

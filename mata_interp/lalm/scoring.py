@@ -1,4 +1,4 @@
-"""How likely a model finds each option as the answer: the prompt read once, the options run on its cache."""
+"""Log-probability of each option as the answer: one prefill, then the options on its cache."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from mata_interp.interventions import Editing
 
 from .discovery.hooks import hidden_states_in, replace_hidden_states, temporary_hooks
 from .discovery.structure import decoder_of
@@ -30,31 +28,38 @@ __all__ = ["OptionScores", "last_position_only", "option_logprobs", "read", "sco
 Tokens = Sequence[int]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OptionScores:
     """Log-probabilities of C options (the most any prompt has) for B prompts.
 
     Attributes:
         logprob: log p(option | prompt), natural, summed over its tokens: float64 [B, C], NaN where there is
-            none.
-        tokens: number of tokens of each option, int [B, C], 0 where there is none.
-        dose: of an intervention, its mean over edited layers, heads and queries (those of the last prompt
-            token and of all options' tokens): name -> float64 [B]. Empty without one.
+            no option.
+        tokens: number of tokens of each option, int [B, C], 0 where there is no option.
+        dose: the intervention's dose, a mean over edited layers, heads and queries (those of the last prompt
+            token and of all options' tokens): name -> float64 [B]. Empty without an intervention.
     """
 
     logprob: np.ndarray
     tokens: np.ndarray
     dose: dict[str, np.ndarray] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        prompts, options = self.logprob.shape
+        return f"<OptionScores of {prompts} prompts, up to {options} options>"
+
 
 def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
-    """The cache of all tokens of the prompts but their last, which every intervention leaves as they are.
+    """The cache of all prompt tokens but the last, which most interventions leave as they are.
 
-    Edits reach no query before the last prompt token, so one reading serves any number of interventions
-    (those with ``queries="text"`` excepted).
-    None where the model cannot step back by that token: its cache has let go of what it held before (a full
-    sliding window, a recurrent state), or the token is a piece of audio. ``room``: for how many tokens to
-    leave place, that last one and an option's.
+    Edits of the last query reach no query before it, so one prefill serves any number of them.
+
+    Args:
+        room: number of tokens to allocate space for, that last one and an option's.
+
+    Returns:
+        None where the model cannot step back by one token: its cache no longer holds what was before (a full
+        sliding window, a recurrent state), or the token is audio.
     """
     with last_position_only(model), _positions(model) as seen:
         cache = model(**prompt.inputs, use_cache=True).past_key_values
@@ -68,20 +73,20 @@ def option_logprobs(
     prompt: Prompt,
     options: Sequence[Sequence[Tokens]],
     cache: Any = None,
-    editing: Editing | None = None,
+    editing: Any = None,
 ) -> np.ndarray:
     """log p of every option, teacher-forced: float64 [B, C].
 
-    The last token of the prompts runs on what was read before; then the first option of every prompt runs on
-    the keys and values cached so far, then the second: memory stays that of the batch, however many options
-    there are. The options' last tokens are only predicted, so options of one token need no second run at all.
+    The last token of the prompts runs on the cache; then the first option of every prompt runs on the keys
+    and values cached so far, then the second: memory stays that of the batch, however many options there are.
+    The options' last tokens are only predicted, so options of one token need no second run at all.
 
     Args:
         model: a transformers model; attention edits are made around this function, by the instrument.
         prompt: B left-padded prompts.
-        options: of each prompt, its options' tokens, at least one each.
-        cache: what `read` gave for these prompts; None: they are read here, in whole.
-        editing: told which queries are padding.
+        options: token ids of each option, one list per prompt; at least one token each.
+        cache: from `read` for these prompts; None: the whole prompts are read here.
+        editing: bound interventions; its ``counted`` is set to the queries that are no padding.
     """
     tokens = prompt.inputs["input_ids"]
     mask = prompt.inputs.get("attention_mask", torch.ones_like(tokens))
@@ -97,7 +102,7 @@ def option_logprobs(
     for row, choices in enumerate(options):
         logprob[row, : len(choices)] = [first[row, option[0]] for option in choices]
 
-    # Longest options first, so that those run together are of like length.
+    # longest options first, so that those that run together are of similar length
     order = [sorted(range(len(choices)), key=lambda c: -len(choices[c])) for choices in options]
     for slot in range(logprob.shape[1]):
         chosen = [row[slot] if slot < len(row) else None for row in order]
@@ -107,28 +112,28 @@ def option_logprobs(
         if width == 0:
             break
         real = torch.arange(width) < lengths[:, None]  # (B, W)
-        given, asked = torch.zeros(2, prompt.size, width, dtype=torch.long)
+        inputs, targets = torch.zeros(2, prompt.size, width, dtype=torch.long)
         for row, text in enumerate(texts):
-            given[row, : lengths[row]] = torch.tensor(text[:-1], dtype=torch.long)
-            asked[row, : lengths[row]] = torch.tensor(text[1:], dtype=torch.long)
-        # some recurrent layers begin anew when given several tokens at once
+            inputs[row, : lengths[row]] = torch.tensor(text[:-1], dtype=torch.long)
+            targets[row, : lengths[row]] = torch.tensor(text[1:], dtype=torch.long)
+        # some recurrent layers start over when they get several tokens at once
         step = 1 if has_state_layers(grown) else width
-        option, told = branch_cache(grown), []
+        option_cache, outputs = branch_cache(grown), []
         for begin in range(0, width, step):
             end = begin + step
             if editing is not None:
                 editing.counted = real[:, begin:end]
             out = model(
-                input_ids=given[:, begin:end].to(tokens.device),
+                input_ids=inputs[:, begin:end].to(tokens.device),
                 attention_mask=torch.cat([mask, mask.new_ones(prompt.size, end)], 1),
-                past_key_values=option,
+                past_key_values=option_cache,
                 use_cache=True,
                 **position_ids_after(grown, 1 + begin, step),
             )
-            option = out.past_key_values
-            told.append(out.logits)
-        logits = torch.cat(told, 1)
-        picked = logits.float().log_softmax(-1).gather(2, asked.to(tokens.device)[:, :, None])[:, :, 0]
+            option_cache = out.past_key_values
+            outputs.append(out.logits)
+        logits = torch.cat(outputs, 1)
+        picked = logits.float().log_softmax(-1).gather(2, targets.to(tokens.device)[:, :, None])[:, :, 0]
         sums = picked.double().cpu().masked_fill(~real, 0.0).sum(1).numpy()
         for row, c in enumerate(chosen):
             if c is not None:
@@ -140,13 +145,14 @@ def score_options(
     model: Any,
     prompt: Prompt,
     options: Sequence[Sequence[Tokens]],
-    editings: Sequence[Editing | None],
-    run: Callable[[Callable[[], np.ndarray], Editing | None], np.ndarray],
+    editings: Sequence[Any],
+    run: Callable[[Callable[[], np.ndarray], Any], np.ndarray],
 ) -> list[OptionScores]:
-    """The scores under each editing, the prompts read once for all that share the reading.
+    """The scores under each of several bound interventions, with one prefill for all that can share it.
 
     Args:
-        run: runs a forward with an editing in it, by the instrument.
+        editings: `BoundInterventions`, or None for the model as it is.
+        run: ``run(forward, editing)`` runs a forward with interventions in force.
     """
     lengths = np.zeros((prompt.size, max(map(len, options))), dtype=int)
     for row, tokens in enumerate(options):
@@ -170,7 +176,7 @@ def _positions(model: Any) -> Iterator[list[Any]]:
 
 
 def output_head(model: Any) -> Any:
-    """What makes logits of the decoder's output; None where no part of the model names it.
+    """The module that computes logits from the decoder's output; None where no part of the model names it.
 
     Where a wrapper does not name its head, the language model in it does.
     """
@@ -180,7 +186,7 @@ def output_head(model: Any) -> Any:
 
 @contextmanager
 def last_position_only(model: Any) -> Iterator[None]:
-    """Keep the output head from computing logits of positions nobody asks for: T times fewer."""
+    """Inside, the output head computes the logits of the last position only."""
     head = output_head(model)
     if head is None:
         yield

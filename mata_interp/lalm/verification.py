@@ -23,7 +23,7 @@ from .loading import SHIPPED, shipped_weights
 if TYPE_CHECKING:
     from .model import LALM
 
-__all__ = ["being_checked", "note_unchecked", "remember_check", "was_checked"]
+__all__ = ["being_checked", "in_check", "note_unchecked", "remember_check", "was_checked"]
 
 _results: dict[str, bool] = {}  # key of a model -> whether all checks passed
 _in_check: WeakSet[Any] = WeakSet()
@@ -79,6 +79,11 @@ def being_checked(lalm: LALM) -> Iterator[None]:
         yield
     finally:
         _in_check.discard(lalm.model)
+
+
+def in_check(lalm: LALM) -> bool:
+    """Whether `mi.check` is running on this model."""
+    return lalm.model in _in_check
 
 
 def note_unchecked(lalm: LALM, stacklevel: int = 3) -> None:

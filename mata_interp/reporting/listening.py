@@ -14,11 +14,10 @@ from ..experiments.files import plain, write_whole
 
 if TYPE_CHECKING:
     from ..benchmarks.audio import AudioSource
-    from ..interventions import Mata
+    from ..interventions import AttentionEdit
     from ..lalm import LALM, Prompt
 
 BINS = 60  # of time, at most: as many as a reader can tell apart on a page
-DEPTH = (0.36, 0.71)  # the published layers 10 to 20 of 28, as parts of the depth
 NEW_TOKENS = 48  # of an answer in free words
 
 
@@ -44,7 +43,7 @@ class Listening:
 
     model: str
     item: Item
-    mata: Mata
+    mata: AttentionEdit
     before: np.ndarray
     after: np.ndarray
     said_before: str
@@ -119,7 +118,7 @@ def listen(
         audio: a path, or ``(samples, rate)``.
         choices: options, scored by log-probability; without any the model answers in its own words.
         alpha: MATA's strength; the published 0.1 if not given.
-        layers: where MATA acts; if not given, 36 to 71 % of the depth, the published layers 10 to 20 of 28.
+        layers: where MATA acts; if not given, the published layers (see `published_layers`).
         rule: see `Mata`; which rule is the papers' is not settled.
 
     Returns:
@@ -129,14 +128,14 @@ def listen(
         ItemError: the sound, the question or the options cannot be used.
         InterventionError: layers or alpha that make no sense for this model.
     """
-    from ..interventions import Mata
+    from ..interventions import Mata, published_layers
 
     item = Item(audio=audio, question=question, choices=tuple(choices))
     if choices:
         item.validate()
     sound = item.load_audio(lalm.sampling_rate)
     item = item.with_audio((sound.samples, sound.rate))  # decoded once
-    mata = Mata(alpha, middle_layers(lalm.attention_layers) if layers is None else layers, rule=rule)
+    mata = Mata(alpha, published_layers(lalm) if layers is None else layers, rule=rule)
     mata.bind(lalm.structure.heads)
     prompt = lalm.prompt(item)
     before = _answer(lalm, prompt, item, None)
@@ -161,16 +160,7 @@ def listen(
     )
 
 
-def middle_layers(layers: Sequence[int]) -> tuple[int, ...]:
-    """The layers at 36 to 71 % of the depth, at least one: 10 to 19 of 28.
-
-    MATA's papers name layers 10-20 of 28, picked by hand, and do not say whether 20 is one of them.
-    """
-    first, last = (round(part * len(layers)) for part in DEPTH)
-    return tuple(layers[first : max(last, first + 1)])
-
-
-def _answer(lalm: LALM, prompt: Prompt, item: Item, mata: Mata | None) -> tuple[np.ndarray, str]:
+def _answer(lalm: LALM, prompt: Prompt, item: Item, mata: AttentionEdit | None) -> tuple[np.ndarray, str]:
     """Probabilities of the options and the best one; or none and free words."""
     if not item.choices:
         tokens = lalm.generate(prompt, mata, max_new_tokens=NEW_TOKENS)

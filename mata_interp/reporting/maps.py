@@ -9,7 +9,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ..fusion import FusionProfile
-from ..ranges import layer_range
+from ..interventions import RULES
+from ..ranges import layer_range, layers_in
 from .figures.fusion import fusion
 from .figures.grid import grid
 from .figures.heads import heads
@@ -49,14 +50,14 @@ def figure(found: xr.DataArray | FusionProfile, width: float = WIDE) -> Figure:
             if cube is not None:
                 title = _title(found, "every window of layers")
                 return pyramid(cube, layers, alphas, None, width, title, _note(found, width))
-            rows = [layer_range(_layers(name)) for name in found["layers"].values]
+            rows = [layer_range(layers_in(str(name))) for name in found["layers"].values]
             return grid(found.values, rows, [f"{alpha:g}" for alpha in alphas], None, width)
     raise ValueError(f"No figure of a map of {found.dims}: give what change or causal_map returned.")
 
 
 def pyramid_of(found: xr.DataArray) -> tuple[np.ndarray | None, list[int]]:
     """[alpha, width - 1, first] of a map of windows, and the layers; None where they are no windows."""
-    sets = [_layers(name) for name in found["layers"].values]
+    sets = [list(layers_in(str(name))) for name in found["layers"].values]
     layers = sorted({layer for some in sets for layer in some})
     cube = np.full((found.sizes["alpha"], max(map(len, sets)), len(layers)), np.nan)
     for row, some in enumerate(sets):
@@ -67,26 +68,21 @@ def pyramid_of(found: xr.DataArray) -> tuple[np.ndarray | None, list[int]]:
     return cube, layers
 
 
-def _layers(name: str) -> list[int]:
-    """``"3-5,9"`` -> ``[3, 4, 5, 9]``."""
-    runs = [part.split("-") for part in str(name).split(",")]
-    return [layer for run in runs for layer in range(int(run[0]), int(run[-1]) + 1)]
-
-
 def _title(found: xr.DataArray, where: str) -> str:
     notes = found.attrs
     keys = notes.get("group", "some tokens")
-    if notes.get("rule") == "knockout":
-        return f"Attention to {printable(keys)} knocked out, in {where}"
-    return f"Attention to {printable(keys)} edited, in {where}"
+    label = RULES[notes["rule"]].label if notes.get("rule") in RULES else "edited"
+    return f"Attention to {printable(keys)} {label}, in {where}"
 
 
 def _note(found: xr.DataArray, width: float, more: str = "") -> str:
     """Model, rule and what is not the default, and what the numbers are a mean of; in lines that fit."""
     notes = found.attrs
     usual = {"group": "audio", "queries": "last", "phase": "both"}
+    if "head" not in found.dims:
+        usual["heads"] = "all"
     told = [printable(notes.get("model", ""), 40)]
-    if "rule" in notes and notes["rule"] != "knockout":
+    if "rule" in notes and (notes["rule"] not in RULES or RULES[notes["rule"]].has_strength):
         told.append(f"rule {notes['rule']}" + (f", alpha {notes['alpha']:g}" if "alpha" in notes else ""))
     told += [f"{name} {notes[name]}" for name, plain in usual.items() if notes.get(name, plain) != plain]
     told.append(f"mean of {count(notes['items'], 'item')} of {count(notes['clips'], 'clip')}")

@@ -1,8 +1,9 @@
-"""One reading of the prompts, any number of interventions."""
+"""Any number of interventions on the same prompts, with one prefill per prompt."""
 
-from .generation import generate
+from .generation import sweep_generate
 from .inputs import SweepWarning
 from .maps import by_alpha, causal_map, change, head_configs, layer_configs, margin, window_configs
+from .storage import load_sweep, save_sweep
 from .sweep import sweep
 
 __all__ = [
@@ -10,10 +11,12 @@ __all__ = [
     "by_alpha",
     "causal_map",
     "change",
-    "generate",
     "head_configs",
     "layer_configs",
+    "load_sweep",
     "margin",
+    "save_sweep",
     "sweep",
+    "sweep_generate",
     "window_configs",
 ]

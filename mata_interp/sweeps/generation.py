@@ -1,4 +1,4 @@
-"""Answers in the model's own words under any number of interventions, each prompt read once."""
+"""Generated answers under any number of interventions, with one prefill per prompt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from mata_interp.benchmarks import Item
-from mata_interp.interventions import Editing, Intervention
+from mata_interp.interventions import Editing, InterventionLike
 from mata_interp.lalm import Decoding, GenerationOutput, Prompt
 from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.decoding import decode, read_to_answer
@@ -24,77 +24,91 @@ from .table import configuration_labels, item_coordinates
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["generate"]
+__all__ = ["sweep_generate"]
 
 
-def generate(
+def sweep_generate(
     lalm: LALM,
     items: Item | Prompt | Sequence[Item | Prompt],
-    interventions: Sequence[Intervention] | Mapping[str, Intervention],
-    decoding: Decoding | None = None,
+    interventions: Sequence[InterventionLike] | Mapping[str, InterventionLike],
     *,
+    decoding: Decoding | None = None,
     batch_size: int = 8,
+    strict: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Every intervention's answer to every item, each prompt read once for all of them.
+    """The answer under every intervention to every item, with one prefill per prompt.
 
-    Token for token what ``lalm.answer`` gives for each alone: edits reach no token before the last of the
-    prompt, so what comes before it is read once, and each answer is decoded from there. Interventions with
-    ``queries="text"`` read their prompt themselves. Of each batch, the unedited answer from the shared
-    reading is compared with the plain one, and where they differ the batch is answered in a plain loop.
+    Token for token what ``lalm.answer`` returns for each alone: edits reach no token before the last of the
+    prompt, so what comes before it runs once, and each answer is decoded from there. Interventions with
+    ``queries="text"`` need a prefill of their own. In each batch, the unedited answer from the shared prefill
+    is compared with the plain one, and where they differ the batch runs in a plain loop.
 
     Args:
+        lalm: the model.
         items: items (options are not needed), asked in the default format, or prompts. Items that cannot be
             used are left out.
-        interventions: as of `sweep`.
-        decoding: how; greedy, of at most 64 tokens, if not given.
+        interventions, batch_size, strict, progress: those of `sweep`.
+        decoding: greedy, of at most 64 tokens, if None.
 
     Returns:
-        ``[item, configuration]``: ``text``; ``length``, tokens said, the end mark among them; ``stopped``,
-        whether the answer came to its end. ``tokens[item, configuration, token]``, -1 behind an answer.
-        ``looped`` and ``excluded`` are among the attributes, as of `sweep`.
+        ``[item, configuration]``: ``text``; ``length``, number of tokens, the end-of-sequence token included;
+        ``stopped``, whether the answer reached its end. ``tokens[item, configuration, token]``, -1 behind an
+        answer. ``looped`` and ``excluded`` are among the attributes, as in `sweep`.
 
     Warns:
-        SweepWarning: items were left out, or answered in a plain loop.
+        ExclusionWarning: items were left out.
+        SweepWarning: items ran in a plain loop.
+
+    Raises:
+        RunError, ItemError, InterventionError: those of `sweep`.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening").sample(1)
+        >>> short = mi.Decoding(max_new_tokens=3)
+        >>> mi.sweep_generate(lalm, items, {"none": None}, decoding=short, progress=False)["text"].dims
+        ('item', 'configuration')
     """
     decoding = decoding or Decoding()
-    given, configurations = SweepInputs(items, options=False), named_configurations(lalm, interventions)
-    asked: list[Item] = []
-    found: list[list[GenerationOutput]] = []
+    inputs = SweepInputs(items, options=False, strict=strict)
+    configurations = named_configurations(lalm, interventions)
+    swept_items: list[Item] = []
+    outputs: list[list[GenerationOutput]] = []
     looped = 0
-    for prompt in given.batches(lalm, batch_size, progress, "generate"):
-        answers, shared = _each(lalm, prompt, decoding, list(configurations.values()))
+    for prompt in inputs.prompts(lalm, batch_size, progress, "generate"):
+        answers, shared = _answer_each(lalm, prompt, decoding, list(configurations.values()))
         if not shared and looped == 0:
-            said = "its prompts cannot be read ahead, or are then answered otherwise."
-            warnings.warn(SweepWarning(f"{lalm.name} answers in a plain loop: {said}"), stacklevel=2)
+            reason = "the prefill cannot be shared, or the unedited answer from it is another one."
+            warnings.warn(SweepWarning(f"{lalm.name} answers in a plain loop: {reason}"), stacklevel=2)
         looped += 0 if shared else prompt.size
-        asked.extend(prompt.items)
-        found.append(answers)
-    width = max(answers.tokens.shape[1] for batch in found for answers in batch)
+        swept_items.extend(prompt.items)
+        outputs.append(answers)
+    width = max(answers.tokens.shape[1] for batch in outputs for answers in batch)
     both = ("item", "configuration")
-    coords: dict[Hashable, Any] = {**item_coordinates(asked), **configuration_labels(configurations)}
+    coords: dict[Hashable, Any] = {**item_coordinates(swept_items), **configuration_labels(configurations)}
     return xr.Dataset(
         {
-            "text": (both, _joined(found, lambda a: np.array(a.texts, dtype=object)).astype(str)),
-            "tokens": ((*both, "token"), _joined(found, lambda a: _padded(a, width))),
-            "length": (both, _joined(found, lambda a: a.lengths)),
-            "stopped": (both, _joined(found, lambda a: a.stopped)),
+            "text": (both, _joined(outputs, lambda a: np.array(a.texts, dtype=object)).astype(str)),
+            "tokens": ((*both, "token"), _joined(outputs, lambda a: _padded(a, width))),
+            "length": (both, _joined(outputs, lambda a: a.lengths)),
+            "stopped": (both, _joined(outputs, lambda a: a.stopped)),
         },
         coords,
         {
             "model": lalm.name,
             "looped": looped,
-            "excluded": given.told(),
+            "excluded": inputs.excluded_lines(),
             **{k: v for k, v in decoding.to_dict().items() if v is not None},
         },
     )
 
 
 @torch.inference_mode()
-def _each(
+def _answer_each(
     lalm: LALM, prompt: Prompt, decoding: Decoding, configurations: Sequence[Edits]
 ) -> tuple[list[GenerationOutput], bool]:
-    """The answers under each configuration, and whether the prompt was read once for them."""
+    """The answers under each configuration, and whether they share a prefill."""
     tokenizer = getattr(lalm.processor, "tokenizer", None)
     cache = read_to_answer(lalm.model, prompt, room=1 + decoding.max_new_tokens)
 
@@ -113,9 +127,9 @@ def _each(
     return [answer(edits, cache) if edits else plain for edits in configurations], cache is not None
 
 
-def _joined(found: Sequence[Sequence[GenerationOutput]], what: Any) -> np.ndarray:
+def _joined(outputs: Sequence[Sequence[GenerationOutput]], field: Any) -> np.ndarray:
     """[item, configuration, ...] from batches of configurations."""
-    return np.concatenate([np.stack([what(answers) for answers in batch], 1) for batch in found])
+    return np.concatenate([np.stack([field(answers) for answers in batch], 1) for batch in outputs])
 
 
 def _padded(answers: GenerationOutput, width: int) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""Ready-made sets of configurations, and what a sweep of them says as a map.
+"""Sets of configurations, and a sweep of them as a map.
 
-A map is a sweep whose configurations lie on a plane: layer windows by strength, or heads by layers. What is
-mapped is the margin of the right option, so that a change is in nats and needs no vocabulary::
+A map is a sweep whose configurations lie on a grid: layer windows by strength, single layers, or heads by
+layers. It shows the change of the margin of the right option, in nats::
 
-    found = mi.sweeps.causal_map(lalm, items, mi.sweeps.head_map(lalm))    # [layer, head]
-    mi.figure(found).savefig("heads.png")
+    heads = mi.causal_map(lalm, items, mi.head_configs(lalm))    # [layer, head]
+    mi.figure(heads).savefig("heads.png")
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import numpy as np
 import xarray as xr
 
 from mata_interp.benchmarks import Item
-from mata_interp.interventions import Mata
+from mata_interp.errors import ArgumentError, InterventionError
+from mata_interp.interventions import DEFAULT_ALPHAS, AttentionEdit
 from mata_interp.ranges import brief
 from mata_interp.statistics import clustered_interval
+from mata_interp.statistics.margins import option_margins
 
 from .sweep import sweep
 
@@ -27,142 +29,237 @@ if TYPE_CHECKING:
 
 __all__ = ["by_alpha", "causal_map", "change", "head_configs", "layer_configs", "margin", "window_configs"]
 
-ALPHAS = (0.1, 0.3, 1.0)
-NOTHING = "no intervention"  # the name of the baseline of a map
-ENDS = {"first": 0, "last": -1}
+NOTHING = "no intervention"  # the name of a map's baseline
+SHARED = ("rule", "keys", "queries", "phase")  # the same in all configurations of a map
 
 
 def window_configs(
     lalm: LALM,
-    alphas: Iterable[float] = ALPHAS,
+    alphas: Iterable[float] = DEFAULT_ALPHAS,
     rule: str = "abs",
     widths: Iterable[int] | None = None,
     **settings: Any,
-) -> dict[str, Mata]:
-    """Every window of neighbouring attention layers under every alpha: "layers 3-5, alpha 0.1" -> Mata.
+) -> dict[str, AttentionEdit]:
+    """Every window of neighbouring attention layers at every alpha: "layers 3-5, alpha 0.1" -> edit.
 
     Args:
-        widths: only windows of so many attention layers; all if not given.
-        settings: more of each `Mata`: keys, queries, phase, heads.
+        lalm: the model.
+        alphas: strengths.
+        rule: one of RULES.
+        widths: numbers of attention layers in a window; all if None.
+        settings: other arguments of `AttentionEdit`: keys, queries, phase, heads.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> configs = mi.window_configs(mi.LALM.from_pretrained("organism"), alphas=[0.5], widths=[2])
+        >>> list(configs)[:2]
+        ['layers 0-1, alpha 0.5', 'layers 1-2, alpha 0.5']
     """
-    layers, wanted = lalm.attention_layers, None if widths is None else set(widths)
-    windows = [layers[i:j] for i in range(len(layers)) for j in range(i + 1, len(layers) + 1)]
-    return by_alpha([w for w in windows if wanted is None or len(w) in wanted], alphas, rule, **settings)
+    layers = lalm.attention_layers
+    wanted = range(1, len(layers) + 1) if widths is None else set(widths)
+    windows = []
+    for first in range(len(layers)):
+        for stop in range(first + 1, len(layers) + 1):
+            if stop - first in wanted:
+                windows.append(layers[first:stop])
+    return by_alpha(windows, alphas, rule, **settings)
 
 
 def by_alpha(
-    windows: Iterable[Sequence[int]], alphas: Iterable[float] = ALPHAS, rule: str = "abs", **settings: Any
-) -> dict[str, Mata]:
-    """Each of these sets of layers under every alpha, named as by `window_map`."""
-    alphas = tuple(alphas)
-    return {
-        f"layer{'s' * (len(window) > 1)} {brief(window)}, alpha {alpha:g}": Mata(
-            alpha, window, rule, **settings
-        )
-        for window in windows
-        for alpha in alphas
-    }
+    windows: Iterable[Sequence[int]],
+    alphas: Iterable[float] = DEFAULT_ALPHAS,
+    rule: str = "abs",
+    **settings: Any,
+) -> dict[str, AttentionEdit]:
+    """Each of these sets of layers at every alpha, named as by `window_configs`.
 
-
-def layer_configs(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, Mata]:
-    """Every attention layer alone: "layer 3" -> Mata. By default the audio is knocked out of it."""
-    return {f"layer {layer}": Mata(alpha, [layer], rule, **settings) for layer in lalm.attention_layers}
-
-
-def head_configs(lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any) -> dict[str, Mata]:
-    """Every head of every attention layer alone: "layer 3, head 0" -> Mata.
-
-    By default the audio is knocked out of it; with another rule, it is boosted.
+    Args:
+        windows: sets of layers.
+        alphas, rule, settings: those of `window_configs`.
     """
-    return {
-        f"layer {layer}, head {head}": Mata(alpha, [layer], rule, heads=[head], **settings)
-        for layer, heads in lalm.structure.heads.items()
-        for head in range(heads)
-    }
+    alphas = tuple(alphas)
+    configs = {}
+    for window in windows:
+        layers = f"layer{'s' * (len(window) > 1)} {brief(window)}"
+        for alpha in alphas:
+            configs[f"{layers}, alpha {alpha:g}"] = AttentionEdit(alpha, window, rule, **settings)
+    return configs
+
+
+def layer_configs(
+    lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any
+) -> dict[str, AttentionEdit]:
+    """Every attention layer alone: "layer 3" -> edit; by default a knockout of the audio.
+
+    Args:
+        lalm, rule, settings: those of `window_configs`.
+        alpha: strength.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> mi.layer_configs(mi.LALM.from_pretrained("organism"))["layer 3"]
+        AttentionEdit(1.0, layers=(3,), rule='knockout')
+    """
+    configs = {}
+    for layer in lalm.attention_layers:
+        configs[f"layer {layer}"] = AttentionEdit(alpha, [layer], rule, **settings)
+    return configs
+
+
+def head_configs(
+    lalm: LALM, alpha: float = 1.0, rule: str = "knockout", **settings: Any
+) -> dict[str, AttentionEdit]:
+    """Every head of every attention layer alone: "layer 3, head 0" -> edit; by default a knockout of audio.
+
+    Args:
+        lalm, alpha, rule, settings: those of `layer_configs`.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> mi.head_configs(mi.LALM.from_pretrained("organism"))["layer 3, head 0"]
+        AttentionEdit(1.0, layers=(3,), rule='knockout', heads=(0,))
+    """
+    configs = {}
+    for layer, heads in lalm.structure.heads.items():
+        for head in range(heads):
+            configs[f"layer {layer}, head {head}"] = AttentionEdit(
+                alpha, [layer], rule, heads=[head], **settings
+            )
+    return configs
 
 
 def margin(swept: xr.DataArray) -> xr.DataArray:
-    """log p(right option) - log p(best other), nats: ``[item, configuration]``; NaN without a known answer.
+    """log p(right option) - log p(best wrong option), nats: ``[item, configuration]``; NaN without an answer.
 
     Args:
         swept: from `sweep` over items: ``[item, configuration, choice]`` with ``answer``.
+
+    Raises:
+        ArgumentError: the sweep is one of prompts, which have no options.
     """
     if "choice" not in swept.dims:
-        raise ValueError("A margin needs options: sweep items, not prompts.")
-    values, answer = swept.values, swept["answer"].values
-    known = answer >= 0
-    right = np.arange(values.shape[-1]) == np.where(known, answer, 0)[:, None]  # (item, choice)
-    best = np.where(right[:, None] | np.isnan(values), -np.inf, values).max(-1)
-    told = np.take_along_axis(values, np.where(known, answer, 0)[:, None, None], -1)[..., 0]
-    out = swept.isel(choice=0, drop=True).copy(data=np.where(known[:, None], told - best, np.nan))
-    return out.rename("margin")
+        raise ArgumentError("A margin needs options: sweep items, not prompts.")
+    values = option_margins(swept.values, swept["answer"].values[:, None])
+    return swept.isel(choice=0, drop=True).copy(data=values).rename("margin")
 
 
 def causal_map(
-    lalm: LALM, items: Item | Sequence[Item], configurations: Mapping[str, Mata], **how: Any
+    lalm: LALM, items: Item | Sequence[Item], configurations: Mapping[str, AttentionEdit], **options: Any
 ) -> xr.DataArray:
-    """From items to the map: `sweep` of these configurations and of none, and the `change` they make.
+    """`sweep` these configurations and the model as it is, and map the `change` that they make.
 
     Args:
-        configurations: from `window_map`, `layer_map` or `head_map`.
-        how: ``batch_size``, ``block`` and ``progress`` of `sweep`.
+        lalm: the model.
+        items: one or several items with known answers.
+        configurations: from `window_configs`, `layer_configs` or `head_configs`.
+        options: ``batch_size``, ``block``, ``strict`` and ``progress`` of `sweep`.
+
+    Raises:
+        InterventionError: the configurations do not lie on a map (see `change`).
+
+    Example:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening").sample(2)
+        >>> mi.causal_map(lalm, items, mi.layer_configs(lalm), progress=False).dims
+        ('layer',)
     """
-    swept = sweep(lalm, items, {NOTHING: None, **configurations}, **how)
+    _places(configurations)  # before the work starts
+    swept = sweep(lalm, items, {NOTHING: None, **configurations}, **options)
     return change(swept, configurations, NOTHING)
 
 
-def change(swept: xr.DataArray, configurations: Mapping[str, Mata], baseline: str) -> xr.DataArray:
+def change(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit], baseline: str) -> xr.DataArray:
     """Mean change of the margin over items, nats, as a map.
+
+    A configuration has a place on a map only where its settings determine it:
+
+    - ``[layer, head]``: each configuration has one layer and one head, and all have the same alpha; NaN for
+      heads that a layer does not have.
+    - ``[layer]``: each has one layer, all have the same heads and the same alpha.
+    - ``[layers, alpha]``: all have the same heads.
 
     Args:
         swept: a sweep of ``baseline`` (no intervention) and ``configurations``.
-        configurations: from `window_map` (-> ``[layers, alpha]``), `layer_map` (-> ``[layer]``) or `head_map`
-            (-> ``[layer, head]``, NaN for heads that a layer does not have).
+        configurations: by name; all of the same rule, keys, queries and phase.
+        baseline: the name of the configuration that the others are compared with.
 
     Returns:
-        the map. ``low`` and ``high``, the 95 % bootstrap interval over clips of each place by itself, are
-        coordinates of it, and ``first`` and ``last`` of a window. Among its attributes: ``items`` and
-        ``clips`` it is a mean of (those with a known answer), rule, group (of keys), queries, phase and alpha
-        where all configurations have the same, and those of the sweep.
+        The map. ``low`` and ``high``, the 95 % bootstrap interval over clips of each place by itself, are
+        coordinates, as are ``first`` and ``last`` of a window. Among its attributes are ``items`` and
+        ``clips`` (those with a known answer, of which the map is the mean), rule, group (of keys), queries,
+        phase, and heads and alpha where all configurations share them, and those of the sweep.
 
     Raises:
-        ValueError: two configurations would stand at the same place.
+        InterventionError: the configurations have no places of their own on one map.
+        ArgumentError: no item has a known answer.
     """
+    dims, places = _places(configurations)
     margins = margin(swept)
     moved = margins.sel(configuration=list(configurations)) - margins.sel(configuration=baseline, drop=True)
     known = moved.isel(item=(swept["answer"] >= 0).values)
     if not known.sizes["item"]:
-        raise ValueError("No item has a known answer, so there is no margin to map.")
+        raise ArgumentError("No item has a known answer, so there is no margin to map.")
     clusters = known["cluster"].values
-    dims, places = _places(list(configurations.values()))
-    if len(set(places)) < len(places):
-        raise ValueError("Two configurations stand at the same place of the map: map them one by one.")
-    axes = [list(dict.fromkeys(place[axis] for place in places)) for axis in range(len(places[0]))]
+    axes = [list(dict.fromkeys(place[axis] for place in places)) for axis in range(len(dims))]
     planes = np.full((3, *map(len, axes)), np.nan)
     for place, values in zip(places, np.stack(clustered_interval(known.values, clusters), 1), strict=True):
-        planes[:, *(axis.index(at) for axis, at in zip(axes, place, strict=True))] = values
+        index = tuple(axis.index(value) for axis, value in zip(axes, place, strict=True))
+        planes[(slice(None), *index)] = values
     coords: dict[Any, Any] = dict(zip(dims, axes, strict=True))
     coords |= {"low": (dims, planes[1]), "high": (dims, planes[2])}
     if dims[0] == "layers":
-        of = {brief(mata.layers): mata.layers for mata in configurations.values()}
-        coords |= {end: ("layers", [of[name][at] for name in axes[0]]) for end, at in ENDS.items()}
+        windows = {brief(edit.layers): edit.layers for edit in configurations.values()}
+        coords["first"] = ("layers", [windows[name][0] for name in axes[0]])
+        coords["last"] = ("layers", [windows[name][-1] for name in axes[0]])
     counts = {"items": known.sizes["item"], "clips": len(set(map(str, clusters)))}
-    notes = {**swept.attrs, **counts, **_shared_settings(list(configurations.values()))}
-    return xr.DataArray(planes[0], coords, dims, "change of margin", notes)
+    attrs = {**swept.attrs, **counts, **_shared_settings(list(configurations.values()))}
+    return xr.DataArray(planes[0], coords, dims, "change of margin", attrs)
 
 
-def _places(configurations: Sequence[Mata]) -> tuple[tuple[str, ...], list[tuple]]:
-    """The dimensions of a map, by what differs between its configurations, and where each of them lies."""
-    if any(mata.heads != "all" for mata in configurations):
-        return ("layer", "head"), [(mata.layers[0], mata.heads[0]) for mata in configurations]
-    if all(len(mata.layers) == 1 for mata in configurations) and len({m.alpha for m in configurations}) == 1:
-        return ("layer",), [mata.layers for mata in configurations]
-    return ("layers", "alpha"), [(brief(mata.layers), mata.alpha) for mata in configurations]
+def _places(configurations: Mapping[str, AttentionEdit]) -> tuple[tuple[str, ...], list[tuple]]:
+    """The dimensions of a map of these configurations, and the place of each."""
+    if not configurations:
+        raise InterventionError("No configurations, so there is nothing to map.")
+    edits = list(configurations.values())
+    for setting in SHARED:
+        values = {getattr(edit, setting) for edit in edits}
+        if len(values) > 1:
+            raise InterventionError(
+                f"The configurations differ in {setting} ({', '.join(sorted(values))}): map them one by one."
+            )
+    one_layer = all(len(edit.layers) == 1 for edit in edits)
+    one_alpha = len({edit.alpha for edit in edits}) == 1
+    heads = [edit.heads_of(edit.layers[0]) if one_layer else edit.heads for edit in edits]
+    one_head = one_layer and all(some is not None and len(some) == 1 for some in heads)
+    same_heads = len(set(heads)) == 1
+    if one_head and one_alpha:
+        dims: tuple[str, ...] = ("layer", "head")
+        places = [(edit.layers[0], some[0]) for edit, some in zip(edits, heads, strict=True)]
+    elif one_layer and one_alpha and same_heads:
+        dims, places = ("layer",), [edit.layers for edit in edits]
+    elif same_heads:
+        dims, places = ("layers", "alpha"), [(brief(edit.layers), edit.alpha) for edit in edits]
+    else:
+        raise InterventionError(
+            "The configurations differ in heads and are not one head of one layer each at one alpha: they "
+            "have no places on one map. Use head_configs, or the same heads in all."
+        )
+    if len(set(places)) < len(places):
+        raise InterventionError("Two configurations have the same place on the map: map them one by one.")
+    return dims, places
 
 
-def _shared_settings(configurations: Sequence[Mata]) -> dict[str, Any]:
-    """What all configurations have in common."""
+def _shared_settings(edits: Sequence[AttentionEdit]) -> dict[str, Any]:
+    """The settings that all configurations have in common."""
     # the group of keys is not called "keys": an array with keys is a dict to xarray
     names = {"rule": "rule", "group": "keys", "queries": "queries", "phase": "phase", "alpha": "alpha"}
-    of = {name: {getattr(mata, field) for mata in configurations} for name, field in names.items()}
-    return {name: values.pop() for name, values in of.items() if len(values) == 1}
+    shared: dict[str, Any] = {}
+    for name, setting in names.items():
+        values = {getattr(edit, setting) for edit in edits}
+        if len(values) == 1:
+            shared[name] = values.pop()
+    heads = {edit.heads_of(layer) for edit in edits for layer in edit.layers}
+    if len(heads) == 1:
+        only = heads.pop()
+        shared["heads"] = "all" if only is None else brief(only)
+    return shared

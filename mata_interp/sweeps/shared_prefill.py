@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.errors import ModelError
-from mata_interp.interventions import Mata, queries_named
+from mata_interp.interventions import AttentionEdit, select_queries
 from mata_interp.lalm import PrefillCache, Prompt
 from mata_interp.lalm.scoring import option_logprobs
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BOUND", "Edits", "shared"]
 
-Edits = tuple[Mata, ...]
+Edits = tuple[AttentionEdit, ...]
 HEAD_BYTES = 256 * 2**20  # of logits at once
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 6e-3, torch.bfloat16: 5e-2}
 """How far the canary may be off, relative to what it should say: some roundings of the number format."""
@@ -102,7 +102,7 @@ def _by_what_they_rerun(prompt: Prompt, configurations: Sequence[Edits]) -> dict
     for k, edits in enumerate(configurations):
         names = {part.queries for part in edits if part.phase != "decode"} or {"last"}
         for name in names - set(begins):
-            begins[name] = int(queries_named(name, prompt.groups).any(0).nonzero()[0])
+            begins[name] = int(select_queries(name, prompt.groups).any(0).nonzero()[0])
         parts.setdefault(prompt.width - min(begins[name] for name in names), []).append(k)
     return parts
 

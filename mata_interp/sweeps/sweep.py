@@ -11,7 +11,7 @@ import xarray as xr
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ModelError
-from mata_interp.interventions import Intervention
+from mata_interp.interventions import InterventionLike
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.discovery.experts import experts_of
 from mata_interp.lalm.verification import note_unchecked
@@ -26,67 +26,83 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 BATCH = 8
-SLACK = 4  # an edit sharpens attention, which makes more of rounding than the unedited row shows
+SLACK = 4  # an edit sharpens attention, which amplifies rounding beyond what the unedited row shows
 
 
 def sweep(
     lalm: LALM,
     items: Item | Prompt | Sequence[Item | Prompt],
-    interventions: Sequence[Intervention] | Mapping[str, Intervention],
+    interventions: Sequence[InterventionLike] | Mapping[str, InterventionLike],
     *,
     batch_size: int = BATCH,
     block: int | None = None,
+    strict: bool = False,
     progress: bool = True,
 ) -> xr.DataArray:
-    """Every intervention on every item, each prompt read once.
+    """Every intervention on every item, with one prefill per prompt.
 
-    The same numbers as a loop of ``lalm.score`` (items) or ``lalm.logits`` (prompts). An edit of the last
-    prompt token's attention, and of the answer's, leaves everything before it as it is, so each configuration
-    is one more row over a shared past, and configurations share their rows up to the first layer in which
-    they differ. Edits of all text (``queries="text"``) share the sound and what stands before it, and run the
-    text anew. With every block goes a row that is not edited, the canary: where it is not the plain forward,
-    the batch is answered in a plain loop instead, which is exact and slow. In a mixture of experts, rounding
-    can choose another expert in an edited row alone: there one edited configuration is compared with the loop
-    once a sweep, at the cost of one more reading of the first batch.
+    The same numbers as a loop of ``lalm.score`` (items) or ``lalm.logits`` (prompts). An edit of the
+    attention of the last prompt token and of the answer leaves everything before it as it is, so each
+    configuration is one more row over a shared prefix, and configurations share their rows up to the first
+    layer in which they differ. Edits of all text (``queries="text"``) share the audio and what is before it,
+    and rerun the text. Every block has one row that is not edited, the canary: where it differs from the
+    plain forward, the batch runs in a plain loop instead, which is exact and slow. In a mixture of experts,
+    rounding can choose another expert in an edited row alone: there one edited configuration per sweep is
+    compared with the loop, at the cost of one more prefill of the first batch.
 
     Args:
+        lalm: the model.
         items: items with options, asked in the default format, or prompts; a prompt of B rows is B items.
             Items that cannot be used are left out.
-        interventions: configurations; of a mapping, its keys name them. None is a configuration, too.
-        batch_size: items asked at once. Prompts are batches already.
-        block: configurations run at once; as many as a quarter of the free memory holds if not given.
+        interventions: configurations of attention edits; a mapping names them. None is a configuration, too.
+        batch_size: items in a batch. Prompts are batches already.
+        block: configurations that run at once; as many as a quarter of the free memory holds if None.
+        strict: raise an error for the first item that cannot be used, instead of leaving it out.
+        progress: show a progress bar.
 
     Returns:
         Items: ``[item, configuration, choice]``, log p of each option in nats, NaN where there is none.
         Prompts: ``[item, configuration, vocab]``, logits at the last prompt token.
-        Attributes: ``canary``, the largest difference between what the unedited row and the plain forward say
-        of next tokens and of options, relative to the size of the logits and of each log p; ``looped``, how
-        many items were answered in a plain loop because rows cannot run on the model or the canary was off,
-        and ``culprits``, why (layer and item); ``excluded``, what was left out, and why.
+        Attributes: ``canary``, the largest difference between the unedited row and the plain forward in next
+        tokens and options, relative to the size of the logits and of each log p; ``looped``, how many items
+        ran in a plain loop because rows cannot run on the model or the canary was off, and ``culprits``, why
+        (layer and item); ``excluded``, the items left out, with reasons. `save_sweep` writes a file, and so
+        does ``to_netcdf``.
 
     Warns:
-        SweepWarning: items were left out, or answered in a plain loop.
+        ExclusionWarning: items were left out.
+        SweepWarning: items ran in a plain loop.
 
     Raises:
         RunError: no item can be used.
-        InterventionError: a configuration names what the model or a prompt does not have.
+        ItemError: an item cannot be used, with ``strict``.
+        InterventionError: a configuration names what the model or a prompt does not have, or acts on another
+            site than attention scores.
 
     See Also:
         LALM.score_each: the loop, with the dose of each edit.
-        mata_interp.sweeps.generate: answers in the model's own words.
+        sweep_generate: generated answers.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening").sample(2)
+        >>> swept = mi.sweep(lalm, items, {"none": None, "mata": mi.Mata(1.0, [3, 4])}, progress=False)
+        >>> swept.dims
+        ('item', 'configuration', 'choice')
     """
-    given, configurations = SweepInputs(items), named_configurations(lalm, interventions)
+    inputs = SweepInputs(items, strict=strict)
+    configurations = named_configurations(lalm, interventions)
     note_unchecked(lalm)
     edits = list(configurations.values())
-    found: list[np.ndarray] = []
-    asked: list[Item] = []
+    batches: list[np.ndarray] = []
+    swept_items: list[Item] = []
     culprits: list[str] = []
     canary, looped, verified = 0.0, 0, not experts_of(lalm.structure.blocks)
-    for prompt in given.batches(lalm, batch_size, progress, "sweep"):
-        options = None if given.kind is Prompt else [list(item.choices) for item in prompt.items]
-        tokens = (
-            None if options is None else [lalm.option_tokens(item, item.choices) for item in prompt.items]
-        )
+    for prompt in inputs.prompts(lalm, batch_size, progress, "sweep"):
+        options = tokens = None
+        if inputs.kind is Item:
+            options = [list(item.choices) for item in prompt.items]
+            tokens = [lalm.option_tokens(item, item.choices) for item in prompt.items]
         try:
             values, off = shared(lalm, prompt, edits, tokens, block)
             canary = max(canary, off)
@@ -95,19 +111,20 @@ def sweep(
                 verified = True
         except ModelError as problem:
             if not culprits:
-                said = f"{lalm.name} is swept in a plain loop: {problem}"
-                warnings.warn(SweepWarning(said), stacklevel=2)
+                text = f"{lalm.name} is swept in a plain loop: {problem}"
+                warnings.warn(SweepWarning(text), stacklevel=2)
             culprits.append(str(problem))
             values, looped = _loop(lalm, prompt, edits, options), looped + prompt.size
-        found.append(values)
-        asked.extend(prompt.items)
-    notes = {
+        batches.append(values)
+        swept_items.extend(prompt.items)
+    attrs = {
         "canary": canary,
         "looped": looped,
         "culprits": "\n".join(dict.fromkeys(culprits)),
-        "excluded": given.told(),
+        "excluded": inputs.excluded_lines(),
     }
-    return table(lalm, found, asked, configurations, "vocab" if given.kind is Prompt else "choice", notes)
+    kind = "vocab" if inputs.kind is Prompt else "choice"
+    return table(lalm, batches, swept_items, configurations, kind, attrs)
 
 
 def _verify_against_loop(
@@ -117,7 +134,11 @@ def _verify_against_loop(
     options: Sequence[Sequence[str]] | None,
     values: np.ndarray,
 ) -> None:
-    """Compare the configuration edited most with the loop; ModelError where rows say something else."""
+    """Compare the configuration that edits most with the loop.
+
+    Raises:
+        ModelError: rows differ from the loop.
+    """
     edited = [k for k, parts in enumerate(configurations) if parts]
     if not edited:
         return
@@ -136,7 +157,7 @@ def _verify_against_loop(
 def _loop(
     lalm: LALM, prompt: Prompt, configurations: Sequence[Edits], options: Sequence[Sequence[str]] | None
 ) -> np.ndarray:
-    """The same, one configuration after the other."""
+    """The same values, one configuration after the other."""
     if options is not None:
         return np.stack([s.logprob for s in lalm.score_each(prompt, options, configurations)], 1)
     return np.stack([lalm.logits(prompt, parts).float().cpu().numpy() for parts in configurations], 1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mata_interp.interventions import Mata
+from mata_interp.interventions import AttentionEdit
 
 __all__ = ["Level", "grow"]
 
-Edits = tuple[Mata, ...]
+Edits = tuple[AttentionEdit, ...]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mata_interp.errors import InterventionError
-from mata_interp.interventions import RULES, Mata, queries_named, tokens_named
+from mata_interp.interventions import RULES, AttentionEdit, select_queries, select_tokens
+from mata_interp.interventions.selection import refuse_blind_queries, select_heads, select_scores
 from mata_interp.lalm import SuffixTokens
 
 from .tree import Level
@@ -21,7 +21,7 @@ class TreeEditing:
 
     Args:
         levels: of each layer that has attention.
-        configurations: all of them, to find the tokens they name.
+        configurations: all of them, for the tokens that they name.
         groups: bool [B, T] masks of the prompts' tokens.
         slots: the end of the prompts, and the answers.
     """
@@ -29,60 +29,57 @@ class TreeEditing:
     def __init__(
         self,
         levels: Mapping[int, Level],
-        configurations: Sequence[tuple[Mata, ...]],
+        configurations: Sequence[tuple[AttentionEdit, ...]],
         groups: Mapping[str, Tensor],
         slots: SuffixTokens,
     ) -> None:
         self._levels = levels
-        parts = {(part.keys, part.queries, part.phase) for parts in configurations for part in parts}
-        self._keys = {keys: _columns(keys, groups, slots) for keys, _, _ in parts}
-        self._queries = {(q, phase): _rows(q, phase, groups, slots) for _, q, phase in parts}
+        width = next(iter(groups.values())).shape[1]
+        queries = _positions(slots, width)
+        past = torch.arange(width - slots.given, device=queries.device)
+        keys = torch.cat([past.expand(len(queries), -1), queries], 1)
+        # bool [B, S, P + S] by kind of edit; what a slot does not see is -inf in the scores
+        self._masks: dict[tuple[str, str, str], Tensor] = {}
+        for part in (part for parts in configurations for part in parts):
+            kind = (part.keys, part.queries, part.phase)
+            if kind not in self._masks:
+                tokens, chosen = select_tokens(part.keys, groups), select_queries(part.queries, groups)
+                self._masks[kind] = select_scores(tokens, chosen, part.keys, part.phase, keys, queries)
 
     def __call__(self, layer: int, scores: Tensor) -> Tensor:
         edits = self._levels[layer].edits
         for place in range(max(map(len, edits), default=0)):
-            parts = {n: parts[place] for n, parts in enumerate(edits) if len(parts) > place}
-            for rule, keys in dict.fromkeys((part.rule, part.keys) for part in parts.values()):
-                same = {n: p for n, p in parts.items() if (p.rule, p.keys) == (rule, keys)}
-                scores = self._edited(layer, scores, rule, keys, same)
+            parts = {node: some[place] for node, some in enumerate(edits) if len(some) > place}
+            for rule in dict.fromkeys(part.rule for part in parts.values()):
+                same = {node: part for node, part in parts.items() if part.rule == rule}
+                scores = self._edit(layer, scores, rule, same)
         return scores
 
-    def _edited(self, layer: int, scores: Tensor, rule: str, keys: str, parts: Mapping[int, Mata]) -> Tensor:
-        """One rule on one group of keys, in the nodes that have it; the others keep their scores."""
+    def _edit(self, layer: int, scores: Tensor, rule: str, parts: Mapping[int, AttentionEdit]) -> Tensor:
+        """One rule in the nodes that have it; the others keep their scores."""
         _, heads, count, _, _ = scores.shape
-        nodes = torch.tensor(list(parts), device=scores.device)
-        alpha = torch.tensor([part.alpha for part in parts.values()], device=scores.device)
-        where = torch.zeros(heads, len(parts), dtype=torch.bool, device=scores.device)
-        for row, part in enumerate(parts.values()):
-            chosen = part.heads_of(layer)
-            where[slice(None) if chosen is None else list(chosen), row] = True
-        # (B, 1, N', S, 1), of which queries; (H, N', 1, 1), of which heads
-        asking = torch.stack([self._queries[part.queries, part.phase] for part in parts.values()], 1)
-        touched = asking[:, None, :, :, None] & where[:, :, None, None]
+        device = scores.device
+        nodes = torch.tensor(list(parts), device=device)
+        alpha = torch.tensor([part.alpha for part in parts.values()], device=device)
+        where = torch.stack([select_heads(part.heads_of(layer), heads, device) for part in parts.values()], 1)
+        # (B, N', S, P + S), of which scores; (H, N', 1, 1), of which heads
+        masks = [self._masks[part.keys, part.queries, part.phase] for part in parts.values()]
+        touched = torch.stack(masks, 1).to(device)[:, None] & where[:, :, None, None]
         everywhere = len(parts) == count
         some = scores if everywhere else scores.index_select(2, nodes)
-        # neither what is hidden nor what an edit before this one has knocked out
-        allowed = self._keys[keys][:, None, None] & touched & (some > -torch.inf)
-        changed = RULES[rule](some, allowed, alpha[:, None, None])
-        if rule == "knockout" and ((changed.amax(-1) == -torch.inf) & allowed.any(-1)).any():
-            raise InterventionError(f"A knockout in layer {layer} leaves a query nothing to see.")
+        # neither hidden keys nor those that an earlier edit has knocked out
+        touched = touched & (some > -torch.inf)
+        changed = RULES[rule](some, touched, alpha[:, None, None])
+        if RULES[rule].hides_keys:
+            refuse_blind_queries(changed, touched, layer)
         return changed if everywhere else scores.index_copy(2, nodes, changed)
 
 
-def _columns(name: str, groups: Mapping[str, Tensor], slots: SuffixTokens) -> Tensor:
-    """Which keys a part may touch, seen from each slot: bool [B, S, P + S]."""
-    tokens = tokens_named(name, groups)  # (B, T)
-    batch, width = slots.tokens.shape
-    answers = tokens.new_full((batch, width - slots.given), name == "generated")
-    columns = torch.cat([tokens, answers], 1)[:, None].repeat(1, width, 1)
-    if name == "text":
-        past = tokens.shape[1] - slots.given
-        columns[:, :, past:] &= ~torch.eye(width, dtype=torch.bool, device=tokens.device)
-    return columns
+def _positions(slots: SuffixTokens, width: int) -> Tensor:
+    """Absolute positions of the slots, [B, S]: the end of the prompt, then the tokens of the answers.
 
-
-def _rows(queries: str, phase: str, groups: Mapping[str, Tensor], slots: SuffixTokens) -> Tensor:
-    """Which slots a part edits: bool [B, S]."""
-    asking = queries_named(queries, groups)[:, -slots.given :] & (phase != "decode")
-    answers = asking.new_full((len(asking), slots.tokens.shape[1] - slots.given), phase != "prefill")
-    return torch.cat([asking, answers], 1)
+    Slots that fill up a row stand behind the prompt, too.
+    """
+    behind = width - 1 + slots.depth
+    is_answer = torch.arange(behind.shape[1], device=behind.device) >= slots.given
+    return torch.where(is_answer, behind.clamp(min=width), behind)

@@ -12,10 +12,10 @@ from torch.nn.functional import pad
 
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
-from mata_interp.interventions.editing import queries_named
+from mata_interp.interventions import select_queries
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.calls.attention_calls import attention_calls
-from mata_interp.lalm.decoding import end_tokens
+from mata_interp.lalm.decoding import end_of_sequence_ids
 
 from .queries import Queries, gather_queries, mean_over_queries
 
@@ -52,7 +52,7 @@ def read_masses(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mea
         max_new_tokens: of the answer, for ``query="generated"``.
         mean: take the mean over queries.
     """
-    prompt = lalm.place(prompt)
+    prompt = lalm.prepare(prompt)
     tokens, groups = prompt.inputs["input_ids"], dict(prompt.groups)
     if query == "generated":
         no_token = torch.zeros_like(tokens, dtype=torch.bool)
@@ -67,7 +67,7 @@ def read_masses(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mea
         }
         tokens = torch.cat([tokens, answer[:, :-1]], 1)
     else:
-        chosen = queries_named(query, groups)
+        chosen = select_queries(query, groups)
         mass = _masses_of_prompts(lalm, prompt, groups, chosen, mean)
     return AttentionMasses(mass, Queries.from_tokens(tokens, groups, chosen, mean), list(groups))
 
@@ -124,7 +124,7 @@ def _masses_of_answers(
 
     with attention_calls(lalm.structure, lalm.attention_layers, on_call) as run:
         answer = run(lambda: lalm.generate(prompt, max_new_tokens=max_new_tokens))
-    ends = end_tokens(lalm.model, getattr(lalm.processor, "tokenizer", None)).to(answer)
+    ends = end_of_sequence_ids(lalm.model, getattr(lalm.processor, "tokenizer", None)).to(answer)
     ended = torch.isin(answer, ends).cumsum(1)
     masses = torch.from_numpy(np.stack(steps, -1)).to(answer.device)
     return masses, answer, pad(ended[:, :-1], (1, 0)) == 0

@@ -106,7 +106,7 @@ def trace(
     attributes: dict[str, Any] = {"query": query, "queries": QUERIES[query]}
     if query == "generated":
         attributes["max_new_tokens"] = max_new_tokens
-    attributes |= {"excluded": batches.exclusions(), "n_excluded": len(batches.excluded)}
+    attributes |= {"excluded": batches.excluded_lines(), "n_excluded": len(batches.excluded)}
     return _to_dataset(lalm, traced, masses, per_query).assign_attrs(attributes | _provenance(lalm))
 
 

@@ -78,7 +78,7 @@ def test_each_window_keeps_its_best_and_gentlest_strength(study):
     items = mi.load_benchmark("listening").split("selection").filter(condition="conflict").sample(3)
     tried = {f"{w}{a}": mi.Mata(a, w) for w in ((4, 5), (6,)) for a in (0.0, -0.0, 1.0)}
     swept = mi.sweep(lalm, items, tried, progress=False)
-    margins: dict[str, float] = mi.sweeps.margin(swept).mean("item").to_series().to_dict()
+    margins: dict[str, float] = mi.margin(swept).mean("item").to_series().to_dict()
     found = study.best_alphas(swept, tried)
     for window in ((4, 5), (6,)):
         better = margins[f"{window}1.0"] > margins[f"{window}0.0"]

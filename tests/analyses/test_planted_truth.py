@@ -70,7 +70,7 @@ def test_blindness_is_a_knockout_from_all_text(truths, healthy):
     plain = truths.margin(healthy, items, ())
     for layers in [(2, 5), tuple(range(healthy.layers))]:
         knockout = mi.Mata(1.0, layers, "knockout", queries="text")
-        swept = mi.sweeps.margin(mi.sweep(healthy, items, {"blind": knockout}, progress=False))
+        swept = mi.margin(mi.sweep(healthy, items, {"blind": knockout}, progress=False))
         blind = truths.margin(healthy, items, layers)
         np.testing.assert_allclose(blind, swept.sel(configuration="blind").values, atol=2e-4)
         assert np.abs(blind - plain).max() > 0.1

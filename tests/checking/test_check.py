@@ -10,7 +10,7 @@ import mata_interp as mi
 from mata_interp.checking import results, running
 from mata_interp.checking.context import own_items
 from mata_interp.errors import ModelError
-from mata_interp.lalm import LALM, Prompt, scoring
+from mata_interp.lalm import LALM, scoring
 from mata_interp.lalm.rows import caches
 from tests.tiny import RATE, tiny_qwen2_audio
 
@@ -46,7 +46,7 @@ def test_ready_made_inputs(lalm):
     ):
         mi.check(bare)
     inputs = lalm.prompt(own_items(lalm)).inputs
-    report = mi.check(bare, Prompt.from_inputs(bare, inputs))
+    report = mi.check(bare, bare.prompt_from_inputs(inputs))
     assert report.ok, report
     skipped = {line.name: line.measured for line in report.lines if line.verdict == "not applicable"}
     assert skipped == {"options scored as one pass": "the prompt was not made of items with options."}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mata_interp as mi
-from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm import LALM
 from tests.families.registry import FAMILIES
 
 LENS = {"qwen2_5_omni", "qwen3_omni_moe", "phi4_multimodal"}
@@ -16,7 +16,7 @@ LENS = {"qwen2_5_omni", "qwen3_omni_moe", "phi4_multimodal"}
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_every_family_passes(family):
     lalm = LALM(family.model(None))
-    report = mi.check(lalm, Prompt.from_inputs(lalm, family.inputs(2)))
+    report = mi.check(lalm, lalm.prompt_from_inputs(family.inputs(2)))
     assert report.ok, report
     skipped = {line.name for line in report.lines if line.verdict == "not applicable"}
     loops = {"a sweep equals the loop"} if family.loops else set()
@@ -35,7 +35,7 @@ def test_every_family_passes(family):
 def test_half_precision(name, dtype):
     """Sliding layers, other scaling, small logits, experts."""
     lalm = LALM(FAMILIES[name].model(None).to(dtype))
-    report = mi.check(lalm, Prompt.from_inputs(lalm, FAMILIES[name].inputs(2)))
+    report = mi.check(lalm, lalm.prompt_from_inputs(FAMILIES[name].inputs(2)))
     assert report.ok, report
     told = report["trace equals eager attention"].measured
     assert ("experts" in told) == ((name, dtype) == ("qwen3_omni_moe", torch.bfloat16))
@@ -45,6 +45,6 @@ def test_a_family_that_draws_at_random_by_default():
     family = FAMILIES["vibevoice_asr"]
     lalm = LALM(family.model(None))
     inputs = {name: value for name, value in family.inputs(2).items() if name != "sample"}
-    report = mi.check(lalm, Prompt.from_inputs(lalm, inputs))
+    report = mi.check(lalm, lalm.prompt_from_inputs(inputs))
     assert report["same twice"].off == 0  # a prompt asks it not to
     assert report.ok, report

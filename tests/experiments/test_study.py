@@ -14,8 +14,8 @@ import pytest
 from mata_interp.benchmarks import Items
 from mata_interp.errors import RunError
 from mata_interp.experiments import RunWarning, load_run, study
-from mata_interp.experiments.choosing import ALPHAS
 from mata_interp.experiments.selection import read_sweep
+from mata_interp.interventions import DEFAULT_ALPHAS
 from mata_interp.sweeps import margin
 from tests.experiments.sounds import make_items
 
@@ -67,7 +67,7 @@ def test_the_choice_is_the_best_mean_margin_of_the_sweep_on_conflict_items(done)
     assert selection["baseline"]["margin"] == margins["baseline"]
     assert selection["sweep"]["looped"] == 0
     assert selection["sweep"]["canary"] < 1e-5
-    assert {row["alpha"] for row in selection["grid"]} == set(ALPHAS)
+    assert {row["alpha"] for row in selection["grid"]} == set(DEFAULT_ALPHAS)
     assert {tuple(row["layers"]) for row in selection["grid"]} == {
         (0,),
         (1,),

@@ -75,7 +75,9 @@ def test_words_are_those_of_the_model_asked_item_by_item(done, tiny_lalm, items)
         if condition is None or condition.audio != "own":
             continue
         for item in items[:3]:
-            alone = tiny_lalm.answer(tiny_lalm.prompt(item), condition.decoding, condition.intervention)
+            alone = tiny_lalm.answer(
+                tiny_lalm.prompt(item), condition.intervention, decoding=condition.decoding
+            )
             row = rows(done.records, name).loc[item.id]
             assert row["text"] == alone.texts[0]
             assert (row["generated_tokens"], row["stopped"]) == (alone.lengths[0], alone.stopped[0])

@@ -52,14 +52,14 @@ class Built:
 
     @cached_property
     def prompt(self) -> Prompt:
-        return Prompt.from_inputs(self.lalm, self.family.inputs(2))
+        return self.lalm.prompt_from_inputs(self.family.inputs(2))
 
     @cached_property
     def alone(self) -> Prompt:
         """Its second row, without padding."""
         from .reference import single
 
-        return Prompt.from_inputs(self.lalm, single(self.family.inputs(2), 1))
+        return self.lalm.prompt_from_inputs(single(self.family.inputs(2), 1))
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,7 @@ def test_every_step_of_a_generation(built, phase, verified):
     """With a KV cache, on a left-padded batch; the logits of each step, and the tokens."""
     lalm, mata = built.lalm, built.placed(Mata(1.5, [0, 1, 2], "add", phase=phase))
     editing = Editing([mata], built.prompt.groups, lalm.structure.heads)
-    inputs = lalm.place(built.prompt).inputs
+    inputs = lalm.prepare(built.prompt).inputs
     with torch.inference_mode(), edited_calls(lalm.structure, editing) as run:
         out = run(
             lambda: lalm.model.generate(
@@ -130,7 +130,7 @@ def test_saved_and_loaded_again(built, tmp_path, verified):
         pytest.skip(f"{built.family.name} needs {packages}")
     again = LALM.from_pretrained(tmp_path)
     assert type(again.model) is type(built.lalm.model)
-    prompt = Prompt.from_inputs(again, built.prompt.inputs)
+    prompt = again.prompt_from_inputs(built.prompt.inputs)
     assert torch.equal(again.logits(prompt), built.lalm.logits(built.prompt))
     verified(built, "reload")
 
@@ -170,7 +170,7 @@ def test_bfloat16(built, verified):
     0.27; rounding without an edit moves the logits by 0.013 to 0.25.
     """
     half = LALM(copy.deepcopy(built.lalm.model).to(torch.bfloat16))
-    prompt = Prompt.from_inputs(half, built.prompt.inputs)
+    prompt = half.prompt_from_inputs(built.prompt.inputs)
     mata = built.placed(Mata(1.5, [0, 1], "add"))
     assert torch.equal(half.logits(prompt, built.placed(Mata(0.0, [0, 1]))), half.logits(prompt))
     masses = [mi.trace(lalm, prompt, progress=False)["mass"].values for lalm in (half, built.lalm)]

@@ -9,7 +9,7 @@ from mata_interp.errors import ModelError
 from mata_interp.fusion.criteria import attribution
 from mata_interp.fusion.criteria.lens import readable
 from mata_interp.fusion.item_context import Decision, ItemContext
-from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm import LALM
 from mata_interp.lalm.decoding import read_to_answer
 from mata_interp.lalm.rows.caches import branch_cache, crop_last_token, has_state_layers
 from mata_interp.lalm.scoring import read
@@ -31,7 +31,7 @@ def test_branches_share_no_state(name):
     """Whatever runs on one branch, the next begins where the prompt ended."""
     lalm = LALM(FAMILIES[name].model(None))
     assert lalm.structure.kinds == KINDS[name]
-    prompt = Prompt.from_inputs(lalm, FAMILIES[name].inputs(1))
+    prompt = lalm.prompt_from_inputs(FAMILIES[name].inputs(1))
     cache = lalm.model(**prompt.inputs, use_cache=True).past_key_values
     assert has_state_layers(cache)
     mask = torch.ones(1, prompt.width + 1, dtype=torch.long)
@@ -54,7 +54,7 @@ def test_a_wrapper_that_names_no_output_head():
     layers = ("full_attention", "mlp", "full_attention", "moe", "full_attention", "mlp")
     lalm = LALM(nemotron_of(layers, None))
     assert lalm.model.get_output_embeddings() is None
-    prompt = Prompt.from_inputs(lalm, FAMILIES["nemotron_h_omni"].inputs(1))
+    prompt = lalm.prompt_from_inputs(FAMILIES["nemotron_h_omni"].inputs(1))
     case = ItemContext(lalm, prompt, Decision(40, 41), None)
     logits = lalm.logits(prompt)[0]
     margin = float(logits[40] - logits[41])

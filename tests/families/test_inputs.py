@@ -8,7 +8,7 @@ import torch
 import mata_interp as mi
 from mata_interp import Mata
 from mata_interp.errors import ModelError
-from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm import LALM
 from mata_interp.lalm.discovery.audio_positions import probe_audio_positions
 
 from . import conformers, reference, whispers
@@ -32,7 +32,7 @@ def test_fewer_placeholders_than_frames_are_caught(built, verified):
         return ids
 
     with pytest.raises(ModelError, match=r"frames of sound for|does not take these inputs") as told:
-        Prompt.from_inputs(built.lalm, changed(built, one_less))
+        built.lalm.prompt_from_inputs(changed(built, one_less))
     verified(
         built, "too few placeholders", "refused" if "frames of" in str(told.value) else "refused by the model"
     )
@@ -42,7 +42,7 @@ def test_a_prompt_without_its_sound_is_refused(built):
     heard = built.lalm.audio_alignment(built.prompt)
     mute = {name: x for name, x in built.family.inputs(2).items() if name not in heard.sounds}
     with pytest.raises(ModelError, match="audio placeholders and no sound among the inputs"):
-        Prompt.from_inputs(built.lalm, mute)
+        built.lalm.prompt_from_inputs(mute)
 
 
 def test_the_sound_moves_its_placeholders_and_nothing_else(built, verified):
@@ -65,7 +65,7 @@ def test_time_marks_inside_a_sound(built):
             row[middle : end + 2] = torch.cat([row[end + 1 : end + 2], row[middle : end + 1]])
         return ids
 
-    prompt = Prompt.from_inputs(built.lalm, changed(built, marked))
+    prompt = built.lalm.prompt_from_inputs(changed(built, marked))
     mata = built.placed(Mata(1.5, [0, 1], "add"))
     ours = built.lalm.logits(prompt, mata)
     for row in range(2):
@@ -87,7 +87,7 @@ def test_several_clips_in_one_prompt(name):
     inputs = two | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     lalm, eager = LALM(family.model(None)), family.model("eager")
     modules = {module: layer for layer, module in LALM(eager).structure.attention.items()}
-    prompt = Prompt.from_inputs(lalm, inputs)
+    prompt = lalm.prompt_from_inputs(inputs)
     assert prompt.groups["audio"].sum() == (two["input_ids"] == AUDIO).sum()
     assert lalm.audio_alignment(prompt).problem is None
     mata = Mata(1.5, [0, 1], "add")
@@ -114,4 +114,4 @@ def test_naming_a_token_does_not_make_added_sound_separable():
     with pytest.raises(ModelError, match="sound is added to every position"):
         probe_audio_positions(model, lalm.structure, inputs).require("it")
     with pytest.raises(ModelError, match="sound is added to every position"):
-        Prompt.from_inputs(lalm, inputs)
+        lalm.prompt_from_inputs(inputs)

@@ -7,7 +7,7 @@ import torch
 from transformers import Qwen2_5OmniConfig, Qwen2_5OmniForConditionalGeneration
 
 from mata_interp import Mata
-from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm import LALM
 
 from . import whispers
 from .registry import FAMILIES
@@ -30,7 +30,7 @@ def test_the_thinker_is_used(whole):
     lalm, plain = LALM(model), LALM(thinker)
     assert lalm.model is model.thinker
     inputs = FAMILIES["qwen2_5_omni"].inputs(2)
-    prompts = [Prompt.from_inputs(one, inputs) for one in (lalm, plain)]
+    prompts = [one.prompt_from_inputs(inputs) for one in (lalm, plain)]
     assert torch.equal(lalm.logits(prompts[0], MATA), plain.logits(prompts[1], MATA))
 
 
@@ -39,5 +39,5 @@ def test_of_a_checkpoint_the_thinker_alone_is_loaded(whole, tmp_path):
     model.save_pretrained(tmp_path)
     lalm = LALM.from_pretrained(tmp_path)
     assert type(lalm.model) is type(thinker)
-    prompt = Prompt.from_inputs(lalm, FAMILIES["qwen2_5_omni"].inputs(2))
+    prompt = lalm.prompt_from_inputs(FAMILIES["qwen2_5_omni"].inputs(2))
     assert torch.equal(lalm.logits(prompt, MATA), LALM(thinker).logits(prompt, MATA))

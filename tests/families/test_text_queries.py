@@ -43,10 +43,10 @@ def test_answers_from_one_reading_are_those_of_generate(built):
     edits = built.all_placed(edits)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")  # a family may answer in a plain loop, which is as exact
-        found = mi.sweeps.generate(built.lalm, built.prompt, edits, mi.Decoding(4), progress=False)
+        found = mi.sweep_generate(built.lalm, built.prompt, edits, decoding=mi.Decoding(4), progress=False)
     assert bool(found.attrs["looped"]) == any(isinstance(w.message, SweepWarning) for w in told)
     for name, intervention in edits.items():
-        alone = built.lalm.answer(built.prompt, mi.Decoding(4), intervention)
+        alone = built.lalm.answer(built.prompt, intervention, decoding=mi.Decoding(4))
         for row, length in enumerate(alone.lengths):
             said = found["tokens"].sel(configuration=name).values[row]
             assert said[:length].tolist() == alone.tokens[row, :length].tolist(), name

@@ -10,7 +10,7 @@ import mata_interp as mi
 from mata_interp.errors import InterventionError
 from mata_interp.fusion.criteria import CRITERIA, attribution, knockout, restoration
 from mata_interp.fusion.item_context import ItemContext
-from mata_interp.interventions import queries_named
+from mata_interp.interventions import select_queries
 from tests.fusion import reference
 from tests.fusion.test_criteria import ITEMS, N, with_other
 from tests.reference import Edit, edited, forward
@@ -58,7 +58,7 @@ def edits(case: ItemContext) -> list[Edit]:
     audio = case.prompt.groups["audio"][0]
     found = []
     for part in case.baseline:
-        queries = queries_named("text", case.prompt.groups)[0] if part.queries == "text" else None
+        queries = select_queries("text", case.prompt.groups)[0] if part.queries == "text" else None
         heads = None if part.heads == "all" else {layer: part.heads for layer in part.layers}
         found.append(Edit(part.alpha, part.layers, part.rule, audio, heads, part.phase, queries=queries))
     return found

@@ -190,7 +190,7 @@ def test_the_last_tokens_alone_tell_the_same(lalm, case):
         np.testing.assert_allclose(told, CRITERIA[name].measure(case), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("n", "wanted"), [(28, range(10, 20)), (8, range(3, 6)), (32, range(11, 23))])
+@pytest.mark.parametrize(("n", "wanted"), [(28, range(10, 21)), (8, range(3, 6)), (32, range(10, 21))])
 def test_depth_is_the_papers(n, wanted):
     layers: Any = SimpleNamespace(layers=tuple(range(n)))
     assert np.flatnonzero(CRITERIA["depth"].measure(layers)).tolist() == list(wanted)

@@ -8,7 +8,7 @@ import torch
 
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import InterventionError
-from mata_interp.interventions import Editing, Mata
+from mata_interp.interventions import AttentionEdit, Editing, Mata
 
 P = 6  # sink, two of audio, two of the question, template
 NAMES = ["sink", "audio", "audio", "question", "question", "template"]
@@ -27,9 +27,9 @@ def a_call(queries: int, keys: int) -> AttentionCall:
     return AttentionCall(query, key, torch.eye(keys)[None, None], None, 0.5)
 
 
-def raised(mata: Mata | tuple, queries: int, keys: int, total: int | None = None, layer: int = 0):
+def raised(mata: AttentionEdit | tuple, queries: int, keys: int, total: int | None = None, layer: int = 0):
     """The edited rows, and for each of them the keys whose weight rose."""
-    editing = Editing((mata,) if isinstance(mata, Mata) else mata, GROUPS, HEADS)
+    editing = Editing((mata,) if isinstance(mata, AttentionEdit) else mata, GROUPS, HEADS)
     change = editing(layer, a_call(queries, keys), total or keys)
     if change is None:
         return None
@@ -111,5 +111,5 @@ def test_dose_is_the_mean_over_calls_and_leaves_padding_out():
 def test_nothing_to_edit_is_said_and_not_done_silently():
     with pytest.raises(InterventionError, match="Row 0 of the prompt has no options tokens"):
         Editing((Mata(1.0, [0], keys="options"),), GROUPS, HEADS)
-    with pytest.raises(InterventionError, match="No group 'vision': keys is 'text' or one of audio"):
+    with pytest.raises(InterventionError, match="No group 'vision': choose one of text, audio"):
         Editing((Mata(1.0, [0], keys="vision"),), GROUPS, HEADS)

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mata_interp.errors import InterventionError
-from mata_interp.interventions import RULES, Mata, in_order
-from mata_interp.interventions.mata import PHASES, QUERIES
+from mata_interp.interventions import RULES, AttentionEdit, Mata, in_order
+from mata_interp.interventions.selection import PHASES, QUERIES
 
 HEADS = {0: 4, 1: 4, 3: 8}  # layer 2 has no attention
 
@@ -23,7 +23,7 @@ heads_of = st.lists(st.integers(0, 40), min_size=1, max_size=4)
 
 
 @st.composite
-def matas(draw) -> Mata:
+def matas(draw) -> AttentionEdit:
     layers = draw(layers_of)
     by_layer = st.fixed_dictionaries({layer: heads_of for layer in layers})
     return Mata(
@@ -39,11 +39,11 @@ def matas(draw) -> Mata:
 
 @given(matas())
 def test_through_json_and_pickle_and_back(mata):
-    back = Mata.from_dict(json.loads(json.dumps(mata.to_dict())))
+    back = AttentionEdit.from_dict(json.loads(json.dumps(mata.to_dict())))
     assert back == mata
     assert hash(back) == hash(mata)
     assert pickle.loads(pickle.dumps(mata)) == replace(mata) == mata
-    assert eval(repr(mata), {"Mata": Mata}) == mata
+    assert eval(repr(mata), {"AttentionEdit": AttentionEdit}) == mata
 
 
 def test_defaults_are_the_papers_as_far_as_they_are_known():
@@ -130,4 +130,4 @@ def test_in_order():
 def test_the_clips_it_was_chosen_on_are_carried_but_not_compared():
     mata = Mata(0.1, [1], chosen_on=["b", "a", "b"])
     assert mata == Mata(0.1, [1])
-    assert Mata.from_dict(json.loads(json.dumps(mata.to_dict()))).chosen_on == ("a", "b")
+    assert AttentionEdit.from_dict(json.loads(json.dumps(mata.to_dict()))).chosen_on == ("a", "b")

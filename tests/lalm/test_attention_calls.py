@@ -121,7 +121,7 @@ def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, pro
 
 def test_the_sum_is_made_in_float32(half, items):
     """A bfloat16 output and a float32 change give their float32 sum, rounded once."""
-    prompt = half.place(half.prompt(items))
+    prompt = half.prepare(half.prompt(items))
     module = half.structure.attention[1].o_proj
     caught = []
     handle = module.register_forward_pre_hook(lambda _, args: caught.append(args[0][:, -1].float()))
@@ -321,7 +321,7 @@ def test_both_backends_give_the_same_bits(tiny_lalm, half, items):
     """In a batch with left padding, in prefill and decode; and the table of functions is as it was."""
     before = dict(AttentionInterface._global_mapping)
     for lalm in (tiny_lalm, half):
-        prompt = lalm.place(lalm.prompt(items))
+        prompt = lalm.prepare(lalm.prompt(items))
         settings = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
         settings |= {"output_logits": True, "return_dict_in_generate": True}
 

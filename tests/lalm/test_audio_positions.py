@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mata_interp.errors import ModelError
-from mata_interp.lalm import LALM, AudioAlignment, Prompt
+from mata_interp.lalm import LALM, AudioAlignment
 from mata_interp.lalm.discovery.audio_positions import (
     audio_input_names,
     count_audio_frames,
@@ -42,9 +42,9 @@ def test_inputs_that_hold_sound():
 def test_no_sound_among_the_inputs(tiny_lalm, prompt):
     mute = {name: x for name, x in prompt.inputs.items() if name != "input_features"}
     with pytest.raises(ModelError, match="audio placeholders and no audio among the inputs"):
-        Prompt.from_inputs(tiny_lalm, mute)
+        tiny_lalm.prompt_from_inputs(mute)
     text = tiny_lalm.prompt(prompt.items, audio=None)
-    assert Prompt.from_inputs(tiny_lalm, text.inputs).groups["audio"].sum() == 0
+    assert tiny_lalm.prompt_from_inputs(text.inputs).groups["audio"].sum() == 0
 
 
 def meddled(change):
@@ -83,9 +83,25 @@ def deaf(embeds, frames):
         (deaf, "the audio moves none of the .* audio placeholders"),
     ],
 )
-def test_other_ways_of_hearing_are_refused_with_the_first_prompt(items, change, said):
+def test_other_ways_of_hearing_are_refused_at_the_first_forward(items, change, said):
+    lalm = meddled(change)
+    prompt = lalm.prompt(items)
     with pytest.raises(ModelError, match=f"Qwen2Audio.* cannot be traced on these inputs: .*{said}"):
-        meddled(change).prompt(items)
+        lalm.logits(prompt)
+
+
+def test_a_prompt_is_built_without_running_the_model(items):
+    model, processor = tiny_qwen2_audio(seed=0)
+    calls = []
+    for module in model.modules():
+        module.register_forward_pre_hook(lambda *_: calls.append(1))
+    lalm = LALM(model, processor)
+    prompt = lalm.prompt(items)
+    assert calls == []
+    lalm.logits(prompt)
+    first = len(calls)
+    lalm.logits(prompt)
+    assert first > len(calls) - first > 0  # the probe runs with the first forward and not again
 
 
 def test_placeholders_that_no_sound_reaches_are_counted(items):
@@ -105,7 +121,7 @@ def test_frames_that_find_no_placeholder(tiny_lalm, prompt):
     ids = prompt.inputs["input_ids"].clone()
     ids[0, int(prompt.groups["audio"][0].nonzero()[0])] = 5
     with pytest.raises(ModelError, match="do not match"):
-        Prompt.from_inputs(tiny_lalm, prompt.inputs | {"input_ids": ids})
+        tiny_lalm.prompt_from_inputs(prompt.inputs | {"input_ids": ids})
 
 
 def test_too_few_placeholders():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mata_interp.benchmarks import Item
-from mata_interp.errors import InterventionError
+from mata_interp.errors import ArgumentError
 from mata_interp.interventions import Mata
 from mata_interp.lalm import Decoding
 from mata_interp.lalm.decoding import _Chooser, _text
@@ -65,7 +65,7 @@ def drawn_one_by_one(lalm, item: Item, how: Decoding) -> list[int]:
 
 @pytest.mark.parametrize("how", [Decoding(12), SAMPLED], ids=["greedy", "sampled"])
 def test_a_batch_with_a_cache_says_what_each_row_says_alone_without(tiny_lalm, prompt, how):
-    answers = tiny_lalm.answer(prompt, how)
+    answers = tiny_lalm.answer(prompt, decoding=how)
     for row, item in enumerate(prompt.items):
         plain = drawn_one_by_one(tiny_lalm, item, how)
         assert answers.tokens[row, : answers.lengths[row]].tolist() == plain
@@ -74,20 +74,24 @@ def test_a_batch_with_a_cache_says_what_each_row_says_alone_without(tiny_lalm, p
 
 def test_what_is_drawn_depends_on_seed_and_item_alone(tiny_lalm, prompt):
     items = list(prompt.items)
-    texts = dict(zip([item.id for item in items], tiny_lalm.answer(prompt, SAMPLED).texts, strict=True))
-    turned = tiny_lalm.answer(tiny_lalm.prompt(items[::-1]), SAMPLED).texts
+    texts = dict(
+        zip([item.id for item in items], tiny_lalm.answer(prompt, decoding=SAMPLED).texts, strict=True)
+    )
+    turned = tiny_lalm.answer(tiny_lalm.prompt(items[::-1]), decoding=SAMPLED).texts
     assert list(turned) == [texts[item.id] for item in items[::-1]]
     for item in items:
-        assert tiny_lalm.answer(tiny_lalm.prompt(item), SAMPLED).texts == (texts[item.id],)
+        assert tiny_lalm.answer(tiny_lalm.prompt(item), decoding=SAMPLED).texts == (texts[item.id],)
         wide = tiny_lalm.prompt(item, width=prompt.width)  # padded as in the batch
         assert wide.width == prompt.width
-        assert tiny_lalm.answer(wide, SAMPLED).texts == (texts[item.id],)
+        assert tiny_lalm.answer(wide, decoding=SAMPLED).texts == (texts[item.id],)
     other = Decoding(12, temperature=1.5, top_k=40, top_p=0.95, seed=8)
-    assert tiny_lalm.answer(prompt, other).texts != tiny_lalm.answer(prompt, SAMPLED).texts
+    assert tiny_lalm.answer(prompt, decoding=other).texts != tiny_lalm.answer(prompt, decoding=SAMPLED).texts
     torch.manual_seed(1)  # the world's own generators have no part in it
-    assert tiny_lalm.answer(prompt, SAMPLED).texts == tuple(texts[item.id] for item in items)
-    tokens = tiny_lalm.generate(prompt, None, 12, temperature=1.5, top_k=40, top_p=0.95, seed=7)
-    assert torch.equal(tokens, tiny_lalm.answer(prompt, SAMPLED).tokens)
+    assert tiny_lalm.answer(prompt, decoding=SAMPLED).texts == tuple(texts[item.id] for item in items)
+    tokens = tiny_lalm.generate(
+        prompt, None, max_new_tokens=12, temperature=1.5, top_k=40, top_p=0.95, seed=7
+    )
+    assert torch.equal(tokens, tiny_lalm.answer(prompt, decoding=SAMPLED).tokens)
 
 
 def test_draws_have_the_probabilities_of_the_softmax():
@@ -106,10 +110,10 @@ def test_draws_have_the_probabilities_of_the_softmax():
 @pytest.mark.parametrize("phase", ["prefill", "decode", "both"])
 def test_edits_reach_words_and_padding_stays_out_of_the_dose(tiny_lalm, prompt, phase):
     mata, how = Mata(3.0, [1, 2], "add", phase=phase), Decoding(12)
-    together = tiny_lalm.answer(prompt, how, mata)
-    assert tiny_lalm.answer(prompt, how).texts != together.texts
+    together = tiny_lalm.answer(prompt, mata, decoding=how)
+    assert tiny_lalm.answer(prompt, decoding=how).texts != together.texts
     for row, item in enumerate(prompt.items):
-        alone = tiny_lalm.answer(tiny_lalm.prompt(item), how, mata)
+        alone = tiny_lalm.answer(tiny_lalm.prompt(item), mata, decoding=how)
         assert alone.texts[0] == together.texts[row]
         assert alone.lengths[0] == together.lengths[row]
         for name, values in together.dose.items():
@@ -117,17 +121,15 @@ def test_edits_reach_words_and_padding_stays_out_of_the_dose(tiny_lalm, prompt, 
 
 
 def test_a_row_that_ends_early_is_counted_to_its_end(tiny_lalm, prompt, monkeypatch):
-    plain = tiny_lalm.answer(prompt, Decoding(12))
+    plain = tiny_lalm.answer(prompt, decoding=Decoding(12))
     end = int(plain.tokens[0, 3])  # now this token ends an answer
     monkeypatch.setattr(tiny_lalm.model.generation_config, "eos_token_id", [end, 10**6])
-    ended = tiny_lalm.answer(prompt, Decoding(12), Mata(0.5, [1], "add", phase="decode"))
-    first = tiny_lalm.answer(prompt, Decoding(12))
+    ended = tiny_lalm.answer(prompt, Mata(0.5, [1], "add", phase="decode"), decoding=Decoding(12))
+    first = tiny_lalm.answer(prompt, decoding=Decoding(12))
     assert first.lengths[0] == plain.tokens[0].tolist().index(end) + 1 <= 4
     assert first.stopped[0]
     assert tiny_lalm.processor.tokenizer.decode([end]) not in first.texts[0][-1:]
-    alone = tiny_lalm.answer(
-        tiny_lalm.prompt(prompt.items[0]), Decoding(12), Mata(0.5, [1], "add", phase="decode")
-    )
+    alone = tiny_lalm.answer(prompt.items[0], Mata(0.5, [1], "add", phase="decode"), decoding=Decoding(12))
     assert alone.dose["kl"][0] == pytest.approx(ended.dose["kl"][0], abs=1e-5, nan_ok=True)
 
 
@@ -154,5 +156,5 @@ def test_think_marks_stay_in_the_text_even_where_a_tokenizer_calls_them_special(
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, said):
-    with pytest.raises(InterventionError, match=said):
+    with pytest.raises(ArgumentError, match=said):
         Decoding(**wrong)

@@ -24,7 +24,7 @@ EXPERTS = {
 def built(name: str, rows: int = 2, dtype: torch.dtype = torch.float32) -> tuple[LALM, Prompt]:
     family = FAMILIES[name]
     lalm = LALM(family.model(None).to(dtype))
-    return lalm, Prompt.from_inputs(lalm, family.inputs(rows))
+    return lalm, lalm.prompt_from_inputs(family.inputs(rows))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -17,7 +17,7 @@ from transformers import (
 
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Mata
-from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm import LALM
 from mata_interp.lalm.loading import SHIPPED
 from tests.lalm.test_structure import text_model
 
@@ -126,10 +126,10 @@ def test_no_weights_and_no_pickled_ones(folder, tmp_path, tiny_lalm):
 def test_without_a_processor_there_is_a_model_all_the_same(tmp_path, tiny_lalm, items, prompt):
     tiny_lalm.model.save_pretrained(tmp_path)
     lalm = LALM.from_pretrained(tmp_path)
-    ready = Prompt.from_inputs(lalm, prompt.inputs)
+    ready = lalm.prompt_from_inputs(prompt.inputs)
     assert torch.equal(lalm.logits(ready), tiny_lalm.logits(ready))
     with pytest.raises(
-        ModelError, match=r"has no processor: No processor of a model .*Prompt.from_inputs"
+        ModelError, match=r"has no processor: No processor of a model .*prompt_from_inputs"
     ) as told:
         lalm.prompt(items)
     assert "\n" not in str(told.value)
@@ -175,7 +175,8 @@ def test_a_device_map(folder, device_map, items):
     mata = Mata(1.0, [1, 2])
     assert torch.equal(lalm.logits(lalm.prompt(items), mata), plain.logits(plain.prompt(items), mata))
     assert torch.equal(
-        lalm.generate(lalm.prompt(items), mata, 3), plain.generate(plain.prompt(items), mata, 3)
+        lalm.generate(lalm.prompt(items), mata, max_new_tokens=3),
+        plain.generate(plain.prompt(items), mata, max_new_tokens=3),
     )
 
 

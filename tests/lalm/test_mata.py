@@ -191,7 +191,7 @@ def test_alpha_zero_is_no_intervention(request, lalm, items, rule, keys):
 def same_bits(lalm, items, nothing):
     prompt, choices = lalm.prompt(items), [item.choices for item in items]
     with torch.inference_mode():
-        own = lalm.model(**lalm.place(prompt).inputs).logits[:, -1]
+        own = lalm.model(**lalm.prepare(prompt).inputs).logits[:, -1]
     assert torch.equal(lalm.logits(prompt), own)
     assert torch.equal(lalm.logits(prompt, nothing), own)
     plain, edited = lalm.score(prompt, choices), lalm.score(prompt, choices, nothing)

@@ -10,7 +10,7 @@ import torch
 
 from mata_interp.errors import ItemError, ModelError
 from mata_interp.interventions import Mata
-from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm import LALM
 from tests import reference
 from tests.tiny import tiny_qwen2_audio
 
@@ -48,15 +48,17 @@ def test_it_is_put_in_eval_mode():
 
 
 def test_ready_made_inputs(tiny_lalm, prompt):
-    ready = Prompt.from_inputs(tiny_lalm, prompt.inputs)
+    ready = tiny_lalm.prompt_from_inputs(prompt.inputs)
     mata = Mata(0.7, [1, 2])
     assert torch.equal(tiny_lalm.logits(ready, mata), tiny_lalm.logits(prompt, mata))
-    assert torch.equal(tiny_lalm.generate(ready, mata, 3), tiny_lalm.generate(prompt, mata, 3))
+    assert torch.equal(
+        tiny_lalm.generate(ready, mata, max_new_tokens=3), tiny_lalm.generate(prompt, mata, max_new_tokens=3)
+    )
 
 
 def test_ready_made_inputs_without_a_mask(tiny_lalm, items):
     whole = tiny_lalm.prompt(items[0])
-    bare = Prompt.from_inputs(tiny_lalm, {k: v for k, v in whole.inputs.items() if k != "attention_mask"})
+    bare = tiny_lalm.prompt_from_inputs({k: v for k, v in whole.inputs.items() if k != "attention_mask"})
     mata = Mata(0.7, [1, 2])
     np.testing.assert_array_equal(
         tiny_lalm.score(bare, [["a bell"]], mata).logprob, tiny_lalm.score(whole, [["a bell"]], mata).logprob
@@ -122,10 +124,10 @@ def test_options_that_cannot_be_scored(tiny_lalm, prompt, items):
         tiny_lalm.score(prompt, [["a"], ["b", ""], ["c"]])
     with pytest.raises(ValueError, match="2 lists of options for 3 prompts"):
         tiny_lalm.score(prompt, [["a"], ["b"]])
-    placed = Prompt.from_inputs(
-        tiny_lalm, prompt.inputs | {"position_ids": torch.zeros_like(prompt.inputs["input_ids"])}
+    placed = tiny_lalm.prompt_from_inputs(
+        prompt.inputs | {"position_ids": torch.zeros_like(prompt.inputs["input_ids"])}
     )
-    with pytest.raises(ModelError, match="position_ids of their own"):
+    with pytest.raises(ModelError, match="position_ids"):
         tiny_lalm.score(placed, [["a"]] * 3)
 
 
@@ -137,7 +139,7 @@ def test_without_a_processor(tiny_lalm, prompt, items):
         lambda: deaf.score(prompt, [["a"]] * 3),
         lambda: deaf.sampling_rate,
     ):
-        with pytest.raises(ModelError, match="has no processor: it was given without one"):
+        with pytest.raises(ModelError, match="has no processor: none was passed"):
             use()
 
 

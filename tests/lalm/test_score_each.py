@@ -38,9 +38,9 @@ def test_a_prompt_that_cannot_be_stepped_back_in_is_read_whole_for_each(
 
     choices = [item.choices for item in items]
     shared = tiny_lalm.score_each(prompt, choices, EDITS)
-    assert read(tiny_lalm.model, tiny_lalm.place(prompt)) is not None
+    assert read(tiny_lalm.model, tiny_lalm.prepare(prompt)) is not None
     monkeypatch.setattr(DynamicLayer, "is_croppable", False)
-    assert read(tiny_lalm.model, tiny_lalm.place(prompt)) is None
+    assert read(tiny_lalm.model, tiny_lalm.prepare(prompt)) is None
     for whole, short in zip(tiny_lalm.score_each(prompt, choices, EDITS), shared, strict=True):
         np.testing.assert_allclose(whole.logprob, short.logprob, atol=1e-5)
         for name, dose in whole.dose.items():
@@ -52,12 +52,12 @@ def test_a_prompt_that_ends_in_audio_is_read_whole(tiny_lalm, prompt):
     audio = prompt.groups["audio"].clone()
     audio[1, -1] = True
     ending = replace(prompt, groups={**prompt.groups, "audio": audio})
-    assert read(tiny_lalm.model, tiny_lalm.place(ending)) is None
+    assert read(tiny_lalm.model, tiny_lalm.prepare(ending)) is None
 
 
 @torch.inference_mode()
 def test_a_reading_is_left_as_it_was(tiny_lalm, prompt, items):
-    prompt = tiny_lalm.place(prompt)
+    prompt = tiny_lalm.prepare(prompt)
     options = [[[7, 8, 9], [10]]] * prompt.size
     cache = read(tiny_lalm.model, prompt)
     first = option_logprobs(tiny_lalm.model, prompt, options, cache)

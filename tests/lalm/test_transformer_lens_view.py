@@ -14,7 +14,6 @@ from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM
 from mata_interp.lalm.bridge import causal_lm, transformer_lens_view
 from mata_interp.lalm.bridge.clone import clone_sharing_weights
-from mata_interp.lalm.prompting.prompts import Prompt
 from tests import reference
 from tests.tiny import RATE, tiny_qwen2_audio
 
@@ -232,7 +231,7 @@ def test_nothing_is_installed_and_nobody_silenced(pair, monkeypatch):
 
 def test_ready_made_inputs(pair):
     lalm, prompt, _ = pair
-    made = lalm.to_transformer_lens(Prompt.from_inputs(lalm, prompt.inputs))
+    made = lalm.to_transformer_lens(lalm.prompt_from_inputs(prompt.inputs))
     assert made.difference < 1e-5
 
 
@@ -241,7 +240,7 @@ def test_half_precision(pair):
     _, prompt, _ = pair
     model, processor = tiny_qwen2_audio(seed=0)
     half = LALM(model.to(torch.bfloat16), processor)
-    made = half.to_transformer_lens(half.place(prompt))
+    made = half.to_transformer_lens(half.prepare(prompt))
     assert made.bridge.cfg.dtype == torch.bfloat16
     assert made.difference < 0.02 * float(half.logits(prompt).abs().max())
     told = made.attribution([40, 41])

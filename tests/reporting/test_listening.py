@@ -4,7 +4,6 @@ import soundfile
 
 import mata_interp as mi
 from mata_interp.errors import InterventionError, ItemError
-from mata_interp.reporting.listening import middle_layers
 from mata_interp.reporting.terminal import bar, columns, pad, sparkline
 
 CHOICES = ("a dog", "a bell", "rain")
@@ -55,12 +54,6 @@ def test_attention_is_in_the_order_of_time(heard, tiny_lalm):
     np.testing.assert_allclose(
         heard.attention[:, 0], mass.sel(group="audio").isel(item=0).mean("head"), rtol=1e-5, atol=1e-9
     )
-
-
-def test_the_published_layers_are_the_default():
-    assert middle_layers(range(28)) == tuple(range(10, 20))
-    assert middle_layers(range(2)) == (1,)
-    assert middle_layers([3]) == (3,)
 
 
 def test_without_options_it_answers_in_its_own_words(tiny_lalm, sound):

@@ -8,13 +8,14 @@ import xarray as xr
 
 import mata_interp as mi
 from mata_interp.reporting.maps import pyramid_of
+from mata_interp.sweeps import by_alpha
 from tests.reporting.small import small_study
 
 MAPS = {
-    "windows": lambda lalm: mi.sweeps.window_configs(lalm, (0.5, 1.0)),
-    "layers": lambda lalm: mi.sweeps.layer_configs(lalm),
-    "heads": lambda lalm: mi.sweeps.head_configs(lalm, 1.0, "abs", queries="text"),
-    "sets": lambda lalm: mi.sweeps.by_alpha([[0, 2], [1]], (0.5, 1.0)),
+    "windows": lambda lalm: mi.window_configs(lalm, (0.5, 1.0)),
+    "layers": lambda lalm: mi.layer_configs(lalm),
+    "heads": lambda lalm: mi.head_configs(lalm, 1.0, "abs", queries="text"),
+    "sets": lambda lalm: by_alpha([[0, 2], [1]], (0.5, 1.0)),
 }
 
 
@@ -28,10 +29,10 @@ def items():
     return mi.load_benchmark(small_study().benchmark).filter(condition="conflict")[:4]
 
 
-@pytest.mark.filterwarnings("ignore::mata_interp.sweeps.SweepWarning")  # what is left out is meant to be
+@pytest.mark.filterwarnings("ignore::mata_interp.errors.MataWarning")  # what is left out is meant to be
 @pytest.mark.parametrize("name", MAPS)
 def test_a_map_in_three_lines(lalm, items, name, tmp_path):
-    found = mi.sweeps.causal_map(lalm, items, MAPS[name](lalm), progress=False)
+    found = mi.causal_map(lalm, items, MAPS[name](lalm), progress=False)
     drawn = mi.figure(found)
     drawn.savefig(tmp_path / "map.png")
     words = " ".join(

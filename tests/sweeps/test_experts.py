@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mata_interp import Mata
-from mata_interp.lalm import LALM, Prompt
+from mata_interp.lalm import LALM
 from mata_interp.sweeps import SweepWarning, sweep
 from tests.families.registry import FAMILIES
 
@@ -43,7 +43,7 @@ def test_a_flip_of_experts_is_seen(edit, culprit):
     """The router is set on the edge between two experts, halfway between a token in a row and in the loop."""
     family = FAMILIES["qwen3_omni_moe"]
     lalm = LALM(family.model(None))
-    prompt = Prompt.from_inputs(lalm, family.inputs(1))
+    prompt = lalm.prompt_from_inputs(family.inputs(1))
     configurations = {"edit": EDIT}
     assert sweep(lalm, prompt, configurations, progress=False).attrs["looped"] == 0
     plain = routed(lalm, lambda: lalm.logits(prompt, edit))[-1].flatten(0, -2)[-1].double()

@@ -8,8 +8,9 @@ import torch
 
 import mata_interp as mi
 from mata_interp import Item, Mata
+from mata_interp.errors import ExclusionWarning
 from mata_interp.lalm import Decoding
-from mata_interp.sweeps import SweepWarning, generate
+from mata_interp.sweeps import SweepWarning, sweep_generate
 from tests.tiny import RATE, tiny_qwen2_audio
 
 CONFIGURATIONS = {
@@ -38,11 +39,11 @@ def items() -> list[Item]:
 def test_each_answer_is_that_of_generate(items, decoding, dtype):
     model, processor = tiny_qwen2_audio(seed=3)
     lalm = mi.LALM(model.to(dtype), processor)
-    found = generate(lalm, items, CONFIGURATIONS, decoding, progress=False)
+    found = sweep_generate(lalm, items, CONFIGURATIONS, decoding=decoding, progress=False)
     assert found.attrs["looped"] == 0
     prompt = lalm.prompt(items)
     for name, intervention in CONFIGURATIONS.items():
-        alone = lalm.answer(prompt, decoding, intervention)
+        alone = lalm.answer(prompt, intervention, decoding=decoding)
         one = found.sel(configuration=name)
         assert one["text"].values.tolist() == list(alone.texts)
         assert one["length"].values.tolist() == alone.lengths.tolist()
@@ -57,19 +58,19 @@ def test_each_answer_is_that_of_generate(items, decoding, dtype):
 def test_the_prompt_is_read_once(items):
     lalm = mi.LALM(*tiny_qwen2_audio(seed=3))
     encoder, read = lalm.model.model.audio_tower, []
-    lalm.prompt(items)  # looks once where the sound goes
+    lalm.prepare(items)  # probes the audio positions
     encoder.register_forward_hook(lambda *_: read.append(1))
     edits = {name: c for name, c in CONFIGURATIONS.items() if name != "all text"}
-    generate(lalm, items, edits, Decoding(4), progress=False)
+    sweep_generate(lalm, items, edits, decoding=Decoding(4), progress=False)
     assert len(read) == 2  # the shared reading, and the plain answer it is compared with
 
 
 def test_a_model_that_cannot_step_back_answers_in_a_loop_and_says_so(items, monkeypatch):
     lalm = mi.LALM(*tiny_qwen2_audio(seed=3))
-    shared = generate(lalm, items, CONFIGURATIONS, Decoding(4), progress=False)
+    shared = sweep_generate(lalm, items, CONFIGURATIONS, decoding=Decoding(4), progress=False)
     monkeypatch.setattr("mata_interp.sweeps.generation.read_to_answer", lambda *_, **__: None)
     with pytest.warns(SweepWarning, match="answers in a plain loop"):
-        looped = generate(lalm, items, CONFIGURATIONS, Decoding(4), progress=False)
+        looped = sweep_generate(lalm, items, CONFIGURATIONS, decoding=Decoding(4), progress=False)
     assert looped.attrs["looped"] == 3
     assert shared["text"].equals(looped["text"])
 
@@ -77,8 +78,8 @@ def test_a_model_that_cannot_step_back_answers_in_a_loop_and_says_so(items, monk
 def test_bad_items_and_prompts(items):
     lalm = mi.LALM(*tiny_qwen2_audio(seed=3))
     gone = Item(audio="nowhere.wav", question="?", id="gone")
-    with pytest.warns(SweepWarning, match="3 items; 1 left out, the first: item 'gone'"):
-        found = generate(lalm, [gone, *items], [None], Decoding(3), progress=False)
-    of_prompt = generate(lalm, lalm.prompt(items), [None], Decoding(3), progress=False)
+    with pytest.warns(ExclusionWarning, match="3 items used, 1 left out, the first: item 'gone'"):
+        found = sweep_generate(lalm, [gone, *items], [None], decoding=Decoding(3), progress=False)
+    of_prompt = sweep_generate(lalm, lalm.prompt(items), [None], decoding=Decoding(3), progress=False)
     assert found["text"].values.tolist() == of_prompt["text"].values.tolist()
     assert found["item"].values.tolist() == [item.id for item in items]

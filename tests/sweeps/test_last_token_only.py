@@ -33,7 +33,7 @@ def lalm():
 @torch.inference_mode()
 def test_a_thrifty_reading_is_the_whole_one(lalm, lengths):
     """Next tokens' logits and the cache, of a batch with left padding."""
-    prompt = lalm.place(lalm.prompt(ITEMS))
+    prompt = lalm.prepare(lalm.prompt(ITEMS))
     last_token_only, whole = (
         PrefillCache(lalm.model, lalm.structure, prompt, thrift) for thrift in (True, False)
     )

@@ -8,7 +8,7 @@ import xarray as xr
 
 import mata_interp as mi
 from mata_interp import Item, Mata
-from mata_interp.ranges import brief
+from mata_interp.errors import InterventionError
 from mata_interp.sweeps import causal_map, change, head_configs, layer_configs, margin, sweep, window_configs
 from tests.tiny import RATE, tiny_qwen2_audio
 
@@ -39,7 +39,7 @@ def test_the_configurations(lalm):
     assert list(layer_configs(lalm)) == [f"layer {n}" for n in range(4)]
     heads = head_configs(lalm)
     assert len(heads) == 16
-    assert heads["layer 2, head 3"] == Mata(1.0, [2], "knockout", heads=[3])
+    assert heads["layer 2, head 3"] == mi.Knockout([2], heads=[3])
 
 
 def test_the_margin_is_that_of_the_records(lalm, items):
@@ -54,47 +54,90 @@ def test_the_margin_is_that_of_the_records(lalm, items):
         margin(sweep(lalm, lalm.prompt(items), configurations, progress=False))
 
 
-@pytest.mark.parametrize(
-    ("make", "dims"),
-    [
-        (window_configs, ("layers", "alpha")),
-        (lambda lalm: window_configs(lalm, rule="knockout"), ("layers", "alpha")),
-        (layer_configs, ("layer",)),
-        (lambda lalm: layer_configs(lalm, 0.5, "abs"), ("layer",)),
-        (head_configs, ("layer", "head")),
-    ],
-)
-def test_each_number_is_where_it_belongs(lalm, items, make, dims):
-    configurations = make(lalm)
+def changes_by_name(swept, configurations) -> dict[str, float]:
+    margins = margin(swept)
+    return {
+        name: float((margins.sel(configuration=name) - margins.sel(configuration="baseline")).mean())
+        for name in configurations
+    }
+
+
+def mapped(lalm, items, configurations):
+    """The map, and the mean change of each configuration by its name."""
     swept = sweep(lalm, items, {"baseline": None, **configurations}, progress=False)
-    found = change(swept, configurations, "baseline")
-    assert found.dims == dims
+    return change(swept, configurations, "baseline"), changes_by_name(swept, configurations)
+
+
+@pytest.mark.parametrize("rule", ["abs", "knockout"])
+def test_a_map_of_windows(lalm, items, rule):
+    found, by_name = mapped(lalm, items, window_configs(lalm, (0.1, 1.0), rule))
+    assert found.dims == ("layers", "alpha")
+    assert found.shape == (10, 2)
+    for layers, alpha, name in [
+        ("0", 0.1, "layer 0, alpha 0.1"),
+        ("1-2", 1.0, "layers 1-2, alpha 1"),
+        ("0-3", 0.1, "layers 0-3, alpha 0.1"),
+    ]:
+        assert float(found.sel(layers=layers, alpha=alpha)) == pytest.approx(by_name[name], abs=1e-9)
+    assert found["first"].sel(layers="1-2") == 1
+    assert found["last"].sel(layers="1-2") == 2
+    assert (found.attrs["rule"], found.attrs["heads"]) == (rule, "all")
     assert (found.attrs["items"], found.attrs["clips"]) == (2, 2)  # of one the answer is not known
     assert ((found["low"] <= found) & (found <= found["high"])).all()
-    assert found.attrs["rule"] == next(iter(configurations.values())).rule
-    if "layers" in dims:
-        assert found["first"].sel(layers="1-2") == 1
-        assert found["last"].sel(layers="1-2") == 2
-    xr.testing.assert_allclose(found, causal_map(lalm, items, configurations, progress=False), atol=1e-5)
-    assert found.notnull().all()
-    margins = margin(swept)
-    for name, mata in configurations.items():
-        place = {
-            "layer": mata.layers[0],
-            "layers": brief(mata.layers),
-            "alpha": mata.alpha,
-        }
-        place["head"] = mata.heads[0] if mata.heads != "all" else None
-        by_hand = margins.sel(configuration=name) - margins.sel(configuration="baseline")
-        assert float(found.sel({d: place[d] for d in dims})) == pytest.approx(float(by_hand.mean()), abs=1e-9)
+
+
+def test_a_map_of_layers(lalm, items):
+    configurations = layer_configs(lalm, 0.5, "abs")
+    found, by_name = mapped(lalm, items, configurations)
+    assert found.dims == ("layer",)
+    assert found["layer"].values.tolist() == [0, 1, 2, 3]
+    assert float(found.sel(layer=2)) == pytest.approx(by_name["layer 2"], abs=1e-9)
     assert float(abs(found).max()) > 0.01
+    xr.testing.assert_allclose(found, causal_map(lalm, items, configurations, progress=False), atol=1e-5)
 
 
-def test_two_numbers_for_one_place_are_refused(lalm, items):
-    twins = {"a": Mata(1.0, [1]), "b": Mata(1.0, [1], "mul")}
-    swept = sweep(lalm, items, {"baseline": None, **twins}, progress=False)
-    with pytest.raises(ValueError, match="same place"):
-        change(swept, twins, "baseline")
+def test_a_map_of_heads(lalm, items):
+    found, by_name = mapped(lalm, items, head_configs(lalm))
+    assert found.dims == ("layer", "head")
+    assert found.shape == (4, 4)
+    assert float(found.sel(layer=1, head=3)) == pytest.approx(by_name["layer 1, head 3"], abs=1e-9)
+    assert float(found.sel(layer=3, head=0)) == pytest.approx(by_name["layer 3, head 0"], abs=1e-9)
+    assert found.notnull().all()
+
+
+def test_layers_under_some_heads_are_a_map_of_layers(lalm, items):
+    """`sweep --layers each --heads 0-1` is no map of heads: neither head is alone."""
+    found, by_name = mapped(lalm, items, layer_configs(lalm, heads=[0, 1]))
+    assert found.dims == ("layer",)
+    assert found.attrs["heads"] == "0-1"
+    assert float(found.sel(layer=3)) == pytest.approx(by_name["layer 3"], abs=1e-9)
+
+
+def test_windows_under_some_heads_are_a_map_of_windows(lalm, items):
+    found, by_name = mapped(lalm, items, window_configs(lalm, (1.0,), widths=[2], heads=[1, 2]))
+    assert found.dims == ("layers", "alpha")
+    assert found.attrs["heads"] == "1-2"
+    assert float(found.sel(layers="2-3", alpha=1.0)) == pytest.approx(
+        by_name["layers 2-3, alpha 1"], abs=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("configurations", "said"),
+    [
+        ({"a": Mata(1.0, [1]), "b": Mata(1.0, [1], "mul")}, "differ in rule .abs, mul"),
+        ({"a": Mata(1.0, [1]), "b": Mata(1.0, [2], keys="text")}, "differ in keys"),
+        ({"a": Mata(1.0, [1]), "b": Mata(1.0, [1])}, "same place"),
+        ({"a": Mata(1.0, [1], heads=[0, 1]), "b": Mata(1.0, [1], heads=[2])}, "differ in heads"),
+        ({"a": Mata(1.0, [1], heads=[0]), "b": Mata(1.0, [2])}, "differ in heads"),
+        ({"a": Mata(1.0, [1, 2], heads=[0]), "b": Mata(1.0, [1, 2], heads=[1])}, "differ in heads"),
+        ({"a": Mata(1.0, [1], heads=[0]), "b": Mata(0.5, [1], heads=[1])}, "differ in heads"),
+        ({}, "nothing to map"),
+    ],
+)
+def test_what_has_no_place_is_refused_before_the_sweep(lalm, items, configurations, said):
+    with pytest.raises(InterventionError, match=said):
+        causal_map(lalm, items, configurations, progress=False)
 
 
 def test_a_head_that_is_knocked_out_reads_no_audio(lalm, items):

@@ -9,6 +9,7 @@ import xarray as xr
 
 import mata_interp as mi
 from mata_interp import Item, Mata
+from mata_interp.errors import ExclusionWarning
 from mata_interp.sweeps import SweepWarning, sweep
 from tests.tiny import RATE, tiny_qwen2_audio
 
@@ -159,9 +160,9 @@ def test_what_is_not_there_is_refused(lalm):
         sweep(lalm, ITEMS, [Mata(1.0, [1], heads=[9])])
     everything = [Mata(1.0, [1], "knockout", keys=k) for k in (*lalm.prompt(ITEMS).groups,)]
     some = [part for part in everything if part.keys not in ("caption",)]
-    with pytest.raises(mi.errors.InterventionError, match="nothing to see"):
+    with pytest.raises(mi.errors.InterventionError, match="layer 1 leaves a query"):
         sweep(lalm, ITEMS, [some], progress=False)
-    with pytest.raises(mi.errors.InterventionError, match="nothing to see"):
+    with pytest.raises(mi.errors.InterventionError, match="layer 1 leaves a query"):
         lalm.logits(lalm.prompt(ITEMS), some)
     with pytest.raises(ValueError, match="at least one"):
         sweep(lalm, ITEMS, [])
@@ -187,7 +188,7 @@ def test_what_cannot_be_used_is_left_out_counted_and_named(lalm):
     gone = Item(audio="nowhere.wav", question="?", choices=("a", "b"), id="gone")
     open_ended = Item(audio=ITEMS[0].audio, question="What?", id="open")
     some = [ITEMS[0], gone, ITEMS[1], open_ended]
-    with pytest.warns(SweepWarning, match="2 items; 2 left out, the first: item 'open', field 'choices'"):
+    with pytest.warns(ExclusionWarning, match="2 items used, 2 left out.*'open'.*'choices'"):
         found = sweep(lalm, some, CONFIGURATIONS, progress=False)
     xr.testing.assert_allclose(
         found.drop_attrs(), sweep(lalm, ITEMS[:2], CONFIGURATIONS, progress=False).drop_attrs(), atol=1e-5

@@ -193,7 +193,7 @@ def test_bfloat16(items, size):
     """Masses are float32 sums of the model's own rows; eager's weights, rounded to bfloat16, agree as far."""
     model, processor = tiny_qwen2_audio()
     lalm = LALM(model.bfloat16(), processor)
-    prompt = lalm.place(lalm.prompt(items[:size]))
+    prompt = lalm.prepare(lalm.prompt(items[:size]))
     chosen: list[torch.Tensor] = []
 
     def look(layer, call, total):

@@ -1,4 +1,4 @@
-"""Relative depth: where the papers' layers lie, whatever the model and the items."""
+"""The layers that the papers edit, whatever the model and the items."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mata_interp.interventions import published_layers
+
 from .registry import criterion
 
 if TYPE_CHECKING:
     from ..item_context import ItemContext
 
-DEPTH = 10 / 28, 20 / 28
-
 
 @criterion(
-    "depth", "relative depth", "prior", "either", "marked", "1 inside",
-    "36 to 71 % of the depth: round(10 n / 28) to round(20 n / 28) - 1 of n layers",
+    "depth", "published layers", "prior", "either", "marked", "1 inside",
+    "layers 10-20 of 28 or 32 layers; else layers round(10 n / 28) to round(21 n / 28) - 1 of n",
     "layers 10-20 of 28, picked by hand in arXiv 2509.18816",
 )  # fmt: skip
 def depth(case: ItemContext) -> np.ndarray:
-    n = len(case.layers)
-    first, last = (round(part * n) for part in DEPTH)
-    inside = np.zeros(n)
-    inside[first : max(last, first + 1)] = 1.0
+    inside = np.zeros(len(case.layers))
+    inside[list(published_layers(len(case.layers)))] = 1.0
     return inside

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mata_interp.interventions import Mata
+from mata_interp.interventions import AttentionEdit, Mata
+from mata_interp.statistics.margins import option_margins
 
 from .registry import criterion
 
@@ -72,13 +73,12 @@ def _costs(case: ItemContext, queries: str) -> dict[str, np.ndarray]:
     }
 
 
-def _margins(case: ItemContext, edits: list[Mata]) -> np.ndarray:
+def _margins(case: ItemContext, edits: list[AttentionEdit]) -> np.ndarray:
     """The margin under each, float64 [K]."""
     told = case.told(edits)
     if not case.options:
         return told[:, case.decision.right].astype(float) - told[:, case.decision.wrong]
-    right = case.item.choices.index(case.item.answer or "")
-    return told[:, right] - np.delete(told, right, axis=1).max(1)
+    return option_margins(told, case.item.choices.index(case.item.answer or ""))
 
 
 _WHOSE = {"last": ("last query", "out at the last token"), "text": ("all text", "into text")}

@@ -55,7 +55,7 @@ class TransformerLensView:
     """
 
     def __init__(self, lalm: LALM, prompt: Prompt) -> None:
-        self._lalm, self.prompt = lalm, lalm.place(prompt)
+        self._lalm, self.prompt = lalm, lalm.prepare(prompt)
         reasons: list[str] = []
         with exclusive(lalm.structure.decoder):  # no clone of a model that is intercepted
             bridge = _build(bridge_whole, lalm.model, reasons)
@@ -78,7 +78,7 @@ class TransformerLensView:
 
     def encode(self, prompt: Prompt) -> tuple[tuple[Tensor], dict[str, Any]]:
         """Arguments and keywords with which to call the bridge: (tokens or embeddings,), and the rest."""
-        inputs = dict(self._lalm.place(prompt).inputs)
+        inputs = dict(self._lalm.prepare(prompt).inputs)
         if self.whole:
             return (inputs.pop("input_ids"),), inputs
         with torch.no_grad(), exclusive(self._lalm.structure.decoder):

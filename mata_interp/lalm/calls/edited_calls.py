@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
+
+from torch import Tensor
 
 from mata_interp.attention import AttentionCall
-from mata_interp.interventions import Editing
 
 from ..discovery.structure import ModelStructure
 from .attention_calls import Add, Backend, Run, attention_calls
@@ -14,8 +16,19 @@ from .attention_calls import Add, Backend, Run, attention_calls
 __all__ = ["edited_calls"]
 
 
+class AttentionEditor(Protocol):
+    """Interventions bound to the prompts that run: `Editing`, or `BoundInterventions` around one."""
+
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+
+    def __call__(self, layer: int, call: AttentionCall, total: int, /) -> tuple[slice, Tensor] | None: ...
+
+
 @contextmanager
-def edited_calls(structure: ModelStructure, editing: Editing, backend: Backend = "direct") -> Iterator[Run]:
+def edited_calls(
+    structure: ModelStructure, editing: AttentionEditor, backend: Backend = "direct"
+) -> Iterator[Run]:
     """Intercept a model so that ``run(forward)`` runs a callable with the edit in force.
 
     Args:

@@ -1,42 +1,40 @@
-"""From items to a model's inputs, with every token's group known."""
+"""From items to a model's inputs, with the group of every token."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mata_interp.benchmarks import Item
-from mata_interp.errors import ItemError, ModelError
+from mata_interp.errors import ArgumentError, ItemError, ModelError
 
 from .formats import PROMPT_FORMATS, Parts, canonical_format
 from .groups import group_masks, groups_of_tokens
 from .messages import MARK, ask_by_messages, hears_in_its_call
 from .vocabulary import special_tokens
 
-if TYPE_CHECKING:
-    from ..model import LALM
+__all__ = ["PROMPT_FORMATS", "Prompt", "build_prompt", "prompt_from_inputs"]
 
-__all__ = ["PROMPT_FORMATS", "Prompt", "build_prompt"]
-
-_REMEDY = "Make the inputs yourself and use Prompt.from_inputs."
+_REMEDY = "Make the inputs yourself and use LALM.prompt_from_inputs."
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prompt:
     """Model inputs of B prompts of width T, left-padded and collated once.
 
     Attributes:
-        inputs: what the model's forward takes: ``input_ids[B, T]``, ``attention_mask[B, T]``, the sound, ...;
+        inputs: what the model's forward takes: ``input_ids[B, T]``, ``attention_mask[B, T]``, the audio, ...;
             settings that are no tensors are passed on.
-        groups: a mask ``bool[B, T]`` for each of GROUPS; each real token in exactly one, padding in none.
-        items: the items asked, one a row.
-        audio_seconds: of each row, the seconds of sound the model is given; NaN where not known.
-        truncated_seconds: of each row, the seconds cut off its end because the model takes no more.
+        groups: a mask ``bool[B, T]`` for each of GROUPS; each real token is in exactly one, padding in none.
+        items: the items, one per row.
+        audio_seconds: seconds of audio that the model receives, one per row; NaN where not known.
+        truncated_seconds: seconds cut off the end because the model takes no more, one per row.
     """
 
     inputs: dict[str, Tensor]
@@ -55,51 +53,69 @@ class Prompt:
         """T, the number of tokens of the longest row; the others are padded to it."""
         return self.inputs["input_ids"].shape[1]
 
-    def to(self, device: torch.device | str) -> Prompt:
-        """The same prompt on another device."""
-        inputs: Any = {n: x.to(device) if isinstance(x, Tensor) else x for n, x in self.inputs.items()}
-        groups = {name: mask.to(device) for name, mask in self.groups.items()}
-        return replace(self, inputs=inputs, groups=groups)
+    def __repr__(self) -> str:
+        audio = int(self.groups["audio"].sum()) if "audio" in self.groups else 0
+        names = [item.id for item in self.items[:3]] + ["..."] * (self.size > 3)
+        return (
+            f"<Prompt {self.size} x {self.width} tokens, {audio} of audio, on "
+            f"{self.inputs['input_ids'].device}: {', '.join(names)}>"
+        )
 
-    @classmethod
-    def from_inputs(
-        cls, lalm: LALM, inputs: Mapping[str, Tensor], ids: Sequence[str] | None = None
-    ) -> Prompt:
-        """Ready-made inputs of any model. Its groups are audio, sink and, for all other tokens, question.
+    def to(self, model: Any) -> Prompt:
+        """The same prompt on a device or, of a model, as its forward takes it.
 
         Args:
-            lalm: its audio token id marks the placeholders.
-            inputs: as the model's forward takes them, ``input_ids[B, T]`` among them, left-padded.
-            ids: a name for each row; ``"0"``, ``"1"``, ... if not given.
-
-        Raises:
-            ModelError: a row is empty, not padded on the left, or has a single placeholder, which the model
-                would expand on its own; ids and rows differ in number; placeholders and frames of sound do,
-                or there is no sound.
+            model: a device; or a transformers model, whose device is taken, and whose dtype for audio
+                features. Where the model's forward has ``sample``, as VibeVoice's does, which then adds
+                random noise to the audio, it is set to False unless the inputs say otherwise: the same
+                prompt is then the same prompt twice.
         """
-        tokens = inputs["input_ids"]
-        real = inputs.get("attention_mask", torch.ones_like(tokens)).bool()
-        if not real[:, -1].all() or (real[:, 1:] < real[:, :-1]).any():
-            raise ModelError("These inputs are not left-padded: every row must end in its last real token.")
-        names = [str(row) for row in range(len(tokens))] if ids is None else list(ids)
-        if len(names) != len(tokens):
-            raise ModelError(f"{len(names)} ids for {len(tokens)} rows of inputs.")
-        rows = [
-            ["audio" if heard else "question" for heard in row[keep].tolist()]
-            for row, keep in zip(tokens == lalm.structure.audio_token_id, real, strict=True)
-        ]
-        if any(row.count("audio") == 1 for row in rows):
-            raise ModelError("A row has one audio placeholder: expand it to one a frame, as processors do.")
-        masks = group_masks(rows, tokens.shape[1])
-        prompt = cls(
-            inputs=dict(inputs),
-            groups={name: mask.to(tokens.device) for name, mask in masks.items()},
-            items=tuple(Item(audio=None, question="", id=name) for name in names),
-            audio_seconds=(float("nan"),) * len(names),
-            truncated_seconds=(0.0,) * len(names),
-        )
-        lalm.validate_audio_positions(prompt, each=True)
-        return prompt
+        device: Any = model.device if isinstance(model, nn.Module) else model
+        inputs: dict[str, Any] = {
+            name: x.to(device) if isinstance(x, Tensor) else x for name, x in self.inputs.items()
+        }
+        groups = {name: mask.to(device) for name, mask in self.groups.items()}
+        if isinstance(model, nn.Module):
+            dtype: Any = model.dtype
+            inputs = {
+                name: x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
+                for name, x in inputs.items()
+            }
+            noisy = signature(model.forward).parameters.get("sample")
+            if noisy is not None and noisy.default is True:
+                inputs.setdefault("sample", False)
+        return replace(self, inputs=inputs, groups=groups)
+
+
+def prompt_from_inputs(
+    inputs: Mapping[str, Tensor], audio_token_id: int, ids: Sequence[str] | None = None
+) -> Prompt:
+    """A prompt from ready-made inputs; the arguments and errors are those of `LALM.prompt_from_inputs`.
+
+    Args:
+        audio_token_id: the id of the audio placeholder.
+    """
+    tokens = inputs["input_ids"]
+    real = inputs.get("attention_mask", torch.ones_like(tokens)).bool()
+    if not real[:, -1].all() or (real[:, 1:] < real[:, :-1]).any():
+        raise ModelError("These inputs are not left-padded: every row must end in its last real token.")
+    names = [str(row) for row in range(len(tokens))] if ids is None else list(ids)
+    if len(names) != len(tokens):
+        raise ModelError(f"{len(names)} ids for {len(tokens)} rows of inputs.")
+    rows = [
+        ["audio" if is_audio else "question" for is_audio in row[keep].tolist()]
+        for row, keep in zip(tokens == audio_token_id, real, strict=True)
+    ]
+    if any(row.count("audio") == 1 for row in rows):
+        raise ModelError("A row has one audio placeholder: expand it to one per frame, as processors do.")
+    masks = group_masks(rows, tokens.shape[1])
+    return Prompt(
+        inputs=dict(inputs),
+        groups={name: mask.to(tokens.device) for name, mask in masks.items()},
+        items=tuple(Item(audio=None, question="", id=name) for name in names),
+        audio_seconds=(float("nan"),) * len(names),
+        truncated_seconds=(0.0,) * len(names),
+    )
 
 
 def build_prompt(
@@ -113,30 +129,32 @@ def build_prompt(
     format: str = "options",
     width: int | None = None,
 ) -> Prompt:
-    """Ask ``items`` through the processor's own chat template: as text, or as messages where it needs these.
+    """Format ``items`` with the processor's chat template: as text, or as messages where it needs these.
 
     Args:
-        processor: with a chat template and a fast tokenizer, or with an ``apply_chat_template`` that hears.
+        processor: with a chat template and a fast tokenizer, or with an ``apply_chat_template`` that takes
+            audio.
         items: one or several.
-        audio_token_id: the id of the placeholder that the processor repeats once for each frame of sound.
-        sampling_rate: of the sound the model takes, in Hz.
-        max_audio_seconds: the longest sound the model takes (``None``: any). A longer one loses its end,
+        audio_token_id: the id of the placeholder that the processor repeats once for each frame of audio.
+        sampling_rate: of the audio that the model takes, in Hz.
+        max_audio_seconds: the longest audio that the model takes; None for any. Longer audio loses its end,
             and ``truncated_seconds`` says how much.
-        audio: ``"own"``, or ``None`` to leave the sound and its marks out altogether.
+        audio: ``"own"``, or None to leave the audio and its marks out altogether.
         format: one of PROMPT_FORMATS.
-        width: pad to so many tokens, as in a larger batch; None: to the longest item.
+        width: number of tokens to pad to, as in a larger batch; that of the longest item if None.
 
     Raises:
-        ItemError: the sound cannot be used, or a text holds a special token of the tokenizer.
-        ModelError: the groups cannot be told for certain: no chat template, a template that alters the
-            user's text, or tokens that are not those of the rendered text.
+        ItemError: the audio cannot be used, or a text holds a special token of the tokenizer.
+        ModelError: the groups are not certain: no chat template, a template that alters the user's text, or
+            tokens that are not those of the rendered text.
+        ArgumentError: a format or an ``audio`` that does not exist.
     """
     items = (items,) if isinstance(items, Item) else tuple(items)
     if not items:
-        raise ValueError("A prompt needs at least one item.")
+        raise ArgumentError("A prompt needs at least one item.")
     canonical_format(format)
     if audio not in ("own", None):
-        raise ValueError(f"audio is 'own' or None, not {audio!r}.")
+        raise ArgumentError(f"audio is 'own' or None, not {audio!r}.")
     if getattr(processor, "tokenizer", None) is None:
         raise ModelError(f"A {type(processor).__name__} has no tokenizer. {_REMEDY}")
     _refuse_special_tokens(items, processor.tokenizer, audio_token_id)
@@ -153,11 +171,11 @@ def build_prompt(
     )
     found = inputs["input_ids"].shape[1]
     if width is not None and found != width:
-        raise ModelError(f"The prompt has {found} tokens and was to have {width}.")
+        raise ModelError(f"The prompt has {found} tokens instead of {width}.")
     for row, item in enumerate(items):
         if sounds and "audio" not in rows[row] and seconds[row] >= 1:
             raise ModelError(
-                f"The processor wrote no audio placeholder for {seconds[row]:g} s of sound. {_REMEDY}"
+                f"The processor wrote no audio placeholder for {seconds[row]:g} s of audio. {_REMEDY}"
             )
         # Qwen2-Audio takes a lone placeholder for one still to be expanded, and generate then crashes.
         if sounds and (tokens := rows[row].count("audio")) < 2:
@@ -175,7 +193,7 @@ def _ask_by_text(
     sampling_rate: int,
     padding: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], list[list[str]]]:
-    """Inputs and groups by way of the text that the chat template writes; as :func:`ask_by_messages`."""
+    """Inputs and groups from the text that the chat template renders; see :func:`ask_by_messages`."""
     rendered = _render(asked, processor, with_audio=bool(sounds))
     texts = ["".join(text for _, text in parts) for parts in rendered]
     bos = processor.tokenizer.bos_token
@@ -196,7 +214,7 @@ def _ask_by_text(
 
 
 def _refuse_special_tokens(items: Sequence[Item], tokenizer: Any, audio_token_id: int) -> None:
-    """An item's words must stay words: none may end the user's turn or pretend to be a placeholder."""
+    """Refuse texts with special tokens, which could end the user's turn or stand for a placeholder."""
     special = {*special_tokens(tokenizer).values(), *tokenizer.all_special_tokens}
     special.add(tokenizer.convert_ids_to_tokens(audio_token_id))
     for item in items:

@@ -1,0 +1,266 @@
+"""One method per site through `logits`, `score` and `generate`, against hooks on an eager model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mata_interp.benchmarks import Item
+from mata_interp.errors import InterventionError
+from mata_interp.interventions import AttentionEdit, Knockout, Mata, in_order
+from mata_interp.lalm import LALM
+from tests import reference
+from tests.interventions import plain_methods as plain
+from tests.interventions.methods import Aad, AdHh, InstABoost, Seka, Vista, text_among
+from tests.tiny import RATE, tiny_qwen2_audio
+
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def eager():
+    return tiny_qwen2_audio(seed=0, attention="eager")[0]
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one prompt", "two, left-padded"])
+def prompt(request, tiny_lalm):
+    noise = np.random.default_rng(0)
+    texts = [("Which of them comes first?", ("no", "rain falls")), ("How many?", ("one", "two", "y"))]
+    items = [
+        Item(audio=(noise.normal(0, 0.1, n).astype(np.float32), RATE), question=question, choices=choices)
+        for n, (question, choices) in zip((9_000, 5_000), texts, strict=True)
+    ]
+    made = tiny_lalm.prompt(items[: request.param])
+    assert made.inputs["attention_mask"].all() == (request.param == 1)
+    return made
+
+
+def projections(seed: int) -> dict[int, torch.Tensor]:
+    """A random projection of rank 3 per layer and key head: [2, 8, 8]."""
+    draw = torch.Generator().manual_seed(seed)
+    bases = {layer: torch.linalg.qr(torch.randn(2, 8, 3, generator=draw))[0] for layer in (1, 2)}
+    return {layer: basis @ basis.transpose(1, 2) for layer, basis in bases.items()}
+
+
+RAISING, LOWERING = projections(0), projections(1)
+_draw = torch.Generator().manual_seed(2)
+DIRECTIONS = {layer: torch.randn(32, generator=_draw) for layer in (0, 2)}
+HEADS = {1: (0, 2), 3: (1, 2, 3)}
+
+
+@dataclass
+class Case:
+    """A method, its plain reference for one row, and the same method without strength."""
+
+    method: Any
+    reference: Callable[..., plain.Forward]
+    nothing: Any
+
+
+def _reference_instaboost(lalm, eager, prompt, row):
+    return plain.instaboost(eager, (1, 2), 3.0, own(prompt, row, prompt.groups["audio"]))
+
+
+def _reference_seka(lalm, eager, prompt, row):
+    return plain.seka(eager, RAISING, LOWERING, 0.8, 0.2, own(prompt, row, prompt.groups["audio"]))
+
+
+def _reference_adhh(lalm, eager, prompt, row):
+    text = own(prompt, row, text_among(prompt.groups))
+    return plain.adhh(eager, HEADS, 0.4, text, len(text))
+
+
+def _reference_vista(lalm, eager, prompt, row):
+    length = int(prompt.inputs["attention_mask"][row].sum())
+    return plain.vista(eager, DIRECTIONS, 0.6, length)
+
+
+def _reference_aad(lalm, eager, prompt, row):
+    without = lalm.prompt(prompt.items, audio=None)
+    return plain.aad(eager, reference.single(without.inputs, row), 0.5)
+
+
+ADHH = AdHh(tuple(HEADS.items()))
+CASES = {
+    "weights": Case(InstABoost((1, 2)), _reference_instaboost, InstABoost((1, 2), 1.0)),
+    "keys": Case(Seka(RAISING, LOWERING), _reference_seka, Seka(RAISING, LOWERING, 0.0, 0.0)),
+    "head_output": Case(ADHH, _reference_adhh, replace(ADHH, strength=0.0)),
+    "residual": Case(Vista(DIRECTIONS, 0.6), _reference_vista, Vista(DIRECTIONS, 0.0)),
+    "logits": Case(Aad(0.5), _reference_aad, Aad(0.0)),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    assert CASES[request.param].method.site == request.param
+    return CASES[request.param]
+
+
+def own(prompt, row: int, mask: torch.Tensor) -> torch.Tensor:
+    """One row of a mask without its padding."""
+    return mask[row][prompt.inputs["attention_mask"][row].bool()]
+
+
+def rows_of(prompt):
+    return [(row, reference.single(prompt.inputs, row)) for row in range(prompt.size)]
+
+
+def test_in_a_forward(tiny_lalm, eager, prompt, case):
+    ours, before = tiny_lalm.logits(prompt, case.method), tiny_lalm.logits(prompt)
+    for row, alone in rows_of(prompt):
+        theirs = case.reference(tiny_lalm, eager, prompt, row)(alone, ())[-1]
+        torch.testing.assert_close(ours[row], theirs, atol=5e-5, rtol=0)
+        moved = theirs - plain.run(eager, alone, ())[-1]
+        torch.testing.assert_close(ours[row] - before[row], moved, atol=5e-5, rtol=0)
+        assert moved.abs().max() > 1e-3
+
+
+def test_in_options(tiny_lalm, eager, prompt, case):
+    ours, before = tiny_lalm.score(prompt, None, case.method), tiny_lalm.score(prompt)
+    for row, alone in rows_of(prompt):
+        forward = case.reference(tiny_lalm, eager, prompt, row)
+        for c, text in enumerate(prompt.items[row].choices):
+            tokens = tiny_lalm.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+            logp = forward(alone, tokens)[:-1].double().log_softmax(-1)
+            theirs = float(logp[range(len(tokens)), tokens].sum())
+            assert ours.logprob[row, c] == pytest.approx(theirs, abs=1e-4)
+    assert np.nanmin(np.nanmax(np.abs(ours.logprob - before.logprob), 1)) > 1e-3
+
+
+def test_in_generation(tiny_lalm, eager, prompt, case):
+    ours = tiny_lalm.answer(prompt, case.method, max_new_tokens=STEPS)
+    end = tiny_lalm.model.generation_config.eos_token_id
+    for row, alone in rows_of(prompt):
+        forward, tokens = case.reference(tiny_lalm, eager, prompt, row), []
+        while len(tokens) < STEPS and end not in tokens:
+            tokens.append(int(forward(alone, tokens)[-1].argmax()))
+        assert ours.tokens[row, : len(tokens)].tolist() == tokens
+
+
+def test_zero_strength_is_bit_for_bit_no_intervention(tiny_lalm, prompt, case):
+    assert torch.equal(tiny_lalm.logits(prompt, case.nothing), tiny_lalm.logits(prompt))
+    scores = [tiny_lalm.score(prompt, None, edit).logprob for edit in (case.nothing, None)]
+    if case.nothing.site in ("logits", "residual", "head_output"):  # the same kernels run on the same shapes
+        np.testing.assert_array_equal(*scores)
+    else:  # the prompt is read in whole, where the shared prefill reads its last token alone
+        np.testing.assert_allclose(*scores, atol=1e-5)
+    tokens = [tiny_lalm.generate(prompt, edit, max_new_tokens=STEPS) for edit in (case.nothing, None)]
+    assert torch.equal(*tokens)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["ends", "fails"])
+def test_no_hook_stays(tiny_lalm, prompt, case, fails):
+    def count() -> int:
+        return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in tiny_lalm.model.modules())
+
+    class Broken:
+        def __init__(self, method: Any) -> None:
+            self._method = method
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._method, name)
+
+        def edit(self, x, context):
+            raise ZeroDivisionError
+
+    before = count()
+    if fails:
+        with pytest.raises(ZeroDivisionError):
+            tiny_lalm.logits(prompt, Broken(case.method))
+    else:
+        tiny_lalm.generate(prompt, case.method, max_new_tokens=2)
+    assert count() == before
+    assert tiny_lalm.score(prompt).logprob.shape[0] == prompt.size
+
+
+def test_methods_and_edits_together(tiny_lalm, prompt):
+    """Sites are reached in the order of the forward pass, whatever the order of the parts."""
+    mata, boost, vista = Mata(1.0, [1, 2], "add"), InstABoost((1, 2)), Vista(DIRECTIONS)
+    one = tiny_lalm.logits(prompt, (mata, boost, vista))
+    assert torch.equal(one, tiny_lalm.logits(prompt, (vista, boost, mata)))
+    for parts in ((mata, boost), (mata, vista), (boost, vista)):
+        assert (one - tiny_lalm.logits(prompt, parts)).abs().max() > 1e-3
+
+
+def test_edits_are_off_in_the_extra_pass(tiny_lalm, prompt):
+    """(1 + a) l_edited - a l_without: PAI's boost is not in force in its unconditional pass."""
+    mata = Mata(2.0, [1, 2], "add")
+    without = tiny_lalm.logits(tiny_lalm.prompt(prompt.items, audio=None))
+    expected = 1.5 * tiny_lalm.logits(prompt, mata) - 0.5 * without
+    torch.testing.assert_close(tiny_lalm.logits(prompt, (mata, Aad(0.5))), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("where", ["sdpa", "eager"])
+def test_the_mask_and_the_protocol_make_the_same_edit(tiny_lalm, prompt, where):
+    """An AttentionEdit beside a method runs through the protocol; alone, through the fast path."""
+    lalm = tiny_lalm if where == "sdpa" else LALM(*tiny_qwen2_audio(seed=0, attention="eager"))
+    for edit in (
+        Mata(0.7, [1, 2]),
+        Mata(1.0, [1, 2], "add", keys="text", heads=[0, 3]),
+        Mata(1.0, [1, 2], queries="text"),
+        Knockout([1, 2]),
+    ):
+        nothing = InstABoost((1, 2), 1.0)
+        torch.testing.assert_close(
+            lalm.logits(prompt, (edit, nothing)), lalm.logits(prompt, edit), atol=2e-5, rtol=0
+        )
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    site: str = "scores"
+    layers: tuple[int, ...] = (1,)
+    queries: str = "last"
+    phase: str = "both"
+
+    def edit(self, x, context):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"site": "score"}, "No site 'score'.*Did you mean 'scores'"),
+        ({"queries": "text only"}, "No queries 'text only'"),
+        ({"phase": "encode"}, "No phase 'encode'.*Did you mean 'decode'"),
+        ({"layers": (7,)}, "No attention in layer 7"),
+        ({"site": "residual", "layers": (7,)}, "No layer 7"),
+        ({"site": "keys", "layers": (7,)}, "No attention in layer 7"),
+        ({"site": "logits"}, "no negative_prompt"),
+    ],
+)
+def test_methods_that_make_no_sense(tiny_lalm, prompt, wrong, said):
+    with pytest.raises(InterventionError, match=said):
+        tiny_lalm.logits(prompt, Elsewhere(**wrong))
+
+
+def test_two_extra_passes_are_refused(tiny_lalm, prompt):
+    with pytest.raises(InterventionError, match="Aad, Aad"):
+        tiny_lalm.logits(prompt, (Aad(0.5), Aad(0.2)))
+
+
+def test_a_model_with_a_joint_projection_is_refused(tiny_lalm, prompt, monkeypatch):
+    monkeypatch.setattr("mata_interp.lalm.site_hooks._PROJECTIONS", {"keys": ("wqkv",)})
+    with pytest.raises(InterventionError, match="wqkv"):
+        tiny_lalm.logits(prompt, Seka(RAISING, LOWERING))
+
+
+def test_sweeps_and_runs_refuse_other_sites(tiny_lalm, prompt):
+    import mata_interp as mi
+
+    for run in (
+        lambda: mi.sweep(tiny_lalm, prompt, [InstABoost((1,))], progress=False),
+        lambda: mi.run(tiny_lalm, list(prompt.items), {"a": InstABoost((1,))}, progress=False),
+        lambda: mi.fusion_layers(tiny_lalm, list(prompt.items), baseline=InstABoost((1,)), progress=False),
+    ):
+        with pytest.raises(InterventionError, match="InstABoost"):
+            run()
+
+
+def test_parts_without_layers_do_nothing():
+    assert in_order((Vista({}), Aad(), AttentionEdit(1.0, []))) == (Aad(),)
