@@ -58,7 +58,7 @@ CALLS: dict[str, Callable[[LALM, list[mi.Item]], Any]] = {
     "score": lambda lalm, items: lalm.score(lalm.prompt(items), [item.choices for item in items], MATA),
     "sweep": lambda lalm, items: mi.sweep(lalm, items, [None, MATA], progress=False),
     "sweep of prompts": lambda lalm, items: mi.sweep(lalm, lalm.prompt(items), [None, MATA], progress=False),
-    "sweep of answers": lambda lalm, items: mi.sweeps.generate(
+    "sweep of answers": lambda lalm, items: mi.sweep_generate(
         lalm, items, [None, MATA], mi.Decoding(max_new_tokens=2), progress=False
     ),
     "fusion_layers": lambda lalm, items: mi.fusion_layers(lalm, items[:1], progress=False),
