@@ -190,9 +190,7 @@ def _logp(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
     return told.cpu().masked_fill(~real, 0.0).sum(1)
 
 
-def _generated(
-    subject: CheckContext, edited: bool, backend: Backend = "direct"
-) -> tuple[Tensor, Tensor]:
+def _generated(subject: CheckContext, edited: bool, backend: Backend = "direct") -> tuple[Tensor, Tensor]:
     """Logits [B, STEPS, V] and tokens [B, STEPS] of a greedy generation that does not stop."""
     lalm, prompt = subject.lalm, subject.prompt
     editing = subject.editing() if edited else None

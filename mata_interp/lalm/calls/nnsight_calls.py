@@ -142,7 +142,8 @@ def traced_calls(
                 total = tokens_so_far(*decoder.inputs)
                 pending[:] = layers
                 for layer, site in sites:
-                    change = visit(layer, *site.inputs, total)
+                    args, kwargs = site.inputs
+                    change = visit(layer, args, kwargs, total)
                     if change is not None:
                         rows, delta = change
                         site.output[0][:, rows] += delta  # (B, R, H, Dv), summed in float32
