@@ -160,9 +160,11 @@ def _following(routing: Routing, real: Tensor, flips: Flips, impose: bool) -> Ch
         if i not in routing.experts or len(experts) != real.numel():
             return None
         (batch, width), count = real.shape, routing.experts[i].shape[1]
-        own = experts.reshape(batch, width, -1)[:, :count]
-        wanted = routing.experts[i][:, :width].to(own)
-        differs = (own.sort(-1).values != wanted.sort(-1).values).any(-1) & real[:, :count].to(own.device)
+        choices = experts.reshape(batch, width, -1)[:, :count]
+        wanted = routing.experts[i][:, :width].to(choices)
+        differs = (choices.sort(-1).values != wanted.sort(-1).values).any(-1) & real[:, :count].to(
+            choices.device
+        )
         flips.flipped += int(differs.sum())
         flips.of += int(real[:, :count].sum())
         if not impose:
