@@ -122,7 +122,7 @@ def aei(ds: xr.Dataset) -> xr.DataArray:
         ds: a trace.
 
     Returns:
-        ``[item, layer]``; 1 means that text gets attention in proportion to its tokens, more: extra attention.
+        ``[item, layer]``; 1 means attention in proportion to the tokens, above 1 that text gets more.
 
     Examples:
         >>> import numpy as np, xarray as xr
