@@ -83,13 +83,13 @@ def _adapters(model: nn.Module) -> dict[str, Any] | None:
 
 def _changes(model: nn.Module) -> list[str]:
     """Hooks, parametrisations and forwards on single modules: ``"forward_hooks layer.0: f 0123abcd"``."""
-    found = [f"{place}: {_describe(function)}" for place, function in forward_hooks(model)]
-    found += [f"parametrization {name}: {kind}" for name, kind in parametrizations(model)]
+    changes = [f"{place}: {_describe(function)}" for place, function in forward_hooks(model)]
+    changes += [f"parametrization {name}: {kind}" for name, kind in parametrizations(model)]
     for name, module in model.named_modules():
         forward = instance_forward(module)
         if forward is not None:
-            found.append(f"forward {name}: {_describe(forward)}")
-    return found
+            changes.append(f"forward {name}: {_describe(forward)}")
+    return changes
 
 
 # Functions --------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ class _Digests:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[Any, tuple, bytes, bytes]] = {}
+        self._stored: dict[int, tuple[Any, tuple, bytes, bytes]] = {}
         self._lock = threading.Lock()
 
     def __call__(self, tensor: Tensor) -> bytes:
@@ -189,13 +189,13 @@ class _Digests:
         )
         sums, key = _row_sums(tensor), id(tensor)
         with self._lock:
-            kept = self._kept.get(key)
-        if kept is not None and kept[0]() is tensor and kept[1:3] == (state, sums):
-            return kept[3]
+            stored = self._stored.get(key)
+        if stored is not None and stored[0]() is tensor and stored[1:3] == (state, sums):
+            return stored[3]
         digest = _tensor_digest(tensor)
-        forget: Callable[[Any], Any] = lambda _: self._kept.pop(key, None)  # noqa: E731
+        forget: Callable[[Any], Any] = lambda _: self._stored.pop(key, None)  # noqa: E731
         with self._lock:
-            self._kept[key] = weakref.ref(tensor, forget), state, sums, digest
+            self._stored[key] = weakref.ref(tensor, forget), state, sums, digest
         return digest
 
 

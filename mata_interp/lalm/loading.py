@@ -1,4 +1,4 @@
-"""Models from a folder, from the hub, or from those that ship, by the path any transformers model takes."""
+"""Load models from a folder, from the hub, or from those that ship, through transformers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SHIPPED = {
     name: Path(__file__).parents[1] / "organism" / "weights" / name
     for name in ("organism", "organism-unbiased")
 }
-"""Models that come with the package, by the names they load under."""
+"""Folders of the models that ship with the package, by name."""
 
 
 class Loaded(NamedTuple):
-    """A model in eval mode, its processor, and why there is none if there is none."""
+    """A model in eval mode, its processor, and the reason why there is no processor, if there is none."""
 
     model: Any
     processor: Any
@@ -41,14 +41,14 @@ def load(
     token: Any = None,
     chat_template: str | Path | None = None,
 ) -> Loaded:
-    """Load a model, or an adapter with the model it was made for, and the processor where there is one.
+    """Load a model, or an adapter with its base model, and the processor where there is one.
 
-    safetensors only, no code from the hub. Without ``dtype`` the config's own is taken. Of an Omni checkpoint
-    only the part that hears and answers is loaded.
+    Only safetensors are read, and no code from the hub runs. The default dtype is the config's. Of an Omni
+    checkpoint only the thinker is loaded, which reads audio and answers.
 
     Args:
         name, dtype, device_map, revision, token: as in transformers.
-        chat_template: a Jinja template in the place of the processor's own, or the file that holds it.
+        chat_template: a Jinja template in place of the processor's own, or the file that holds it.
 
     Raises:
         ModelError: there is no such model, it takes no audio, or something it needs is not installed.
@@ -66,12 +66,12 @@ def load(
         architecture = (getattr(config, "architectures", None) or [config.model_type])[0]
         raise ModelError(f"{str(name)!r} ({architecture}) {reason}")
     config, family = _config_and_class(config, name)
-    given = {
-        key: value for key, value in {"dtype": dtype, "device_map": device_map}.items() if value is not None
-    }
-    model = _attempt(
-        "weights", name, family, where, hub | given | {"config": config, "use_safetensors": True}
-    )
+    options = hub | {"config": config, "use_safetensors": True}
+    if dtype is not None:
+        options["dtype"] = dtype
+    if device_map is not None:
+        options["device_map"] = device_map
+    model = _attempt("weights", name, family, where, options)
     try:
         processor, why = _processor(name, where, hub, chat_template), ""
     except ModelError as error:
@@ -108,7 +108,7 @@ def _config_and_class(config: Any, name: str | Path) -> tuple[Any, Any]:
 def _adapted(
     where: Path, dtype: Any, device_map: Any, token: Any, chat_template: str | Path | None
 ) -> Loaded:
-    """A PEFT adapter's folder: the model it names, with the adapter in its layers."""
+    """The model that a PEFT adapter's folder names, with the adapter in its layers."""
     try:
         from peft import PeftConfig
     except ImportError as error:
@@ -116,7 +116,7 @@ def _adapted(
     config = _attempt("adapter", where, PeftConfig, where, {})
     if config.is_prompt_learning:
         raise ModelError(
-            f"{str(where)!r} is a {config.peft_type.value} adapter: it puts vectors in front of a prompt "
+            f"{str(where)!r} is a {config.peft_type.value} adapter: it puts vectors before the prompt "
             "that belong to no group of tokens. Adapters in the layers, such as LoRA, can be traced."
         )
     base = load(config.base_model_name_or_path, dtype, device_map, config.revision, token, chat_template)
@@ -131,7 +131,7 @@ def _processor(name: str | Path, where: Any, hub: dict[str, Any], chat_template:
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None or feature_extractor_of(processor) is None:
         raise ModelError(
-            f"No processor of a model {str(name)!r}: a {type(processor).__name__} alone does not turn sound "
+            f"No processor of a model {str(name)!r}: a {type(processor).__name__} alone does not turn audio "
             "and text into inputs."
         )
     if chat_template is not None:
@@ -142,15 +142,15 @@ def _processor(name: str | Path, where: Any, hub: dict[str, Any], chat_template:
 
 
 def feature_extractor_of(processor: Any) -> Any:
-    """What turns sound into features, called ``audio_processor`` in some families; None if nothing does."""
+    """What turns audio into features, called ``audio_processor`` in some families; None if there is none."""
     return getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
 
 
 def longest_sound(processor: Any) -> float | None:
-    """Seconds of the longest sound that a processor takes; None where no limit is stated.
+    """Seconds of the longest audio that a processor takes; None where no limit is stated.
 
-    What its feature extractor states is the length of a window where the processor itself says that nothing
-    is truncated: it makes as many windows as a sound needs.
+    Where the processor itself truncates nothing, the limit of its feature extractor is the length of a
+    window: the processor makes as many windows as the audio needs.
     """
     features = feature_extractor_of(processor)
     samples = getattr(features, "n_samples", None)
@@ -159,20 +159,20 @@ def longest_sound(processor: Any) -> float | None:
     return samples / features.sampling_rate
 
 
-def _template(given: str | Path) -> str:
-    """The template itself; a name without any Jinja in it is that of a file."""
-    if isinstance(given, str) and ("{{" in given or "{%" in given):
-        return given
+def _template(template: str | Path) -> str:
+    """The template; a text without any Jinja in it names a file."""
+    if isinstance(template, str) and ("{{" in template or "{%" in template):
+        return template
     try:
-        return Path(given).read_text(encoding="utf-8")
+        return Path(template).read_text(encoding="utf-8")
     except OSError as error:
         raise ModelError(
-            f"No chat template {str(given)!r}: it is no Jinja text, and no such file."
+            f"No chat template {str(template)!r}: it is no Jinja text, and no such file exists."
         ) from error
 
 
 def _attempt(part: str, name: str | Path, kind: Any, where: str | Path, options: dict[str, Any]) -> Any:
-    """``kind.from_pretrained``, its many-line errors made one line."""
+    """``kind.from_pretrained``, with errors of one line."""
     try:
         return kind.from_pretrained(where, **options)
     except ImportError as error:
@@ -189,5 +189,5 @@ def _attempt(part: str, name: str | Path, kind: Any, where: str | Path, options:
 
 
 def _looks_like_a_path(name: str) -> bool:
-    """A hub id is ``name`` or ``owner/name`` and never starts with a dot, a slash or a tilde."""
+    """Whether a name cannot be a hub id, which is ``name`` or ``owner/name``."""
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name

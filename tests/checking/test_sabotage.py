@@ -127,7 +127,7 @@ def cache_one_too_long(patched):
             layer.values = layer.values * 1.05
         return made
 
-    patched.setattr(scoring, "stepped_back", crop_last_token)
+    patched.setattr(scoring, "crop_last_token", crop_last_token)
 
 
 def sweep_of_another_strength(patched):
@@ -171,11 +171,10 @@ def backends_that_differ(patched):
 
 DECODED = {"prefill and decode as one pass", "options scored as one pass"}
 SABOTAGE = {
-    wrong_scaling: {
+    wrong_scaling: {  # the sweep and the loop read calls in one place, and are wrong alike
         "rows equal eager attention",
         "trace equals eager attention",
         "edit reaches the logits",
-        "a sweep equals the loop",
         "transformer-lens agrees",
         *DECODED,
     },

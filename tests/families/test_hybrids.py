@@ -66,5 +66,5 @@ def test_a_wrapper_that_names_no_output_head():
     assert seen[-1] == pytest.approx(margin, abs=1e-4)
     lens = lalm.to_transformer_lens(prompt)
     assert lens.difference < 1e-5
-    with pytest.raises(ModelError, match=r"keeps no 'blocks.0.attn.hook_z' of Nemotron.* cannot be summed"):
+    with pytest.raises(ModelError, match=r"no 'blocks.0.attn.hook_z' of Nemotron.* cannot be summed"):
         lens.attribution([40], [41])

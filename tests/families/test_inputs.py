@@ -31,7 +31,7 @@ def test_fewer_placeholders_than_frames_are_caught(built, verified):
         ids[0, int((ids[0] == built.family.audio).nonzero()[-1])] = 65
         return ids
 
-    with pytest.raises(ModelError, match=r"frames of sound for|does not take these inputs") as told:
+    with pytest.raises(ModelError, match=r"frames of audio for|does not take these inputs") as told:
         built.lalm.prompt_from_inputs(changed(built, one_less))
     verified(
         built, "too few placeholders", "refused" if "frames of" in str(told.value) else "refused by the model"
@@ -41,7 +41,7 @@ def test_fewer_placeholders_than_frames_are_caught(built, verified):
 def test_a_prompt_without_its_sound_is_refused(built):
     heard = built.lalm.audio_alignment(built.prompt)
     mute = {name: x for name, x in built.family.inputs(2).items() if name not in heard.sounds}
-    with pytest.raises(ModelError, match="audio placeholders and no sound among the inputs"):
+    with pytest.raises(ModelError, match="audio placeholders and no audio among the inputs"):
         built.lalm.prompt_from_inputs(mute)
 
 
@@ -99,7 +99,7 @@ def test_several_clips_in_one_prompt(name):
 
 @pytest.mark.parametrize("build", [conformers.voxtral_realtime, conformers.kyutai], ids=["voxtral", "kyutai"])
 def test_sound_that_is_added_to_every_position_is_refused(build):
-    with pytest.raises(ModelError, match=r"no audio token.*add sound to every position"):
+    with pytest.raises(ModelError, match=r"no audio token.*add audio to every position"):
         LALM(build(None))
 
 
@@ -111,7 +111,7 @@ def test_naming_a_token_does_not_make_added_sound_separable():
     ids = torch.full((1, 10), AUDIO)
     ids[:, -3:] = 65
     inputs = {"input_ids": ids, "input_features": torch.randn(1, whispers.MELS, 80), "num_delay_tokens": 1}
-    with pytest.raises(ModelError, match="sound is added to every position"):
+    with pytest.raises(ModelError, match="audio is added to every position"):
         probe_audio_positions(model, lalm.structure, inputs).require("it")
-    with pytest.raises(ModelError, match="sound is added to every position"):
+    with pytest.raises(ModelError, match="audio is added to every position"):
         lalm.prompt_from_inputs(inputs)

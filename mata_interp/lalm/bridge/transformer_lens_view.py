@@ -205,9 +205,9 @@ class TransformerLensView:
                 'the attribution criterion of mi.fusion_layers (criteria=["attribution"]).'
             ) from missing
         # what enters the first layer: a decoder that takes embeddings never looks any up
-        kept = [i for i, label in enumerate(labels) if label not in ("embed", "pos_embed")]
-        labels = ["embed", *(labels[i] for i in kept)]
-        parts = torch.cat([self.cache["resid_pre", 0][:, -1][None], parts[kept]])
+        chosen = [i for i, label in enumerate(labels) if label not in ("embed", "pos_embed")]
+        labels = ["embed", *(labels[i] for i in chosen)]
+        parts = torch.cat([self.cache["resid_pre", 0][:, -1][None], parts[chosen]])
         normed = self.cache["ln_final.hook_out"][:, -1].float()
         factor = torch.where(last == 0, 0.0, normed / last.float())
         weight = output_head(self._lalm.model).weight

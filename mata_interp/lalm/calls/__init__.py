@@ -1,1 +1,1 @@
-"""Attention calls, read and edited while a model runs."""
+"""Attention calls, intercepted while a model runs: read, edited or replaced."""

@@ -91,8 +91,8 @@ def attention_calls(
             ``"direct"`` is done by nnsight there.
         stop_early: leave the model once the last of the layers was called; ``run`` then returns None. For
             ``"nnsight"``.
-        replaces: every call returns :class:`Replace`. The attention of the whole decoder is then ours, with
-            the masks that SDPA gets, whatever the model uses. For ``"direct"``.
+        replaces: ``on_call`` returns :class:`Replace` for every call. The masks are then those of SDPA,
+            whatever attention the model uses. For ``"direct"``.
         suffix_rows: the queries and keys of a call belong to rows over a shared past, while its mask belongs
             to one row of all tokens: keys are handed over as they are.
 
@@ -229,10 +229,10 @@ class _Direct:
         if self._thread is not None and self._pending:
             raise ModelError(_missing(self._pending[0]))
 
-    def attention(self, own: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def attention(self, original: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         """In place of an attention function."""
         if self._thread != threading.get_ident():
-            return own(module, *args, **kwargs)
+            return original(module, *args, **kwargs)
         layer = self._modules[module]
         if layer not in self._pending:
             raise ModelError(f"The attention of layer {layer} is called twice, or outside of the decoder.")
@@ -242,7 +242,7 @@ class _Direct:
             return change.output, None
         if self._replaces:
             raise ModelError(f"The attention of layer {layer} is not replaced, and all of it has to be.")
-        output = own(module, *args, **kwargs)
+        output = original(module, *args, **kwargs)
         if change is not None:
             output[0][:, change.rows] += change.delta  # (B, R, H, Dv), summed in float32
         return output
@@ -263,20 +263,20 @@ def _direct(
 
 @contextmanager
 def patched_attribute(target: Any, name: str, value: Any) -> Iterator[None]:
-    """Inside, an object has another attribute of its own: the ``update`` of a cache, a decoder's ``forward``.
+    """Inside, an object has another attribute: the ``update`` of a cache, the ``forward`` of a decoder.
 
-    What the object itself had, or had not, is restored at the end.
+    At the end the object has what it had before in ``vars()``, or nothing.
     """
-    own = vars(target)
-    had, before = name in own, own.get(name)
-    own[name] = value
+    attributes = vars(target)
+    existed, before = name in attributes, attributes.get(name)
+    attributes[name] = value
     try:
         yield
     finally:
-        if had:
-            own[name] = before
+        if existed:
+            attributes[name] = before
         else:
-            own.pop(name, None)
+            attributes.pop(name, None)
 
 
 def _missing(layer: int) -> str:

@@ -1,4 +1,4 @@
-"""What an attention function is called with, as the mathematics needs it."""
+"""The arguments of an attention function, as an :class:`AttentionCall`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from mata_interp.errors import ModelError
 
 __all__ = ["attention_call"]
 
-# Keywords of an attention call that leave the scores alone, or say what the mask says already. Whatever is
-# not known may change the scores, and is refused.
+# Keywords of an attention call that do not change the scores, or repeat what the mask contains. Unknown
+# keywords may change the scores, and are refused.
 _NEUTRAL = {
     "cache_position",
     "deterministic",
@@ -26,19 +26,20 @@ _BIAS = ("position_bias", "attention_bias", "attn_bias", "relative_bias", "alibi
 
 
 def attention_call(layer: int, args: tuple, kwargs: dict, total: int | None = None) -> AttentionCall:
-    """The arguments of one call of an attention function, as the mathematics needs them.
+    """One call of an attention function as queries, keys, values and the other terms of its scores.
 
     Args:
-        layer: to name in errors.
-        args, kwargs: of the call.
-        total: tokens so far, these included; keys beyond them are the empty end of a static cache.
+        layer: named in errors.
+        args: positional arguments of the call: module, query, key, value, mask.
+        kwargs: keyword arguments of the call.
+        total: tokens so far, these included; keys after them are the unused end of a static cache.
 
     Raises:
         ModelError: a term is not understood, or the attention is not causal.
     """
     named = ("query", "key", "value", "attention_mask")
-    module, *given = args
-    query, key, value, mask = given + [kwargs.get(name) for name in named[len(given) :]]
+    module, *tensors = args
+    query, key, value, mask = tensors + [kwargs.get(name) for name in named[len(tensors) :]]
     terms: dict[str, Any] = {
         n: x for n, x in kwargs.items() if n not in (*_NEUTRAL, *named) and x is not None
     }
@@ -65,7 +66,7 @@ def attention_call(layer: int, args: tuple, kwargs: dict, total: int | None = No
 
 
 def _fits(bias: Any, query: Tensor, key: Tensor) -> bool:
-    """Whether a bias is one number for each score, or for many of them."""
+    """Whether a bias broadcasts to one number for each score."""
     scores = (*query.shape[:3], key.shape[2])
     return (
         isinstance(bias, Tensor)

@@ -1,4 +1,4 @@
-"""An edit in force while a model runs: what :class:`Editing` returns, added to the attention calls."""
+"""An edit in force while a model runs: what ``Editing`` returns is added to the attention calls."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from .attention_calls import Add, Backend, Run, attention_calls
 __all__ = ["edited_calls"]
 
 
-class AttentionEditor(Protocol):
-    """Interventions bound to the prompts that run: `Editing`, or `BoundInterventions` around one."""
+class Edits(Protocol):
+    """Interventions bound to the prompts that run, such as :class:`mata_interp.interventions.Editing`."""
 
     @property
-    def layers(self) -> tuple[int, ...]: ...
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose attention is edited."""
+        ...
 
-    def __call__(self, layer: int, call: AttentionCall, total: int, /) -> tuple[slice, Tensor] | None: ...
+    def __call__(self, layer: int, call: AttentionCall, total: int) -> tuple[slice, Tensor] | None:
+        """The rows of a call to change, and what to add to their output; None for no change."""
+        ...
 
 
 @contextmanager
-def edited_calls(
-    structure: ModelStructure, editing: AttentionEditor, backend: Backend = "direct"
-) -> Iterator[Run]:
+def edited_calls(structure: ModelStructure, editing: Edits, backend: Backend = "direct") -> Iterator[Run]:
     """Intercept a model so that ``run(forward)`` runs a callable with the edit in force.
 
     Args:

@@ -29,7 +29,7 @@ from mata_interp.errors import ModelError
 __all__ = ["REPLACED", "configs_of", "handled_calls", "is_named", "replaced_attention"]
 
 Handler = Callable[..., Any]
-"""``handler(own, module, *args, **kwargs)``: a call of an attention function; ``own`` is what it replaces."""
+"""``handler(original, module, *args, **kwargs)``: a call of an attention function."""
 
 REPLACED = "mata_interp"
 """The name under which configs select an attention that is replaced in every call."""
@@ -40,12 +40,12 @@ _guard = threading.RLock()
 class _Dispatcher:
     """Stands in the table under one name; its handlers are those of the modules that are intercepted."""
 
-    def __init__(self, own: Callable[..., Any]) -> None:
-        self.own = own
+    def __init__(self, original: Callable[..., Any]) -> None:
+        self.original = original
         self.handlers: dict[nn.Module, tuple[Handler, ...]] = {}
 
     def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        function = self.own
+        function = self.original
         for handler in self.handlers.get(module, ()):
             function = partial(handler, function)
         return function(module, *args, **kwargs)
@@ -56,9 +56,9 @@ class _Dispatcher:
 
     def remove(self, handlers: Mapping[nn.Module, Handler]) -> None:
         for module, handler in handlers.items():
-            others = tuple(one for one in self.handlers[module] if one is not handler)
-            if others:
-                self.handlers[module] = others
+            remaining = tuple(one for one in self.handlers[module] if one is not handler)
+            if remaining:
+                self.handlers[module] = remaining
             else:
                 del self.handlers[module]
 
@@ -103,13 +103,13 @@ def handled_calls(handlers: Mapping[nn.Module, Handler], name: str | None = None
                     if one == REPLACED:
                         del table[one]
                     else:
-                        table[one] = dispatcher.own
+                        table[one] = dispatcher.original
 
 
 def _dispatcher(name: str) -> _Dispatcher:
     """The dispatcher in the table under a name, put there if none is.
 
-    A function that someone registered in place of ours is below the new dispatcher.
+    A function that another library registered meanwhile becomes the original of a new dispatcher.
     """
     table = attention_function_table()
     function = table.get(name, _restored)
@@ -124,7 +124,7 @@ _replaced: dict[int, tuple[Any, str | None]] = {}  # id of a config -> the confi
 
 @contextmanager
 def replaced_attention(configs: Iterable[Any], handlers: Mapping[nn.Module, Handler]) -> Iterator[None]:
-    """Inside, these configs select an attention of ours, with the masks that SDPA gets, whatever it was.
+    """Inside, these configs select an attention that the handlers replace, with the masks of SDPA.
 
     Raises:
         ModelError: the attention of one of the modules, or of their configs, is intercepted already.
@@ -161,7 +161,7 @@ def _handled(modules: Iterable[nn.Module]) -> bool:
 
 
 def _restored(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """The attention of a module whose config selects ours, in a call that is not intercepted.
+    """A call that is not intercepted, of a module whose config selects a replaced attention.
 
     Such are calls by other threads, and of other models that share a config. Their masks are SDPA's.
     """

@@ -61,7 +61,7 @@ class _Wrapping:
         before = {part: _written_by_nnsight(part) for part in self._decoder.modules()}
         self._running = True
         try:
-            # a forward, a wrapping or a module that someone has put there since goes below ours: wrap again
+            # wrap again where a module, a forward or another wrapping was added since
             if self._root is None or not _same(before, self._before):
                 self._sites.clear()
                 self._root = NNsight(self._decoder)

@@ -1,1 +1,1 @@
-"""What a model is made of and where it hears: found from its own structure and behaviour, never by family."""
+"""Decoder, attention and audio of a model, found from its structure and behaviour instead of its family."""

@@ -1,12 +1,12 @@
-"""Which experts the tokens of a mixture go to: read in one run, compared with and carried into another.
+"""Which experts the tokens of a mixture use: read in one run, compared with and imposed on another.
 
-A router picks the k experts of highest score. Where two scores are all but equal, rounding alone picks
-another, and what the token becomes is then another number altogether: two right runs may differ by far more
-than rounding. Such flips can be told from faults by giving one run the other's experts: what is left between
-the two is rounding again, and whatever else is wrong.
+A router picks the k experts with the highest scores. Where two scores are almost equal, rounding alone picks
+another expert, and the token's states then change by far more than rounding, though both runs are correct.
+Such flips are told from faults by running one run with the experts of the other: the difference that remains
+is rounding, or a fault.
 
-The choice is read and written where experts are called, which transformers does alike for all but two of its
-families: with the states of N tokens, the experts of each, whole numbers [N, k], and their weights [N, k].
+The choice is read and written where experts are called, which transformers does in one way for all but two of
+its families: with the states of N tokens, the experts of each, integers [N, k], and their weights [N, k].
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = ["Choose", "Flips", "Routing", "agreeing", "choosing", "experts_of", "
 
 Result = TypeVar("Result")
 Choose = Callable[[int, Tensor, Tensor], "tuple[Tensor, Tensor] | None"]
-"""``choose(i, experts, weights)``: what the i-th mixture's call gets, both [N, k], and what it is to get."""
+"""``choose(i, experts, weights)``: the choice of mixture i, both [N, k] -> another one, or None."""
 
 
 @dataclass
 class Flips:
-    """How many choices of experts, one for each token and mixture, two runs made differently."""
+    """How many choices of experts, one for each token and mixture, differ between two runs."""
 
     flipped: int = 0
     of: int = 0
@@ -47,12 +47,12 @@ class Flips:
 
 @dataclass(eq=False)
 class Routing:
-    """Which experts the tokens [B, L] of a run went to.
+    """Which experts the tokens [B, L] of a run used.
 
     Attributes:
-        experts: of each mixture that was read, by its number in the decoder, int [B, L, k].
-        weights: of these experts, [B, L, k].
-        unread: mixtures that are not called with a choice as this file knows it.
+        experts: mixture (its number in the decoder) -> experts of each token, int [B, L, k].
+        weights: mixture -> weights of these experts, [B, L, k].
+        unread: mixtures that are called in another way than this file reads.
     """
 
     experts: dict[int, Tensor] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Routing:
     unread: set[int] = field(default_factory=set)
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> Routing:
-        """With other tokens: ``change`` gets and gives [B, L, k]."""
+        """The same for other tokens: ``change`` maps [B, L, k] to [B, L', k]."""
         return Routing(
             experts={i: change(experts) for i, experts in self.experts.items()},
             weights={i: change(weights) for i, weights in self.weights.items()},
@@ -69,7 +69,7 @@ class Routing:
 
 
 def experts_of(blocks: nn.Module) -> list[nn.Module]:
-    """The mixtures of a decoder's layers, in order: modules that hold the weights of all experts, stacked."""
+    """The mixtures in a decoder's layers, in order: modules that hold the stacked weights of all experts."""
     return [
         module
         for name, module in blocks.named_modules()
@@ -83,11 +83,11 @@ def experts_of(blocks: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def choosing(blocks: nn.Module, choose: Choose) -> Iterator[set[int]]:
-    """Inside, ``choose`` is asked whenever experts are called; gives the mixtures whose call was not read."""
+    """Inside, ``choose`` is called with each choice of experts; gives the mixtures that were not read."""
     unread: set[int] = set()
 
     def hook(i: int) -> Callable[[tuple, dict], tuple[tuple, dict] | None]:
-        def ask(args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        def change_choice(args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
             values = [*args, *kwargs.values()]
             places = _choice_among(values)
             if places is None:
@@ -100,7 +100,7 @@ def choosing(blocks: nn.Module, choose: Choose) -> Iterator[set[int]]:
                 values[place] = value.to(values[place])
             return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :], strict=True))
 
-        return ask
+        return change_choice
 
     with temporary_hooks([(module, hook(i)) for i, module in enumerate(experts_of(blocks))]):
         yield unread
@@ -108,9 +108,9 @@ def choosing(blocks: nn.Module, choose: Choose) -> Iterator[set[int]]:
 
 @contextmanager
 def routed(structure: ModelStructure) -> Iterator[Routing]:
-    """Inside, runs of the model write down which experts their tokens go to, pass after pass.
+    """Inside, the experts of each token are recorded, pass after pass.
 
-    A pass over a cache goes on where the cache ends, and what was written of later tokens is forgotten.
+    A pass with a cache continues where the cache ends, and replaces what was recorded of later tokens.
     """
     routing = Routing()
     current = {"begin": 0, "batch": 1}  # of the pass that runs
@@ -134,38 +134,40 @@ def routed(structure: ModelStructure) -> Iterator[Routing]:
 def agreeing(
     structure: ModelStructure, routing: Routing, real: Tensor, run: Callable[[], Result]
 ) -> tuple[Result, Flips]:
-    """What ``run()`` returns with the choices of another run, and how many of its own differ from those.
+    """What ``run()`` returns with the experts of another run, and how many of its own choices differ.
 
     Args:
-        anatomy: of the model that runs.
-        routing: of the other run, on the same tokens from the first on; further tokens choose for themselves.
-        real: bool [B, T], which tokens are no padding, in which right runs need not agree.
+        structure: of the model that runs.
+        routing: of the other run, on the same first tokens; later tokens keep their own choice.
+        real: bool [B, T], which tokens are not padding; correct runs need not agree in padding.
         run: one pass of the model over all T tokens.
     """
     if not routing.experts:
         return run(), Flips()
-    for lead in (False, True):
+    for impose in (False, True):
         flips = Flips()
-        with choosing(structure.blocks, _following(routing, real, flips, lead)):
+        with choosing(structure.blocks, _following(routing, real, flips, impose)):
             result = run()
         if not flips.flipped:
             break
     return result, flips
 
 
-def _following(routing: Routing, real: Tensor, flips: Flips, lead: bool) -> Choose:
-    """Count into ``flips`` where choices differ from a routing's; with ``lead``, make them the same."""
+def _following(routing: Routing, real: Tensor, flips: Flips, impose: bool) -> Choose:
+    """Count in ``flips`` the choices that differ from a routing's; with ``impose``, make them the same."""
 
     def choose(i: int, experts: Tensor, weights: Tensor) -> tuple[Tensor, Tensor] | None:
         if i not in routing.experts or len(experts) != real.numel():
             return None
         (batch, width), count = real.shape, routing.experts[i].shape[1]
-        own = experts.reshape(batch, width, -1)[:, :count]
-        wanted = routing.experts[i][:, :width].to(own)
-        differs = (own.sort(-1).values != wanted.sort(-1).values).any(-1) & real[:, :count].to(own.device)
+        choices = experts.reshape(batch, width, -1)[:, :count]
+        wanted = routing.experts[i][:, :width].to(choices)
+        differs = (choices.sort(-1).values != wanted.sort(-1).values).any(-1) & real[:, :count].to(
+            choices.device
+        )
         flips.flipped += int(differs.sum())
         flips.of += int(real[:, :count].sum())
-        if not lead:
+        if not impose:
             return None
         both = ((experts, wanted), (weights, routing.weights[i][:, :width]))
         led = (torch.cat([new.to(old), old.reshape(batch, width, -1)[:, count:]], 1) for old, new in both)
@@ -176,7 +178,7 @@ def _following(routing: Routing, real: Tensor, flips: Flips, lead: bool) -> Choo
 
 
 def _choice_among(arguments: list[Any]) -> tuple[int, int] | None:
-    """Where among the arguments of a call of experts their numbers and their weights are."""
+    """The places of the expert numbers and of their weights among the arguments of a call of experts."""
     tensors = [
         (k, value) for k, value in enumerate(arguments) if isinstance(value, Tensor) and value.dim() == 2
     ]

@@ -1,6 +1,6 @@
-"""How many heads an attention module has: from its weights and its own attributes, not from one number.
+"""How many heads an attention module has: from its weights and attributes.
 
-Configs tell one number of heads for all layers, which is wrong where layers differ; modules know better.
+A config states one number of heads for all layers, which is wrong where layers differ.
 """
 
 from __future__ import annotations
@@ -13,19 +13,24 @@ from mata_interp.errors import ModelError
 
 __all__ = ["key_heads_of", "query_heads_of"]
 
-_SIZE = ("v_head_dim", "head_dim", "head_size", "attention_head_size")  # of a head's output first
-_OUT = ("o_proj", "out_proj", "dense", "c_proj", "wo", "proj")  # what joins the heads again
+_SIZE = (
+    "v_head_dim",
+    "head_dim",
+    "head_size",
+    "attention_head_size",
+)  # size of a head; that of its output first
+_OUT = ("o_proj", "out_proj", "dense", "c_proj", "wo", "proj")  # output projections
 _COUNT = ("num_heads", "num_attention_heads", "n_heads")
 
 
 def query_heads_of(module: nn.Module) -> int:
     """The query heads of an attention module.
 
-    The output projection takes all heads side by side; that is what a gate, a fused or a shared projection
-    leaves as it is.
+    The output projection takes all heads side by side, also in modules with a gate or with fused or shared
+    projections.
 
     Raises:
-        ModelError: neither weights nor attributes say.
+        ModelError: neither its weights nor its attributes show it.
     """
     size = next((int(n) for name in _SIZE if isinstance(n := getattr(module, name, None), int)), None)
     joined = next((p for name in _OUT if (p := _linear(getattr(module, name, None))) is not None), None)
@@ -36,7 +41,7 @@ def query_heads_of(module: nn.Module) -> int:
         for name in _COUNT:
             if isinstance(count := getattr(place, name, None), int):
                 return count
-    raise ModelError(f"{type(module).__name__} does not say how many heads it has.")
+    raise ModelError(f"{type(module).__name__} shows no number of heads in its weights and attributes.")
 
 
 def key_heads_of(module: nn.Module, heads: int) -> int:
@@ -51,7 +56,7 @@ def key_heads_of(module: nn.Module, heads: int) -> int:
 
 
 def _linear(projection: Any) -> int | None:
-    """The width a projection takes; also of those that wrap another, as adapters and quantisers do."""
+    """The input width of a projection, also of one that wraps another, as adapters and quantisers do."""
     for part in (projection, getattr(projection, "linear", None), getattr(projection, "base_layer", None)):
         if isinstance(width := getattr(part, "in_features", None), int):
             return width

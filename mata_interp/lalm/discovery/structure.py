@@ -1,4 +1,4 @@
-"""Where a model keeps its decoder, attention and audio: discovered from its structure, not by family."""
+"""Where a model has its decoder, attention and audio: discovered from its structure, not by family."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["ModelStructure", "audio_token_id", "decoder_of", "unsupported_reason
 
 @dataclass(frozen=True, eq=False)
 class ModelStructure:
-    """The parts of a model that this toolkit touches.
+    """The parts of a model that this package uses.
 
     Attributes:
-        decoder: the text decoder, which every token passes through.
+        decoder: the text decoder, through which every token passes.
         blocks: its layers, in order.
         attention: the attention module of each decoder layer that has one, by the layer's index.
         audio_token_id: the id of the placeholder whose embeddings the audio encoder's output replaces.
@@ -45,7 +45,7 @@ class ModelStructure:
 
     @classmethod
     def from_model(cls, model: nn.Module) -> ModelStructure:
-        """Discover it.
+        """Discover the structure of a model.
 
         Raises:
             ModelError: the model takes no audio, or its decoder is built in a way that is not understood.
@@ -81,17 +81,17 @@ class ModelStructure:
 
 
 def unsupported_reason(config: Any) -> str | None:
-    """Why a model with this config can never be traced, as said of its name; None if nothing is known."""
+    """Why a model with this config cannot be traced, as the end of a sentence; None if no reason is known."""
     if getattr(config, "is_encoder_decoder", False):
         return (
-            "is an encoder-decoder: its text reads the sound by cross-attention and shares no attention with "
-            "it. Give a decoder that reads sound among its tokens, such as Qwen2-Audio."
+            "is an encoder-decoder: its text reads audio by cross-attention and shares no attention with it. "
+            "Use a decoder that reads audio among its tokens, such as Qwen2-Audio."
         )
     if audio_token_id(config) is None:
         return (
-            "has no audio: its config names no audio token. Give an audio-language model, such as "
-            "Qwen2-Audio. (Models that add sound to every position, such as Voxtral Realtime and Kyutai STT, "
-            "have no tokens of audio either, and attention to sound is not defined in them.)"
+            "has no audio: its config names no audio token. Use an audio-language model, such as "
+            "Qwen2-Audio. (Models that add audio to every position, such as Voxtral Realtime and Kyutai STT, "
+            "have no audio tokens either, and attention to audio is not defined in them.)"
         )
     return None
 
@@ -103,7 +103,7 @@ def audio_token_id(config: Any) -> int | None:
         for name in ("audio_token_id", "audio_token_index"):
             if isinstance(token := getattr(part, name, None), int):
                 return token
-    # families to come may call it otherwise: the one token of sound that is no mark around it
+    # other families may use another name: the only audio token that does not mark a beginning or an end
     named = {
         name: value
         for name, value in vars(config).items()
@@ -114,7 +114,7 @@ def audio_token_id(config: Any) -> int | None:
 
 
 def unwrap_thinker(model: Any) -> Any:
-    """The part of a model that hears and answers: of an Omni checkpoint, which also speaks, its thinker."""
+    """The part of a model that reads audio and answers: the thinker, for an Omni model, which also speaks."""
     return getattr(model, "thinker", model)
 
 
@@ -129,7 +129,7 @@ def decoder_of(model: Any) -> nn.Module:
 def _attention(decoder: nn.Module) -> tuple[nn.ModuleList, dict[int, list[nn.Module]]]:
     """The decoder's layers and the attention modules of each.
 
-    The modules are those that the decoder records ``attentions`` of; where it does not say, those whose
+    The modules are those of which the decoder records ``attentions``; without such a record, those whose
     forward calls transformers' attention function.
     """
     classes = recorded_attention_classes(decoder)
@@ -155,13 +155,13 @@ def _attention(decoder: nn.Module) -> tuple[nn.ModuleList, dict[int, list[nn.Mod
 def _kind(decoder: Any, block: nn.Module, attention: Any, layer: int) -> str:
     """How far the attention of a layer reaches."""
     named = getattr(getattr(decoder, "config", None), "layer_types", None) or ()
-    told = str(named[layer]) if layer < len(named) else ""
+    kind = str(named[layer]) if layer < len(named) else ""
     if attention is None:
-        # a mixer of tokens that is not attention keeps a state or convolves
-        mixes = "linear" in told or any(
+        # a layer that mixes tokens without attention keeps a state or convolves
+        mixes = "linear" in kind or any(
             isinstance(m, nn.Conv1d) or hasattr(m, "A_log") or hasattr(m, "conv_kernel_size")
             for m in block.modules()
         )
         return "linear" if mixes else "none"
     window = getattr(attention, "sliding_window", None)
-    return "sliding" if window is not None or "sliding" in told or "chunked" in told else "full"
+    return "sliding" if window is not None or "sliding" in kind or "chunked" in kind else "full"

@@ -166,10 +166,10 @@ class PrefillCache:
         output = copy.copy(self._output)
         output["last_hidden_state"] = hidden
         tokens = self._prompt.inputs["input_ids"][:, -1:]
-        own, thread = self._decoder.forward, threading.get_ident()
+        original, thread = self._decoder.forward, threading.get_ident()
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            return output if threading.get_ident() == thread else own(*args, **kwargs)
+            return output if threading.get_ident() == thread else original(*args, **kwargs)
 
         with exclusive(self._decoder), patched_attribute(self._decoder, "forward", forward):
             return self._model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
@@ -235,14 +235,14 @@ class _Branching:
         def hook(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             hidden = hidden_states_in(args, kwargs)
             states = hidden if parents is None else self._branched(hidden, parents)
-            others = tuple(_tiled(value, self._width, self._count) for value in args[1:])
+            more = tuple(_tiled(value, self._width, self._count) for value in args[1:])
             keywords = {
                 name: value
                 if name in ("attention_mask", "past_key_values") or value is hidden
                 else _tiled(value, self._width, self._count)
                 for name, value in kwargs.items()
             }
-            return replace_hidden_states((*args[:1], *others), keywords, states)
+            return replace_hidden_states((*args[:1], *more), keywords, states)
 
         return hook
 

@@ -29,9 +29,9 @@ class SuffixTokens:
 
     Attributes:
         tokens: [B, S] ids.
-        depth: [B, S] how far behind the last prompt token each stands; below 0 before it.
-        sees: bool [B, S, S], which slots a slot sees; itself, the prompt's before it, and what comes before
-            it in the same answer. Padding and windows are the mask's business.
+        depth: [B, S] places after the last prompt token; negative before it.
+        sees: bool [B, S, S], which slots a slot sees: itself, the prompt's slots before it, and the slots
+            before it in the same answer. Padding and windows are in the mask.
         given: how many slots are tokens of the prompt.
     """
 
@@ -132,9 +132,9 @@ class RowAttention:
             return torch.cat([torch.ones(*place.shape, past, dtype=torch.bool, device=sees.device), sees], -1)
         rows = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].expand(len(place), -1, -1)
         rows = rows.gather(1, place[:, :, None].expand(-1, -1, rows.shape[-1]))  # (B, S, P + S)
-        own = rows[..., past:].gather(2, place[:, None].expand(-1, place.shape[1], -1))
+        slots = rows[..., past:].gather(2, place[:, None].expand(-1, place.shape[1], -1))
         itself = torch.eye(place.shape[1], dtype=torch.bool, device=sees.device)  # padding sees itself alone
-        return torch.cat([rows[..., :past], sees & (own | itself)], -1)
+        return torch.cat([rows[..., :past], sees & (slots | itself)], -1)
 
 
 def _split_variants(x: Tensor, width: int) -> Tensor:
