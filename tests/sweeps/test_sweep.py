@@ -144,11 +144,11 @@ def test_a_canary_that_is_off_sends_the_sweep_round_the_loop(lalm):
     handle = layer.register_forward_hook(lambda m, args, out: out + 0.5 * out.mean(-2, keepdim=True))
     try:
         with pytest.warns(
-            SweepWarning, match="plain loop: an unedited row is .* off .* behind layer 2, in item"
+            SweepWarning, match="plain loop: an unedited row is .* off .* after layer 2, in item"
         ):
             found = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
         assert found.attrs["looped"] == 3
-        assert "first behind layer 2" in found.attrs["culprits"]
+        assert "first after layer 2" in found.attrs["culprits"]
         np.testing.assert_array_equal(found.values, looped(lalm, ITEMS, CONFIGURATIONS))
     finally:
         handle.remove()
