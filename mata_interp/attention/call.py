@@ -29,7 +29,8 @@ class AttentionCall:
         key: [B, Hkv, L, D].
         value: [B, Hkv, L, Dv]; Dv may differ from D.
         mask: the keys visible to each query. None: all earlier keys and its own. Bool [B|1, 1|H, Q, L]: True
-            is visible. Bool or integer [B, L]: real keys, visible causally. Float [B|1, 1|H, Q, L]: added to the scores.
+            is visible. Bool or integer [B, L]: real keys, visible causally. Float [B|1, 1|H, Q, L]: added to
+            the scores.
         scaling: factor on query . key; the model's own, not always D ** -0.5.
         softcap: if not None, scores become softcap * tanh(scores / softcap) before the mask.
         window: if not None, only this many newest keys are visible to a query, its own included, where the
@@ -102,9 +103,8 @@ class AttentionCall:
         touched = first.keys if self._sees_all(rows) else first.keys & (scores > -torch.inf)
         edited = first.rule(scores, touched, first.alpha)
         for edit in others:
-            keys = edit.keys & (
-                edited > -torch.inf
-            )  # neither hidden keys nor those that an earlier edit knocked out
+            # neither hidden keys nor those that an earlier edit knocked out
+            keys = edit.keys & (edited > -torch.inf)
             edited, touched = edit.rule(edited, keys, edit.alpha), touched | keys
         change = self.mix(edited.softmax(-1) - scores.softmax(-1))
         return change.transpose(1, 2), Change(scores, edited, touched)

@@ -64,7 +64,7 @@ class Change(NamedTuple):
 
     @classmethod
     def joined(cls, changes: Sequence[Change]) -> Change:
-        """The changes of several layers and tokens side by side, as if they were heads: [B, H + H' + ..., R, L].
+        """Changes of several layers and tokens side by side, as if they were heads: [B, H + H' + ..., R, L].
 
         Changes with fewer keys are padded with hidden keys. A decoded token is one short row in every layer,
         where each operation costs more than its arithmetic, so that joining saves time.

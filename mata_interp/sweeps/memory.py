@@ -11,9 +11,9 @@ __all__ = ["configurations_at_once", "free_bytes"]
 
 SHARE = 0.25  # of the free memory
 UNKNOWN = 2 * 2**30  # bytes, where the system does not tell
-# Small blocks share less, as each has its own tree: 1,000 configurations of 12 layers x 512 and 801 tokens took
-# 2.98, 2.34, 1.97, 1.76, 1.70 and 1.77 plain forwards in blocks of 32, 64, 125, 250, 500 and 1,000 (one core,
-# roughly). Larger blocks gain nothing.
+# Small blocks share less, as each has its own tree: 1,000 configurations of 12 layers x 512 and 801 tokens
+# took 2.98, 2.34, 1.97, 1.76, 1.70 and 1.77 plain forwards in blocks of 32, 64, 125, 250, 500 and 1,000 (one
+# core, roughly). Larger blocks gain nothing.
 MOST = 512
 COPIES = 6  # tensors of scores in memory at once: parts, joined, edited, weights
 STATES = 24  # hidden states in memory at once, the wider ones of the feed-forward part included

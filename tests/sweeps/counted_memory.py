@@ -1,7 +1,7 @@
 """The most memory that tensors hold at once, counted operation by operation.
 
-Unlike the process's resident memory it does not depend on the allocator, on threads or on how busy the machine
-is: the same code counts the same bytes.
+Unlike the resident memory of the process, it does not depend on the allocator, on threads or on how busy the
+machine is: the same code counts the same bytes.
 """
 
 from __future__ import annotations

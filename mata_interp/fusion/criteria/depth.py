@@ -13,6 +13,7 @@ from .registry import criterion
 if TYPE_CHECKING:
     from ..item_context import ItemContext
 
+
 @criterion(
     "depth", "published layers", "prior", "either", "marked", "1 inside",
     "layers 10-20 of 28 or 32 layers; else layers round(10 n / 28) to round(21 n / 28) - 1 of n",
