@@ -1,8 +1,8 @@
 """What an intervention is: a site in the model, the layers, and a function of the tensor at that site.
 
 A method is a small class with the attributes of `Intervention`. Its ``edit`` receives the tensor at its site
-and a `SiteContext`, and returns the tensor as it should be; everything else (finding the site, caches, padding,
-decoding, removal of hooks) is done for it. For example, attention heads that are switched off::
+and a `SiteContext`, and returns the new tensor; everything else (finding the site, caches, padding, decoding,
+removal of hooks) is done for it. For example, attention heads that are switched off::
 
     @dataclass(frozen=True)
     class HeadMask:

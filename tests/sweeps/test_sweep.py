@@ -198,6 +198,17 @@ def test_what_cannot_be_used_is_left_out_counted_and_named(lalm):
     ]
 
 
+def test_a_strict_sweep_stops_at_the_first_item_that_cannot_be_used(lalm):
+    gone = Item(audio="nowhere.wav", question="?", choices=("a", "b"), id="gone")
+    open_ended = Item(audio=ITEMS[0].audio, question="What?", id="open")
+    for bad in (gone, open_ended):
+        with pytest.raises(mi.errors.ItemError, match=bad.id):
+            sweep(lalm, [ITEMS[0], bad], [None], strict=True, progress=False)
+    with pytest.raises(mi.errors.ItemError, match="gone"):
+        mi.sweep_generate(lalm, [gone], [None], strict=True, progress=False)
+    assert issubclass(SweepWarning, mi.errors.MataWarning)
+
+
 def test_text_queries_move_nothing_before_them(lalm):
     """What lets them share: positions before the first text token after the audio are as without the edit."""
     prompt = lalm.prompt(ITEMS)
