@@ -44,7 +44,7 @@ def main(
     lalm = mi.LALM.from_pretrained(model)
     chosen = mi.load_benchmark(benchmark).split("confirmation", seed=seed).sample(items, seed=seed)
     strengths = [float(a) for a in alphas.split(",")]
-    conditions: dict[str, mi.Mata | None] = {"baseline": None}
+    conditions: dict[str, mi.AttentionEdit | None] = {"baseline": None}
     for keys in ("audio", "text"):
         conditions |= {
             f"{keys} {a:g}": mi.Mata(a, parse_layers(layers), rule=rule, keys=keys) for a in strengths

@@ -102,7 +102,7 @@ def main(
     print(f"\nFigure, table and JSON: {out}")
 
 
-def configurations(count: int) -> dict[str, mi.Mata]:
+def configurations(count: int) -> dict[str, mi.AttentionEdit]:
     """So many different ones, spread over all windows of layers: 234 are all 78 windows under 3 alphas."""
     windows = [tuple(range(i, j)) for i in range(12) for j in range(i + 1, 13)]
     alphas = [round(0.1 * (k + 1), 1) for k in range(-(-count // len(windows)))]
@@ -124,10 +124,10 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         longer_prompt = ask(lalm, seconds, 48 + longer)
         return lambda: lalm.model(**longer_prompt.inputs, use_cache=False)
 
-    def sweep(configured: dict[str, mi.Mata]) -> Callable[[], object]:
+    def sweep(configured: dict[str, mi.AttentionEdit]) -> Callable[[], object]:
         return lambda: mi.sweep(lalm, prompt, configured, progress=False)
 
-    def generate(tokens: int, intervention: mi.Mata | None = None) -> Callable[[], object]:
+    def generate(tokens: int, intervention: mi.AttentionEdit | None = None) -> Callable[[], object]:
         return lambda: lalm.generate(prompt, intervention, max_new_tokens=tokens)
 
     def own(tokens: int) -> Callable[[], object]:

@@ -119,7 +119,7 @@ def fallen(healthy: FusionProfile, ill: FusionProfile) -> list[dict[str, Any]]:
     return rows
 
 
-def traced(lalm: mi.LALM, items: Sequence[mi.Item], illness: mi.Mata) -> np.ndarray:
+def traced(lalm: mi.LALM, items: Sequence[mi.Item], illness: mi.AttentionEdit) -> np.ndarray:
     """Change of the log odds of sound against all else in the last token's attention: mean over heads and
     items, [layers]; what the illness does, and what that does to later layers."""
     total = np.zeros(len(lalm.attention_layers))
@@ -130,7 +130,7 @@ def traced(lalm: mi.LALM, items: Sequence[mi.Item], illness: mi.Mata) -> np.ndar
 
 
 @torch.inference_mode()
-def log_odds(lalm: mi.LALM, prompt: mi.Prompt, illness: mi.Mata | None) -> np.ndarray:
+def log_odds(lalm: mi.LALM, prompt: mi.Prompt, illness: mi.AttentionEdit | None) -> np.ndarray:
     """Of the last token, sound against all else, mean over heads: [layers, B]; read at the attention call,
     after the illness has done its work there."""
     editing = Editing([illness], prompt.groups, lalm.structure.heads) if illness else None
@@ -163,7 +163,7 @@ def seen(change: np.ndarray, layers: Sequence[int]) -> dict[str, object]:
 
 
 def cured(
-    lalm: mi.LALM, items: Sequence[mi.Item], illness: mi.Mata, strengths: Sequence[float]
+    lalm: mi.LALM, items: Sequence[mi.Item], illness: mi.AttentionEdit, strengths: Sequence[float]
 ) -> dict[str, object]:
     """What the sweep names, and how exactly the cure restores what was."""
     widths = range(1, len(lalm.attention_layers) // 2 + 1)

@@ -133,7 +133,7 @@ def all_sets(window: Window, layers: Sequence[int], most: int) -> list[Window]:
     return list(dict.fromkeys([window, *combinations(layers, len(window))]))
 
 
-def best_alphas(swept: Any, tried: Mapping[str, mi.Mata]) -> dict[Window, float]:
+def best_alphas(swept: Any, tried: Mapping[str, mi.AttentionEdit]) -> dict[Window, float]:
     """Of each window, the strength with the best mean margin; of equals, the gentlest."""
     margins = mi.margin(swept).mean("item")
     best: dict[Window, tuple[float, float]] = {}

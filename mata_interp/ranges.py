@@ -1,9 +1,11 @@
-"""Layers written briefly and read back, in the one way of every label, message, page and command."""
+"""Sets of layers as short text and back, for every label, message, page and command."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+
+from .errors import ArgumentError
 
 __all__ = ["brief", "layer_range", "layers_in", "named_layers", "runs"]
 
@@ -11,7 +13,7 @@ DASH = "\u2013"
 
 
 def runs(layers: Iterable[int]) -> list[tuple[int, int]]:
-    """Unbroken runs of whole numbers, first and last of each: ``(3, 4, 5, 9)`` -> ``[(3, 5), (9, 9)]``."""
+    """Runs of consecutive whole numbers, first and last of each: ``(3, 4, 5, 9)`` -> ``[(3, 5), (9, 9)]``."""
     found: list[tuple[int, int]] = []
     for layer in sorted(set(layers)):
         if found and layer == found[-1][1] + 1:
@@ -22,32 +24,32 @@ def runs(layers: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def brief(layers: Iterable[int]) -> str:
-    """``(3, 4, 5, 9)`` -> ``3-5,9``, as the command line takes them; an empty set -> ``""``."""
-    return ",".join(_told(layers, "-"))
+    """Short text, as the command line takes it: ``(3, 4, 5, 9)`` -> ``3-5,9``; an empty set -> ``""``."""
+    return ",".join(_texts(layers, "-"))
 
 
 def layers_in(text: str) -> tuple[int, ...]:
-    """``3-5,9`` -> ``(3, 4, 5, 9)``: what `brief` writes; ranges hold both their ends.
+    """The layers in a text such as `brief` writes: ``3-5,9`` -> ``(3, 4, 5, 9)``; ranges include both ends.
 
     Raises:
-        ValueError: a part is no layer and no range, or a range ends before it begins.
+        ArgumentError: a part is neither a layer nor a range, or a range ends before it begins.
     """
     layers: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if match is None:
-            raise ValueError(f"{part.strip()!r} is neither a layer nor a range such as 3-5.")
+            raise ArgumentError(f"{part.strip()!r} is neither a layer nor a range such as 3-5.")
         first = int(match[1])
         last = int(match[2] or first)
         if last < first:
-            raise ValueError(f"{part.strip()!r} ends before it begins.")
+            raise ArgumentError(f"{part.strip()!r} ends before it begins.")
         layers.update(range(first, last + 1))
     return tuple(sorted(layers))
 
 
 def layer_range(layers: Iterable[int]) -> str:
-    """In a sentence: ``(3, 4, 5, 9)`` -> ``3–5, 9``; an empty set -> ``none``."""
-    return ", ".join(_told(layers, DASH)) or "none"
+    """Text for a sentence: ``(3, 4, 5, 9)`` -> ``3–5, 9``; an empty set -> ``none``."""
+    return ", ".join(_texts(layers, DASH)) or "none"
 
 
 def named_layers(layers: Iterable[int]) -> str:
@@ -56,5 +58,5 @@ def named_layers(layers: Iterable[int]) -> str:
     return f"layer{'s' * (len(chosen) > 1)} {layer_range(chosen)}" if chosen else "no layers"
 
 
-def _told(layers: Iterable[int], dash: str) -> list[str]:
+def _texts(layers: Iterable[int], dash: str) -> list[str]:
     return [str(first) if first == last else f"{first}{dash}{last}" for first, last in runs(layers)]

@@ -85,7 +85,7 @@ def test_without_ray_there_is_none(on_small, tmp_path, monkeypatch):
 def test_what_makes_no_sense_is_refused(on_small, tmp_path, monkeypatch, capsys):
     out = ["--out", tmp_path / "run"]
     assert call_main(monkeypatch, *on_small, *out, "--prompt", "haiku") == 2
-    assert "'haiku' is none of options, lmms-eval" in capsys.readouterr().err.replace("\n", " ")
+    assert "'haiku': choose one of options, lmms-eval" in capsys.readouterr().err.replace("\n", " ")
     assert call_main(monkeypatch, *on_small, *out, "--generate", "--top-p", "0.5") == 1
     assert "temperature above 0" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Pure tensor mathematics of one attention call; knows torch, no model."""
+"""Pure tensor mathematics of one attention call; it depends on torch and on no model."""
 
 from .call import AttentionCall
 from .edits import Change, Dose, Edit

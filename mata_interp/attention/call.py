@@ -1,4 +1,4 @@
-"""One call of the attention function: the scores of chosen rows, what they see, and what an edit changes.
+"""One call of the attention function: the scores of chosen queries, their visible keys, and edits.
 
 The row of a single query needs only that query and the keys: O(L) for each head, never a T x T matrix.
 """
@@ -19,7 +19,7 @@ __all__ = ["AttentionCall"]
 
 @dataclass(frozen=True, eq=False)
 class AttentionCall:
-    """Queries, keys and values as the attention function gets them: rotated, normalised, cached.
+    """Queries, keys and values as the attention function receives them: rotated, normalised, cached.
 
     B rows of a batch, H query heads, Hkv key heads (a divisor of H: query head h reads key head
     h // (H / Hkv)), Q queries, L keys. The last query stands at the last key's position.
@@ -28,12 +28,13 @@ class AttentionCall:
         query: [B, H, Q, D].
         key: [B, Hkv, L, D].
         value: [B, Hkv, L, Dv]; Dv may differ from D.
-        mask: what each query may see. None: every earlier key and itself. Bool [B|1, 1|H, Q, L]: True = seen.
-            Bool or integer [B, L]: real keys, seen causally. Float [B|1, 1|H, Q, L]: added to the scores.
+        mask: the keys visible to each query. None: all earlier keys and its own. Bool [B|1, 1|H, Q, L]: True
+            is visible. Bool or integer [B, L]: real keys, visible causally. Float [B|1, 1|H, Q, L]: added to
+            the scores.
         scaling: factor on query . key; the model's own, not always D ** -0.5.
-        softcap: if given, scores become softcap * tanh(scores / softcap) before the mask.
-        window: a query also sees no further back than this many keys, itself included, where the mask does
-            not already say so (None or [B, L]).
+        softcap: if not None, scores become softcap * tanh(scores / softcap) before the mask.
+        window: if not None, only this many newest keys are visible to a query, its own included, where the
+            mask does not already say so (None or [B, L]).
     """
 
     query: Tensor
@@ -50,18 +51,18 @@ class AttentionCall:
         return self.key.shape[2]
 
     def biased(self, bias: Tensor) -> AttentionCall:
-        """The same call with a bias, [B|1, H|1, Q|1, L|1], added to its scores behind any softcap."""
+        """The same call with a bias, [B|1, H|1, Q|1, L|1], added to its scores after any softcap."""
         bias = bias.float()
         if self.mask is not None and self.mask.is_floating_point():
             bias = bias + self.mask[..., : self.length].float()
         return replace(self, mask=torch.where(self.visible(slice(None)), bias, -torch.inf), window=None)
 
     def visible(self, rows: slice | Tensor) -> Tensor:
-        """Which keys the chosen queries (a slice, or their numbers) see: bool [B|1, 1|H, R, L]."""
+        """The keys visible to the chosen queries (a slice, or their indices): bool [B|1, 1|H, R, L]."""
         mask = self.mask
         if mask is not None and mask.dim() == 4:
             mask = mask[:, :, rows, : self.length]
-            # additive masks hide with the least finite number or -inf; half of that no bias ever is
+            # additive masks hide with the least finite number or -inf; no bias is as low as half of that
             return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
         queries, device = self.query.shape[2], self.key.device
         reach = torch.arange(self.length - queries, self.length, device=device)[rows, None]  # own position
@@ -81,33 +82,35 @@ class AttentionCall:
         """Attention mass of groups of keys: float32 [B, H, R, G]; O(L) memory for each head, for any R.
 
         Args:
-            rows: which queries: a slice, or their numbers, int [R].
+            rows: the queries: a slice, or their indices, int [R].
             groups: bool [B, G, L]. Where every visible key is in exactly one group the masses sum to 1.
         """
         chosen = torch.arange(self.query.shape[2])[rows] if isinstance(rows, slice) else rows
         return group_masses(self, chosen, groups)
 
     def delta(self, edits: Sequence[Edit], rows: slice) -> tuple[Tensor, Change]:
-        """What edits of the scores, at least one, made one after the other, add to the call's output.
+        """The change of the call's output by edits of its scores (at least one), performed in order.
 
-        Adding (softmax(edited) - softmax(scores)) V instead of putting an edited row in place of the old one
-        makes an edit that changes nothing exactly nothing, whatever kernel and precision computed the output.
+        The difference (softmax(edited) - softmax(scores)) V is added, instead of an edited row replacing the
+        old one, so that an edit that changes nothing leaves every bit of the output, whatever kernel and
+        precision computed it.
 
         Returns:
-            float32 [B, R, H, Dv], to be added to the output rows, and the rows before and after.
+            float32 [B, R, H, Dv], to be added to the output rows, and the scores before and after.
         """
         scores = self.scores(rows)
         first, *others = edits
         touched = first.keys if self._sees_all(rows) else first.keys & (scores > -torch.inf)
         edited = first.rule(scores, touched, first.alpha)
         for edit in others:
-            keys = edit.keys & (edited > -torch.inf)  # neither what is hidden nor what was knocked out before
+            # neither hidden keys nor those that an earlier edit knocked out
+            keys = edit.keys & (edited > -torch.inf)
             edited, touched = edit.rule(edited, keys, edit.alpha), touched | keys
         change = self.mix(edited.softmax(-1) - scores.softmax(-1))
         return change.transpose(1, 2), Change(scores, edited, touched)
 
     def raw_scores(self, rows: slice | Tensor) -> Tensor:
-        """Scores of the chosen queries, those of hidden keys included: float32 [B, H, R, L]."""
+        """Scores of the chosen queries, hidden keys included: float32 [B, H, R, L]."""
         query = self.query[:, :, rows].float() * self.scaling
         scores = self._per_key_head(query) @ self.key.float().transpose(2, 3)  # (B, Hkv, H / Hkv * R, L)
         scores = scores.reshape(*query.shape[:3], -1)
@@ -123,7 +126,7 @@ class AttentionCall:
         return mixed.reshape(*weights.shape[:3], -1)
 
     def _sees_all(self, rows: slice | Tensor) -> bool:
-        """Whether it is plain, without a look at any mask, that the chosen queries see every key."""
+        """Whether every key is visible to the chosen queries, as far as that is certain without a mask."""
         if self.mask is not None or not isinstance(rows, slice):
             return False
         queries, window = self.query.shape[2], self.window

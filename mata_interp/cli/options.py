@@ -108,8 +108,8 @@ Layers = Annotated[
     typer.Option(
         parser=parse_chosen,
         metavar="RANGE|FILE|auto",
-        help=f"{WHENCE} If not given, the published layers: 10-20 of 28 or 32 layers, and the same part of the "
-        "depth elsewhere.",
+        help=f"{WHENCE} If not given, the published layers: 10-20 of 28 or 32 layers, the same part of "
+        "the depth elsewhere.",
     ),
 ]
 Rule = Annotated[

@@ -1,8 +1,8 @@
 """What an intervention is: a site in the model, the layers, and a function of the tensor at that site.
 
-A method is a small class with the attributes of `Intervention`. Its ``edit`` gets the tensor at its site and a
-`SiteContext`, and returns the tensor as it should be; everything else (finding the site, caches, padding,
-decoding, removal of hooks) is done for it. For example, attention heads that are switched off::
+A method is a small class with the attributes of `Intervention`. Its ``edit`` receives the tensor at its site
+and a `SiteContext`, and returns the new tensor; everything else (finding the site, caches, padding, decoding,
+removal of hooks) is done for it. For example, attention heads that are switched off::
 
     @dataclass(frozen=True)
     class HeadMask:
@@ -67,8 +67,8 @@ class SiteContext:
 
     Attributes:
         layer: index of the decoder layer; -1 for logits.
-        positions: int [1, Q], absolute positions of the queries (tokens) at hand; the first token of the answer
-            stands at ``width``.
+        positions: int [1, Q], absolute positions of the queries (tokens) at hand; the first token of the
+            answer is at ``width``.
         width: P, the number of tokens of the prompt.
         edited: bool [B, Q], the queries that the method's ``queries`` and ``phase`` select. The result of
             ``edit`` is used there only.

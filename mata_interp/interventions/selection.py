@@ -1,9 +1,10 @@
 """Which scores an edit touches: keys x queries x phase x heads. The one place that decides it.
 
-Everything is a function of the prompt's token groups and of absolute positions. Of a prompt of P tokens
-(left-padded to the batch's width) the last one stands at position P - 1, and the tokens of the answer at P,
+Everything is a function of the prompt's token groups and of absolute positions. The last token of a prompt of
+P tokens (left-padded to the batch's width) is at position P - 1, and the tokens of the answer are at P,
 P + 1, ... So the same functions serve a forward over the whole prompt, decoding token by token, teacher-forced
-options, and the rows of a sweep. Positions are ``[1, N]`` where all rows of a batch share them, else ``[B, N]``.
+options, and the rows of a sweep. Positions are ``[1, N]`` where all rows of a batch share them, else
+``[B, N]``.
 """
 
 from __future__ import annotations

@@ -291,8 +291,8 @@ def _module_of(structure: ModelStructure, site: str, layer: int) -> tuple[nn.Mod
         if isinstance(module, nn.Module):
             return module, structure.key_heads[layer]
     raise InterventionError(
-        f"{type(attention).__name__}, the attention of layer {layer}, has no projection of its own for {site} "
-        f"(looked for {', '.join(_PROJECTIONS[site])}): {site} cannot be edited in this model."
+        f"{type(attention).__name__}, the attention of layer {layer}, has no separate projection for "
+        f"{site} (looked for {', '.join(_PROJECTIONS[site])}): {site} cannot be edited in this model."
     )
 
 

@@ -234,7 +234,7 @@ def _places(configurations: Mapping[str, AttentionEdit]) -> tuple[tuple[str, ...
     same_heads = len(set(heads)) == 1
     if one_head and one_alpha:
         dims: tuple[str, ...] = ("layer", "head")
-        places = [(edit.layers[0], some[0]) for edit, some in zip(edits, heads, strict=True)]
+        places = [(edit.layers[0], *some) for edit, some in zip(edits, heads, strict=True) if some]
     elif one_layer and one_alpha and same_heads:
         dims, places = ("layer",), [edit.layers for edit in edits]
     elif same_heads:

@@ -1,4 +1,4 @@
-"""How many configurations to run at once: as many as a part of the free memory holds."""
+"""The number of configurations that run at once: as many as a part of the free memory holds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 __all__ = ["configurations_at_once", "free_bytes"]
 
 SHARE = 0.25  # of the free memory
-UNKNOWN = 2 * 2**30  # bytes, where nobody says what is free
-# Small blocks share less, as each grows its own tree: 1,000 configurations of 12 layers x 512 and 801 tokens
+UNKNOWN = 2 * 2**30  # bytes, where the system does not tell
+# Small blocks share less, as each has its own tree: 1,000 configurations of 12 layers x 512 and 801 tokens
 # took 2.98, 2.34, 1.97, 1.76, 1.70 and 1.77 plain forwards in blocks of 32, 64, 125, 250, 500 and 1,000 (one
-# core, in turns, roughly). More than this buys nothing.
+# core, roughly). Larger blocks gain nothing.
 MOST = 512
-COPIES = 6  # of the scores that live at once: parts, joined, edited, weights
-STATES = 24  # of hidden states that live at once, the feed-forward part's wider ones included
+COPIES = 6  # tensors of scores in memory at once: parts, joined, edited, weights
+STATES = 24  # hidden states in memory at once, the wider ones of the feed-forward part included
 
 
 def free_bytes(device: torch.device) -> int:
@@ -24,7 +24,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     meminfo = Path("/proc/meminfo")
-    if meminfo.exists():  # what is available, unlike what is free, counts what caches would give back
+    if meminfo.exists():  # available memory, unlike free memory, counts what caches would release
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
         return int(lines["MemAvailable"].split()[0]) * 1024
     try:

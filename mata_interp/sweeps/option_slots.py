@@ -1,4 +1,4 @@
-"""The end of a batch of prompts and the options behind it, as slots."""
+"""The end of a batch of prompts and the options after it, as slots."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Tokens = Sequence[int]
 class OptionSlots:
     """C options (the most any prompt has) of B prompts, in S slots together with the prompts' last W tokens.
 
-    The last token of an option is only predicted, never given: options of one token need no slot.
+    The last token of an option is only predicted: options of one token need no slot.
 
     Args:
         end: [B, W] the prompts' last tokens.
-        options: of each prompt, its options' tokens, at least one each; or no options at all.
+        options: token ids of each option, one list per prompt, at least one token each; or empty lists.
 
     Attributes:
-        slots: what is given, where, and what it sees.
-        asked: every token that is asked for: prompt, option, slot that predicts it, id.
+        slots: the tokens, their positions, and what each sees.
+        asked: every token whose probability is needed: prompt, option, slot that predicts it, id.
     """
 
     def __init__(self, end: Tensor, options: Sequence[Sequence[Tokens]]) -> None:
@@ -36,7 +36,7 @@ class OptionSlots:
         depth = torch.arange(width).clamp(max=asking - 1).repeat(len(end), 1) - (asking - 1)
         sees = torch.eye(width, dtype=torch.bool).repeat(len(end), 1, 1)
         sees[:, :, :asking] = torch.ones(width, asking, dtype=torch.bool).tril()
-        self._first = []  # of each option, its first slot
+        self._first = []  # the first slot of each option
         for b, row in enumerate(options):
             at, firsts = asking, []
             for option in row:
@@ -59,7 +59,7 @@ class OptionSlots:
         ]
 
     def logprob(self, logprobs: np.ndarray) -> np.ndarray:
-        """From log p of every token asked for, [..., len(asked)], to options: [B, ..., C], NaN if none."""
+        """From log p of every token in ``asked``, [..., len(asked)], to options: [B, ..., C], NaN if none."""
         choices = max(map(len, self._options), default=0)
         out = np.full((len(self._options), *logprobs.shape[:-1], choices), np.nan)
         for b, row in enumerate(self._options):

@@ -1,4 +1,4 @@
-"""A batch of prompts under all configurations at once: rows over one reading of it, and the canary."""
+"""A batch of prompts under all configurations at once: rows over one prefill, and the canary."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["BOUND", "Edits", "shared"]
 
 Edits = tuple[AttentionEdit, ...]
-HEAD_BYTES = 256 * 2**20  # of logits at once
+HEAD_BYTES = 256 * 2**20  # bytes of logits at once
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 6e-3, torch.bfloat16: 5e-2}
-"""How far the canary may be off, relative to what it should say: some roundings of the number format."""
+"""Largest relative error of the canary: some roundings of the number format."""
 
 
 @torch.inference_mode()
@@ -43,19 +43,21 @@ def shared(
     """Every configuration on a batch.
 
     Args:
+        lalm: the model.
         prompt: on the model's device.
-        options: of each prompt, the tokens of its options; None for the next token's logits.
-        block: configurations run at once; None: what memory allows.
-        reading: of this prompt, if it was read before.
+        configurations: attention edits in order, () for none.
+        options: token ids of each option, one list per prompt; None for the next token's logits.
+        block: configurations that run at once; as many as memory allows if None.
+        reading: the prefill of this prompt, if there is one already.
 
     Returns:
-        float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and how far the canary was off.
+        float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and the canary's relative error.
 
     Raises:
-        ModelError: rows cannot run on the model, or an unedited row is not the plain forward.
+        ModelError: rows cannot run on the model, or an unedited row differs from the plain forward.
     """
     if reading is None:
-        # where a model is not built for thrift, shapes do not fit, or the canary is off
+        # the cheaper prefill fails on some models: shapes do not fit, or the canary is off
         with suppress(ModelError, RuntimeError, IndexError):
             last_token_only = PrefillCache(lalm.model, lalm.structure, prompt, last_token_only=True)
             return _shared(lalm, prompt, configurations, options, block, last_token_only)
@@ -76,7 +78,7 @@ def _shared(
     worst = 0.0
     for given, chosen in _by_what_they_rerun(prompt, configurations).items():
         answers = OptionSlots(prompt.inputs["input_ids"][:, -given:], options or [[] for _ in prompt.items])
-        # alike ones together, so that a block shares most
+        # similar configurations together, so that a block shares most of its rows
         chosen = sorted(chosen, key=lambda k: _likeness(configurations[k]))
         step = block or configurations_at_once(
             free_bytes(lalm.device),
@@ -96,7 +98,7 @@ def _shared(
 
 
 def _by_what_they_rerun(prompt: Prompt, configurations: Sequence[Edits]) -> dict[int, list[int]]:
-    """How many of the prompt's last tokens must be run anew -> the configurations for which it is so many."""
+    """Number of the prompt's last tokens that must run again -> the configurations that need it."""
     parts: dict[int, list[int]] = {}
     begins = {"last": prompt.width - 1}
     for k, edits in enumerate(configurations):
@@ -117,9 +119,9 @@ def _likeness(parts: Edits) -> tuple:
 def _rows(
     lalm: LALM, prompt: Prompt, reading: PrefillCache, answers: OptionSlots, some: Sequence[Edits]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of one block, what is not edited first: logits [B, 1 + K, V] and log p of options [B, 1 + K, C].
+    """One block, the unedited row first: logits [B, 1 + K, V] and log p of options [B, 1 + K, C].
 
-    Where there are options, of the logits the first alone.
+    Where there are options, the logits are those of the unedited row alone.
     """
     levels, ends = grow([(), *some], lalm.attention_layers)
     parents = {
@@ -129,8 +131,8 @@ def _rows(
     }
     editing = TreeEditing(levels, some, prompt.groups, answers.slots)
     hidden = reading.rows(answers.slots, parents, editing)  # (B, N, S, d)
-    told = list(ends[:1] if answers.asked else ends)
-    logits = reading.head(hidden[:, told, answers.slots.given - 1]).float().cpu().numpy()
+    nodes = list(ends[:1] if answers.asked else ends)
+    logits = reading.head(hidden[:, nodes, answers.slots.given - 1]).float().cpu().numpy()
     return logits, _options(reading, hidden, answers)[:, list(ends)]
 
 
@@ -139,30 +141,30 @@ def _options(reading: PrefillCache, hidden: Tensor, answers: OptionSlots) -> np.
     if not answers.asked:
         return np.zeros((*hidden.shape[:2], 0))
     batch, _, width, _ = hidden.shape
-    slots = list(range(answers.slots.given - 1, width))  # the prompt's earlier tokens predict nothing asked
+    slots = list(range(answers.slots.given - 1, width))  # earlier tokens of the prompt predict no option
     wanted = torch.tensor(
         [(b, slot - slots[0], token) for b, _, slot, token in answers.asked], device=hidden.device
     )
     vocab = reading.logits.shape[-1]
     step = max(1, HEAD_BYTES // (4 * batch * len(slots) * vocab))
-    told = []
+    logprobs = []
     for some in hidden[:, :, slots].split(step, dim=1):
         logp = reading.head(some.flatten(1, 2)).float().log_softmax(-1)
         logp = logp.reshape(batch, some.shape[1], len(slots), vocab)
-        told.append(logp[wanted[:, 0], :, wanted[:, 1], wanted[:, 2]].T.double().cpu())  # (n, asked)
-    return answers.logprob(torch.cat(told).numpy())
+        logprobs.append(logp[wanted[:, 0], :, wanted[:, 1], wanted[:, 2]].T.double().cpu())  # (n, asked)
+    return answers.logprob(torch.cat(logprobs).numpy())
 
 
 def _plain(
     lalm: LALM, prompt: Prompt, reading: PrefillCache, options: Sequence[Sequence[Sequence[int]]] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What an unedited row should say: the plain forward's logits [B, V], log p [B, C] on its cache."""
-    told = (
+    """The canary's reference: the plain forward's logits [B, V], and log p [B, C] on its cache."""
+    logprob = (
         np.zeros((prompt.size, 0))
         if options is None
         else option_logprobs(lalm.model, prompt, options, reading.before(1))
     )
-    return reading.logits.float().cpu().numpy(), told
+    return reading.logits.float().cpu().numpy(), logprob
 
 
 def _check(
@@ -172,17 +174,21 @@ def _check(
     canary: tuple[np.ndarray, np.ndarray],
     plain: tuple[np.ndarray, np.ndarray],
 ) -> float:
-    """How far the canary is off; ModelError, naming who and where, if too far."""
+    """The canary's relative error.
+
+    Raises:
+        ModelError: it is above the bound; the text names the item and the first layer that differs.
+    """
     logits = np.abs(canary[0] - plain[0]).max(1) / np.abs(plain[0]).max(1).clip(1)
-    there = ~np.isnan(plain[1])
-    options = np.where(there, np.abs(canary[1] - plain[1]) / np.abs(plain[1]).clip(1), 0)
+    exists = ~np.isnan(plain[1])
+    options = np.where(exists, np.abs(canary[1] - plain[1]) / np.abs(plain[1]).clip(1), 0)
     off = np.maximum(logits, options.max(1, initial=0))  # (B,); NaN stays NaN
     bound = BOUND[lalm.dtype]
     if (off <= bound).all():
         return float(off.max())
     stray = reading.first_divergent_layer(bound)
     row = int(np.nan_to_num(off, nan=np.inf).argmax()) if stray is None else stray[1]
-    where = "behind the last layer" if stray is None else f"first behind layer {stray[0]}"
+    where = "after the last layer" if stray is None else f"first after layer {stray[0]}"
     raise ModelError(
         f"an unedited row is {off.max():.2g} off the plain forward (relative, and {bound:g} is allowed), "
         f"{where}, in item {prompt.items[row].id!r}."

@@ -1,4 +1,4 @@
-"""Which configurations are still the same at which layer: a tree with one branching a layer."""
+"""A tree of configurations: those that are the same up to a layer share a node there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Edits = tuple[AttentionEdit, ...]
 
 @dataclass(frozen=True)
 class Level:
-    """The nodes of one layer: each a set of configurations that are alike up to here.
+    """The nodes of one layer: each a set of configurations that are the same up to here.
 
     Attributes:
-        parents: of each node, its node one layer up (index); before the first layer there is the root, 0.
-        edits: of each node, what is done to its scores in this layer, in order; () for nothing.
+        parents: index of each node's parent one layer up; before the first layer there is the root, 0.
+        edits: the edits of each node's scores in this layer, in order; () for none.
     """
 
     parents: tuple[int, ...]
@@ -31,13 +31,13 @@ class Level:
 
 
 def grow(configurations: Sequence[Edits], layers: Sequence[int]) -> tuple[dict[int, Level], tuple[int, ...]]:
-    """The tree of configurations, each a tuple of interventions done in order.
+    """The tree of configurations, each a tuple of edits performed in order.
 
-    Two configurations share a node for as long as they have done the same: so a layer costs one row for each
-    way of coming to it, not one for each configuration.
+    Two configurations share a node for as long as they are the same: a layer costs one row for each different
+    history, not one for each configuration.
 
     Returns:
-        the level of each layer, and of each configuration its node at the end.
+        The level of each layer, and the node of each configuration after the last layer.
     """
     places = [0] * len(configurations)
     levels = {}
@@ -47,8 +47,8 @@ def grow(configurations: Sequence[Edits], layers: Sequence[int]) -> tuple[dict[i
         edits: list[Edits] = []
         for i, parts in enumerate(configurations):
             here = tuple(part for part in parts if layer in part.layers)
-            what = tuple((p.rule, p.alpha, p.heads_of(layer), p.phase, p.keys, p.queries) for p in here)
-            place = (places[i], what)
+            settings = tuple((p.rule, p.alpha, p.heads_of(layer), p.phase, p.keys, p.queries) for p in here)
+            place = (places[i], settings)
             if place not in nodes:
                 nodes[place] = len(parents)
                 parents.append(places[i])

@@ -42,7 +42,7 @@ def test_ready_made_inputs(lalm):
     """Without a processor options cannot be scored nor rows taken apart; the rest is checked as ever."""
     bare = LALM(lalm.model)
     with pytest.raises(
-        ModelError, match=r"no processor to make a prompt with: give one, mi.check\(lalm, mi.Pr"
+        ModelError, match=r"no processor to make a prompt with: give one, mi.check\(lalm, lalm.pr"
     ):
         mi.check(bare)
     inputs = lalm.prompt(own_items(lalm)).inputs

@@ -97,17 +97,17 @@ def test_the_choice_is_what_a_run_of_it_says(done, tiny_lalm, items):
 
 
 def test_the_sham_is_matched_by_mean_row_kl_on_the_selection_split(done, tiny_lalm, items):
-    from mata_interp.interventions import Mata
+    from mata_interp.interventions import AttentionEdit
 
     sham = done.study["selection"]["sham"]
-    edit = Mata.from_dict(done.manifest["conditions"]["mata on text"]["interventions"][0])
+    edit = AttentionEdit.from_dict(done.manifest["conditions"]["mata on text"]["interventions"][0])
     assert (edit.keys, edit.alpha) == ("text", sham["alpha"])
     conflict = list(items.split("selection").filter(condition="conflict"))
     choices = [item.choices for item in conflict if item.id != "gone"]
     prompt = tiny_lalm.prompt([item for item in conflict if item.id != "gone"])
     reached = {
         keys: tiny_lalm.score(
-            prompt, choices, Mata.from_dict(done.manifest["conditions"][name]["interventions"][0])
+            prompt, choices, AttentionEdit.from_dict(done.manifest["conditions"][name]["interventions"][0])
         )
         for keys, name in (("audio", "mata"), ("text", "mata on text"))
     }

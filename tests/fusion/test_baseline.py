@@ -37,7 +37,7 @@ def eager():
 
 
 @pytest.fixture(scope="module", params=list(BASELINES))
-def parts(request) -> tuple[mi.Mata, ...]:
+def parts(request) -> tuple[mi.AttentionEdit, ...]:
     return BASELINES[request.param]
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mata_interp.interventions import RULES
+from mata_interp.cli.options import parse_phase, parse_rule
+from mata_interp.errors import InterventionError
+from mata_interp.interventions import RULES, Mata, register_rule, rules
 
 B, H, Q, L = 2, 3, 2, 5
 finite = st.floats(-50, 50, width=32)
@@ -52,7 +55,7 @@ def test_hidden_scores_stay_hidden(rule, scores, keys, alpha):
     edited = RULES[rule](scores.masked_fill(hidden, -torch.inf), keys, alpha)
     assert torch.isneginf(edited[hidden]).all()
     assert not edited.isnan().any()
-    assert torch.isfinite(edited[~hidden]).all() or (rule == "knockout" and alpha != 0)
+    assert torch.isfinite(edited[~hidden]).all() or (RULES[rule].hides_keys and alpha != 0)
 
 
 @given(scores=scores_of.map(torch.abs), keys=keys_of, alpha=alphas)
@@ -73,3 +76,49 @@ def test_keys_may_differ_by_head_and_query():
     keys = torch.rand(B, H, Q, L, generator=torch.Generator().manual_seed(0)) < 0.5
     edited = RULES["add"](torch.zeros(B, H, Q, L), keys, 2.0)
     assert torch.equal(edited, 2.0 * keys)
+
+
+def test_a_new_rule_is_one_function_and_one_entry(tiny_lalm, monkeypatch):
+    monkeypatch.setattr(rules, "_rules", dict(RULES))
+    monkeypatch.setattr(rules, "RULES", rules._rules)
+
+    def double(scores, keys, alpha):
+        return rules.replace_scores(keys, scores * 2.0**alpha, scores)
+
+    register_rule("double", double, formula="scores * 2 ** alpha", label="doubled")
+    assert rules.RULES["double"].label == "doubled"
+    edit = Mata(1.0, [1, 2], rule="double")
+    assert type(edit).from_dict(edit.to_dict()) == edit
+
+
+def test_attributes_of_the_rules():
+    assert {name for name, rule in RULES.items() if rule.hides_keys} == {"knockout"}
+    assert {name for name, rule in RULES.items() if not rule.has_strength} == {"knockout"}
+    assert RULES["knockout"].label == "knocked out"
+    assert all(rule.name == name and rule.formula for name, rule in RULES.items())
+
+
+def test_the_command_line_takes_names_from_the_registry():
+    assert all(parse_rule(name) == name for name in RULES)
+    with pytest.raises(typer.BadParameter, match="Did you mean 'knockout'"):
+        parse_rule("knockuot")
+    with pytest.raises(typer.BadParameter, match="Did you mean 'prefill'"):
+        parse_phase("prefil")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"rule": "ad"}, "rule 'ad'.*Did you mean 'add'"),
+        ({"phase": "pre-fill"}, "phase 'pre-fill'.*Did you mean 'prefill'"),
+        ({"queries": "texts"}, "queries 'texts'.*Did you mean 'text'"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(wrong, said):
+    with pytest.raises(InterventionError, match=said):
+        Mata(0.1, [1], **wrong)
+
+
+def test_a_rule_has_a_plain_name():
+    with pytest.raises(InterventionError, match="'two words'"):
+        register_rule("two words", lambda scores, keys, alpha: scores, formula="scores")

@@ -168,7 +168,7 @@ def test_names_of_groups_are_refused_with_the_nearest():
         select_tokens("sound", groups)
     with pytest.raises(InterventionError, match="Did you mean 'audio'"):
         select_tokens("adio", groups)
-    with pytest.raises(InterventionError, match="Row 0 .* no caption"):
+    with pytest.raises(InterventionError, match=r"Row 0 .* no caption"):
         select_tokens("caption", groups)
 
 

@@ -15,7 +15,7 @@ from transformers import Qwen2AudioProcessor
 
 from mata_interp.errors import ModelError
 from mata_interp.lalm.prompting.groups import groups_of_tokens
-from mata_interp.lalm.prompting.messages import hears_in_its_call, places_by_decoding
+from mata_interp.lalm.prompting.messages import places_by_decoding, takes_audio_in_call
 from tests.tiny import tiny_processor
 
 from .test_prompts import an_item, ask, merging, noise  # noqa: F401
@@ -50,8 +50,8 @@ def hearing(processor, kind: type[AudioAlignment] = AudioAlignment) -> AudioAlig
 @pytest.mark.parametrize("merged", [False, True])
 def test_the_same_prompt_as_by_way_of_a_text(merging, merged, audio):  # noqa: F811
     processor = merging if merged else tiny_processor()
-    assert hears_in_its_call(processor)
-    assert not hears_in_its_call(hearing(processor))
+    assert takes_audio_in_call(processor)
+    assert not takes_audio_in_call(hearing(processor))
     items = [
         an_item(audio=noise(0.9), caption="A bell, then a naïve dog 🐕.", choices=("犬", "é", "a dog")),
         an_item(audio=noise(0.3), question="Who speaks?", caption="Which comes first?"),

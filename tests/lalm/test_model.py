@@ -164,3 +164,39 @@ def test_fingerprint_does_not_depend_on_the_folder(tiny_lalm, tmp_path):
         assert found.pop("name") == str(tmp_path / name)
         prints.append(found)
     assert prints[0] == prints[1]
+
+
+def test_items_are_taken_wherever_prompts_are(tiny_lalm, items):
+    mata = Mata(0.7, [1, 2])
+    prompt = tiny_lalm.prompt(items[0])
+    assert torch.equal(tiny_lalm.logits(items[0], mata), tiny_lalm.logits(prompt, mata))
+    assert torch.equal(
+        tiny_lalm.generate(items[0], mata, max_new_tokens=3),
+        tiny_lalm.generate(prompt, mata, max_new_tokens=3),
+    )
+    answers = tiny_lalm.answer(items, mata, max_new_tokens=3)
+    assert answers.tokens.shape[0] == len(items)
+    own = tiny_lalm.score(items, None, mata)
+    lists = tiny_lalm.score(tiny_lalm.prompt(items), [item.choices for item in items], mata)
+    np.testing.assert_array_equal(own.logprob, lists.logprob)
+    plain_list = tiny_lalm.score(items[0], list(items[0].choices), mata)
+    np.testing.assert_array_equal(plain_list.logprob, tiny_lalm.score(items[0], None, mata).logprob)
+
+
+def test_one_default_of_new_tokens():
+    import inspect
+
+    from mata_interp.lalm.decoding import MAX_NEW_TOKENS, Decoding
+
+    default = inspect.signature(LALM.generate).parameters["max_new_tokens"].default
+    assert default == MAX_NEW_TOKENS == Decoding().max_new_tokens == 64
+
+
+def test_every_repr_is_short(tiny_lalm, prompt):
+    answers, scores = tiny_lalm.answer(prompt, max_new_tokens=20), tiny_lalm.score(prompt)
+    many = Mata(0.1, [1], chosen_on=[f"clip {n}" for n in range(100)])
+    for shown in (prompt, answers, scores, tiny_lalm, many):
+        assert len(repr(shown)) < 160
+        assert "\n" not in repr(shown)
+    assert "3 x" in repr(prompt)
+    assert "100" in repr(many)

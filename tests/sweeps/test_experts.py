@@ -36,7 +36,7 @@ def routed(lalm: LALM, run) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("edit", "culprit"),
-    [(None, "an unedited row is .* off the plain forward .* behind layer 2"), (EDIT, "an edited row is")],
+    [(None, "an unedited row is .* off the plain forward .* after layer 2"), (EDIT, "an edited row is")],
     ids=["any row", "an edited row alone"],
 )
 def test_a_flip_of_experts_is_seen(edit, culprit):

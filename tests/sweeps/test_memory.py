@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
+import mata_interp as mi
 from mata_interp.sweeps.memory import SHARE, configurations_at_once, free_bytes
-from tests.reference import process_peak
+from tests.sweeps.counted_memory import counted_peak
+from tests.tiny import RATE, tiny_qwen2_audio
 
 GIB = 2**30
 
@@ -25,35 +29,51 @@ def test_a_block_fits_and_is_never_empty():
     assert configurations_at_once(GIB, **{**one, "past": 16_000}) < few
 
 
-ONE_MORE = """
-import warnings; warnings.simplefilter("ignore")
-import numpy as np
-import mata_interp as mi
-from tests.tiny import RATE, tiny_qwen2_audio
-
-lalm = mi.LALM(*tiny_qwen2_audio(seed=3, layers=6, heads=8, kv_heads=8, head_dim=16, chunk_length=20))
-sound = np.random.default_rng(0).normal(0, 0.1, 20 * RATE).astype(np.float32), RATE
-item = mi.Item(audio=sound, question="Which?", choices=("a bell", "no"), answer="no")
-edits = [mi.Mata(0.001 * k, [0, 1, 2]) for k in range(1, {count} + 1)]
-mi.sweep(lalm, item, [None], progress=False)
-before = peak()
-swept = mi.sweep(lalm, item, edits, block={block}, progress=False)
-assert swept.attrs["looped"] == 0
-print(peak() - before)
-"""
-PAST = 615  # tokens before the last, of this item
-KEYS_AND_VALUES = 2 * 6 * 8 * 16 * 4 * PAST  # bytes: 3.6 MB, of which 1,000 copies would be 3.6 GB
+PAST = 615  # tokens before the last, of the item
+KEYS_AND_VALUES = 2 * 6 * 8 * 16 * 4 * PAST  # bytes: 3.8 MB, of which 1,000 copies would be 3.8 GB
 
 
-def test_a_thousand_configurations_take_no_more_memory_than_ten():
-    few, many = (process_peak(ONE_MORE.format(count=count, block=10)) for count in (10, 1000))
-    assert many - few < 12 * 2**20
-    assert many < 10 * KEYS_AND_VALUES  # and these ten not their own keys and values each
+@pytest.fixture(scope="module")
+def lalm() -> mi.LALM:
+    return mi.LALM(*tiny_qwen2_audio(seed=3, layers=6, heads=8, kv_heads=8, head_dim=16, chunk_length=20))
 
 
-def test_a_block_takes_what_it_is_thought_to_take():
-    """100 rows: 100 MB measured, 101 MB by the formula that says how many fit."""
-    grown = process_peak(ONE_MORE.format(count=100, block="None"))
+@pytest.fixture(scope="module")
+def item(lalm) -> mi.Item:
+    sound = np.random.default_rng(0).normal(0, 0.1, 20 * RATE).astype(np.float32), RATE
+    item = mi.Item(audio=sound, question="Which?", choices=("a bell", "no"), answer="no")
+    assert lalm.prepare(item).width == PAST + 1
+    return item
+
+
+def peak_of(lalm, item, count: int, block: int | None) -> int:
+    edits = [mi.Mata(0.001 * k, [0, 1, 2]) for k in range(1, count + 1)]
+
+    def run() -> None:
+        swept = mi.sweep(lalm, item, edits, block=block, progress=False)
+        assert swept.attrs["looped"] == 0
+
+    return counted_peak(lalm.model, run)
+
+
+def test_the_count_is_that_of_live_tensors(lalm):
+    def run() -> None:
+        for _ in range(5):
+            torch.zeros(1000, dtype=torch.float32).add(1)  # two at once, ten in all
+
+    assert 2 * 4000 <= counted_peak(lalm.model, run) <= 3 * 4000
+
+
+def test_a_thousand_configurations_take_no_more_memory_than_ten(lalm, item):
+    few, many = (peak_of(lalm, item, count, block=10) for count in (10, 1000))
+    assert many - few < 2**20
+    plain = counted_peak(lalm.model, lambda: lalm.score(item))
+    # these ten do not hold keys and values of their own
+    assert many - plain < 10 * KEYS_AND_VALUES / 2
+
+
+def test_a_block_takes_what_the_formula_expects(lalm, item):
+    few, many = (peak_of(lalm, item, count, block=count) for count in (100, 300))
     slots = 1 + len("a bell") - 1 + len("no") - 1  # the tiny tokenizer's tokens are bytes
     each = SHARE * GIB / configurations_at_once(GIB, 1, slots, PAST, heads=8, width=128)  # below the limit
-    assert 0.5 * 100 * each < grown < 1.5 * 100 * each
+    assert 0.4 * 200 * each < many - few < 1.5 * 200 * each

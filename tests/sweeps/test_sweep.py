@@ -145,11 +145,11 @@ def test_a_canary_that_is_off_sends_the_sweep_round_the_loop(lalm):
     handle = layer.register_forward_hook(lambda m, args, out: out + 0.5 * out.mean(-2, keepdim=True))
     try:
         with pytest.warns(
-            SweepWarning, match="plain loop: an unedited row is .* off .* behind layer 2, in item"
+            SweepWarning, match="plain loop: an unedited row is .* off .* after layer 2, in item"
         ):
             found = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
         assert found.attrs["looped"] == 3
-        assert "first behind layer 2" in found.attrs["culprits"]
+        assert "first after layer 2" in found.attrs["culprits"]
         np.testing.assert_array_equal(found.values, looped(lalm, ITEMS, CONFIGURATIONS))
     finally:
         handle.remove()
@@ -197,6 +197,17 @@ def test_what_cannot_be_used_is_left_out_counted_and_named(lalm):
         ["open", " choices"],
         ["gone", " audio"],
     ]
+
+
+def test_a_strict_sweep_stops_at_the_first_item_that_cannot_be_used(lalm):
+    gone = Item(audio="nowhere.wav", question="?", choices=("a", "b"), id="gone")
+    open_ended = Item(audio=ITEMS[0].audio, question="What?", id="open")
+    for bad in (gone, open_ended):
+        with pytest.raises(mi.errors.ItemError, match=bad.id):
+            sweep(lalm, [ITEMS[0], bad], [None], strict=True, progress=False)
+    with pytest.raises(mi.errors.ItemError, match="gone"):
+        mi.sweep_generate(lalm, [gone], [None], strict=True, progress=False)
+    assert issubclass(SweepWarning, mi.errors.MataWarning)
 
 
 def test_text_queries_move_nothing_before_them(lalm):

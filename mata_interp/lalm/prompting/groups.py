@@ -1,4 +1,4 @@
-"""Which token of a prompt belongs to which group."""
+"""The token groups of a prompt."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from torch import Tensor
 __all__ = ["GROUPS", "group_masks", "groups_of_tokens"]
 
 GROUPS = ("audio", "question", "options", "caption", "template", "sink", "generated")
-"""Every real token is in exactly one of these, padding in none.
+"""Names of the groups. Every real token is in exactly one of them, padding in none.
 
 ``audio``: the placeholder positions alone; their begin and end marks are template.
-``question``, ``options``, ``caption``: the item's words.
-``template``: chat markup, the system prompt, whatever else the template writes.
-``sink``: the first real token, which draws attention whatever it says; a placeholder stays audio even there.
+``question``, ``options``, ``caption``: the item's texts.
+``template``: chat markup, the system prompt and all other text of the template.
+``sink``: the first real token, which draws attention whatever it is; a placeholder is audio even there.
 ``generated``: tokens of the answer; a prompt has none.
 """
 
 
 def groups_of_tokens(offsets: Sequence[tuple[int, int]], parts: Sequence[tuple[str, str]]) -> list[str]:
-    """The group of each token of a text that is made of consecutive parts.
+    """The group of each token of a text that consists of consecutive parts.
 
-    A token is in one group only: that of the part it covers the most characters of; on a tie, of the
+    A token is in one group only: that of the part of which it covers the most characters; on a tie, the
     earlier part. Some tokenizers leave the space before a word out of its offsets, so a token's characters
-    are counted from the end of the token before it. A token that covers none belongs with the character
-    before it; at the very start of the text (a BOS mark put in front) that is the template.
+    are counted from the end of the token before it. A token that covers no character belongs with the
+    character before it; at the start of the text (a BOS token in front) it belongs to the template.
 
     Args:
-        offsets: of each token, (start, end) in the joined text.
+        offsets: (start, end) of each token in the joined text.
         parts: (group, text) in order; the joined text is their concatenation.
     """
     owner = [index for index, (_, text) in enumerate(parts) for _ in text]  # the part of each character
@@ -45,7 +45,7 @@ def groups_of_tokens(offsets: Sequence[tuple[int, int]], parts: Sequence[tuple[s
 def group_masks(rows: Sequence[Sequence[str]], width: int) -> dict[str, Tensor]:
     """Left-padded masks ``bool[B, width]``, one for each of GROUPS, from the groups of each row's tokens.
 
-    The sink is taken out of the group that the first token is named with.
+    The first token of each row becomes the sink, unless it is audio.
     """
     codes = torch.full((len(rows), width), -1)
     for row, names in enumerate(rows):

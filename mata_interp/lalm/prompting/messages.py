@@ -1,7 +1,7 @@
-"""Prompts of processors that hear in their chat template alone, and whose tokens know no places in a text.
+"""Prompts of processors that take audio in their chat template only, and whose tokens have no offsets.
 
-Such a processor (Voxtral's, through mistral-common) takes messages and gives tokens; no text with marks in it
-stands between. What its tokens say is read back from them, one after another.
+Such a processor (Voxtral's, through mistral-common) turns messages into tokens without an intermediate text.
+The text of each token is found by decoding the tokens one after another.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from mata_interp.errors import ModelError
 from .formats import Parts
 from .groups import groups_of_tokens
 
-__all__ = ["MARK", "ask_by_messages", "hears_in_its_call", "places_by_decoding"]
+__all__ = ["MARK", "ask_by_messages", "places_by_decoding", "takes_audio_in_call"]
 
 MARK = "\ue000user text\ue000"  # stands for the user's text; private-use characters occur in no template
 _UNFINISHED = "\ufffd"  # what the first bytes of a character decode to
 
 
-def hears_in_its_call(processor: Any) -> bool:
-    """Whether a processor takes sound beside a text, and its tokenizer knows each token's place in it."""
+def takes_audio_in_call(processor: Any) -> bool:
+    """Whether a processor takes audio beside a text, and its tokenizer has offsets."""
     known = inspect.signature(type(processor).__call__).parameters
     return "audio" in known and bool(getattr(processor.tokenizer, "is_fast", False))
 
@@ -43,23 +43,23 @@ def ask_by_messages(
     sampling_rate: int,
     padding: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], list[list[str]]]:
-    """The processor's inputs of user texts with their sounds, and the group of every real token of each row.
+    """The processor's inputs for user texts with audio, and the group of every real token of each row.
 
     Args:
-        processor: its ``apply_chat_template`` gives ``input_ids``, ``attention_mask`` and the sound.
-        asked: of each row, the parts of the user's text.
-        sounds: of each row, its samples; empty for prompts without sound.
+        processor: its ``apply_chat_template`` returns ``input_ids``, ``attention_mask`` and the audio.
+        asked: the parts of the user's text, one list per row.
+        sounds: the samples of each row's audio; empty for prompts without audio.
         audio_token_id: the id of the placeholder.
-        sampling_rate: of the sounds, in Hz.
-        padding: what the tokenizer is told about padding; its side is the left.
+        sampling_rate: of the audio, in Hz.
+        padding: the tokenizer's padding settings; its side is the left.
 
     Raises:
-        ModelError: the processor fails, makes nothing of the sound, alters the user's text, or has tokens
-            that do not add up to what they say together.
+        ModelError: the processor fails, drops the audio, alters the user's text, or has tokens whose texts do
+            not add up to the whole text.
     """
 
     def ask(texts: Sequence[str], padding: Mapping[str, Any]) -> dict[str, Tensor]:
-        turns = [_turn(text, sound, sampling_rate) for text, sound in zip(texts, heard, strict=False)]
+        turns = [_turn(text, sound, sampling_rate) for text, sound in zip(texts, audio, strict=False)]
         with _padded_on_the_left(processor.tokenizer):
             made = processor.apply_chat_template(
                 turns,
@@ -71,53 +71,53 @@ def ask_by_messages(
             )
         return dict(made)
 
-    def spoken(row: int, inputs: Mapping[str, Tensor]) -> tuple[list[bool], list[int]]:
-        """Which real tokens of a row are sound, and those that are not."""
+    def split_audio(row: int, inputs: Mapping[str, Tensor]) -> tuple[list[bool], list[int]]:
+        """Whether each real token of a row is audio, and the tokens that are not."""
         real = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
         return [token == audio_token_id for token in real], [
             token for token in real if token != audio_token_id
         ]
 
     kind, tokenizer = type(processor).__name__, processor.tokenizer
-    heard: Sequence[np.ndarray | None] = list(sounds) or [None] * len(asked)
+    audio: Sequence[np.ndarray | None] = list(sounds) or [None] * len(asked)
     users = ["".join(text for _, text in parts) for parts in asked]
     try:
         inputs, probe = ask(users, padding), ask([MARK], {"padding": True})
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
-        raise ModelError(_unheard(kind, tokenizer, " ".join(str(error).split()))) from error
-    marked = [any(spoken(row, inputs)[0]) for row in range(len(asked))]
+        raise ModelError(_refusal(kind, tokenizer, " ".join(str(error).split()))) from error
+    marked = [any(split_audio(row, inputs)[0]) for row in range(len(asked))]
     if sounds and (not all(marked) or not set(inputs) - {"input_ids", "attention_mask"}):
-        raise ModelError(_unheard(kind, tokenizer, "no sound comes out of it"))
+        raise ModelError(_refusal(kind, tokenizer, "its inputs hold no audio"))
 
-    around = _decode(tokenizer, spoken(0, probe)[1]).split(MARK)
+    around = _decode(tokenizer, split_audio(0, probe)[1]).split(MARK)
     rows = []
     for row, (user, parts) in enumerate(zip(users, asked, strict=True)):
-        sounding, tokens = spoken(row, inputs)
+        is_audio, tokens = split_audio(row, inputs)
         text, places = places_by_decoding(tokenizer, tokens)
         if len(around) != 2 or text != user.join(around):
             raise ModelError(f"{kind}'s chat template alters or repeats the user's text {user!r}.")
         whole = [("template", around[0]), *parts, ("template", around[1])]
         groups = iter(groups_of_tokens(places, whole))
-        rows.append(["audio" if sound else next(groups) for sound in sounding])
+        rows.append(["audio" if token_is_audio else next(groups) for token_is_audio in is_audio])
     return inputs, rows
 
 
 def places_by_decoding(tokenizer: Any, tokens: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """What tokens say together, and of each token (start, end) in it, as a fast tokenizer's offsets.
+    """The text of tokens, and (start, end) of each token in it, like a fast tokenizer's offsets.
 
-    A token that holds some bytes of a character only has the place of that character.
+    A token that holds only some bytes of a character has the offsets of that character.
 
     Raises:
-        ModelError: what the first tokens say is not the beginning of what all say.
+        ModelError: the text of the first tokens is not the beginning of the whole text.
     """
     text, places, reached = _decode(tokenizer, tokens), [], 0
     for end in range(1, len(tokens) + 1):
-        said = _decode(tokenizer, tokens[:end])
-        finished = text.startswith(said)
-        whole = said if finished else said.rstrip(_UNFINISHED)
+        prefix = _decode(tokenizer, tokens[:end])
+        finished = text.startswith(prefix)
+        whole = prefix if finished else prefix.rstrip(_UNFINISHED)
         if not text.startswith(whole):
             raise ModelError(
-                f"The tokens of {text!r} cannot be placed: the first {end} of them say {said!r}."
+                f"The tokens of {text!r} have no offsets: the first {end} of them decode to {prefix!r}."
             )
         start, reached = reached, max(reached, len(whole))
         places.append((start, reached if finished else min(reached + 1, len(text))))
@@ -129,7 +129,7 @@ def _decode(tokenizer: Any, tokens: Sequence[int]) -> str:
 
 
 def _turn(text: str, sound: np.ndarray | None, rate: int) -> list[dict[str, Any]]:
-    """A conversation of one turn. Sound goes as a file in memory, whose samples stay as they are."""
+    """A conversation of one turn. Audio is passed as a file in memory with its samples unchanged."""
     content: list[dict[str, Any]] = [{"type": "text", "text": text}]
     if sound is not None:
         file = io.BytesIO()
@@ -140,7 +140,7 @@ def _turn(text: str, sound: np.ndarray | None, rate: int) -> list[dict[str, Any]
 
 @contextmanager
 def _padded_on_the_left(tokenizer: Any):
-    """Not told by a call: some tokenizers take no side there."""
+    """Inside, the tokenizer pads on the left; some tokenizers do not take the side as an argument."""
     before = tokenizer.padding_side
     tokenizer.padding_side = "left"
     try:
@@ -149,7 +149,7 @@ def _padded_on_the_left(tokenizer: Any):
         tokenizer.padding_side = before
 
 
-def _unheard(kind: str, tokenizer: Any, why: str) -> str:
+def _refusal(kind: str, tokenizer: Any, why: str) -> str:
     return (
         f"{kind} makes no prompts with a {type(tokenizer).__name__}: {why.rstrip('.')}. Its own "
         "tokenizer may need a package that is missing here, or too old, as Voxtral's needs mistral-common: "

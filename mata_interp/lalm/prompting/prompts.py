@@ -16,7 +16,7 @@ from mata_interp.errors import ArgumentError, ItemError, ModelError
 
 from .formats import PROMPT_FORMATS, Parts, canonical_format
 from .groups import group_masks, groups_of_tokens
-from .messages import MARK, ask_by_messages, hears_in_its_call
+from .messages import MARK, ask_by_messages, takes_audio_in_call
 from .vocabulary import special_tokens
 
 __all__ = ["PROMPT_FORMATS", "Prompt", "build_prompt", "prompt_from_inputs"]
@@ -160,7 +160,7 @@ def build_prompt(
     _refuse_special_tokens(items, processor.tokenizer, audio_token_id)
 
     sounds, seconds, cut = _sounds(items, sampling_rate, max_audio_seconds) if audio else _no_sounds(items)
-    ask = _ask_by_text if hears_in_its_call(processor) else ask_by_messages
+    ask = _ask_by_text if takes_audio_in_call(processor) else ask_by_messages
     inputs, rows = ask(
         processor,
         [PROMPT_FORMATS[format](item) for item in items],

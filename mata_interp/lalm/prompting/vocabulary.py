@@ -1,4 +1,4 @@
-"""What is asked of a tokenizer beyond tokens and text."""
+"""Special tokens of any tokenizer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ __all__ = ["special_tokens"]
 
 
 def special_tokens(tokenizer: Any) -> dict[int, str]:
-    """The ids of all special tokens, and how they are written."""
+    """Id -> text of all special tokens."""
     added = tokenizer.added_tokens_decoder
-    if callable(added):  # mistral-common's, which fails: all its special tokens are named
+    if callable(added):  # mistral-common's, which fails; all its special tokens are named
         return dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     return {id: token.content for id, token in added.items() if token.special}
