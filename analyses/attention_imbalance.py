@@ -42,7 +42,7 @@ def main(
     tables = []
     for name in models:
         lalm = mi.LALM.from_pretrained(name)
-        trace = mi.trace(lalm, chosen.validated(lalm.sampling_rate))
+        trace = mi.trace(lalm, chosen.drop_undecodable(lalm.sampling_rate))
         tables.append(summarise(trace, seed).assign(model=name))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(out / "imbalance.csv", index=False)

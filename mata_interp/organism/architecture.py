@@ -120,7 +120,7 @@ def build_processor(bank: Bank, instructions: tuple[str, ...]) -> Qwen2AudioProc
 
 
 def build_model(processor: Qwen2AudioProcessor, seed: int) -> Qwen2AudioForConditionalGeneration:
-    """A randomly initialised float32 model: 3 encoder layers, 8 decoder layers x 5 heads, 3.1 M parameters."""
+    """A randomly initialised float32 model: 3 encoder layers, 8 decoder layers x 5 heads, 3.1 M weights."""
     ids = processor.tokenizer.convert_tokens_to_ids
     config = Qwen2AudioConfig(
         audio_config=Qwen2AudioEncoderConfig(
@@ -154,7 +154,7 @@ def build_model(processor: Qwen2AudioProcessor, seed: int) -> Qwen2AudioForCondi
 def mel_features(
     processor: Qwen2AudioProcessor, clips: list[np.ndarray]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-mel features ``[B, mels, frames]`` from the processor's extractor, and their mask ``[B, frames]``."""
+    """Log-mel features ``[B, mels, frames]`` by the processor's extractor, and a mask ``[B, frames]``."""
     out = processor.feature_extractor(
         clips, sampling_rate=RATE, padding="max_length", return_attention_mask=True, return_tensors="pt"
     )

@@ -262,7 +262,7 @@ def log(path: Path, row: Mapping[str, Any]) -> None:
     """Append a row to the training curves."""
     new = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         if new:
             writer.writeheader()
         writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})

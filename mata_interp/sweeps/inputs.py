@@ -60,7 +60,7 @@ class SweepInputs:
             raise ValueError("Items and prompts together: sweep them one after the other.")
         self.kind = kinds.pop()
         ready = self.kind is Prompt or isinstance(given, Items) or not options
-        self._all: Sequence[Item | Prompt] = given if ready else Items.of(given)  # type: ignore[arg-type]
+        self._all: Sequence[Item | Prompt] = given if ready else Items.from_records(given)  # type: ignore[arg-type]
         self._options = options
         self.excluded: list[Exclusion] = list(getattr(self._all, "excluded", ()))
 
@@ -106,6 +106,6 @@ class SweepInputs:
                 rest = [item for item in left if item.id != error.item]
                 if len(rest) == len(left):
                     raise
-                self.excluded.append(Exclusion.of(error))
+                self.excluded.append(Exclusion.from_error(error))
                 left = rest
         return None

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mata_interp.benchmarks import join_answers, published, release_of, score_predictions, write_submission
+from mata_interp.benchmarks import (
+    find_release,
+    join_answers,
+    published_claims,
+    score_predictions,
+    write_submission,
+)
 from mata_interp.benchmarks.reading import read_records
 from mata_interp.benchmarks.scoring import RULES
 from mata_interp.errors import BenchmarkError, ItemError
@@ -66,9 +72,7 @@ def test_the_other_key_and_none_at_all():
     assert (theirs["key"], theirs["n"], theirs["no_prediction"]) == ("model_prediction", 1, 1)
     both = [a_record(0, model_prediction="a bell", model_output="rain")]
     assert score_predictions(both, "mmau")["official"]["correct"] == 0
-    with pytest.raises(
-        BenchmarkError, match=r"called model_output or model_prediction, .* have answer, audio"
-    ):
+    with pytest.raises(BenchmarkError, match=r"model_output or model_prediction.*'answer', 'audio"):
         score_predictions([a_record(0)], "mmau")
 
 
@@ -77,9 +81,9 @@ def test_ids_are_all_there_and_different_or_none_is():
     said = predictions("a bell", "rain", "a bell")
     without = [{key: value for key, value in record.items() if key != "id"} for record in said]
     assert score_predictions(without, "mmau") == score_predictions(said, "mmau")
-    with pytest.raises(ItemError, match=r"item 'q0', field 'id': it comes twice in the predictions"):
+    with pytest.raises(ItemError, match=r"item 'q0', field 'id'"):
         score_predictions([*said, said[0]], "mmau")
-    with pytest.raises(ItemError, match=r"item 'record 2', field 'id': there is none in the predictions"):
+    with pytest.raises(ItemError, match=r"item 'record 2', field 'id'"):
         score_predictions([said[0], without[1]], "mmau")
 
 
@@ -96,10 +100,10 @@ def test_repeated_choices_and_lists_are_scored():
 @pytest.mark.parametrize(
     ("record", "field", "problem"),
     [
-        ({"model_output": None}, "model_output", "None is no text"),
-        ({"model_output": ["a"]}, "model_output", "is no text"),
-        ({"model_output": "a", "answer": ""}, "answer", "'' is no answer. Give the file"),
-        ({"model_output": "a", "choices": "a|b"}, "choices", "not a list"),
+        ({"model_output": None}, "model_output", "None"),
+        ({"model_output": ["a"]}, "model_output", "['a']"),
+        ({"model_output": "a", "answer": ""}, "answer", "''"),
+        ({"model_output": "a", "choices": "a|b"}, "choices", "'a|b'"),
     ],
 )
 def test_bad_records_are_named(record, field, problem):
@@ -118,11 +122,11 @@ def test_answers_from_the_benchmarks_own_file():
     said = [{"id": "q2", "model_output": "a bell", "answer": "forged"}, {"id": "q0", "model_output": "rain"}]
     scores = score_predictions(join_answers(said, answers), "mmau")["official"]
     assert (scores["correct"], scores["n"], scores["no_prediction"]) == (1, 2, 1)
-    with pytest.raises(ItemError, match=r"q9.*no such id"):
+    with pytest.raises(ItemError, match="'q9'"):
         join_answers([{"id": "q9"}], answers)
-    with pytest.raises(ItemError, match=r"q0.*comes twice"):
+    with pytest.raises(ItemError, match="'q0'"):
         join_answers([{"id": "q0"}, {"id": "q0"}], answers)
-    with pytest.raises(ItemError, match=r"record 1.*there is none"):
+    with pytest.raises(ItemError, match="'record 1'"):
         join_answers([{"model_output": "rain"}], answers)
 
 
@@ -134,11 +138,11 @@ def test_a_submission_is_what_the_script_reads(tmp_path, suffix):
     back = read_records(file)
     assert [row.get("model_output") for row in back] == ["a bell", None, "狗"]
     assert [{k: v for k, v in row.items() if k != "model_output"} for row in back] == records
-    with pytest.raises(ItemError, match="no such id"):
+    with pytest.raises(ItemError, match="'q7'"):
         write_submission(records, {"q7": "a"}, "mmau", file)
-    with pytest.raises(BenchmarkError, match="No submission format"):
+    with pytest.raises(BenchmarkError, match="'mmsu'"):
         write_submission(records, {}, "mmsu", file)
-    with pytest.raises(BenchmarkError, match=r"is \.json or \.jsonl: .*s\.csv' is neither"):
+    with pytest.raises(BenchmarkError, match=r"s\.csv'"):
         write_submission(records, {}, "mmau", tmp_path / "s.csv")
     with pytest.raises(BenchmarkError, match=r"cannot be written: .*No such file"):
         write_submission(records, {}, "mmau", tmp_path / "none" / f"s.{suffix}")
@@ -172,13 +176,15 @@ def test_all_right_on_the_real_files():
 
 
 def test_others_claims_are_marked_as_such():
-    claims = published("mmau", "test-mini")
+    claims = published_claims("mmau", "test-mini")
     gains = [c.accuracy["average"] for c in claims if c.model == "Qwen2-Audio"]
     assert gains == [0.594, 0.648]
-    assert {c.read for c in published("mmar")} == {"source", "digest"}
-    assert all(0 < a < 1 for name in ("mmau", "mmar") for c in published(name) for a in c.accuracy.values())
-    assert published("listening") == ()
-    assert release_of("0" * 64) is None
+    assert {c.read for c in published_claims("mmar")} == {"source", "digest"}
+    assert all(
+        0 < a < 1 for name in ("mmau", "mmar") for c in published_claims(name) for a in c.accuracy.values()
+    )
+    assert published_claims("listening") == ()
+    assert find_release("0" * 64) is None
 
 
 def test_submission_text_is_plain_json(tmp_path):

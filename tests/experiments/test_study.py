@@ -30,7 +30,7 @@ CONDITIONS = [
 @pytest.fixture(scope="module")
 def items(tmp_path_factory):
     made = make_items(tmp_path_factory.mktemp("clips"), clips=12, splits=("selection", "test"))
-    return Items.of([*made, replace(made[0], id="gone", audio="gone.wav")], "made")
+    return Items.from_records([*made, replace(made[0], id="gone", audio="gone.wav")], "made")
 
 
 @pytest.fixture(scope="module")
