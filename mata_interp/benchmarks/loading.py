@@ -64,7 +64,7 @@ def load_benchmark(
         >>> items
         <Items 'listening': 1800 items, 0 left out>
         >>> items[0].question, items[0].choices
-        ('Which sound is heard first?', ('a whoosh', 'a choir', 'a synth bass', 'a cymbal'))
+        ('What is the first sound in the clip?', ('a tabla', 'a bass drum', 'a whoosh', 'a synth bass'))
         >>> items = load_benchmark("mine.jsonl", fields={"question": "prompt"})  # doctest: +SKIP
     """
     file = locate(name_or_path, path)

@@ -234,7 +234,7 @@ def _check_fields(fields: Any, name: str) -> None:
         plain = isinstance(form, str) or (isinstance(form, list) and all(isinstance(f, str) for f in form))
         if not plain and not (isinstance(form, Mapping) and len(form) == 1 and next(iter(form)) in _FORMS):
             raise BenchmarkError(
-                f"The field mapping {name!r}: {key!r} is {quote(form)}; give a column, a text with {{columns}}, "
+                f"Field mapping {name!r}: {key!r} is {quote(form)}; give a column, a text with {{columns}}, "
                 f"a list of columns, or an object with one of {', '.join(_FORMS)}."
             )
 
