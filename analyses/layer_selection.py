@@ -230,8 +230,9 @@ def report(result: Mapping[str, Any], out: Path) -> str:
     return "\n\n".join([
         result["sentence"],
         f"MATA ({result['rule']}, {result['queries']} queries) in the recommended window, conflict items, by "
-        f"log-probability difference: rank {primary['rank']:g} of {primary['of']} windows of equal width (95 % "
-        f"bootstrap interval over {primary['clips']} clips {primary['rank_low']:g} to {primary['rank_high']:g}; "
+        f"log-probability difference: rank {primary['rank']:g} of {primary['of']} windows of equal width "
+        f"(95 % bootstrap interval over {primary['clips']} clips {primary['rank_low']:g} to "
+        f"{primary['rank_high']:g}; "
         f"confidence set {primary['set_low']} to {primary['set_high']}); difference from the others' mean "
         f"{primary['over_others']:+.3f} nats ({primary['low']:+.3f} to {primary['high']:+.3f}).",
         "Difference from each of them, the one comparison that is tested (p_holm):",

@@ -41,8 +41,8 @@ selection, confirmation = data.split("selection"), data.split("confirmation")
 #
 # The question comes *after* the audio, so each of its tokens can attend to the audio. The last token, where
 # the answer begins, can read the audio itself (*out at the last token*), or it can read from the question's
-# tokens what these have read before (*into text*). MATA edits the last token only, so the two must be told
-# apart. The figure shows the effect of two attention knockouts, in one more layer at a time: the audio is
+# tokens what these have read before (*into text*). MATA edits the last token only, so the distinction
+# matters. The figure shows the effect of two attention knockouts, in one more layer at a time: the audio is
 # hidden from the last token only, or from all text.
 
 # %%
@@ -239,7 +239,7 @@ table.sort_values("change", ascending=False).round(2)
 
 # %% [markdown]
 # Here the recommended window is first of five. With so few items this order is not reliable: with a profile
-# from 96 items, strengths chosen on 24 items and a test on 80 items, the recommended window (0,4-7) was second
+# from 96 items, strengths from 24 items and a test on 80 items, the recommended window (0,4-7) was second
 # of five (2.27 nats; the first, 3-7, had 2.37 nats). On 400 items it is first again:
 # `analyses/layer_selection.py`, which also gives the rank of the recommended window with its interval.
 #

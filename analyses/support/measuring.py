@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from mata_interp.errors import RunError
+
 __all__ = ["in_own_process", "interleaved", "peak_bytes", "quartiles"]
 
 
@@ -83,5 +85,5 @@ def in_own_process(script: str, *arguments: str) -> dict[str, Any] | None:
     if done.returncode == -9 or "not enough memory" in done.stderr or "MemoryError" in done.stderr:
         return None
     if done.returncode:
-        raise RuntimeError(f"{Path(script).name} {' '.join(arguments)} failed:\n{done.stderr}")
+        raise RunError(f"{Path(script).name} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])

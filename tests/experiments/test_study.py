@@ -49,7 +49,7 @@ def test_nothing_is_chosen_and_tested_on_the_same_clips(done, items):
     tried = read_sweep(done.path / "selection.nc")
     assert set(tried["cluster"].values) & set(done.records["cluster"]) == set()
     assert set(tried["item"].values) <= {item.id for item in items if item.split == "selection"}
-    assert set(done.records["item"]) == {item.id for item in items if item.split == "test"}
+    assert set(done.records["item"]) == {item.id for item in items if item.split == "confirmation"}
     assert set(done.trace["cluster"].values) <= {item.source for item in items if item.split == "selection"}
     carried = done.manifest["conditions"]["mata"]["interventions"][0]["chosen_on"]
     assert set(carried) == {item.source for item in items if item.split == "selection"}
