@@ -16,7 +16,6 @@ Examples
 from __future__ import annotations
 
 import json
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -276,5 +275,6 @@ def show(table: Any, width: int) -> None:
 
 
 if __name__ == "__main__":
-    main.__doc__ = __doc__  # the text of --help
-    sys.exit(typer.run(main))
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

@@ -1,13 +1,13 @@
 """Does the recommended window help? MATA in it, compared with MATA in every other window of equal width.
 
 1. Selection split: `mi.fusion_layers` recommends a window from items without a caption. Every window is swept
-   over items whose caption contradicts the audio, with the strengths that the study tries, and keeps the
-   strength with the largest mean log-probability difference, as the study does; each window has its own, so
-   that none is favoured.
+over items whose caption contradicts the audio, with the strengths that the study tries, and keeps the
+strength with the largest mean log-probability difference, as the study does; each window has its own, so
+that none is favoured.
 
 2. Confirmation split, other clips: MATA in every window at its strength. The change of the log-probability
-   difference and of accuracy, on conflict items and on neutral items; then the *rank* of the recommended
-   window with its interval: rank 1 if no other window has a larger effect.
+difference and of accuracy, on conflict items and on neutral items; then the *rank* of the recommended
+window with its interval: rank 1 if no other window has a larger effect.
 
 Windows of equal width are all runs of as many neighbouring layers and, for a window with gaps, its shape
 moved to every other place. All other sets of as many layers follow if they are few enough. Windows of single
@@ -246,5 +246,6 @@ def report(result: Mapping[str, Any], out: Path) -> str:
 
 
 if __name__ == "__main__":
-    main.__doc__ = __doc__  # the text of --help
-    typer.run(main)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

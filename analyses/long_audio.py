@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -223,5 +222,6 @@ def _lines(axes: Axes, table: Any, what: str) -> None:
 
 
 if __name__ == "__main__":
-    main.__doc__ = __doc__  # the text of --help
-    sys.exit(typer.run(main))
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

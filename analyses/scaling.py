@@ -1,10 +1,10 @@
 """How does a run scale with workers? Measured on this machine for a few, and estimated for many GPUs.
 
 Measured: one process, then Ray with 1 and 2 workers of one CPU and one thread each, on the same items,
-    conditions and batches; the tables must be identical. `items_per_second` is the throughput between the
-    first quarter and the last twentieth of the parts, when all workers are busy; `seconds` is the total,
-    including the start of the workers and the validation of items; `times` is the throughput relative to the
-    one process of the same round. Run it on an idle machine with at least two cores. About five minutes.
+conditions and batches; the tables must be identical. `items_per_second` is the throughput between the
+first quarter and the last twentieth of the parts, when all workers are busy; `seconds` is the total,
+including the start of the workers and the validation of items; `times` is the throughput relative to the
+one process of the same round. Run it on an idle machine with at least two cores. About five minutes.
 
 Estimated (--paper: nothing else): 10,000 items of MMAU with 100 configurations of a 7B model on 8, 64 and 512
 GPUs, from counts of arithmetic operations and memory traffic. All assumptions are fields of `Assumptions` and
@@ -133,5 +133,6 @@ def main(
 
 
 if __name__ == "__main__":
-    main.__doc__ = __doc__  # the text of --help
-    typer.run(main)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()
