@@ -18,9 +18,9 @@ def tone(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> np.n
     return (0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
-def refusal(source, **given) -> ItemError:
+def refusal(source, **values) -> ItemError:
     with pytest.raises(ItemError) as caught:
-        load_audio(source, 16_000, item="clip-7", **given)
+        load_audio(source, 16_000, item="clip-7", **values)
     assert (caught.value.item, caught.value.field) == ("clip-7", "audio")
     return caught.value
 

@@ -22,12 +22,12 @@ from .conftest import RATE, a_record
 CONDITIONS = ("neutral", "congruent", "conflict")
 
 
-def listening(clips: int, kinds: int = 4, split: str = "", **given) -> list[Item]:
+def listening(clips: int, kinds: int = 4, split: str = "", **values) -> list[Item]:
     """``clips`` clips, each under all three conditions, one kind of question a clip."""
     usual = {"audio": "a.wav", "question": "Which?", "choices": ("a", "b"), "answer": "a", "split": split}
     items = []
     for n in range(clips):
-        usual |= {"source": f"{split}{n}", "kind": f"kind {n % kinds}"} | given
+        usual |= {"source": f"{split}{n}", "kind": f"kind {n % kinds}"} | values
         items += [
             Item(id=f"{split}{n}-{condition}", condition=condition, **usual) for condition in CONDITIONS
         ]

@@ -31,20 +31,20 @@ def dataset(folder, count: int = 3):
 def test_audio_inside_the_dataset_is_written_once(folder, tmp_path):
     dataset(folder).save_to_disk(tmp_path / "saved")
     shutil.rmtree(folder / "clips")
-    unpacked = tmp_path / "sounds"
-    items = load_benchmark(tmp_path / "saved", audio_root=unpacked)
+    written = tmp_path / "audio"
+    items = load_benchmark(tmp_path / "saved", audio_root=written)
     assert (items.name, len(items), items.excluded) == ("saved", 3, ())
-    files = {file.name: file.stat().st_mtime_ns for file in unpacked.iterdir()}
+    files = {file.name: file.stat().st_mtime_ns for file in written.iterdir()}
     assert set(files) == {item.audio for item in items}
     assert items[0].load_audio(RATE).seconds == 0.5
-    again = load_benchmark(tmp_path / "saved", audio_root=unpacked)
+    again = load_benchmark(tmp_path / "saved", audio_root=written)
     assert (again.sha256, [i.content_id for i in again]) == (items.sha256, [i.content_id for i in items])
-    assert {file.name: file.stat().st_mtime_ns for file in unpacked.iterdir()} == files
+    assert {file.name: file.stat().st_mtime_ns for file in written.iterdir()} == files
 
 
 def test_equal_to_the_same_records_in_a_file(folder, tmp_path):
     dataset(folder).save_to_disk(tmp_path / "saved")
-    there = load_benchmark(tmp_path / "saved", audio_root=tmp_path / "sounds")
+    there = load_benchmark(tmp_path / "saved", audio_root=tmp_path / "audio")
     here = load_benchmark(write_json(folder / "a.json", [a_record(n) for n in range(3)]))
     assert [(i.id, i.question, i.choices, i.answer, i.domain, i.extra) for i in there] == [
         (i.id, i.question, i.choices, i.answer, i.domain, i.extra) for i in here
@@ -74,7 +74,7 @@ def test_paths_in_an_audio_column_are_relative_to_the_root(tmp_path):
 
 @pytest.mark.skipif(find_spec("torchcodec") is not None, reason="torchcodec is there")
 def test_a_dataset_that_needs_torchcodec_names_it(folder):
-    """`datasets` reads a bare folder of sounds with torchcodec only."""
+    """`datasets` reads a bare folder of audio with torchcodec only."""
     with pytest.raises(BenchmarkError, match="install 'torchcodec'"):
         load_benchmark(folder / "clips")
 
@@ -82,7 +82,7 @@ def test_a_dataset_that_needs_torchcodec_names_it(folder):
 def test_splits(folder, tmp_path):
     both = datasets.DatasetDict({"test": dataset(folder, 2), "dev": dataset(folder, 1)})
     both.save_to_disk(tmp_path / "both")
-    root = tmp_path / "sounds"
+    root = tmp_path / "audio"
     assert len(load_benchmark(tmp_path / "both", subset="dev", audio_root=root)) == 1
     with pytest.raises(BenchmarkError, match=r"has the splits \['dev', 'test'\]: give one as subset"):
         load_benchmark(tmp_path / "both", audio_root=root)
@@ -97,7 +97,7 @@ def test_any_folder_that_datasets_reads_with_a_mapping(folder, tmp_path, monkeyp
     renamed = dataset(folder).rename_columns({"question": "prompt"}).cast_column("audio", datasets.Audio())
     renamed.to_parquet(place / "test-00000.parquet")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    items = load_benchmark("mine", path=place, fields={"question": "prompt"}, audio_root=tmp_path / "sounds")
+    items = load_benchmark("mine", path=place, fields={"question": "prompt"}, audio_root=tmp_path / "audio")
     assert (items.name, len(items.drop_undecodable(RATE))) == ("mine", 3)
     assert items[0].question == "Which sound comes first?"
 

@@ -16,9 +16,9 @@ from mata_interp.errors import ItemError
 NOISE = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
 
 
-def an_item(**given) -> Item:
+def an_item(**values) -> Item:
     usual = {"audio": "a.wav", "question": "Which?", "choices": ["a dog", "a bell"], "answer": "a dog"}
-    return Item(**usual | given)
+    return Item(**usual | values)
 
 
 def test_an_item_without_an_id_gets_one_from_its_content():
@@ -65,7 +65,7 @@ def test_the_cluster_is_the_source_or_else_the_audio(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "field", "problem"),
+    ("values", "field", "problem"),
     [
         ({"question": " "}, "question", "empty"),
         ({"choices": []}, "choices", "[]"),
@@ -77,9 +77,9 @@ def test_the_cluster_is_the_source_or_else_the_audio(tmp_path):
         ({"caption_answer": "a cat"}, "caption_answer", "'a cat' is not among the choices"),
     ],
 )
-def test_items_that_cannot_be_scored(given, field, problem):
+def test_items_that_cannot_be_scored(values, field, problem):
     with pytest.raises(ItemError) as caught:
-        an_item(id="q1", **given).validate()
+        an_item(id="q1", **values).validate()
     assert (caught.value.item, caught.value.field) == ("q1", field)
     assert problem in caught.value.problem
 
