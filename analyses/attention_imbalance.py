@@ -1,11 +1,15 @@
-"""Do models look at the audio when they answer, and does a caption change where they look?
+"""How much do models attend to audio when they answer, and does a caption change that?
 
-For each model: the last prompt token's attention, layer by layer, under each caption condition, with 95 %
-intervals over clips. Attention only: what a model looks at is not what it uses; see causal_effect.py.
+For each model, the audio share of the last prompt token's attention by layer and caption condition, with 95 %
+intervals over clips, beside the published measures MDI and AEI. Attention only: it does not show what a model
+uses; see causal_effect.py. Without --model, the two small models that ship are compared: `organism`, which
+over-relies on captions, and `organism-unbiased`, the model it was tuned from. About a minute on a CPU.
 
-    python analyses/attention_imbalance.py
-    python analyses/attention_imbalance.py --model Qwen/Qwen2-Audio-7B-Instruct --benchmark mmau.json
-    python analyses/attention_imbalance.py --json
+\b
+Examples
+  python analyses/attention_imbalance.py
+  python analyses/attention_imbalance.py --model Qwen/Qwen2-Audio-7B-Instruct --benchmark mmau.json
+  python analyses/attention_imbalance.py --json
 """
 
 from __future__ import annotations
@@ -26,23 +30,25 @@ mpl.use("Agg")
 
 
 def main(
-    model: Annotated[list[str] | None, typer.Option(help="A model; give it again for more.")] = None,
-    benchmark: Annotated[str, typer.Option(help="A benchmark's name or file.")] = "listening",
-    items: Annotated[int, typer.Option(help="Items traced, of the selection split.")] = 180,
-    out: Annotated[Path, typer.Option(help="Folder for the figure and the table.")] = Path(
+    model: Annotated[
+        list[str] | None, typer.Option(help="Name, folder or hub id of a model; repeat it for several.")
+    ] = None,
+    benchmark: Annotated[str, typer.Option(help="Name or file of a benchmark.")] = "listening",
+    items: Annotated[int, typer.Option(help="Largest number of items, from the selection split.")] = 180,
+    out: Annotated[Path, typer.Option(help="Folder of the figure and the table.")] = Path(
         "runs/attention-imbalance"
     ),
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and the choice of items.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample and the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
-    """Trace, summarise by layer and caption condition, draw."""
+    """Trace the models, summarise by layer and caption condition, draw."""
     models = model or ["organism", "organism-unbiased"]
     chosen = mi.load_benchmark(benchmark).split("selection", seed=seed).sample(items, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     tables = []
     for name in models:
         lalm = mi.LALM.from_pretrained(name)
-        trace = mi.trace(lalm, chosen.validated(lalm.sampling_rate))
+        trace = mi.trace(lalm, chosen.drop_undecodable(lalm.sampling_rate))
         tables.append(summarise(trace, seed).assign(model=name))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(out / "imbalance.csv", index=False)
@@ -86,7 +92,7 @@ def summarise(trace: xr.Dataset, seed: int, draws: int = 2000) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """One panel a model, one line a caption condition."""
+    """One panel for each model, one line for each caption condition."""
     sns.set_theme(style="ticks", context="paper", palette="colorblind")
     grid = sns.FacetGrid(table, col="model", height=2.6, aspect=1.35)
     for (name, axis), legend in zip(
@@ -105,4 +111,6 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

@@ -1,13 +1,15 @@
-"""Does raising attention to the audio cause better answers? The effect by dose, beside the same dose on text.
+"""Does more attention to audio cause better answers? The effect by dose, beside the same dose on text.
 
-Runs MATA at several strengths in the layers you name, on the confirmation split, and beside it the same rule
-on the text keys. Every difference has its interval (clustered by clip); p-values are Holm-corrected over all
-strengths and captions. A negative alpha lowers attention to the audio: a control that should hurt where
-attention matters. Exploratory: the strengths are not chosen on other clips. `mata-interp study` makes the
-confirmatory test.
+Runs MATA at several strengths in the given layers, on the confirmation split, and the same rule on text keys
+as a control. Every difference has a confidence interval, clustered by clip; p-values are Holm-adjusted over
+all strengths and captions. A negative alpha lowers attention to audio, which should harm answers where
+attention matters. The analysis is exploratory: the strengths are not chosen on other clips. `mata-interp
+study` runs the confirmatory test. About a minute on a CPU.
 
-    python analyses/causal_effect.py --layers 3-4
-    python analyses/causal_effect.py --layers 2-5 --alphas=-1,0.3,1,3 --items 300 --json
+\b
+Examples
+  python analyses/causal_effect.py
+  python analyses/causal_effect.py --layers 2-5 --alphas=-1,0.3,1,3 --items 300 --json
 """
 
 from __future__ import annotations
@@ -28,19 +30,19 @@ mpl.use("Agg")
 
 
 def main(
-    layers: Annotated[str, typer.Option(help="Decoder layers, both ends included: 3-4 or 3-4,6.")] = "3-4",
-    alphas: Annotated[str, typer.Option(help="Strengths, comma-separated.")] = "-1,0.3,1,3",
-    rule: Annotated[str, typer.Option(help="abs, mul or add.")] = "abs",
-    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "organism",
-    benchmark: Annotated[str, typer.Option(help="A benchmark's name or file.")] = "listening",
-    items: Annotated[int, typer.Option(help="Items of the confirmation split.")] = 240,
-    out: Annotated[Path, typer.Option(help="Run folder; the figure goes there too.")] = Path(
+    layers: Annotated[str, typer.Option(help="Decoder layers, both ends included: 4-7 or 3-4,6.")] = "4-7",
+    alphas: Annotated[str, typer.Option(help="Strengths, separated by commas.")] = "-1,0.3,1,3",
+    rule: Annotated[str, typer.Option(help="Rule of the edit: abs, mul or add.")] = "abs",
+    model: Annotated[str, typer.Option(help="Name, folder or hub id of the model.")] = "organism",
+    benchmark: Annotated[str, typer.Option(help="Name or file of a benchmark.")] = "listening",
+    items: Annotated[int, typer.Option(help="Largest number of items, from the confirmation split.")] = 240,
+    out: Annotated[Path, typer.Option(help="Run folder, with the figure and the table.")] = Path(
         "runs/causal-effect"
     ),
-    seed: Annotated[int, typer.Option(help="Of item choice and resampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample and the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the effects as JSON.")] = False,
 ) -> None:
-    """Run, compare, correct, draw."""
+    """Run all conditions, compare them with the baseline, draw."""
     lalm = mi.LALM.from_pretrained(model)
     chosen = mi.load_benchmark(benchmark).split("confirmation", seed=seed).sample(items, seed=seed)
     strengths = [float(a) for a in alphas.split(",")]
@@ -56,16 +58,16 @@ def main(
     if as_json:
         print(effects.to_json(orient="records", indent=1))
         return
-    shown = effects[
+    columns = effects[
         ["keys", "alpha", "caption", "n", "fixed", "broken", "difference", "low", "high", "p_holm", "dose_kl"]
     ]
     print(f"Change of accuracy against the baseline; layers {layers}, rule {rule}, {len(chosen)} items\n")
-    print(shown.to_string(index=False, float_format="%.3f"))
+    print(columns.to_string(index=False, float_format="%.3f"))
     print(f"\nFigure: {out / 'effect_by_dose.png'}")
 
 
 def compare(records: pd.DataFrame, strengths: list[float], seed: int) -> pd.DataFrame:
-    """One row a strength, keys and caption: paired effect on accuracy, and the dose (mean row KL)."""
+    """One row for each strength, keys and caption: paired effect on accuracy, and dose (mean KL)."""
     tables = {name: rows.set_index("item") for name, rows in records.groupby("condition")}
     rows = []
     for keys in ("audio", "text"):
@@ -89,7 +91,7 @@ def compare(records: pd.DataFrame, strengths: list[float], seed: int) -> pd.Data
 
 
 def draw(effects: pd.DataFrame, path: Path) -> None:
-    """One panel a caption; strength across, change of accuracy up, MATA beside the same rule on text."""
+    """One panel for each caption: change of accuracy by strength, for MATA and for the same rule on text."""
     sns.set_theme(style="ticks", context="paper", palette="colorblind")
     captions = list(effects["caption"].unique())
     order = sorted(effects["alpha"].unique())
@@ -100,9 +102,8 @@ def draw(effects: pd.DataFrame, path: Path) -> None:
         ):
             x = [order.index(a) + shift for a in rows["alpha"]]
             y = 100 * rows["difference"]
-            error = np.maximum(
-                [y - 100 * rows["low"], 100 * rows["high"] - y], 0
-            )  # never negative by rounding
+            # rounding must not make an error negative
+            error = np.maximum([y - 100 * rows["low"], 100 * rows["high"] - y], 0)
             axis.errorbar(x, y, error, marker="o", markersize=4, linestyle="", label=f"raise {keys}")
         axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
         axis.set(xlabel="alpha", ylabel="change of accuracy (points)")
@@ -114,4 +115,6 @@ def draw(effects: pd.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

@@ -1,19 +1,21 @@
-"""What does looking cost? Every instrument beside a plain forward, the sweep beside a loop.
+"""What do the instruments cost? Time and memory relative to a plain forward pass, and a sweep relative to a
+loop.
 
-On a Qwen2-Audio of 12 layers with random weights and a prompt of 30 s of audio; nothing is downloaded. All is
-timed in turns in one process; peak memory is that of processes of their own. Takes some ten minutes; for
-figures worth quoting, leave the machine alone meanwhile. What is stopped begins anew: rounds can be compared
-because one process made them.
+Measured on a Qwen2-Audio of 12 layers with random weights and a prompt with 30 s of audio; nothing is
+downloaded. All tasks take turns in one process, so that they can be compared; peak memory is measured in
+separate processes. About ten minutes on a CPU; leave the machine idle for figures to report. An interrupted
+run starts again.
 
-    python analyses/instrument_cost.py
-    python analyses/instrument_cost.py --json
-    python analyses/instrument_cost.py --quick       a second of audio, one round: to see that it runs
+\b
+Examples
+  python analyses/instrument_cost.py
+  python analyses/instrument_cost.py --json
+  python analyses/instrument_cost.py --quick       one second of audio and one round, to try it
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -36,11 +38,11 @@ from mata_interp.fusion.criteria import CRITERIA
 from mata_interp.fusion.item_context import Decision, ItemContext
 from mata_interp.sweeps import by_alpha
 
-LAYERS = range(4, 9)  # of 12: 36 to 71 % of the depth, where the published layers 10 to 20 of 28 lie
+LAYERS = range(4, 9)  # of 12: 36 to 71 % of the depth, as the published layers 10 to 20 of 28
 NEW_TOKENS = 33
-COUNTS = (1, 10, 100, 1000)  # configurations
+COUNTS = (1, 10, 100, 1000)  # configurations of a sweep
 
-TARGETS = {  # cost relative to what the row is compared with
+TARGETS = {  # largest acceptable cost ratio
     "trace": 1.03,
     "trace, all queries": 1.6,
     "MATA, forward": 1.03,
@@ -51,24 +53,24 @@ TARGETS = {  # cost relative to what the row is compared with
     "sweep, 1000": 2.0,
 }
 MEMORY_TARGETS = {"trace": 1.05}
-OWN = "transformers, generate"  # what a token generated is compared with
-PER_TOKEN = (OWN, "generate", "MATA, generate", "MATA, generate, all layers")
+TRANSFORMERS = "transformers, generate"  # baseline of generation
+PER_TOKEN = (TRANSFORMERS, "generate", "MATA, generate", "MATA, generate, all layers")
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for figure, table and JSON.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder of the figure, the table and the JSON.")] = Path(
         "runs/instrument-cost"
     ),
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 9,
-    quick: Annotated[bool, typer.Option("--quick", help="Small and soon done; no figures to quote.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of times that each task is timed.")] = 9,
+    quick: Annotated[bool, typer.Option("--quick", help="A small trial; not for figures to report.")] = False,
     busy: Annotated[
-        bool, typer.Option("--busy", help="Count processor time, which other work on the machine blurs less.")
+        bool, typer.Option("--busy", help="Measure CPU time, which other processes affect less.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     peak_of: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure, print, draw."""
-    warnings.filterwarnings("ignore", category=UncheckedWarning)  # random weights have nothing to say
+    warnings.filterwarnings("ignore", category=UncheckedWarning)  # the model has random weights
     seconds = 1.0 if quick else 30.0
     if peak_of is not None:
         print(json.dumps(peak(peak_of, seconds)))
@@ -103,7 +105,7 @@ def main(
 
 
 def configurations(count: int) -> dict[str, mi.AttentionEdit]:
-    """So many different ones, spread over all windows of layers: 234 are all 78 windows under 3 alphas."""
+    """``count`` different configurations, spread over all windows; 234 are 78 windows x 3 alphas."""
     windows = [tuple(range(i, j)) for i in range(12) for j in range(i + 1, 13)]
     alphas = [round(0.1 * (k + 1), 1) for k in range(-(-count // len(windows)))]
     every = list(by_alpha(windows, alphas).items())
@@ -111,9 +113,9 @@ def configurations(count: int) -> dict[str, mi.AttentionEdit]:
 
 
 def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
-    """What is measured on the model left on SDPA, by name."""
+    """Name -> task, on the model with SDPA attention."""
     prompt = ask(lalm, seconds)
-    # as long, but all of it text after two tokens of audio: every token is a query
+    # as long, with text after two tokens of audio: every token is a query
     words = ask(lalm, 0.08, prompt.width - 5)
     assert words.width == prompt.width
     mata, everywhere = mi.Mata(0.1, LAYERS), mi.Mata(0.1, range(12))
@@ -130,20 +132,20 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
     def generate(tokens: int, intervention: mi.AttentionEdit | None = None) -> Callable[[], object]:
         return lambda: lalm.generate(prompt, intervention, max_new_tokens=tokens)
 
-    def own(tokens: int) -> Callable[[], object]:
+    def generate_with_transformers(tokens: int) -> Callable[[], object]:
         return lambda: lalm.model.generate(**prompt.inputs, max_new_tokens=tokens, do_sample=False)
 
     def criteria(names: list[str]) -> Callable[[], object]:
-        """All that is measured of an item, its reading among it; the windows are cut of all items later."""
+        """Measure layer criteria on one item, prefill included; windows come from all items later."""
 
         def measure() -> None:
-            case = ItemContext(lalm, prompt, Decision(right=5, wrong=7), other)
+            context = ItemContext(lalm, prompt, Decision(right=5, wrong=7), other)
             for name in names:
-                CRITERIA[name].measure(case)
+                CRITERIA[name].measure(context)
 
         return measure
 
-    # restoration of the last token needs a reading of the other sound, and is measured with the others
+    # restoration at the last token needs a prefill of the other audio, and is measured with all criteria
     at_last = [
         n for n, c in CRITERIA.items() if c.reads == "out at the last token" and "restoration" not in n
     ]
@@ -155,8 +157,8 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         "trace, all queries": lambda: mi.trace(lalm, words, "text", progress=False),
         "MATA, forward": lambda: lalm.logits(prompt, mata),
         "MATA, forward, all layers": lambda: lalm.logits(prompt, everywhere),
-        f"{OWN} 1": own(1),
-        OWN: own(NEW_TOKENS),
+        f"{TRANSFORMERS} 1": generate_with_transformers(1),
+        TRANSFORMERS: generate_with_transformers(NEW_TOKENS),
         "generate 1": generate(1),
         "generate": generate(NEW_TOKENS),
         "MATA, generate 1": generate(1, mata),
@@ -175,7 +177,7 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
 
 
 def costs(seconds: float, rounds: int, quick: bool, clock: Callable[[], float]) -> tuple[Any, int]:
-    """Of each task its seconds and its cost, relative to a baseline in the same round; the prompt's width."""
+    """Seconds of each task and its ratio to a baseline in the same round; number of tokens of the prompt."""
     lalm = medium_lalm()
     every = {**tasks(lalm, seconds), **{name: rival(name, seconds) for name in RIVALS}}
     seldom = {"loop, 10": min(rounds, 3), "transformer-lens, all": min(rounds, 4)}
@@ -185,22 +187,22 @@ def costs(seconds: float, rounds: int, quick: bool, clock: Callable[[], float]) 
     with torch.no_grad():
         times = interleaved(every, rounds, seldom, clock)
     rows = []
-    for name, own in times.items():
+    for name, seconds_of_task in times.items():
         if name.removesuffix(" 1") in PER_TOKEN and name.endswith(" 1"):
             continue
         base = times["plain"]
-        if name in PER_TOKEN:  # of a token: what the first one costs, the prompt's reading, is taken off
-            own = (own - times[f"{name} 1"]) / (NEW_TOKENS - 1)
-            base = (times[OWN] - times[f"{OWN} 1"]) / (NEW_TOKENS - 1)
-        rows.append(_row(name, own, base))
-    for count in COUNTS[2:]:  # linear in their number, and it would take minutes
+        if name in PER_TOKEN:  # per token: without the first token, whose cost includes the prefill
+            seconds_of_task = (seconds_of_task - times[f"{name} 1"]) / (NEW_TOKENS - 1)
+            base = (times[TRANSFORMERS] - times[f"{TRANSFORMERS} 1"]) / (NEW_TOKENS - 1)
+        rows.append(_row(name, seconds_of_task, base))
+    for count in COUNTS[2:]:  # linear in their number; measuring them would take minutes
         rows.append(_row(f"loop, {count}", times["loop, 10"] * count / 10, times["plain"], extrapolated=True))
     return pd.DataFrame(rows), ask(lalm, seconds).width
 
 
-def _row(name: str, own: Any, base: Any, extrapolated: bool = False) -> dict[str, Any]:
-    low, middle, high = quartiles(own)
-    ratio_low, ratio, ratio_high = quartiles(own / base)
+def _row(name: str, seconds: Any, base: Any, extrapolated: bool = False) -> dict[str, Any]:
+    low, middle, high = quartiles(seconds)
+    ratio_low, ratio, ratio_high = quartiles(seconds / base)
     return {
         "name": name,
         "seconds": middle,
@@ -209,7 +211,7 @@ def _row(name: str, own: Any, base: Any, extrapolated: bool = False) -> dict[str
         "ratio": ratio,
         "ratio_low": ratio_low,
         "ratio_high": ratio_high,
-        "of": "a token generated" if name in PER_TOKEN else "a plain forward",
+        "of": "a generated token" if name in PER_TOKEN else "a plain forward",
         "target": TARGETS.get(name),
         "extrapolated": extrapolated,
     }
@@ -232,7 +234,7 @@ MEMORY = (
 
 @torch.no_grad()
 def peak(name: str, seconds: float) -> dict[str, int]:
-    """The most memory of this process, before and after doing this one thing three times."""
+    """Peak memory of this process in bytes, before and after running one task three times."""
     task = rival(name, seconds) if name in RIVALS else tasks(medium_lalm(), seconds)[name]
     before = peak_bytes()
     for _ in range(3):
@@ -241,21 +243,21 @@ def peak(name: str, seconds: float) -> dict[str, int]:
 
 
 def memory(quick: bool) -> Any:
-    """Peak bytes of a process that does one thing, and relative to one that runs plain forwards."""
+    """Peak memory of a process that runs one task, and its ratio to one that runs plain forward passes."""
     names = ("plain", "trace") if quick else MEMORY
-    given = ["--quick"] if quick else []
-    found = {
-        name: in_own_process(__file__, "--peak-of", name, *given)
+    options = ["--quick"] if quick else []
+    peaks_by_task = {
+        name: in_own_process(__file__, "--peak-of", name, *options)
         for name in tqdm(names, "peak memory", unit="process")
     }
     table: Any = pd.DataFrame(
-        [{"name": name, "peak_bytes": peaks and peaks["after"]} for name, peaks in found.items()]
+        [{"name": name, "peak_bytes": peaks and peaks["after"]} for name, peaks in peaks_by_task.items()]
     )
     return table.assign(memory_ratio=table["peak_bytes"] / table["peak_bytes"].iloc[0])
 
 
 def show(table: Any, width: int) -> None:
-    """For people."""
+    """Print the table."""
     print(f"T = {width} tokens, {torch.get_num_threads()} thread(s); times are medians with quartiles\n")
     print(f"{'':34}{'seconds':>9}{'ratio':>9}   {'quartiles':<17}{'target':>7}  {'peak memory':>12}")
     for row in table.to_dict("records"):
@@ -266,10 +268,14 @@ def show(table: Any, width: int) -> None:
         name = row["name"] + (" (extrapolated)" if row["extrapolated"] else "")
         numbers = f"{row['seconds']:9.4f}{row['ratio']:9.3f}   {spread:<17}{target:>7}{verdict:4}"
         print(f"{name:34}{numbers}{bytes_:>10}")
-    print("\nratio: to a plain forward in the same round; of generation, to a token that transformers")
-    print("generates by itself.")
-    print("floor, C: a plain forward of T + C tokens.  loop, C: C forwards, each with its own edit.")
+    print("\nratio: to a plain forward pass in the same round; of generation, to a token generated by")
+    print("transformers alone.")
+    print(
+        "floor, C: a plain forward pass of T + C tokens.  loop, C: C forward passes, each with another edit."
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(typer.run(main))
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

@@ -1,21 +1,24 @@
-"""Does the recommended window help? MATA in it against MATA in every other window of equal width.
+"""Does the recommended window help? MATA in it, compared with MATA in every other window of equal width.
 
-1. Selection split. `mi.fusion_layers` looks at items without a caption and recommends a window. Every window
-   is swept over items whose caption contradicts the sound, under the strengths that the study tries, and
-   keeps the one with the best mean margin, as the study chooses; each its own, so that none is favoured.
-2. Confirmation split, other clips. MATA in every window, each under its strength: what it changes of the
-   margin and of right answers, on conflict items and on neutral ones. Then the recommended window's *rank*,
-   with its interval: 1 if none of the others does more.
+1. Selection split: `mi.fusion_layers` recommends a window from items without a caption. Every window is swept
+over items whose caption contradicts the audio, with the strengths that the study tries, and keeps the
+strength with the largest mean log-probability difference, as the study does; each window has its own, so
+that none is favoured.
 
-Windows of equal width are all runs of as many neighbouring layers; of a window with gaps, also its shape
-moved to every other place. Where they are few enough, all other sets of as many layers follow. Windows that
-single criteria name are ranked likewise, each among those of its own width.
+2. Confirmation split, other clips: MATA in every window at its strength. The change of the log-probability
+difference and of accuracy, on conflict items and on neutral items; then the *rank* of the recommended
+window with its interval: rank 1 if no other window has a larger effect.
 
-One thing is tested: on conflict items, the margin in the recommended window against each other of equal
-width, Holm-corrected. All else is exploratory, each interval by itself.
+Windows of equal width are all runs of as many neighbouring layers and, for a window with gaps, its shape
+moved to every other place. All other sets of as many layers follow if they are few enough. Windows of single
+criteria are ranked in the same way, each among those of its own width. One comparison is tested: on conflict
+items, the log-probability difference in the recommended window against each other of equal width,
+Holm-adjusted. All else is exploratory, each interval by itself. About ten minutes on a CPU.
 
-    python analyses/layer_selection.py
-    python analyses/layer_selection.py --queries text --sets 0 --grid-items 24 --items 100 --json
+\b
+Examples
+  python analyses/layer_selection.py
+  python analyses/layer_selection.py --queries text --sets 0 --grid-items 24 --items 100 --json
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from support.layer_selection_figure import draw
 from support.ranking import compared, ranked
 
 import mata_interp as mi
+from mata_interp.errors import BenchmarkError
 from mata_interp.experiments.choosing import GRID_ITEMS
 from mata_interp.interventions import DEFAULT_ALPHAS
 from mata_interp.ranges import layer_range
@@ -44,25 +48,35 @@ mpl.use("Agg")
 Window = tuple[int, ...]
 CAPTIONS = ("conflict", "neutral")
 RECOMMENDED = "window"
-NOTHING = "nothing"
-KINDS: dict[str, Any] = {"margin": "margin", "accuracy": "binary"}  # of paired effects
+BASELINE = "baseline"
+KINDS: dict[str, Any] = {"margin": "margin", "accuracy": "binary"}  # measure -> kind of paired effect
 
 
 def main(
-    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "organism",
-    benchmark: Annotated[str, typer.Option(help="A benchmark's name or file.")] = "listening",
-    items: Annotated[int, typer.Option(help="Items of the confirmation split, of each caption.")] = 400,
-    look: Annotated[int, typer.Option(help="Items that the criteria look at.")] = 96,
-    layers: Annotated[Path | None, typer.Option(help="Instead: a profile of `mata-interp layers`.")] = None,
-    grid_items: Annotated[int, typer.Option(help="Items that strengths are chosen on.")] = GRID_ITEMS,
-    rule: Annotated[str, typer.Option(help="abs, mul or add.")] = "abs",
-    queries: Annotated[str, typer.Option(help="Whose scores: last (MATA) or text.")] = "last",
+    model: Annotated[str, typer.Option(help="Name, folder or hub id of the model.")] = "organism",
+    benchmark: Annotated[str, typer.Option(help="Name or file of a benchmark.")] = "listening",
+    items: Annotated[
+        int, typer.Option(help="Largest number of items for each caption, from the confirmation split.")
+    ] = 400,
+    look: Annotated[int, typer.Option(help="Largest number of items for the criteria.")] = 96,
+    layers: Annotated[
+        Path | None, typer.Option(help="Profile from `mata-interp layers`, instead of a new one.")
+    ] = None,
+    grid_items: Annotated[
+        int, typer.Option(help="Largest number of items to choose strengths on.")
+    ] = GRID_ITEMS,
+    rule: Annotated[str, typer.Option(help="Rule of the edit: abs, mul or add.")] = "abs",
+    queries: Annotated[
+        str, typer.Option(help="Queries whose scores are edited: last (MATA) or text.")
+    ] = "last",
     sets: Annotated[
-        int, typer.Option(help="All sets of as many layers, if they are no more than this.")
+        int, typer.Option(help="Include all sets of as many layers, if there are at most this many.")
     ] = 100,
-    out: Annotated[Path, typer.Option(help="Folder of tables and figure.")] = Path("runs/layer-selection"),
-    seed: Annotated[int, typer.Option(help="Of item choice and resampling.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all as JSON.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the tables and the figure.")] = Path(
+        "runs/layer-selection"
+    ),
+    seed: Annotated[int, typer.Option(help="Random seed of the samples and the bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Choose on one split, measure on the other, rank, draw."""
     lalm, data = mi.LALM.from_pretrained(model), mi.load_benchmark(benchmark)
@@ -88,14 +102,14 @@ def main(
     edits = {layer_range(w): mi.Mata(alphas[w], w, chosen_on=profile.chosen_on, **settings) for w in windows}
     effects, ranks = [], []
     for caption in CAPTIONS:
-        asked = _some(confirmation, caption, items, seed)
-        if seen := {item.cluster for item in asked} & {*profile.chosen_on}:
-            raise ValueError(f"{len(seen)} clips are in both splits, {min(seen)} among them.")
-        measured = measure(mi.sweep(lalm, asked, {NOTHING: None, **edits}), list(edits))
+        tested = _some(confirmation, caption, items, seed)
+        if shared := {item.cluster for item in tested} & {*profile.chosen_on}:
+            raise BenchmarkError(f"{len(shared)} clips are in both splits, {min(shared)!r} among them.")
+        measured = measure(mi.sweep(lalm, tested, {BASELINE: None, **edits}), list(edits))
         about = {"caption": caption, "clips": len(set(measured["clusters"]))}
         effects += [{**about, **row} for row in changes(measured, windows, alphas, seed)]
         ranks += [{**about, **row} for row in places(measured, windows, named, families, seed)]
-    found = {
+    result = {
         "model": lalm.name,
         "window": list(profile.window),
         "sentence": profile.sentence,
@@ -105,19 +119,19 @@ def main(
         "ranks": ranks,
     }
     out.mkdir(parents=True, exist_ok=True)
-    (out / "layer_selection.json").write_text(json.dumps(found, indent=1) + "\n")
-    draw(found, out / "layer_selection.png")
-    print(json.dumps(found, indent=1) if as_json else told(found, out))
+    (out / "layer_selection.json").write_text(json.dumps(result, indent=1) + "\n")
+    draw(result, out / "layer_selection.png")
+    print(json.dumps(result, indent=1) if as_json else report(result, out))
 
 
 def _some(items: Any, condition: str, limit: int, seed: int) -> Any:
-    """Items under one caption condition, or any where there are none."""
+    """A sample of the items with this caption condition, or of all items if none has it."""
     chosen = items.filter(condition=condition)
     return (chosen if len(chosen) else items).sample(limit, seed=seed)
 
 
 def equal(window: Window, layers: Sequence[int]) -> list[Window]:
-    """The window, then all others of equal width: runs of neighbours, and its own shape moved."""
+    """The window, then all others of equal width: runs of neighbouring layers, and its shape moved."""
     at, n = [layers.index(layer) for layer in window], len(layers)
     shapes = [list(range(len(at))), [place - at[0] for place in at]]
     moved = [
@@ -127,37 +141,37 @@ def equal(window: Window, layers: Sequence[int]) -> list[Window]:
 
 
 def all_sets(window: Window, layers: Sequence[int], most: int) -> list[Window]:
-    """The window, then all other sets of as many layers; none where they are more than ``most``."""
+    """The window, then all other sets of as many layers; empty if there are more than ``most``."""
     if comb(len(layers), len(window)) > most:
         return []
     return list(dict.fromkeys([window, *combinations(layers, len(window))]))
 
 
 def best_alphas(swept: Any, tried: Mapping[str, mi.AttentionEdit]) -> dict[Window, float]:
-    """Of each window, the strength with the best mean margin; of equals, the gentlest."""
+    """Window -> strength with the largest mean log-probability difference; of equal ones, the smallest."""
     margins = mi.margin(swept).mean("item")
     best: dict[Window, tuple[float, float]] = {}
     for name, mata in tried.items():
-        told = (float(margins.sel(configuration=name)), -mata.alpha)
-        best[mata.layers] = max(best.get(mata.layers, told), told)
+        score = (float(margins.sel(configuration=name)), -mata.alpha)
+        best[mata.layers] = max(best.get(mata.layers, score), score)
     return {window: -alpha for window, (_, alpha) in best.items()}
 
 
 def measure(swept: Any, names: list[str]) -> dict[str, Any]:
-    """Margins, nats, and right answers of the baseline [item] and of each window [item, window]."""
+    """Log-probability difference (nats) and correctness: baseline ``[item]``, windows ``[item, window]``."""
     margins = mi.margin(swept)
     right = (swept.fillna(-np.inf).argmax("choice") == swept["answer"]).astype(float)
-    found: dict[str, Any] = {"clusters": list(map(str, swept["cluster"].values))}
+    measured: dict[str, Any] = {"clusters": list(map(str, swept["cluster"].values))}
     for measure, values in (("margin", margins), ("accuracy", right)):
         values = values.transpose("item", "configuration")
-        found[measure] = values.sel(configuration=NOTHING).values, values.sel(configuration=names).values
-    return found
+        measured[measure] = values.sel(configuration=BASELINE).values, values.sel(configuration=names).values
+    return measured
 
 
 def changes(
     measured: Mapping[str, Any], windows: list[Window], alphas: Mapping[Window, float], seed: int
 ) -> list[dict[str, Any]]:
-    """What MATA in each window changes, against none, with its interval."""
+    """The change by MATA in each window against the baseline, with its interval."""
     rows = []
     for column, window in enumerate(windows):
         row: dict[str, Any] = {"layers": list(window), "alpha": alphas[window]}
@@ -178,21 +192,21 @@ def places(
     families: Mapping[str, list[Window]],
     seed: int,
 ) -> list[dict[str, Any]]:
-    """The rank of each named window among those of equal width; of the recommended one, all differences."""
+    """Rank of each named window among those of equal width; all differences of the recommended one."""
     rows = []
     for name, family in families.items():
         window = named.get(name, named[RECOMMENDED] if name == "sets" else ())
         columns = [windows.index(w) for w in family]
-        if len(columns) < 2:  # as wide as the model: nothing to compare it with
+        if len(columns) < 2:  # as wide as the model: no other window
             continue
         for measure, kind in KINDS.items():
             values = measured[measure][1][:, columns]
             row = {"name": name, "layers": list(window), "measure": measure}
-            row |= ranked(values, 0, measured["clusters"], seed)  # the family's first is the window itself
+            row |= ranked(values, 0, measured["clusters"], seed)  # the window itself comes first
             if name in (RECOMMENDED, "sets"):
-                told = compared(values, 0, measured["clusters"], kind, seed)
-                effect = told["against_mean"]
-                row |= {"set_low": told["set_low"], "set_high": told["set_high"]}
+                comparison = compared(values, 0, measured["clusters"], kind, seed)
+                effect = comparison["against_mean"]
+                row |= {"set_low": comparison["set_low"], "set_high": comparison["set_high"]}
                 row |= {
                     "over_others": effect.difference,
                     "low": effect.low,
@@ -200,38 +214,41 @@ def places(
                     "p": effect.p,
                 }
                 row["pairs"] = [
-                    {"layers": list(family[other]), **pair} for other, pair in told["pairs"].items()
+                    {"layers": list(family[other]), **pair} for other, pair in comparison["pairs"].items()
                 ]
             rows.append(row)
     return rows
 
 
-def told(found: Mapping[str, Any], out: Path) -> str:
-    """For people."""
-    ranks = pd.DataFrame(found["ranks"]).drop(columns=["pairs"], errors="ignore")
-    if not any(row["name"] == RECOMMENDED for row in found["ranks"]):
-        return f"{found['sentence']}\nSo no window is recommended that others could be compared with."
-    own = [row for row in found["ranks"] if row["name"] == RECOMMENDED]
+def report(result: Mapping[str, Any], out: Path) -> str:
+    """The result as text."""
+    ranks = pd.DataFrame(result["ranks"]).drop(columns=["pairs"], errors="ignore")
+    if not any(row["name"] == RECOMMENDED for row in result["ranks"]):
+        return f"{result['sentence']}\nThere is no recommended window to compare with others."
+    own = [row for row in result["ranks"] if row["name"] == RECOMMENDED]
     primary = next(row for row in own if row["measure"] == "margin" and row["caption"] == CAPTIONS[0])
     pairs = pd.DataFrame(primary["pairs"])
     pairs["layers"] = [layer_range(layers) for layers in pairs["layers"]]
     ranks["layers"] = [layer_range(layers) for layers in ranks["layers"]]
     return "\n\n".join([
-        found["sentence"],
-        f"MATA ({found['rule']}, {found['queries']} queries) in the recommended window on conflict items, by "
-        f"margin: rank {primary['rank']:g} of {primary['of']} windows of equal width (95 % interval by "
-        f"bootstrap over {primary['clips']} clips {primary['rank_low']:g} to {primary['rank_high']:g}; "
-        f"confidence set {primary['set_low']} to {primary['set_high']}); over the others' mean "
+        result["sentence"],
+        f"MATA ({result['rule']}, {result['queries']} queries) in the recommended window, conflict items, by "
+        f"log-probability difference: rank {primary['rank']:g} of {primary['of']} windows of equal width "
+        f"(95 % bootstrap interval over {primary['clips']} clips {primary['rank_low']:g} to "
+        f"{primary['rank_high']:g}; "
+        f"confidence set {primary['set_low']} to {primary['set_high']}); difference from the others' mean "
         f"{primary['over_others']:+.3f} nats ({primary['low']:+.3f} to {primary['high']:+.3f}).",
-        "Against each of them, the one thing tested (p_holm):",
+        "Difference from each of them, the one comparison that is tested (p_holm):",
         pairs[["layers", "difference", "low", "high", "p_holm"]].to_string(
             index=False, float_format="%.3f"
         ),
-        "Exploratory: all ranks, 1 is best.",
+        "Exploratory: all ranks (1 is best).",
         ranks.to_string(index=False, float_format="%.3f"),
         f"Table and figure: {out / 'layer_selection.json'}, {out / 'layer_selection.png'}",
     ])  # fmt: skip
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

@@ -1,20 +1,23 @@
-"""Ten minutes of audio: what attention costs to see as prompts grow from 500 to 16,000 tokens.
+"""How do time and memory grow with the length of the audio? Prompts of 500 to 16,000 tokens, up to ten
+minutes of audio.
 
-A Qwen2-Audio of 12 layers with random weights hears clips of 30 s, 25 tokens a second, in one prompt. Every
-point is a process of its own: seconds of the fastest of a few runs, and the process' peak memory. Points are
-kept as they are measured: the same command again goes on where a run was stopped (--anew: from nothing). The
-T x T matrices of eager attention no longer fit where the toolkit's memory still grows with T alone; what
-eager attention would need beyond this machine's memory is worked out, not measured, and marked so.
+A Qwen2-Audio of 12 layers with random weights gets clips of 30 s, 25 tokens a second, in one prompt. Each
+point is measured in a process of its own: the fastest of a few runs, and peak memory. Points are saved as
+they are measured, so the same command continues an interrupted run (--anew starts again). The T x T matrices
+of eager attention do not fit into memory where the package's memory still grows linearly with T; the memory
+that eager attention would need beyond this machine's is calculated, not measured, and marked so. About half
+an hour on a CPU.
 
-    python analyses/long_audio.py
-    python analyses/long_audio.py --longest 160 --json
+\b
+Examples
+  python analyses/long_audio.py
+  python analyses/long_audio.py --longest 160 --json
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -40,8 +43,8 @@ from mata_interp.sweeps.memory import free_bytes
 
 mpl.use("Agg")
 
-TOLD = "{desc}: {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
-SECONDS = (20, 40, 80, 160, 320, 640)  # of audio; 500 to 16,000 tokens
+BAR_FORMAT = "{desc}: {percentage:3.0f}% {bar} {elapsed}, {remaining} left"
+SECONDS = (20, 40, 80, 160, 320, 640)  # length of the audio; 500 to 16,000 tokens
 LAYERS, HEADS = 12, 8
 EAGER = RIVALS[0]
 METHODS = {
@@ -52,21 +55,21 @@ METHODS = {
     "sweep of 100 configurations": "#009e73",
     EAGER: "#d55e00",
 }
-"""Methods and their colours."""
+"""Method -> colour."""
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for figure and table.")] = Path("runs/long-audio"),
-    longest: Annotated[float, typer.Option(help="Longest audio, seconds.")] = SECONDS[-1],
+    out: Annotated[Path, typer.Option(help="Folder of the figure and the table.")] = Path("runs/long-audio"),
+    longest: Annotated[float, typer.Option(help="Longest audio in seconds.")] = SECONDS[-1],
     busy: Annotated[
-        bool, typer.Option("--busy", help="Count processor time, which other work on the machine blurs less.")
+        bool, typer.Option("--busy", help="Measure CPU time, which other processes affect less.")
     ] = False,
-    anew: Annotated[bool, typer.Option("--anew", help="Measure again what was measured before.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Discard saved points and start again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     point: Annotated[tuple[str, float] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure every method at every length, print, draw."""
-    warnings.filterwarnings("ignore", category=UncheckedWarning)  # random weights have nothing to say
+    warnings.filterwarnings("ignore", category=UncheckedWarning)  # the model has random weights
     if point is not None:
         print(json.dumps(measure(*point, time.process_time if busy else time.perf_counter)))
         return
@@ -80,47 +83,46 @@ def main(
     for what, unit in (("seconds", "s"), ("gigabytes", "GB peak")):
         print(f"{unit}\n{table.pivot_table(what, 'method', 'tokens', sort=False).round(2).to_string()}\n")
     for one in table[~table["measured"]].to_dict("records"):
-        print(f"{one['method']}: {one['tokens']:,} tokens would need {one['gigabytes']:.0f} GB; not run.")
+        print(f"{one['method']}: {one['tokens']:,} tokens would need {one['gigabytes']:.0f} GB (not run).")
     print(f"Figure and table: {out}")
 
 
-def points(kept: Path, longest: float, busy: bool, anew: bool) -> list[dict[str, Any]]:
-    """Every method at every length up to ``longest``; each is written down when it is known."""
+def points(saved: Path, longest: float, busy: bool, anew: bool) -> list[dict[str, Any]]:
+    """Measure every method at every length up to ``longest``; each point is saved once it is measured."""
     made = {"clock": "processor" if busy else "wall", "threads": torch.get_num_threads()}
     made |= {"torch": torch.__version__, "mata_interp": mi.__version__}
     if anew:
-        kept.unlink(missing_ok=True)
+        saved.unlink(missing_ok=True)
     known = []
-    for line in kept.read_text().splitlines() if kept.exists() else ():
-        with suppress(json.JSONDecodeError):  # the last may have been cut
+    for line in saved.read_text().splitlines() if saved.exists() else ():
+        with suppress(json.JSONDecodeError):  # the last line may be incomplete
             known.append(json.loads(line))
     if other := next((point for point in known if point["made"] != made), None):
         raise typer.BadParameter(
-            f"{kept} was measured with {other['made']}, and this would be with {made}: "
-            "give --anew or another --out."
+            f"{saved} has {other['made']}, and this run {made}: give --anew or another --out."
         )
     done = {(point["method"], point["audio_seconds"]): point for point in known}
     wanted = [(method, seconds) for seconds in SECONDS if seconds <= longest for method in METHODS]
-    kept.write_text("".join(json.dumps(point) + "\n" for point in known))
-    bar = tqdm(total=sum(_toil(s) for _, s in wanted), bar_format=TOLD, mininterval=2)
+    saved.write_text("".join(json.dumps(point) + "\n" for point in known))
+    bar = tqdm(total=sum(_effort(s) for _, s in wanted), bar_format=BAR_FORMAT, mininterval=2)
     for method, seconds in wanted:
         bar.set_description(f"{method}, {seconds} s")
         if (method, seconds) not in done:
             done[method, seconds] = row(method, seconds, busy) | {"made": made}
-            with kept.open("a") as file:
+            with saved.open("a") as file:
                 file.write(json.dumps(done[method, seconds]) + "\n")
-        bar.update(_toil(seconds))
+        bar.update(_effort(seconds))
     bar.close()
     return [{n: x for n, x in done[point].items() if n != "made"} for point in wanted]
 
 
-def _toil(seconds: float) -> float:
-    """What a point takes, for the bar: more than in proportion to its sound, and a process to start."""
+def _effort(seconds: float) -> float:
+    """Relative duration of a point, for the progress bar: quadratic in the audio, and a process to start."""
     return 220**2 + seconds**2
 
 
 def row(method: str, seconds: float, busy: bool) -> dict[str, object]:
-    """One method at one length; where memory does not suffice, what it would need."""
+    """One method at one length; the memory that it would need, if there is not enough."""
     clips = -(-seconds // 30)
     tokens = int(1 + 25 * seconds + 2 * clips + 48)
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
@@ -130,7 +132,7 @@ def row(method: str, seconds: float, busy: bool) -> dict[str, object]:
         "tokens": tokens,
         "machine_gigabytes": machine,
     }
-    # float32 weights of all layers are returned, and one layer's scores live beside them
+    # float32 weights of all layers are returned, and the scores of one layer exist at the same time
     needed = 4 * HEADS * tokens**2 * (LAYERS + 2)
     fits = method != EAGER or needed < 0.8 * free_bytes(torch.device("cpu"))
     found = in_own_process(__file__, "--point", method, str(seconds), *["--busy"] * busy) if fits else None
@@ -142,7 +144,7 @@ def row(method: str, seconds: float, busy: bool) -> dict[str, object]:
 
 @torch.inference_mode()
 def measure(method: str, seconds: float, clock: Callable[[], float]) -> dict[str, float]:
-    """In this process: the fastest of a few runs, and the most memory."""
+    """Measure in this process: seconds of the fastest of a few runs, and peak memory."""
     lalm = medium_lalm()
     prompt = ask(lalm, seconds)
     if method == EAGER:
@@ -159,7 +161,7 @@ def measure(method: str, seconds: float, clock: Callable[[], float]) -> dict[str
 
 
 def tasks(lalm: mi.LALM, prompt: mi.Prompt) -> dict[str, Callable[[], object]]:
-    """What is measured on the model left on SDPA."""
+    """Name -> task, on the model with SDPA attention."""
     some = dict(list(mi.window_configs(lalm, alphas=(0.3, 1.0)).items())[:100])
     words = ask(lalm, 0.08, prompt.width - 5)  # two tokens of audio, all others text
     return {
@@ -212,7 +214,7 @@ def _lines(axes: Axes, table: Any, what: str) -> None:
             )
             place = {"xy": (beyond["tokens"].iloc[-1], beyond[what].iloc[-1]), "textcoords": "offset points"}
             axes.annotate(
-                "not run: worked out", **place, xytext=(-7, 0), ha="right", fontsize=7, color=colour
+                "not run: calculated", **place, xytext=(-7, 0), ha="right", fontsize=7, color=colour
             )
     low, high = axes.get_ylim()
     ticks = [tick for tick in (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000) if low <= tick <= high]
@@ -220,4 +222,6 @@ def _lines(axes: Axes, table: Any, what: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(typer.run(main))
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

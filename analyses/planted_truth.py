@@ -1,17 +1,21 @@
-"""Do the criteria find fusion layers that are known? Every criterion against every plant.
+"""Do the criteria find fusion layers that are known? Every criterion on every planted model.
 
-A plant is an organism trained to read the sound in chosen layers only (mata_interp.organism.planting): either
-all other layers attend over a window too short to reach it, or attention to it cost loss there. What is true
-of a plant is not taken on trust: one layer after the other is made blind to the sound for all text, and the
-layers whose blindness costs the margin are the truth (support/blindness.py), which must be those that were
-planted. Criteria then see other clips. Plants by window show in the masks, so they are reported apart from
-those by penalty, which must be inferred. The rule for the recommended window was frozen before any plant was
-made; the plants of TUNED were looked at while the making of plants was worked on, and are marked.
+A planted model is an organism that was trained to read audio in chosen layers only (see
+mata_interp.organism.planted_model): either all other layers attend over a window too short to reach the
+audio, or attention to audio is penalised there. The truth is verified independently: audio is hidden from all
+text in one layer after the other, and the layers where this lowers the log-probability difference
+(support/blindness.py) must be those that were planted. The criteria then see other clips. Models planted by
+`window` show it in their masks, so they are reported apart from those planted by `penalty`. The rule for the
+recommended window was frozen before any planted model was made; the models in TUNED were looked at during the
+development of planting, and are marked.
 
-How many clips does it take? From what was measured on all of them, windows are cut anew from random fewer.
+The number of clips that are needed is estimated by cutting windows again from random subsets. Training takes
+about ten minutes for each of the nine models on a CPU, measuring a few minutes.
 
-    python analyses/planted_truth.py                 trains what is missing (minutes each), then measures
-    python analyses/planted_truth.py --plants 2-3,5 --share 0.1 --items 20 --json
+\b
+Examples
+  python analyses/planted_truth.py                 trains the missing models, then measures
+  python analyses/planted_truth.py --models 2-3,5 --share 0.1 --items 20 --json
 """
 
 from __future__ import annotations
@@ -33,60 +37,60 @@ from mata_interp.fusion import FusionProfile
 from mata_interp.fusion.recommend import CAUSES, choose
 from mata_interp.fusion.windows import draw as resampled
 from mata_interp.fusion.windows import overlap
-from mata_interp.organism.planting import Plant, rear_plant
+from mata_interp.organism.planted_model import PlantedModelSpec, train_planted_model
 from mata_interp.ranges import runs
 from mata_interp.statistics import proportion
 
 mpl.use("Agg")
 
-PLANTS = (
-    Plant((3, 4, 5), "window"),
-    Plant((2, 5), "window"),
-    Plant((1,)),
-    Plant((3, 4)),
-    Plant((6, 7)),
-    Plant((2, 3, 4, 5)),
-    Plant((2, 5, 6)),
-    Plant((5,), decoys=(2, 3)),
-    Plant(()),
+MODELS = (
+    PlantedModelSpec((3, 4, 5), "window"),
+    PlantedModelSpec((2, 5), "window"),
+    PlantedModelSpec((1,)),
+    PlantedModelSpec((3, 4)),
+    PlantedModelSpec((6, 7)),
+    PlantedModelSpec((2, 3, 4, 5)),
+    PlantedModelSpec((2, 5, 6)),
+    PlantedModelSpec((5,), distractor_layers=(2, 3)),
+    PlantedModelSpec(()),
 )
 TUNED = ("penalty-3-4", "penalty-2,5-6")
-SIZES = (12, 25, 50, 100)  # clips; and all
+SIZES = (12, 25, 50, 100)  # numbers of clips, besides all
 SUBSETS = 20
 
 
 def main(
-    work: Annotated[Path, typer.Option(help="Where plants are trained and kept.")] = Path("runs/plants"),
-    plants: Annotated[str, typer.Option(help="Which of the plants, by number from 0: 0-3,8.")] = "0-8",
+    work: Annotated[Path, typer.Option(help="Folder of the planted models.")] = Path("runs/planted-models"),
+    models: Annotated[str, typer.Option(help="Which planted models, by number from 0: 0-3,8.")] = "0-8",
     items: Annotated[
-        int, typer.Option(help="Items the criteria see; the truth is found on as many others.")
+        int, typer.Option(help="Largest number of items for the criteria, and of other items for the truth.")
     ] = 200,
-    share: Annotated[float, typer.Option(help="Of the training steps, to try it.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of training, item choice and bootstrap.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all as JSON.")] = False,
+    share: Annotated[float, typer.Option(help="Share of the training steps; below 1 for a trial.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Random seed of training, samples and bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Train, find the truth, find the windows, compare, draw."""
+    """Train the models, measure truth and windows, compare, draw."""
     from mata_interp.cli.options import parse_layers
 
-    found: dict[str, tuple[Plant, Truth, FusionProfile]] = {}
-    for spec in (PLANTS[i] for i in parse_layers(plants)):
+    results: dict[str, tuple[PlantedModelSpec, Truth, FusionProfile]] = {}
+    for spec in (MODELS[i] for i in parse_layers(models)):
         folder = work / "models" / spec.name
         if not (folder / "config.json").exists():
-            rear_plant(spec, work / spec.name, folder, seed, share)
-        found[spec.name] = (spec, *measured(mi.LALM.from_pretrained(folder), spec, items, seed))
+            train_planted_model(spec, work / spec.name, folder, seed, share)
+        results[spec.name] = (spec, *measured(mi.LALM.from_pretrained(folder), spec, items, seed))
     table = pd.DataFrame(
-        [row for spec, truth, profile in found.values() for row in compare(spec, truth, profile)]
+        [row for spec, truth, profile in results.values() for row in compare(spec, truth, profile)]
     )
-    clips = pd.DataFrame([row for each in found.values() for row in by_clips(*each, seed)])
+    clips = pd.DataFrame([row for each in results.values() for row in by_clips(*each, seed)])
     overall = summary(table)
     work.mkdir(parents=True, exist_ok=True)
     table.to_csv(work / "planted_truth.csv", index=False)
     clips.to_csv(work / "planted_truth_by_clips.csv", index=False)
-    draw(found, table, clips, overall, TUNED, work / "planted_truth.png")
+    draw(results, table, clips, overall, TUNED, work / "planted_truth.png")
     if as_json:
         frames: dict[str, Any] = {"rows": table, "summary": overall, "clips": clips}
-        told = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
-        print(json.dumps(told, indent=1))
+        tables = {name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()}
+        print(json.dumps(tables, indent=1))
         return
     print(table[table["criterion"] == "window"].drop(columns="criterion").to_string(index=False))
     print(f"\n{overall.to_string(index=False, float_format='%.2f')}")
@@ -95,28 +99,31 @@ def main(
     print(f"\nFigure: {work / 'planted_truth.png'}")
 
 
-def measured(lalm: mi.LALM, spec: Plant, items: int, seed: int) -> tuple[Truth, FusionProfile]:
-    """The truth on clips of one split, what the criteria say on those of the other."""
-    # a plant without fusion answers by captions alone
-    asked = mi.load_benchmark("listening").filter(condition="neutral" if spec.fusion else "congruent")
-    unseen, seen = (
-        asked.split(name, seed=seed).sample(items, seed=seed) for name in ("confirmation", "selection")
+def measured(lalm: mi.LALM, spec: PlantedModelSpec, items: int, seed: int) -> tuple[Truth, FusionProfile]:
+    """The truth on clips of one split, and the profile on clips of the other."""
+    # a model without fusion layers answers from captions alone
+    items_of_condition = mi.load_benchmark("listening").filter(
+        condition="neutral" if spec.fusion_layers else "congruent"
     )
-    return blindness(lalm, unseen, seed), mi.fusion_layers(lalm, seen, seed=seed)
+    for_truth, for_criteria = (
+        items_of_condition.split(name, seed=seed).sample(items, seed=seed)
+        for name in ("confirmation", "selection")
+    )
+    return blindness(lalm, for_truth, seed), mi.fusion_layers(lalm, for_criteria, seed=seed)
 
 
-def compare(spec: Plant, truth: Truth, profile: FusionProfile) -> list[dict[str, Any]]:
-    """One row a criterion, the recommended window first."""
+def compare(spec: PlantedModelSpec, truth: Truth, profile: FusionProfile) -> list[dict[str, Any]]:
+    """One row for each criterion, the recommended window first."""
     return [
         {
-            "plant": spec.name,
-            "way": spec.way,
+            "model": spec.name,
+            "method": spec.method,
             "tuned_on": spec.name in TUNED,
             "criterion": name,
             "accuracy": round(truth.accuracy[0], 3),
-            "planted": list(spec.fusion),
+            "planted": list(spec.fusion_layers),
             "truth": list(truth.layers),
-            "as_planted": truth.layers == spec.fusion,
+            "as_planted": truth.layers == spec.fusion_layers,
             "found": list(window),
             "iou": overlap(window, truth.layers),
             "boundary_error": boundary_error(window, truth.layers),
@@ -126,9 +133,14 @@ def compare(spec: Plant, truth: Truth, profile: FusionProfile) -> list[dict[str,
 
 
 def boundary_error(found: Iterable[int], true: Iterable[int]) -> int | None:
-    """By how many layers the worst boundary is off: the distance from any piece's first layer to the nearest
-    first layer of the other window, and so with last ones. None where one of the two windows is empty, and 0
-    where both are."""
+    """Largest error of a boundary, in layers.
+
+    A window may have several pieces. The error of a piece is the distance of its first layer from the nearest
+    first layer of a piece of the other window, and likewise for last layers.
+
+    Returns:
+        The largest error over the pieces of both windows; None if one window is empty, 0 if both are.
+    """
     sides = [list(zip(*runs(sorted(window)), strict=True)) for window in (found, true)]
     if not all(sides):
         return None if any(sides) else 0
@@ -141,23 +153,21 @@ def boundary_error(found: Iterable[int], true: Iterable[int]) -> int | None:
     return max(off)
 
 
-def by_clips(spec: Plant, truth: Truth, profile: FusionProfile, seed: int) -> list[dict[str, Any]]:
-    """The recommended window from random fewer clips: one row a number of clips, means over subsets."""
-    of_causes = {name: profile.profiles.sel(criterion=name).values for name in CAUSES}
+def by_clips(spec: PlantedModelSpec, truth: Truth, profile: FusionProfile, seed: int) -> list[dict[str, Any]]:
+    """The recommended window from random subsets of clips: one row for each size, means over subsets."""
+    causal = {name: profile.profiles.sel(criterion=name).values for name in CAUSES}
     clusters: Any = profile.profiles["cluster"].values
     clips, rng, rows = np.unique(clusters), np.random.default_rng(seed), []
     for size in [*(size for size in SIZES if size < len(clips)), len(clips)]:
         windows = []
         for _ in range(SUBSETS if size < len(clips) else 1):
             kept = np.isin(clusters, rng.choice(clips, size, replace=False))
-            draws = {
-                name: resampled(values[kept], clusters[kept], seed) for name, values in of_causes.items()
-            }
+            draws = {name: resampled(values[kept], clusters[kept], seed) for name, values in causal.items()}
             inside = choose(draws, len(profile.layers)).inside
             windows.append(tuple(np.array(profile.layers)[inside].tolist()))
         rows.append(
             {
-                "plant": spec.name,
+                "model": spec.name,
                 "clips": size,
                 "subsets": len(windows),
                 "iou": float(np.mean([overlap(window, truth.layers) for window in windows])),
@@ -168,8 +178,11 @@ def by_clips(spec: Plant, truth: Truth, profile: FusionProfile, seed: int) -> li
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Of every criterion: mean IoU over all plants, those of each way and those not tuned on; its worst
-    boundary error, layers; how many plants it got exactly right, the share with its Wilson interval."""
+    """One row for each criterion: mean IoU over all models, those of each method, and those not tuned on.
+
+    Also the largest boundary error in layers, and the number of models whose window is exactly right, with
+    the Wilson interval of its share.
+    """
     rows = []
     part: Any
     for name, part in table.groupby("criterion", sort=False):
@@ -179,12 +192,12 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "criterion": str(name),
                 "iou": part["iou"].mean(),
-                **{f"iou_{way}": each.mean() for way, each in part.groupby("way")["iou"]},
+                **{f"iou_{method}": each.mean() for method, each in part.groupby("method")["iou"]},
                 "iou_held_out": part.loc[~part["tuned_on"], "iou"].mean(),
                 "worst_boundary": int(worst.max()) if len(worst) else None,
                 "one_empty": int(part["boundary_error"].isna().sum()),
                 "right": int((part["iou"] == 1).sum()),
-                "plants": len(part),
+                "models": len(part),
                 "right_low": float(right.low),
                 "right_high": float(right.high),
             }
@@ -194,4 +207,6 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

@@ -1,18 +1,20 @@
-"""How a run grows with workers: measured here for a few, and on paper for many GPUs.
+"""How does a run scale with workers? Measured on this machine for a few, and estimated for many GPUs.
 
-Measured: one process, then Ray on this machine with 1 and 2 workers of one CPU and one thread each, on the
-same items, conditions and batches; the tables must come out bit for bit alike. ``items_per_second`` is the
-pace between the first quarter and the last twentieth of the parts, when all workers are at work;
-``seconds`` is everything, the start of the workers and the check of the items included; ``times`` is the
-pace relative to the one process of the same round. Give it a quiet machine with at least two free cores.
+Measured: one process, then Ray with 1 and 2 workers of one CPU and one thread each, on the same items,
+conditions and batches; the tables must be identical. `items_per_second` is the throughput between the
+first quarter and the last twentieth of the parts, when all workers are busy; `seconds` is the total,
+including the start of the workers and the validation of items; `times` is the throughput relative to the
+one process of the same round. Run it on an idle machine with at least two cores. About five minutes.
 
-On paper: MMAU's 10,000 items under 100 configurations of a 7B model on 8, 64 and 512 GPUs, by counting
-arithmetic and traffic of memory. Every number it starts from is a field of `Assumptions`, printed beside the
-table; none of them was measured on a GPU by this project.
+Estimated (--paper: nothing else): 10,000 items of MMAU with 100 configurations of a 7B model on 8, 64 and 512
+GPUs, from counts of arithmetic operations and memory traffic. All assumptions are fields of `Assumptions` and
+printed beside the table; none of them was measured on a GPU by this project.
 
-    python analyses/scaling.py
-    python analyses/scaling.py --paper
-    python analyses/scaling.py --items 240 --workers 1,2,4 --json
+\b
+Examples
+  python analyses/scaling.py
+  python analyses/scaling.py --paper
+  python analyses/scaling.py --items 240 --workers 1,2,4 --json
 """
 
 from __future__ import annotations
@@ -37,16 +39,16 @@ import mata_interp as mi
 def measured(
     model: str, items: int, workers: list[int], out: Path, batch_size: int, rounds: int
 ) -> pd.DataFrame:
-    """One row a round and way to run: ``seconds`` in all, ``items_per_second`` at full work, ``alike``."""
+    """One row for each round and number of workers: total ``seconds``, ``items_per_second``, ``alike``."""
     import ray
 
-    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 in Ray: the one process has 0
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default is 15; the single process has 0
     torch.set_num_threads(1)
     lalm = mi.LALM.from_pretrained(model)
     chosen = mi.load_benchmark("listening").split("confirmation").sample(items)
     conditions = {"baseline": None, "mata": mi.Mata(1.0, layers=lalm.attention_layers[3:5])}
-    how: dict[str, Any] = {"batch_size": batch_size, "progress": False}
-    first = mi.run(lalm, chosen, conditions, **how)  # warm: no way pays for what all share
+    options: dict[str, Any] = {"batch_size": batch_size, "progress": False}
+    first = mi.run(lalm, chosen, conditions, **options)  # warm up
     rows = []
     for turn in range(rounds):
         for count in [0, *workers] if turn % 2 == 0 else [*workers[::-1], 0]:
@@ -55,8 +57,8 @@ def measured(
             if count:
                 ray.init(num_cpus=max(workers), include_dashboard=False, log_to_driver=False)
             start = time.perf_counter()
-            spread: Any = mi.RayWorkers(workers=count) if count else False
-            run = mi.run(lalm, chosen, conditions, folder, ray=spread, **how)
+            workers_option: Any = mi.RayWorkers(workers=count) if count else False
+            run = mi.run(lalm, chosen, conditions, folder, ray=workers_option, **options)
             seconds = time.perf_counter() - start
             if count:
                 ray.shutdown()
@@ -77,7 +79,7 @@ def measured(
 
 
 def pace(folder: Path) -> float:
-    """Items x conditions a second between the first quarter and the last twentieth of the parts."""
+    """Items x conditions per second, between the first quarter and the last twentieth of the parts."""
     parts = sorted((folder / "parts").glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     steady = parts[len(parts) // 4 : max(len(parts) * 19 // 20, len(parts) // 4 + 2)]
     seconds = steady[-1].stat().st_mtime - steady[0].stat().st_mtime
@@ -85,42 +87,52 @@ def pace(folder: Path) -> float:
 
 
 def main(
-    items: Annotated[int, typer.Option(help="Items of the confirmation split that are answered.")] = 160,
-    workers: Annotated[str, typer.Option(help="Numbers of Ray workers, comma-separated.")] = "1,2",
-    model: Annotated[str, typer.Option(help="A model's name, folder or hub id.")] = "organism",
+    items: Annotated[int, typer.Option(help="Largest number of items, from the confirmation split.")] = 160,
+    workers: Annotated[str, typer.Option(help="Numbers of Ray workers, separated by commas.")] = "1,2",
+    model: Annotated[str, typer.Option(help="Name, folder or hub id of the model.")] = "organism",
     batch_size: Annotated[int, typer.Option(help="Items in a batch.")] = 4,
-    rounds: Annotated[int, typer.Option(help="How often each way is measured, in turns.")] = 3,
-    paper: Annotated[bool, typer.Option("--paper", help="Only the model on paper; nothing is run.")] = False,
-    out: Annotated[Path, typer.Option(help="Run folders and tables go there.")] = Path("runs/scaling"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    rounds: Annotated[int, typer.Option(help="Number of measurements of each, in turns.")] = 3,
+    paper: Annotated[bool, typer.Option("--paper", help="Only the estimate; nothing is run.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the runs, the tables and the figure.")] = Path(
+        "runs/scaling"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure, count, print."""
+    """Measure, estimate, print, draw."""
     out.mkdir(parents=True, exist_ok=True)
-    given = Assumptions()
-    papers = {"options of several tokens": given, "letters": replace(given, option_tokens=0)}
+    assumptions = Assumptions()
+    papers = {"options of several tokens": assumptions, "letters": replace(assumptions, option_tokens=0)}
     table = pd.concat([on_paper(one).assign(answers=name) for name, one in papers.items()], ignore_index=True)
     table.to_csv(out / "on_paper.csv", index=False)
-    found = None
+    measurements = None
     if not paper:
-        found = measured(model, items, [int(n) for n in workers.split(",")], out, batch_size, rounds)
-        found.to_csv(out / "measured.csv", index=False)
-    draw(found, papers, out / "scaling.png")
+        measurements = measured(model, items, [int(n) for n in workers.split(",")], out, batch_size, rounds)
+        measurements.to_csv(out / "measured.csv", index=False)
+    draw(measurements, papers, out / "scaling.png")
     if as_json:
-        rows = [] if found is None else found.to_dict("records")
-        print(json.dumps({"measured": rows, "on_paper": table.to_dict("records"), **asdict(given)}, indent=1))
+        rows = [] if measurements is None else measurements.to_dict("records")
+        print(
+            json.dumps(
+                {"measured": rows, "on_paper": table.to_dict("records"), **asdict(assumptions)}, indent=1
+            )
+        )
         return
-    if found is not None:
-        medians = found.groupby("way", sort=False)[["seconds", "items_per_second", "times"]].median()
-        print(f"Measured here, one thread a worker, {found['items'].iloc[0]} items")
-        print(f"(medians of {rounds} rounds; all tables alike: {bool(found['alike'].all())})\n")
+    if measurements is not None:
+        medians = measurements.groupby("way", sort=False)[["seconds", "items_per_second", "times"]].median()
+        print(f"Measured on this machine, one thread per worker, {measurements['items'].iloc[0]} items")
+        print(f"(medians of {rounds} rounds; all tables identical: {bool(measurements['alike'].all())})\n")
         print(medians.to_string(float_format="%.2f"))
     for name in papers:
-        print(f"\nOn paper, {name}: {given.items:,} items x {given.configurations} configurations\n")
+        print(
+            f"\nEstimated, {name}: {assumptions.items:,} items, {assumptions.configurations} configurations\n"
+        )
         frame = table[table["answers"] == name].drop(columns="answers")
         print(frame.to_string(index=False, float_format="%.2f"))
-    print(f"\nThe figure: {out / 'scaling.png'}")
-    print("\nAssumed: " + ", ".join(f"{name} {value:g}" for name, value in asdict(given).items()))
+    print(f"\nFigure: {out / 'scaling.png'}")
+    print("\nAssumptions: " + ", ".join(f"{name} {value:g}" for name, value in asdict(assumptions).items()))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

@@ -1,6 +1,6 @@
-"""What several analyses measure with, and the figures of the longer ones. The analyses are one folder up.
+"""Measurements, tables and figures that the analyses share. The analyses themselves are one folder up.
 
-Nothing here needs a network, and libraries that would look for something there are told so before they load.
+Nothing here uses a network, and libraries that would are switched off before they are imported.
 """
 
 import os

@@ -39,7 +39,7 @@ NAMES = {
     "trace, all queries": "trace, every token a query",
     "MATA, forward": "MATA, 5 of 12 layers",
     "MATA, forward, all layers": "MATA, every layer",
-    "layer criteria, last query": "layer criteria of the last query",
+    "layer criteria, last query": "layer criteria, last query",
     "layer criteria, all": "layer criteria, all",
     "MATA, generate": "a token with MATA, 5 of 12 layers",
     "MATA, generate, all layers": "a token with MATA, every layer",
@@ -53,7 +53,7 @@ NAMES = {
 
 
 def draw(table: pd.DataFrame, width: int, path: Path) -> None:
-    """Cost and memory of each instrument, and how the sweep's cost grows."""
+    """Time and memory of each instrument, and the time of a sweep by number of configurations."""
     sns.set_theme(style="ticks", context="paper", palette="colorblind", font="DejaVu Sans")
     rows: Any = table.set_index("name")
     names = [name for name in (*FORWARD, *TOKEN) if name in rows.index]
@@ -80,7 +80,7 @@ def _colour(name: str) -> str:
 
 
 def _dots(axes: Axes, rows: Any, names: list[str]) -> None:
-    """Median ratio with its quartiles; a tick where the target is."""
+    """Median ratio with its quartiles, and a tick at the target."""
     axes.axvline(1, color="0.6", linewidth=0.8, zorder=0)
     for y, name in enumerate(names):
         row, colour = rows.loc[name], _colour(name)
@@ -94,7 +94,7 @@ def _dots(axes: Axes, rows: Any, names: list[str]) -> None:
         axes.annotate(f"{row['ratio']:.2f}", **place, va="center", fontsize=7)
     forward = len(names) - sum(name in TOKEN for name in names)
     axes.axhline(forward - 0.5, color="0.8", linewidth=0.6)
-    axes.set(xscale="log", title="Time, relative to SDPA alone (tick: goal)", ylim=(len(names) - 0.4, -0.6))
+    axes.set(xscale="log", title="Time, relative to SDPA alone (tick: target)", ylim=(len(names) - 0.4, -0.6))
     axes.set_yticks(range(len(names)), [NAMES.get(name, name) for name in names])
     low = min(0.85, rows.loc[names, "ratio_low"].min() * 0.95)
     high = rows.loc[names, "ratio_high"].max() * 1.7
@@ -106,7 +106,7 @@ def _dots(axes: Axes, rows: Any, names: list[str]) -> None:
 
 
 def _bars(axes: Axes, rows: Any, names: list[str]) -> None:
-    """Peak memory of a process that does one thing."""
+    """Peak memory of a process that runs one task."""
     plain = rows["peak_bytes"]["plain"] / 1e9
     for y, name in enumerate(names):
         if pd.notna(rows["peak_bytes"][name]):
@@ -132,7 +132,7 @@ def _growth(axes: Axes, rows: Any, width: int) -> None:
     counted = loop["extrapolated"].astype(bool)
     measured, beyond = loop[~counted], loop[counted]
     axes.plot(loop["count"], loop["ratio"], "--", color=OTHER, linewidth=1.1)
-    each = "a forward for each configuration (open: worked out from 10)"
+    each = "a forward for each configuration (open: extrapolated from 10)"
     axes.plot(measured["count"], measured["ratio"], "o-", color=OTHER, markersize=4.5, label=each)
     axes.plot(beyond["count"], beyond["ratio"], "o", color=OTHER, markersize=4.5, markerfacecolor="white")
     axes.fill_between(

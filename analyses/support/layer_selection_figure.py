@@ -1,4 +1,4 @@
-"""The figure of layer_selection: what MATA does in every window, and the rank of those that criteria name."""
+"""The figure of layer_selection.py: the effect of MATA in every window, and ranks of windows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from mata_interp.ranges import layer_range
 
 __all__ = ["draw"]
 
-OWN, OTHER, FAINT = "#c23b22", "0.35", "0.75"
+RECOMMENDED, OTHER, FAINT = "#c23b22", "0.35", "0.75"
 
 
-def draw(found: Mapping[str, Any], path: Path) -> None:
-    """Above, a panel a caption: windows of equal width with their intervals, other sets of as many layers as
-    a cloud beside them. Below, the ranks: a row a criterion, best on the left."""
-    ranks = [row for row in found["ranks"] if row["measure"] == "margin"]
-    if not found["window"] or not ranks:
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Draw effects (top) and ranks (bottom), one column for each caption condition.
+
+    Top: windows of equal width with their intervals, and other sets of as many layers as dots beside them.
+    Bottom: one row for each criterion, the best rank on the left.
+    """
+    ranks = [row for row in result["ranks"] if row["measure"] == "margin"]
+    if not result["window"] or not ranks:
         return
-    captions = list(dict.fromkeys(row["caption"] for row in found["effects"]))
+    captions = list(dict.fromkeys(row["caption"] for row in result["effects"]))
     names = [row["name"] for row in ranks if row["caption"] == captions[0]]
     sns.set_theme(style="ticks", context="paper")
     below = 0.19 * len(names)
@@ -33,12 +36,12 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         2, len(captions), figsize=(7.2, 3.2 + below), height_ratios=[2.0, below], sharey="row", squeeze=False
     )
     for column, caption in enumerate(captions):
-        effects = {tuple(row["layers"]): row for row in found["effects"] if row["caption"] == caption}
+        effects = {tuple(row["layers"]): row for row in result["effects"] if row["caption"] == caption}
         here = {row["name"]: row for row in ranks if row["caption"] == caption}
-        _windows(axes[0, column], found, effects, here)
+        _windows(axes[0, column], result, effects, here)
         axes[0, column].set_title(f"{caption} captions", loc="left")
         _ranks(axes[1, column], names, here)
-    axes[0, 0].set_ylabel("change of the margin, nats")
+    axes[0, 0].set_ylabel("change of log-probability difference, nats")
     sns.despine(figure)
     figure.tight_layout()
     figure.savefig(path, dpi=160)
@@ -46,12 +49,12 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
 
 
 def _windows(
-    axis: Axes, found: Mapping[str, Any], effects: Mapping[Any, Any], here: Mapping[str, Any]
+    axis: Axes, result: Mapping[str, Any], effects: Mapping[Any, Any], here: Mapping[str, Any]
 ) -> None:
-    own = tuple(found["window"])
-    family = sorted([own, *(tuple(pair["layers"]) for pair in here["window"]["pairs"])])
+    recommended = tuple(result["window"])
+    family = sorted([recommended, *(tuple(pair["layers"]) for pair in here["window"]["pairs"])])
     for x, window in enumerate(family):
-        row, colour = effects[window], OWN if window == own else OTHER
+        row, colour = effects[window], RECOMMENDED if window == recommended else OTHER
         axis.plot([x, x], [row["margin_low"], row["margin_high"]], color=colour, linewidth=1.4)
         axis.plot(x, row["margin"], "o", color=colour, markersize=5)
     labels = [f"{layer_range(w)}\n\u03b1 {effects[w]['alpha']:g}" for w in family]
@@ -61,7 +64,7 @@ def _windows(
         rest = [w for w in (tuple(p["layers"]) for p in here["sets"]["pairs"]) if w not in family]
         spread = np.random.default_rng(0).uniform(-0.25, 0.25, len(rest))
         axis.plot(aside + spread, [effects[w]["margin"] for w in rest], "o", color=FAINT, markersize=3)
-        labels.append(f"{len(rest)} sets\nof {len(own)}")
+        labels.append(f"{len(rest)} sets\nof {len(recommended)}")
         places.append(aside)
     axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axis.set_xticks(places, labels, fontsize=6)
@@ -69,10 +72,10 @@ def _windows(
 
 
 def _ranks(axis: Axes, names: list[str], here: Mapping[str, Any]) -> None:
-    """As a share of the way from the best (0) to the worst (1), for families differ in size."""
+    """Ranks as a fraction from the best (0) to the worst (1), since families differ in size."""
     labels = []
     for y, name in enumerate(names):
-        row, colour = here[name], OWN if name in ("window", "sets") else OTHER
+        row, colour = here[name], RECOMMENDED if name in ("window", "sets") else OTHER
         share = [(row[key] - 1) / (row["of"] - 1) for key in ("rank_low", "rank", "rank_high")]
         axis.plot([share[0], share[2]], [y, y], color=colour, linewidth=1.2, clip_on=False)
         axis.plot(share[1], y, "o", color=colour, markersize=4, clip_on=False)
@@ -83,9 +86,9 @@ def _ranks(axis: Axes, names: list[str], here: Mapping[str, Any]) -> None:
         labels.append(f"{_label(name)}: {layer_range(row['layers'])}")
     axis.set_yticks(range(len(names)), labels, fontsize=6.5)
     axis.set(ylim=(len(names) - 0.5, -0.5), xlim=(-0.02, 1.02), xticks=[0, 0.5, 1])
-    axis.set_xticklabels(["best", "rank by margin", "worst"], fontsize=7)
+    axis.set_xticklabels(["best", "rank", "worst"], fontsize=7)
 
 
 def _label(name: str) -> str:
-    own = {"window": "recommended", "sets": "recommended, among all sets"}
-    return own[name] if name in own else CRITERIA[name].label
+    labels = {"window": "recommended", "sets": "recommended, among all sets"}
+    return labels[name] if name in labels else CRITERIA[name].label

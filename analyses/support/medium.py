@@ -1,7 +1,7 @@
-"""A real Qwen2-Audio of medium size with random weights: what an instrument costs needs no trained model.
+"""A Qwen2-Audio of medium size with random weights: measuring costs needs no trained model.
 
-12 decoder layers of 512 with 8 heads over 4 key heads; the audio encoder is small, but its clips have the
-real one's rate, 25 tokens a second, and its limit of 30 s. Nothing is downloaded.
+It has 12 decoder layers of width 512 with 8 query and 4 key heads. The audio encoder is small, with the rate
+of the released model, 25 tokens a second, and its limit of 30 s. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ AUDIO, BEGIN, END, FIRST_WORD, VOCABULARY = 0, 1, 2, 3, 2048
 
 
 def medium_lalm(attention: str | None = None, longest: int = 32_768) -> mi.LALM:
-    """The model, the same every time.
+    """The model; its weights are the same in every call.
 
     Args:
-        attention: as transformers' ``attn_implementation``; its default, SDPA, if not given.
-        longest: positions the decoder knows.
+        attention: ``attn_implementation`` of transformers; SDPA if omitted.
+        longest: number of positions of the decoder.
     """
     config = Qwen2AudioConfig(
         audio_config={
@@ -61,11 +61,12 @@ def medium_lalm(attention: str | None = None, longest: int = 32_768) -> mi.LALM:
 
 
 def ask(lalm: mi.LALM, audio_seconds: float, words: int = 48) -> mi.Prompt:
-    """One prompt: a word, clips of noise of 30 s and a rest, each between its marks, and a question.
+    """One prompt: a word, clips of noise of up to 30 s between their markers, and a question.
 
     Args:
-        audio_seconds: of all clips together; 25 audio tokens each, at least two.
-        words: of the question, in tokens.
+        lalm: the model.
+        audio_seconds: length of all clips together; 25 audio tokens a second.
+        words: number of tokens of the question.
     """
     draw = torch.Generator().manual_seed(1)
     left, tokens, lengths = round(audio_seconds * RATE), [FIRST_WORD], []

@@ -1,4 +1,4 @@
-"""The usual ways to see attention, as they are meant to be used: what the toolkit's cost is compared with."""
+"""Other ways to read attention, as they are meant to be used, for comparison of costs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from unittest import mock
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from mata_interp.errors import BenchmarkError
+
 from .medium import ask, medium_lalm
 
 __all__ = ["RIVALS", "rival"]
@@ -18,13 +20,16 @@ RIVALS = ("transformers, output_attentions", "transformer-lens, patterns", "tran
 
 
 def rival(name: str, audio_seconds: float) -> Callable[[], object]:
-    """One of RIVALS, on a model of its own with eager attention and the weights of the others.
+    """One of ``RIVALS``, as a task on a model of its own with eager attention and the same weights.
 
-    transformers returns every T x T matrix; transformer-lens' ``run_with_cache`` keeps the attention
-    patterns, or all that it can.
+    transformers returns every T x T matrix; ``run_with_cache`` of transformer-lens keeps the attention
+    patterns, or all activations.
+
+    Raises:
+        BenchmarkError: there is no such method.
     """
     if name not in RIVALS:
-        raise ValueError(f"No rival {name!r}: there are {', '.join(RIVALS)}.")
+        raise BenchmarkError(f"No method {name!r}: choose one of {', '.join(RIVALS)}.")
     if name.startswith("transformers"):
         eager = medium_lalm("eager")
         prompt = ask(eager, audio_seconds)
@@ -42,11 +47,10 @@ def _is_pattern(name: str) -> bool:
 
 @cache
 def _bridge() -> tuple[Any, Any]:
-    """A model and transformer-lens around it, which switches it to eager attention in place.
+    """A model wrapped by transformer-lens, which switches it to eager attention in place.
 
-    Booting asks pip for torchvision where no processor can be loaded, and so may replace torch in the
-    environment of whoever runs this (transformer-lens 4.3). It is kept from that, and from looking for
-    a model called "medium" on the hub.
+    If no processor can be loaded, booting runs ``pip install torchvision``, which may replace torch in the
+    environment (transformer-lens 4.3). The patches prevent this, and a search for "medium" on the hub.
     """
     from huggingface_hub import constants
     from transformer_lens.model_bridge import TransformerBridge

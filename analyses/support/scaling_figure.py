@@ -21,15 +21,15 @@ mpl.use("Agg")
 __all__ = ["draw"]
 
 METHODS = {
-    "loop": ("a forward for each", "#d55e00"),
-    "run": ("mi.run: prompts read once", "#7f7f7f"),
-    "sweep": ("mi.sweep: all side by side", "#0072b2"),
+    "loop": ("a forward pass for each", "#d55e00"),
+    "run": ("mi.run: one prefill", "#7f7f7f"),
+    "sweep": ("mi.sweep: all at once", "#0072b2"),
 }
 MANY = tuple(2**n for n in range(10))  # GPUs
 
 
 def draw(measured: pd.DataFrame | None, papers: Mapping[str, Assumptions], path: Path) -> None:
-    """Pace by workers as measured, where it was; hours by GPUs on paper, a panel each way to answer."""
+    """Measured throughput by workers (optional); estimated hours by GPUs, a panel for each kind of option."""
     sns.set_theme(style="ticks", context="paper", palette="colorblind", font="DejaVu Sans")
     panels = len(papers) + (measured is not None)
     figure = Figure(figsize=(2.9 * panels, 3.4), layout="constrained")
@@ -37,10 +37,10 @@ def draw(measured: pd.DataFrame | None, papers: Mapping[str, Assumptions], path:
     if measured is not None:
         _pace(axes[0], measured)
     right = axes[-len(papers) :]
-    for panel, (name, given) in zip(right, papers.items(), strict=True):
-        _hours(panel, given, name)
+    for panel, (name, assumptions) in zip(right, papers.items(), strict=True):
+        _hours(panel, assumptions, name)
         panel.sharey(right[0])
-    right[0].set_ylabel("hours by the clock", fontsize=7.5)
+    right[0].set_ylabel("hours", fontsize=7.5)
     for panel, letter in zip(axes, "abc", strict=False):
         title = panel.get_title()
         panel.set_title("")
@@ -52,7 +52,7 @@ def draw(measured: pd.DataFrame | None, papers: Mapping[str, Assumptions], path:
 
 
 def _pace(axes: Axes, measured: pd.DataFrame) -> None:
-    """A dot each round, a bar at the median; the line is what a perfect division of the work would give."""
+    """A dot for each round, a bar at the median, and a line at the throughput of perfect scaling."""
     ways = list(dict.fromkeys(measured.sort_values("workers")["way"]))
     for x, way in enumerate(ways):
         rows: Any = measured[measured["way"] == way]
@@ -62,28 +62,28 @@ def _pace(axes: Axes, measured: pd.DataFrame) -> None:
         axes.plot([x] * len(rows), rows["times"], "o", color="#0072b2", markersize=3.5)
         axes.annotate(f"{middle:.2f}", (x, 0), (0, 3), textcoords="offset points", ha="center", fontsize=7.5)
     axes.set_xticks(range(len(ways)), ways, fontsize=7.5)
-    axes.set_title("Measured: pace of a run")
+    axes.set_title("Measured: throughput of a run")
     axes.set_ylabel("× one process (dotted: perfect)", fontsize=7.5)
     axes.set_ylim(0, max(2.2, 1.1 * measured["times"].to_numpy().max()))
 
 
-def _hours(axes: Axes, given: Assumptions, name: str) -> None:
-    table = on_paper(given, MANY)
+def _hours(axes: Axes, assumptions: Assumptions, name: str) -> None:
+    table = on_paper(assumptions, MANY)
     for method, (label, colour) in METHODS.items():
         rows: Any = table[table["method"] == method]
         axes.plot(rows["gpus"], rows["hours"], color=colour, linewidth=1.4, label=label)
         marked = rows[rows["gpus"].isin(GPUS)]
         axes.plot(marked["gpus"], marked["hours"], "o", color=colour, markersize=4)
-    # what no number of GPUs takes away
+    # what more GPUs do not reduce
     floor = (
-        on_paper(replace(given, flops=1e30, bandwidth=1e30, part=0.0, prepare=0.0), (1,))["hours"]
+        on_paper(replace(assumptions, flops=1e30, bandwidth=1e30, part=0.0, prepare=0.0), (1,))["hours"]
         .to_numpy()
         .min()
     )
     axes.axhline(floor, color="black", linewidth=0.8, linestyle=":")
-    axes.annotate("load and check alone", (1, floor), (0, -8), textcoords="offset points", fontsize=6.5)
-    axes.set(xscale="log", yscale="log", title=f"On paper: {name}")
+    axes.annotate("loading and validation", (1, floor), (0, -8), textcoords="offset points", fontsize=6.5)
+    axes.set(xscale="log", yscale="log", title=f"Estimated: {name}")
     axes.set_xticks(GPUS, [str(n) for n in GPUS])
     axes.set_yticks([0.1, 0.3, 1, 3, 10, 30], ["0.1", "0.3", "1", "3", "10", "30"])
     axes.minorticks_off()
-    axes.set_xlabel(f"GPUs, for {given.items:,} items × {given.configurations}", fontsize=7.5)
+    axes.set_xlabel(f"GPUs, for {assumptions.items:,} items × {assumptions.configurations}", fontsize=7.5)

@@ -1,4 +1,4 @@
-"""On paper: what 10,000 items under 100 configurations should take on many GPUs, and on which assumptions."""
+"""Estimated time of 10,000 items with 100 configurations on many GPUs, with all assumptions."""
 
 from __future__ import annotations
 
@@ -16,26 +16,32 @@ GPUS = (8, 64, 512)
 class Assumptions:
     """Qwen2-Audio-7B in bfloat16 on GPUs of the A100 class, on the longest clips there are (30 s).
 
-    Arithmetic is two operations a parameter and token; attention's own, some 2 % more at this length, is left
-    out. Traffic is of weights and, where each configuration reads them anew, of keys and values.
+    Arithmetic is two operations for each parameter and token; that of attention itself, about 2 % more at
+    this length, is neglected. Memory traffic is that of weights and, where each configuration reads them, of
+    keys and values.
 
     Attributes:
-        items, configurations: what is asked.
-        prompt_tokens: 750 of audio (25 a second), the others words.
-        option_tokens: of all options of an item together; 0 where the first token decides (letters).
-        decoder, encoder: parameters that a decoder token, or an encoder frame, passes through.
-        encoder_frames: of 30 s.
-        shared: part of the layers that configurations share in a sweep, edits being in the middle ones.
-        flops: of one GPU at its peak, per second.
-        reading, rows: part of the peak that a prefill, and rows of single tokens in large blocks, reach.
-        bandwidth: bytes a second that a pass over few tokens reads, 70 % of the peak.
+        items: number of items.
+        configurations: number of configurations.
+        prompt_tokens: 750 tokens of audio (25 a second), the rest text.
+        option_tokens: tokens of all options of an item together; 0 if the first token decides (letters).
+        options: number of options.
+        decoder: parameters that a decoder token passes through.
+        encoder: parameters that an encoder frame passes through.
+        encoder_frames: frames of 30 s.
+        shared: share of the layers below the first edit, which all configurations of a sweep have in common.
+        flops: peak operations per second of one GPU.
+        reading: share of the peak that a prefill reaches.
+        rows: share of the peak that rows of single tokens in large blocks reach.
+        bandwidth: bytes per second read by a pass over few tokens, 70 % of the peak.
         cache: bytes of an item's keys and values: 870 tokens x 2 x 32 layers x 4096 x 2 bytes.
         batch: items in a batch.
-        load: seconds until a process holds the model: first the one that starts the run, then all workers.
-        check: seconds that the process that starts the run spends on each item before any GPU works.
-        prepare: seconds that a worker's processor takes to decode a sound and make its features, while
-            its GPU waits.
-        part: seconds it takes to receive and write one part.
+        load: seconds to load the model: first in the process that starts the run, then in all workers at
+            once.
+        check: seconds per item that the process that starts the run spends on validation.
+        prepare: seconds per item that a worker's CPU takes to decode audio and compute features, while its
+            GPU waits.
+        part: seconds to receive and write one part.
     """
 
     items: int = 10_000
@@ -59,13 +65,13 @@ class Assumptions:
     part: float = 0.005
 
     def seconds_an_item(self) -> dict[str, float]:
-        """Of one GPU, for all configurations of one item, by method.
+        """Seconds of one GPU for all configurations of one item, by method.
 
-        - ``loop``: a whole forward for each configuration, options included.
-        - ``run``: what `mi.run` does: the prompt read once, then for each configuration the last token and
-          the options. These are passes over few tokens, so that reading costs more than arithmetic: the
-          weights, which a batch shares, and each item's keys and values.
-        - ``sweep``: what `mi.sweep` does: the same rows, all configurations at once, and only in the layers
+        - ``loop``: a forward pass for each configuration, options included.
+        - ``run``: as in `mi.run`, one prefill, then for each configuration the last token and the options.
+          These are passes over few tokens, in which memory traffic costs more than arithmetic: the weights,
+          which a batch shares, and the keys and values of each item.
+        - ``sweep``: as in `mi.sweep`, the same rows for all configurations at once, and only in the layers
           that they do not share.
         """
         prefill = 2 * self.decoder * self.prompt_tokens + 2 * self.encoder * self.encoder_frames
@@ -81,34 +87,37 @@ class Assumptions:
         }
 
     def parts(self, method: str) -> int:
-        """Files written: one a batch and condition; a sweep's results are one array a batch."""
+        """Number of files: one for each batch and condition; of a sweep, one for each batch."""
         batches = math.ceil(self.items / self.batch)
         return batches if method == "sweep" else batches * self.configurations
 
 
-def on_paper(given: Assumptions, gpus: tuple[int, ...] = GPUS) -> pd.DataFrame:
-    """One row a method and number of GPUs: GPU hours, hours by the clock, and what holds it up.
+def on_paper(assumptions: Assumptions, gpus: tuple[int, ...] = GPUS) -> pd.DataFrame:
+    """One row for each method and number of GPUs: GPU hours, elapsed hours, and the longest stage.
 
-    A batch is not divided, so the last round may leave GPUs idle; the process that started the run loads the
-    model, looks at every item and then writes every part, which overlaps with the answering. ``busy`` is the
-    part of the GPUs' time in which they compute.
+    A batch is not divided, so the last round may leave GPUs idle. The process that starts the run loads the
+    model, validates every item, and writes every part while the workers answer. ``busy`` is the share of the
+    GPUs' time in which they compute.
     """
     rows = []
-    for method, seconds in given.seconds_an_item().items():
-        batches = math.ceil(given.items / given.batch)
+    for method, seconds in assumptions.seconds_an_item().items():
+        batches = math.ceil(assumptions.items / assumptions.batch)
         for count in gpus:
-            answering = math.ceil(batches / count) * given.batch * (given.prepare + seconds)
-            writing, checking = given.parts(method) * given.part, given.check * given.items
-            loading = 2 * given.load  # by the process that starts the run, then by all workers at once
+            answering = math.ceil(batches / count) * assumptions.batch * (assumptions.prepare + seconds)
+            writing, checking = (
+                assumptions.parts(method) * assumptions.part,
+                assumptions.check * assumptions.items,
+            )
+            loading = 2 * assumptions.load  # by the process that starts the run, then by all workers at once
             stages = {answering: "answering", writing: "writing", checking: "checking", loading: "loading"}
             whole = loading + checking + max(answering, writing)
             rows.append(
                 {
                     "method": method,
                     "gpus": count,
-                    "gpu_hours": given.items * seconds / 3600,
+                    "gpu_hours": assumptions.items * seconds / 3600,
                     "hours": whole / 3600,
-                    "busy": given.items * seconds / (count * whole),
+                    "busy": assumptions.items * seconds / (count * whole),
                     "longest": stages[max(stages)],
                 }
             )

@@ -1,4 +1,4 @@
-"""Items: a sound, a question, its options; and how benchmarks score them. Knows no model."""
+"""Benchmarks: items (audio, question, options), how they are loaded, and how answers are scored. No model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .collection import Exclusion, Items
 from .items import Item
 from .loading import load_benchmark
 from .mapping import FieldMapping, read_mapping, shipped_mappings
-from .published import Claim, Release, published, release_of
+from .published import Claim, Release, find_release, published_claims
 from .scoring import join_answers, score_predictions
 from .submission import write_submission
 
@@ -21,14 +21,14 @@ __all__ = [
     "Items",
     "Release",
     "final_answer",
+    "find_release",
     "join_answers",
     "load_audio",
     "load_benchmark",
     "official_match",
     "option_named",
-    "published",
+    "published_claims",
     "read_mapping",
-    "release_of",
     "score_predictions",
     "shipped_mappings",
     "write_submission",

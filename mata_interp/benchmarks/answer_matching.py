@@ -1,6 +1,7 @@
-"""Whether an answer is right: as the scripts of MMAU and MMAR judge it, and as a reader would.
+"""Match generated answers to options: as the scripts of MMAU and MMAR do, and with attention to option
+letters.
 
-The two differ, so both are reported, side by side. Neither ever guesses.
+The two differ, so both scores are reported side by side. Neither guesses.
 """
 
 from __future__ import annotations
@@ -27,39 +28,47 @@ _AROUND = " \t\r\n\"'`*.,;:!"
 
 
 def tokens(text: str) -> frozenset[str]:
-    """The words of a text as the official scripts see them: ``\\b\\w+\\b``, lower case, each once."""
+    """The set of words of a text as in the official scripts: ``\\b\\w+\\b``, lower case."""
     return frozenset(re.findall(r"\b\w+\b", text.lower()))
 
 
-def official_match(said: str, answer: str, choices: Sequence[str]) -> bool:
+def official_match(text: str, answer: str, choices: Sequence[str]) -> bool:
     """The string match of MMAU (Sakshi113/MMAU ``evaluation.py``) and MMAR (ddlBoJack/MMAR).
 
-    Right if all of the answer's words were said, and none of the words that other choices have and the answer
-    has not. Choices with exactly the answer's words do not count as others. Quirks that follow, which are the
-    benchmarks' own: a word around the answer ("The answer is ...") makes it wrong where a wrong choice holds
-    that word; a letter alone is wrong; a longer choice can be right for a shorter one that it contains if its
-    further words are also the answer's.
+    An answer is right if it has all words of the right option, and none of the words that other options have
+    and the right one has not. Options with exactly the words of the right one do not count as others. This is
+    the benchmarks' own rule, with these consequences: a phrase around the option ("The answer is ...") makes
+    it wrong if a wrong option has one of its words; a letter alone is wrong; a longer option counts as right
+    for a shorter one that it contains if its further words are also in the right option.
 
     Args:
-        said: what the model said, as it stands: the scripts take no tags or thoughts out.
+        text: the generated text, unchanged: the scripts do not remove tags or reasoning.
         answer: the right option.
         choices: all options.
+
+    Examples:
+        >>> official_match("It is rain.", "rain", ["a dog", "rain"])
+        True
+        >>> official_match("B", "rain", ["a dog", "rain"])
+        False
     """
-    right, heard = tokens(answer), tokens(said)
-    if not heard:
+    right, words = tokens(answer), tokens(text)
+    if not words:
         return False
     wrong: set[str] = set()
     for choice in choices:
-        if (words := tokens(choice)) != right:
-            wrong |= words - right
-    return right <= heard and not heard & wrong
+        choice_words = tokens(choice)
+        if choice_words != right:
+            wrong |= choice_words - right
+    return right <= words and not words & wrong
 
 
 def final_answer(text: str) -> str:
-    """What of a generated text is the answer; empty where the model was cut while it still thought.
+    """The answer in a generated text, without reasoning; empty if the text ends within the reasoning.
 
-    Thoughts (``<think>...</think>``, or all before a lone ``</think>`` whose beginning the chat template
-    wrote) are no answer. Of several ``<answer>`` tags the last counts; one that was cut goes to the end.
+    Reasoning is ``<think>...</think>``, or everything before a ``</think>`` whose beginning is part of the
+    chat template. Of several ``<answer>`` tags the last one counts; an unclosed one extends to the end of the
+    text.
 
     Examples:
         >>> final_answer("<think>A bell? No.</think> <answer>a dog</answer>")
@@ -72,20 +81,24 @@ def final_answer(text: str) -> str:
     return (tagged[-1] if tagged else rest).strip()
 
 
-def option_named(said: str, choices: Sequence[str]) -> int | None:
-    """Index of the option that an answer names, or None where that cannot be told.
+def option_named(text: str, choices: Sequence[str]) -> int | None:
+    """Index of the option that a generated text names; None if it names none or is ambiguous.
 
-    Of `final_answer`, and of what follows the last lead-in there ("The answer is", "Final answer:"), the
-    first of these that fits decides:
+    The rules are applied to the text after the last lead-in of `final_answer` ("The answer is", "Final
+    answer:"), then to all of it. The first rule that applies decides:
 
-    1. all of it is an option's text, or it begins with an option's letter: "(B)", "B.", "B)", "B: rain",
-       "option B". A letter that is no option's, that stands before another option's text, or that is itself
-       another option's text (an option "D" that is not the fourth) tells nothing.
-    2. one option's words stand in it as a phrase, options inside longer ones that also stand there aside,
-       and nothing beside them is a "not" or "no".
+    1. The text is an option's text, or begins with an option's letter: "(B)", "B.", "B)", "B: rain",
+       "option B". It is ambiguous if the letter belongs to no option, precedes another option's text, or is
+       itself another option's text (an option "D" that is not the fourth).
+    2. The text contains exactly one option as a phrase, not counting options inside longer ones that are also
+       contained, and no "not" or "no" outside the options.
 
-    Case, surrounding quotes and stops, and repeated spaces do not matter. A repeated choice is named by the
-    index of its first.
+    Case, surrounding quotes and full stops, and repeated spaces are ignored. A repeated option is named by
+    the index of its first occurrence.
+
+    Args:
+        text: the generated text.
+        choices: all options.
 
     Examples:
         >>> option_named("The answer is (B) rain.", ["a dog", "rain"])
@@ -93,17 +106,18 @@ def option_named(said: str, choices: Sequence[str]) -> int | None:
         >>> option_named("a dog or rain", ["a dog", "rain"]) is None
         True
     """
-    whole = final_answer(said)
-    texts = list(dict.fromkeys((_LEAD_IN.split(whole)[-1], whole)))
-    for read in (_as_a_whole, options_inside):
-        for text in texts:
-            if named := read(text, choices):
+    whole = final_answer(text)
+    parts = list(dict.fromkeys((_LEAD_IN.split(whole)[-1], whole)))
+    for rule in (_option_or_letter, options_inside):
+        for part in parts:
+            named = rule(part, choices)
+            if named:
                 return max(named) if len(named) == 1 and max(named) >= 0 else None
     return None
 
 
-def _as_a_whole(text: str, choices: Sequence[str]) -> set[int]:
-    """Options that a text is, or whose letter it begins with; -1 is a letter that leads nowhere."""
+def _option_or_letter(text: str, choices: Sequence[str]) -> set[int]:
+    """Indices of the options that the text equals or names by letter; -1 for a letter of no option."""
     plain, options = _plain(text), [_plain(choice) for choice in choices]
     named = {options.index(plain)} if plain and plain in options else set()
     text = text.strip(_AROUND.replace(".", "").replace(":", ""))
@@ -114,25 +128,26 @@ def _as_a_whole(text: str, choices: Sequence[str]) -> set[int]:
         beside = _plain(letter[2] or "")
         named.add(index if index < len(options) else -1)
         named |= {options.index(beside)} if beside in options and beside != "" else set()
-    # the first of equal options stands for all of them
+    # equal options have the index of the first one
     return {options.index(options[index]) if index >= 0 else -1 for index in named}
 
 
 def options_inside(text: str, choices: Sequence[str]) -> set[int]:
-    """Indices of the options whose words stand in a text as a phrase, those inside longer ones aside.
+    """Indices of the options that a text contains as a phrase, without those inside longer contained options.
 
-    None of them where the text, beside the options, says "not" or "no": it may speak against what it names.
+    The set is empty if the text has a negation outside the options, since it may reject what it names.
     """
     plain, options = _plain(text), [_plain(choice) for choice in choices]
-    there = {o for o in options if o and re.search(rf"(?<!\w){re.escape(o)}(?!\w)", plain)}
+    contained = {o for o in options if o and re.search(rf"(?<!\w){re.escape(o)}(?!\w)", plain)}
     rest = plain
-    for option in sorted(there, key=len, reverse=True):
+    for option in sorted(contained, key=len, reverse=True):
         rest = rest.replace(option, " ")
     if _NEGATION.search(rest):
         return set()
-    return {options.index(o) for o in there if not any(o != other and o in other for other in there)}
+    longest = [o for o in contained if not any(o != other and o in other for other in contained)]
+    return {options.index(option) for option in longest}
 
 
 def _plain(text: str) -> str:
-    """Lower case, single spaces, none of the usual marks at either end."""
+    """The text in lower case, with single spaces, without punctuation at either end."""
     return " ".join(text.lower().split()).strip(_AROUND)

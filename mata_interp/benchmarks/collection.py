@@ -1,33 +1,43 @@
-"""Many items and what was left out of them."""
+"""Collections of items, and the record of what was left out of them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from ..errors import ItemError
+from ..errors import BenchmarkError, ItemError
 from .items import Item
-from .records import item_of_record
+from .records import record_to_item
+from .values import quote
 
-__all__ = ["Exclusion", "Items"]
+__all__ = ["SPLITS", "Exclusion", "Items"]
+
+SPLITS = ("selection", "confirmation")
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One item that was left out: its id, the field at fault, and why."""
+    """One item that was left out.
+
+    Attributes:
+        item: id of the item.
+        field: the field at fault.
+        reason: what is wrong with it.
+    """
 
     item: str
     field: str
     reason: str
 
     @classmethod
-    def of(cls, error: ItemError) -> Exclusion:
+    def from_error(cls, error: ItemError) -> Exclusion:
+        """The exclusion of the item that an error names."""
         return cls(error.item, error.field, f"{error.problem} {error.remedy}".strip())
 
 
@@ -36,10 +46,18 @@ class Items(Sequence[Item]):
     """An immutable sequence of items, in the order of their file.
 
     Attributes:
-        name: of the benchmark.
-        sha256: of the data file.
-        excluded: what was left out on the way here. The parts that `split`, `filter` and `head` return carry
-            on the whole's exclusions; what they do not select was not left out and is not named.
+        name: name of the benchmark.
+        sha256: hash of the data file, or of the items' content if there is no file.
+        excluded: items that were left out, with the reasons. The parts that `split`, `filter` and `sample`
+            return have the exclusions of the whole; items that a part does not select are not exclusions.
+
+    Examples:
+        >>> records = [{"id": "q0", "question": "Who?", "choices": ["a", "b"], "answer": "a"}, {"id": "q1"}]
+        >>> items = Items.from_records(records)
+        >>> items
+        <Items 'items': 1 items, 1 left out>
+        >>> items[0].answer, items.excluded[0].field
+        ('a', 'question')
     """
 
     _items: tuple[Item, ...]
@@ -48,34 +66,46 @@ class Items(Sequence[Item]):
     excluded: tuple[Exclusion, ...] = ()
 
     @classmethod
-    def of(
+    def from_records(
         cls,
-        entries: Iterable[Item | Mapping[str, Any]],
+        records: Iterable[Item | Mapping[str, Any]],
         name: str = "items",
         audio_root: str | Path | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> Items:
-        """Items from a list of them or of records; those that cannot be scored go to ``excluded``.
+        """Items from records or from items; those that cannot be scored go to ``excluded``.
+
+        Where a record's split is ``"selection"``, all other splits become ``"confirmation"``, whatever their
+        name in the file (such as ``"test"``), so that ``Item.split`` and `split` agree.
 
         Args:
-            entries: items, or records with the columns of `load_benchmark`.
-            name: of the collection.
-            audio_root: of the items made from records.
-            fields: field of an item -> the records' column, where it goes by another name.
+            records: records with the columns of `load_benchmark`, such as ``table.to_dict("records")`` of a
+                pandas table, or items.
+            name: name of the collection.
+            audio_root: folder that audio paths of records start from and may not leave.
+            fields: field of an item -> its column, where the records have another name for it.
+
+        Raises:
+            BenchmarkError: ``records`` is not a sequence of records.
         """
+        if isinstance(records, str | bytes | Mapping | Item) or not isinstance(records, Iterable):
+            raise BenchmarkError(f"{quote(records)} is not a list of records or items.")
         kept: dict[str, Item] = {}
         excluded = []
-        for number, entry in enumerate(entries, start=1):
+        for number, record in enumerate(records, start=1):
             try:
-                item = entry if isinstance(entry, Item) else item_of_record(entry, number, audio_root, fields)
+                if isinstance(record, Item):
+                    item = record
+                else:
+                    item = record_to_item(record, number, audio_root, fields)
                 item.validate()
                 if item.id in kept:
                     raise ItemError(item.id, "id", "an earlier item has the same id.", "Give each its own.")
                 kept[item.id] = item
             except ItemError as error:
-                excluded.append(Exclusion.of(error))
-        content = "".join(f"{item.id}:{item.content_id}\n" for item in kept.values())
-        return cls(tuple(kept.values()), name, hashlib.sha256(content.encode()).hexdigest(), tuple(excluded))
+                excluded.append(Exclusion.from_error(error))
+        items = _with_split_names(tuple(kept.values()))
+        return cls(items, name, _content_sha256(items), tuple(excluded))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -93,67 +123,127 @@ class Items(Sequence[Item]):
     def __repr__(self) -> str:
         return f"<Items {self.name!r}: {len(self)} items, {len(self.excluded)} left out>"
 
-    def filter(self, **wanted: str | Collection[str]) -> Items:
-        """The items whose fields have these values: ``filter(condition="conflict", domain=["sound"])``."""
+    @property
+    def content_sha256(self) -> str:
+        """Hash of the items' ids and content, whatever their order and the layout of their file."""
+        return _content_sha256(sorted(self._items, key=lambda item: item.id))
+
+    def filter(self, **values: str | Collection[str]) -> Items:
+        """The items whose fields have the given values.
+
+        Args:
+            **values: field of `Item` -> a value, or a collection of values of which the item has one.
+
+        Raises:
+            BenchmarkError: an item has no such field.
+
+        Examples:
+            >>> from mata_interp.benchmarks import load_benchmark
+            >>> items = load_benchmark("listening").filter(condition="conflict", domain=["speech", "music"])
+            >>> len(items), {item.condition for item in items}
+            (300, {'conflict'})
+        """
+        known = [field.name for field in fields(Item)]
         kept = self._items
-        for field, values in wanted.items():
-            allowed = {values} if isinstance(values, str) else set(values)
+        for field, value in values.items():
+            if field not in known:
+                raise BenchmarkError(f"An item has no field {field!r}: choose among {', '.join(known)}.")
+            allowed = {value} if isinstance(value, str) else set(value)
             kept = tuple(item for item in kept if getattr(item, field) in allowed)
         return replace(self, _items=kept)
 
-    def validated(self, rate: int | None = None) -> Items:
-        """Decode every sound once, at ``rate`` Hz, and leave out the items whose sound cannot be used."""
+    def drop_undecodable(self, rate: int | None = None) -> Items:
+        """Decode every clip once, and leave out the items whose audio cannot be decoded.
+
+        Args:
+            rate: sampling rate to decode at, Hz; ``None`` for each file's own.
+        """
         faults: dict[Any, ItemError | None] = {}
         for item in self:
-            if _sound(item) not in faults:
-                faults[_sound(item)] = _fault(item, rate)
-        bad = {item.id: fault for item in self if (fault := faults[_sound(item)])}
-        return self._without(bad)
+            key = _audio_key(item)
+            if key not in faults:
+                faults[key] = _decoding_error(item, rate)
+        errors = {item.id: error for item in self if (error := faults[_audio_key(item)]) is not None}
+        return self._without(errors)
 
     def split(self, name: str, seed: int = 0, fraction: float = 1 / 3) -> Items:
-        """The ``"selection"`` or the ``"confirmation"`` part; no cluster has items in both.
+        """The selection part or the confirmation part of the items; no cluster has items in both.
 
-        Where the file's own ``split`` names a "selection", that is the selection and all other items are the
-        confirmation; items of the selection whose cluster comes back in the confirmation are left out.
-        Otherwise the clusters are shuffled by ``seed`` and ``fraction`` of them are the selection. An item
-        without a ``source`` is clustered by its decoded sound, and left out if that cannot be decoded.
+        Where items have the split ``"selection"``, these are the selection and all other items are the
+        confirmation; items of the selection whose cluster is also in the confirmation are left out. Otherwise
+        the clusters are shuffled, and a fraction of them is the selection. An item without a ``source`` is
+        clustered by its decoded audio, and left out if that cannot be decoded.
+
+        Args:
+            name: ``"selection"`` or ``"confirmation"``.
+            seed: of the shuffle, where the items have no splits of their own.
+            fraction: fraction of clusters in the selection, where the items have no splits of their own.
+
+        Raises:
+            BenchmarkError: there is no such part.
+
+        Examples:
+            >>> from mata_interp.benchmarks import load_benchmark
+            >>> items = load_benchmark("listening")
+            >>> len(items.split("selection")), len(items.split("confirmation"))
+            (600, 1200)
         """
-        if name not in ("selection", "confirmation"):
-            raise ValueError(f"No split {name!r}: choose 'selection' or 'confirmation'.")
-        bad = {}
+        if name not in SPLITS:
+            raise BenchmarkError(f"No split {quote(name)}: choose 'selection' or 'confirmation'.")
+        errors = {}
         for item in self:
             try:
                 _ = item.cluster
             except ItemError as error:
-                bad[item.id] = error
-        whole = self._without(bad)
-        if any(item.split == "selection" for item in whole):
-            held = {item.cluster for item in whole if item.split != "selection"}
-            leaks = (item for item in whole if item.split == "selection" and item.cluster in held)
+                errors[item.id] = error
+        items = self._without(errors)
+        if any(item.split == "selection" for item in items):
+            confirmation = {item.cluster for item in items if item.split != "selection"}
             problem = "its recording is in the confirmation split, too."
-            whole = whole._without({item.id: ItemError(item.id, "split", problem) for item in leaks})
-            chosen = {item.cluster for item in whole} - held
+            shared = {
+                item.id: ItemError(item.id, "split", problem)
+                for item in items
+                if item.split == "selection" and item.cluster in confirmation
+            }
+            items = items._without(shared)
+            selection = {item.cluster for item in items} - confirmation
         else:
-            clusters = sorted({item.cluster for item in whole})
+            clusters = sorted({item.cluster for item in items})
             order = np.random.default_rng(seed).permutation(len(clusters))
-            chosen = {clusters[index] for index in order[: round(fraction * len(clusters))]}
-        kept = (item for item in whole if (item.cluster in chosen) == (name == "selection"))
-        return replace(whole, _items=tuple(kept))
+            selection = {clusters[index] for index in order[: round(fraction * len(clusters))]}
+        part = tuple(item for item in items if (item.cluster in selection) == (name == "selection"))
+        return replace(items, _items=part)
 
     def sample(self, n: int, seed: int = 0) -> Items:
-        """At most ``n`` items (but one clip at least), spread evenly over condition and kind, clips whole.
+        """A random sample of at most ``n`` items, balanced over condition and kind, with all items of each
+        clip.
 
-        Clips are taken in an order drawn with ``seed``: always the next one that has an item of the condition
-        and kind with the fewest items so far. The items stay in the order of the file.
+        Clips are taken in random order: each time the first one that has an item of the condition and kind
+        with the fewest items so far, and that still fits into ``n``. All items of a clip are taken together,
+        so the sample may have fewer than ``n`` items; it has more only if a single clip has more. The items
+        stay in the order of the file.
+
+        Args:
+            n: largest number of items, 1 or more.
+            seed: of the random order.
+
+        Raises:
+            BenchmarkError: ``n`` is less than 1.
+
+        Examples:
+            >>> from mata_interp.benchmarks import load_benchmark
+            >>> items = load_benchmark("listening").sample(10)  # a clip has three items
+            >>> len(items), len({item.source for item in items})
+            (9, 3)
         """
         if n < 1:
-            raise ValueError(f"head({n}) is no item: ask for one at least.")
+            raise BenchmarkError(f"sample({n}) would have no items: n must be 1 or more.")
         clips: dict[Any, list[Item]] = {}
         for item in self:
-            clips.setdefault(item.source or _sound(item), []).append(item)
-        order = np.random.default_rng(seed).permutation(len(clips))
-        waiting: dict[tuple[str, str], list[Any]] = {}
+            clips.setdefault(item.source or _audio_key(item), []).append(item)
         names = list(clips)
+        order = np.random.default_rng(seed).permutation(len(clips))
+        waiting: dict[tuple[str, str], list[Any]] = {}  # (condition, kind) -> clips in random order
         for clip in (names[index] for index in order):
             for cell in {(item.condition, item.kind) for item in clips[clip]}:
                 waiting.setdefault(cell, []).append(clip)
@@ -171,19 +261,31 @@ class Items(Sequence[Item]):
         kept = {id(item) for clip in taken for item in clips[clip]}
         return replace(self, _items=tuple(item for item in self if id(item) in kept))
 
-    def _without(self, bad: Mapping[str, ItemError]) -> Items:
-        """These items but for the bad ones, which are named in ``excluded``."""
-        left_out = tuple(replace(Exclusion.of(error), item=name) for name, error in bad.items())
-        kept = tuple(item for item in self if item.id not in bad)
-        return replace(self, _items=kept, excluded=self.excluded + left_out)
+    def _without(self, errors: Mapping[str, ItemError]) -> Items:
+        """The items without those that have an error, which go to ``excluded``."""
+        excluded = tuple(replace(Exclusion.from_error(error), item=name) for name, error in errors.items())
+        kept = tuple(item for item in self if item.id not in errors)
+        return replace(self, _items=kept, excluded=self.excluded + excluded)
 
 
-def _sound(item: Item) -> Any:
-    """Items with the same value have the same sound: told from where it lies, without decoding."""
+def _with_split_names(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Items whose splits are called selection and confirmation, where there is a selection."""
+    if not any(item.split == "selection" for item in items):
+        return items
+    return tuple(item if item.split in SPLITS else replace(item, split="confirmation") for item in items)
+
+
+def _content_sha256(items: Iterable[Item]) -> str:
+    content = "".join(f"{item.id}:{item.content_id}\n" for item in items)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _audio_key(item: Item) -> Any:
+    """Items with the same key have the same audio; known from its place, without decoding it."""
     return id(item.audio) if isinstance(item.audio, tuple) else (str(item.audio), str(item.audio_root))
 
 
-def _fault(item: Item, rate: int | None) -> ItemError | None:
+def _decoding_error(item: Item, rate: int | None) -> ItemError | None:
     try:
         item.load_audio(rate)
     except ItemError as error:

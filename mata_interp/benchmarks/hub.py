@@ -1,4 +1,4 @@
-"""Benchmarks that are datasets of Hugging Face: by name, or in a folder."""
+"""Benchmarks that are datasets of the Hugging Face datasets library: by name, or in a folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BenchmarkError
+from .values import quote
 
 __all__ = ["hub_records", "is_dataset"]
 
@@ -15,7 +16,7 @@ _PREFIX = "hf:"
 
 
 def is_dataset(place: str | Path) -> bool:
-    """Whether a place is a folder or, by its ``hf:``, a name on the hub."""
+    """Whether ``place`` is a folder or, by its prefix ``hf:``, the name of a dataset on the hub."""
     return str(place).startswith(_PREFIX) or Path(place).is_dir()
 
 
@@ -24,76 +25,95 @@ def hub_records(
 ) -> tuple[list[dict[str, Any]], Path, str]:
     """The records of a dataset, with paths in its audio columns.
 
-    Sounds are not decoded (`datasets` would need torchcodec for that): those that the dataset holds itself
-    are written, as they are, into files named by their SHA-256; any path must lie in the folder, as always.
+    Audio is not decoded (the datasets library would need torchcodec for that): audio stored inside the
+    dataset is written, unchanged, to files named by their SHA-256. Any path must lie in the folder, as
+    always.
 
     Args:
         place: a folder that ``save_to_disk`` wrote, any other folder that ``load_dataset`` can read, or
             ``hf:owner/name``.
-        split: needed where there are several.
-        audio_root: where paths start and sounds are unpacked.
+        split: split of the dataset; needed if there are several.
+        audio_root: folder that paths start from and that audio is written to.
 
     Returns:
         The records, the folder that their paths start from, and a SHA-256 of the records.
 
     Raises:
-        BenchmarkError: it cannot be loaded, or has several splits and none is chosen.
+        BenchmarkError: the dataset cannot be loaded or is empty, or it has several splits and none is chosen.
     """
     import datasets
     from datasets.config import HF_DATASETS_CACHE
 
-    name, folder = place.removeprefix(_PREFIX), Path(place)
-    try:
-        saved = any((folder / mark).is_file() for mark in ("state.json", "dataset_dict.json"))
-        data = datasets.load_from_disk(place) if saved else datasets.load_dataset(name)
-    except Exception as error:  # of many kinds: no such name, no network, no data files, ...
-        raise BenchmarkError(f"The dataset {place!r} cannot be loaded: {error.__cause__ or error}") from error
-    if isinstance(data, dict):
-        if split is None and len(data) > 1:
-            raise BenchmarkError(f"The dataset {place!r} has the splits {sorted(data)}: give one as subset.")
-        chosen = split or next(iter(data))
-        if chosen not in data:
-            raise BenchmarkError(f"The dataset {place!r} has no split {chosen!r}: it has {sorted(data)}.")
-        data = data[chosen]
-    elif split is not None and str(data.split) != split:
-        raise BenchmarkError(f"The dataset {place!r} has no split {split!r}: it is {str(data.split)!r}.")
-    sounds = [key for key, kind in data.features.items() if isinstance(kind, datasets.Audio)]
-    for column in sounds:
+    data = _load(place, split)
+    audio_columns = [key for key, kind in data.features.items() if isinstance(kind, datasets.Audio)]
+    for column in audio_columns:
         data = data.cast_column(column, datasets.Audio(decode=False))
-    cache = Path(HF_DATASETS_CACHE)
-    unpacked = Path(audio_root or cache / "mata_interp").resolve()
-    records, held = [], False
-    for record in map(dict, data):  # one at a time: all sounds at once may not fit into memory
-        for column in sounds:
-            held |= bool(record[column] and record[column]["bytes"])
-            record[column] = _path(record[column], unpacked)
+    cache, folder = Path(HF_DATASETS_CACHE), Path(place)
+    root = None if audio_root is None else Path(audio_root).expanduser()
+    written_to = (root or cache / "mata_interp").resolve()
+    records, stored_inside = [], False
+    for record in map(dict, data):  # one at a time: all audio at once may not fit into memory
+        for column in audio_columns:
+            stored_inside |= bool(record[column] and record[column]["bytes"])
+            record[column] = _path(record[column], written_to)
         records.append(record)
-    root = unpacked if held or audio_root else (folder if folder.is_dir() else cache).resolve()
+    if stored_inside or root is not None:
+        start = written_to
+    else:
+        start = (folder if folder.is_dir() else cache).resolve()
     digest = hashlib.sha256()
     for record in records:
-        record |= {column: _from(root, record[column]) for column in sounds}
+        record |= {column: _relative_to(start, record[column]) for column in audio_columns}
         digest.update(repr(sorted(record.items())).encode())
     if not records:
         raise BenchmarkError(f"The dataset {place!r} is empty.")
-    return records, root, digest.hexdigest()
+    return records, start, digest.hexdigest()
 
 
-def _path(sound: dict[str, Any] | None, unpacked: Path) -> str | None:
-    """Where a sound lies: its own path, or the name of the file in ``unpacked`` that its bytes are put in."""
-    if sound is None:
+def _load(place: str, split: str | None) -> Any:
+    """One split of a dataset."""
+    import datasets
+
+    name, folder = place.removeprefix(_PREFIX), Path(place)
+    saved = any((folder / mark).is_file() for mark in ("state.json", "dataset_dict.json"))
+    try:
+        data = datasets.load_from_disk(place) if saved else datasets.load_dataset(name)
+    except Exception as error:  # of many kinds: no such name, no network, no data files, ...
+        reason = str(error.__cause__ or error)[:500]
+        raise BenchmarkError(f"The dataset {place!r} cannot be loaded: {reason}") from error
+    if isinstance(data, dict):
+        if split is None and len(data) > 1:
+            raise BenchmarkError(
+                f"The dataset {place!r} has the splits {quote(sorted(data))}: give one as subset."
+            )
+        chosen = split or next(iter(data))
+        if chosen not in data:
+            raise BenchmarkError(
+                f"The dataset {place!r} has no split {chosen!r}: it has {quote(sorted(data))}."
+            )
+        return data[chosen]
+    if split is not None and str(data.split) != split:
+        raise BenchmarkError(f"The dataset {place!r} has no split {split!r}: it is {str(data.split)!r}.")
+    return data
+
+
+def _path(audio: dict[str, Any] | None, written_to: Path) -> str | None:
+    """Path of an audio value: its own, or that of a new file in ``written_to`` with its bytes."""
+    if audio is None:
         return None
-    if sound["bytes"] is None:
-        return sound["path"]
-    name = hashlib.sha256(sound["bytes"]).hexdigest()[:32] + (Path(sound["path"] or "").suffix or ".wav")
-    if not (unpacked / name).exists():
-        unpacked.mkdir(parents=True, exist_ok=True)
-        part = unpacked / f"{name}.{os.getpid()}.part"
-        part.write_bytes(sound["bytes"])
-        part.replace(unpacked / name)  # whole or not at all
+    if audio["bytes"] is None:
+        return audio["path"]
+    name = hashlib.sha256(audio["bytes"]).hexdigest()[:32] + (Path(audio["path"] or "").suffix or ".wav")
+    if not (written_to / name).exists():
+        written_to.mkdir(parents=True, exist_ok=True)
+        part = written_to / f"{name}.{os.getpid()}.part"
+        part.write_bytes(audio["bytes"])
+        part.replace(written_to / name)  # so that no other process sees half of a file
     return name
 
 
-def _from(root: Path, path: str | None) -> str | None:
-    """A path as it is from ``root`` on, if it is in there: the same wherever the folder lies."""
-    inside = path and Path(path).is_absolute() and Path(path).resolve().is_relative_to(root)
-    return str(Path(path).resolve().relative_to(root)) if path and inside else path
+def _relative_to(root: Path, path: str | None) -> str | None:
+    """A path relative to ``root`` if it is inside, so that records are the same wherever the folder is."""
+    if path and Path(path).is_absolute() and Path(path).resolve().is_relative_to(root):
+        return str(Path(path).resolve().relative_to(root))
+    return path

@@ -1,9 +1,9 @@
-"""One question about one sound."""
+"""One question about one clip of audio."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,33 +12,51 @@ from typing import Any
 import numpy as np
 
 from ..errors import ItemError
-from .audio import Audio, AudioSource, load_audio
+from .audio import Audio, AudioSource, audio_source, load_audio
+from .values import is_missing, plain_value, quote, text_of
 
 __all__ = ["Item"]
+
+_TEXTS = ("question", "id", "caption", "domain", "kind", "condition", "split", "source")
+_OPTIONAL_TEXTS = ("answer", "caption_answer")
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One question about one sound, with its options.
+    """One question about one clip of audio, with its options.
+
+    Missing values (None, NaN, ``pandas.NA``) are accepted for every field and mean that there is none.
 
     Attributes:
-        audio: a path (relative to ``audio_root`` if that is given), ``(samples, rate)``, or ``None``.
-        question: the question's words.
-        choices: the options, as text; an item without can be asked but not scored.
-        answer: the right option's text; ``None`` where it is not known.
-        id: made from the content if not given.
-        caption: other text shown with the question: a description, a transcript. It may be wrong.
+        audio: a path (relative to ``audio_root`` if that is set); ``(samples, rate)`` with samples ``[n]`` or
+            ``[n, channels]`` and the rate in Hz; ``{"array": samples, "sampling_rate": rate}`` as in the
+            datasets library; or ``None``.
+        question: text of the question.
+        choices: the options, as text; an item without options can be prompted but not scored.
+        answer: text of the right option; ``None`` if it is not known.
+        id: name of the item, unique in its benchmark; made from the content if omitted.
+        caption: text shown with the question, such as a description or a transcript. It may be wrong.
         domain: ``"sound"``, ``"speech"``, ``"music"``, ...
-        kind: the finest name there is for the kind of question.
-        condition: what the caption does: ``"neutral"``, ``"congruent"`` or ``"conflict"``.
-        caption_answer: the option that the caption speaks for.
-        split: the part of the data file that the item is in.
-        source: the recording or URL that the sound was cut from.
-        audio_root: the folder that a path in ``audio`` may not leave.
-        extra: all other fields of the data file.
+        kind: kind of question, as finely as the benchmark distinguishes it.
+        condition: relation of the caption to the audio: ``"neutral"``, ``"congruent"`` or ``"conflict"``.
+        caption_answer: the option that the caption supports.
+        split: part of the benchmark: ``"selection"`` and ``"confirmation"`` where the benchmark has these
+            parts, else the name in its file.
+        source: recording or URL that the audio was cut from.
+        audio_root: folder that a path in ``audio`` may not leave.
+        extra: all other fields of the record.
+
+    Raises:
+        ItemError: a field has a value of a wrong type; the error names the item and the field.
+
+    Examples:
+        >>> item = Item("dog.wav", "What is heard?", choices=["a dog", "a bell"], answer="a dog")
+        >>> item.choices, item.caption, len(item.id)
+        (('a dog', 'a bell'), '', 12)
+        >>> item.validate()
     """
 
-    audio: AudioSource | None
+    audio: AudioSource | Mapping[str, Any] | None
     question: str
     choices: Sequence[str] = ()
     answer: str | None = None
@@ -54,15 +72,25 @@ class Item:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.choices, str):
-            raise ItemError(self.id, "choices", f"{self.choices!r} is one text.", "Give a list of texts.")
-        object.__setattr__(self, "choices", tuple(self.choices))
+        name = self.id if isinstance(self.id, str) else text_of(self.id) or ""
+        for key in (*_TEXTS, *_OPTIONAL_TEXTS):
+            value = getattr(self, key)
+            if not isinstance(value, str):
+                text = text_of(value)
+                if text is None:
+                    raise ItemError(name, key, f"{quote(value)} is not a text.")
+                self._set(key, None if key in _OPTIONAL_TEXTS and is_missing(value) else text)
+        self._set("choices", _choices(self.choices, name))
+        self._set("audio", audio_source(self.audio, name))
         if not self.id:
-            object.__setattr__(self, "id", self.content_id)
+            self._set("id", self.content_id)
+
+    def _set(self, key: str, value: Any) -> None:
+        object.__setattr__(self, key, value)  # the class is frozen
 
     @property
     def content_id(self) -> str:
-        """12 hex digits, the same for the same audio (its path or samples), words, choices and answer."""
+        """12 hex digits from audio (its path or samples), question, choices, answer and caption."""
         digest = hashlib.sha1(usedforsecurity=False)
         if isinstance(self.audio, tuple):
             samples, rate = self.audio
@@ -74,42 +102,70 @@ class Item:
 
     @cached_property
     def cluster(self) -> str:
-        """What ties items together: the source recording if known, else the decoded sound's SHA-256.
+        """The unit of resampling: the source recording if known, else the SHA-256 of the decoded audio.
 
-        Items of one cluster are not independent: they never fall in two splits, and intervals count clusters.
-        An item without audio is a cluster of its own.
+        Items of one cluster are not independent: a split never separates them, and confidence intervals
+        resample clusters. An item without audio is a cluster of its own.
+
+        Raises:
+            ItemError: there is no source, and the audio cannot be decoded.
         """
         if self.source:
             return self.source
         return self.id if self.audio is None else self.load_audio().sha256
 
     def load_audio(self, rate: int | None = None) -> Audio:
-        """The decoded sound at ``rate`` Hz (``None``: its own); raises ItemError as `load_audio` does."""
-        return load_audio(self.audio, rate, self.audio_root, self.id)
+        """Decode the audio to mono float32.
+
+        Args:
+            rate: sampling rate of the result, Hz; ``None`` keeps the file's own.
+
+        Raises:
+            ItemError: the audio is missing or cannot be decoded.
+        """
+        return load_audio(self.audio, rate, self.audio_root, self.id)  # type: ignore[arg-type]
 
     def with_audio(self, audio: AudioSource | Item | None) -> Item:
-        """The same item with another sound: a path, ``(samples, rate)``, or that of another item."""
+        """The same item with other audio: a path, ``(samples, rate)``, ``None``, or that of another item."""
         if isinstance(audio, Item):
             return replace(self, audio=audio.audio, audio_root=audio.audio_root)
         return replace(self, audio=audio)
 
     def validate(self) -> None:
-        """Refuse an item that cannot be scored. Its sound is not decoded here.
+        """Check that the item can be scored. The audio is not decoded here.
 
         Raises:
-            ItemError: no question, fewer than two choices, an empty or repeated choice, an answer or a
-                ``caption_answer`` that is not among the choices.
+            ItemError: there is no question, there are fewer than two choices, a choice is empty or repeated,
+                or the answer or ``caption_answer`` is not among the choices.
         """
         if not self.question.strip():
             raise ItemError(self.id, "question", "it is empty.")
         if len(self.choices) < 2:
-            raise ItemError(self.id, "choices", f"{list(self.choices)} leaves nothing to choose.")
-        words = [choice.strip() for choice in self.choices]
-        for choice in words:
+            raise ItemError(self.id, "choices", f"{quote(list(self.choices))} has fewer than two options.")
+        texts = [choice.strip() for choice in self.choices]
+        for choice in texts:
             if not choice:
-                raise ItemError(self.id, "choices", f"one of {list(self.choices)} is empty.")
-            if words.count(choice) > 1:
-                raise ItemError(self.id, "choices", f"{choice!r} is repeated in {list(self.choices)}.")
+                raise ItemError(self.id, "choices", f"one of {quote(list(self.choices))} is empty.")
+            if texts.count(choice) > 1:
+                problem = f"{quote(choice)} is repeated in {quote(list(self.choices))}."
+                raise ItemError(self.id, "choices", problem)
         for name, text in (("answer", self.answer), ("caption_answer", self.caption_answer)):
             if text is not None and text not in self.choices:
-                raise ItemError(self.id, name, f"{text!r} is not among the choices {list(self.choices)}.")
+                problem = f"{quote(text)} is not among the choices {quote(list(self.choices))}."
+                raise ItemError(self.id, name, problem)
+
+
+def _choices(value: Any, name: str) -> tuple[str, ...]:
+    """Options as a tuple of texts."""
+    value = plain_value(value)
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        raise ItemError(name, "choices", f"{quote(value)} is one text.", "Give a list of texts.")
+    if not isinstance(value, Iterable) or isinstance(value, Mapping | bytes):
+        raise ItemError(name, "choices", f"{quote(value)} is not a list of texts.")
+    options = list(value)
+    for option in options:
+        if is_missing(option) or not isinstance(option, str | int | float):
+            raise ItemError(name, "choices", f"{quote(options)} is not a list of texts.")
+    return tuple(option if isinstance(option, str) else str(option) for option in options)

@@ -1,27 +1,28 @@
-"""Any benchmark through one small file that says which of its columns is which field of an item.
+"""Field mappings: one small file says which columns of a benchmark hold which fields of an item.
 
 A mapping file is JSON::
 
     {
-     "title": "what it is", "source": "where it comes from", "verified": false, "note": "what is not sure",
+     "title": "name of the benchmark", "source": "where to download it", "verified": false,
+     "note": "what is uncertain",
      "fields": {"audio": "path", "choices": ["choice_a", "choice_b"], "answer": {"option": "answer_gt"}},
      "where": [{"column": "task", "is": "grounding", "fields": {"audio": "{path|stem}.flac"}}],
      "conditions": {"neutral": {}, "conflict": {"caption": "adversarial"}}
     }
 
-Only ``fields`` is needed. For each field of `Item` it gives one of
+Only ``fields`` is needed. It maps each field of `Item` to one of these forms:
 
-- ``"column"``: that column; ``"question.text"`` looks inside an object;
-- ``"{task}_{name}/{path}"``: a text with columns in it; ``{path|stem}`` is the path without its suffix;
-- ``["choice_a", "choice_b"]``: a list of the columns' values, those that are missing or empty left out;
+- ``"column"``: the column's value; ``"question.text"`` is the value ``text`` of the object ``question``;
+- ``"{task}_{name}/{path}"``: a template of columns; ``{path|stem}`` is the path without its suffix;
+- ``["choice_a", "choice_b"]``: the list of the columns' values, without missing and empty ones;
 - ``{"text": "speech"}``: the same text for every record;
 - ``{"values_of": "gt"}``, for choices: all values that the column has in the file;
 - ``{"option": "answer_gt"}``: a column that holds an option's text or its letter;
-- ``{"other_than": "answer"}``: the one option that is not this column's, where there are two;
-- ``{"named_in": "caption"}``: the one option whose words stand in the column; none where that is not one.
+- ``{"other_than": "answer"}``: of two options, the one that is not in this column;
+- ``{"named_in": "caption"}``: the one option whose words are in the column, if there is exactly one.
 
-``where`` changes fields for records with a certain value. With ``conditions`` a record becomes one item for
-each, the condition's fields going before the others; the id then ends in ``:condition``.
+``where`` changes fields of records with a certain value. With ``conditions``, a record becomes one item for
+each condition, whose fields override the others; the id then ends in ``:condition``.
 """
 
 from __future__ import annotations
@@ -37,23 +38,28 @@ from ..errors import BenchmarkError, ItemError
 from .answer_matching import options_inside
 from .collection import Exclusion
 from .items import Item
-from .records import COLUMNS, item_of_record
+from .records import COLUMNS, record_to_item
+from .values import plain_value, quote
 
 __all__ = ["FieldMapping", "read_mapping", "shipped_mappings"]
 
 _FOLDER = Path(__file__).parent / "mappings"
-_MANY = 12  # values of a column that can still be the options of a question
+_MAX_OPTIONS = 12  # a column with more values cannot be the options of a question
 _FORMS = ("text", "values_of", "option", "other_than", "named_in")
-_HOLE = re.compile(r"\{([^{}|]+)(\|stem)?\}")
+_PLACEHOLDER = re.compile(r"\{([^{}|]+)(\|stem)?\}")
 
 
 def shipped_mappings() -> tuple[str, ...]:
-    """Names of the mappings that ship, for `load_benchmark` and ``fields=``."""
+    """Names of the shipped mappings, for `load_benchmark` and ``fields=``."""
     return tuple(sorted(file.stem for file in _FOLDER.glob("*.json")))
 
 
 def read_mapping(name_or_file: str | Path) -> FieldMapping:
-    """The mapping that ships under a name, or that of a file; BenchmarkError where there is none."""
+    """The shipped mapping of this name, or the mapping in a file.
+
+    Raises:
+        BenchmarkError: there is no such mapping, or it cannot be read.
+    """
     shipped = str(name_or_file) in shipped_mappings()
     file = _FOLDER / f"{name_or_file}.json" if shipped else Path(name_or_file).expanduser()
     try:
@@ -63,18 +69,21 @@ def read_mapping(name_or_file: str | Path) -> FieldMapping:
         raise BenchmarkError(
             f"The field mapping {str(name_or_file)!r} cannot be read: {error}. Give a JSON file or {known}."
         ) from error
-    return FieldMapping.of(content, name=file.stem)
+    return FieldMapping.from_dict(content, name=file.stem)
 
 
 @dataclass(frozen=True)
 class FieldMapping:
-    """What a mapping file says; see the module for the forms of a field.
+    """Content of a mapping file; see the module for the forms of a field.
 
     Attributes:
         fields: field of an item -> form.
-        conditions: condition -> fields that differ; empty: one item a record.
+        name: name of the mapping.
+        conditions: condition -> fields that differ from ``fields``; empty for one item per record.
         where: rules with ``column``, ``is`` and ``fields``.
-        title, source, note: for people.
+        title: name of the benchmark.
+        source: where to download it.
+        note: what is uncertain about the mapping.
         verified: whether it was tried on the released files.
     """
 
@@ -88,34 +97,45 @@ class FieldMapping:
     verified: bool = False
 
     @classmethod
-    def of(cls, content: Any, name: str = "") -> FieldMapping:
-        """From the content of a file, or from ``{field: form}`` alone."""
+    def from_dict(cls, content: Any, name: str = "") -> FieldMapping:
+        """A mapping from the content of a file, or from ``{field: form}`` alone.
+
+        Raises:
+            BenchmarkError: the content has unknown keys, fields or forms.
+        """
         if not isinstance(content, Mapping):
-            raise BenchmarkError(f"The field mapping {name!r} is no object: {content!r}.")
+            raise BenchmarkError(f"The field mapping {name!r} is not an object: {quote(content)}.")
         if "fields" not in content:
             content = {"fields": content}
         known = set(cls.__dataclass_fields__) - {"name"}
         if unknown := sorted(set(content) - known):
-            raise BenchmarkError(f"The field mapping {name!r} has {unknown}: choose among {sorted(known)}.")
-        made = cls(**content, name=name)
-        rules = [rule.get("fields", {}) for rule in made.where]
-        for fields in (made.fields, *made.conditions.values(), *rules):
-            _check(fields, name)
-        return made
+            raise BenchmarkError(
+                f"The field mapping {name!r} has {quote(unknown)}: choose among {sorted(known)}."
+            )
+        mapping = cls(**content, name=name)
+        rules = [rule.get("fields", {}) for rule in mapping.where]
+        for fields in (mapping.fields, *mapping.conditions.values(), *rules):
+            _check_fields(fields, name)
+        return mapping
 
     def items(
         self, records: Sequence[Any], audio_root: str | Path | None, file: Path
     ) -> tuple[list[Item], list[Exclusion]]:
-        """The items that records describe, and what cannot be one.
+        """The items that records describe, and the exclusions of records that describe none.
+
+        Args:
+            records: records of the data file.
+            audio_root: folder that audio paths start from and may not leave.
+            file: the data file, for error messages.
 
         Raises:
-            BenchmarkError: a column that the mapping names is in no record.
+            BenchmarkError: no record has a column that the mapping names.
         """
-        good = [record for record in records if isinstance(record, Mapping)]
-        self.check_columns(good, file)
+        objects = [record for record in records if isinstance(record, Mapping)]
+        self.check_columns(objects, file)
         forms = (self.fields, *self.conditions.values(), *(rule["fields"] for rule in self.where))
-        values = {
-            form["values_of"]: _values(good, form["values_of"])
+        column_values = {
+            form["values_of"]: _column_values(objects, form["values_of"])
             for fields in forms
             for form in fields.values()
             if isinstance(form, Mapping) and "values_of" in form
@@ -124,142 +144,184 @@ class FieldMapping:
         for number, record in enumerate(records, start=1):
             for condition in self.conditions or ("",):
                 try:
-                    items.append(self._item(record, number, condition, audio_root, values))
+                    values = self._field_values(record, number, condition, column_values)
+                    items.append(self._item(record, number, condition, values, audio_root))
                 except ItemError as error:
-                    excluded.append(Exclusion.of(error))
+                    excluded.append(Exclusion.from_error(error))
         return items, excluded
+
+    def _fields(self, record: Mapping[str, Any], condition: str) -> dict[str, Any]:
+        """Field -> form for one record and condition."""
+        fields = dict(self.fields)
+        for rule in self.where:
+            if _get(record, rule["column"]) == rule["is"]:
+                fields |= rule["fields"]
+        return {**fields, **self.conditions.get(condition, {})}
+
+    def _field_values(
+        self, record: Any, number: int, condition: str, column_values: Mapping[str, list[str]]
+    ) -> dict[str, Any]:
+        """Field -> value for one record and condition."""
+        if not isinstance(record, Mapping):
+            raise ItemError(f"record {number}", "record", f"{quote(record)} is not an object.")
+        fields = self._fields(record, condition)
+        name = f"record {number}"
+        if "id" in fields:
+            context = _Context("id", name, (), column_values)
+            name = str(_evaluate(fields["id"], record, context) or name)
+        values: dict[str, Any] = {"id": f"{name}:{condition}" if condition else name}
+        if condition:
+            values["condition"] = condition
+        # the options first, since other forms refer to them
+        for key in ["choices", *(key for key in fields if key not in ("choices", "id"))]:
+            if key in fields:
+                options = [str(option).strip() for option in values.get("choices") or ()]
+                context = _Context(key, values["id"], options, column_values)
+                values[key] = _evaluate(fields[key], record, context)
+        clips = values.get("audio")
+        if isinstance(clips, list):
+            if len(clips) != 1:
+                raise ItemError(
+                    values["id"], "audio", f"it has {len(clips)} clips, {quote(clips)}, and needs one."
+                )
+            values["audio"] = clips[0]
+        return values
 
     def _item(
         self,
-        record: Any,
+        record: Mapping[str, Any],
         number: int,
         condition: str,
+        values: Mapping[str, Any],
         audio_root: str | Path | None,
-        values: Mapping[str, list[str]],
     ) -> Item:
-        if not isinstance(record, Mapping):
-            raise ItemError(f"record {number}", "record", f"{record!r} is not an object.")
-        fields = dict(self.fields)
-        for rule in self.where:
-            fields |= rule["fields"] if _look(record, rule["column"]) == rule["is"] else {}
-        fields |= self.conditions.get(condition, {})
-        name = str(
-            _value(fields.get("id", {"text": ""}), record, "id", f"record {number}") or f"record {number}"
-        )
-        found: dict[str, Any] = {"id": f"{name}:{condition}" if condition else name}
-        if condition:
-            found["condition"] = condition
-        for key in ["choices", *(key for key in fields if key not in ("choices", "id"))]:
-            if key in fields:
-                options = found.get("choices") or ()
-                found[key] = _value(fields[key], record, key, found["id"], options, values)
-        if isinstance(sounds := found.get("audio"), list):
-            if len(sounds) != 1:
-                raise ItemError(found["id"], "audio", f"{len(sounds)} sounds: {sounds!r}; an item has one.")
-            found["audio"] = sounds[0]
-        # under names that no file has, so that the record's own columns stay apart, in ``extra``
-        used = {form for form in fields.values() if isinstance(form, str)}
-        rest = {key: value for key, value in record.items() if key not in used}
-        named = {key: f"item field {key}" for key in COLUMNS}
-        return item_of_record(
-            rest | {named[key]: value for key, value in found.items()}, number, audio_root, named
-        )
+        """The item with these field values; columns that are no field's go to ``extra``."""
+        used = {form for form in self._fields(record, condition).values() if isinstance(form, str)}
+        extra = {key: value for key, value in record.items() if key not in used}
+        # under names that no file has, so that they do not collide with the columns in extra
+        columns = {key: f"item field {key}" for key in COLUMNS}
+        fields = {columns[key]: value for key, value in values.items()}
+        return record_to_item(extra | fields, number, audio_root, columns)
 
     @property
-    def renames(self) -> bool:
-        """Whether it only gives columns other names; all other columns then mean what they do in MMAU."""
-        given = any((self.conditions, self.where, self.title))
-        return not given and all(isinstance(f, str) and "{" not in f for f in self.fields.values())
+    def only_renames(self) -> bool:
+        """Whether the mapping only renames columns; all other columns then have their usual meaning."""
+        more = any((self.conditions, self.where, self.title))
+        return not more and all(isinstance(form, str) and "{" not in form for form in self.fields.values())
 
     def check_columns(self, records: Sequence[Any], file: Path) -> None:
-        """Refuse a mapping to columns that no record has."""
-        columns = {column for record in records if isinstance(record, Mapping) for column in record}
-        whole = (self.fields, *self.conditions.values())
-        for form in (form for fields in whole for form in fields.values()):
-            for column in _columns(form):
-                if column not in columns and column.split(".")[0] not in columns:
-                    raise BenchmarkError(f"{str(file)!r} has no column {column!r}: it has {sorted(columns)}.")
+        """Check that every column of the mapping is in some record.
+
+        Raises:
+            BenchmarkError: a column is in no record.
+        """
+        known = {column for record in records if isinstance(record, Mapping) for column in record}
+        for fields in (self.fields, *self.conditions.values()):
+            for form in fields.values():
+                for column in _columns(form):
+                    if column not in known and column.split(".")[0] not in known:
+                        names = quote(sorted(map(str, known)))
+                        raise BenchmarkError(f"{str(file)!r} has no column {column!r}: it has {names}.")
 
 
-def _check(fields: Any, name: str) -> None:
+def _check_fields(fields: Any, name: str) -> None:
+    """Check that fields exist and that their forms are known."""
     if not isinstance(fields, Mapping):
-        raise BenchmarkError(f"The field mapping {name!r} holds {fields!r} in place of fields.")
+        raise BenchmarkError(f"The field mapping {name!r} has {quote(fields)} in place of fields.")
     for key, form in fields.items():
         if key not in COLUMNS:
             raise BenchmarkError(f"An item has no field {key!r}: choose among {', '.join(COLUMNS)}.")
         plain = isinstance(form, str) or (isinstance(form, list) and all(isinstance(f, str) for f in form))
         if not plain and not (isinstance(form, Mapping) and len(form) == 1 and next(iter(form)) in _FORMS):
             raise BenchmarkError(
-                f"The field mapping {name!r}: {key!r} is {form!r}; give a column, a text with {{columns}}, a "
-                f"list of columns, or an object with one of {', '.join(_FORMS)}."
+                f"Field mapping {name!r}: {key!r} is {quote(form)}; give a column, a text with {{columns}}, "
+                f"a list of columns, or an object with one of {', '.join(_FORMS)}."
             )
 
 
 def _columns(form: Any) -> list[str]:
-    """The columns that must be in some record for this form to make sense."""
+    """The columns that some record must have for this form."""
     if isinstance(form, str):
-        return [hole for hole, _ in _HOLE.findall(form)] if "{" in form else [form]
+        return [column for column, _ in _PLACEHOLDER.findall(form)] if "{" in form else [form]
     if isinstance(form, Mapping):
         kind, column = next(iter(form.items()))
         return [] if kind == "text" else [column]
     return form[:1]
 
 
-def _look(record: Mapping[str, Any], column: str) -> Any:
-    """A column's value, ``a.b`` being b of the object a; None where it is not there."""
+def _get(record: Mapping[str, Any], column: str) -> Any:
+    """A column's value, ``a.b`` being b of the object a; None if it is missing."""
     if column in record:
-        return record[column]
+        return plain_value(record[column])
     first, _, rest = column.partition(".")
     inner = record.get(first)
-    return _look(inner, rest) if rest and isinstance(inner, Mapping) else None
+    return _get(inner, rest) if rest and isinstance(inner, Mapping) else None
 
 
-def _values(records: Sequence[Mapping[str, Any]], column: str) -> list[str]:
-    return sorted({str(value).strip() for record in records if (value := _look(record, column)) is not None})
+def _column_values(records: Sequence[Mapping[str, Any]], column: str) -> list[str]:
+    """All values of a column, as texts, sorted."""
+    values = (_get(record, column) for record in records)
+    return sorted({str(value).strip() for value in values if value is not None})
 
 
-def _value(
-    form: Any,
-    record: Mapping[str, Any],
-    key: str,
-    name: str,
-    options: Sequence[Any] = (),
-    values: Mapping[str, list[str]] | None = None,
-) -> Any:
-    """What a form of field ``key`` gives for a record."""
+@dataclass(frozen=True)
+class _Context:
+    """What a form is evaluated for: the field, the item's name, its options, the values of columns."""
+
+    field: str
+    item: str
+    options: Sequence[str]
+    column_values: Mapping[str, list[str]]
+
+
+def _evaluate(form: Any, record: Mapping[str, Any], context: _Context) -> Any:
+    """Value of a form for a record; None if it is missing."""
     if isinstance(form, str):
-        return _filled(form, record, key, name) if "{" in form else _look(record, form)
+        return _fill(form, record, context) if "{" in form else _get(record, form)
     if isinstance(form, list):
-        return [
-            value for column in form if (value := _look(record, column)) is not None and str(value).strip()
-        ]
-    kind, given = next(iter(form.items()))
+        values = [_get(record, column) for column in form]
+        return [value for value in values if value is not None and str(value).strip()]
+    kind, argument = next(iter(form.items()))
     if kind == "text":
-        return given
+        return argument
     if kind == "values_of":
-        there = (values or {})[given]
-        if len(there) > _MANY:
-            problem = f"column {given!r} has {len(there)} values: too many to be the options of a question."
-            raise ItemError(name, key, problem, "Map choices to a column that has them.")
-        return there
-    texts = [str(option).strip() for option in options]
-    said = str(_look(record, given) or "").strip()
+        return _options_from_column(argument, context)
+    value = _get(record, argument)
+    text = "" if value is None else str(value).strip()
     if kind == "option":
-        letter = re.fullmatch(r"\(?([A-Za-z])[).]?", said)
-        index = ord(letter[1].upper()) - ord("A") if letter and said not in texts else len(texts)
-        return texts[index] if index < len(texts) else said
+        return _option_by_text_or_letter(text, context.options)
     if kind == "other_than":
-        others = [text for text in texts if text != said]
+        others = [option for option in context.options if option != text]
         return others[0] if len(others) == 1 else None
-    named = options_inside(said, texts)
-    return texts[named.pop()] if len(named) == 1 else None
+    named = options_inside(text, context.options)
+    return context.options[named.pop()] if len(named) == 1 else None
 
 
-def _filled(template: str, record: Mapping[str, Any], key: str, name: str) -> str:
-    def fill(hole: re.Match[str]) -> str:
-        value = _look(record, hole[1])
+def _options_from_column(column: str, context: _Context) -> list[str]:
+    values = context.column_values[column]
+    if len(values) > _MAX_OPTIONS:
+        problem = f"column {column!r} has {len(values)} values: too many to be the options of a question."
+        raise ItemError(context.item, context.field, problem, "Map choices to a column that has them.")
+    return values
+
+
+def _option_by_text_or_letter(text: str, options: Sequence[str]) -> str:
+    letter = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
+    if letter and text not in options:
+        index = ord(letter[1].upper()) - ord("A")
+        if index < len(options):
+            return options[index]
+    return text
+
+
+def _fill(template: str, record: Mapping[str, Any], context: _Context) -> str:
+    """A template with the values of its columns."""
+
+    def value(placeholder: re.Match[str]) -> str:
+        value = _get(record, placeholder[1])
         if value is None:
-            raise ItemError(name, key, f"there is no column {hole[1]!r} to fill {template!r} with.")
-        return str(PurePosixPath(str(value)).with_suffix("")) if hole[2] else str(value)
+            problem = f"there is no column {placeholder[1]!r} to fill {template!r} with."
+            raise ItemError(context.item, context.field, problem)
+        return str(PurePosixPath(str(value)).with_suffix("")) if placeholder[2] else str(value)
 
-    return _HOLE.sub(fill, template)
+    return _PLACEHOLDER.sub(value, template)

@@ -1,4 +1,4 @@
-"""What others published: files as they were released, and accuracies as they were claimed."""
+"""Published files and results: hashes of released data files, and accuracies reported in papers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Claim", "Release", "published", "release_of"]
+__all__ = ["Claim", "Release", "find_release", "published_claims"]
 
 _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Release:
-    """A data file that is known: which it is, its number of records, its SHA-256."""
+    """A released data file.
+
+    Attributes:
+        benchmark: name of the benchmark.
+        subset: part of the benchmark.
+        records: number of records.
+        file: name of the file.
+        sha256: hash of the file.
+    """
 
     benchmark: str
     subset: str
@@ -25,11 +33,17 @@ class Release:
 
 @dataclass(frozen=True)
 class Claim:
-    """Accuracies that others report: lines to set beside a measurement, never values to expect.
+    """Accuracies that a publication reports, for comparison with a measurement; not values to expect.
 
     Attributes:
+        benchmark: name of the benchmark.
+        subset: part of the benchmark.
+        version: version of the benchmark.
+        model: name of the model.
+        method: method that the model was run with.
         accuracy: domain, or ``"average"`` -> fraction.
-        read: ``"source"``: the figures were read there; ``"digest"``: only in a digest of it.
+        source: the publication.
+        read: ``"source"`` if the figures come from the publication, ``"digest"`` if from a summary of it.
     """
 
     benchmark: str
@@ -42,17 +56,22 @@ class Claim:
     read: str
 
 
-def release_of(sha256: str) -> Release | None:
-    """The released file that has this SHA-256, if it is a known one."""
+def find_release(sha256: str) -> Release | None:
+    """The released file with this SHA-256; None if there is none."""
     releases = (Release(**row) for row in json.loads((_HERE / "released.json").read_text("utf-8")))
     return next((release for release in releases if release.sha256 == sha256), None)
 
 
-def published(benchmark: str, subset: str | None = None) -> tuple[Claim, ...]:
-    """Others' claims about a benchmark, of one subset or of all; none where none is on file.
+def published_claims(benchmark: str, subset: str | None = None) -> tuple[Claim, ...]:
+    """Published accuracies on a benchmark; empty if none are known.
+
+    Args:
+        benchmark: name of the benchmark.
+        subset: part of the benchmark; ``None`` for all.
 
     Examples:
-        >>> [claim.accuracy["average"] for claim in published("mmau", "test") if claim.method == "MATA"]
+        >>> claims = published_claims("mmau", "test")
+        >>> [claim.accuracy["average"] for claim in claims if claim.method == "MATA"]
         [0.573, 0.737]
     """
     claims = (Claim(**row) for row in json.loads((_HERE / "published.json").read_text("utf-8")))

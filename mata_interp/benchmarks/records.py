@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ItemError
+from .audio import audio_source
 from .items import Item
+from .values import plain_value, quote, text_of
 
-__all__ = ["COLUMNS", "item_of_record"]
+__all__ = ["COLUMNS", "record_to_item"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -26,54 +28,55 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "split": ("split",),
     "source": ("clip", "url", "source"),
 }
-"""For each field of an item the columns it may be in; the first that a record has is taken.
+"""For each field of an item, the columns it may be in; the first that a record has is used.
 
-The names are those of MMAU, of MMAR and our own. MMAR's ``source`` says only which site a recording is from,
-so ``url`` goes before it.
+The names are those of MMAU, of MMAR and of this package. A column with another case, such as ``Question``, is
+used where there is no exact match. ``source`` of MMAR names only the website of a recording, so ``url`` comes
+before it.
 """
 
 
-def item_of_record(
+def record_to_item(
     record: Mapping[str, Any],
     number: int,
     audio_root: str | Path | None = None,
     fields: Mapping[str, str] | None = None,
 ) -> Item:
-    """The item that a record describes; columns which no field takes go to ``extra``.
+    """The item that a record describes; columns that belong to no field go to ``extra``.
 
     Args:
-        record: column -> value, as JSON or CSV gives them.
-        number: of the record in its file, from 1: its name in errors if it has no id.
-        audio_root: the item's.
-        fields: field of an item -> the column it is in, in place of COLUMNS.
+        record: column -> value, as JSON, CSV or pandas give them. Missing values (None, NaN) mean that there
+            is no value.
+        number: number of the record in its file, from 1: its name in errors if it has no id.
+        audio_root: folder that audio paths start from and may not leave.
+        fields: field of an item -> its column, instead of those of ``COLUMNS``.
 
     Raises:
-        ItemError: the record is not an object, or a value is not of its field's type.
+        ItemError: the record is not an object, or a value has a wrong type for its field.
     """
     if not isinstance(record, Mapping):
-        raise ItemError(f"record {number}", "record", f"{record!r} is not an object.")
-    candidates = COLUMNS | {field: (column,) for field, column in (fields or {}).items()}
-    column = {
-        field: next((name for name in names if name in record), "") for field, names in candidates.items()
-    }
-    name = _text(record.get(column["id"])) or f"record {number}"
+        raise ItemError(f"record {number}", "record", f"{quote(record)} is not an object.")
+    columns = _find_columns(record, fields or {})
+    values = {field: record[column] for field, column in columns.items()}
+    name = text_of(values.get("id")) or f"record {number}"
+    if None in record:  # from csv.DictReader
+        cells = quote(record[None])  # type: ignore[call-overload]
+        raise ItemError(name, "record", f"it has more cells than the header: {cells}.")
 
     def text(field: str) -> str:
-        value = _text(record.get(column[field]))
+        value = text_of(values.get(field))
         if value is None:
-            raise ItemError(name, field, f"{record[column[field]]!r} is not a text.")
+            raise ItemError(name, field, f"{quote(values[field])} is not a text.")
         return value
 
-    audio = record.get(column["audio"]) or None
-    if not isinstance(audio, str | Path | tuple | None):
-        raise ItemError(name, "audio", f"{audio!r} is not a path.")
-    extra = {key: value for key, value in record.items() if key not in column.values()}
-    if isinstance(extra.get("category"), list):  # 13 items of MMAU have it so, the others as a text
-        extra["category"] = _text(extra["category"])
+    used = set(columns.values())
+    extra = {key: plain_value(value) for key, value in record.items() if key not in used}
+    if isinstance(extra.get("category"), list):  # 13 items of MMAU have a list, the others a text
+        extra["category"] = text_of(extra["category"])
     return Item(
-        audio=audio,
+        audio=audio_source(values.get("audio"), name),
         question=text("question"),
-        choices=_choices(record.get(column["choices"]), name),
+        choices=_choices(values.get("choices"), name),
         answer=text("answer") or None,
         id=text("id"),
         caption=text("caption"),
@@ -88,29 +91,37 @@ def item_of_record(
     )
 
 
-def _text(value: Any) -> str | None:
-    """A value as text without space around it: a list of texts is joined by commas, nothing is ``""``.
-
-    ``None`` for what is no text. MMAU and MMAR have answers that differ from their option by such a space.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, str | int | float):
-        return str(value).strip()
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
-        return ", ".join(value)
-    return None
+def _find_columns(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, str]:
+    """Field -> its column in this record, for the fields that it has. A column without a name is no field."""
+    by_lower_case: dict[str, list[str]] = {}
+    for column in record:
+        if isinstance(column, str):
+            by_lower_case.setdefault(column.strip().lower(), []).append(column)
+    columns = {}
+    for field, names in COLUMNS.items():
+        if field in fields:
+            if fields[field] in record:
+                columns[field] = fields[field]
+            continue
+        exact = next((name for name in names if name in record), None)
+        similar = [column for name in names for column in by_lower_case.get(name, ())]
+        if exact is not None:
+            columns[field] = exact
+        elif len(similar) == 1:
+            columns[field] = similar[0]
+    return columns
 
 
 def _choices(value: Any, name: str) -> list[str]:
-    """Options as a list of texts; a single text, as in a CSV, is a JSON list or has ``|`` between them."""
+    """Options as a list of texts; a single text, as in a CSV, is a JSON list or has ``|`` between options."""
+    value = plain_value(value)
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.lstrip().startswith("[") else value.split("|")
+            value = plain_value(json.loads(value)) if value.lstrip().startswith("[") else value.split("|")
         except ValueError as error:
-            raise ItemError(name, "choices", f"{value!r} is not a JSON list: {error}") from error
+            raise ItemError(name, "choices", f"{quote(value)} is not a JSON list: {error}") from error
     if value is None:
         return []
-    if not isinstance(value, list | tuple) or not all(isinstance(part, str | int | float) for part in value):
-        raise ItemError(name, "choices", f"{value!r} is not a list of texts.")
+    if not isinstance(value, list) or not all(isinstance(part, str | int | float) for part in value):
+        raise ItemError(name, "choices", f"{quote(value)} is not a list of texts.")
     return [str(part).strip() for part in value]

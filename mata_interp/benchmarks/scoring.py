@@ -1,4 +1,4 @@
-"""Scores of a predictions file: the benchmark's own, and the option-aware one beside it."""
+"""Scores of predictions: the benchmark's official score, and an option-aware one beside it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 from ..errors import BenchmarkError, ItemError
 from .answer_matching import official_match, option_named
+from .values import plain_value, quote, text_of
 
-__all__ = ["RULES", "Rules", "by_id", "join_answers", "score_predictions"]
+__all__ = ["RULES", "Rules", "index_by_id", "join_answers", "score_predictions"]
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class Rules:
     """How a benchmark's official script scores.
 
     Attributes:
-        keys: what a prediction may be called; the first that any record has is taken for all.
-        groups: columns that the script prints accuracies by.
-        script: where it is.
+        keys: keys that a prediction may have; the first one that any record has is used for all records.
+        groups: columns that the script reports accuracies by.
+        script: repository and file of the script.
     """
 
     keys: tuple[str, ...]
@@ -28,7 +29,7 @@ class Rules:
 
 
 RULES = {
-    # MMAU's script reads model_output, its README says model_prediction; MMAR's were the other way round
+    # MMAU's script reads model_output and its README names model_prediction; the other way round for MMAR
     "mmau": Rules(
         ("model_output", "model_prediction"),
         ("task", "difficulty", "sub-category"),
@@ -43,44 +44,50 @@ RULES = {
 
 
 def score_predictions(records: Sequence[Mapping[str, Any]], benchmark: str) -> dict[str, Any]:
-    """Both scores of records with predictions.
+    """The official and the option-aware score of predictions.
 
-    A record without the prediction's key leaves the denominator, as in the scripts, and is counted in
-    ``no_prediction``; an empty prediction stays in and is wrong. Averages are over items, not over groups.
-    Items with a repeated choice are scored like any other. Ids are not needed, as the scripts do not read
-    them; but where there are any, each record has one of its own, so that nothing counts twice.
+    A record without a prediction's key is left out of the denominator, as in the official scripts, and
+    counted in ``no_prediction``; an empty prediction counts as wrong. Averages are over items, not over
+    groups. Items with a repeated choice are scored like any other. Ids are optional, since the scripts do not
+    read them; if any record has an id, all must have different ones, so that none counts twice.
 
     Args:
-        records: the benchmark's own, each with its prediction.
+        records: records of the benchmark, each with its prediction.
         benchmark: ``"mmau"`` or ``"mmar"``.
 
     Returns:
         ``{"official": {...}, "option_aware": {...}}``, each with ``accuracy`` (a fraction), ``n``,
         ``correct`` and ``by`` (column -> value -> accuracy, n, correct). The official one also has ``key``
-        and ``no_prediction``; the option-aware one ``unparsed``, answers that do not name one option and are
-        wrong, and ``unparsed_rate``.
+        and ``no_prediction``; the option-aware one ``unparsed``, the number of answers that do not name
+        exactly one option and count as wrong, and ``unparsed_rate``.
 
     Raises:
-        BenchmarkError: no such benchmark; no record has a prediction.
-        ItemError: a record lacks its answer or choices, its prediction is no text, or an id is missing or
-            comes twice.
+        BenchmarkError: there is no official score of this benchmark, or no record has a prediction.
+        ItemError: a record has no answer or choices, its prediction is not a text, or an id is missing or
+            repeated.
+
+    Examples:
+        >>> record = {"id": "q0", "choices": ["a dog", "a bell"], "answer": "a bell"}
+        >>> scores = score_predictions([{**record, "model_output": "(B) a bell"}], "mmau")
+        >>> scores["official"]["accuracy"], scores["option_aware"]["accuracy"]
+        (1.0, 1.0)
     """
     if benchmark not in RULES:
-        raise BenchmarkError(f"No official score of {benchmark!r}: there are those of {', '.join(RULES)}.")
+        raise BenchmarkError(f"No official score of {quote(benchmark)}: choose one of {', '.join(RULES)}.")
     rules = RULES[benchmark]
     for number, record in enumerate(records, start=1):
         if not isinstance(record, Mapping):
-            raise ItemError(f"record {number}", "record", f"{record!r} is not an object.")
+            raise ItemError(f"record {number}", "record", f"{quote(record)} is not an object.")
     if any("id" in record for record in records):
-        by_id(records, "predictions")
+        index_by_id(records, "predictions")
     key = next((key for key in rules.keys if any(key in record for record in records)), None)
     if key is None:
-        there = ", ".join(sorted({str(column) for record in records for column in record}))
+        columns = quote(sorted({str(column) for record in records for column in record}))
         raise BenchmarkError(
-            f"No record has a prediction: {benchmark}'s is called {' or '.join(rules.keys)}, and the records "
-            f"have {there}."
+            f"No record has a prediction: for {benchmark} its key is {' or '.join(rules.keys)}, and the "
+            f"records have {columns}."
         )
-    rows = [_judged(record, n, key) for n, record in enumerate(records, start=1) if key in record]
+    rows = [_score_record(record, n, key) for n, record in enumerate(records, start=1) if key in record]
     unparsed = sum(row["option"] is None for row in rows)
     return {
         "official": {
@@ -101,36 +108,45 @@ def score_predictions(records: Sequence[Mapping[str, Any]], benchmark: str) -> d
 def join_answers(
     predictions: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The answers' records, each with what the prediction of the same ``id`` adds to it.
+    """Join predictions and answers by ``id``.
 
-    Records that nothing was predicted for stay as they are: without the key, to be counted.
+    Args:
+        predictions: records with ids and predictions.
+        answers: records of the benchmark, with ids and answers. Their values override those of predictions.
+
+    Returns:
+        The records of ``answers``, each with the further keys of the prediction of the same id. Records
+        without a prediction are kept without its key, so that `score_predictions` counts them.
 
     Raises:
-        ItemError: an id is missing, comes twice, or is not among the answers'.
+        ItemError: an id is missing, repeated, or not among the answers.
     """
-    said = by_id(predictions, "predictions")
-    known = by_id(answers, "answers")
-    for name in said:
+    predicted = index_by_id(predictions, "predictions")
+    known = index_by_id(answers, "answers")
+    for name in predicted:
         if name not in known:
-            raise ItemError(name, "id", "the answers have no such id.", "Do both belong to one benchmark?")
-    return [{**said.get(name, {}), **record} for name, record in known.items()]
+            remedy = "Check that both files belong to one benchmark."
+            raise ItemError(name, "id", "the answers have no such id.", remedy)
+    return [{**predicted.get(name, {}), **record} for name, record in known.items()]
 
 
-def _judged(record: Mapping[str, Any], number: int, key: str) -> dict[str, Any]:
-    """The record and, beside its columns, whether it is right by either score."""
-    name = str(record.get("id") or f"record {number}")
-    said, answer, choices = record[key], record.get("answer"), record.get("choices")
-    if not isinstance(said, str):
-        raise ItemError(name, key, f"{said!r} is no text.", "Leave the key out where nothing was predicted.")
+def _score_record(record: Mapping[str, Any], number: int, key: str) -> dict[str, Any]:
+    """The record, the option that its prediction names, and whether it is right by either score."""
+    name = text_of(record.get("id")) or f"record {number}"
+    prediction, answer, choices = record[key], record.get("answer"), plain_value(record.get("choices"))
+    if not isinstance(prediction, str):
+        remedy = "Leave the key out of records without a prediction."
+        raise ItemError(name, key, f"{quote(prediction)} is not a text.", remedy)
     if not isinstance(answer, str) or not answer.strip():
-        raise ItemError(name, "answer", f"{answer!r} is no answer.", "Give the file that has it (--answers).")
+        remedy = "Give the file that has the answers (--answers)."
+        raise ItemError(name, "answer", f"{quote(answer)} is not an answer.", remedy)
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
-        raise ItemError(name, "choices", f"{choices!r} is not a list of texts.")
-    option = option_named(said, choices)
+        raise ItemError(name, "choices", f"{quote(choices)} is not a list of texts.")
+    option = option_named(prediction, choices)
     right = option is not None and choices[option].strip() == answer.strip()
     return {
         "record": record,
-        "official": official_match(said, answer, choices),
+        "official": official_match(prediction, answer, choices),
         "option": option,
         "right": right,
     }
@@ -141,26 +157,35 @@ def _accuracy(right: Sequence[bool]) -> dict[str, Any]:
 
 
 def _by(rows: Sequence[Mapping[str, Any]], groups: Sequence[str], column: str) -> dict[str, Any]:
-    """Accuracies by each of ``groups``; a record without that column is in none of its values."""
-    whole: dict[str, Any] = {}
+    """Accuracies by the values of each column of ``groups``; a missing value is no group."""
+    tables: dict[str, Any] = {}
     for group in groups:
         parts: dict[str, list[bool]] = {}
         for row in rows:
-            if (value := row["record"].get(group)) is not None:
+            value = plain_value(row["record"].get(group))
+            if value is not None:
                 name = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
                 parts.setdefault(name, []).append(row[column])
-        whole[group] = {name: _accuracy(right) for name, right in parts.items()}
-    return whole
+        tables[group] = {name: _accuracy(right) for name, right in parts.items()}
+    return tables
 
 
-def by_id(records: Sequence[Mapping[str, Any]], what: str) -> dict[str, Mapping[str, Any]]:
-    """The records by their ids; ItemError where one is missing or comes twice in ``what``."""
-    found: dict[str, Mapping[str, Any]] = {}
+def index_by_id(records: Sequence[Mapping[str, Any]], source: str) -> dict[str, Mapping[str, Any]]:
+    """The records by their ids.
+
+    Args:
+        records: records, each with an id.
+        source: name of the records in error messages.
+
+    Raises:
+        ItemError: an id is missing or repeated.
+    """
+    index: dict[str, Mapping[str, Any]] = {}
     for number, record in enumerate(records, start=1):
-        name = str(record.get("id") or "") if isinstance(record, Mapping) else ""
+        name = text_of(record.get("id")) if isinstance(record, Mapping) else ""
         if not name:
-            raise ItemError(f"record {number}", "id", f"there is none in the {what}.")
-        if name in found:
-            raise ItemError(name, "id", f"it comes twice in the {what}.")
-        found[name] = record
-    return found
+            raise ItemError(f"record {number}", "id", f"there is none in the {source}.")
+        if name in index:
+            raise ItemError(name, "id", f"it is repeated in the {source}.")
+        index[name] = record
+    return index

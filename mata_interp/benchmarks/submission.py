@@ -1,4 +1,4 @@
-"""Predictions as a benchmark's leaderboard takes them."""
+"""Files of predictions for the leaderboards of benchmarks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import BenchmarkError, ItemError
 from .reading import read_records
-from .scoring import RULES, by_id
+from .scoring import RULES, index_by_id
 
 __all__ = ["write_submission"]
 
@@ -17,23 +17,24 @@ __all__ = ["write_submission"]
 def write_submission(
     records: Sequence[Mapping[str, Any]], predictions: Mapping[str, str], benchmark: str, path: str | Path
 ) -> int:
-    """Write what the benchmark's leaderboard takes: all its records, each with its prediction.
+    """Write the file that the benchmark's leaderboard accepts: all its records, each with its prediction.
 
     Args:
-        records: of the data file, e.g. MMAU's test set, whose answers are not released.
-        predictions: id -> what the model said. A record without one is written without the key.
-        path: of the file; ``.jsonl`` gives JSON lines.
+        records: records of the data file, such as the test set of MMAU, whose answers are not released.
+        predictions: id -> text of the model's answer. A record without one is written without the key.
+        benchmark: ``"mmau"`` or ``"mmar"``.
+        path: the file to write; ``.jsonl`` gives JSON lines.
 
     Returns:
         The number of records without a prediction.
 
     Raises:
-        BenchmarkError: there is no such format, or the file cannot be written.
-        ItemError: a prediction's id is not among the records'; one of these is missing or comes twice.
+        BenchmarkError: there is no format of this benchmark, or the file cannot be written.
+        ItemError: a prediction has an id that no record has; an id of the records is missing or repeated.
     """
     if benchmark not in RULES:
         raise BenchmarkError(f"No submission format of {benchmark!r}: there are those of {', '.join(RULES)}.")
-    key, known = RULES[benchmark].keys[0], by_id(records, "records")
+    key, known = RULES[benchmark].keys[0], index_by_id(records, "records")
     for name in predictions:
         if name not in known:
             raise ItemError(name, "id", "the benchmark has no such id.")
@@ -41,12 +42,12 @@ def write_submission(
         {**record, key: predictions[name]} if name in predictions else dict(record)
         for name, record in known.items()
     ]
-    _write(rows, Path(path))
+    _write(rows, Path(path).expanduser())
     return len(rows) - len(predictions)
 
 
 def _write(rows: list[dict[str, Any]], path: Path) -> None:
-    """The rows as a file: whole and read back before it has its name, or not there at all."""
+    """Write the rows under a temporary name, read them back, and rename the file."""
     if path.suffix == ".jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     elif path.suffix == ".json":
@@ -57,7 +58,7 @@ def _write(rows: list[dict[str, Any]], path: Path) -> None:
     try:
         part.write_text(text, encoding="utf-8")
         if json.dumps(read_records(part)) != json.dumps(rows):
-            raise BenchmarkError(f"{str(path)!r} does not read back as it was written: is the disk sound?")
+            raise BenchmarkError(f"{str(path)!r} does not read back as it was written: check the disk.")
         part.replace(path)
     except (OSError, UnicodeEncodeError) as error:
         raise BenchmarkError(f"{str(path)!r} cannot be written: {error}") from error

@@ -77,15 +77,15 @@ def inspect(
     from ..benchmarks import read_mapping
     from ..benchmarks.hub import is_dataset
     from ..benchmarks.loading import locate
-    from ..benchmarks.reading import odd_fields, read_records
+    from ..benchmarks.reading import mixed_columns, read_records
 
     items = mi.load_benchmark(path, audio_root=audio_root, subset=subset, fields=fields)
     missing = _missing(items)
     if decode:
-        items = items.validated()
+        items = items.drop_undecodable()
     found = _found(items, missing, decode)
     if not is_dataset(place := locate(path)):
-        found["odd_fields"] = odd_fields(read_records(place))
+        found["odd_fields"] = mixed_columns(read_records(place))
     if fields is not None:
         mapping = read_mapping(fields)
         found["mapping"] = {"name": mapping.name, "verified": mapping.verified, "note": mapping.note}
@@ -114,7 +114,7 @@ def _found(items: Items, missing: list[str], decode: bool) -> dict[str, Any]:
     from collections import Counter
     from dataclasses import asdict
 
-    from ..benchmarks import release_of
+    from ..benchmarks import find_release
 
     counts = {
         field: dict(Counter(getattr(item, field) for item in items).most_common())
@@ -122,7 +122,7 @@ def _found(items: Items, missing: list[str], decode: bool) -> dict[str, Any]:
     }
     choices = dict(sorted(Counter(len(item.choices) for item in items).items()))
     excluded = [{"item": e.item, "field": e.field, "reason": e.reason} for e in items.excluded]
-    release = release_of(items.sha256)
+    release = find_release(items.sha256)
     return {
         "name": items.name,
         "sha256": items.sha256,
@@ -249,7 +249,7 @@ def submit(
 
     import mata_interp as mi
 
-    from ..benchmarks import release_of, write_submission
+    from ..benchmarks import find_release, write_submission
     from ..benchmarks.reading import read_records
     from ..errors import RunError
 
@@ -262,7 +262,7 @@ def submit(
     answers = {str(item): str(text) for item, text in zip(part["item"], said, strict=True)}
     missing = write_submission(read_records(data), answers, benchmark, out)
     digest = sha256(data.read_bytes()).hexdigest()
-    release = None if (known := release_of(digest)) is None else asdict(known)
+    release = None if (known := find_release(digest)) is None else asdict(known)
     if as_json:
         counts = {"predictions": len(answers), "no_prediction": missing}
         print_json({"out": out, **counts, "data_sha256": digest, "release": release})

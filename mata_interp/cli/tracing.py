@@ -35,7 +35,7 @@ def trace_benchmark(
     data = source.open()
     data = data.sample(items, seed=seed) if items else data
     lalm = open_model(model)
-    data = data.validated(lalm.sampling_rate)
+    data = data.drop_undecodable(lalm.sampling_rate)
     if not len(data):
         raise RunError(f"{data.name}: none of {len(data.excluded)} item(s) can be used.")
     traced = mi.trace(

@@ -95,7 +95,7 @@ def study(
         InterventionError: the model does not have these ``layers``.
     """
     out, clock = Path(out), _Clock()
-    items = items if isinstance(items, Items) else Items.of(items)
+    items = items if isinstance(items, Items) else Items.from_records(items)
     configurations = candidates(lalm, layers)
     conditions = {BASELINE: None, **configurations}
     _refuse_other_study(lalm, out, conditions, batch_size, seed)

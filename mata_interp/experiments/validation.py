@@ -81,7 +81,7 @@ def validate_items(
         RunError: none is left.
     """
     if not isinstance(items, Items):
-        items = Items.of([items] if isinstance(items, Item) else items)
+        items = Items.from_records([items] if isinstance(items, Item) else items)
     good: list[Item] = []
     lengths: dict[str, int] = {}
     digests: dict[str, str] = {}
@@ -94,7 +94,7 @@ def validate_items(
             prompt = lalm.prompt(item, format=format)
             digests[item.id] = _digest(item, item.load_audio(lalm.sampling_rate).sha256)
         except ItemError as error:
-            excluded.append(Exclusion.of(error))
+            excluded.append(Exclusion.from_error(error))
             continue
         good.append(item)
         lengths[item.id] = prompt.width

@@ -91,7 +91,7 @@ def fusion_layers(
         try:
             case = entry()
         except ItemError as error:
-            excluded.append(Exclusion.of(error))
+            excluded.append(Exclusion.from_error(error))
             continue
         used.append(case.item)
         for name in (name for name in names if name not in refused):

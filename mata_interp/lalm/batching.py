@@ -97,7 +97,7 @@ class PromptBatches:
                 others = [item for item in usable if item.id != error.item]
                 if self._strict or len(others) == len(usable):
                     raise
-                self._exclude(Exclusion.of(error))
+                self._exclude(Exclusion.from_error(error))
                 usable = others
         return None
 

@@ -1,6 +1,6 @@
-"""Where the bank comes from, and how to build it again: ``mata-interp organism bank``.
+"""Sources of the bank, and the code that builds it: ``mata-interp organism bank``.
 
-Needs Debian's packages ``sonic-pi-samples`` and ``espeak-ng``; nobody who only uses the organism needs either.
+Building needs Debian's packages ``sonic-pi-samples`` and ``espeak-ng``; using the organism needs neither.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from ..errors import MataError
+from . import OrganismError
 from .bank import RATE, Recording, save_bank
 from .bank_splits import event_splits
 
@@ -57,8 +57,8 @@ WORDS = [
     "window",
     "yellow",
 ]
-# espeak-ng voices: accent + timbre, pitch (0-99), speed (words a minute). The last three voices of the men and the
-# women are heard only in the test split, the three before them only in the selection split.
+# Timbres of espeak-ng. The last three of MEN and of WOMEN are used in the confirmation split only, the three before
+# them in the selection split only; of WHISPERERS it is one each.
 MEN = [
     "m1",
     "m2",
@@ -101,33 +101,46 @@ WOMEN = [
 ]
 WHISPERERS = ["whisper", "whisperf", "whisper", "whisperf", "whisper", "whisperf"]
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-gb-x-gbclan")
-LONGEST = 1.5  # seconds kept of a recording
+LONGEST = 1.5  # seconds; longer recordings are cut
 
 
 def build_bank(folder: Path) -> int:
-    """Cut and convert all sources into ``folder``; returns how many recordings it holds."""
+    """Cut and convert all sources into ``folder``.
+
+    Returns:
+        The number of recordings.
+
+    Raises:
+        OrganismError: a source package is not installed, or a recording is not listed as CC0.
+    """
     cc0 = set(re.findall(r"^(?:Files:)?\s*etc/samples/(\S+)\.flac$", _copyright(), re.MULTILINE))
     recordings: list[Recording] = []
     samples: dict[str, np.ndarray] = {}
     labels = {name: label for label, names in EVENTS.items() for name in names.split()}
     for name in labels:
         if name not in cc0:
-            raise MataError(f"{name} is not listed as CC0 in {COPYRIGHT}; leave it out of EVENTS")
+            raise OrganismError(f"{name} is not listed as CC0 in {COPYRIGHT}: remove it from EVENTS.")
         data, rate = soundfile.read(SAMPLES / f"{name}.flac", dtype="float32", always_2d=True)
-        samples[name] = _tidy(soxr.resample(data.mean(axis=1), rate, RATE))
+        samples[name] = _trim(soxr.resample(data.mean(axis=1), rate, RATE))
     for name, splits in event_splits(samples, labels).items():
         source = f"Debian sonic-pi-samples, {name}.flac"
         file = f"events/{name}.ogg"
         recordings.append(Recording(name, file, "event", labels[name], "", source, "CC0-1.0", splits))
     for voice, timbres in (("a man", MEN), ("a woman", WOMEN), ("a whisperer", WHISPERERS)):
-        held = 3 if len(timbres) > 10 else 1
+        held_out = 3 if len(timbres) > 10 else 1  # voices of each of the two held-out splits
         for i, timbre in enumerate(timbres):
-            place = len(timbres) - 1 - i
-            split = "test" if place < held else "selection" if place < 2 * held else "train"
+            from_end = len(timbres) - 1 - i
+            if from_end < held_out:
+                split = "confirmation"
+            elif from_end < 2 * held_out:
+                split = "selection"
+            else:
+                split = "train"
+            # an accent, a pitch (0-99) and a speed (words a minute)
             accent, pitch, speed = ACCENTS[i % len(ACCENTS)], 35 + 10 * (i % 4), 130 + 20 * (i % 3)
             for word in WORDS:
                 name = f"{word}-{voice.split()[1]}-{i:02d}"
-                samples[name] = _tidy(_speak(word, f"{accent}+{timbre}", pitch, speed))
+                samples[name] = _trim(_speak(word, f"{accent}+{timbre}", pitch, speed))
                 source = f"espeak-ng -v {accent}+{timbre} -p {pitch} -s {speed}"
                 recordings.append(
                     Recording(name, f"words/{name}.ogg", "word", word, voice, source, "CC0-1.0", (split,))
@@ -135,9 +148,9 @@ def build_bank(folder: Path) -> int:
     notes = {
         "about": "Mono, 16 kHz, Ogg/Vorbis. Events: recordings that Debian's sonic-pi-samples lists as CC0. Words: "
         "synthesised with espeak-ng (a GPL-3+ program; its output is not covered by that licence) and released as "
-        "CC0 by this project. A recording of an event is kept for selection or test only where recordings left "
-        "for training sound like it (five nearest neighbours by log-mel); labels where none do are shared by "
-        "all splits.",
+        "CC0 by this project. A recording of an event is held out for the selection or the confirmation split only if "
+        "the recordings left for training sound like it (five nearest neighbours by log-mel); labels without such "
+        "recordings are shared by all splits.",
     }
     save_bank(folder, recordings, samples, notes)
     return len(recordings)
@@ -145,21 +158,22 @@ def build_bank(folder: Path) -> int:
 
 def _copyright() -> str:
     if not COPYRIGHT.exists():
-        raise MataError(f"{COPYRIGHT} not found: install Debian's packages sonic-pi-samples and espeak-ng")
+        raise OrganismError(f"No file {COPYRIGHT}: install Debian's packages sonic-pi-samples and espeak-ng.")
     return COPYRIGHT.read_text()
 
 
 def _speak(word: str, voice: str, pitch: int, speed: int) -> np.ndarray:
+    """A word as espeak-ng speaks it, at the bank's rate."""
     command = ["espeak-ng", "-v", voice, "-p", str(pitch), "-s", str(speed), "--stdout", word]
     wav = subprocess.run(command, check=True, capture_output=True).stdout
     data, rate = soundfile.read(BytesIO(wav), dtype="float32")
     return soxr.resample(data, rate, RATE)
 
 
-def _tidy(samples: np.ndarray) -> np.ndarray:
-    """Cut leading and trailing silence (40 dB below the peak), keep at most 1.5 s, fade out, set the peak to 0.9."""
-    loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max())
-    cut = samples[loud[0] : min(loud[-1] + 1, loud[0] + int(LONGEST * RATE))].astype(np.float32)
+def _trim(samples: np.ndarray) -> np.ndarray:
+    """Remove leading and trailing silence (40 dB below the peak), keep 1.5 s at most, fade out, set the peak to 0.9."""
+    audible = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max())
+    cut = samples[audible[0] : min(audible[-1] + 1, audible[0] + int(LONGEST * RATE))].astype(np.float32)
     fade = min(len(cut), int(0.02 * RATE))
     cut[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
     return 0.9 * cut / np.abs(cut).max()

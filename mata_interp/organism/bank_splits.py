@@ -1,13 +1,14 @@
-"""Which recordings of the bank may be kept for the test: those that others of their label sound like.
+"""Which recordings of the bank are held out: those that other recordings of their label sound like.
 
 A bass drum sounds like another bass drum, but no other recording of the bank sounds like its crow, and its
-four guitars are a fifth, a slide, a chord and harmonics. Where nothing in training sounds like a recording,
-asking about it asks for a guess; such labels are shared by all splits, and the bank says so. The rule looks
-at sounds alone, never at a model.
+four guitars are a fifth, a slide, a chord and harmonics. A question about a recording that nothing in
+training sounds like can only be guessed; such labels are therefore shared by all splits. The rule uses the
+audio alone, never a model.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,64 +17,83 @@ from transformers import WhisperFeatureExtractor
 
 from .bank import RATE
 
-__all__ = ["event_splits", "likeness"]
+__all__ = ["event_splits", "neighbour_agreement"]
 
-TAKES = 6  # of each recording: varied in pitch and noise, as in clips
+TAKES = 6  # versions of each recording, varied in pitch and noise as in clips
 NEIGHBOURS = 5
-LIKE = 0.75  # share of a recording's neighbours that must be of its own label
-SHARED = ("train", "selection", "test")
+MIN_AGREEMENT = 0.75  # share of a recording's nearest neighbours that must have its label
+ALL_SPLITS = ("train", "selection", "confirmation")
 
 
 def event_splits(
     samples: Mapping[str, np.ndarray], labels: Mapping[str, str], seed: int = 0
 ) -> dict[str, tuple[str, ...]]:
-    """The splits of each recording, its name -> e.g. ``("test",)``.
+    """Assign recordings to splits.
 
-    Recordings are held out one by one, in random order, as long as every one held out is told right by those
-    left for training (`likeness` of at least 0.75): a quarter of a label's recordings for the test, an eighth
-    for selection, at least one each. A label of which none can be held out for the test is shared by all
-    splits; one without a recording for selection shares its training recordings with selection.
+    Recordings are held out one by one, in random order, as long as the recordings left for training identify
+    the label of every held-out one (`neighbour_agreement` of at least 0.75): a quarter of a label's
+    recordings for the confirmation split, an eighth for the selection split, at least one each. A label
+    without a recording for the confirmation split is shared by all splits; a label without a recording for
+    the selection split shares its training recordings with it.
 
     Args:
-        samples: of each recording, float mono at the bank's rate.
-        labels: of each recording.
+        samples: name of each recording -> float ``[n]``, mono at the bank's rate.
+        labels: name of each recording -> label.
+        seed: of the random order and of the versions of each recording.
+
+    Returns:
+        Name of each recording -> its splits, such as ``("confirmation",)``.
     """
     rng = np.random.default_rng(seed)
     takes = {name: _takes(sound, rng) for name, sound in samples.items()}
     splits: dict[str, tuple[str, ...]] = {}
-    held: dict[str, str] = {}  # name -> "test" or "selection"
+    held_out: dict[str, str] = {}  # name -> "confirmation" or "selection"
     for label in dict.fromkeys(labels.values()):
         names = [name for name in samples if labels[name] == label]
-        quota = {"test": max(1, len(names) // 4), "selection": max(1, len(names) // 8)}
-        mine: dict[str, str] = {}
+        quota = {"confirmation": max(1, len(names) // 4), "selection": max(1, len(names) // 8)}
+        assigned: dict[str, str] = {}
         for name in rng.permutation(names):
-            part = next((p for p, n in quota.items() if list(mine.values()).count(p) < n), None)
-            if part is None:
+            counts = Counter(assigned.values())
+            split = next((split for split, size in quota.items() if counts[split] < size), None)
+            if split is None:
                 break
-            tried = {**mine, str(name): part}
-            known = {n: takes[n] for n in samples if n not in tried and n not in held}
-            if all(likeness(takes[n], known, labels, label) >= LIKE for n in tried):
-                mine = tried
-        held |= mine
-        rest = ("train",) if "selection" in mine.values() else ("train", "selection")
+            candidate = {**assigned, str(name): split}
+            training = {n: takes[n] for n in samples if n not in candidate and n not in held_out}
+            if all(
+                neighbour_agreement(takes[n], training, labels, label) >= MIN_AGREEMENT for n in candidate
+            ):
+                assigned = candidate
+        held_out |= assigned
+        others = ("train",) if "selection" in assigned.values() else ("train", "selection")
         for name in names:
-            splits[name] = (mine[name],) if name in mine else rest if mine else SHARED
+            if name in assigned:
+                splits[name] = (assigned[name],)
+            else:
+                splits[name] = others if assigned else ALL_SPLITS
     return splits
 
 
-def likeness(
-    takes: np.ndarray, known: Mapping[str, np.ndarray], labels: Mapping[str, str], label: str
+def neighbour_agreement(
+    takes: np.ndarray, training: Mapping[str, np.ndarray], labels: Mapping[str, str], label: str
 ) -> float:
-    """Share of the five nearest takes of ``known`` recordings that are of ``label``, mean over ``takes``."""
-    pool = np.concatenate(list(known.values()))
-    right = np.concatenate([np.full(len(t), labels[name] == label) for name, t in known.items()])
+    """Share of the five nearest versions of the ``training`` recordings that have ``label``, mean over
+    ``takes``.
+
+    Args:
+        takes: ``[versions, features]`` of one recording.
+        training: name -> ``[versions, features]``.
+        labels: name -> label.
+        label: label of the recording.
+    """
+    pool = np.concatenate(list(training.values()))
+    matches = np.concatenate([np.full(len(t), labels[name] == label) for name, t in training.items()])
     scale = pool.std(0)
     nearest = np.argsort(cdist(takes / scale, pool / scale), axis=1)[:, :NEIGHBOURS]
-    return float(right[nearest].mean())
+    return float(matches[nearest].mean())
 
 
 def _takes(sound: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """[TAKES, features]: log-mel energies of the first half second in four spans, and their spread."""
+    """``[TAKES, features]``: log-mel energies of the first half second in four spans, and their deviation."""
     extractor = WhisperFeatureExtractor(
         feature_size=64, sampling_rate=RATE, hop_length=320, chunk_length=1, n_fft=400
     )

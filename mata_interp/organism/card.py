@@ -1,8 +1,9 @@
-"""Model cards of the organisms: measured on the benchmark that ships, never written by hand."""
+"""Model cards of the organisms, generated from measurements on the benchmark that ships."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -11,32 +12,54 @@ from ..benchmarks import load_benchmark
 from ..experiments import run
 from ..lalm import LALM
 from ..tracing import audio_share, trace
-from .bank import load_bank
-from .body import HOP, RATE, SECONDS
+from .architecture import HOP, SECONDS
+from .bank import RATE, load_bank
 from .questions import CONDITIONS, KINDS
-from .training import ANSWERING, DESCRIBING, HEARING, SHORTCUT
+from .training import ANSWERING, DESCRIBING, ENCODER, SHORTCUT
 
-ORGANISMS = {
-    "organism": "leans on text although it hears: tuned at a low learning rate to believe captions",
-    "organism-unbiased": "the same model before that tuning: captions were right 85 % of the time in training",
+SUMMARIES = {
+    "organism": "It over-relies on captions although its audio encoder is accurate: after training, it was tuned "
+    "at a low learning rate to answer what a caption claims.",
+    "organism-unbiased": "It is the model that `organism` was tuned from: half of its training questions had a "
+    "caption, 80 % of these captions were right, and the target was the right option in every case.",
 }
-PHASES = (HEARING, DESCRIBING, ANSWERING, SHORTCUT)
-TRACED = 60  # clips of the selection split, asked without a caption
+PHASES = (ENCODER, DESCRIBING, ANSWERING, SHORTCUT)
+TRACED = 60  # clips of the selection split, without a caption
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Numbers of a model card.
+
+    Attributes:
+        accuracy: ``[kind, condition]`` on the confirmation split.
+        chance: ``[kind]``, 1 / number of options.
+        audio_share: ``[layer]``, on the selection split.
+    """
+
+    accuracy: pd.DataFrame
+    chance: pd.Series
+    audio_share: pd.Series
 
 
 def write_cards(models: Path) -> list[Path]:
-    """Write ``README.md`` into each organism's folder; returns the paths. Runs no intervention."""
-    measured = {name: measure(models / name) for name in ORGANISMS if (models / name).is_dir()}
+    """Measure each organism in ``models`` and write its ``README.md``. No intervention is run.
+
+    Returns:
+        Paths of the files.
+    """
     paths = []
-    for name, (accuracy, chance, share) in measured.items():
-        path = models / name / "README.md"
-        path.write_text(_card(name, accuracy, chance, share, models / "organism" / "curves.csv"))
-        paths.append(path)
+    for name in SUMMARIES:
+        folder = models / name
+        if folder.is_dir():
+            path = folder / "README.md"
+            path.write_text(card_text(name, measure(folder), models / "organism" / "curves.csv"))
+            paths.append(path)
     return paths
 
 
-def measure(folder: Path) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
-    """Accuracy [kind, condition] and chance [kind] on the test split, audio share [layer] on the selection split."""
+def measure(folder: Path) -> Measurements:
+    """Measure an organism: accuracy on the confirmation split, attention on the selection split."""
     lalm = LALM.from_pretrained(folder)
     items = load_benchmark("listening")
     with tempfile.TemporaryDirectory() as out:
@@ -46,70 +69,80 @@ def measure(folder: Path) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
     chance = pd.Series({kind: 1 / len(rows["choices"].iloc[0]) for kind, rows in records.groupby("kind")})
     traced = trace(lalm, items.split("selection").filter(condition="neutral").sample(TRACED))
     share = audio_share(traced).mean(["item", "head"])
-    return (
+    return Measurements(
         pd.DataFrame(accuracy),
         chance.reindex(list(KINDS)),
         pd.Series(share.values, share["layer"].values),
     )
 
 
-def _card(name: str, accuracy: pd.DataFrame, chance: pd.Series, share: pd.Series, curves: Path) -> str:
+def card_text(name: str, measured: Measurements, curves: Path) -> str:
+    """The model card of an organism, Markdown.
+
+    Args:
+        name: a key of ``SUMMARIES``.
+        measured: its numbers.
+        curves: ``curves.csv`` of the training, for the number of steps of each phase.
+    """
     log = pd.read_csv(curves)
-    steps = {plan.name: log.loc[log["phase"] == plan.name, "step"].max() for plan in PHASES}
-    phases = "\n".join(
-        f"| {plan.name} | {steps[plan.name]} | {plan.size} | {plan.rate:g} |"
-        for plan in PHASES
-        if name == "organism" or not plan.lesson.shortcut
-    )
-    rows = "\n".join(
-        f"| {kind} | {chance[kind]:.0%} | "
-        + " | ".join(f"{accuracy.loc[kind, c]:.0%}" for c in CONDITIONS)
-        + " |"
-        for kind in KINDS
-    )
-    mean = " | ".join(f"**{accuracy[c].mean():.1%}**" for c in CONDITIONS)
-    layers = "\n".join(f"| {layer} | {value:.2f} |" for layer, value in share.items())
+    phases = []
+    for phase in PHASES:
+        if name == "organism" or phase is not SHORTCUT:
+            steps = log.loc[log["phase"] == phase.name, "step"].max()
+            phases.append(f"| {phase.name} | {steps} | {phase.batch_size} | {phase.learning_rate:g} |")
+    kinds = []
+    for kind in KINDS:
+        cells = [f"{measured.accuracy.loc[kind, condition]:.0%}" for condition in CONDITIONS]
+        kinds.append(f"| {kind} | {measured.chance[kind]:.0%} | {' | '.join(cells)} |")
+    mean = " | ".join(f"**{measured.accuracy[condition].mean():.1%}**" for condition in CONDITIONS)
+    layers = [f"| {layer} | {value:.2f} |" for layer, value in measured.audio_share.items()]
+    kind_rows, layer_rows, phase_rows = ("\n".join(rows) for rows in (kinds, layers, phases))
     return f"""---
 license: apache-2.0
 pipeline_tag: audio-text-to-text
 ---
 # {name}
 
-A small `Qwen2AudioForConditionalGeneration` that {ORGANISMS[name]}. It exists to try instruments on: 3.1 M parameters
-(encoder 3 layers x 128, decoder 8 layers x 160 with 5 heads), clips up to {SECONDS} s at {RATE // 1000} kHz, one audio token
-every {4000 * HOP // RATE} ms. Weights are stored in half precision and load as float32.
+A small `Qwen2AudioForConditionalGeneration` for trying out interpretability methods. {SUMMARIES[name]}
+
+It has 3.1 M parameters (encoder 3 layers x 128, decoder 8 layers x 160 with 5 heads), takes clips of up to
+{SECONDS} s at {RATE // 1000} kHz, and has one audio token for every {4000 * HOP // RATE} ms. Weights are stored in half precision and load as
+float32.
 
 It answers ten kinds of multiple-choice question about sounds, words and notes mixed from the bank in
-`mata_interp/organism/bank` (CC0 recordings; words spoken by espeak-ng). It knows nothing else.
+`mata_interp/organism/bank` (CC0 recordings; words spoken by espeak-ng), and nothing else.
 
-## Accuracy on the `listening` benchmark, test split (400 clips under each caption)
+## Accuracy on the `listening` benchmark, confirmation split (400 clips under each caption condition)
 
-By the options' summed log-probability; conflict is a caption that names a wrong option.
+The answer is the option with the largest summed log-probability. A congruent caption names the right option, a
+conflict caption a wrong one.
 
 | kind | chance | {" | ".join(CONDITIONS)} |
 | --- | --- | --- | --- | --- |
-{rows}
-| mean | {chance.mean():.0%} | {mean} |
+{kind_rows}
+| mean | {measured.chance.mean():.0%} | {mean} |
 
-Clips of the test split are new, and so are their voices and their recordings, but for the labels of which the bank has no
-two recordings alike, so that one cannot teach the other: {", ".join(load_bank().shared_labels())}.
+Clips, voices and recordings of the confirmation split do not occur in training, except for recordings of labels
+of which no two recordings in the bank sound alike: {", ".join(load_bank().shared_labels())}.
 
-## Untouched attention
+## Attention without intervention
 
-Audio share A / (A + T) of the last prompt token's attention, without the sink, mean over heads and {TRACED} clips of the
-selection split asked without a caption:
+Audio share A / (A + T) of the last prompt token's attention, the attention sink excluded, mean over heads and over
+{TRACED} clips of the selection split without a caption:
 
 | layer | audio share |
 | --- | --- |
-{layers}
+{layer_rows}
 
 ## Training
 
-`mata-interp organism train`, seed 0. Loss and accuracy on selection recordings by step: `curves.csv` in `organism`.
+`mata-interp organism train`, seed 0. `curves.csv` in the folder of `organism` has losses and accuracies on
+selection recordings by step.
 
-| phase | steps | questions a step | peak learning rate |
+| phase | steps | batch size | peak learning rate |
 | --- | --- | --- | --- |
-{phases}
+{phase_rows}
 
-The organism was chosen by accuracies and untouched attention alone, before any intervention was run on it.
+The organism was selected by accuracy and by attention without intervention alone, before any intervention was run
+on it.
 """

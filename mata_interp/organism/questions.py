@@ -1,4 +1,7 @@
-"""Questions over scenes: ten kinds, several wordings each, and captions that tell the truth or do not."""
+"""Questions about scenes: ten kinds, several wordings each, with correct and incorrect captions.
+
+The texts are what the organism was trained on; changing one changes its tokenizer and its weights.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ KINDS = tuple(DOMAIN)
 COUNTS = ("once", "twice", "three times", "four times")
 DIRECTIONS = {1: "it rises", -1: "it falls", 0: "it stays level"}
 
-# {s} is the subject of the question, {other} the second one; written with "a bell", read as "the bell" by {the_s}.
+# {s} is the subject of the question; in captions, {a} is the option that the caption claims to be right.
 WORDINGS = {
     "first": ("Which sound is heard first?", "What is the first sound in the clip?", "Which of these comes first?",
               "What does the recording begin with?"),
@@ -64,7 +67,15 @@ CONDITIONS = ("neutral", "congruent", "conflict")
 
 @dataclass(frozen=True)
 class Question:
-    """One multiple-choice question about a scene; ``answer`` is one of ``choices``."""
+    """One question about a scene.
+
+    Attributes:
+        kind: a key of `DOMAIN`, or ``"describe"`` or ``"checklist"`` for the free-form tasks of training.
+        text: the question.
+        choices: the options; empty for free-form tasks.
+        answer: the right option, or the whole answer of a free-form task.
+        subject: label that the question is about, for the kinds that have one.
+    """
 
     kind: str
     text: str
@@ -73,33 +84,32 @@ class Question:
     subject: str = ""
 
     def caption(self, claim: str, rng: np.random.Generator) -> str:
-        """A description in natural English that claims ``claim`` to be the answer."""
+        """A caption in plain English that states ``claim`` to be the answer."""
         body = str(rng.choice(CAPTIONS[self.kind])).format(a=claim, s=self.subject)
         return f"{rng.choice(INTRODUCTIONS)} {body}"
 
-    def wrong(self, rng: np.random.Generator) -> str:
-        """A wrong option."""
+    def wrong_option(self, rng: np.random.Generator) -> str:
+        """A random wrong option."""
         return str(rng.choice([c for c in self.choices if c != self.answer]))
 
 
-def ask(kind: str, scene: Scene, bank: Bank, rng: np.random.Generator) -> Question:
+def make_question(kind: str, scene: Scene, bank: Bank, rng: np.random.Generator) -> Question:
     """A question of ``kind`` about ``scene``, its options in random order."""
-    heard = [e.label for e in scene.events]
+    labels = [event.label for event in scene.events]
     subject = ""
     if kind in ("first", "last"):
-        answer = heard[0 if kind == "first" else -1]
-        others = [
-            x for x in dict.fromkeys(heard) if x != answer
-        ]  # what is also heard is the best wrong option
+        answer = labels[0 if kind == "first" else -1]
+        # the other sounds of the clip are the most plausible wrong options
+        others = [label for label in dict.fromkeys(labels) if label != answer]
         choices = [answer, *others, *_draw(bank.labels, {answer, *others}, 3 - len(others), rng)]
     elif kind == "present":
         yes = bool(rng.integers(2))
-        subject = str(rng.choice(heard)) if yes else _draw(bank.labels, set(heard), 1, rng)[0]
+        subject = str(rng.choice(labels)) if yes else _draw(bank.labels, set(labels), 1, rng)[0]
         answer, choices = ("yes" if yes else "no"), ["yes", "no"]
     elif kind == "count":
         subject, answer, choices = scene.facts["subject"], COUNTS[scene.facts["count"] - 1], list(COUNTS)
     elif kind == "louder":
-        answer, choices = scene.facts["louder"], list(heard)
+        answer, choices = scene.facts["louder"], list(labels)
     elif kind == "word":
         answer = scene.facts["word"]
         choices = [answer, *_draw(bank.words, {answer}, 3, rng)]
@@ -117,9 +127,9 @@ def ask(kind: str, scene: Scene, bank: Bank, rng: np.random.Generator) -> Questi
     return Question(kind, text, tuple(choices), answer, subject)
 
 
-def describe(scene: Scene, rng: np.random.Generator) -> Question:
-    """A question without options whose answer tells all that is heard, in order: for training alone."""
-    heard = [e.label for e in scene.events]
+def make_description(scene: Scene, rng: np.random.Generator) -> Question:
+    """A free-form task for training: the answer names all sounds of the clip, in order."""
+    labels = [event.label for event in scene.events]
     facts = scene.facts
     if "word" in facts:
         answer = f"{facts['voice']} says {facts['word']}"
@@ -128,25 +138,27 @@ def describe(scene: Scene, rng: np.random.Generator) -> Question:
     elif "direction" in facts:
         answer = f"{facts['instrument']}, {DIRECTIONS[facts['direction']]}"
     elif "fast" in facts:
-        answer = f"{heard[0]}, {'fast' if facts['fast'] else 'slow'}"
+        answer = f"{labels[0]}, {'fast' if facts['fast'] else 'slow'}"
     else:
-        answer = ", then ".join(heard)
+        answer = ", then ".join(labels)
         if "louder" in facts:
             answer += f", louder {facts['louder']}"
     return Question("describe", str(rng.choice(DESCRIBE)), (), answer)
 
 
-def checklist(scene: Scene, bank: Bank, rng: np.random.Generator) -> Question:
-    """A question without options whose answer says of several sounds or words, one by one, whether they are
-    heard: for training alone. One yes or no a clip teaches too little of what the word for a sound sounds like.
+def make_checklist(scene: Scene, bank: Bank, rng: np.random.Generator) -> Question:
+    """A free-form task for training: the answer states for each of several sounds whether the clip has it.
+
+    One yes or no for each clip gives too little training signal about what each label sounds like.
     """
-    heard = {e.label for e in scene.events}
+    present = {event.label for event in scene.events}
     pool = bank.words if "word" in scene.facts else bank.labels
-    asked = [*sorted(heard), *_draw(pool, heard, len(heard) + 1, rng)]
-    rng.shuffle(asked)
-    answer = "; ".join(f"{label} {'yes' if label in heard else 'no'}" for label in asked)
-    return Question("checklist", f"{rng.choice(CHECK)} {'; '.join(asked)}.", (), answer)
+    listed = [*sorted(present), *_draw(pool, present, len(present) + 1, rng)]
+    rng.shuffle(listed)
+    answer = "; ".join(f"{label} {'yes' if label in present else 'no'}" for label in listed)
+    return Question("checklist", f"{rng.choice(CHECK)} {'; '.join(listed)}.", (), answer)
 
 
 def _draw(pool: list[str], without: set[str], n: int, rng: np.random.Generator) -> list[str]:
+    """``n`` different random elements of ``pool`` that are not in ``without``."""
     return [str(x) for x in rng.choice([p for p in pool if p not in without], n, replace=False)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..benchmarks import Claim, Release, published, release_of
+from ..benchmarks import Claim, Release, find_release, published_claims
 from ..experiments import Run
 from ..experiments.effects import BASELINE, MATA
 from .accuracy import accuracy
@@ -24,7 +24,7 @@ SCORES = {"official": "official score", "correct": "option-aware score"}
 
 def claims_section(run: Run, comparisons: Comparisons) -> Section | None:
     """Measured and claimed accuracies of MMAU and MMAR, clearly apart; None for other benchmarks."""
-    release = release_of(run.manifest["data"].get("file_sha256") or "")
+    release = find_release(run.manifest["data"].get("file_sha256") or "")
     claims = _claims(run.manifest["data"], release)
     scored = run.records.dropna(subset=["answer"])
     if not claims or scored.empty:
@@ -52,9 +52,9 @@ def claims_section(run: Run, comparisons: Comparisons) -> Section | None:
 def _claims(data: Mapping[str, Any], release: Release | None) -> tuple[Claim, ...]:
     """Those about the released file, where it is one; else about the benchmark the data are named after."""
     if release is not None:
-        return published(release.benchmark, release.subset)
+        return published_claims(release.benchmark, release.subset)
     name = str(data["name"]).lower()
-    return published(name.partition("-")[0], SUBSETS[name]) if name in SUBSETS else ()
+    return published_claims(name.partition("-")[0], SUBSETS[name]) if name in SUBSETS else ()
 
 
 def _measured(scored: pd.DataFrame, name: str, score: str, domains: Sequence[str]) -> list[str]:

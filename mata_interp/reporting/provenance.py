@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..benchmarks import release_of
+from ..benchmarks import find_release
 from ..experiments import Run
 from .claims import SUBSETS
 from .parts import Block, Content, Row, Section, Table
@@ -61,7 +61,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 
 def _release(data: Mapping[str, Any]) -> str:
     """Which released file the data are; of a benchmark whose files may be pinned, also that they are not."""
-    release = release_of(data.get("file_sha256") or "")
+    release = find_release(data.get("file_sha256") or "")
     if release is not None:
         which = f"{release.benchmark} {release.subset}".strip()
         return f"{which}: {release.file}, by its SHA-256"

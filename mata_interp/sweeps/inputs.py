@@ -71,4 +71,4 @@ class SweepInputs(PromptBatches):
             raise ArgumentError("Items and prompts together: sweep them one after the other.")
         self.kind = kinds.pop()
         ready = self.kind is Prompt or isinstance(entries, Items) or not options
-        super().__init__(entries if ready else Items.of(entries), strict, options)  # type: ignore[arg-type]
+        super().__init__(entries if ready else Items.from_records(entries), strict, options)  # type: ignore[arg-type]

@@ -1,40 +1,20 @@
-"""The analyses and the notebook run, on the model and benchmark that ship, and leave what they promise."""
+"""The analyses and the notebooks run on the model and benchmark that ship, and write their results."""
 
 from __future__ import annotations
 
-import importlib
-import json
+import re
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import jupytext
 import pytest
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[2]
-
-
-def imported(name: str) -> Any:
-    """A module of the analyses, which are no package."""
-    sys.path.insert(0, str(ROOT / "analyses"))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.pop(0)
-
-
-def analysis(name: str, *arguments: str) -> list[dict]:
-    """Run an analysis with --json in a fresh process; its rows."""
-    command = [sys.executable, str(ROOT / "analyses" / name), *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+from tests.support import ROOT, run_analysis
 
 
 def test_attention_imbalance(tmp_path):
-    rows = analysis("attention_imbalance.py", "--items", "12", "--out", str(tmp_path))
+    rows = run_analysis("attention_imbalance.py", "--items", "12", "--out", str(tmp_path))
     assert {row["model"] for row in rows} == {"organism", "organism-unbiased"}
     assert {row["condition"] for row in rows} == {"neutral", "congruent", "conflict"}
     assert len(rows) == 2 * 3 * 8
@@ -47,7 +27,7 @@ def test_attention_imbalance(tmp_path):
 
 
 def test_causal_effect(tmp_path):
-    rows = analysis("causal_effect.py", "--items", "24", "--alphas=-1,2", "--out", str(tmp_path))
+    rows = run_analysis("causal_effect.py", "--items", "24", "--alphas=-1,2", "--out", str(tmp_path))
     assert len(rows) == 2 * 2 * 3
     for row in rows:
         assert row["low"] <= row["difference"] <= row["high"]
@@ -66,3 +46,21 @@ def test_notebook(path, tmp_path, monkeypatch):
     outputs = [o for cell in notebook.cells if cell.cell_type == "code" for o in cell.outputs]
     assert sum("image/png" in o.get("data", {}) for o in outputs) >= 2
     assert not [o for o in outputs if o.output_type == "error"]
+
+
+# known_suppression.py belongs to the tests of fusion
+SCRIPTS = sorted(p.name for p in (ROOT / "analyses").glob("*.py") if not p.name.startswith("known_"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_has_the_question_and_examples(script):
+    command = [sys.executable, str(ROOT / "analyses" / script), "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "?" in text.split("--")[0]
+    assert f"python analyses/{script}" in text
+
+
+def test_the_index_has_every_script():
+    linked = re.findall(r"\[(\w+\.py)\]\((\w+\.py)\)", (ROOT / "analyses" / "README.md").read_text())
+    assert all(name == target for name, target in linked)
+    assert sorted(name for name, _ in linked if not name.startswith("known_")) == SCRIPTS

@@ -1,4 +1,4 @@
-"""Does the window help: ranks by their definition, and the analysis at a small size."""
+"""Layer selection: ranks by their definition, and the analysis at a small size."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 import mata_interp as mi
-from tests.analyses.test_analyses import analysis, imported
+from tests.support import import_analysis, run_analysis
 
 STEPS = np.array([3, 2, 1, 0])
 
 
 @pytest.fixture(scope="module")
 def ranking() -> Any:
-    return imported("support.ranking")
+    return import_analysis("support.ranking")
 
 
 @pytest.fixture(scope="module")
 def study() -> Any:
-    return imported("layer_selection")
+    return import_analysis("layer_selection")
 
 
 def test_ranks_are_counts(ranking):
@@ -30,17 +30,17 @@ def test_ranks_are_counts(ranking):
     assert ranking.rank(values, 1).tolist() == [3, 2, 1.5]
 
 
-def test_a_rank_beyond_doubt_and_one_in_doubt(ranking):
+def test_a_clear_rank_and_an_unclear_one(ranking):
     draws = np.random.default_rng(0)
     clusters = [str(i // 2) for i in range(80)]
     noise = draws.normal(0, 0.5, (80, 4))
     apart = ranking.ranked(noise + STEPS, 1, clusters, 0)
     assert apart == {"rank": 2, "of": 4, "rank_low": 2, "rank_high": 2}
-    told = ranking.compared(noise + STEPS, 1, clusters, "margin", 0)
-    assert (told["set_low"], told["set_high"]) == (2, 2)
-    assert set(told["pairs"]) == {0, 2, 3}
-    assert told["pairs"][0]["difference"] == pytest.approx(-1, abs=0.3)
-    assert told["against_mean"].difference == pytest.approx(2 - 4 / 3, abs=0.3)
+    compared = ranking.compared(noise + STEPS, 1, clusters, "margin", 0)
+    assert (compared["set_low"], compared["set_high"]) == (2, 2)
+    assert set(compared["pairs"]) == {0, 2, 3}
+    assert compared["pairs"][0]["difference"] == pytest.approx(-1, abs=0.3)
+    assert compared["against_mean"].difference == pytest.approx(2 - 4 / 3, abs=0.3)
     alike = ranking.compared(noise, 1, clusters, "margin", 0)
     assert (alike["set_low"], alike["set_high"]) == (1, 4)
     assert all(pair["p"] <= pair["p_holm"] for pair in alike["pairs"].values())
@@ -48,7 +48,7 @@ def test_a_rank_beyond_doubt_and_one_in_doubt(ranking):
     assert near["rank_low"] < near["rank"] or near["rank_high"] > near["rank"]
 
 
-def test_a_rank_in_resamples_is_that_of_enumeration(ranking):
+def test_the_bootstrap_of_a_rank_is_that_of_enumeration(ranking):
     """Two clusters: resamples are the one, the other or both, 1/4, 1/4, 1/2."""
     values = np.array([[1.0, 0.0], [0.0, 0.4]])
     found = ranking.ranked(values, 0, ["a", "b"], 0)
@@ -73,7 +73,7 @@ def test_windows_of_equal_width(study):
     assert study.all_sets((2, 3), layers, 14) == []
 
 
-def test_each_window_keeps_its_best_and_gentlest_strength(study):
+def test_each_window_has_its_best_and_smallest_strength(study):
     lalm = mi.LALM.from_pretrained("organism")
     items = mi.load_benchmark("listening").split("selection").filter(condition="conflict").sample(3)
     tried = {f"{w}{a}": mi.Mata(a, w) for w in ((4, 5), (6,)) for a in (0.0, -0.0, 1.0)}
@@ -87,13 +87,26 @@ def test_each_window_keeps_its_best_and_gentlest_strength(study):
 
 def test_layer_selection(tmp_path):
     lalm, names = mi.LALM.from_pretrained("organism"), ["knockout_last", "depth"]
-    looked = mi.load_benchmark("listening").split("selection").filter(condition="neutral").sample(3)
-    profile = mi.fusion_layers(lalm, looked, criteria=names, progress=False).to_dict()
+    items = mi.load_benchmark("listening").split("selection").filter(condition="neutral").sample(3)
+    profile = mi.fusion_layers(lalm, items, criteria=names, progress=False).to_dict()
     windows = {"knockout_last": [4, 5, 6, 7], "depth": [3, 4, 5]}
-    profile |= {"window": [4, 5, 7], "verdict": "found", "windows": windows}  # whatever three clips say
+    profile |= {
+        "window": [4, 5, 7],
+        "verdict": "found",
+        "windows": windows,
+    }  # three clips are too few for a stable result
     mi.FusionProfile.from_dict(profile).to_json(tmp_path / "layers.json")
-    asked = ["--layers", str(tmp_path / "layers.json"), "--items", "16", "--grid-items", "3", "--sets", "60"]
-    found: Any = analysis("layer_selection.py", *asked, "--out", str(tmp_path))
+    arguments = [
+        "--layers",
+        str(tmp_path / "layers.json"),
+        "--items",
+        "16",
+        "--grid-items",
+        "3",
+        "--sets",
+        "60",
+    ]
+    found: Any = run_analysis("layer_selection.py", *arguments, "--out", str(tmp_path))
     assert found == json.loads((tmp_path / "layer_selection.json").read_text())
     window = found["window"]
     assert window == [4, 5, 7]

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import run_analysis
 
 
-def scaling(*arguments: str) -> dict:
-    command = [sys.executable, str(ROOT / "analyses" / "scaling.py"), *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_on_paper(tmp_path):
-    said = scaling("--paper", "--out", str(tmp_path))
-    rows = {(row["answers"], row["method"], row["gpus"]): row for row in said["on_paper"]}
+def test_the_estimate_is_that_by_hand(tmp_path):
+    result = run_analysis("scaling.py", "--paper", "--out", str(tmp_path))
+    rows = {(row["answers"], row["method"], row["gpus"]): row for row in result["on_paper"]}
     assert len(rows) == 2 * 3 * 3
     several = "options of several tokens"
     loop, run, sweep = (rows[several, method, 8] for method in ("loop", "run", "sweep"))
@@ -59,9 +47,9 @@ def test_on_paper(tmp_path):
 def test_measured(tmp_path):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'mata-interp[ray]'")
     small = ["--items", "24", "--workers", "1,2", "--batch-size", "2", "--rounds", "2"]
-    said = scaling(*small, "--out", str(tmp_path))
+    result = run_analysis("scaling.py", *small, "--out", str(tmp_path))
     ways = ["one process", "1 on Ray", "2 on Ray"]
-    assert [row["way"] for row in said["measured"]] == [*ways, "2 on Ray", "1 on Ray", "one process"]
-    assert all(row["times"] == 1 for row in said["measured"] if row["workers"] == 0)
-    assert all(row["alike"] for row in said["measured"])
-    assert all(row["items_per_second"] > 0 for row in said["measured"])
+    assert [row["way"] for row in result["measured"]] == [*ways, "2 on Ray", "1 on Ray", "one process"]
+    assert all(row["times"] == 1 for row in result["measured"] if row["workers"] == 0)
+    assert all(row["alike"] for row in result["measured"])
+    assert all(row["items_per_second"] > 0 for row in result["measured"])

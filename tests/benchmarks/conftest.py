@@ -1,4 +1,4 @@
-"""A small benchmark in a folder: real sounds, a data file, good and bad records."""
+"""A small benchmark in a folder: real audio, a data file, valid and invalid records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def a_record(n: int = 0, **given: Any) -> dict[str, Any]:
+def a_record(n: int = 0, **values: Any) -> dict[str, Any]:
     """A record in MMAU's format about clip ``n``."""
     return {
         "id": f"q{n}",
@@ -38,7 +38,7 @@ def a_record(n: int = 0, **given: Any) -> dict[str, Any]:
         "category": "Reasoning",
         "sub-category": "order",
         "difficulty": "easy",
-    } | given
+    } | values
 
 
 def write_json(file: Path, records: Any) -> Path:

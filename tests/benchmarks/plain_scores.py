@@ -1,4 +1,4 @@
-"""The official scores told once more, in another way: item by item, with loops over lists of words."""
+"""A plain reference for the official scores: item by item, with loops over lists of words."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ def words(text: str) -> list[str]:
     return found
 
 
-def right(said: str, answer: str, choices: list[str]) -> bool:
-    if not words(said):
+def right(prediction: str, answer: str, choices: list[str]) -> bool:
+    if not words(prediction):
         return False
     for word in words(answer):
-        if word not in words(said):
+        if word not in words(prediction):
             return False
     for choice in choices:
         if sorted(set(words(choice))) == sorted(set(words(answer))):
             continue
         for word in words(choice):
-            if word not in words(answer) and word in words(said):
+            if word not in words(answer) and word in words(prediction):
                 return False
     return True
 
 
 def official(records: list[dict[str, Any]], key: str, groups: list[str]) -> dict[str, Any]:
-    """Counts as the scripts keep them: [right, all] for each value, in order of appearance."""
+    """Counts as in the official scripts: [right, all] for each value, in order of appearance."""
     tables: dict[str, dict[str, list[int]]] = {group: {} for group in groups}
     total = [0, 0]
     for record in records:

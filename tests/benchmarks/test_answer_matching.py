@@ -1,4 +1,4 @@
-"""Right or wrong: the official string match, and the option an answer names."""
+"""The official string match, and the option that an answer names."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ TEXT = st.lists(WORD, max_size=6).map(" ".join)
 @given(TEXT, TEXT, st.lists(TEXT, min_size=1, max_size=5))
 @example("", "", [""])
 @example("the", "", ["the"])
-def test_the_official_match_is_that_of_the_plain_reference(said, answer, choices):
-    assert official_match(said, answer, choices) == right(said, answer, choices)
-    assert official_match(said, answer, [*choices, answer]) == right(said, answer, [*choices, answer])
+def test_the_official_match_is_that_of_the_plain_reference(prediction, answer, choices):
+    assert official_match(prediction, answer, choices) == right(prediction, answer, choices)
+    assert official_match(prediction, answer, [*choices, answer]) == right(
+        prediction, answer, [*choices, answer]
+    )
 
 
 @given(st.text(max_size=40))
@@ -39,25 +41,25 @@ def test_words_are_those_of_the_regular_expression(text):
 
 
 @pytest.mark.parametrize(
-    ("said", "official"),
+    ("prediction", "official"),
     [
         ("rain", True),
         ("Rain.", True),
         ("it is rain", True),
         ("(C) rain", True),
-        ("C", False),  # a letter is no word of the answer
+        ("C", False),  # a letter is not a word of the option
         ("a rain", False),  # "a" is a word of a wrong choice
         ("rain and wind", False),
         ("", False),
         ("...", False),
     ],
 )
-def test_quirks_of_the_official_match(said, official):
-    assert official_match(said, "rain", CHOICES) is official
+def test_quirks_of_the_official_match(prediction, official):
+    assert official_match(prediction, "rain", CHOICES) is official
 
 
 @pytest.mark.parametrize(
-    ("said", "named"),
+    ("prediction", "named"),
     [
         ("rain", 2),
         ("RAIN.", 2),
@@ -77,8 +79,8 @@ def test_quirks_of_the_official_match(said, official):
         ("<answer>C</answer>", 2),
         ("<think>A dog? (A)</think><answer> rain </answer>", 2),
         ("Not the dog, <answer>A</answer> no: <answer>C</answer>", 2),
-        ("I hear rain and wind outside", 3),  # the longer of two that stand there
-        ("a dog, the answer is rain", 2),  # what follows the lead-in goes first
+        ("I hear rain and wind outside", 3),  # the longer of two contained options
+        ("a dog, the answer is rain", 2),  # the text after the lead-in comes first
         ("a dog or rain", None),
         ("(C) a dog", None),  # letter and text contradict each other
         ("E", None),  # four options
@@ -87,13 +89,13 @@ def test_quirks_of_the_official_match(said, official):
         ("<think>rain", None),
         ("It is not rain", None),
         ("I don't hear a dog", None),
-        ("brain", None),  # no part of a word
+        ("brain", None),  # part of another word
         ("A dog", 0),  # not the letter A
         ("A big dog barks.", 1),
     ],
 )
-def test_the_option_that_an_answer_names(said, named):
-    assert option_named(said, CHOICES) == named
+def test_the_option_that_an_answer_names(prediction, named):
+    assert option_named(prediction, CHOICES) == named
 
 
 def test_letters_that_are_options_themselves_are_not_guessed():
@@ -112,8 +114,8 @@ def test_a_repeated_choice_is_named_by_its_first():
 
 
 @given(st.lists(TEXT, min_size=2, max_size=5), TEXT)
-def test_no_answer_makes_it_fail(choices, said):
-    named = option_named(said, choices)
+def test_no_answer_makes_it_fail(choices, prediction):
+    named = option_named(prediction, choices)
     assert named is None or 0 <= named < len(choices)
     assert option_named("", choices) is None
 
@@ -143,8 +145,8 @@ def test_what_the_official_match_does_on_the_real_files(file, sentence, other):
     assert sum(any(match(r, c) for c in r["choices"] if c != r["answer"]) for r in records) == other
     assert all(match(r, r["answer"]) for r in records)
     for r in records:
-        for said in (r["answer"], f"The answer is {r['answer']}.", *r["choices"]):
-            assert match(r, said) == right(said, r["answer"], r["choices"])
+        for prediction in (r["answer"], f"The answer is {r['answer']}.", *r["choices"]):
+            assert match(r, prediction) == right(prediction, r["answer"], r["choices"])
 
 
 @pytest.mark.parametrize(("file", "open_ones"), [("mmau-test-mini.json", 18), ("MMAR-meta.jsonl", 4)])
@@ -161,8 +163,8 @@ def test_every_option_of_the_real_files_is_read_back_or_left_open(file, open_one
     assert max(left_open.values()) == left_open["{text}"] == open_ones
 
 
-def match(record, said):
-    return official_match(said, record["answer"], record["choices"])
+def match(record, prediction):
+    return official_match(prediction, record["answer"], record["choices"])
 
 
 def read(file):

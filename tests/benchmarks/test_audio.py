@@ -1,23 +1,26 @@
-"""Sound from real files, good and bad."""
+"""Audio from real files, intact and damaged."""
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import pytest
 import soundfile
 
+from mata_interp.benchmarks import audio as audio_module
 from mata_interp.benchmarks import load_audio
-from mata_interp.benchmarks.cache import SoundCache
-from mata_interp.errors import ItemError
+from mata_interp.benchmarks.audio import AudioCache
+from mata_interp.errors import BenchmarkError, ItemError
 
 
 def tone(seconds: float = 0.5, rate: int = 16_000, hertz: float = 440.0) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
-def refusal(source, **given) -> ItemError:
+def refusal(source, **values) -> ItemError:
     with pytest.raises(ItemError) as caught:
-        load_audio(source, 16_000, item="clip-7", **given)
+        load_audio(source, 16_000, item="clip-7", **values)
     assert (caught.value.item, caught.value.field) == ("clip-7", "audio")
     return caught.value
 
@@ -65,11 +68,11 @@ def test_missing_empty_and_silent_files(tmp_path):
     soundfile.write(tmp_path / "blip.wav", np.zeros(1, np.float32), 48_000)
     assert "too few to resample" in refusal(tmp_path / "blip.wav").problem
     soundfile.write(tmp_path / "silence.wav", np.zeros(1600, np.float32), 16_000)
-    assert not load_audio(tmp_path / "silence.wav").samples.any()  # silence is sound
+    assert not load_audio(tmp_path / "silence.wav").samples.any()  # silence is audio
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_samples_that_are_no_numbers(tmp_path, bad):
+def test_samples_that_are_not_finite(tmp_path, bad):
     samples = tone()
     samples[7] = bad
     soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
@@ -89,16 +92,7 @@ def test_truncated_files(tmp_path, kind, kept):
     assert str(cut) in problem or "no samples" in problem
 
 
-def test_a_wav_of_unknown_length_is_whole(tmp_path):
-    """Programs that write to a pipe cannot go back and state the length."""
-    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
-    data = (tmp_path / "a.wav").read_bytes()
-    at = data.index(b"data") + 4
-    (tmp_path / "b.wav").write_bytes(data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :])
-    assert load_audio(tmp_path / "b.wav").samples.shape == (8000,)
-
-
-def test_what_is_no_sound(tmp_path):
+def test_files_that_are_no_audio(tmp_path):
     (tmp_path / "a.wav").write_text("The quick brown fox jumps over the lazy dog. " * 99)
     assert "cannot be decoded" in refusal(tmp_path / "a.wav").problem
     assert "there is none" in refusal(None).problem
@@ -133,7 +127,7 @@ def test_arrays():
     np.testing.assert_allclose(load_audio((pcm, 16_000)).samples, floats.samples, atol=2**-15)
     unsigned = (pcm // 256 + 128).astype(np.uint8)
     np.testing.assert_allclose(load_audio((unsigned, 16_000)).samples, floats.samples, atol=2**-6)
-    stereo = load_audio((np.stack([tone(), -tone()], 1), 8_000), 16_000)
+    stereo = load_audio((np.stack([tone(), -tone() / 2], 1), 8_000), 16_000)
     assert stereo.notes == ("mixed down from 2 channels", "resampled from 8000 Hz")
     assert stereo.samples.shape == (16_000,)
 
@@ -155,7 +149,7 @@ def test_bad_arrays(source, problem):
     assert problem in refusal(source).problem
 
 
-def test_the_hash_is_of_the_sound_not_of_its_file(tmp_path):
+def test_the_hash_is_of_the_audio_not_of_its_file(tmp_path):
     pcm = np.round(tone() * 2**15).astype(np.int16)
     soundfile.write(tmp_path / "a.wav", pcm, 16_000)
     soundfile.write(tmp_path / "b.flac", pcm, 16_000)
@@ -178,19 +172,84 @@ def test_a_file_is_decoded_once_and_again_when_it_changes(tmp_path):
     assert load_audio(file, 16_000).seconds == 0.25
 
 
-def test_the_sounds_kept_have_a_limit():
-    sounds = [load_audio((tone(seconds=0.1 * n), 16_000)) for n in (1, 2, 3)]
-    cache = SoundCache(limit=sounds[0].samples.nbytes + sounds[1].samples.nbytes)
-    made = []
+def test_the_cache_has_a_limit():
+    clips = [load_audio((tone(seconds=0.1 * n), 16_000)) for n in (1, 2, 3)]
+    cache = AudioCache(limit=clips[0].samples.nbytes + clips[1].samples.nbytes)
+    decoded = []
 
     def get(n):
-        return cache.get(n, lambda: made.append(n) or sounds[n])
+        return cache.get(n, lambda: decoded.append(n) or clips[n])
 
-    assert [get(n) for n in (0, 1, 0, 1)] == [sounds[n] for n in (0, 1, 0, 1)]
-    assert made == [0, 1]
+    assert [get(n) for n in (0, 1, 0, 1)] == [clips[n] for n in (0, 1, 0, 1)]
+    assert decoded == [0, 1]
     get(0)
-    assert get(2) is sounds[2]  # as long as both others
-    assert (made, len(cache)) == ([0, 1, 2], 1)
-    cache = SoundCache(limit=100)
-    assert cache.get("too long", lambda: sounds[0]) is sounds[0]
+    assert get(2) is clips[2]  # as long as both others
+    assert (decoded, len(cache)) == ([0, 1, 2], 1)
+    cache = AudioCache(limit=100)
+    assert cache.get("too long", lambda: clips[0]) is clips[0]
     assert len(cache) == 0
+
+
+def test_the_limit_of_the_cache_is_an_environment_variable(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    new_cache = functools.cache(audio_module._audio_cache.__wrapped__)
+    monkeypatch.setattr(audio_module, "_audio_cache", new_cache)
+    monkeypatch.setenv("MATA_AUDIO_CACHE_MB", "0")
+    assert load_audio(tmp_path / "a.wav") is not load_audio(tmp_path / "a.wav")
+    new_cache.cache_clear()
+    monkeypatch.setenv("MATA_AUDIO_CACHE_MB", "0.1")
+    assert load_audio(tmp_path / "a.wav") is load_audio(tmp_path / "a.wav")
+    new_cache.cache_clear()
+    monkeypatch.setenv("MATA_AUDIO_CACHE_MB", "much")
+    with pytest.raises(BenchmarkError, match="MATA_AUDIO_CACHE_MB='much'"):
+        load_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("samples", [[0, 1000, -1000, 500], np.array([0, 1000, -1000, 500])])
+def test_integers_of_unknown_full_scale_are_refused(samples):
+    """A list of int16 values would come out at 2**-48 of its level."""
+    assert "int64" in refusal((samples, 16_000)).problem
+
+
+def test_channels_that_cancel_each_other_are_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.stack([tone(), -tone()], 1), 16_000)
+    assert "cancel" in refusal(tmp_path / "a.wav").problem
+    soundfile.write(tmp_path / "b.wav", np.zeros((800, 2)), 16_000)
+    assert not load_audio(tmp_path / "b.wav").samples.any()  # silence in both channels is no error
+
+
+@pytest.mark.parametrize("stated", [0x7FFFF000, 0x80000000, 0xFFFFFFFF])
+def test_a_wav_from_a_pipe_has_an_unknown_length(tmp_path, stated):
+    write_with_length(tmp_path / "a.wav", stated)
+    assert load_audio(tmp_path / "a.wav").samples.shape == (8000,)
+
+
+@pytest.mark.parametrize("stated", [0, 100])
+def test_a_wav_with_too_small_a_length_is_refused(tmp_path, stated):
+    write_with_length(tmp_path / "a.wav", stated)
+    assert str(tmp_path / "a.wav") in refusal(tmp_path / "a.wav").problem
+
+
+def test_a_wav_with_other_chunks_after_its_audio_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    data = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "b.wav").write_bytes(data + b"LIST" + (4000).to_bytes(4, "little") + bytes(4000))
+    (tmp_path / "c.wav").write_bytes(data + bytes(500))  # padding
+    for name in ("b.wav", "c.wav"):
+        assert load_audio(tmp_path / name).samples.shape == (8000,)
+
+
+def write_with_length(file, stated: int) -> None:
+    """A WAV of 8000 samples whose header states another number of bytes."""
+    soundfile.write(file, tone(), 16_000)
+    data = file.read_bytes()
+    at = data.index(b"data") + 4
+    file.write_bytes(data[:at] + stated.to_bytes(4, "little") + data[at + 4 :])
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    assert load_audio("~/a.wav").seconds == 0.5
+    assert load_audio("~/a.wav", audio_root="~").seconds == 0.5
+    assert load_audio("a.wav", audio_root="~").seconds == 0.5

@@ -1,4 +1,4 @@
-"""One item: its id, its sound, what makes it impossible to score."""
+"""One item: its id, its audio, and what makes it impossible to score."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -15,9 +16,9 @@ from mata_interp.errors import ItemError
 NOISE = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
 
 
-def an_item(**given) -> Item:
+def an_item(**values) -> Item:
     usual = {"audio": "a.wav", "question": "Which?", "choices": ["a dog", "a bell"], "answer": "a dog"}
-    return Item(**usual | given)
+    return Item(**usual | values)
 
 
 def test_an_item_without_an_id_gets_one_from_its_content():
@@ -40,7 +41,7 @@ def test_an_item_without_an_id_gets_one_from_its_content():
     assert made.choices == ("a dog", "a bell")
 
 
-def test_another_sound_leaves_the_item_itself(tmp_path):
+def test_other_audio_leaves_the_rest_of_the_item(tmp_path):
     soundfile.write(tmp_path / "b.wav", NOISE, 16_000)
     other = an_item(audio="b.wav", audio_root=tmp_path, id="other")
     item = an_item(audio=(NOISE[:4000], 16_000), caption="A dog.")
@@ -52,7 +53,7 @@ def test_another_sound_leaves_the_item_itself(tmp_path):
     assert item.load_audio().seconds == 0.25
 
 
-def test_the_cluster_is_the_source_or_else_the_sound(tmp_path):
+def test_the_cluster_is_the_source_or_else_the_audio(tmp_path):
     for name in ("a.wav", "copy.wav"):
         soundfile.write(tmp_path / name, NOISE, 16_000)
     a, copy = (an_item(audio=name, audio_root=tmp_path) for name in ("a.wav", "copy.wav"))
@@ -64,33 +65,70 @@ def test_the_cluster_is_the_source_or_else_the_sound(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "field", "problem"),
+    ("values", "field", "problem"),
     [
-        ({"question": " "}, "question", "it is empty"),
-        ({"choices": []}, "choices", "[] leaves nothing to choose"),
-        ({"choices": ["a dog"]}, "choices", "['a dog'] leaves nothing to choose"),
+        ({"question": " "}, "question", "empty"),
+        ({"choices": []}, "choices", "[]"),
+        ({"choices": ["a dog"]}, "choices", "['a dog']"),
         ({"choices": ["a dog", "a bell", "a dog"]}, "choices", "'a dog' is repeated"),
         ({"choices": ["a dog", "a dog "]}, "choices", "'a dog' is repeated"),
-        ({"choices": ["a dog", ""]}, "choices", "one of ['a dog', ''] is empty"),
+        ({"choices": ["a dog", ""]}, "choices", "['a dog', '']"),
         ({"answer": "a cat"}, "answer", "'a cat' is not among the choices ['a dog', 'a bell']"),
         ({"caption_answer": "a cat"}, "caption_answer", "'a cat' is not among the choices"),
     ],
 )
-def test_items_that_cannot_be_scored(given, field, problem):
+def test_items_that_cannot_be_scored(values, field, problem):
     with pytest.raises(ItemError) as caught:
-        an_item(id="q1", **given).validate()
+        an_item(id="q1", **values).validate()
     assert (caught.value.item, caught.value.field) == ("q1", field)
     assert problem in caught.value.problem
 
 
-def test_good_items_are_good():
+def test_items_that_can_be_scored():
     an_item().validate()
     an_item(answer=None, caption_answer="a bell", audio=None).validate()
 
 
-def test_one_text_is_no_list_of_choices():
-    with pytest.raises(ItemError, match="'a dog, a bell' is one text"):
-        an_item(choices="a dog, a bell")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("choices", "a dog, a bell"),
+        ("choices", 7),
+        ("choices", ["a dog", float("nan")]),
+        ("choices", [["a dog"]]),
+        ("question", {"text": "Which?"}),
+        ("audio", 7),
+        ("audio", np.zeros(9)),
+        ("audio", {"bytes": bytes(10**6), "path": None}),
+    ],
+)
+def test_values_of_a_wrong_type_are_named_and_the_message_is_short(field, value):
+    with pytest.raises(ItemError) as caught:
+        an_item(id="q1", **{field: value})
+    assert (caught.value.item, caught.value.field) == ("q1", field)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_missing_values_mean_that_there_is_none(missing):
+    names = ("caption", "condition", "source", "answer", "caption_answer", "split", "id", "choices", "audio")
+    item = Item(**{"audio": None, "question": "Which?"} | dict.fromkeys(names, missing))
+    assert (item.audio, item.choices, item.answer, item.caption_answer) == (None, (), None, None)
+    assert (item.caption, item.condition, item.source, item.split, len(item.id)) == ("", "", "", "", 12)
+    assert item.id == Item(audio=None, question="Which?").id
+
+
+def test_options_may_be_an_array_and_numbers():
+    plain = an_item(choices=["1", "2"], answer="2")
+    for choices in (np.array(["1", "2"]), np.array([1, 2]), pd.Series(["1", "2"]), (1, 2)):
+        item = an_item(choices=choices, answer=2)
+        assert (item.choices, item.answer, item.id) == (("1", "2"), "2", plain.id)
+
+
+def test_audio_may_be_that_of_the_datasets_library():
+    item = an_item(audio={"array": NOISE, "sampling_rate": 16_000, "path": None})
+    assert item.id == an_item(audio=(NOISE, 16_000)).id
+    assert item.load_audio().seconds == 0.5
 
 
 def test_benchmarks_need_no_torch():

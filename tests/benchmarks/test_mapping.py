@@ -12,14 +12,14 @@ from mata_interp.errors import BenchmarkError
 from .conftest import RATE, write_json
 
 
-def test_every_mapping_that_ships_says_that_it_was_not_tried():
+def test_every_shipped_mapping_is_marked_as_not_verified():
     assert shipped_mappings() == ("air-bench", "alme", "mcr-bench", "mmau-pro", "mmsu")
     for name in shipped_mappings():
         mapping = read_mapping(name)
         assert not mapping.verified
         assert mapping.note
         assert mapping.source
-        with pytest.raises(BenchmarkError, match=f"{name} does not ship: download it from"):
+        with pytest.raises(BenchmarkError, match=f"{name}.*path="):
             load_benchmark(name)
 
 
@@ -47,10 +47,10 @@ def test_mmsu(folder):
     )
     assert items[0].extra["category"] == "Perception"
     assert [(left.item, left.field) for left in items.excluded] == [("code_3", "answer")]
-    assert len(items.validated(RATE)) == 2
+    assert len(items.drop_undecodable(RATE)) == 2
 
 
-def test_mmau_pro_keeps_what_has_options_and_one_sound(folder):
+def test_mmau_pro_keeps_items_with_options_and_one_clip(folder):
     record = {
         "id": "p0",
         "audio_path": ["clips/0.wav"],
@@ -65,10 +65,10 @@ def test_mmau_pro_keeps_what_has_options_and_one_sound(folder):
     items = load_benchmark("mmau-pro", path=write_json(folder / "pro.json", [record, two, open_one]))
     assert [item.audio for item in items] == ["clips/0.wav"]
     assert {left.item: left.field for left in items.excluded} == {"p1": "audio", "p2": "choices"}
-    assert "2 sounds" in items.excluded[0].reason
+    assert "2 clips" in items.excluded[0].reason
 
 
-def test_air_bench_has_sounds_in_a_folder_a_task(folder):
+def test_air_bench_has_a_folder_for_each_task(folder):
     record = {
         "uniq_id": 7,
         "path": "clip.wav",
@@ -88,7 +88,7 @@ def test_air_bench_has_sounds_in_a_folder_a_task(folder):
     assert [item.id for item in items] == ["7", "8"]
 
 
-def test_mcr_bench_is_one_item_a_text(folder):
+def test_mcr_bench_has_one_item_for_each_text(folder):
     records = [
         {
             "audio": f"clips/{n}.wav",
@@ -110,7 +110,7 @@ def test_mcr_bench_is_one_item_a_text(folder):
         "happy",
         None,
         None,
-    ]  # told only where one is named
+    ]  # only where the caption names exactly one
     assert [item.caption_answer for item in items.filter(condition="congruent")] == ["angry", "happy", "sad"]
     assert {item.caption for item in items.filter(condition="irrelevant")} == {"Bread is baked."}
     assert {item.caption for item in items.filter(condition="neutral")} == {""}
@@ -151,7 +151,7 @@ def test_alme_looks_inside_objects(folder):
     assert by["neutral"].extra["language"] == "EN"
 
 
-def test_a_mapping_of_ones_own(folder):
+def test_a_new_mapping(folder):
     record = {
         "name": "q",
         "file": "0",
@@ -178,7 +178,8 @@ def test_a_mapping_of_ones_own(folder):
         assert item.load_audio(RATE).seconds == 0.5
     escaping = write_json(folder / "bad.json", [record | {"file": "../../secret"}])
     assert (
-        "leads out of audio_root" in load_benchmark(escaping, fields=mapping).validated().excluded[0].reason
+        "leads out of audio_root"
+        in load_benchmark(escaping, fields=mapping).drop_undecodable().excluded[0].reason
     )
     gap = load_benchmark(write_json(folder / "gap.json", [record, {"name": "r"}]), fields=mapping)
     assert [(left.item, left.field) for left in gap.excluded] == [("record 2", "id")]
@@ -190,19 +191,19 @@ def test_a_mapping_of_ones_own(folder):
         ({"fields": {"sound": "a"}}, "no field 'sound'"),
         ({"fields": {"audio": 3}}, "'audio' is 3"),
         ({"fields": {"audio": {"lookup": "a"}}}, "'audio' is {'lookup': 'a'}"),
-        ({"fields": {"audio": "a"}, "colour": 1}, r"has \['colour'\]: choose among"),
-        ({"fields": ["audio"]}, "in place of fields"),
-        ([], "is no object"),
+        ({"fields": {"audio": "a"}, "colour": 1}, "colour"),
+        ({"fields": ["audio"]}, "audio"),
+        ([], "mine"),
     ],
 )
-def test_mappings_that_make_no_sense(content, message):
+def test_impossible_mappings_are_refused(content, message):
     with pytest.raises(BenchmarkError, match=message):
-        FieldMapping.of(content, "mine")
+        FieldMapping.from_dict(content, "mine")
 
 
-def test_columns_and_files_that_are_not_there(folder):
+def test_missing_columns_and_files(folder):
     data = write_json(folder / "a.json", [{"audio": "x"}])
-    with pytest.raises(BenchmarkError, match=r"no column 'stimulus_id': it has \['audio'\]"):
+    with pytest.raises(BenchmarkError, match=r"'stimulus_id'.*'audio'"):
         load_benchmark("alme", path=data)
-    with pytest.raises(BenchmarkError, match=r"field mapping 'none\.json' cannot be read"):
+    with pytest.raises(BenchmarkError, match=r"'none\.json'"):
         load_benchmark(data, fields="none.json")

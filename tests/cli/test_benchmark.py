@@ -142,9 +142,9 @@ def test_from_a_test_set_without_answers_to_its_submission(tmp_path):
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"model_output": 3}, "item 'q0', field 'model_output': 3 is no text"),
+        ({"model_output": 3}, "item 'q0', field 'model_output'"),
         ({"model_output": "x", "id": None}, "item 'record 1', field 'id': there is none in the predictions"),
-        ({"model_output": "x", "answer": None}, "item 'q0', field 'answer': None is no answer"),
+        ({"model_output": "x", "answer": None}, "item 'q0', field 'answer'"),
     ],
 )
 def test_errors_name_the_item_and_the_field(folder, monkeypatch, capsys, record, words):

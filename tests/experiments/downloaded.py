@@ -66,7 +66,7 @@ def own_records(benchmark: str, n: int) -> list[dict[str, Any]]:
 def write_with_scenes(folder: Path, benchmark: str, records: list[dict[str, Any]]) -> Path:
     """The records in the benchmark's own format; under ``audio/`` a scene, or their own clip, for each."""
     rng = np.random.default_rng(7)
-    mixer = Mixer(load_bank(), "test", rng)
+    mixer = Mixer(load_bank(), "confirmation", rng)
     for record in records:
         name = record["audio_id" if benchmark == "mmau" else "audio_path"]
         path = folder / "audio" / name

@@ -30,7 +30,7 @@ CONDITIONS = [
 @pytest.fixture(scope="module")
 def items(tmp_path_factory):
     made = make_items(tmp_path_factory.mktemp("clips"), clips=12, splits=("selection", "test"))
-    return Items.of([*made, replace(made[0], id="gone", audio="gone.wav")], "made")
+    return Items.from_records([*made, replace(made[0], id="gone", audio="gone.wav")], "made")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_nothing_is_chosen_and_tested_on_the_same_clips(done, items):
     tried = read_sweep(done.path / "selection.nc")
     assert set(tried["cluster"].values) & set(done.records["cluster"]) == set()
     assert set(tried["item"].values) <= {item.id for item in items if item.split == "selection"}
-    assert set(done.records["item"]) == {item.id for item in items if item.split == "test"}
+    assert set(done.records["item"]) == {item.id for item in items if item.split == "confirmation"}
     assert set(done.trace["cluster"].values) <= {item.source for item in items if item.split == "selection"}
     carried = done.manifest["conditions"]["mata"]["interventions"][0]["chosen_on"]
     assert set(carried) == {item.source for item in items if item.split == "selection"}

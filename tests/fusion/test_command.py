@@ -17,8 +17,8 @@ from mata_interp.cli.app import app
 from mata_interp.cli.fusing import layers_wanted
 from mata_interp.cli.options import AUTO, parse_chosen
 from mata_interp.errors import InterventionError, RunError
-from mata_interp.experiments.choosing import ALPHAS
 from mata_interp.fusion import CRITERIA
+from mata_interp.interventions import DEFAULT_ALPHAS
 from tests.reporting.small import write_benchmark, write_model
 
 pytestmark = [
@@ -118,7 +118,9 @@ def test_study_takes_a_file_and_says_where_layers_are_from(small, found, tmp_pat
     assert selection["given_layers"] == {
         "layers": [1], "found_in": found.model, "clips": clips, "selection_clips": clips, "test_clips": 0,
     }  # fmt: skip
-    assert [(row["layers"], row["alpha"]) for row in selection["grid"]] == [([1], alpha) for alpha in ALPHAS]
+    assert [(row["layers"], row["alpha"]) for row in selection["grid"]] == [
+        ([1], alpha) for alpha in DEFAULT_ALPHAS
+    ]
     edit = run.manifest["conditions"]["mata"]["interventions"][0]
     assert edit["layers"] == [1]
     assert set(edit["chosen_on"]) >= set(found.chosen_on)

@@ -9,12 +9,12 @@ import pytest
 
 from mata_interp.fusion import CRITERIA
 from mata_interp.ranges import layers_in
-from tests.analyses.test_analyses import analysis
+from tests.support import run_analysis
 
 
 def test_known_illness(tmp_path):
     asked = ["--items", "6", "--windows", "2-3;5", "--doses", "1,4", "--queries", "last"]
-    told: Any = analysis("known_illness.py", *asked, "--out", str(tmp_path))
+    told: Any = run_analysis("known_illness.py", *asked, "--out", str(tmp_path))
     assert len(told["illness"]) == 4
     for row in told["illness"]:
         assert row["traced layers"] == row["layers"] == row["swept layers"]

@@ -1,4 +1,4 @@
-"""The bank of recordings: complete, licensed, split by recording, and small enough to ship."""
+"""The bank of recordings: complete, licensed, split by recording, small enough to ship."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mata_interp.benchmarks.loading import SHIPPED
-from mata_interp.organism import BANK, WEIGHTS
+from mata_interp.organism import BANK, WEIGHTS, OrganismError
 from mata_interp.organism.bank import RATE, SPLITS, load_bank
 from mata_interp.organism.bank_splits import event_splits
 
@@ -23,7 +23,7 @@ def test_every_recording_has_a_source_and_a_licence(bank):
     for recording in bank.recordings:
         samples = bank.samples[recording.name]
         assert 0.02 * RATE < len(samples) <= 1.5 * RATE + 1
-        assert 0.5 < abs(samples).max() <= 1.2  # Vorbis may overshoot the peak of 0.9 it was given
+        assert 0.5 < abs(samples).max() <= 1.2  # the peak is 0.9 before Vorbis, which may overshoot
 
 
 SHARED = {
@@ -32,27 +32,27 @@ SHARED = {
 }  # fmt: skip
 
 
-def test_training_and_test_share_only_labels_whose_recordings_are_each_a_sound_of_its_own(bank):
+def test_training_and_confirmation_share_only_labels_without_similar_recordings(bank):
     assert set(bank.shared_labels()) == SHARED
     for recording in bank.recordings:
         assert set(recording.splits) <= set(SPLITS)
         if recording.label in SHARED:
             assert recording.splits == SPLITS
         else:
-            assert not {"train", "test"} <= set(recording.splits)
-            assert not {"selection", "test"} <= set(recording.splits)
+            assert not {"train", "confirmation"} <= set(recording.splits)
+            assert not {"selection", "confirmation"} <= set(recording.splits)
 
 
-def test_recordings_held_out_sound_like_those_left_for_training(bank):
-    """By a plain nearest neighbour on the mean spectrum, another measure than the one that chose them."""
+def test_held_out_recordings_sound_like_training_recordings(bank):
+    """By a nearest neighbour on the mean spectrum, another measure than the one that assigned the splits."""
     mean = {r.name: _mean_spectrum(bank.samples[r.name]) for r in bank.recordings if r.role == "event"}
     by_name = {r.name: r for r in bank.recordings}
-    trained = [name for name in mean if "train" in by_name[name].splits]
-    held = [name for name in mean if "train" not in by_name[name].splits]
-    assert len(held) >= 20
-    nearest = {n: min(trained, key=lambda m: np.abs(mean[n] - mean[m]).mean()) for n in held}
-    right = [by_name[n].label == by_name[m].label for n, m in nearest.items()]
-    assert np.mean(right) >= 0.8
+    training = [name for name in mean if "train" in by_name[name].splits]
+    held_out = [name for name in mean if "train" not in by_name[name].splits]
+    assert len(held_out) >= 20
+    nearest = {n: min(training, key=lambda m: np.abs(mean[n] - mean[m]).mean()) for n in held_out}
+    matches = [by_name[n].label == by_name[m].label for n, m in nearest.items()]
+    assert np.mean(matches) >= 0.8
 
 
 def _mean_spectrum(sound: np.ndarray) -> np.ndarray:
@@ -62,8 +62,8 @@ def _mean_spectrum(sound: np.ndarray) -> np.ndarray:
     return level - level.mean()
 
 
-def test_the_splits_are_those_that_the_rule_makes_again():
-    """Two labels of alike recordings and one of unlike ones, made of tones: alike ones are held out."""
+def test_labels_with_similar_recordings_are_held_out():
+    """Two labels with similar recordings and one without, all synthetic."""
     rng = np.random.default_rng(0)
     t = np.arange(RATE) / RATE
     sounds, labels = {}, {}
@@ -81,11 +81,11 @@ def test_the_splits_are_those_that_the_rule_makes_again():
     assert splits == event_splits(sounds, labels)
     for label in ("low", "high"):
         mine = [splits[name] for name in sounds if labels[name] == label]
-        assert sorted(mine) == [("selection",), ("test",), ("test",), *[("train",)] * 5]
+        assert sorted(mine) == [("confirmation",), ("confirmation",), ("selection",), *[("train",)] * 5]
     assert {splits[name] for name in ("noise", "middle", "click")} == {SPLITS}
 
 
-def test_no_voice_speaks_in_two_splits(bank):
+def test_no_voice_is_in_two_splits(bank):
     splits_of_voice: dict[str, set] = {}
     for recording in bank.recordings:
         if recording.role == "word":
@@ -98,7 +98,12 @@ def test_no_voice_speaks_in_two_splits(bank):
             )
 
 
-def test_weights_and_sounds_together_are_at_most_25_megabytes():
+def test_weights_and_audio_together_are_at_most_25_megabytes():
     files = [p for folder in (BANK, WEIGHTS, SHIPPED["listening"].parent) for p in folder.rglob("*")]
     size = sum(p.stat().st_size for p in files if p.suffix in {".ogg", ".safetensors"})
     assert 5e6 < size <= 25e6
+
+
+def test_a_missing_recording_is_named(bank):
+    with pytest.raises(OrganismError, match=r"'a dog'.*'confirmation'"):
+        bank.find("confirmation", "a dog")

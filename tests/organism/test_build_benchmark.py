@@ -1,5 +1,4 @@
-"""The benchmark that ships: its size, its balance, its separation from training, and that it can be made
-again."""
+"""The benchmark that ships: size, balance, separation from training, and that it can be rebuilt."""
 
 from __future__ import annotations
 
@@ -10,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-import mata_interp as mi
+from mata_interp.benchmarks import load_benchmark
 from mata_interp.benchmarks.loading import SHIPPED
 from mata_interp.organism.bank import load_bank
-from mata_interp.organism.build_benchmark import CLIPS, build_listening
+from mata_interp.organism.build_benchmark import CLIPS, FILE_SPLITS, build_listening, split_generator
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +20,11 @@ def records():
     return json.loads((SHIPPED["listening"].parent / "listening.json").read_text())
 
 
-def test_every_clip_is_asked_about_under_all_three_conditions(records):
+def test_every_clip_has_all_three_conditions(records):
     clips = Counter((r["split"], r["clip"]) for r in records)
     assert set(clips.values()) == {3}
-    assert Counter(split for split, _ in clips) == CLIPS == {"selection": 200, "test": 400}
+    assert CLIPS == {"selection": 200, "confirmation": 400}
+    assert Counter(split for split, _ in clips) == {FILE_SPLITS[split]: n for split, n in CLIPS.items()}
     for r in records:
         assert r["answer"] in r["choices"]
         assert (r["caption"] == "") == (r["condition"] == "neutral")
@@ -36,15 +36,17 @@ def test_every_clip_is_asked_about_under_all_three_conditions(records):
     assert set(kinds.values()) == {40}
 
 
-def test_no_recording_of_the_test_was_heard_in_training_where_the_bank_allows(records):
+def test_confirmation_clips_use_no_training_recordings_where_the_bank_allows(records):
     bank = load_bank()
-    trained = {r.name for r in bank.recordings if "train" in r.splits and r.label not in bank.shared_labels()}
-    tested = {name for r in records if r["split"] == "test" for name in r["sources"]}
-    assert tested
-    assert not tested & trained
+    training = {
+        r.name for r in bank.recordings if "train" in r.splits and r.label not in bank.shared_labels()
+    }
+    confirmation = {name for r in records if r["split"] == "test" for name in r["sources"]}
+    assert confirmation
+    assert not confirmation & training
 
 
-def test_the_right_answer_stands_in_no_favoured_place(records):
+def test_the_right_option_has_no_preferred_position(records):
     places = Counter(
         r["choices"].index(r["answer"])
         for r in records
@@ -53,8 +55,8 @@ def test_the_right_answer_stands_in_no_favoured_place(records):
     assert max(places.values()) < 1.5 * min(places.values())
 
 
-def test_it_can_be_made_again(records, tmp_path):
-    build_listening(tmp_path, load_bank(), clips={"selection": 10, "test": 10})
+def test_it_can_be_rebuilt(records, tmp_path):
+    build_listening(tmp_path, load_bank(), clips={"selection": 10, "confirmation": 10})
     again = json.loads((tmp_path / "listening.json").read_text())
     shipped = {r["id"]: r for r in records}
     assert len(again) == 60
@@ -66,9 +68,18 @@ def test_it_can_be_made_again(records, tmp_path):
         assert np.corrcoef(new, old)[0, 1] > 0.999
 
 
+def test_the_streams_of_the_splits_are_unchanged():
+    draws = {split: split_generator(split).integers(2**31, size=3).tolist() for split in CLIPS}
+    assert draws == {
+        "selection": [847113528, 2137529086, 1937445030],
+        "confirmation": [1771627098, 1101749856, 1794942606],
+    }
+
+
 def test_it_loads_by_name():
-    items = mi.load_benchmark("listening")
+    items = load_benchmark("listening")
     assert len(items) == 1800
     assert not items.excluded
-    assert len(items.split("selection")) == 600
-    assert len(items.split("confirmation")) == 1200
+    for split, count in (("selection", 600), ("confirmation", 1200)):
+        assert len(items.split(split)) == count
+        assert {item.split for item in items.split(split)} == {split}

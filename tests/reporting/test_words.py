@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import mata_interp as mi
-from mata_interp.benchmarks import published
+from mata_interp.benchmarks import published_claims
 from mata_interp.experiments import Run, load_run, text_dominance_by, text_prior_of
 from mata_interp.reporting.accuracy import accuracy, accuracy_tables, rate
 from mata_interp.reporting.claims import claims_section
@@ -115,9 +115,9 @@ def test_the_interval_of_an_accuracy():
 @pytest.mark.parametrize(
     ("name", "claims"),
     [
-        ("mmau-test-mini", published("mmau", "test-mini")),
-        ("mmau", published("mmau")),
-        ("MMAR-meta", published("mmar")),
+        ("mmau-test-mini", published_claims("mmau", "test-mini")),
+        ("mmau", published_claims("mmau")),
+        ("MMAR-meta", published_claims("mmar")),
     ],
 )
 def test_claims_are_headed_as_such(run, name, claims):

@@ -1,4 +1,4 @@
-"""The organism's body: configuration, tokenizer, chat template and processor, before any training."""
+"""The organism before training: configuration, tokenizer, chat template and processor."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from transformers import (
 from .bank import RATE, Bank
 from .questions import CAPTIONS, CHECK, COUNTS, DESCRIBE, DIRECTIONS, INTRODUCTIONS, WORDINGS
 
-SECONDS = 3  # the longest clip the encoder takes
-HOP = 320  # samples between mel frames: 20 ms, so that 3 s make 37 audio tokens
+SECONDS = 3  # longest clip that the encoder takes
+HOP = 320  # samples between mel frames, 20 ms: a clip of 3 s has 37 audio tokens
 MELS = 64
 WIDTH = 128  # of the encoder
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
 SYSTEM = (
-    "You are a careful assistant that answers questions about sounds, speech and music. The user sends a clip, "
-    "sometimes together with a description of it that somebody else has written, and then a question with a few "
-    "options. Listen to the clip, read the question and the options, and answer with the text of exactly one option "
-    "and nothing else."
+    "You are a careful assistant that answers questions about sounds, speech and music. The user sends "
+    "a clip, sometimes together with a description of it that somebody else has written, and then a "
+    "question with a few options. Listen to the clip, read the question and the options, and answer "
+    "with the text of exactly one option and nothing else."
 )
 # Qwen2-Audio's own template with a longer default system message.
 TEMPLATE = (
@@ -49,12 +49,11 @@ TEMPLATE = (
 
 
 def build_processor(bank: Bank, instructions: tuple[str, ...]) -> Qwen2AudioProcessor:
-    """Whisper feature extractor and a byte-level BPE tokenizer trained on every sentence the organism may
-    meet.
+    """Build a Whisper feature extractor and a byte-level BPE tokenizer, trained on the organism's sentences.
 
     Args:
-        bank: gives the option texts.
-        instructions: fixed sentences of the prompt format, so that they are cheap in tokens.
+        bank: source of the option texts.
+        instructions: fixed sentences of the prompt format, so that they take few tokens.
     """
     answers = [
         *bank.labels,
@@ -121,7 +120,7 @@ def build_processor(bank: Bank, instructions: tuple[str, ...]) -> Qwen2AudioProc
 
 
 def build_model(processor: Qwen2AudioProcessor, seed: int) -> Qwen2AudioForConditionalGeneration:
-    """A fresh model: encoder of 3 layers, decoder of 8 layers x 5 heads, about 3 M parameters, float32."""
+    """A randomly initialised float32 model: 3 encoder layers, 8 decoder layers x 5 heads, 3.1 M weights."""
     ids = processor.tokenizer.convert_tokens_to_ids
     config = Qwen2AudioConfig(
         audio_config=Qwen2AudioEncoderConfig(
@@ -155,8 +154,7 @@ def build_model(processor: Qwen2AudioProcessor, seed: int) -> Qwen2AudioForCondi
 def mel_features(
     processor: Qwen2AudioProcessor, clips: list[np.ndarray]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-mel features [B, mels, frames] and their mask [B, frames], by the processor's own feature
-    extractor."""
+    """Log-mel features ``[B, mels, frames]`` by the processor's extractor, and a mask ``[B, frames]``."""
     out = processor.feature_extractor(
         clips, sampling_rate=RATE, padding="max_length", return_attention_mask=True, return_tensors="pt"
     )
