@@ -10,14 +10,20 @@ __all__ = [
     "InterventionError",
     "ItemError",
     "MataError",
+    "MataWarning",
     "ModelError",
     "RunError",
+    "StatisticsError",
     "UncheckedWarning",
 ]
 
 
 class MataError(Exception):
     """Base of every error that mata_interp raises on purpose."""
+
+
+class MataWarning(UserWarning):
+    """Base of every warning that mata_interp issues."""
 
 
 class ItemError(MataError, ValueError):
@@ -55,5 +61,9 @@ class RunError(MataError, RuntimeError):
     """A run folder cannot be written, is half written, or belongs to another model or other data."""
 
 
-class UncheckedWarning(UserWarning):
+class StatisticsError(MataError, ValueError):
+    """Values, clusters, p-values or a confidence level cannot be used by a statistic."""
+
+
+class UncheckedWarning(MataWarning):
     """Numbers are read from a model on which nobody has checked that they are right."""
