@@ -128,8 +128,8 @@ class RunFolder:
                 parts[part] = table
         return parts, damaged
 
-    def strangers(self) -> list[str]:
-        """Parquet files among the parts that are none of them: a reader that globs would count their rows."""
+    def unknown_files(self) -> list[str]:
+        """Parquet files beside the parts that are not parts; a reader that globs would read them."""
         known = {self.part_path(condition, batch).name for condition, batch in self.expected()}
         return sorted(path.name for path in (self.path / "parts").glob("*.parquet") if path.name not in known)
 

@@ -6,6 +6,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,7 @@ def make_manifest(
             "sha256": validated.sha256,
             "digests": {item.id: _brief(validated.digests[item.id]) for item in validated.items},
         },
-        "excluded": list(validated.excluded),
+        "excluded": [asdict(exclusion) for exclusion in validated.excluded],
         "batches": [
             {
                 "items": [item.id for item in batch],

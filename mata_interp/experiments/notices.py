@@ -1,21 +1,23 @@
-"""Warnings a run gives, shown at the line of the user's own code."""
+"""Warnings of runs, shown at the line of the user's own code."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 
+from ..errors import MataWarning
+
 __all__ = ["RunWarning", "warn"]
 
 _PACKAGE = __name__.partition(".")[0]
 
 
-class RunWarning(UserWarning):
-    """Something about a run that does not stop it but that its reader must know."""
+class RunWarning(MataWarning):
+    """A run continues, but its results need attention: items left out, parts damaged, clips reused."""
 
 
 def warn(message: str) -> None:
-    """Give a `RunWarning` at the nearest caller outside this package."""
+    """Issue a `RunWarning` at the nearest caller outside this package."""
     level, frame = 1, sys._getframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         level, frame = level + 1, frame.f_back

@@ -42,6 +42,7 @@ def run(
     progress: bool = True,
     seed: int = 0,
     ray: RayWorkers | str | bool = False,
+    strict: bool = False,
 ) -> Run:
     """Answer ``items`` under every condition: by the options' log-probabilities, or in words.
 
@@ -82,7 +83,7 @@ def run(
     note_unchecked(lalm)
     if out is not None:
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
-    validated = validate_items(lalm, items, progress=progress, format=prompt_format)
+    validated = validate_items(lalm, items, progress=progress, format=prompt_format, strict=strict)
     settings = {"batch_size": batch_size, "progress": progress, "seed": seed, "ray": ray}
     return run_validated(lalm, validated, named, out, prompt_format=prompt_format, **settings)
 
