@@ -108,8 +108,8 @@ class RunFolder:
         wanted = tuple(name for name in unit.conditions if not there(name))
         return replace(unit, conditions=wanted) if wanted else None
 
-    def look(self) -> tuple[set[tuple[str, int]], list[str]]:
-        """As `read_parts`, but which parts are there and not what is in them: one is in memory at a time."""
+    def scan_parts(self) -> tuple[set[tuple[str, int]], list[str]]:
+        """As `read_parts`, but with the names of the parts only: one part is in memory at a time."""
         done, damaged = set(), []
         for part, table in self._parts():
             if isinstance(table, str):

@@ -175,6 +175,8 @@ def _scatter(records: pd.DataFrame, comparisons: Comparisons) -> FigurePart | No
         return None
     names = [comparisons.primary.comparison.before, comparisons.primary.comparison.after]
     table = where(records, comparisons.subset).pivot(index="item", columns="condition", values="margin")
+    if not set(names) <= set(table):  # an unfinished run
+        return None
     table = table[names].dropna()
     if table.empty:
         return None

@@ -188,9 +188,9 @@ def test_conditions_that_make_no_sense_are_refused_before_anything_is_written(ti
             run(tiny_lalm, items, conditions, tmp_path / "run", progress=False)
     with pytest.raises(InterventionError, match="audio='loud' is unknown"):
         Condition(audio="loud")  # type: ignore[arg-type]
-    with pytest.raises(InterventionError, match="decoding='greedy' is no Decoding"):
+    with pytest.raises(InterventionError, match="decoding='greedy'"):
         Condition(decoding="greedy")  # type: ignore[arg-type]
-    with pytest.raises(InterventionError, match="leaves it out"):
+    with pytest.raises(InterventionError, match="audio='none'"):
         Condition(MATA, audio="none")
     with pytest.raises(RunError, match="at least two recordings"):
         run(tiny_lalm, items[:2], {"other": Condition(audio="other")}, tmp_path / "run", progress=False)
@@ -281,7 +281,7 @@ def test_parts_of_other_runs_are_not_taken_for_this_ones(tiny_lalm, items, tmp_p
         again = run(tiny_lalm, items, edits, tmp_path / "run", batch_size=4, progress=False)
     pd.testing.assert_frame_equal(again.records, first.records, check_exact=True)
     (tmp_path / "run" / "parts" / "copy of mata--00002.parquet").write_bytes(foreign)
-    with pytest.warns(RunWarning, match=r"1 file\(s\) that are no part of this run \(copy of mata"):
+    with pytest.warns(RunWarning, match=r"1 file\(s\).*\(copy of mata"):
         pd.testing.assert_frame_equal(load_run(tmp_path / "run").records, first.records, check_exact=True)
 
 
