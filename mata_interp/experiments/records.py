@@ -57,9 +57,9 @@ SCHEMA = pa.schema(
         ("rows_together", pa.int64()),  # rows computed at once; fewer than the batch where memory ran out
     ]
 )
-"""Columns of the records. Where options are compared, ``logprob`` to ``margin_normalised`` are set. Where answers
-are generated, ``text`` to ``stopped`` are, with ``predicted`` and ``correct`` parsed from the text. Other
-columns are null or NaN.
+"""Columns of the records. Where options are compared, ``logprob`` to ``margin_normalised`` are set. Where
+answers are generated, ``text`` to ``stopped`` are, with ``predicted`` and ``correct`` parsed from the text.
+Other columns are null or NaN.
 """
 
 _SINCE_2 = ("text", "said", "parsed", "official", "generated_tokens", "stopped", "rows_together")

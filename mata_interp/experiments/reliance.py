@@ -36,7 +36,8 @@ def text_dominance_by(records: pd.DataFrame, supported: Mapping[str, str], seed:
     """`text_dominance_of` from ``supported`` (see `caption_answers`), as in a run's manifest."""
     known = records.dropna(subset=["answer"])
     against = [
-        supported.get(item, right) != right for item, right in zip(known["item"], known["answer"], strict=True)
+        supported.get(item, right) != right
+        for item, right in zip(known["item"], known["answer"], strict=True)
     ]
     conflicts = known.loc[against]
     return {

@@ -12,7 +12,7 @@ from mata_interp.experiments import Condition, RunWarning, forecast, run
 from mata_interp.experiments.forecast import _rough
 from mata_interp.interventions import Mata
 from mata_interp.lalm import Decoding
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 CONDITIONS = {"baseline": None, "mata": Mata(0.5, [1, 2]), "no audio": Condition(audio="none")}
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from mata_interp.experiments import RunWarning, load_run
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 MOMENTS = {
     "manifest": signal.SIGKILL,

@@ -11,7 +11,7 @@ from mata_interp.experiments import Condition, run
 from mata_interp.experiments.answering import is_out_of_memory
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 from tests.tiny import tiny_qwen2_audio
 
 MATA = Mata(alpha=2.0, layers=[1, 2], rule="add")

@@ -20,7 +20,7 @@ from mata_interp.experiments.serialization import deserialize_model, loading_arg
 from mata_interp.experiments.worker_pool import WorkerPool
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mata-interp[ray]'")
 
@@ -181,7 +181,7 @@ import torch
 from mata_interp.experiments import RayWorkers, run
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 from tests.tiny import tiny_qwen2_audio
 
 torch.set_num_threads(1)

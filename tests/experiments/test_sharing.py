@@ -15,7 +15,7 @@ from mata_interp.experiments import load_run
 from mata_interp.experiments.answering import Unit, plan_units
 from mata_interp.experiments.claims import UnitClaims
 from mata_interp.experiments.conditions import Condition
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 BATCHES, CONDITIONS = 9, ("baseline", "mata", "no audio")
 

@@ -19,7 +19,7 @@ from mata_interp.experiments.schema import VERSION
 from mata_interp.experiments.selection import read_sweep
 from mata_interp.experiments.study_result import Configuration, Split
 from mata_interp.sweeps import margin
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 DRAWS = 3  # a window of one of four layers leaves three others
 CONDITIONS = [

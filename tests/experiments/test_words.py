@@ -14,7 +14,7 @@ from mata_interp.experiments import Condition, load_run, run
 from mata_interp.experiments.records import generation_records
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding, GenerationOutput
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 MATA = Mata(alpha=3.0, layers=[1, 2], rule="add")
 DRAWN = Decoding(10, temperature=1.3, top_p=0.9, seed=5)

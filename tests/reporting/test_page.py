@@ -318,7 +318,8 @@ def test_conditions_have_names_that_fit():
     conditions = {
         name: mi.Condition(mi.Mata(1.0, layers), role="sham_random_layers") for name, layers in draws.items()
     }
-    conditions |= {"mine": mi.Condition(mi.Mata(1.0, [1]), role="mata"), "weak": mi.Condition(mi.Mata(0.1, [1]))}
+    conditions["mine"] = mi.Condition(mi.Mata(1.0, [1]), role="mata")
+    conditions["weak"] = mi.Condition(mi.Mata(0.1, [1]))
     comparisons = Comparisons(Effects(), conditions)
     assert comparisons.label("a") == "MATA in random layers 0, 5"
     assert comparisons.label("b") == "MATA in random layers, draw 2"

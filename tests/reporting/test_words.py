@@ -19,7 +19,7 @@ from mata_interp.reporting.parts import Table
 from mata_interp.reporting.provenance import _answers, provenance_section
 from mata_interp.reporting.reliance import reliance_section
 from mata_interp.statistics import Rate, proportion, text_prior
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 MINI = "9f18fda99f8dbc2bc5ecd6323fb5063309f54969810b5c6f1caeb3b8d904cf1c"  # mmau-test-mini.json, v05.15.25
 CONDITIONS = {
@@ -129,7 +129,9 @@ def test_claims_are_headed_as_such(run, name, claims):
     measured, *others = table.blocks
     assert measured.rows[0].data["score"] == "official"
     assert [row.cells[0] for row in measured.rows] == [
-        f"{label}, {score} score" for label in ("compared", "baseline", "mata") for score in ("official", "option-aware")
+        f"{label}, {score} score"
+        for label in ("compared", "baseline", "mata")
+        for score in ("official", "option-aware")
     ]
     part = run.records[run.records["condition"] == "compared"]
     assert measured.rows[0].cells[-1] == accuracy(part, "official")
