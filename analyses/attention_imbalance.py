@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Annotated
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import seaborn as sns
 import typer
 import xarray as xr
 
 import mata_interp as mi
+from mata_interp.statistics import clustered_interval
 
 mpl.use("Agg")
 
@@ -63,28 +63,27 @@ def main(
     print(f"Figure: {out / 'imbalance.png'}")
 
 
-def summarise(trace: xr.Dataset, seed: int, draws: int = 2000) -> pd.DataFrame:
-    """One row a caption condition and layer: audio share, 95 % bootstrap interval over clips, MDI, AEI."""
-    rng = np.random.default_rng(seed)
+def summarise(trace: xr.Dataset, seed: int) -> pd.DataFrame:
+    """One row per caption condition and layer: audio share, 95 % bootstrap interval over clips, MDI, AEI.
+
+    Means are over items and the bootstrap resamples clips, as on the page of a study.
+    """
     rows = []
     for condition, part in trace.groupby("condition"):
-        share = mi.audio_share(part).mean("head")  # (item, layer)
-        by_clip = (
-            share.groupby("cluster").mean("item").values
-        )  # a clip counts once however often it is asked about
-        resampled = by_clip[rng.integers(len(by_clip), size=(draws, len(by_clip)))].mean(1)  # (draws, layer)
-        low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+        share = mi.audio_share(part).mean("head").transpose("item", "layer").values
+        clips = part["cluster"].values
+        mean, low, high = clustered_interval(share, clips, seed)
         mdi, aei = mi.mdi(part).mean("item").values, mi.aei(part).mean("item").values
         rows += [
             {
                 "condition": condition or "all",
                 "layer": int(layer),
-                "audio_share": float(by_clip[:, i].mean()),
+                "audio_share": float(mean[i]),
                 "low": float(low[i]),
                 "high": float(high[i]),
                 "mdi": float(mdi[i]),
                 "aei": float(aei[i]),
-                "clips": len(by_clip),
+                "clips": len(set(clips)),
             }
             for i, layer in enumerate(part["layer"].values)
         ]

@@ -251,10 +251,11 @@ def test_study_goes_on_and_ends_with_the_page(on_small, tmp_path):
         (folder / name).unlink()
     said = invoke("study", *on_small, "--out", folder)
     study = mata_interp.load_run(folder).study
-    assert study["answer"] in said
+    assert study is not None
+    assert study.answer in said
     assert said.splitlines()[-1] == f"The page: {(folder / 'report.html').resolve().as_uri()}"
     machine = json.loads(invoke("study", *on_small, "--out", folder, "--json"))
-    assert machine["primary"]["difference"] == study["primary"]["difference"]
+    assert machine["primary"]["difference"] == study.primary.effect.difference
     assert machine["report"] == str((folder / "report.html").resolve())
 
 

@@ -17,8 +17,8 @@ import torch
 import mata_interp as mi
 from mata_interp.fusion.windows import EFFECT, draw
 from mata_interp.lalm import Prompt
+from mata_interp.statistics import margin as option_margin
 from mata_interp.statistics import proportion
-from mata_interp.statistics.margins import option_margins
 
 __all__ = ["MATTERS", "Truth", "blinded", "blindness"]
 
@@ -80,7 +80,7 @@ def margin(lalm: mi.LALM, items: Any, blind: tuple[int, ...]) -> np.ndarray:
         prompt = lalm.prompt(batch)
         with eager(lalm.model), blinded(lalm.model, prompt, blind):
             logp = lalm.score(prompt, [item.choices for item in batch]).logprob
-        found.append(option_margins(logp, [item.choices.index(item.answer) for item in batch]))
+        found.append(option_margin(logp, [item.choices.index(item.answer) for item in batch]))
     return np.concatenate(found)
 
 

@@ -73,9 +73,10 @@ def study(
     with resumable():
         run = mi.study(lalm, data, out, layers=layers_wanted(layers, lalm, lambda: data, seed), **settings)
     page = mi.report(out).resolve()
-    found = run.study or {}
+    assert run.study is not None  # mi.study has just written it
     if as_json:
-        chosen = found["selection"]["chosen"]
-        print_json({"answer": found["answer"], "primary": found["primary"], "chosen": chosen, "report": page})
+        chosen = run.study.selection.chosen
+        found = {"answer": run.study.answer, "primary": run.study.primary, "chosen": chosen, "report": page}
+        print_json(found)
     else:
-        print(f"{found['answer']}\n\nThe page: {page.as_uri()}")
+        print(f"{run.study.answer}\n\nThe page: {page.as_uri()}")

@@ -1,6 +1,7 @@
-"""Conditions over items: runs that survive being killed, and the study that chooses, measures and tests."""
+"""Resumable runs of conditions over items, and the study that chooses, measures and tests."""
 
-from .conditions import Condition
+from .conditions import Condition, Role
+from .effects import Comparison, ComparisonResult, Effects
 from .forecast import Forecast, forecast
 from .notices import RunWarning
 from .ray_backend import RayWorkers
@@ -8,13 +9,19 @@ from .reliance import text_dominance_by, text_dominance_of, text_prior_of
 from .results import Run, load_run
 from .run import run
 from .study import study
+from .study_result import StudyResult
 
 __all__ = [
+    "Comparison",
+    "ComparisonResult",
     "Condition",
+    "Effects",
     "Forecast",
     "RayWorkers",
+    "Role",
     "Run",
     "RunWarning",
+    "StudyResult",
     "forecast",
     "load_run",
     "run",

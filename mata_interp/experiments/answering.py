@@ -1,4 +1,4 @@
-"""One unit of work: a batch asked with one audio, under all conditions that share it."""
+"""One unit of work: a batch of items with one kind of audio, under all conditions that share it."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ import torch
 
 from ..benchmarks import Item
 from ..errors import RunError
-from .asking import ask
 from .conditions import AudioKind, Condition
-from .records import answer_records, word_records
+from .prompting import build_batch
+from .records import answer_records, generation_records
 
 if TYPE_CHECKING:
     from ..lalm import LALM, Prompt
 
-    Asked = tuple[Prompt, list[dict[str, Any]]]
+    Batch = tuple[Prompt, list[dict[str, Any]]]
 
 __all__ = ["Unit", "Work", "plan_units"]
 
 _AUDIO: tuple[AudioKind, ...] = ("own", "other", "silence", "none")
-_SIGNS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is computed at once and written part by part.
+    """A batch with one kind of audio: computed at once, and written condition by condition.
 
     Attributes:
-        number: the same in every process that works on the run.
-        batch: index in the manifest's batches.
-        items: ids, in the order of the batch.
-        audio: what is heard.
-        conditions: the names of those wanted, which share the reading of the prompt.
+        number: Number of the unit, the same in every process that works on the run.
+        batch: Index in the manifest's batches.
+        items: Item ids, in the order of the batch.
+        audio: Kind of audio in the prompts.
+        conditions: Names of the conditions to compute, which share one prefill.
     """
 
     number: int
@@ -51,7 +51,8 @@ def plan_units(batches: Sequence[Mapping[str, Any]], conditions: Mapping[str, Co
     """All units of a run, batch by batch.
 
     Args:
-        batches: of the manifest, each with its ``items``.
+        batches: The manifest's batches, each with its ``items``.
+        conditions: Name -> condition.
     """
     sharing = {
         audio: tuple(name for name in conditions if conditions[name].audio == audio) for audio in _AUDIO
@@ -66,13 +67,13 @@ def plan_units(batches: Sequence[Mapping[str, Any]], conditions: Mapping[str, Co
 
 @dataclass(frozen=True)
 class Work:
-    """What a unit needs to be computed anywhere: here, or in a worker on another machine.
+    """Everything that computing a unit needs, in this process or in a worker on another machine.
 
     Attributes:
-        items: id -> item.
-        conditions: name -> condition.
-        partners: item id -> the item whose audio it hears where a condition's audio is ``"other"``.
-        prompt_format: one of PROMPT_FORMATS.
+        items: Item id -> item.
+        conditions: Name -> condition.
+        partners: Item id -> the item whose audio replaces its own where a condition's audio is ``"other"``.
+        prompt_format: One of PROMPT_FORMATS.
     """
 
     items: Mapping[str, Item]
@@ -81,73 +82,73 @@ class Work:
     prompt_format: str
 
     def answer(self, lalm: LALM, unit: Unit) -> dict[str, pa.Table]:
-        """Condition -> its table of records.
+        """Compute a unit: name of each condition -> its table of records.
 
-        Where the memory does not suffice, the batch is halved, and halved again, each part padded to the
-        width of the whole, so that its numbers differ in rounding only; ``rows_together`` records it.
+        Where memory runs out, the batch is halved repeatedly. Each half is padded to the width of the whole,
+        so that its numbers differ in rounding only; ``rows_together`` records it.
 
         Raises:
-            RunError: one item alone does not fit in memory.
-            ItemError: a sound cannot be read any more.
+            RunError: One item alone does not fit in memory.
+            ItemError: An audio file that was validated cannot be read any more.
         """
         items = [self.items[item] for item in unit.items]
-        whole = self._ask(lalm, unit, items, None)
+        whole = self._build(lalm, unit, items, None)
         width = whole[0].width
         tables = self._tables(lalm, unit, items, width, whole)
         return {name: pa.concat_tables(parts) for name, parts in tables.items()}
 
     def _tables(
-        self, lalm: LALM, unit: Unit, items: list[Item], width: int, whole: Asked | None = None
+        self, lalm: LALM, unit: Unit, items: list[Item], width: int, whole: Batch | None = None
     ) -> dict[str, list[pa.Table]]:
         try:
-            prompt, asked = whole or self._ask(lalm, unit, items, width)
-            return self._at_once(lalm, unit, items, prompt, asked)
+            prompt, inputs = whole or self._build(lalm, unit, items, width)
+            return self._compute(lalm, unit, items, prompt, inputs)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             if len(items) == 1:
                 raise RunError(
-                    f"item {items[0].id!r}, {width} tokens wide, does not fit in memory by itself. Use a "
+                    f"item {items[0].id!r}, {width} tokens long, does not fit in memory by itself. Use a "
                     "smaller dtype, a larger device, or device_map='auto'."
                 ) from error
-        # outside the except block, whose error holds on to the tensors of the failed attempt
+        # not in the except block: the error keeps the tensors of the failed attempt alive
         _free()
         half = (len(items) + 1) // 2
         first, second = (self._tables(lalm, unit, part, width) for part in (items[:half], items[half:]))
         return {name: first[name] + second[name] for name in unit.conditions}
 
-    def _ask(self, lalm: LALM, unit: Unit, items: list[Item], width: int | None) -> Asked:
-        return ask(lalm, items, unit.audio, self.partners, self.prompt_format, width)
+    def _build(self, lalm: LALM, unit: Unit, items: list[Item], width: int | None) -> Batch:
+        return build_batch(lalm, items, unit.audio, self.partners, self.prompt_format, width)
 
-    def _at_once(
-        self, lalm: LALM, unit: Unit, items: list[Item], prompt: Prompt, asked: list[dict[str, Any]]
+    def _compute(
+        self, lalm: LALM, unit: Unit, items: list[Item], prompt: Prompt, inputs: list[dict[str, Any]]
     ) -> dict[str, list[pa.Table]]:
-        by_words = {name: self.conditions[name].decoding for name in unit.conditions}
-        compared = [name for name in unit.conditions if by_words[name] is None]
+        decodings = {name: self.conditions[name].decoding for name in unit.conditions}
+        compared = [name for name in unit.conditions if decodings[name] is None]
         tables: dict[str, list[pa.Table]] = {}
 
         def record(name: str, make: Callable[..., pa.Table], result: Any) -> None:
-            tables[name] = [make(name, unit.batch, items, asked, result)]
+            tables[name] = [make(name, unit.batch, items, inputs, result)]
 
         if compared:
             edits = [self.conditions[name].intervention for name in compared]
             each = lalm.score_each(prompt, [item.choices for item in items], edits)
             for name, scores in zip(compared, each, strict=True):
                 record(name, answer_records, scores)
-        for name, decoding in by_words.items():
+        for name, decoding in decodings.items():
             if decoding is not None:
                 answers = lalm.answer(prompt, self.conditions[name].intervention, decoding=decoding)
-                record(name, word_records, answers)
+                record(name, generation_records, answers)
         return tables
 
-    def from_anywhere(self) -> Work:
-        """The same with absolute paths: a worker has a working folder of its own."""
+    def with_absolute_paths(self) -> Work:
+        """A copy with absolute paths, because a worker has another working directory."""
         items = {id: _absolute(item) for id, item in self.items.items()}
         partners = {id: _absolute(item) for id, item in self.partners.items()}
         return replace(self, items=items, partners=partners)
 
     def only(self, units: Iterable[Unit]) -> Work:
-        """As much of it as these units need."""
+        """A copy with only the items that these units need."""
         ids = {item for unit in units for item in unit.items}
         items = {id: self.items[id] for id in ids}
         partners = {id: self.partners[id] for id in ids if id in self.partners}
@@ -163,10 +164,10 @@ def _absolute(item: Item) -> Item:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: CUDA's own class, or the words of a CPU's allocator."""
+    """Whether an error means that memory ran out: CUDA's own class, or the message of a CPU allocator."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
 
 
 def _free() -> None:

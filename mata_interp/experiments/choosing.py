@@ -1,100 +1,132 @@
-"""Layers and alpha: a sweep of the selection split, and the configuration with the best mean margin."""
+"""The choice of layers and alpha: the configuration with the best mean margin on the selection split."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
 import xarray as xr
 
 from ..errors import InterventionError
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit, Mata
+from ..statistics import is_correct
 from ..sweeps import by_alpha, margin, window_configs
-from .effects import BASELINE
+from .study_result import Configuration, GridRow, SweepScore
 
 if TYPE_CHECKING:
     from ..fusion import FusionProfile
     from ..lalm import LALM
 
-__all__ = ["GRID_ITEMS", "candidates", "choose"]
+__all__ = ["BASELINE", "GRID_ITEMS", "Choice", "candidates", "choose"]
+
+BASELINE = "baseline"
+"""Name of the sweep's configuration without intervention, and of a study's condition without one."""
 
 GRID_ITEMS = 96
-"""Items of the selection split that every configuration is tried on, spread evenly over kinds."""
+"""Number of items of the selection split that every configuration is tried on, spread evenly over kinds."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen configuration and everything that was tried.
+
+    Attributes:
+        name: Name of the chosen configuration.
+        chosen: Its settings.
+        grid: Every configuration with its score.
+        baseline: The score without intervention.
+        reason: The choice in words.
+    """
+
+    name: str
+    chosen: Configuration
+    grid: tuple[GridRow, ...]
+    baseline: SweepScore
+    reason: str
 
 
 def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) -> dict[str, AttentionEdit]:
-    """Name -> configuration: every window of neighbouring layers under every alpha.
+    """Name -> configuration: every window of consecutive layers with every alpha.
 
-    Windows are as wide as half the model at most, so that as many layers are left outside for the control in
-    random layers. 8 layers give 26 windows, 28 layers 301.
+    A window has at most half of the layers, so that the control in random layers has as many to draw from. 8
+    layers give 26 windows, 28 layers 301.
 
     Args:
-        layers: these alone under every alpha, instead of windows; each configuration carries what they were
-            chosen on.
+        lalm: The model.
+        layers: Use these layers with every alpha, instead of windows; each configuration carries the clips
+            that they were chosen on.
 
     Raises:
-        InterventionError: the model does not have these layers, or there are none.
+        InterventionError: The model does not have these layers, or ``layers`` is empty.
     """
     if layers is not None:
-        given = Mata(DEFAULT_ALPHAS[0], layers).bind(lalm.structure.heads)
-        if not given.layers:
-            raise InterventionError("No layers are given to edit: name some, or leave layers out.")
-        return by_alpha([given.layers], DEFAULT_ALPHAS, chosen_on=given.chosen_on)
+        mata = Mata(DEFAULT_ALPHAS[0], layers).bind(lalm.structure.heads)
+        if not mata.layers:
+            raise InterventionError("layers is empty: name some layers, or pass layers=None.")
+        return by_alpha([mata.layers], DEFAULT_ALPHAS, chosen_on=mata.chosen_on)
     widest = max(1, len(lalm.attention_layers) // 2)
     return window_configs(lalm, DEFAULT_ALPHAS, widths=range(1, widest + 1))
 
 
-def choose(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit]) -> tuple[str, dict[str, Any]]:
-    """The name of the configuration with the best mean margin, and all that was seen on the way.
+def choose(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit]) -> Choice:
+    """The configuration with the best mean margin on the swept items.
 
-    Of equals the gentlest is taken: the smallest alpha, then the fewest layers, then the earliest.
+    Ties go to the smallest alpha, then the fewest layers, then the earliest.
 
     Args:
-        swept: of the configurations and the baseline, items with known answers.
-
-    Returns:
-        the name and ``{"grid": [...], "baseline": {...}, "chosen": {...}, "reason": str}``.
+        swept: `sweep` of the configurations and of no intervention (``"baseline"``), over items with known
+            answers.
+        configurations: Name in ``swept`` -> configuration.
     """
     margins = margin(swept)
-    right = swept.fillna(-np.inf).argmax("choice") == swept["answer"]
-    seen = {
-        str(name): {
-            "margin": float(margins.sel(configuration=name).mean()),
-            "accuracy": float(right.sel(configuration=name).mean()),
-            "n": swept.sizes["item"],
-        }
-        for name in swept["configuration"].values
-    }
-    rows = [
-        {"layers": list(mata.layers), "alpha": mata.alpha, "rule": mata.rule, **seen[name]}
+    correct = is_correct(
+        swept.transpose("item", "configuration", "choice").values, swept["answer"].values[:, None]
+    )
+    names = [str(name) for name in swept["configuration"].values]
+
+    def score(name: str) -> SweepScore:
+        return SweepScore(
+            margin=float(margins.sel(configuration=name).mean()),
+            accuracy=float(correct[:, names.index(name)].mean()),
+            n=swept.sizes["item"],
+        )
+
+    grid = {
+        name: GridRow(layers=tuple(mata.layers), alpha=mata.alpha, rule=mata.rule, **asdict(score(name)))
         for name, mata in configurations.items()
-    ]
-    best_name, best = min(
-        zip(configurations, rows, strict=True),
-        key=lambda pair: (-pair[1]["margin"], pair[1]["alpha"], len(pair[1]["layers"]), pair[1]["layers"]),
+    }
+    best = min(
+        grid,
+        key=lambda name: (-grid[name].margin, grid[name].alpha, len(grid[name].layers), grid[name].layers),
     )
-    baseline = seen[BASELINE]
-    chosen = {name: best[name] for name in ("layers", "alpha", "rule")}
+    rows, baseline = tuple(grid.values()), score(BASELINE)
+    return Choice(best, grid[best].configuration, rows, baseline, _reason(grid[best], rows, baseline))
+
+
+def _reason(best: GridRow, rows: Sequence[GridRow], baseline: SweepScore) -> str:
+    """The choice in words."""
     reason = (
-        f"Best mean margin ({_nats(best['margin'])} nats) of {len(rows):,} configurations on {best['n']} "
-        f"items of the selection split; without MATA it is {_nats(baseline['margin'])}."
+        f"Best mean margin ({_nats(best.margin)} nats) of {len(rows):,} configurations on {best.n} items of "
+        f"the selection split; the margin without MATA is {_nats(baseline.margin)}."
     )
-    if best["margin"] <= baseline["margin"]:
+    if best.margin <= baseline.margin:
         reason += " No configuration raised it: the one that lowers it least is tested."
     if edges := _edges(best, rows):
-        reason += f" It lies at the edge of what was tried ({edges}): more might do more."
-    return best_name, {"grid": rows, "baseline": baseline, "chosen": chosen, "reason": reason}
+        reason += f" It is at the edge of the grid ({edges}): a larger one might do better."
+    return reason
 
 
 def _nats(value: float) -> str:
     return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _edges(best: Mapping[str, Any], rows: list[dict[str, Any]]) -> str:
-    """Of what there was no more than the best configuration has: strength, layers; "" if of neither."""
-    widths = {len(row["layers"]) for row in rows}
-    largest = max(row["alpha"] for row in rows)
-    widest = len(widths) > 1 and len(best["layers"]) == max(widths)
-    at = ["the largest alpha"] * (best["alpha"] == largest) + ["the widest window"] * widest
-    return " and ".join(at)
+def _edges(best: GridRow, rows: Sequence[GridRow]) -> str:
+    """In which respects the best configuration is the largest that was tried; empty if in none."""
+    widths = {len(row.layers) for row in rows}
+    edges = []
+    if best.alpha == max(row.alpha for row in rows):
+        edges.append("the largest alpha")
+    if len(widths) > 1 and len(best.layers) == max(widths):
+        edges.append("the widest window")
+    return " and ".join(edges)

@@ -1,9 +1,9 @@
-"""Who computes what, where several processes work on one run folder.
+"""Which process computes which unit, where several work on one run folder.
 
-Byte n of a lock file is held by the process that computes unit n. The operating system lets go of it when
-that process ends, however it ends; so there is nothing to time out and nothing left to clean up. A claim only
-saves work: should two processes compute one unit (on a file system without locks, or in two threads), they
-write the same part, and the second replaces the first.
+The process that computes unit n locks byte n of a lock file. The operating system releases the lock when the
+process ends, in whatever way, so that there is nothing to time out or to clean up. A claim only saves work:
+if two processes compute one unit (on a file system without locks, or in two threads), they write the same
+part, and the second replaces the first.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["Claims"]
+__all__ = ["UnitClaims"]
 
 
-class Claims:
-    """The lock file of a run folder, open in this process; a context manager that lets all claims go."""
+class UnitClaims:
+    """The lock file of a run folder, open in this process; a context manager that releases all claims."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
 
-    def __enter__(self) -> Claims:
+    def __enter__(self) -> UnitClaims:
         if fcntl is not None:
-            with contextlib.suppress(OSError):  # without the file, without claims
+            with contextlib.suppress(OSError):  # then there are no claims
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         return self
 
@@ -41,8 +41,8 @@ class Claims:
             os.close(self._file)
             self._file = None
 
-    def take(self, unit: int, wait: bool = False) -> bool:
-        """Claim a unit; False if another process has it. With ``wait``: once that is done or dead."""
+    def claim(self, unit: int, wait: bool = False) -> bool:
+        """Claim a unit; False if another process has it, unless ``wait`` says to wait for its release."""
         if fcntl is None or self._file is None:
             return True
         try:
@@ -54,25 +54,26 @@ class Claims:
         return True
 
     def one_by_one(self, units: Iterable[Unit]) -> Iterator[Unit]:
-        """Every unit, while it is claimed: first those nobody works on, then the others' as they let go."""
+        """Yield every unit while it is claimed: first the free ones, then the others as they are released."""
         later: list[Unit] = []
         for unit in units:
-            if not self.take(unit.number):
+            if not self.claim(unit.number):
                 later.append(unit)
                 continue
             yield unit
             self.release(unit.number)
         for unit in later:
-            self.take(unit.number, wait=True)
+            self.claim(unit.number, wait=True)
             yield unit
             self.release(unit.number)
 
     def release(self, unit: int) -> None:
+        """Release a claim."""
         if fcntl is not None and self._file is not None:
             with contextlib.suppress(OSError):
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, unit)
 
     def remove(self) -> None:
-        """Remove the lock file of a finished run; whoever still has it open goes on with it."""
+        """Remove the lock file of a finished run; processes that have it open keep using it."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)

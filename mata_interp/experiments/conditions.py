@@ -1,4 +1,4 @@
-"""Conditions: what is done to the model, and what it is given to hear."""
+"""Conditions: an intervention, the audio that the model is given, and how it answers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,34 @@ from ..errors import InterventionError
 from ..interventions import AttentionEdit
 from ..lalm import Decoding
 
-__all__ = ["AudioKind", "Condition", "named_conditions"]
+__all__ = ["ROLES", "AudioKind", "Condition", "Edit", "Role", "named_conditions"]
 
 AudioKind = Literal["own", "other", "silence", "none"]
 Edit: TypeAlias = AttentionEdit | Sequence[AttentionEdit] | None
+
+Role = Literal[
+    "baseline",
+    "mata",
+    "sham_text",
+    "sham_random_layers",
+    "other_audio",
+    "mata_other_audio",
+    "no_audio",
+    "silence",
+    "other",
+]
+"""What a condition is in a study. ``"sham_text"``: the same rule on text tokens. ``"sham_random_layers"``:
+MATA in randomly drawn layers. ``"other_audio"`` and ``"mata_other_audio"``: another item's audio, without and
+with MATA. ``"other"``: none of these."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_UNEDITED: dict[AudioKind, Role] = {
+    "own": "baseline",
+    "other": "other_audio",
+    "none": "no_audio",
+    "silence": "silence",
+}
 
 
 @dataclass(frozen=True)
@@ -22,32 +46,42 @@ class Condition:
 
     Attributes:
         intervention: None, one intervention, or a tuple of them, applied in order.
-        audio: ``"own"``; ``"other"``: that of an item of another recording, the same for all conditions of a
-            run; ``"silence"``: zeros of equal length; ``"none"``: no audio in the prompt, nor its markers.
-            Prefer none to silence, which adds artefacts of its own (so a digest of arXiv 2604.24401).
-        decoding: None: the options' log-probabilities are compared; a `Decoding`: the model answers in its
-            own words, and the option is read from them.
+        audio: ``"own"``; ``"other"``: the audio of an item of another recording, the same in all conditions
+            of a run; ``"silence"``: zeros of equal length; ``"none"``: a prompt without audio and its
+            markers. Prefer ``"none"`` to ``"silence"``, which adds artefacts of its own (according to a
+            digest of arXiv 2604.24401).
+        decoding: None: compare the options' log-probabilities. A `Decoding`: generate an answer, and parse
+            the option from it.
+        role: What the condition is in a study; None: `inferred_role` applies.
 
     Raises:
-        InterventionError: the audio is none of these, a part is no intervention, or has no audio to edit.
+        InterventionError: ``audio`` or ``role`` is unknown, a part is no intervention, or it edits attention
+        to
+            audio that the prompt leaves out.
+
+    >>> Condition(audio="none").inferred_role
+    'no_audio'
     """
 
     intervention: Edit = None
     audio: AudioKind = "own"
     decoding: Decoding | None = None
+    role: Role | None = None
 
     def __post_init__(self) -> None:
         if self.audio not in get_args(AudioKind):
             raise InterventionError(
                 f"audio={self.audio!r} is unknown; choose from {list(get_args(AudioKind))}."
             )
+        if self.role is not None and self.role not in ROLES:
+            raise InterventionError(f"role={self.role!r} is unknown; choose from {list(ROLES)}, or None.")
         if not isinstance(self.decoding, Decoding | None):
-            raise InterventionError(f"decoding={self.decoding!r} is no Decoding: give one, or None.")
+            raise InterventionError(f"decoding={self.decoding!r} is not a Decoding; pass one, or None.")
         for part in self.interventions:
             if not isinstance(part, AttentionEdit):
                 raise InterventionError(
-                    f"{part!r} is no intervention that runs and studies take: give None, an AttentionEdit "
-                    "(mi.Mata, mi.Knockout) or a tuple of them."
+                    f"{part!r} is not an intervention that a run takes; pass None, an AttentionEdit (mi.Mata, "
+                    "mi.Knockout) or a tuple of them."
                 )
             if part.keys == "audio" and self.audio == "none":
                 raise InterventionError(f"{part!r} edits attention to audio, and audio='none' leaves it out.")
@@ -59,32 +93,60 @@ class Condition:
             return ()
         return tuple(self.intervention) if isinstance(self.intervention, Sequence) else (self.intervention,)
 
+    @property
+    def inferred_role(self) -> Role:
+        """``role`` if it is set, else what audio and interventions imply."""
+        if self.role is not None:
+            return self.role
+        if not self.interventions:
+            return _UNEDITED[self.audio]
+        if any(part.keys != "audio" for part in self.interventions):
+            return "sham_text" if self.audio == "own" else "other"
+        edited: dict[AudioKind, Role] = {"own": "mata", "other": "mata_other_audio"}
+        return edited.get(self.audio, "other")
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, fit for JSON; ``decoding`` only where there is one."""
-        words = {} if self.decoding is None else {"decoding": self.decoding.to_dict()}
-        return {
+        """Plain data, ready for JSON; ``decoding`` and ``role`` only where they are set."""
+        data: dict[str, Any] = {
             "audio": self.audio,
             "interventions": [part.to_dict() for part in self.interventions],
-            **words,
         }
+        if self.decoding is not None:
+            data["decoding"] = self.decoding.to_dict()
+        if self.role is not None:
+            data["role"] = self.role
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Condition:
+        """The condition that `to_dict` described, also after a round trip through JSON."""
+        decoding = data.get("decoding")
+        return cls(
+            intervention=tuple(AttentionEdit.from_dict(part) for part in data["interventions"]) or None,
+            audio=data["audio"],
+            decoding=None if decoding is None else Decoding(**decoding),
+            role=data.get("role"),
+        )
 
 
 def named_conditions(
     conditions: Mapping[str, Edit | Condition], decoding: Decoding | None = None
 ) -> dict[str, Condition]:
-    """Every value as a `Condition`, checked; names must be words that can stand in a table.
+    """Every value as a `Condition`, with its name checked: a short printable text.
 
     Args:
-        decoding: of those that have none of their own.
+        conditions: Name -> None, an intervention, a tuple of them, or a `Condition`.
+        decoding: Decoding of the conditions that have none of their own.
 
     Raises:
-        InterventionError: there is none, a name is empty, or a value is neither intervention nor Condition.
+        InterventionError: There is no condition, a name is empty, or a value is neither intervention nor
+            Condition.
     """
     if not conditions:
-        raise InterventionError('No condition is given; the plainest is {"baseline": None}.')
+        raise InterventionError('There is no condition; the simplest is {"baseline": None}.')
     for name in conditions:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise InterventionError(f"{name!r} cannot name a condition; use a short text.")
+            raise InterventionError(f"{name!r} cannot name a condition; use a short printable text.")
     named = {
         name: value if isinstance(value, Condition) else Condition(value)
         for name, value in conditions.items()

@@ -9,6 +9,7 @@ import math
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,7 +70,15 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON knows it: dicts, lists, strings, numbers; NaN and infinities become None."""
+    """The value as JSON knows it: dicts, lists, strings, numbers, None.
+
+    NaN and infinities become None, dataclasses and objects with ``to_dict`` become dicts, and anything else
+    unknown becomes its text.
+    """
+    if hasattr(value, "to_dict") and not isinstance(value, type):
+        return plain(value.to_dict())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

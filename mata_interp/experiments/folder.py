@@ -108,8 +108,8 @@ class RunFolder:
         wanted = tuple(name for name in unit.conditions if not there(name))
         return replace(unit, conditions=wanted) if wanted else None
 
-    def look(self) -> tuple[set[tuple[str, int]], list[str]]:
-        """As `read_parts`, but which parts are there and not what is in them: one is in memory at a time."""
+    def scan_parts(self) -> tuple[set[tuple[str, int]], list[str]]:
+        """As `read_parts`, but with the names of the parts only: one part is in memory at a time."""
         done, damaged = set(), []
         for part, table in self._parts():
             if isinstance(table, str):
@@ -128,8 +128,8 @@ class RunFolder:
                 parts[part] = table
         return parts, damaged
 
-    def strangers(self) -> list[str]:
-        """Parquet files among the parts that are none of them: a reader that globs would count their rows."""
+    def unknown_files(self) -> list[str]:
+        """Parquet files beside the parts that are not parts; a reader that globs would read them."""
         known = {self.part_path(condition, batch).name for condition, batch in self.expected()}
         return sorted(path.name for path in (self.path / "parts").glob("*.parquet") if path.name not in known)
 

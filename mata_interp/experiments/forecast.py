@@ -15,7 +15,7 @@ from .answering import Unit, Work, plan_units
 from .conditions import Condition, Edit
 from .folder import RunFolder, refuse_other_run
 from .manifest import known_beforehand
-from .run import bound, prepare
+from .run import bind_conditions, prepare
 from .validation import validate_items
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Forecast:
         )
         if self.seconds is None:
             return f"{what}\nNothing is left to do."
-        return f"{what}\nLeft: about {_told(self.seconds)}, judged by {self.basis}."
+        return f"{what}\nLeft: about {_rough(self.seconds)}, judged by {self.basis}."
 
 
 def forecast(
@@ -88,7 +88,7 @@ def forecast(
     Raises:
         RunError, InterventionError: as `run`.
     """
-    named = bound(lalm, conditions, decoding)
+    named = bind_conditions(lalm, conditions, decoding)
     if out is not None:
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
     validated = validate_items(lalm, items, progress=progress, format=prompt_format)
@@ -99,7 +99,7 @@ def forecast(
     if out is not None:
         refuse_other_run(Path(out), manifest)
         folder = RunFolder(out) if (Path(out) / "manifest.json").exists() else None
-    done = folder.look()[0] if folder else set()
+    done = folder.scan_parts()[0] if folder else set()
     left = [unit for unit in units if any((name, unit.batch) not in done for name in unit.conditions)]
 
     def size(unit: Unit) -> int:
@@ -151,7 +151,7 @@ def _probed(lalm: LALM, work: Work, unit: Unit, size: Any) -> float:
     return (time.perf_counter() - start) / size(unit)
 
 
-def _told(seconds: float) -> str:
+def _rough(seconds: float) -> str:
     """Two figures are enough of a guess."""
     units = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
     unit, length = next((one for one in units if seconds >= 2 * one[1]), units[-1])

@@ -6,6 +6,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from .conditions import Condition
 from .files import plain
 from .notices import warn
 from .planning import plan_batches
-from .reliance import spoken_for
+from .reliance import caption_answers
 from .validation import ValidatedItems
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def make_manifest(
             "sha256": validated.sha256,
             "digests": {item.id: _brief(validated.digests[item.id]) for item in validated.items},
         },
-        "excluded": list(validated.excluded),
+        "excluded": [asdict(exclusion) for exclusion in validated.excluded],
         "batches": [
             {
                 "items": [item.id for item in batch],
@@ -109,7 +110,7 @@ def make_manifest(
             for batch in plan_batches(validated.items, validated.lengths, batch_size)
         ],
         "audio_from": {item: partner.id for item, partner in sorted(partners.items())},
-        "caption_answers": spoken_for(validated.items),
+        "caption_answers": caption_answers(validated.items),
         "environment": {
             "mata_interp": __version__,
             "threads": torch.get_num_threads(),

@@ -1,4 +1,4 @@
-"""Warnings a run gives, shown at the line of the user's own code."""
+"""Warnings of runs, shown at the line of the user's own code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 class RunWarning(MataWarning):
-    """Something about a run that does not stop it but that its reader must know."""
+    """A run continues, but its results need attention: items left out, parts damaged, clips reused."""
 
 
 def warn(message: str) -> None:
-    """Give a `RunWarning` at the nearest caller outside this package."""
+    """Issue a `RunWarning` at the nearest caller outside this package."""
     level, frame = 1, sys._getframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         level, frame = level + 1, frame.f_back

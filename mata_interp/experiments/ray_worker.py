@@ -1,11 +1,11 @@
-"""A worker on a Ray cluster: a process that holds the model and answers units."""
+"""A worker on a Ray cluster: a process that holds the model and computes units."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MataError
-from .serialization import refuse_other_model, unpacked
+from .serialization import deserialize_model, refuse_other_model
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,49 +17,49 @@ __all__ = ["Worker"]
 
 
 class Worker:
-    """Made a Ray actor by whoever starts it; on the GPU that Ray gives it, else on the CPU.
+    """Holds the model on the GPU that Ray assigns, else on the CPU. `WorkerPool` makes it a Ray actor.
 
     Args:
-        name: arguments of `LALM.from_pretrained` that may give the model; None: it will be sent.
-        fingerprint: of the model it must be.
-        threads: of torch, as in the process that started the run, so that rows come out bit for bit alike.
+        arguments: Arguments of `LALM.from_pretrained` that may load the model; None: it will be sent.
+        fingerprint: Fingerprint that the model must have.
+        threads: Number of torch threads, as in the process that started the run, for bit-identical rows.
     """
 
-    def __init__(self, name: dict[str, Any] | None, fingerprint: dict[str, Any], threads: int) -> None:
+    def __init__(self, arguments: dict[str, Any] | None, fingerprint: dict[str, Any], threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
         self._fingerprint = fingerprint
-        self._lalm: LALM | None = None if name is None else self._loaded(name)
+        self._lalm: LALM | None = None if arguments is None else self._load(arguments)
 
     def ready(self) -> bool:
-        """Whether it holds the model; if not, it must be sent it (`take`)."""
+        """Whether it holds the model; if not, the model must be sent (`receive`)."""
         return self._lalm is not None
 
-    def take(self, parcel: dict[str, Any]) -> bool:
-        """Hold the model that was sent; ModelError if it comes out as another one here."""
-        lalm = unpacked(parcel)
+    def receive(self, payload: dict[str, Any]) -> bool:
+        """Hold a model that was sent; ModelError if its fingerprint differs here."""
+        lalm = deserialize_model(payload)
         refuse_other_model(lalm.fingerprint(), self._fingerprint)
-        self._lalm = self._placed(lalm)
+        self._lalm = self._to_device(lalm)
         return True
 
     def answer(self, work: Work, unit: Unit) -> dict[str, pa.Table]:
-        """Condition -> table."""
+        """Compute a unit: name of each condition -> its table."""
         if self._lalm is None:
-            raise RuntimeError("a worker was asked before it held the model")
+            raise RuntimeError("The worker does not hold the model yet.")
         return work.answer(self._lalm, unit)
 
-    def _loaded(self, name: dict[str, Any]) -> LALM | None:
+    def _load(self, arguments: dict[str, Any]) -> LALM | None:
         from ..lalm import LALM
 
         try:
-            lalm = LALM.from_pretrained(**name)
+            lalm = LALM.from_pretrained(**arguments)
             refuse_other_model(lalm.fingerprint(), self._fingerprint)
         except MataError:
             return None
-        return lalm if name["device_map"] else self._placed(lalm)
+        return lalm if arguments["device_map"] else self._to_device(lalm)
 
-    def _placed(self, lalm: LALM) -> LALM:
+    def _to_device(self, lalm: LALM) -> LALM:
         import torch
 
         lalm.model.to("cuda" if torch.cuda.is_available() else "cpu")

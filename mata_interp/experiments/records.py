@@ -1,4 +1,4 @@
-"""Records: one row per item and condition, from log-probabilities or words to an option, right or wrong."""
+"""Records: one row per item and condition, from log-probabilities or a generated answer to an option."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pandas as pd
 import pyarrow as pa
 
 from ..benchmarks import Item, final_answer, official_match, option_named
-from ..statistics.margins import option_margins
+from ..statistics import best_option, is_correct, margin
 
 if TYPE_CHECKING:
     from ..lalm import GenerationOutput, OptionScores
 
-__all__ = ["SCHEMA", "answer_records", "best_and_margin", "current", "sort_records", "word_records"]
+__all__ = ["SCHEMA", "answer_records", "current", "generation_records", "sort_records"]
 
 SCHEMA = pa.schema(
     [
         ("item", pa.string()),
         ("condition", pa.string()),
-        ("cluster", pa.string()),  # the recording: items that share one are not independent
+        ("cluster", pa.string()),  # the recording; items of one recording are not independent
         ("domain", pa.string()),
         ("kind", pa.string()),
         ("caption_condition", pa.string()),  # neutral, congruent, conflict
@@ -33,103 +33,92 @@ SCHEMA = pa.schema(
         ("predicted", pa.string()),
         ("correct", pa.bool_()),
         ("margin", pa.float64()),  # log p(correct) - log p(best wrong), in nats
-        ("predicted_normalised", pa.string()),  # the same three from the mean over an option's tokens
+        ("predicted_normalised", pa.string()),  # the same three, with the mean over an option's tokens
         ("correct_normalised", pa.bool_()),
         ("margin_normalised", pa.float64()),
-        ("text", pa.string()),  # the answer in the model's own words; null where options were compared
-        ("said", pa.string()),  # of it, what counts as the answer: no thoughts, the <answer> tag's content
-        ("parsed", pa.bool_()),  # whether an option could be told from it; if not, it is not right
-        ("official", pa.bool_()),  # right by the string match of MMAU and MMAR, on said or predicted
+        ("text", pa.string()),  # the generated answer; null where options were compared
+        ("said", pa.string()),  # its final answer: without thoughts, the content of an <answer> tag
+        ("parsed", pa.bool_()),  # whether an option was parsed from it; if not, it is not correct
+        ("official", pa.bool_()),  # correct by the string match of MMAU and MMAR
         ("generated_tokens", pa.int64()),
-        ("stopped", pa.bool_()),  # the answer came to its end; false: cut at max_new_tokens
+        ("stopped", pa.bool_()),  # the answer ended by itself; false: cut at max_new_tokens
         ("dose_mass_before", pa.float64()),
         ("dose_mass_after", pa.float64()),
         ("dose_kl", pa.float64()),
         ("dose_boost", pa.float64()),
         ("dose_negative", pa.float64()),
-        ("audio_from", pa.string()),  # the item whose audio was heard; null for silence and for none
+        ("audio_from", pa.string()),  # the item whose audio was used; null for silence and for none
         ("audio_seconds", pa.float64()),
         ("truncated_seconds", pa.float64()),
         ("prompt_tokens", pa.int64()),
         ("audio_tokens", pa.int64()),
         ("batch", pa.int64()),
         ("padded_width", pa.int64()),
-        ("rows_together", pa.int64()),  # computed at once: fewer than the batch where memory ran out
+        ("rows_together", pa.int64()),  # rows computed at once; fewer than the batch where memory ran out
     ]
 )
-"""Of every row. Options compared: ``logprob`` to ``margin_normalised`` are there. Answered in words:
-``text`` to ``stopped`` are, with ``predicted`` and ``correct`` read from the words; the rest is null or NaN.
+"""Columns of the records. Where options are compared, ``logprob`` to ``margin_normalised`` are set. Where
+answers are generated, ``text`` to ``stopped`` are, with ``predicted`` and ``correct`` parsed from the text.
+Other columns are null or NaN.
 """
 
 _SINCE_2 = ("text", "said", "parsed", "official", "generated_tokens", "stopped", "rows_together")
 FIRST_SCHEMA = pa.schema([field for field in SCHEMA if field.name not in _SINCE_2])
-"""Of the parts of a run whose manifest has version 1."""
+"""Columns of the parts of a run whose manifest has version 1."""
 
 DOSES = tuple(name for name in SCHEMA.names if name.startswith("dose_"))
-
-
-def best_and_margin(scores: np.ndarray, answer: int | None) -> tuple[int, float]:
-    """Index of the best option (the first of equals) and score[answer] - best score of the others.
-
-    Args:
-        scores: ``[C]``, C >= 2.
-        answer: index of the right option, or None where it is not known; the margin is then NaN.
-    """
-    best = int(np.argmax(scores))
-    if answer is None:
-        return best, math.nan
-    return best, float(option_margins(scores, answer))
 
 
 def answer_records(
     condition: str,
     batch: int,
     items: Sequence[Item],
-    asked: Sequence[Mapping[str, Any]],
+    inputs: Sequence[Mapping[str, Any]],
     scores: OptionScores,
 ) -> pa.Table:
     """The table (`SCHEMA`) of items whose options were compared under one condition.
 
     Args:
-        items: of the batch; row b of everything else is items[b]'s.
-        asked: of each item, the columns that tell what was asked: audio, tokens, widths.
+        condition: Name of the condition.
+        batch: Number of the batch.
+        items: Items of the batch, in the order of the rows of ``scores``.
+        inputs: Columns that describe each item's input: audio, tokens, widths.
         scores: ``logprob [B, C]`` and ``tokens [B, C]``, padded where an item has fewer options; ``dose``,
             name -> ``[B]``, a missing one becoming NaN (no intervention, no dose).
     """
-    rows = _rows(condition, batch, items, asked, scores.dose)
+    rows = _rows(condition, batch, items, inputs, scores.dose)
     for b, (item, row) in enumerate(zip(items, rows, strict=True)):
         logprob, tokens = scores.logprob[b, : len(item.choices)], scores.tokens[b, : len(item.choices)]
         row |= {"logprob": logprob.tolist(), "tokens": tokens.tolist()}
         right = None if item.answer is None else item.choices.index(item.answer)
         for suffix, values in (("", logprob), ("_normalised", logprob / tokens)):
-            best, margin = best_and_margin(values, right)
-            row[f"predicted{suffix}"] = item.choices[best]
-            row[f"correct{suffix}"] = None if right is None else best == right
-            row[f"margin{suffix}"] = margin
+            row[f"predicted{suffix}"] = item.choices[int(best_option(values))]
+            row[f"correct{suffix}"] = None if right is None else bool(is_correct(values, right))
+            row[f"margin{suffix}"] = float(margin(values, -1 if right is None else right))
         row["official"] = _official(item, row["predicted"])
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def word_records(
+def generation_records(
     condition: str,
     batch: int,
     items: Sequence[Item],
-    asked: Sequence[Mapping[str, Any]],
+    inputs: Sequence[Mapping[str, Any]],
     answers: GenerationOutput,
 ) -> pa.Table:
-    """The table (`SCHEMA`) of items answered in words under one condition; arguments as `answer_records`."""
-    rows = _rows(condition, batch, items, asked, answers.dose)
+    """The table (`SCHEMA`) of items with generated answers; arguments as in `answer_records`."""
+    rows = _rows(condition, batch, items, inputs, answers.dose)
     for b, (item, row) in enumerate(zip(items, rows, strict=True)):
-        said = final_answer(answers.texts[b])
-        named = option_named(said, item.choices)
-        option = None if named is None else item.choices[named]
+        final = final_answer(answers.texts[b])
+        index = option_named(final, item.choices)
+        option = None if index is None else item.choices[index]
         row |= {
             "text": answers.texts[b],
-            "said": said,
+            "said": final,
             "parsed": option is not None,
             "predicted": option,
             "correct": None if item.answer is None else option == item.answer,
-            "official": _official(item, said),
+            "official": _official(item, final),
             "margin": math.nan,
             "margin_normalised": math.nan,
             "generated_tokens": int(answers.lengths[b]),
@@ -138,19 +127,19 @@ def word_records(
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _official(item: Item, said: str) -> bool | None:
-    """Right by the string match; None where the answer is not known."""
-    return None if item.answer is None else official_match(said, item.answer, item.choices)
+def _official(item: Item, answer: str) -> bool | None:
+    """Whether an answer is correct by the string match; None where the right one is not known."""
+    return None if item.answer is None else official_match(answer, item.answer, item.choices)
 
 
 def _rows(
     condition: str,
     batch: int,
     items: Sequence[Item],
-    asked: Sequence[Mapping[str, Any]],
+    inputs: Sequence[Mapping[str, Any]],
     dose: Mapping[str, np.ndarray],
 ) -> list[dict[str, Any]]:
-    """The columns that do not depend on how the answer was found."""
+    """The columns that do not depend on how the answer is obtained."""
     doses = {f"dose_{name}": values for name, values in dose.items()}
     return [
         {
@@ -164,7 +153,7 @@ def _rows(
             "choices": list(item.choices),
             "batch": batch,
             "rows_together": len(items),
-            **asked[b],
+            **inputs[b],
             **{name: float(doses[name][b]) if name in doses else math.nan for name in DOSES},
         }
         for b, item in enumerate(items)
@@ -185,7 +174,7 @@ def current(table: pa.Table) -> pa.Table:
 
 
 def sort_records(records: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
-    """Rows in order of ``conditions``, then of item id: the same however and wherever they were computed."""
+    """Rows in order of ``conditions``, then of item id."""
     order = pd.Categorical(records["condition"], categories=list(conditions), ordered=True)
     ordered = records.assign(_order=order).sort_values(["_order", "item"], kind="stable", ignore_index=True)
     return ordered.drop(columns="_order")

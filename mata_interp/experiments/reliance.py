@@ -1,4 +1,4 @@
-"""What a run's answers relied on, by condition: text against sound."""
+"""Reliance of a run's answers on text and audio, by condition."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from ..benchmarks import Item
 from ..errors import RunError
 from ..statistics import Rate, text_dominance, text_prior
 
-__all__ = ["spoken_for", "text_dominance_by", "text_dominance_of", "text_prior_of"]
+__all__ = ["caption_answers", "text_dominance_by", "text_dominance_of", "text_prior_of"]
 
 
-def spoken_for(items: Iterable[Item]) -> dict[str, str]:
-    """Item id -> the option that its caption speaks for, of the items whose caption does."""
+def caption_answers(items: Iterable[Item]) -> dict[str, str]:
+    """Item id -> the option that its caption supports, for the items whose caption supports one."""
     return {item.id: item.caption_answer for item in items if item.caption_answer is not None}
 
 
 def text_dominance_of(records: pd.DataFrame, items: Iterable[Item], seed: int = 0) -> dict[str, Rate]:
-    """The text-dominance ratio of each condition, on the items whose caption speaks for a wrong option.
+    """Text-dominance ratio of each condition, on the items whose caption supports a wrong option.
 
     Args:
-        records: of a run.
-        items: those that were asked; they know what the captions speak for.
-        seed: of the bootstrap.
+        records: Records of a run.
+        items: The run's items, which have ``caption_answer``.
+        seed: Seed of the bootstrap.
 
     Returns:
-        Condition -> `Rate`; empty where no item's caption speaks against its sound.
+        Condition -> `Rate`; empty where no caption contradicts the audio.
     """
-    return text_dominance_by(records, spoken_for(items), seed)
+    return text_dominance_by(records, caption_answers(items), seed)
 
 
-def text_dominance_by(records: pd.DataFrame, spoken: Mapping[str, str], seed: int = 0) -> dict[str, Rate]:
-    """`text_dominance_of` where only ``spoken`` (see `spoken_for`) is at hand, as in a run's manifest."""
+def text_dominance_by(records: pd.DataFrame, supported: Mapping[str, str], seed: int = 0) -> dict[str, Rate]:
+    """`text_dominance_of` from ``supported`` (see `caption_answers`), as in a run's manifest."""
     known = records.dropna(subset=["answer"])
     against = [
-        spoken.get(item, right) != right for item, right in zip(known["item"], known["answer"], strict=True)
+        supported.get(item, right) != right
+        for item, right in zip(known["item"], known["answer"], strict=True)
     ]
     conflicts = known.loc[against]
     return {
         str(condition): text_dominance(
-            [said == spoken[item] for item, said in zip(part["item"], part["predicted"], strict=True)],
-            [said == right for said, right in zip(part["predicted"], part["answer"], strict=True)],
+            [option == supported[item] for item, option in zip(part["item"], part["predicted"], strict=True)],
+            [option == right for option, right in zip(part["predicted"], part["answer"], strict=True)],
             list(part["cluster"]),
             seed=seed,
         )
@@ -51,23 +52,29 @@ def text_dominance_by(records: pd.DataFrame, spoken: Mapping[str, str], seed: in
 
 
 def text_prior_of(records: pd.DataFrame, without: str, with_audio: str = "baseline", seed: int = 0) -> Rate:
-    """The text-prior rate of two conditions of a run, on the items with an answer that both have.
+    """Text-prior rate of two conditions of a run, on the items with a known answer that both have.
 
     Args:
-        without: the condition that hears nothing, e.g. one with ``audio="none"``.
-        with_audio: the one that hears each item's own sound.
+        records: Records of a run.
+        without: Name of the condition without audio, e.g. one with ``audio="none"``.
+        with_audio: Name of the condition with each item's own audio.
+        seed: Seed of the bootstrap.
 
     Raises:
-        RunError: the records have no such condition.
+        RunError: The records have no such condition.
     """
     known = records.dropna(subset=["answer"])
     parts = []
     for condition in (without, with_audio):
         if condition not in set(records["condition"]):
-            there = sorted(map(str, records["condition"].unique()))
-            raise RunError(f"The run has no condition {condition!r}: it has {there}.")
+            names = sorted(map(str, records["condition"].unique()))
+            raise RunError(f"The run has no condition {condition!r}; it has {names}.")
         parts.append(known.loc[known["condition"] == condition].set_index("item"))
     both = parts[0].index.intersection(parts[1].index)
-    deaf, hearing = (part.loc[both] for part in parts)
-    right = (part["correct"].astype(bool).to_numpy() for part in (deaf, hearing))
-    return text_prior(*right, clusters=list(hearing["cluster"]), seed=seed)
+    silent, audible = (part.loc[both] for part in parts)
+    return text_prior(
+        silent["correct"].astype(bool).to_numpy(),
+        audible["correct"].astype(bool).to_numpy(),
+        clusters=list(audible["cluster"]),
+        seed=seed,
+    )

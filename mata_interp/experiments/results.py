@@ -1,8 +1,11 @@
-"""Run: what a run folder holds, in memory; and `load_run`."""
+"""Run: the content of a run folder in memory; `load_run` reads one."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,69 +13,137 @@ import pandas as pd
 import pyarrow as pa
 import xarray as xr
 
+from ..benchmarks import Exclusion
 from ..errors import RunError
-from .files import read_json
+from .conditions import Condition, Role
+from .effects import Effects
+from .files import write_whole
 from .folder import RunFolder
 from .notices import warn
 from .records import SCHEMA, sort_records
+from .schema import read_versioned, write_versioned
+from .study_result import StudyResult
 
-__all__ = ["Run", "load_run", "read_trace"]
+__all__ = ["Run", "load_run", "read_effects", "read_trace", "write_effects", "write_trace"]
+
+_SELECTION_FILES = ("selection.nc", "sham.json")  # of a study; not held in memory
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """What was asked and answered.
+    """Conditions, items and answers of a run.
 
     Attributes:
-        path: the run folder; None for a run that was kept in memory.
-        manifest: model, data, conditions, batches, seeds, environment (see ``manifest.json``).
-        records: one row per item and condition, in order of condition, then item.
-        trace: attention on the selection split, of a study; else None.
-        effects: the table of comparisons, of a study; else None.
-        study: what was chosen and found, of a study; else None.
-        missing: number of parts still to be computed: 0 for a finished run.
+        path: The run folder; None for a run that was kept in memory.
+        manifest: Model, data, conditions, batches, seeds and environment, as in ``manifest.json``.
+        records: One row per item and condition, in order of condition, then item;
+            `mata_interp.experiments.records.SCHEMA` describes the columns.
+        trace: Attention on the selection split, of a study; else None.
+        effects: The comparisons of a study and their effects; else None. ``run.effects.to_frame()`` is a
+            table.
+        study: What a study chose and found; else None.
+        missing: Number of parts that are still to be computed: 0 for a finished run.
     """
 
     path: Path | None
     manifest: dict[str, Any]
     records: pd.DataFrame
     trace: xr.Dataset | None = None
-    effects: pd.DataFrame | None = None
-    study: dict[str, Any] | None = None
+    effects: Effects | None = None
+    study: StudyResult | None = None
     missing: int = 0
 
     @property
-    def excluded(self) -> list[dict[str, str]]:
-        """``{"item", "field", "reason"}`` of each item left out."""
-        return self.manifest["excluded"] if self.study is None else self.study["excluded"]
+    def excluded(self) -> tuple[Exclusion, ...]:
+        """The items that were left out, with field and reason."""
+        if self.study is not None:
+            return self.study.excluded
+        return tuple(Exclusion(**row) for row in self.manifest["excluded"])
+
+    @cached_property
+    def conditions(self) -> Mapping[str, Condition]:
+        """Name -> condition, in the order of the manifest."""
+        return {name: Condition.from_dict(data) for name, data in self.manifest["conditions"].items()}
+
+    @property
+    def roles(self) -> Mapping[str, Role]:
+        """Name of each condition -> its role."""
+        return {name: condition.inferred_role for name, condition in self.conditions.items()}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run to a folder, which `load` reads back.
+
+        Args:
+            folder: A new or empty folder.
+
+        Returns:
+            The folder.
+
+        Raises:
+            RunError: The folder cannot be written, or holds other files.
+        """
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(f"{folder} is not an empty folder. Choose another one.")
+        written = RunFolder.start(folder, self.manifest)
+        by_part = dict(iter(self.records.groupby(["condition", "batch"], sort=False)))
+        for condition, batch in written.expected():
+            if (condition, batch) in by_part:
+                order = self.manifest["batches"][batch]["items"]
+                rows = by_part[condition, batch].set_index("item", drop=False).loc[order]
+                table = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)
+                written.write_part(condition, batch, table.replace_schema_metadata(None))
+        if self.trace is not None:
+            write_trace(folder / "trace.nc", self.trace)
+        if self.effects is not None:
+            write_effects(folder / "effects.json", self.effects)
+        if self.study is not None:
+            self.study.save(folder / "study.json")
+        for name in _SELECTION_FILES:
+            if self.path is not None and (self.path / name).exists():
+                shutil.copy(self.path / name, folder / name)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read a run folder: `load_run`."""
+        return load_run(folder)
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else str(self.path)
-        items = self.records["item"].nunique()
+        items, conditions = self.records["item"].nunique(), len(self.manifest["conditions"])
         state = f", {self.missing} parts missing" if self.missing else ""
-        return f"Run({where}: {items} items, conditions {list(self.manifest['conditions'])}{state})"
+        return f"<Run {where}: {items} items x {conditions} conditions{state}>"
 
 
 def load_run(path: str | Path) -> Run:
     """Read a run folder, finished or not.
 
+    Args:
+        path: A folder that `run` or `study` wrote.
+
+    Returns:
+        The `Run`.
+
     Warns:
-        RunWarning: parts are missing or damaged; the records are those of the others.
+        RunWarning: Parts are missing or damaged (the records are those of the others), or the folder of the
+            parts holds other files.
 
     Raises:
-        RunError: it is no run folder, or its manifest cannot be read.
+        RunError: It is not a run folder, a file of it cannot be read, or a file has an unknown format
+        version.
     """
     folder = RunFolder(path)
     parts, damaged = folder.read_parts()
     missing = sum(1 for _ in folder.expected()) - len(parts)
     if missing:
-        named = f" ({len(damaged)} of them damaged: {', '.join(damaged[:3])})" if damaged else ""
-        warn(f"{path}: {missing} part(s) are missing{named}. The same run again computes them.")
-    if others := folder.strangers():
+        names = f" ({len(damaged)} of them damaged: {', '.join(damaged[:3])})" if damaged else ""
+        warn(f"{path}: {missing} part(s) are missing{names}. Run the same command again to compute them.")
+    if others := folder.unknown_files():
         names = ", ".join(others[:3])
         warn(
-            f"{path}/parts holds {len(others)} file(s) that are no part of this run ({names}): they are "
-            "not counted here, but a reader of all *.parquet would count them. Move them away."
+            f"{path}/parts holds {len(others)} file(s) that do not belong to this run ({names}). They are "
+            "not read here, but a reader of all *.parquet would read them. Move them away."
         )
     table = pa.concat_tables(parts.values()) if parts else SCHEMA.empty_table()
     trace, effects, study = (folder.path / name for name in ("trace.nc", "effects.json", "study.json"))
@@ -81,17 +152,39 @@ def load_run(path: str | Path) -> Run:
         manifest=folder.manifest,
         records=sort_records(table.to_pandas(), list(folder.manifest["conditions"])),
         trace=read_trace(trace) if trace.exists() else None,
-        effects=pd.DataFrame(read_json(effects)) if effects.exists() else None,
-        study=read_json(study) if study.exists() else None,
+        effects=read_effects(effects) if effects.exists() else None,
+        study=StudyResult.load(study) if study.exists() else None,
         missing=missing,
     )
 
 
+def write_effects(path: Path, effects: Effects) -> None:
+    """Write ``effects.json``."""
+    write_versioned(path, effects=effects)
+
+
+def read_effects(path: Path) -> Effects:
+    """Read ``effects.json``.
+
+    Raises:
+        RunError: The file cannot be read, has another format version, or lacks a field.
+    """
+    return Effects.from_dict(read_versioned(path).get("effects", []))
+
+
+def write_trace(path: Path, trace: xr.Dataset) -> None:
+    """Write the trace of a study as netCDF."""
+    content = trace.to_netcdf(engine="scipy")
+    write_whole(path, lambda file: file.write(content))
+
+
 def read_trace(path: Path) -> xr.Dataset:
-    """The trace of a study; RunError if the file is damaged."""
+    """Read the trace of a study.
+
+    Raises:
+        RunError: The file is damaged.
+    """
     try:
         return xr.load_dataset(path, engine="scipy")
     except (OSError, ValueError, TypeError, IndexError) as error:
-        raise RunError(
-            f"cannot read {path}: {error}. Delete it, and the same study makes it again."
-        ) from error
+        raise RunError(f"cannot read {path}: {error}. Delete it, and run the same study again.") from error

@@ -1,4 +1,4 @@
-"""mi.run: every item answered under every condition, into a run folder that survives being killed."""
+"""mi.run: answer every item under every condition, into a resumable run folder."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..benchmarks import Item
 from ..lalm.verification import note_unchecked
 from .answering import Unit, Work, plan_units
-from .claims import Claims
+from .claims import UnitClaims
 from .conditions import Condition, Edit, named_conditions
 from .folder import RunFolder, refuse_other_run
 from .manifest import known_beforehand, make_manifest, warn_of_other_machine
@@ -42,47 +42,60 @@ def run(
     progress: bool = True,
     seed: int = 0,
     ray: RayWorkers | str | bool = False,
+    strict: bool = False,
 ) -> Run:
-    """Answer ``items`` under every condition: by the options' log-probabilities, or in words.
+    """Answer ``items`` under every condition, by the options' log-probabilities or by generation.
 
-    Items that cannot be used are left out, counted and named in the manifest; the others go on. A run that
-    was stopped, however rudely, loses at most the batch in hand: the same call again goes on from there, and
-    its tables are bit for bit those of a run never stopped (same machine, same number of threads). Several
-    processes may be given the same call and share the work.
+    Items that cannot be used are left out, counted and named in the manifest. Runs are resumable: the same
+    call continues a run that was stopped, which loses at most one batch, and its tables are bit for bit
+    those of an uninterrupted run (on the same machine with the same number of threads). Several processes
+    can make the same call and share the work.
 
     Args:
-        conditions: name -> None, an intervention, a tuple of them, or a `Condition`, e.g.
+        lalm: The model.
+        items: One or several items.
+        conditions: Name -> None, an intervention, a tuple of them, or a `Condition`, e.g.
             ``{"baseline": None, "mata": Mata(0.1, [3, 4]), "other audio": Condition(audio="other")}``.
-        out: the run folder; None keeps the run in memory.
-        decoding: how conditions without a decoding of their own are answered; None: by comparing options.
-        prompt_format: how items are worded; one of PROMPT_FORMATS.
-        batch_size: items in a batch; one that does not fit in memory is halved.
-        seed: of the choice whose audio ``audio="other"`` hears.
-        ray: spread the batches over a Ray cluster: True for the one there is (or one on this machine), its
-            address, or `RayWorkers`.
+        out: The run folder; None keeps the run in memory.
+        decoding: Decoding of conditions that have none of their own; None: compare the options.
+        prompt_format: Prompt format, one of PROMPT_FORMATS.
+        batch_size: Number of items per batch; a batch that does not fit in memory is halved.
+        progress: Show progress bars.
+        seed: Seed of the choice whose audio ``audio="other"`` uses.
+        ray: Use a Ray cluster: True for the available one (or one on this machine), its address, or
+            `RayWorkers`.
+        strict: Raise for an item that cannot be used, instead of leaving it out with a warning.
 
     Returns:
-        the `Run`; ``run.records`` has one row per item and condition.
+        The `Run`; ``run.records`` has one row per item and condition.
 
     Warns:
-        RunWarning: items were left out; a part file was damaged and is computed again; an intervention meets
-            the clips that it was chosen on.
+        RunWarning: Items were left out; a part file was damaged and is computed again; an intervention is
+            applied to clips that it was chosen on.
 
     Raises:
         RunError: ``out`` cannot be written, or holds a run of another model, other data or other conditions;
-            one item alone does not fit in memory; no worker of the Ray cluster can be had.
-        InterventionError: a condition names a layer or head that the model does not have.
-        ItemError: a sound that was there when the items were checked cannot be read any more.
-        ValueError: there is no such ``prompt_format``.
+            one item alone does not fit in memory; no worker of the Ray cluster is available.
+        InterventionError: A condition names a layer or head that the model does not have.
+        ItemError: An item cannot be used, and ``strict`` is set; or an audio file that was validated cannot
+        be
+            read any more.
+        ValueError: ``prompt_format`` is unknown.
 
     See Also:
-        forecast: what it would do, and about how long that takes.
+        forecast: What the run would do, and about how long it takes.
+
+    >>> import mata_interp as mi
+    >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening").sample(2)
+    >>> run = mi.run(lalm, items, {"baseline": None, "mata": mi.Mata(2.0, [4, 5])}, progress=False)
+    >>> run.roles
+    {'baseline': 'baseline', 'mata': 'mata'}
     """
-    named = bound(lalm, conditions, decoding)
+    named = bind_conditions(lalm, conditions, decoding)
     note_unchecked(lalm)
     if out is not None:
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
-    validated = validate_items(lalm, items, progress=progress, format=prompt_format)
+    validated = validate_items(lalm, items, progress=progress, format=prompt_format, strict=strict)
     settings = {"batch_size": batch_size, "progress": progress, "seed": seed, "ray": ray}
     return run_validated(lalm, validated, named, out, prompt_format=prompt_format, **settings)
 
@@ -101,21 +114,21 @@ def run_validated(
     label: str = "answering",
     ray: RayWorkers | str | bool = False,
 ) -> Run:
-    """`run` on items that have been looked at already, in the same wording; ``label`` names the bar."""
-    named = bound(lalm, conditions, decoding)
+    """`run` on validated items of the same prompt format; ``label`` names the progress bar."""
+    named = bind_conditions(lalm, conditions, decoding)
     warn_of_reuse(validated, named)
     manifest, work = prepare(lalm, validated, named, batch_size, seed, prompt_format)
-    with _place(out) as path:
+    with _run_folder(out) as path:
         folder = RunFolder.start(path, manifest)
         warn_of_other_machine(folder.manifest, manifest)
-        _answer(lalm, folder, work, progress, label, RayWorkers.of(ray))
+        _answer(lalm, folder, work, progress, label, RayWorkers.from_argument(ray))
         finished = load_run(path)
     return finished if out is not None else replace(finished, path=None)
 
 
 @contextmanager
-def _place(out: str | Path | None) -> Iterator[Path]:
-    """The run folder; for a run kept in memory, one that is gone when the run is done."""
+def _run_folder(out: str | Path | None) -> Iterator[Path]:
+    """The run folder; for a run kept in memory, a temporary one."""
     if out is not None:
         yield Path(out)
         return
@@ -123,10 +136,10 @@ def _place(out: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def bound(
+def bind_conditions(
     lalm: LALM, conditions: Mapping[str, Edit | Condition], decoding: Decoding | None
 ) -> dict[str, Condition]:
-    """The conditions by name, their layers and heads checked before anything is computed or written."""
+    """The conditions by name, with their layers and heads checked before anything is computed or written."""
     named = named_conditions(conditions, decoding)
     for condition in named.values():
         for part in condition.interventions:
@@ -142,9 +155,9 @@ def prepare(
     seed: int,
     prompt_format: str,
 ) -> tuple[dict[str, Any], Work]:
-    """The manifest of a run, and what its units need to be computed."""
-    hears_others = any(condition.audio == "other" for condition in conditions.values())
-    partners = audio_partners(validated.items, seed) if hears_others else {}
+    """The manifest of a run, and what computing its units needs."""
+    needs_partners = any(condition.audio == "other" for condition in conditions.values())
+    partners = audio_partners(validated.items, seed) if needs_partners else {}
     manifest = make_manifest(lalm, validated, conditions, partners, batch_size, seed, prompt_format)
     items = {item.id: item for item in validated.items}
     return manifest, Work(items, dict(conditions), partners, prompt_format)
@@ -153,8 +166,8 @@ def prepare(
 def _answer(
     lalm: LALM, folder: RunFolder, work: Work, progress: bool, label: str, cluster: RayWorkers | None
 ) -> None:
-    """Compute and write the parts that are missing; what conditions share (sound, prompt) is done once."""
-    done, damaged = folder.look()
+    """Compute and write the missing parts; what conditions share (audio, prompt) is computed once."""
+    done, damaged = folder.scan_parts()
     if damaged:
         names = ", ".join(damaged[:3])
         warn(f"{folder.path}: {len(damaged)} damaged part(s) are computed again: {names}.")
@@ -163,16 +176,16 @@ def _answer(
     left = [unit for unit in units if any((name, unit.batch) not in done for name in unit.conditions)]
     with (
         tqdm(total=total, initial=len(done), desc=label, unit="part", disable=not progress) as bar,
-        Claims(folder.path / "claims.lock") as claims,
+        UnitClaims(folder.path / "claims.lock") as claims,
     ):
 
-        def tell(unit: Unit) -> None:
+        def update(unit: Unit) -> None:
             bar.update(sum((name, unit.batch) not in done for name in unit.conditions))
 
         if cluster is not None:
-            answer_on_ray(lalm, folder, work, left, claims, tell, cluster)
+            answer_on_ray(lalm, folder, work, left, claims, update, cluster)
         else:
-            _answer_here(lalm, folder, work, left, claims, tell)
+            _answer_here(lalm, folder, work, left, claims, update)
         claims.remove()
 
 
@@ -181,22 +194,23 @@ def _answer_here(
     folder: RunFolder,
     work: Work,
     units: Sequence[Unit],
-    claims: Claims,
-    tell: Callable[[Unit], object],
+    claims: UnitClaims,
+    done: Callable[[Unit], object],
 ) -> None:
     for unit in claims.one_by_one(units):
         if missing := folder.missing(unit):
             for name, table in work.answer(lalm, missing).items():
                 folder.write_part(name, unit.batch, table)
-        tell(unit)
+        done(unit)
 
 
 def warn_of_reuse(validated: ValidatedItems, conditions: Mapping[str, Condition]) -> None:
-    """Nothing is chosen and tested on the same clips without its reader being told."""
+    """Warn of conditions that were chosen on clips that they are tested on."""
     for name, condition in conditions.items():
         for part in condition.interventions:
-            if met := validated.clusters & set(part.chosen_on):
+            if reused := validated.clusters & set(part.chosen_on):
                 warn(
-                    f"Condition {name!r} was chosen on {len(met)} of the {len(validated.clusters)} clips it "
-                    "meets: its effect on them is exploratory. Test it on items.split('confirmation')."
+                    f"Condition {name!r} was chosen on {len(reused)} of the {len(validated.clusters)} clips "
+                    "of this run, so its effect on them is exploratory. Test it on "
+                    "items.split('confirmation')."
                 )

@@ -1,4 +1,4 @@
-"""The same model in another process: loaded there by its name, or sent there as it is."""
+"""The same model in another process: loaded there by its name, or sent there."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .identity import first_difference
 if TYPE_CHECKING:
     from ..lalm import LALM
 
-__all__ = ["by_name", "packed", "refuse_other_model", "unpacked"]
+__all__ = ["deserialize_model", "loading_arguments", "refuse_other_model", "serialize_model"]
 
 
-def by_name(lalm: LALM) -> dict[str, Any] | None:
-    """What `LALM.from_pretrained` may give the same model for; whether it does, its fingerprint tells.
+def loading_arguments(lalm: LALM) -> dict[str, Any] | None:
+    """Arguments with which `LALM.from_pretrained` may load the same model; compare fingerprints afterwards.
 
-    None where the model's name is none to load it by.
+    None where the model cannot be loaded by its name.
     """
     if lalm.name not in SHIPPED and "/" not in lalm.name and not Path(lalm.name).is_dir():
         return None
@@ -34,8 +34,8 @@ def by_name(lalm: LALM) -> dict[str, Any] | None:
     }
 
 
-def packed(lalm: LALM) -> dict[str, Any]:
-    """Class, configs, processor and weights as plain numpy bytes, which Ray shares on a node uncopied."""
+def serialize_model(lalm: LALM) -> dict[str, Any]:
+    """Class, configs, processor and weights as numpy bytes, which Ray shares on a node without copies."""
     model = lalm.model
     return {
         "class": type(model),
@@ -49,28 +49,28 @@ def packed(lalm: LALM) -> dict[str, Any]:
     }
 
 
-def unpacked(parcel: dict[str, Any]) -> LALM:
-    """The model of `packed`, with weights of its own, on the CPU."""
+def deserialize_model(payload: dict[str, Any]) -> LALM:
+    """The model of `serialize_model`, with its own copy of the weights, on the CPU."""
     from ..lalm import LALM
 
-    model = model_from_config(parcel["class"], parcel["config"], parcel["dtype"])
+    model = model_from_config(payload["class"], payload["config"], payload["dtype"])
     weights = {
         name: torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
-        for name, (data, dtype, shape) in parcel["weights"].items()
+        for name, (data, dtype, shape) in payload["weights"].items()
     }
     model.load_state_dict(weights)
-    model.generation_config = parcel["generation_config"]
-    return LALM(model, parcel["processor"], name=parcel["name"], revision=parcel["revision"])
+    model.generation_config = payload["generation_config"]
+    return LALM(model, payload["processor"], name=payload["name"], revision=payload["revision"])
 
 
 def refuse_other_model(there: dict[str, Any], here: dict[str, Any]) -> None:
-    """Compare two fingerprints; ModelError, naming the first field that differs."""
-    passing = ("name", "revision")
-    ours, theirs = ({k: v for k, v in one.items() if k not in passing} for one in (here, there))
-    if found := first_difference(theirs, ours):
-        field, old, new = found
+    """Raise a ModelError that names the first field in which two fingerprints differ."""
+    ignored = ("name", "revision")
+    local, remote = ({k: v for k, v in one.items() if k not in ignored} for one in (here, there))
+    if difference := first_difference(remote, local):
+        field, old, new = difference
         raise ModelError(
-            f"A worker's model is another: its {field} is {old!r}, here it is {new!r}. Install the same "
+            f"A worker has another model: its {field} is {old!r}, here it is {new!r}. Install the same "
             "versions on all machines."
         )
 

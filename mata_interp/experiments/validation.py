@@ -1,17 +1,18 @@
-"""Every item is looked at once before a run: can it be asked, and how long is its prompt?"""
+"""Check every item once before a run: can it be used, and how many tokens does its prompt have?"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..benchmarks import Exclusion, Item, Items
 from ..errors import ItemError, RunError
+from ..lalm.prompting.lengths import PromptLengths
 from .notices import warn
 
 if TYPE_CHECKING:
@@ -22,17 +23,17 @@ __all__ = ["ValidatedItems", "validate_items"]
 
 @dataclass(frozen=True)
 class ValidatedItems:
-    """Items that can be asked, and what was learnt on the way.
+    """Items that can be used, and what their validation found.
 
     Attributes:
-        name: of the benchmark.
-        file_sha256: of the benchmark's file; of the items' content where they were made in memory.
-        items: in the given order, ids unique.
-        lengths: item id -> tokens of its prompt, audio included.
-        digests: item id -> two SHA-256, with a dash between, of all that a table or an answer depends on:
-            texts and labels; decoded sound.
-        truncated: ids of items whose audio is longer than the model takes.
-        excluded: ``{"item", "field", "reason"}`` of each item left out.
+        name: Name of the benchmark.
+        file_sha256: SHA-256 of the benchmark's file; of the items' content where they were made in memory.
+        items: The items in their original order; ids are unique.
+        lengths: Item id -> number of tokens of its prompt, audio included.
+        digests: Item id -> two SHA-256 joined by a dash: of texts and labels, and of the decoded audio. They
+            cover everything that a record depends on.
+        truncated: Ids of items whose audio is longer than the model takes.
+        excluded: The items that were left out.
     """
 
     name: str
@@ -41,21 +42,25 @@ class ValidatedItems:
     lengths: dict[str, int]
     digests: dict[str, str]
     truncated: frozenset[str]
-    excluded: tuple[dict[str, str], ...]
+    excluded: tuple[Exclusion, ...]
+
+    def __repr__(self) -> str:
+        return f"<ValidatedItems {self.name}: {len(self.items)} items, {len(self.excluded)} left out>"
 
     @property
     def sha256(self) -> str:
-        """Of all items' digests, whatever their order."""
+        """SHA-256 of all items' digests, which does not depend on their order."""
         return hashlib.sha256(
             "".join(sorted(self.digests[item.id] for item in self.items)).encode()
         ).hexdigest()
 
     @property
     def clusters(self) -> frozenset[str]:
+        """Labels of the clusters (recordings) of the items."""
         return frozenset(item.cluster for item in self.items)
 
     def only(self, items: Sequence[Item]) -> ValidatedItems:
-        """These items alone; what is not among the vetted ones is left out."""
+        """The validated items that are among ``items``."""
         wanted = {item.id for item in items}
         return replace(self, items=tuple(item for item in self.items if item.id in wanted))
 
@@ -67,21 +72,30 @@ def validate_items(
     progress: bool = True,
     scored: bool = False,
     format: str = "options",
+    strict: bool = False,
 ) -> ValidatedItems:
-    """Decode every sound and build every prompt once; leave out, count and name what cannot be used.
+    """Decode the audio of every item and measure its prompt; leave out, count and name unusable items.
 
     Args:
-        format: of the prompts, one of PROMPT_FORMATS.
-        scored: leave out items without a known answer as well.
+        lalm: The model that the prompts are for.
+        items: One or several items.
+        progress: Show a progress bar.
+        scored: Leave out items without a known answer as well.
+        format: Prompt format, one of PROMPT_FORMATS.
+        strict: Raise for an unusable item, instead of leaving it out.
 
     Warns:
-        RunWarning: items were left out.
+        RunWarning: Items were left out.
 
     Raises:
-        RunError: none is left.
+        RunError: No item is left.
+        ItemError: An item cannot be used, and ``strict`` is set.
     """
     if not isinstance(items, Items):
         items = Items.from_records([items] if isinstance(items, Item) else items)
+    if strict and items.excluded:
+        raise ItemError(*astuple(items.excluded[0]))
+    measure = PromptLengths(lalm, format)
     good: list[Item] = []
     lengths: dict[str, int] = {}
     digests: dict[str, str] = {}
@@ -91,27 +105,30 @@ def validate_items(
         try:
             if scored and item.answer is None:
                 raise ItemError(item.id, "answer", "it is not known.")
-            prompt = lalm.prompt(item, format=format)
-            digests[item.id] = _digest(item, item.load_audio(lalm.sampling_rate).sha256)
+            length = measure(item)
         except ItemError as error:
+            if strict:
+                raise
             excluded.append(Exclusion.from_error(error))
             continue
         good.append(item)
-        lengths[item.id] = prompt.width
-        if prompt.truncated_seconds[0] > 0:
+        lengths[item.id] = length.tokens
+        digests[item.id] = _digest(item, length.audio_sha256)
+        if length.truncated_seconds > 0:
             truncated.add(item.id)
     first = str(ItemError(*astuple(excluded[0]))) if excluded else ""
     if not good:
-        raise RunError(f"{items.name}: no item can be used. {len(excluded)} left out, the first: {first}")
+        raise RunError(
+            f"{items.name}: no item can be used. {len(excluded)} were left out, the first: {first}"
+        )
     if excluded:
         warn(f"{items.name}: {len(good)} items; {len(excluded)} left out, the first: {first}")
-    left_out = tuple(asdict(exclusion) for exclusion in excluded)
     return ValidatedItems(
-        items.name, items.sha256, tuple(good), lengths, digests, frozenset(truncated), left_out
+        items.name, items.sha256, tuple(good), lengths, digests, frozenset(truncated), tuple(excluded)
     )
 
 
-def _digest(item: Item, sound: str) -> str:
+def _digest(item: Item, audio_sha256: str) -> str:
     texts: list[Any] = [item.id, item.question, item.caption, list(item.choices), item.answer]
     labels = [item.cluster, item.domain, item.kind, item.condition]
-    return f"{hashlib.sha256(json.dumps([*texts, *labels]).encode()).hexdigest()}-{sound}"
+    return f"{hashlib.sha256(json.dumps([*texts, *labels]).encode()).hexdigest()}-{audio_sha256}"

@@ -1,4 +1,4 @@
-"""The workers of a run on Ray: started, given units, heard, and replaced when they die."""
+"""The workers of a run on Ray: started, given units, and replaced when they die."""
 
 from __future__ import annotations
 
@@ -12,42 +12,48 @@ import torch
 
 from ..errors import MataError, RunError
 from .answering import Unit, Work
-from .claims import Claims
+from .claims import UnitClaims
 from .folder import RunFolder
 from .notices import warn
 from .ray_worker import Worker
-from .serialization import by_name, packed
+from .serialization import loading_arguments, serialize_model
 
 if TYPE_CHECKING:
     from ..lalm import LALM
 
 __all__ = ["WorkerPool"]
 
-_ATTEMPTS = 3  # workers that may die of one batch, or one after the other before any is ready
-_SLOW = 60.0  # seconds without a worker after which the user is told why nothing happens
+_ATTEMPTS = 3  # deaths of workers on one batch, or of workers in a row before one is ready
+_SLOW = 60.0  # seconds without a worker after which the user is warned
 
 
 class WorkerPool:
-    """Workers, and what each of them does.
+    """Workers, and the unit that each of them computes.
 
     Args:
-        ray: the module, connected.
-        wanted: how many workers.
-        options: what Ray is to reserve for each.
-        patience: seconds to wait for a worker when there is none.
+        ray: The module, connected.
+        lalm: The model that the workers must hold.
+        wanted: Number of workers.
+        options: Resources that Ray reserves for each.
+        startup_timeout: Seconds to wait for a worker when there is none.
     """
 
-    def __init__(self, ray: Any, lalm: LALM, wanted: int, options: dict[str, Any], patience: float) -> None:
-        self._ray, self._lalm, self._wanted, self._patience = ray, lalm, wanted, patience
-        # Ray could restart an actor itself, but would wait for room for it with the batch in its hands.
+    def __init__(
+        self, ray: Any, lalm: LALM, wanted: int, options: dict[str, Any], startup_timeout: float
+    ) -> None:
+        self._ray, self._lalm, self._wanted = ray, lalm, wanted
+        self._startup_timeout = startup_timeout
+        # Ray could restart an actor itself, but would wait for resources while it holds the batch.
         self._actor = ray.remote(Worker).options(max_restarts=0, **options)
         self._options = options
-        self._parcel: Any = None
-        self._starting: dict[Any, Any] = {}  # the reference that comes when it is ready -> worker
+        self._payload: Any = None
+        self._starting: dict[Any, Any] = {}  # reference that is ready when the worker is -> worker
         self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, Unit]] = {}  # the reference of the tables -> worker, unit
+        self._busy: dict[Any, tuple[Any, Unit]] = {}  # reference of the tables -> worker, unit
         self._failed_starts = 0
         self._deaths: Counter[int] = Counter()
+        self._last_worker = time.monotonic()  # when there was a worker last
+        self._warned = False
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -55,128 +61,165 @@ class WorkerPool:
     def __exit__(self, *_: object) -> None:
         busy = [worker for worker, _ in self._busy.values()]
         for worker in [*self._starting.values(), *self._idle, *busy]:
-            self._dismiss(worker)
+            self._stop(worker)
 
-    def work_off(
+    def compute(
         self,
         units: Sequence[Unit],
         work: Work,
         folder: RunFolder,
-        claims: Claims,
+        claims: UnitClaims,
         done: Callable[[Unit], object],
     ) -> None:
-        """Compute and write what is missing of the units; ``done`` is told of each."""
-        todo, later = deque(units), deque[Unit]()  # later: those that other processes work on
-        had_one = time.monotonic()
-        told = False
+        """Compute and write the missing parts of the units, and call ``done`` with each finished unit.
 
-        def next_unit() -> Unit | None:
-            while True:
-                wait = not todo and not self._busy
-                queue = later if wait else todo
-                if not queue:
-                    return None
-                unit = queue.popleft()
-                if not claims.take(unit.number, wait):
-                    later.append(unit)
-                elif missing := folder.missing(unit):
-                    return missing
-                else:
-                    finish(unit)
-
-        def finish(unit: Unit) -> None:
-            claims.release(unit.number)
-            done(unit)
-
-        while todo or later or self._busy:
-            self._hire()
-            while self._idle and (unit := next_unit()):
+        Raises:
+            RunError: No worker starts in time, or workers die repeatedly.
+            MataError: A worker raised it.
+        """
+        queue = _UnitQueue(units, folder, claims, done)
+        self._last_worker, self._warned = time.monotonic(), False
+        while queue or self._busy:
+            self._start()
+            while self._idle and (unit := queue.next(wait=not self._busy)):
                 worker = self._idle.pop()
                 self._busy[worker.answer.remote(work.only([unit]), unit)] = worker, unit
-            if not (awaited := [*self._busy, *self._starting]):
-                continue  # all that was left had been done by others
-            ready, _ = self._ray.wait(awaited, num_returns=1, timeout=1.0)
+            pending = [*self._busy, *self._starting]
+            if not pending:
+                continue  # other processes have done what was left
+            ready, _ = self._ray.wait(pending, num_returns=1, timeout=1.0)
             for reference in ready:
                 if reference in self._starting:
-                    self._came_to_work(reference)
-                    continue
-                unit = self._busy[reference][1]
-                tables = self._tables(reference)
-                if tables is None:
-                    todo.appendleft(unit)
-                    continue
-                for name, table in tables.items():
-                    folder.write_part(name, unit.batch, table)
-                finish(unit)
-            if self._busy or self._idle:
-                had_one, told = time.monotonic(), False
-            elif (alone := time.monotonic() - had_one) > self._patience:
-                raise RunError(f"No Ray worker could be started in {alone:.0f} s: {self._why()}")
-            elif alone > _SLOW and not told:
-                told = True
-                warn(f"Still waiting for a Ray worker: {self._why()}")
+                    self._register(reference)
+                else:
+                    self._collect(reference, queue, folder)
+            self._check_startup()
 
-    def _hire(self) -> None:
+    def _start(self) -> None:
+        """Start as many workers as are wanted and not there."""
         for _ in range(self._wanted - len(self._starting) - len(self._idle) - len(self._busy)):
             worker = self._actor.remote(
-                by_name(self._lalm), self._lalm.fingerprint(), torch.get_num_threads()
+                loading_arguments(self._lalm), self._lalm.fingerprint(), torch.get_num_threads()
             )
             self._starting[worker.ready.remote()] = worker
 
-    def _came_to_work(self, reference: Any) -> None:
-        """A worker holds the model; or could not load it by name, and is sent it; or died before that."""
+    def _register(self, reference: Any) -> None:
+        """A starting worker holds the model, or needs it sent because it cannot load it, or has died."""
         worker = self._starting.pop(reference)
         try:
-            holds = self._ray.get(reference)
+            has_model = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
-            raise _own(error) from None
+            raise _cause(error) from None
         except self._ray.exceptions.RayError as error:
             self._failed_starts += 1
             if self._failed_starts >= _ATTEMPTS * self._wanted:
-                raise RunError(f"Ray workers die while they start: {_brief(error)}") from error
+                raise RunError(f"Ray workers die while they start: {_short(error)}") from error
             return
-        if holds:
+        if has_model:
             self._failed_starts = 0
             self._idle.append(worker)
             return
-        if self._parcel is None:
-            self._parcel = self._ray.put(packed(self._lalm))
-        self._starting[worker.take.remote(self._parcel)] = worker
+        if self._payload is None:
+            self._payload = self._ray.put(serialize_model(self._lalm))
+        self._starting[worker.receive.remote(self._payload)] = worker
 
-    def _tables(self, reference: Any) -> dict[str, Any] | None:
-        """What a worker answered, which is then idle; None if it died, was lost or cannot be reached."""
+    def _collect(self, reference: Any, queue: _UnitQueue, folder: RunFolder) -> None:
+        """Write what a worker has computed; put its unit back if the worker died."""
         worker, unit = self._busy.pop(reference)
         try:
             tables = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
-            self._dismiss(worker)
-            raise _own(error) from None
+            self._stop(worker)
+            raise _cause(error) from None
         except self._ray.exceptions.RayError as error:
-            self._dismiss(worker)
+            self._stop(worker)
             self._deaths[unit.number] += 1
             if self._deaths[unit.number] >= _ATTEMPTS:
+                items = f"{', '.join(unit.items[:3])}{', ...' if len(unit.items) > 3 else ''}"
                 raise RunError(
-                    f"{_ATTEMPTS} Ray workers died of batch {unit.batch} (items {', '.join(unit.items[:3])}"
-                    f"{', ...' * (len(unit.items) > 3)}): {_brief(error)}"
+                    f"{_ATTEMPTS} Ray workers died on batch {unit.batch} (items {items}): {_short(error)}"
                 ) from error
-            warn(f"A Ray worker died; batch {unit.batch} is given to another: {_brief(error)}")
-            return None
+            warn(f"A Ray worker died; another one computes batch {unit.batch}: {_short(error)}")
+            queue.put_back(unit)
+            return
         self._idle.append(worker)
-        return tables
+        for name, table in tables.items():
+            folder.write_part(name, unit.batch, table)
+        queue.finish(unit)
 
-    def _dismiss(self, worker: Any) -> None:
+    def _check_startup(self) -> None:
+        """Warn if there has been no worker for a while, and give up after the timeout."""
+        if self._busy or self._idle:
+            self._last_worker, self._warned = time.monotonic(), False
+            return
+        waited = time.monotonic() - self._last_worker
+        if waited > self._startup_timeout:
+            raise RunError(f"No Ray worker started within {waited:.0f} s: {self._resources()}")
+        if waited > _SLOW and not self._warned:
+            self._warned = True
+            warn(f"Still waiting for a Ray worker: {self._resources()}")
+
+    def _stop(self, worker: Any) -> None:
         with suppress(Exception):
             self._ray.kill(worker)
 
-    def _why(self) -> str:
-        there = {name: self._ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU")}
-        return f"one needs {self._options}, the cluster has {there} in all."
+    def _resources(self) -> str:
+        cluster = {name: self._ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU")}
+        return f"one needs {self._options}, and the whole cluster has {cluster}."
 
 
-def _own(error: Any) -> BaseException:
-    """The error a worker raised, if it is one of ours; else Ray's, with the worker's traceback."""
+class _UnitQueue:
+    """Units that are still to be computed, each claimed before a worker gets it.
+
+    Args:
+        units: The units, in order.
+        folder: The run folder.
+        claims: Claims against other processes.
+        done: Called with each finished unit.
+    """
+
+    def __init__(
+        self, units: Sequence[Unit], folder: RunFolder, claims: UnitClaims, done: Callable[[Unit], object]
+    ) -> None:
+        self._todo, self._later = deque(units), deque[Unit]()  # later: those that other processes compute
+        self._folder, self._claims, self._done = folder, claims, done
+
+    def __bool__(self) -> bool:
+        return bool(self._todo or self._later)
+
+    def next(self, wait: bool) -> Unit | None:
+        """The next unit with its missing conditions, or None.
+
+        Args:
+            wait: Wait for units that other processes compute, once there are no others.
+        """
+        while True:
+            waiting = wait and not self._todo
+            queue = self._later if waiting else self._todo
+            if not queue:
+                return None
+            unit = queue.popleft()
+            if not self._claims.claim(unit.number, waiting):
+                self._later.append(unit)
+            elif missing := self._folder.missing(unit):
+                return missing
+            else:
+                self.finish(unit)
+
+    def put_back(self, unit: Unit) -> None:
+        """Queue a unit again, whose claim is kept."""
+        self._todo.appendleft(unit)
+
+    def finish(self, unit: Unit) -> None:
+        """Release a finished unit's claim."""
+        self._claims.release(unit.number)
+        self._done(unit)
+
+
+def _cause(error: Any) -> BaseException:
+    """The worker's own error if it is a MataError; else Ray's, with the worker's traceback."""
     return error.cause if isinstance(error.cause, MataError) else error
 
 
-def _brief(error: BaseException) -> str:
+def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]

@@ -1,4 +1,4 @@
-"""The section on attention: where the answering token looks when nothing is edited."""
+"""The section on attention: which tokens the answering token attends to without intervention."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .wording import count, named_layers, percent, printable
 
 
 def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
-    """Heat map and profile of a trace; ``window`` holds the layers that are edited, if any."""
+    """Heat map and profile of a trace; ``window`` has the edited layers, if any."""
     share = audio_share(trace, sink=False)
     layers = [int(layer) for layer in trace["layer"].values]
     by_head = share.mean("item", skipna=True).transpose("layer", "head").values
@@ -27,13 +27,15 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
     mass = trace["mass"].mean(("item", "head"), skipna=True)
     groups = {str(g): mass.sel(group=g).values for g in trace["group"].values}
     n_clips = len(set(map(str, clusters)))
-    sample = f"{count(trace.sizes['item'], 'item')} of {count(n_clips, 'selection clip')}, no intervention"
+    sample = (
+        f"{count(trace.sizes['item'], 'item')} of {count(n_clips, 'selection clip')}, without intervention"
+    )
     heat = FigurePart(
         "heat-map",
         responsive(
             lambda width: heat_map(by_head, layers, window, width), "heat", "Audio share by layer and head"
         ),
-        "How much of its attention the answering token gives to the sound.",
+        "Audio share of the answering token's attention, by layer and head.",
         "Share of audio in the attention of the last prompt token, the sink (first token) left out; mean "
         f"over {sample}. {_heat_reading(by_head, mean, layers)}{_window_reading(mean, layers, window)}",
     )
@@ -44,23 +46,23 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
             "profile",
             "Attention by layer and group",
         ),
-        "What the attention falls on, layer by layer.",
-        f"Above: mean over heads of the attention on each group of tokens; {sample}. Below: the layer means "
+        "Attention by layer and token group.",
+        f"Top: mean over heads of the attention on each group of tokens; {sample}. Bottom: the layer means "
         f"of the figure above with a 95 % bootstrap interval over clips. {_profile_reading(groups)} "
-        "Attention is not contribution: what is looked at need not reach the answer. The edits below test "
-        "that.",
+        "Attention is not contribution: attended tokens need not affect the answer. The interventions below "
+        "test that.",
     )
-    return Section("attention", "Where it listens", [("figure", heat), ("figure", lines)])
+    return Section("attention", "Attention to audio", [("figure", heat), ("figure", lines)])
 
 
 def _heat_reading(by_head: np.ndarray, by_layer: np.ndarray, layers: list[int]) -> str:
     most, least = int(np.nanargmax(by_layer)), int(np.nanargmin(by_layer))
     row, head = np.unravel_index(np.nanargmax(by_head), by_head.shape)
     return (
-        f"Over all layers it is {percent(float(by_layer.mean()), 0)}: most in layer {layers[most]} "
-        f"({percent(by_layer[most], 0)}), least in layer {layers[least]} ({percent(by_layer[least], 0)}). "
-        f"The head that listens most is head {head} of layer {layers[row]} "
-        f"({percent(by_head[row, head], 0)}). "
+        f"The mean over all layers is {percent(float(by_layer.mean()), 0)}; it is largest in layer "
+        f"{layers[most]} ({percent(by_layer[most], 0)}) and smallest in layer {layers[least]} "
+        f"({percent(by_layer[least], 0)}). The head with the largest share is head {head} of layer "
+        f"{layers[row]} ({percent(by_head[row, head], 0)}). "
     )
 
 
@@ -70,7 +72,7 @@ def _window_reading(by_layer: np.ndarray, layers: list[int], window: Collection[
         return ""
     return (
         f"MATA edits {named_layers(window)} (outlined): mean share {percent(by_layer[inside].mean(), 0)}, "
-        f"against {percent(by_layer[~inside].mean(), 0)} in the others."
+        f"against {percent(by_layer[~inside].mean(), 0)} in the other layers."
     )
 
 

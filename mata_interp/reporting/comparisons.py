@@ -1,112 +1,151 @@
-"""The run's effects as a reader meets them: which there are, what to call them, in which order they stand."""
+"""The effects of a study as a reader meets them: groups, labels and order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import pandas as pd
 
-from ..experiments.effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, OTHER, RANDOM_LAYERS
-from .wording import layer_range, printable
+from ..experiments import Comparison, ComparisonResult, Condition, Effects, Role
+from .wording import known, layer_range, printable
 
 CAPTIONS = {
-    "conflict": "caption contradicts the sound",
+    "conflict": "caption contradicts the audio",
     "neutral": "caption neutral or absent",
-    "congruent": "caption agrees with the sound",
+    "congruent": "caption agrees with the audio",
 }
-LABELS = {
-    MATA: "MATA",
-    MATA_ON_TEXT: "same rule on text",
-    OTHER: "another item's audio",
-    MATA_OTHER: "MATA, another item's audio",
+ROLE_LABELS: Mapping[Role, str] = {
+    "mata": "MATA",
+    "sham_text": "same rule on text tokens",
+    "other_audio": "another item's audio",
+    "mata_other_audio": "MATA, another item's audio",
 }
+
+Look = Literal["primary", "mata", "sham"]
 
 
 @dataclass(frozen=True)
 class LabelledEffect:
-    """An effect (a dict of effects.json), what to call it, and how it looks: "primary", "mata" or "sham"."""
+    """A comparison, its label, and the style of its row or marker."""
 
     label: str
-    effect: Mapping[str, Any]
-    look: str
+    result: ComparisonResult
+    look: Look
 
 
 @dataclass(frozen=True)
 class Group:
-    """Effects that stand together under a title."""
+    """Effects under one title."""
 
     title: str
     members: Sequence[LabelledEffect]
 
 
 class Comparisons:
-    """Effects of a study, sorted for reading; ``conditions`` as in the manifest."""
+    """Effects of a study, sorted for reading.
 
-    def __init__(self, effects: Sequence[Mapping[str, Any]], conditions: Mapping[str, Any]) -> None:
+    Args:
+        effects: All effects; empty for a run that is not a study.
+        conditions: Name -> condition of the run.
+    """
+
+    def __init__(self, effects: Effects, conditions: Mapping[str, Condition]) -> None:
         self.effects, self.conditions = effects, conditions
-        self.primary = next((e for e in effects if e["family"] == "primary"), None)
-        self.subset: Mapping[str, str] = self.primary["subset"] if self.primary else {}
-
-    def find(self, column: str = "correct", **match: Any) -> list[Mapping[str, Any]]:
-        """Effects on ``column`` of the records whose fields equal ``match``."""
-        match["column"] = column
-        return [e for e in self.effects if all(e[key] == value for key, value in match.items())]
+        self.primary = effects.primary
+        self.subset: Mapping[str, str] = self.primary.comparison.subset if self.primary else {}
 
     def groups(self, column: str = "correct") -> list[Group]:
-        """Primary, MATA elsewhere, by domain, controls: the forest plot and the table have this order."""
-        here = dict(after_condition=MATA, before_condition=BASELINE)
+        """Groups of the forest plot and the table: primary, other items, domains, controls."""
         if self.primary is None:
             return []
-        main = self.find(column, subset=self.subset, **here)
+        of_mata = self.effects.select(before_role="baseline", after_role="mata", column=column)
+        main = [row for row in of_mata if row.comparison.subset == self.subset]
         rest = [
-            e
-            for e in self.find(column, **here)
-            if set(e["subset"]) <= {"caption_condition"} and e not in main
+            row for row in of_mata if row not in main and set(row.comparison.subset) <= {"caption_condition"}
         ]
-        domains = [
-            e
-            for e in self.find(column, **here)
-            if "domain" in e["subset"] and {**self.subset, "domain": e["subset"]["domain"]} == e["subset"]
-        ]
-        look = "primary" if column == self.primary["column"] else "mata"
-        first = (
-            "Primary comparison, fixed beforehand" if look == "primary" else "Items of the primary comparison"
-        )
+        domains = [row for row in of_mata if self._is_main_by_domain(row.comparison)]
+        is_primary = column == self.primary.comparison.column
+        look: Look = "primary" if is_primary else "mata"
         groups = [
-            Group(first, [LabelledEffect(f"MATA, {subset_label(e['subset'])}", e, look) for e in main]),
+            Group(
+                "Primary comparison (prespecified)" if is_primary else "Items of the primary comparison",
+                [LabelledEffect(f"MATA, {subset_label(row.comparison.subset)}", row, look) for row in main],
+            ),
             Group(
                 "MATA on other items",
-                [LabelledEffect(subset_label(e["subset"]), e, "mata") for e in rest],
+                [LabelledEffect(subset_label(row.comparison.subset), row, "mata") for row in rest],
             ),
             Group(
                 "MATA by domain, items of the primary comparison" if self.subset else "MATA by domain",
-                [LabelledEffect(printable(e["subset"]["domain"], 32), e, "mata") for e in domains],
+                [
+                    LabelledEffect(printable(row.comparison.subset["domain"], 32), row, "mata")
+                    for row in domains
+                ],
             ),
-            Group("Controls, items of the primary comparison", [
-                LabelledEffect(self.label(e["after_condition"]), e, "sham") for e in self.shams(column)
-            ]),
-        ]  # fmt: skip
+            Group(
+                "Controls, items of the primary comparison",
+                [LabelledEffect(self.label(row.comparison.after), row, "sham") for row in self.shams(column)],
+            ),
+        ]
         return [group for group in groups if group.members]
 
-    def shams(self, column: str = "correct") -> list[Mapping[str, Any]]:
-        """What each control changed, on the items of the primary comparison."""
-        found = self.find(column, family="sham", subset=self.subset)
-        return [e for e in found if e["after_condition"] != MATA]
+    def _is_main_by_domain(self, comparison: Comparison) -> bool:
+        """Whether a comparison is on the primary comparison's items of one domain."""
+        domain = comparison.subset.get("domain")
+        return domain is not None and comparison.subset == {**self.subset, "domain": domain}
+
+    def shams(self, column: str = "correct") -> list[ComparisonResult]:
+        """What each control changes on the items of the primary comparison."""
+        rows = self.effects.select(family="sham", column=column, subset=self.subset)
+        return [row for row in rows if row.comparison.after_role != "mata"]
+
+    def role(self, condition: str) -> Role:
+        """The role of a condition, ``"other"`` for one that the run does not have."""
+        return self.conditions[condition].inferred_role if condition in self.conditions else "other"
+
+    def with_role(self, *roles: Role) -> list[str]:
+        """Names of the conditions that have one of these roles."""
+        return [name for name in self.conditions if self.role(name) in roles]
 
     def label(self, condition: str) -> str:
-        """What to call a condition: ``mata in random layers 2`` -> ``MATA in random layers 0, 5``."""
-        edits = self.conditions.get(condition, {}).get("interventions", [])
-        if condition.startswith(RANDOM_LAYERS) and len(edits) == 1:
-            layers = layer_range(edits[0].get("layers", ()))
-            draw = condition.removeprefix(RANDOM_LAYERS).strip()
+        """A study's name for a role (``MATA in random layers 0, 5``), else the condition's name."""
+        role = self.conditions[condition].role if condition in self.conditions else None
+        if role == "sham_random_layers":
+            layers = layer_range(self.conditions[condition].interventions[0].layers)
+            draw = self.with_role(role).index(condition) + 1
             return f"MATA in random layers{f' {layers}' if len(layers) <= 9 else f', draw {draw}'}"
-        return LABELS.get(condition, printable(condition, 40))
+        return printable(condition, 40) if role is None else ROLE_LABELS.get(role, printable(condition, 40))
+
+
+def effect_data(result: ComparisonResult) -> dict[str, str]:
+    """Data attributes of an element that shows an effect, in full precision; empty where not defined."""
+    effect = result.effect
+    subset = ",".join(f"{column}={printable(value)}" for column, value in result.comparison.subset.items())
+    numbers = {
+        "n": effect.n,
+        "before": effect.before,
+        "after": effect.after,
+        "difference": effect.difference,
+        "low": effect.low,
+        "high": effect.high,
+        "fixed": effect.fixed,
+        "broken": effect.broken,
+        "p": effect.p,
+        "p-holm": result.p_holm,
+    }
+    return {
+        "effect": printable(result.comparison.name),
+        "family": result.comparison.family,
+        "column": result.comparison.column,
+        "subset": subset,
+        **{name: repr(value) if known(value) else "" for name, value in numbers.items()},
+    }
 
 
 def subset_label(subset: Mapping[str, str]) -> str:
-    """``{"caption_condition": "conflict"}`` -> ``caption contradicts the sound``; ``{}`` -> ``all items``."""
+    """``{"caption_condition": "conflict"}`` -> ``caption contradicts the audio``; ``{}`` -> ``all items``."""
     words = [
         CAPTIONS.get(value, f"{printable(value, 32)} caption")
         if column == "caption_condition"
@@ -124,6 +163,6 @@ def where(records: pd.DataFrame, subset: Mapping[str, str]) -> pd.DataFrame:
 
 
 def mean(records: pd.DataFrame, column: str) -> float:
-    """The mean of a column, NaN left out; NaN if nothing is left."""
+    """Mean of a column without its NaN values; NaN if there are no others."""
     values = records[column].dropna().to_numpy(dtype=float)
     return float(values.mean()) if len(values) else float("nan")

@@ -2,109 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pandas as pd
 
-from ..experiments import text_prior_of
-from ..experiments.effects import BASELINE, MATA, MATA_ON_TEXT, MATA_OTHER, RANDOM_LAYERS, SILENT
+from ..experiments import ComparisonResult, text_prior_of
+from ..experiments.study_result import ShamMatch
 from .accuracy import accuracy_tables, rate
 from .comparisons import Comparisons, mean, subset_label, where
 from .parts import Block, Content, Row, Section, Table
-from .wording import interval, known, number, percent, points
+from .wording import interval, known, number, percent, points, printable
+
+DOSES = ("mass_before", "mass_after", "kl", "boost", "negative")
 
 
-def controls_section(
-    records: pd.DataFrame, comparisons: Comparisons, sham: Mapping[str, float] | None
-) -> Section:
+def controls_section(records: pd.DataFrame, comparisons: Comparisons, sham: ShamMatch | None) -> Section:
     """What each control shows, and the accuracy and the dose under every condition.
 
-    ``sham`` says how the alpha on text was matched: mean row KL reached and wanted, ``kl`` and ``target_kl``.
+    Args:
+        records: Records of the run.
+        comparisons: The study's effects.
+        sham: How the alpha on text tokens was matched to MATA's.
     """
     content: list[Content] = [("text", sentence) for sentence in _findings(records, comparisons, sham)]
     content += accuracy_tables(records, comparisons)
     dose = dose_table(records, comparisons)
     if dose.blocks[0].rows:
         content.append(("table", dose))
-    return Section("controls", "Controls: would anything have helped?", content)
+    return Section("controls", "Controls", content)
 
 
-def _findings(records: pd.DataFrame, comparisons: Comparisons, sham: Mapping[str, float] | None) -> list[str]:
-    place = subset_label(comparisons.subset)
-    shams = {e["after_condition"]: e for e in comparisons.shams()}
+def _findings(records: pd.DataFrame, comparisons: Comparisons, sham: ShamMatch | None) -> Iterator[str]:
+    shams = comparisons.shams()
     against = {
-        e["before_condition"]: e
-        for e in comparisons.find(family="sham", after_condition=MATA, subset=comparisons.subset)
+        row.comparison.before: row
+        for row in comparisons.effects.select(
+            family="sham", after_role="mata", column="correct", subset=comparisons.subset
+        )
     }
-    found = []
-    if e := shams.get(MATA_ON_TEXT):
-        found.append(
-            f"Is it attention to audio, or any push? The same rule on the text tokens{_matched(sham)} "
-            f"changed accuracy by {_change(e)} points ({place}).{_beats(against.get(MATA_ON_TEXT))}"
-        )
-    if random := [e for name, e in shams.items() if name.startswith(RANDOM_LAYERS)]:
-        changes = sorted(e["difference"] for e in random)
-        own = comparisons.primary["difference"] if comparisons.primary else None
-        beaten = sum(1 for change in changes if known(own) and change >= own)  # type: ignore[operator]
-        found.append(
-            f"Is it these layers? In {len(random)} random draws of as many layers MATA changed accuracy by "
-            f"{points(changes[0])} to {points(changes[-1])} points, in the chosen ones by {points(own)}; "
-            f"{beaten or 'none'} of the draws did as well or better."
-        )
-    if e := shams.get(MATA_OTHER):
-        found.append(
-            f"Is it this sound? With another item's audio MATA changed accuracy by {_change(e)} points, "
-            "measured against the same wrong audio without MATA. More attention to the wrong sound should "
-            "not help."
-        )
-    silent, heard = (
-        mean(where(records, {**comparisons.subset, "condition": name}), "correct")
-        for name in (SILENT, BASELINE)
-    )
-    if known(silent) and known(heard) and heard:
-        prior = text_prior_of(where(records, comparisons.subset), SILENT, BASELINE)
-        found.append(
-            f"How far does the text alone go? With the audio left out {percent(silent)} of these answers are "
-            f"right, with it {percent(heard)}: a text-prior rate of {rate(prior, 1, 2)}."
-        )
-    return found
+    for row in shams:
+        if row.comparison.after_role == "sham_text":
+            yield _on_text(row, against.get(row.comparison.after), sham, subset_label(comparisons.subset))
+    random = [row for row in shams if row.comparison.after_role == "sham_random_layers"]
+    if random and comparisons.primary is not None:
+        yield _in_random_layers(random, comparisons.primary)
+    for row in shams:
+        if row.comparison.after_role == "mata_other_audio":
+            yield (
+                "Does the audio have to match the question? With another item's audio, MATA changed accuracy "
+                f"by {_change(row)} points relative to the same wrong audio without MATA. More attention to "
+                "the wrong audio should not help."
+            )
+    yield from _text_alone(records, comparisons)
 
 
-def _matched(sham: Mapping[str, float] | None) -> str:
-    if not sham:
-        return ""
-    reached, wanted = number(sham["kl"], 3), number(sham["target_kl"], 3)
+def _on_text(row: ComparisonResult, mata: ComparisonResult | None, sham: ShamMatch | None, items: str) -> str:
+    matched = ""
+    if sham is not None:
+        reached, target = number(sham.kl, 3), number(sham.target_kl, 3)
+        matched = (
+            ", with an alpha chosen on the selection clips to change attention as much as MATA (mean row KL "
+            f"{reached} against {target} nats),"
+        )
+    against = f" MATA relative to this control: {_change(mata)} points." if mata else ""
     return (
-        ", its alpha set on the selection clips so that it moves attention as far as MATA (mean row KL "
-        f"{reached} against {wanted} nats),"
+        "Does attention to audio matter, or does any change of attention help? The same rule on text tokens"
+        f"{matched} changed accuracy by {_change(row)} points ({items}).{against}"
     )
 
 
-def _change(e: Mapping[str, Any]) -> str:
-    return f"{points(e['difference'])} {interval(e['low'], e['high'])}"
+def _in_random_layers(random: list[ComparisonResult], primary: ComparisonResult) -> str:
+    changes = sorted(row.effect.difference for row in random)
+    own = primary.effect.difference
+    as_good = sum(change >= own for change in changes)
+    return (
+        f"Do these layers matter? In {len(random)} random draws of as many layers MATA changed accuracy by "
+        f"{points(changes[0])} to {points(changes[-1])} points, in its own layers by {points(own)}; "
+        f"{as_good or 'none'} of the draws did as well or better."
+    )
 
 
-def _beats(e: Mapping[str, Any] | None) -> str:
-    return f" MATA against this control: {_change(e)} points." if e else ""
+def _text_alone(records: pd.DataFrame, comparisons: Comparisons) -> Iterator[str]:
+    """Accuracy without audio, and the text-prior rate."""
+    for silent in comparisons.with_role("no_audio"):
+        for baseline in comparisons.with_role("baseline"):
+            without, with_audio = (
+                mean(where(records, {**comparisons.subset, "condition": name}), "correct")
+                for name in (silent, baseline)
+            )
+            if known(without) and known(with_audio) and with_audio:
+                prior = text_prior_of(where(records, comparisons.subset), silent, baseline)
+                yield (
+                    f"How far does the text alone go? Without audio {percent(without)} of these answers are "
+                    f"correct, with it {percent(with_audio)}: a text-prior rate of {rate(prior, 1, 2)}."
+                )
+
+
+def _change(row: ComparisonResult) -> str:
+    return f"{points(row.effect.difference)} {interval(row.effect.low, row.effect.high)}"
 
 
 def dose_table(records: pd.DataFrame, comparisons: Comparisons) -> Table:
-    """How hard each intervention pushed, mean over items."""
+    """How much each intervention changed attention, mean over items."""
     rows = []
     for name, part in records.groupby("condition", sort=False):
-        names = ("mass_before", "mass_after", "kl", "boost", "negative")
-        before, after, kl, boost, negative = (mean(part, f"dose_{dose}") for dose in names)
+        before, after, kl, boost, negative = (mean(part, f"dose_{dose}") for dose in DOSES)
         if known(kl):
             cells = [percent(before), percent(after), number(kl, 3), number(boost, 2, sign=True)]
             cells.append(percent(negative, 0))
-            rows.append(Row([comparisons.label(str(name)), *cells], "" if name == MATA else "sham"))
+            look = "" if comparisons.role(str(name)) == "mata" else "sham"
+            rows.append(Row([comparisons.label(str(name)), *cells], look, {"condition": printable(name)}))
     return Table(
-        "Dose: how hard each intervention pushed.",
+        "Dose: how much each intervention changed attention.",
         ("Condition", "mass before", "mass after", "KL, nats", "boost, nats", "scores < 0"),
         [Block(rows)],
-        "Mass: attention of the edited rows on the keys the rule acts on, mean over edited layers and "
-        "heads. KL: of the edited row from the untouched one. Boost: mean change of those keys' scores. "
-        "Scores < 0: fraction of those keys' scores that are negative, where the readings of the paper's "
-        "rule part ways.",
+        "Mass: attention of the edited rows on the keys that the rule changes, mean over edited layers and "
+        "heads. KL: divergence of the edited row from the unedited one. Boost: mean change of those keys' "
+        "scores. Scores < 0: fraction of those keys' scores that are negative, where the interpretations of "
+        "the paper's rule differ.",
     )

@@ -1,10 +1,10 @@
-"""What a page is made of, as data: figures, tables, sections. Only strings; the template escapes them."""
+"""The parts of a page as data: figures, tables, sections. They hold strings, which the template escapes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from markupsafe import Markup
@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 @dataclass(frozen=True)
 class FigurePart:
-    """A figure; the caption says how to read it and what it shows."""
+    """A figure with its title and caption."""
 
     id: str
     svg: Markup
@@ -22,15 +22,22 @@ class FigurePart:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table; ``look`` is a class of the style sheet ("primary", "sham") or empty."""
+    """A row of a table.
+
+    Attributes:
+        cells: The text of each cell.
+        look: A class of the style sheet (``"primary"``, ``"sham"``), or empty.
+        data: Data attributes of the element: ``{"n": "400"}`` becomes ``data-n="400"``.
+    """
 
     cells: Sequence[str]
     look: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows under a heading (none, if the title is empty)."""
+    """Rows of a table under a heading; an empty title gives none."""
 
     rows: Sequence[Row]
     title: str = ""
@@ -38,7 +45,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; ``words`` sets all columns left and lets them wrap."""
+    """A table; ``words`` aligns all columns left and lets them wrap."""
 
     title: str
     columns: Sequence[str]
@@ -49,11 +56,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Key:
-    """A number that a reader should not have to look for."""
+    """A headline number: label, value, detail, and the element's data attributes."""
 
     label: str
     value: str
     detail: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 Content = (
@@ -66,7 +74,7 @@ Content = (
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with a heading of its own."""
+    """A section of the page with its heading."""
 
     id: str
     title: str

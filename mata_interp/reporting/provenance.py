@@ -1,4 +1,4 @@
-"""The section on what was run: enough to repeat it, and everything that was left out."""
+"""The section on provenance: what is needed to repeat the run, and every item that was left out."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any
 
 import pandas as pd
 
-from ..benchmarks import find_release
-from ..experiments import Run
+from ..benchmarks import Exclusion, find_release
+from ..experiments import Condition, Run
+from ..interventions import AttentionEdit
+from ..lalm import Decoding
 from .claims import SUBSETS
 from .parts import Block, Content, Row, Section, Table
 from .wording import count, named_layers, number, printable
 
-SHOWN = 12  # items left out that are listed openly; a longer list is folded
+SHOWN = 12  # items left out; a longer list is folded
 
 
 def provenance_section(run: Run) -> Section:
-    """Model, data, conditions, versions, seeds, command, sizes, time; then what was left out."""
-    content: list[Content] = [("facts", _facts(run)), ("table", _conditions(run.manifest["conditions"]))]
+    """Model, data, conditions, versions, seeds, command, sizes and time; then the items left out."""
+    content: list[Content] = [("facts", _facts(run)), ("table", _conditions(run.conditions))]
     content += _left_out(run.excluded)
-    return Section("provenance", "What was run", content)
+    return Section("provenance", "Provenance", content)
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    manifest, study = run.manifest, run.study or {}
+    manifest, study = run.manifest, run.study
     model, data, machine = manifest["model"], manifest["data"], manifest["environment"]
     hashes = [
         (f"SHA-256 of {k.removesuffix('_sha256')}", v) for k, v in model.items() if k.endswith("_sha256")
@@ -33,8 +35,12 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     answered = f"{count(data['items'], 'item')} of {count(data['clips'], 'clip')}"
     batches = count(len(manifest["batches"]), "batch", "batches")
     threads = count(machine.get("threads", 0), "thread")
-    missing = f"{count(run.missing, 'part')} missing; the same command goes on" if run.missing else ""
-    both = f"; {count(study['truncated'], 'item')} with the selection clips" if study.get("truncated") else ""
+    missing = (
+        f"{count(run.missing, 'part')} missing; run the same command again to continue" if run.missing else ""
+    )
+    both = (
+        f"; {count(study.truncated, 'item')} including selection clips" if study and study.truncated else ""
+    )
     facts = [
         ("Model", model.get("name")),
         ("Revision", model.get("revision")),
@@ -52,21 +58,21 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Batches", f"{batches} of up to {count(manifest['batch_size'], 'item')}"),
         ("Machine", f"{machine.get('device')}, {threads}, {machine.get('platform')}"),
         ("Versions", ", ".join(f"{k} {v}" for k, v in _versions(model, machine).items())),
-        ("Command", study.get("command") or manifest["command"]),
-        ("Begun", manifest["created"]),
-        ("Time taken", _seconds(study.get("seconds"))),
+        ("Command", study.command if study else manifest["command"]),
+        ("Started", manifest["created"]),
+        ("Time", _seconds(study.seconds if study else None)),
     ]
     return [(name, printable(value)) for name, value in facts if value not in (None, "")]
 
 
 def _release(data: Mapping[str, Any]) -> str:
-    """Which released file the data are; of a benchmark whose files may be pinned, also that they are not."""
+    """The released file that the data are; for a known benchmark, also that they are none."""
     release = find_release(data.get("file_sha256") or "")
     if release is not None:
         which = f"{release.benchmark} {release.subset}".strip()
         return f"{which}: {release.file}, by its SHA-256"
     pinned = str(data.get("name")).lower() in SUBSETS
-    return "not pinned: no released file with this SHA-256 is known here" if pinned else ""
+    return "not a known release of this benchmark" if pinned else ""
 
 
 def _versions(model: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,14 +81,11 @@ def _versions(model: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str,
 
 
 def _truncated(records: pd.DataFrame) -> str:
-    own = records.loc[records["audio_from"] == records["item"]]
-    seconds = dict(zip(own["item"], own["truncated_seconds"], strict=True))
-    cut = [float(value) for value in seconds.values() if value > 0]
+    own = records.loc[records["audio_from"] == records["item"]].drop_duplicates("item")
+    cut = [float(value) for value in own["truncated_seconds"] if value > 0]
     if not cut:
-        return "none cut"
-    return (
-        f"{count(len(cut), 'item')} cut at the end to what the model takes, by up to {number(max(cut), 1)} s"
-    )
+        return "none truncated"
+    return f"{count(len(cut), 'item')} truncated to the model's maximum, by up to {number(max(cut), 1)} s"
 
 
 def _seconds(seconds: Mapping[str, float] | None) -> str:
@@ -92,46 +95,56 @@ def _seconds(seconds: Mapping[str, float] | None) -> str:
     return f"{number(sum(seconds.values()), 0)} s: {parts}"
 
 
-def _conditions(conditions: Mapping[str, Any]) -> Table:
-    in_words = any(condition.get("decoding") for condition in conditions.values())
+def _conditions(conditions: Mapping[str, Condition]) -> Table:
+    generates = any(condition.decoding for condition in conditions.values())
     rows = []
     for name, condition in conditions.items():
-        edits = "; ".join(_edit(edit) for edit in condition["interventions"]) or "none"
-        answers = [_answers(condition.get("decoding"))] if in_words else []
-        rows.append(Row([printable(name), condition["audio"], *answers, edits]))
-    head = ("Condition", "Audio", *(["GenerationOutput"] if in_words else []), "Intervention")
+        edits = "; ".join(_edit(edit) for edit in condition.interventions) or "none"
+        answers = [_answers(condition.decoding)] if generates else []
+        data = {"condition": printable(name), "role": condition.inferred_role}
+        rows.append(Row([printable(name), condition.audio, *answers, edits], "", data))
+    head = ("Condition", "Audio", *(["Answers"] if generates else []), "Intervention")
     return Table("Conditions.", head, [Block(rows)], words=True)
 
 
-def _answers(decoding: Mapping[str, Any] | None) -> str:
-    """``in words, greedy, up to 64 tokens``."""
-    if not decoding:
+def _answers(decoding: Decoding | None) -> str:
+    """``generated, greedy, up to 64 tokens``."""
+    if decoding is None:
         return "options compared"
-    drawn = f"temperature {decoding['temperature']:g}, top p {decoding['top_p']:g}, seed {decoding['seed']}"
-    if decoding["top_k"]:
-        drawn += f", top k {decoding['top_k']}"
-    how = drawn if decoding["temperature"] else "greedy"
-    return f"in words, {how}, up to {count(decoding['max_new_tokens'], 'token')}"
+    sampling = f"temperature {decoding.temperature:g}, top p {decoding.top_p:g}, seed {decoding.seed}"
+    if decoding.top_k:
+        sampling += f", top k {decoding.top_k}"
+    method = sampling if decoding.temperature else "greedy"
+    return f"generated, {method}, up to {count(decoding.max_new_tokens, 'token')}"
 
 
-def _edit(edit: Mapping[str, Any]) -> str:
-    heads = "all heads" if edit.get("heads") == "all" else f"heads {edit.get('heads')}"
+def _edit(edit: AttentionEdit) -> str:
+    heads = "all heads" if edit.heads == "all" else f"heads {edit.to_dict()['heads']}"
     return printable(
-        f"rule {edit.get('rule')}, alpha {edit.get('alpha'):g}, {named_layers(edit.get('layers', ()))}, "
-        f"{heads}, keys {edit.get('keys')}, phase {edit.get('phase')}"
+        f"rule {edit.rule}, alpha {edit.alpha:g}, {named_layers(edit.layers)}, {heads}, keys {edit.keys}, "
+        f"phase {edit.phase}"
     )
 
 
-def _left_out(excluded: Sequence[Mapping[str, str]]) -> list[Content]:
+def _left_out(excluded: Sequence[Exclusion]) -> list[Content]:
     if not excluded:
         return [("text", "No item was left out.")]
-    fields = ", ".join(f"{field} {n}" for field, n in Counter(row["field"] for row in excluded).most_common())
+    by_field = Counter(row.field for row in excluded).most_common()
+    fields = ", ".join(f"{field} {n}" for field, n in by_field)
+    rows = [
+        Row(
+            [printable(row.item), printable(row.field), printable(row.reason)],
+            "",
+            {"item": printable(row.item)},
+        )
+        for row in excluded
+    ]
     table = Table(
         "Items left out.",
         ("Item", "Field", "Reason"),
-        [Block([Row([printable(row[k]) for k in ("item", "field", "reason")]) for row in excluded])],
-        f"{count(len(excluded), 'item')} could not be used, by field: {printable(fields)}. The others are "
-        "unaffected.",
+        [Block(rows)],
+        f"{count(len(excluded), 'item')} could not be used, by field: {printable(fields)}. The other items "
+        "are unaffected.",
         words=True,
     )
     return [("table" if len(excluded) <= SHOWN else "folded", table)]

@@ -1,4 +1,4 @@
-"""Templates to HTML. Everything that enters a page is escaped, except our own SVG and style sheet."""
+"""Templates to HTML. Everything that enters a page is escaped, except this package's SVG and style sheet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 
 def render(template: str, **values: Any) -> str:
-    """The template of this package under that name, with ``values``; a value that is missing is an error."""
+    """Render the template of this package with that name; a missing value is an error."""
     folder = resources.files("mata_interp.reporting") / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text("utf-8")),

@@ -1,26 +1,34 @@
-"""Paired statistics: what a change did to the same items, how sure that is, and how often one looked.
+"""Statistics of paired comparisons: estimates, intervals, tests and corrections.
 
-Arrays in, frozen dataclasses out; nothing here knows a model.
+Arrays in, frozen dataclasses out; nothing here depends on a model. A number that does not exist is NaN in
+memory and None (null) where it is written as JSON.
 """
 
+from .clusters import DRAWS, cluster_bootstrap_means, cluster_codes, clustered_interval
 from .correction import holm
 from .effect import Effect
+from .options import best_option, is_correct, margin
 from .paired import paired_effect
-from .profiles import clustered_interval
-from .proportions import mcnemar_exact, mcnemar_mid, newcombe_interval, tango_interval
+from .proportions import mcnemar_exact, mcnemar_mid, tango_interval, wilson_interval
 from .reliance import Rate, proportion, text_dominance, text_prior
 
 __all__ = [
+    "DRAWS",
     "Effect",
     "Rate",
+    "best_option",
+    "cluster_bootstrap_means",
+    "cluster_codes",
     "clustered_interval",
     "holm",
+    "is_correct",
+    "margin",
     "mcnemar_exact",
     "mcnemar_mid",
-    "newcombe_interval",
     "paired_effect",
     "proportion",
     "tango_interval",
     "text_dominance",
     "text_prior",
+    "wilson_interval",
 ]

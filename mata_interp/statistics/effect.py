@@ -1,73 +1,89 @@
-"""What a paired comparison found."""
+"""Effect: the result of a paired comparison."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import isfinite, isnan, nan
+from typing import Any
 
 __all__ = ["Effect"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """The difference that a change made on the same items, with its interval and its tests.
+    """The difference between two measurements of the same items, with its interval and its tests.
 
-    For ``kind="binary"`` means are accuracies between 0 and 1; for ``kind="margin"`` they carry the
-    unit of the margin (nats, for log-probabilities). A number that cannot be had is None, never NaN,
-    and `note` says why.
+    For ``kind="binary"`` the means are accuracies between 0 and 1; for ``kind="margin"`` they have the unit
+    of the margin (nats, for log-probabilities). A number that does not exist is NaN here and None in
+    `to_dict`; `note` says why. Counts that do not apply are None.
 
     Attributes:
         kind: "binary" or "margin".
-        n: items compared.
-        n_clusters: independent clusters, or None where none were named.
-        before, after: means over the items.
-        difference: after - before.
-        low, high: the interval of the difference.
-        interval_method: how it was made.
-        level: the coverage aimed at.
-        fixed, broken: items wrong before and right after, and the reverse (binary only).
-        p: the p-value to report: two-sided, of no difference.
-        p_method: the test it comes from.
-        p_mcnemar_exact, p_mcnemar_mid: McNemar's tests (binary only); they take items for
-            independent, and only describe where clusters hold several items.
-        p_permutation: the paired sign-flip test, whole clusters at once.
-        bootstrap_low, bootstrap_high: the BCa bootstrap interval (margin only), drawing whole clusters.
-        seed: of the permutation and the bootstrap.
-        note: what a reader must know about tiny or constant data; else empty.
+        n: Number of items compared.
+        n_clusters: Number of independent clusters; None where no clusters were named.
+        before, after: Means over the items.
+        difference: ``after - before``.
+        low, high: Interval of the difference.
+        interval_method: How the interval was made.
+        level: Nominal coverage of the interval.
+        fixed, broken: Number of items wrong before and right after, and the reverse (binary only).
+        p: The p-value to report: two-sided, of no difference.
+        p_method: The test it comes from.
+        p_mcnemar_exact, p_mcnemar_mid: McNemar's tests (binary only). They take items for independent, and
+            are descriptive where clusters hold several items.
+        p_permutation: The paired sign-flip test, which flips whole clusters.
+        bootstrap_low, bootstrap_high: BCa bootstrap interval (margin only), which resamples whole clusters.
+        seed: Seed of the permutation and the bootstrap.
+        note: What limits tiny or constant data; else empty.
     """
 
     kind: str
     n: int
     n_clusters: int | None
-    before: float | None
-    after: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
     interval_method: str
     level: float
     fixed: int | None = None
     broken: int | None = None
     p: float
     p_method: str
-    p_mcnemar_exact: float | None = None
-    p_mcnemar_mid: float | None = None
+    p_mcnemar_exact: float = nan
+    p_mcnemar_mid: float = nan
     p_permutation: float
-    bootstrap_low: float | None = None
-    bootstrap_high: float | None = None
+    bootstrap_low: float = nan
+    bootstrap_high: float = nan
     seed: int
     note: str = ""
 
     def to_dict(self) -> dict[str, str | int | float | None]:
-        """Plain numbers, strings and None, ready for JSON."""
-        return asdict(self)
+        """The attributes with None in place of NaN, ready for JSON; `from_dict` reads them back."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Effect:
+        """The effect that `to_dict` described; other keys are ignored.
+
+        Raises:
+            KeyError: An attribute is missing.
+        """
+        values = {}
+        for field in fields(cls):
+            value = data[field.name]
+            values[field.name] = nan if value is None and field.type == "float" else value
+        return cls(**values)
 
     def __str__(self) -> str:
         return " ".join(part for part in (self._means(), self._tests(), self.note) if part)
 
     def _means(self) -> str:
-        if self.before is None or self.after is None or self.difference is None:
+        if isnan(self.difference):
             return ""
-        if self.low is None or self.high is None:
+        if isnan(self.low):
             interval = "no interval"
         else:
             limits = f"{self._signed(self.low)} to {self._signed(self.high)}"
@@ -86,3 +102,7 @@ class Effect:
 
     def _signed(self, value: float) -> str:
         return f"{100 * value:+.1f}" if self.kind == "binary" else f"{value:+.3g}"
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import fsum
+from math import fsum, nan
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..errors import StatisticsError
 from .effect import Effect
 from .proportions import check_level, mcnemar_exact, mcnemar_mid, tango_interval
 from .resampling import DRAWS, bca_interval, sign_flip, sign_flip_counts
@@ -27,41 +28,47 @@ def paired_effect(
     seed: int = 0,
     level: float = 0.95,
 ) -> Effect:
-    """What a change did to the same items: estimate, interval and test.
+    """Compare the same items before and after a change: estimate, interval and test.
 
-    - ``kind="binary"``: 0 for a wrong answer, 1 for a right one. Tango's score interval and McNemar's
-      mid-p test, which nearly always agree about zero.
-    - ``kind="margin"``: any number, e.g. log p(correct) - log p(best wrong). Student's t interval of
-      the mean difference and the paired sign-flip test. A BCa bootstrap interval stands beside them; it
-      is too narrow for few items or clusters (simulated: 89 % for 95 % with 12 clusters, t 94 %).
-    - With `clusters` of several items, which are not independent of each other: the cluster-robust
-      interval (CR1, t with clusters - 1 degrees of freedom) and the sign-flip test of whole clusters.
-      Clusters of one item each change nothing.
+    - ``kind="binary"``: 0 for a wrong answer, 1 for a correct one. Tango's score interval and McNemar's mid-p
+      test, which nearly always agree about zero.
+    - ``kind="margin"``: any number, e.g. log p(correct) - log p(best wrong). Student's t interval of the mean
+      difference and the paired sign-flip test. A BCa bootstrap interval is reported beside them; it is too
+      narrow for few items or clusters (simulated: 89 % for 95 % with 12 clusters, t 94 %).
+    - With `clusters` of several items: the cluster-robust interval (CR1, t with clusters - 1 degrees of
+      freedom) and the sign-flip test that flips whole clusters. Clusters of one item each change nothing.
 
     Args:
-        before, after: one value an item, in the same order, shape ``[n]``.
-        kind: what the values are; margins taken for answers by mistake are refused, not rounded.
-        clusters: the cluster of each item, e.g. its source recording: any hashable labels, ``[n]``.
-        seed: of the permutation and the bootstrap.
-        level: the coverage of the intervals.
+        before, after: One value per item, in the same order, ``[n]``.
+        kind: "binary" or "margin". Margins passed as binary are refused, not rounded.
+        clusters: Label of each item's cluster, e.g. its source recording: any hashable values, ``[n]``.
+        seed: Seed of the permutation and the bootstrap.
+        level: Coverage of the intervals.
+
+    Returns:
+        The `Effect`.
 
     Raises:
-        ValueError: lengths differ, a value is missing, infinite, or (binary) neither 0 nor 1.
+        StatisticsError: Lengths differ, or a value is missing, infinite, or (binary) neither 0 nor 1.
 
     See Also:
-        holm: to correct several p-values.
+        holm: Correct several p-values.
+
+    >>> effect = paired_effect([0, 0, 0, 1], [1, 1, 0, 1])
+    >>> effect.fixed, effect.broken, effect.difference
+    (2, 0, 0.5)
     """
     check_level(level)
     if kind not in ("binary", "margin"):
-        raise ValueError(f"kind must be 'binary' or 'margin', got {kind!r}")
+        raise StatisticsError(f"kind must be 'binary' or 'margin', got {kind!r}")
     x, y = _values("before", before, kind), _values("after", after, kind)
     labels = None if clusters is None else list(clusters)
     if len(x) != len(y):
-        raise ValueError(f"before has {len(x)} items and after has {len(y)}: pair them item by item")
+        raise StatisticsError(f"before has {len(x)} items and after has {len(y)}: pair them item by item")
     if labels is not None and len(labels) != len(x):
-        raise ValueError(f"clusters names {len(labels)} items, but there are {len(x)}")
+        raise StatisticsError(f"clusters names {len(labels)} items, but there are {len(x)}")
     if labels is not None and any(label is None or label != label for label in labels):
-        raise ValueError("clusters must name a cluster for every item; None or NaN found")
+        raise StatisticsError("clusters must name a cluster for every item; None or NaN found")
 
     units = Units.gather(y - x, labels)
     analysis = _binary(x, y, units, level) if kind == "binary" else _margin(x, y, units, level, seed)
@@ -70,9 +77,9 @@ def paired_effect(
         kind=kind,
         n=len(x),
         n_clusters=None if labels is None else len(units),
-        before=fsum(x) / len(x) if len(x) else None,
-        after=fsum(y) / len(y) if len(y) else None,
-        difference=units.mean if len(x) else None,
+        before=fsum(x) / len(x) if len(x) else nan,
+        after=fsum(y) / len(y) if len(y) else nan,
+        difference=units.mean if len(x) else nan,
         level=level,
         seed=seed,
     )
@@ -82,14 +89,14 @@ def _values(name: str, values: ArrayLike, kind: str) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must hold one number an item: {error}") from None
+        raise StatisticsError(f"{name} must hold one number an item: {error}") from None
     if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
+        raise StatisticsError(f"{name} must be one-dimensional, got shape {array.shape}")
     for i in np.flatnonzero(~np.isfinite(array)):
-        raise ValueError(f"{name}[{i}] is {array[i]}: leave items without a value out of before and after")
+        raise StatisticsError(f"{name}[{i}] is {array[i]}: leave items without a value out of both")
     if kind == "binary":
         for i in np.flatnonzero((array != 0) & (array != 1)):
-            raise ValueError(f"{name}[{i}] is {array[i]:g}: kind='binary' takes 0 (wrong) and 1 (right)")
+            raise StatisticsError(f"{name}[{i}] is {array[i]:g}: kind='binary' takes 0 (wrong) and 1 (right)")
     return array
 
 
@@ -128,8 +135,8 @@ def _margin(x: np.ndarray, y: np.ndarray, units: Units, level: float, seed: int)
     p, exact = sign_flip(units.sums, seed)
     draws = "exact" if exact else f"{DRAWS:,} draws"
     analysis: dict[str, Any] = {
-        "low": None,
-        "high": None,
+        "low": nan,
+        "high": nan,
         "interval_method": "none",
         "p": p,
         "p_method": f"sign-flip{' by cluster' if clustered else ''}, {draws}",

@@ -1,4 +1,4 @@
-"""What answers rely on, text or sound, as ratios of counts over the same items, with intervals."""
+"""Whether answers rely on the text or the audio: ratios of counts over the same items, with intervals."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
 
-from .proportions import check_level, wilson
+from ..errors import StatisticsError
+from .clusters import cluster_bootstrap_means, cluster_codes
+from .proportions import check_level, wilson_interval
 
 __all__ = ["Rate", "proportion", "text_dominance", "text_prior"]
-
-DRAWS = 9_999
 
 
 @dataclass(frozen=True)
@@ -23,11 +22,11 @@ class Rate:
     """A ratio of two counts.
 
     Attributes:
-        value: numerator / denominator; NaN where the denominator is 0.
-        low, high: its interval; NaN where there is none.
-        numerator, denominator: of items.
-        n, n_clusters: all items that were looked at, and independent groups of them.
-        method: of the interval.
+        value: ``numerator / denominator``; NaN where the denominator is 0.
+        low, high: Interval of the value; NaN where there is none.
+        numerator, denominator: Counts of items.
+        n, n_clusters: Number of all items, and of their clusters.
+        method: How the interval was made.
     """
 
     value: float
@@ -40,15 +39,24 @@ class Rate:
     method: str
 
     def to_dict(self) -> dict[str, Any]:
+        """The attributes as a dict."""
         return asdict(self)
 
 
 def proportion(true: ArrayLike, clusters: Iterable | None = None, level: float = 0.95, seed: int = 0) -> Rate:
-    """The share of items of which something is true, e.g. right answers; its interval as `text_dominance`'s.
+    """Proportion of items of which something is true, e.g. correct answers.
 
     Args:
-        true: ``[n]`` true or false of each item.
-        clusters: a label for each item; those with the same one are not independent.
+        true: Truth value of each item, ``[n]``.
+        clusters: Label of each item's cluster; items of one cluster are not independent. None: all are.
+        level: Coverage of the interval, which is made as in `text_dominance`.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        StatisticsError: Lengths differ, or level is not in (0, 1).
+
+    >>> proportion([True, True, True, False]).value
+    0.75
     """
     above = np.asarray(true, bool)
     return _ratio(above, np.ones_like(above), clusters, level, seed, proportion=True)
@@ -61,25 +69,33 @@ def text_dominance(
     level: float = 0.95,
     seed: int = 0,
 ) -> Rate:
-    """The text-dominance ratio TDR of items whose text contradicts their sound.
+    """Text-dominance ratio (TDR) of items whose text contradicts their audio.
 
-    TDR = followed text / (followed text + followed audio) (ALME, arXiv 2602.11488); answers that follow
-    neither are in ``n`` only. Above 1/2 the model trusts the text more.
+    TDR = followed text / (followed text + followed audio) (ALME, arXiv 2602.11488). Answers that follow
+    neither count in ``n`` only. Above 1/2 the model follows the text more often.
 
-    The interval is Wilson's where every item is a cluster of its own, else a percentile bootstrap that draws
-    whole clusters. Where all answers follow the same side nothing can be drawn: Wilson's, counting clusters.
+    The interval is Wilson's where every item is a cluster of its own, else a percentile bootstrap that
+    resamples whole clusters. Where all answers follow the same side, resamples do not vary, and the interval
+    is Wilson's with clusters in place of items.
 
     Args:
-        followed_text, followed_audio: ``[n]`` true or false of each item, never both.
-        clusters: a label for each item; those with the same one are not independent.
+        followed_text: Whether each answer follows the text, ``[n]``.
+        followed_audio: Whether each answer follows the audio, ``[n]``; never where it follows the text.
+        clusters: Label of each item's cluster; items of one cluster are not independent. None: all are.
+        level: Coverage of the interval.
+        seed: Seed of the bootstrap.
 
     Raises:
-        ValueError: an item follows both, lengths differ, or level is not in (0, 1).
+        StatisticsError: An item follows both, lengths differ, or level is not in (0, 1).
+
+    >>> rate = text_dominance([1, 1, 0, 0], [0, 0, 1, 0])
+    >>> rate.numerator, rate.denominator, rate.n
+    (2, 3, 4)
     """
     text, audio = np.asarray(followed_text, bool), np.asarray(followed_audio, bool)
     if text.shape == audio.shape and (text & audio).any():
-        raise ValueError(
-            f"{int((text & audio).sum())} items follow both text and audio: they are no conflict"
+        raise StatisticsError(
+            f"{int((text & audio).sum())} items follow both text and audio, which contradict each other"
         )
     return _ratio(text, text | audio, clusters, level, seed, proportion=True)
 
@@ -91,14 +107,21 @@ def text_prior(
     level: float = 0.95,
     seed: int = 0,
 ) -> Rate:
-    """The text-prior rate R_TP: accuracy without the audio over accuracy with it, on the same items.
+    """Text-prior rate R_TP: accuracy without the audio over accuracy with it, on the same items.
 
-    Near 1 the audio is not needed. It can exceed 1. The interval is a percentile bootstrap that draws whole
-    clusters of items, each with both its answers.
+    Near 1 the audio is not needed. The rate can exceed 1. The interval is a percentile bootstrap that
+    resamples whole clusters; each item keeps both its answers.
 
     Args:
-        right_without, right_with: ``[n]`` true or false, of the same items in the same order.
-        clusters: as in `text_dominance`.
+        right_without: Whether each item is answered correctly without the audio, ``[n]``.
+        right_with: Whether it is answered correctly with the audio, in the same order, ``[n]``.
+        clusters, level, seed: As in `text_dominance`.
+
+    Raises:
+        StatisticsError: Lengths differ, or level is not in (0, 1).
+
+    >>> text_prior([1, 1, 0, 0], [1, 1, 1, 1]).value
+    0.5
     """
     return _ratio(
         np.asarray(right_without, bool), np.asarray(right_with, bool), clusters, level, seed, proportion=False
@@ -111,32 +134,29 @@ def _ratio(
     check_level(level)
     labels = list(range(len(above))) if clusters is None else list(clusters)
     if not (above.ndim == 1 and above.shape == below.shape and len(labels) == len(above)):
-        raise ValueError(f"lengths differ: {above.shape}, {below.shape} and {len(labels)} clusters")
-    index: dict = {}
-    codes = np.array([index.setdefault(label, len(index)) for label in labels], dtype=int)
-    tops, bottoms = (np.bincount(codes, weights=x, minlength=len(index)) for x in (above, below))
+        raise StatisticsError(f"lengths differ: {above.shape}, {below.shape} and {len(labels)} clusters")
+    codes, n_clusters = cluster_codes(labels)
     top, bottom = int(above.sum()), int(below.sum())
-    single, decided = len(index) == len(above), int((bottoms > 0).sum())
     if bottom == 0:
         low, high, method = nan, nan, "none: nothing to divide by"
-    elif proportion and (single or top in (0, bottom)):
-        share = decided / bottom  # every item by itself: 1
-        low, high = wilson(top * share, decided, float(norm.ppf((1 + level) / 2)))
+    elif proportion and (n_clusters == len(above) or top in (0, bottom)):
+        decided = len(np.unique(codes[below]))  # clusters that count; every item is one if not clustered
+        low, high = wilson_interval(top * decided / bottom, decided, level)
         method = "Wilson"
-    elif len(index) < 2:
+    elif n_clusters < 2:
         low, high, method = nan, nan, "none: one cluster"
     else:
-        low, high = _bootstrap(tops, bottoms, level, seed)
+        low, high = _ratio_interval(above, below, labels, level, seed)
         method = "bootstrap of clusters"
-    return Rate(top / bottom if bottom else nan, low, high, top, bottom, len(above), len(index), method)
+    return Rate(top / bottom if bottom else nan, low, high, top, bottom, len(above), n_clusters, method)
 
 
-def _bootstrap(tops: np.ndarray, bottoms: np.ndarray, level: float, seed: int) -> tuple[float, float]:
-    """Percentiles of the ratio of sums over drawn clusters; a draw with nothing below counts as infinite."""
-    # clusters with the same counts are interchangeable: how often each kind is drawn is all that matters
-    kinds, counts = np.unique(np.stack([tops, bottoms], axis=1), axis=0, return_counts=True)  # (K, 2), (K,)
-    drawn = np.random.default_rng(seed).multinomial(len(tops), counts / len(tops), size=DRAWS)
-    above, below = (drawn @ kinds).T
-    ratios = np.where(below > 0, above / np.maximum(below, 1), inf)
+def _ratio_interval(
+    above: np.ndarray, below: np.ndarray, labels: list, level: float, seed: int
+) -> tuple[float, float]:
+    """Percentiles of the resampled ratio; a resample in which the denominator is 0 counts as infinite."""
+    _, means = cluster_bootstrap_means(np.stack([above, below], axis=1), labels, seed=seed)
+    top, bottom = means.T  # (draws,) each
+    ratios = np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), inf)
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return float(low), float(high)

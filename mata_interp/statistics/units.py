@@ -9,6 +9,8 @@ from math import sqrt
 import numpy as np
 from scipy.stats import t
 
+from .clusters import cluster_codes
+
 __all__ = ["Units"]
 
 
@@ -16,12 +18,12 @@ __all__ = ["Units"]
 class Units:
     """Differences summed within each independent unit: a cluster of items, or a single item.
 
-    Attributes:
-        sums: the sum of the differences of each unit, shape ``[G]``.
-        sizes: the items in each unit, shape ``[G]``.
+    Units are sorted by sum and size, so that no result depends on the order of the items or on the names of
+    the clusters.
 
-    The units stand in an order of their own, so that no result depends on the order of the items or
-    on the names of the clusters.
+    Attributes:
+        sums: Sum of the differences of each unit, ``[G]``.
+        sizes: Number of items in each unit, ``[G]``.
     """
 
     sums: np.ndarray
@@ -30,11 +32,7 @@ class Units:
     @classmethod
     def gather(cls, differences: np.ndarray, clusters: Iterable | None) -> Units:
         """Differences ``[n]`` and the cluster each belongs to (any hashable labels; None: each its own)."""
-        if clusters is None:
-            codes = np.arange(len(differences))
-        else:
-            index: dict = {}
-            codes = np.array([index.setdefault(label, len(index)) for label in clusters], dtype=int)
+        codes = np.arange(len(differences)) if clusters is None else cluster_codes(clusters)[0]
         ascending = np.argsort(differences, kind="stable")  # equal sums to the last bit, whatever came first
         sums = np.bincount(codes[ascending], weights=differences[ascending])
         sizes = np.bincount(codes)

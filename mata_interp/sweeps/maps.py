@@ -20,7 +20,7 @@ from mata_interp.errors import ArgumentError, InterventionError
 from mata_interp.interventions import DEFAULT_ALPHAS, AttentionEdit
 from mata_interp.ranges import brief
 from mata_interp.statistics import clustered_interval
-from mata_interp.statistics.margins import option_margins
+from mata_interp.statistics.options import margin as option_margin
 
 from .sweep import sweep
 
@@ -139,7 +139,7 @@ def margin(swept: xr.DataArray) -> xr.DataArray:
     """
     if "choice" not in swept.dims:
         raise ArgumentError("A margin needs options: sweep items, not prompts.")
-    values = option_margins(swept.values, swept["answer"].values[:, None])
+    values = option_margin(swept.values, swept["answer"].values[:, None])
     return swept.isel(choice=0, drop=True).copy(data=values).rename("margin")
 
 

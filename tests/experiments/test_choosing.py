@@ -1,4 +1,4 @@
-"""The choice of layers and alpha: the best margin, the gentlest of equals, and its edge said."""
+"""The choice of layers and alpha: the best margin, ties, and the edge of the grid."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from mata_interp.experiments.choosing import choose
+from mata_interp.experiments.study_result import Configuration
 from mata_interp.interventions import Mata
 
 TRIED = {f"{layers}@{alpha}": Mata(alpha, layers) for layers in ([0], [1], [0, 1]) for alpha in (0.1, 1.0)}
@@ -21,32 +22,36 @@ def swept(margins: dict[str, float]) -> xr.DataArray:
 
 
 def test_the_best_mean_margin_is_chosen():
-    name, choice = choose(swept({"[1]@0.1": 2.0, "[0, 1]@1.0": 1.0}), TRIED)
-    assert name == "[1]@0.1"
-    assert choice["chosen"] == {"layers": [1], "alpha": 0.1, "rule": "abs"}
-    assert len(choice["grid"]) == 6
-    assert "edge" not in choice["reason"]
-    assert choice["reason"].startswith("Best mean margin (2.000 nats) of 6 configurations on 2 items")
+    choice = choose(swept({"[1]@0.1": 2.0, "[0, 1]@1.0": 1.0}), TRIED)
+    assert choice.name == "[1]@0.1"
+    assert choice.chosen == Configuration(layers=(1,), alpha=0.1, rule="abs")
+    assert len(choice.grid) == 6
+    best = next(row for row in choice.grid if row.configuration == choice.chosen)
+    assert (best.margin, best.accuracy, best.n) == (2.0, 1.0, 2)
+    assert (choice.baseline.margin, choice.baseline.n) == (0.0, 2)
+    assert "2.000 nats" in choice.reason
+    assert "6 configurations" in choice.reason
+    assert "edge" not in choice.reason
 
 
-def test_of_equals_the_gentlest():
-    assert choose(swept(dict.fromkeys(TRIED, 1.0)), TRIED)[0] == "[0]@0.1"
-    assert choose(swept({"[0, 1]@0.1": 1.0, "[1]@1.0": 1.0}), TRIED)[0] == "[0, 1]@0.1"
+def test_ties_go_to_the_smallest_alpha_then_the_fewest_layers():
+    assert choose(swept(dict.fromkeys(TRIED, 1.0)), TRIED).name == "[0]@0.1"
+    assert choose(swept({"[0, 1]@0.1": 1.0, "[1]@1.0": 1.0}), TRIED).name == "[0, 1]@0.1"
 
 
 @pytest.mark.parametrize(
-    ("best", "said"),
+    ("best", "edges"),
     [
         ("[1]@1.0", "(the largest alpha)"),
         ("[0, 1]@0.1", "(the widest window)"),
         ("[0, 1]@1.0", "(the largest alpha and the widest window)"),
     ],
 )
-def test_a_choice_at_the_edge_says_so(best, said):
-    assert said in choose(swept({best: 1.0}), TRIED)[1]["reason"]
+def test_a_choice_at_the_edge_says_so(best, edges):
+    assert edges in choose(swept({best: 1.0}), TRIED).reason
 
 
 def test_none_better_than_the_baseline_is_said():
-    _, choice = choose(swept(dict.fromkeys(TRIED, -1.0) | {"[0]@0.1": -0.5}), TRIED)
-    assert "No configuration raised it" in choice["reason"]
-    assert choice["chosen"]["layers"] == [0]
+    choice = choose(swept(dict.fromkeys(TRIED, -1.0) | {"[0]@0.1": -0.5}), TRIED)
+    assert "No configuration" in choice.reason
+    assert choice.chosen.layers == (0,)

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mata_interp.experiments.answer import answer_text, verdict
-from mata_interp.experiments.effects import comparisons, effects_table
+from mata_interp.errors import RunError
+from mata_interp.experiments.answer import answer_text
+from mata_interp.experiments.effects import Effects, comparisons, effects_table
+from mata_interp.experiments.study_result import Configuration, ShamMatch
 from mata_interp.statistics import holm, paired_effect
 
-CONDITIONS = ("baseline", "mata", "mata on text", "mata in random layers 1", "mata in random layers 2",
-              "other audio", "mata + other audio", "no audio")  # fmt: skip
-CHOSEN = {"layers": [3, 4], "alpha": 0.3, "rule": "abs"}
-MATCHED = {"kl": 0.201, "target_kl": 0.2}
+ROLES = {
+    "baseline": "baseline",
+    "mata": "mata",
+    "mata on text": "sham_text",
+    "mata in random layers 1": "sham_random_layers",
+    "mata in random layers 2": "sham_random_layers",
+    "other audio": "other_audio",
+    "mata + other audio": "mata_other_audio",
+    "no audio": "no_audio",
+}
+CHOSEN = Configuration(layers=(3, 4), alpha=0.3, rule="abs")
+MATCHED = ShamMatch(alpha=0.4, kl=0.201, target_kl=0.2, mata=CHOSEN, items=48, tried=())
+
+
+def table_of(frame: pd.DataFrame, seed: int = 0) -> Effects:
+    return effects_table(frame, ROLES, seed)  # type: ignore[arg-type]
+
+
+def answer_of(effects: Effects, sham: ShamMatch = MATCHED) -> str:
+    return answer_text(effects, CHOSEN, sham, 60)
 
 
 def records(
@@ -26,7 +46,7 @@ def records(
     rng = np.random.default_rng(0)
     gains = {"mata": gain, "mata on text": sham_gain}
     rows = []
-    for condition in CONDITIONS:
+    for condition in ROLES:
         for caption in captions:
             for clip in range(clips):
                 luck = np.random.default_rng([clip, len(caption)]).uniform()  # the same under every condition
@@ -41,22 +61,19 @@ def records(
     return pd.DataFrame(rows)
 
 
-def test_the_primary_comparison_is_fixed_and_comes_first():
-    table = effects_table(records(0.2), seed=0)
-    first = table[0]
-    assert (first["family"], first["before_condition"], first["after_condition"]) == (
-        "primary",
-        "baseline",
-        "mata",
-    )
-    assert (first["subset"], first["column"]) == ({"caption_condition": "conflict"}, "correct")
-    assert [row["family"] for row in table].count("primary") == 1
+def test_the_primary_comparison_comes_first():
+    table = table_of(records(0.2))
+    first = table[0].comparison
+    assert (first.family, first.before_role, first.after_role) == ("primary", "baseline", "mata")
+    assert (first.before, first.after) == ("baseline", "mata")
+    assert (first.subset, first.column) == ({"caption_condition": "conflict"}, "correct")
+    assert [row.comparison.family for row in table].count("primary") == 1
+    assert table.primary is table[0]
 
 
 def test_effects_are_those_of_the_statistics_on_items_paired_by_id():
     frame = records(0.2)
-    shuffled = frame.sample(frac=1, random_state=1)
-    row = effects_table(shuffled, seed=5)[0]
+    row = table_of(frame.sample(frac=1, random_state=1), seed=5)[0]
     conflict = frame[frame["caption_condition"] == "conflict"].sort_values("item")
     before, after = (conflict[conflict["condition"] == name] for name in ("baseline", "mata"))
     direct = paired_effect(
@@ -66,118 +83,168 @@ def test_effects_are_those_of_the_statistics_on_items_paired_by_id():
         before["cluster"],
         seed=5,
     )
-    assert {name: row[name] for name in direct.to_dict()} == direct.to_dict()
-    assert (row["n"], row["n_clusters"]) == (120, 120)
-    assert row["difference"] == pytest.approx(0.2, abs=0.08)
+    assert row.effect == direct
+    assert (row.effect.n, row.effect.n_clusters) == (120, 120)
+    assert row.effect.difference == pytest.approx(0.2, abs=0.08)
 
 
 def test_holm_runs_over_the_hypotheses_on_mata_and_not_over_the_shams():
-    table = effects_table(records(0.05), seed=0)
-    family = [row for row in table if row["family"] in ("primary", "mata")]
-    asked = {(row["subset"]["caption_condition"], row["kind"]) for row in family}
-    assert asked == {(c, k) for c in ("conflict", "neutral", "congruent") for k in ("binary", "margin")}
-    assert len(family) == 6
-    assert [row["p_holm"] for row in family] == holm([row["p"] for row in family]).tolist()
-    assert all(row["p_holm"] is None for row in table if row not in family)
+    table = table_of(records(0.05))
+    tested = [row for row in table if row.comparison.family in ("primary", "mata")]
+    hypotheses = {(row.comparison.subset["caption_condition"], row.comparison.kind) for row in tested}
+    assert hypotheses == {(c, k) for c in ("conflict", "neutral", "congruent") for k in ("binary", "margin")}
+    assert len(tested) == 6
+    assert [row.p_holm for row in tested] == holm([row.effect.p for row in tested]).tolist()
+    assert all(math.isnan(row.p_holm) for row in table if row not in tested)
 
 
-def test_every_sham_stands_against_its_own_baseline_and_against_mata():
-    table = effects_table(records(0.2), seed=0)
-    shams = {(row["after_condition"], row["before_condition"]) for row in table if row["family"] == "sham"}
+def test_every_sham_is_compared_with_its_own_baseline_and_with_mata():
+    table = table_of(records(0.2))
+    shams = {(row.comparison.after, row.comparison.before) for row in table.select(family="sham")}
     edited = {"mata on text", "mata in random layers 1", "mata in random layers 2"}
     assert shams == {
         *((name, "baseline") for name in edited),
         *(("mata", name) for name in edited),
         ("mata + other audio", "other audio"),
     }
-    described = [row for row in table if row["family"] == "descriptive"]
-    assert {row["subset"].get("domain") for row in described} == {None, "sound", "speech"}
-    assert {row["after_condition"] for row in described} == {"mata", "other audio", "no audio"}
-    names = [(row["name"], json.dumps(row["subset"]), row["column"]) for row in table]
+    described = table.select(family="descriptive")
+    assert {row.comparison.subset.get("domain") for row in described} == {None, "sound", "speech"}
+    assert {row.comparison.after for row in described} == {"mata", "other audio", "no audio"}
+    names = [(row.comparison.name, str(row.comparison.subset), row.comparison.column) for row in table]
     assert len(set(names)) == len(names)
 
 
+def test_roles_decide_and_names_do_not():
+    frame, names = records(0.2), {name: f"condition {n}" for n, name in enumerate(ROLES)}
+    renamed = frame.assign(condition=frame["condition"].map(names))
+    roles = {names[name]: role for name, role in ROLES.items()}
+    for new, old in zip(effects_table(renamed, roles, 0), table_of(frame), strict=True):  # type: ignore[arg-type]
+        assert new.effect == old.effect
+        assert new.comparison.before == names[old.comparison.before]
+        assert (new.comparison.before_role, new.comparison.after_role) == (
+            old.comparison.before_role,
+            old.comparison.after_role,
+        )
+    with pytest.raises(RunError, match="'mata'"):
+        effects_table(frame, {"baseline": "baseline"}, 0)
+
+
+def test_selections_and_the_frame_hold_the_same_rows():
+    table = table_of(records(0.2))
+    shams = table.select(family="sham", after_role="sham_text", column="correct")
+    assert [row.comparison.subset["caption_condition"] for row in shams] == [
+        "conflict",
+        "neutral",
+        "congruent",
+    ]
+    frame = table.to_frame()
+    assert len(frame) == len(table)
+    assert frame["difference"].tolist() == [row.effect.difference for row in table]
+    assert frame.loc[frame["family"] == "primary", "p"].item() == table[0].effect.p
+
+
+def test_effects_round_trip_through_json():
+    table = table_of(records(0.2))
+    text = json.dumps(table.to_dict(), allow_nan=False)
+    assert Effects.from_dict(json.loads(text)) == table
+    damaged = json.loads(text)
+    del damaged[3]["p_method"]
+    with pytest.raises(RunError, match="p_method"):
+        Effects.from_dict(damaged)
+
+
 def test_without_conflict_items_the_primary_is_over_all_items():
-    table = effects_table(records(0.2, captions=("",)), seed=0)
-    assert table[0]["subset"] == {}
-    assert [row["kind"] for row in table if row["family"] in ("primary", "mata")] == ["binary", "margin"]
-    text = answer_text(table, CHOSEN, MATCHED, 60)
-    assert text.startswith("On 120 items (120 clips), MATA")
-    assert "contradicts" not in text
+    table = table_of(records(0.2, captions=("",)))
+    assert table[0].comparison.subset == {}
+    kinds = [row.comparison.kind for row in table if row.comparison.family in ("primary", "mata")]
+    assert kinds == ["binary", "margin"]
+    assert "120 items (120 clips)" in answer_of(table)
+    assert "contradicts" not in answer_of(table)
 
 
 def test_items_without_a_known_answer_are_left_out():
     frame = records(0.2)
     frame = frame.astype({"correct": object})
     frame.loc[frame["item"] == "7-conflict", ["answer", "correct", "margin"]] = [None, None, np.nan]
-    assert effects_table(frame, seed=0)[0]["n"] == 119
+    assert table_of(frame)[0].effect.n == 119
 
 
 def test_a_run_without_shams_still_has_its_comparisons():
     frame = records(0.2)
-    few = list(comparisons(frame[frame["condition"].isin(["baseline", "mata"])]))
+    few = list(comparisons(frame[frame["condition"].isin(["baseline", "mata"])], ROLES))  # type: ignore[arg-type]
     assert {(c.after, c.before) for c in few} == {("mata", "baseline")}
 
 
-@pytest.mark.parametrize(
-    ("gain", "judged", "said"),
-    [
-        (0.25, "helps", "On these items MATA helps."),
-        (-0.25, "hurts", "On these items MATA hurts."),
-        (0.0, "undetected", "No difference is detectable: the data are compatible with anything from"),
-    ],
-)
-def test_the_answer_is_honest_whichever_way_it_falls(gain, judged, said):
-    table = effects_table(records(gain), seed=0)
-    assert verdict(table[0]) == judged
-    text = answer_text(table, CHOSEN, MATCHED, 60)
-    assert said in text
-    assert text.startswith("On 120 items whose caption contradicts the sound (120 clips), MATA (rule abs, ")
+@pytest.mark.parametrize(("gain", "verdict"), [(0.25, "helps"), (-0.25, "hurts"), (0.0, "undetected")])
+def test_the_answer_has_the_numbers_of_the_primary_comparison_and_its_verdict(gain, verdict):
+    table = table_of(records(gain))
+    effect = table[0].effect
+    assert table[0].verdict == verdict
+    text = answer_of(table)
+    assert [word for word in ("helps", "hurts", "No difference") if word in text.partition("\n")[0]] == [
+        {"undetected": "No difference"}.get(verdict, verdict)
+    ]
+    assert "120 items" in text
     assert "alpha 0.3, layers 3\u20134, chosen on 60 other clips" in text
-    assert "95 % interval" in text
-    assert f"{table[0]['fixed']} wrong answers put right, {table[0]['broken']} right ones broken" in text
-    assert "In 2 draws of random layers" in text
-    assert "Without any audio accuracy is" in text
+    assert f"{100 * effect.before:.1f} % to {100 * effect.after:.1f} %" in text
+    assert f"{effect.fixed} answers corrected, {effect.broken} broken" in text
+    assert "2 draws of random layers" in text
     assert "nan" not in text.lower()
 
 
-def test_the_answer_says_when_the_sham_does_as_well():
-    table = effects_table(records(0.25, sham_gain=0.25), seed=0)
-    assert "MATA cannot be told apart from that" in answer_text(table, CHOSEN, MATCHED, 60)
-    table = effects_table(records(0.25), seed=0)
-    assert "MATA does detectably better than that" in answer_text(table, CHOSEN, MATCHED, 60)
+def test_the_answer_compares_mata_with_the_sham():
+    for sham_gain, verdict in ((0.25, "undetected"), (0.0, "helps")):
+        table = table_of(records(0.25, sham_gain=sham_gain))
+        against = table.select(before_role="sham_text", after_role="mata", column="correct")[0]
+        assert against.verdict == verdict
+        words = {"undetected": "not detectably different", "helps": "detectably better"}[verdict]
+        assert f"MATA is {words} ({100 * against.effect.difference:+.1f} points" in answer_of(table)
 
 
-def test_a_verdict_needs_both_the_interval_and_the_test():
-    assert verdict({"p": 0.01, "low": 0.02, "high": 0.1}) == "helps"
-    assert verdict({"p": 0.06, "low": 0.001, "high": 0.1}) == "undetected"
-    assert verdict({"p": 0.04, "low": -0.001, "high": 0.1}) == "undetected"
-    assert verdict({"p": 0.01, "low": None, "high": None}) == "undetected"
+@pytest.mark.parametrize(
+    ("p", "low", "high", "verdict"),
+    [
+        (0.01, 0.02, 0.1, "helps"),
+        (0.01, -0.1, -0.02, "hurts"),
+        (0.06, 0.001, 0.1, "undetected"),
+        (0.04, -0.001, 0.1, "undetected"),
+        (0.01, math.nan, math.nan, "undetected"),
+    ],
+)
+def test_a_verdict_needs_both_the_interval_and_the_test(p, low, high, verdict):
+    row = table_of(records(0.2))[0]
+    assert replace(row, effect=replace(row.effect, p=p, low=low, high=high)).verdict == verdict
 
 
-def test_the_answer_says_when_the_sham_could_not_be_matched():
-    table = effects_table(records(0.25), seed=0)
-    assert "The same rule on text, at equal strength, changes" in answer_text(table, CHOSEN, MATCHED, 60)
-    text = answer_text(table, CHOSEN, {"kl": 0.1, "target_kl": 0.2}, 60)
-    assert "at the nearest strength there is (mean KL 0.1 against 0.2 nats), changes" in text
+def test_the_answer_says_whether_the_sham_was_matched():
+    table = table_of(records(0.25))
+    assert "0.2 nats" not in answer_of(table)
+    assert "mean KL 0.1 against 0.2 nats" in answer_of(table, replace(MATCHED, kl=0.1))
 
 
-def test_the_answer_says_when_only_the_comparison_fixed_beforehand_counts():
-    table = effects_table(records(0.25), seed=0)
-    assert "On these items MATA helps.\n" in answer_text(table, CHOSEN, MATCHED, 60)
-    table[0] |= {"p": 0.03, "p_holm": 0.18}
-    text = answer_text(table, CHOSEN, MATCHED, 60)
-    assert "MATA helps, by the comparison fixed beforehand; corrected, it would not count." in text
+def test_the_answer_says_when_only_the_uncorrected_test_is_significant():
+    table = table_of(records(0.25))
+    assert "Holm's correction" not in answer_of(table)
+    first = replace(table[0], effect=replace(table[0].effect, p=0.03), p_holm=0.18)
+    text = answer_of(Effects((first, *table[1:])))
+    assert "p = 0.03" in text
+    assert "p = 0.18" in text
+    assert "Holm's correction" in text
 
 
-def test_the_official_score_is_compared_beside_the_other_where_all_items_have_it():
+def test_the_official_score_is_compared_where_all_items_have_it():
     frame = records(0.2).assign(official=lambda f: f["margin"] > 0.5)
-    table = effects_table(frame, seed=0)
-    rows = [row for row in table if row["column"] == "official"]
-    assert [row["subset"]["caption_condition"] for row in rows] == ["conflict", "neutral", "congruent"]
-    assert {(row["family"], row["p_holm"]) for row in rows} == {("descriptive", None)}
+    table = table_of(frame)
+    rows = table.select(column="official")
+    assert [row.comparison.subset["caption_condition"] for row in rows] == [
+        "conflict",
+        "neutral",
+        "congruent",
+    ]
+    assert {row.comparison.family for row in rows} == {"descriptive"}
+    assert all(math.isnan(row.p_holm) for row in rows)
     mata = frame[(frame["condition"] == "mata") & (frame["caption_condition"] == "conflict")]
-    assert rows[0]["after"] == pytest.approx((mata["margin"] > 0.5).mean())
-    assert rows[0]["name"] == "mata vs baseline, official score"
-    few = effects_table(frame.assign(official=None), seed=0)
-    assert few == [row for row in table if row not in rows]
+    assert rows[0].effect.after == pytest.approx((mata["margin"] > 0.5).mean())
+    assert (rows[0].comparison.score, rows[0].comparison.before_role) == ("official", "baseline")
+    few = table_of(frame.assign(official=None))
+    assert list(few) == [row for row in table if row not in rows]

@@ -9,10 +9,10 @@ import pytest
 
 from mata_interp.errors import InterventionError, RunError
 from mata_interp.experiments import Condition, RunWarning, forecast, run
-from mata_interp.experiments.forecast import _told
+from mata_interp.experiments.forecast import _rough
 from mata_interp.interventions import Mata
 from mata_interp.lalm import Decoding
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 CONDITIONS = {"baseline": None, "mata": Mata(0.5, [1, 2]), "no audio": Condition(audio="none")}
 
@@ -88,4 +88,4 @@ def test_words_are_probed_too(tiny_lalm, items):
     ],
 )
 def test_two_figures_are_enough(seconds, text):
-    assert _told(seconds) == text
+    assert _rough(seconds) == text

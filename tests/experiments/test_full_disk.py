@@ -16,7 +16,7 @@ from mata_interp.errors import RunError
 from mata_interp.experiments import RunWarning, load_run, run
 from mata_interp.experiments.files import write_whole
 from mata_interp.interventions import Mata
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 CONDITIONS = {"baseline": None, "mata": Mata(0.5, [1, 2])}
 SAID = r"cannot write .*\. Make room, and give the same command again: it goes on from here\."

@@ -11,7 +11,7 @@ from mata_interp.experiments import Condition, run
 from mata_interp.experiments.answering import is_out_of_memory
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 from tests.tiny import tiny_qwen2_audio
 
 MATA = Mata(alpha=2.0, layers=[1, 2], rule="add")
@@ -78,7 +78,7 @@ def test_halves_give_the_same_records_and_say_so(undisturbed, items, error, tmp_
 def test_an_item_that_does_not_fit_alone_is_named(items, tmp_path):
     model, processor = tiny_qwen2_audio(seed=0)
     Small(model, most=0, error="cuda")
-    with pytest.raises(RunError, match=r"item 'clip\d\d-\w+', \d+ tokens wide, does not fit in memory"):
+    with pytest.raises(RunError, match=r"item 'clip\d\d-\w+', \d+ tokens long"):
         run(LALM(model, processor), items, CONDITIONS, tmp_path / "run", progress=False)
 
 

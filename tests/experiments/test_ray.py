@@ -16,11 +16,11 @@ import torch
 from mata_interp.errors import ItemError, RunError
 from mata_interp.experiments import Condition, RayWorkers, RunWarning, load_run, run
 from mata_interp.experiments.ray_backend import _demand
-from mata_interp.experiments.serialization import by_name, packed, unpacked
+from mata_interp.experiments.serialization import deserialize_model, loading_arguments, serialize_model
 from mata_interp.experiments.worker_pool import WorkerPool
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mata-interp[ray]'")
 
@@ -75,16 +75,16 @@ def test_one_worker_writes_what_one_process_writes(one_node, tiny_lalm, items, t
     assert finished.missing == 0
 
 
-def test_a_model_comes_out_of_its_parcel_as_it_went_in(tiny_lalm, items):
-    assert by_name(tiny_lalm) is None
-    parcel = packed(tiny_lalm)
-    again = unpacked(parcel)
+def test_a_serialized_model_is_the_same_model(tiny_lalm, items):
+    assert loading_arguments(tiny_lalm) is None
+    payload = serialize_model(tiny_lalm)
+    again = deserialize_model(payload)
     assert again.fingerprint() == tiny_lalm.fingerprint()
     prompt = tiny_lalm.prompt(items[:3])
     assert torch.equal(again.logits(prompt, MATA), tiny_lalm.logits(prompt, MATA))
     with torch.no_grad():
         next(again.model.parameters()).zero_()  # a copy of its own
-    assert unpacked(parcel).fingerprint() == tiny_lalm.fingerprint()
+    assert deserialize_model(payload).fingerprint() == tiny_lalm.fingerprint()
 
 
 def test_as_many_workers_as_there_is_room_for():
@@ -100,7 +100,7 @@ def test_as_many_workers_as_there_is_room_for():
 
 def test_without_ray_it_is_said(tiny_lalm, items, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(RunError, match=r"Ray is not installed: pip install 'mata-interp\[ray\]'"):
+    with pytest.raises(RunError, match=r"mata-interp\[ray\]"):
         run(tiny_lalm, items[:3], {"a": None}, tmp_path / "run", progress=False, ray=True)
 
 
@@ -126,27 +126,29 @@ def test_a_node_is_killed_midway(three_nodes, items, tmp_path, monkeypatch):
     """The other goes on, with the batch that was in hand; the parts are those of one process."""
     cluster, nodes = three_nodes
     organism = LALM.from_pretrained("organism")
-    assert by_name(organism)["name"] == "organism"
+    arguments = loading_arguments(organism)
+    assert arguments is not None
+    assert arguments["name"] == "organism"
     conditions = {name: replace(c, decoding=None) if isinstance(c, Condition) else c
                   for name, c in CONDITIONS.items()}  # fmt: skip
     run(organism, items, conditions, tmp_path / "here", batch_size=1, progress=False)
     out = tmp_path / "there"
-    came, arrived, killed = [], WorkerPool._came_to_work, threading.Event()
+    registered, register, killed = [], WorkerPool._register, threading.Event()
     monkeypatch.setattr(
         WorkerPool,
-        "_came_to_work",
-        lambda self, reference: (arrived(self, reference), came.append(reference)),
+        "_register",
+        lambda self, reference: (register(self, reference), registered.append(reference)),
     )
 
     def kill() -> None:
-        while len(came) < 2 or len(list((out / "parts").glob("*.parquet"))) < 10:
+        while len(registered) < 2 or len(list((out / "parts").glob("*.parquet"))) < 10:
             time.sleep(0.01)
         cluster.remove_node(nodes[0], allow_graceful=False)
         killed.set()
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    with pytest.warns(RunWarning, match=r"A Ray worker died; batch \d+ is given to another"):
+    with pytest.warns(RunWarning, match=r"Ray worker died.* batch \d+"):
         run(organism, items, conditions, out, batch_size=1, progress=False, ray=True)
     assert killed.is_set()
     assert parts_of(out) == parts_of(tmp_path / "here")
@@ -161,13 +163,13 @@ def test_errors_of_workers_are_those_of_one_process(one_node, tiny_lalm, items, 
     lost = tmp_path / "lost.wav"
     lost.write_bytes(items[3].audio.read_bytes())
     batch = [*moved, replace(items[3], audio=lost)]
-    hire = WorkerPool._hire
+    start = WorkerPool._start
 
     def lose(self):
         lost.unlink(missing_ok=True)
-        hire(self)
+        start(self)
 
-    monkeypatch.setattr(WorkerPool, "_hire", lose)
+    monkeypatch.setattr(WorkerPool, "_start", lose)
     with pytest.raises(ItemError, match=r"item 'clip01-neutral', field 'audio': no such file"):
         run(tiny_lalm, batch, {"a": None}, tmp_path / "run", batch_size=1, progress=False, ray=True)
 
@@ -179,7 +181,7 @@ import torch
 from mata_interp.experiments import RayWorkers, run
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 from tests.tiny import tiny_qwen2_audio
 
 torch.set_num_threads(1)

@@ -42,5 +42,5 @@ def test_text_prior_on_the_items_that_both_conditions_have():
     table = records(baseline=["dog", "dog", "dog", "rain", "dog"], none=["dog", "rain", "bell", "dog"])
     rate = text_prior_of(table, without="none")
     assert (rate.n, rate.numerator, rate.denominator) == (4, 2, 3)
-    with pytest.raises(RunError, match=r"no condition 'silence': it has \['baseline', 'none'\]"):
+    with pytest.raises(RunError, match=r"no condition 'silence'; it has \['baseline', 'none'\]"):
         text_prior_of(table, without="silence")

@@ -14,7 +14,7 @@ from mata_interp.experiments import Condition, RunWarning, load_run, run
 from mata_interp.experiments.answering import Work
 from mata_interp.experiments.records import SCHEMA
 from mata_interp.interventions import Mata
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 MATA = Mata(alpha=0.5, layers=[1, 2])
 CONDITIONS = {
@@ -145,14 +145,14 @@ def test_bad_items_are_left_out_counted_and_named_and_the_others_go_on(tiny_lalm
     with pytest.warns(RunWarning, match=r"8 left out"):
         done = run(tiny_lalm, [*items[:2], *bad, items[2]], {"baseline": None}, progress=False)
     assert done.records["item"].tolist() == sorted(item.id for item in items[:3])
-    assert {row["item"]: row["field"] for row in done.excluded} == {
+    assert {row.item: row.field for row in done.excluded} == {
         **dict.fromkeys(("gone", "empty", "silent nan"), "audio"),
         **dict.fromkeys(("no choice", "repeated"), "choices"),
         "foreign answer": "answer",
         items[0].id: "id",
         "markup": "question",
     }
-    assert all(row["reason"] for row in done.excluded)
+    assert all(row.reason for row in done.excluded)
 
 
 def test_nothing_left_to_ask_is_an_error(tiny_lalm, items, tmp_path):
@@ -179,7 +179,7 @@ def test_items_without_an_answer_are_asked_but_not_marked(tiny_lalm, items):
 
 def test_conditions_that_make_no_sense_are_refused_before_anything_is_written(tiny_lalm, items, tmp_path):
     for conditions, said in [
-        ({}, "No condition is given"),
+        ({}, "baseline"),
         ({"": None}, "cannot name a condition"),
         ({"mata": Mata(0.1, [99])}, "99"),
         ({"mata": "mata"}, "no intervention|not an intervention"),
@@ -188,9 +188,9 @@ def test_conditions_that_make_no_sense_are_refused_before_anything_is_written(ti
             run(tiny_lalm, items, conditions, tmp_path / "run", progress=False)
     with pytest.raises(InterventionError, match="audio='loud' is unknown"):
         Condition(audio="loud")  # type: ignore[arg-type]
-    with pytest.raises(InterventionError, match="decoding='greedy' is no Decoding"):
+    with pytest.raises(InterventionError, match="decoding='greedy'"):
         Condition(decoding="greedy")  # type: ignore[arg-type]
-    with pytest.raises(InterventionError, match="leaves it out"):
+    with pytest.raises(InterventionError, match="audio='none'"):
         Condition(MATA, audio="none")
     with pytest.raises(RunError, match="at least two recordings"):
         run(tiny_lalm, items[:2], {"other": Condition(audio="other")}, tmp_path / "run", progress=False)
@@ -281,7 +281,7 @@ def test_parts_of_other_runs_are_not_taken_for_this_ones(tiny_lalm, items, tmp_p
         again = run(tiny_lalm, items, edits, tmp_path / "run", batch_size=4, progress=False)
     pd.testing.assert_frame_equal(again.records, first.records, check_exact=True)
     (tmp_path / "run" / "parts" / "copy of mata--00002.parquet").write_bytes(foreign)
-    with pytest.warns(RunWarning, match=r"1 file\(s\) that are no part of this run \(copy of mata"):
+    with pytest.warns(RunWarning, match=r"1 file\(s\).*\(copy of mata"):
         pd.testing.assert_frame_equal(load_run(tmp_path / "run").records, first.records, check_exact=True)
 
 
@@ -290,14 +290,14 @@ def test_a_clip_that_vanishes_meanwhile_is_named_and_the_run_goes_on_when_it_is_
 ):
     items = make_items(tmp_path, clips=3)
     moved, clip = tmp_path / "away.wav", items[0].audio
-    ask = Work._ask
+    build = Work._build
 
     def vanishing(self, lalm, unit, *rest):
         if unit.batch == 1 and clip.exists():
             clip.rename(moved)
-        return ask(self, lalm, unit, *rest)
+        return build(self, lalm, unit, *rest)
 
-    monkeypatch.setattr(Work, "_ask", vanishing)
+    monkeypatch.setattr(Work, "_build", vanishing)
     with pytest.raises(ItemError, match=r"item 'clip00-\w+', field 'audio': no such file"):
         run(tiny_lalm, items, {"baseline": None}, tmp_path / "run", batch_size=3, progress=False)
     monkeypatch.undo()

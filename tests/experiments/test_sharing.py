@@ -13,9 +13,9 @@ import pytest
 
 from mata_interp.experiments import load_run
 from mata_interp.experiments.answering import Unit, plan_units
-from mata_interp.experiments.claims import Claims
+from mata_interp.experiments.claims import UnitClaims
 from mata_interp.experiments.conditions import Condition
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 BATCHES, CONDITIONS = 9, ("baseline", "mata", "no audio")
 
@@ -114,8 +114,8 @@ def test_claims_are_of_processes(tmp_path):
 
     def taken_elsewhere(unit: int) -> bool:
         def attempt(answers):
-            with Claims(tmp_path / "lock") as claims:
-                answers.put(claims.take(unit))
+            with UnitClaims(tmp_path / "lock") as claims:
+                answers.put(claims.claim(unit))
 
         answers = context.Queue()
         process = context.Process(target=attempt, args=(answers,))
@@ -123,15 +123,15 @@ def test_claims_are_of_processes(tmp_path):
         process.join()
         return not answers.get()
 
-    with Claims(tmp_path / "lock") as claims:
-        assert claims.take(3)
-        assert claims.take(3)
+    with UnitClaims(tmp_path / "lock") as claims:
+        assert claims.claim(3)
+        assert claims.claim(3)
         assert taken_elsewhere(3)
         assert not taken_elsewhere(4)
         claims.release(3)
         assert not taken_elsewhere(3)
-    with Claims(tmp_path / "no such folder" / "lock") as claims:  # no file, no claims, but all may be done
-        assert claims.take(3)
+    with UnitClaims(tmp_path / "no such folder" / "lock") as claims:  # no claims
+        assert claims.claim(3)
 
 
 def test_units_have_the_same_number_whatever_the_order_of_conditions():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 
 import numpy as np
@@ -12,12 +12,14 @@ import pandas as pd
 import pytest
 
 from mata_interp.benchmarks import Items
-from mata_interp.errors import RunError
-from mata_interp.experiments import RunWarning, load_run, study
+from mata_interp.errors import ItemError, RunError
+from mata_interp.experiments import Run, RunWarning, load_run, study
+from mata_interp.experiments.schema import VERSION
 from mata_interp.experiments.selection import read_sweep
+from mata_interp.experiments.study_result import Configuration, Split
 from mata_interp.interventions import DEFAULT_ALPHAS
 from mata_interp.sweeps import margin
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 DRAWS = 3  # a window of one of four layers leaves three others
 CONDITIONS = [
@@ -58,17 +60,17 @@ def test_nothing_is_chosen_and_tested_on_the_same_clips(done, items):
 def test_the_choice_is_the_best_mean_margin_of_the_sweep_on_conflict_items(done):
     tried = read_sweep(done.path / "selection.nc")
     assert set(tried["condition"].values) == {"conflict"}
-    selection = done.study["selection"]
-    assert selection["grid_items"] == tried.sizes["item"] == 6
+    selection = done.study.selection
+    assert selection.grid_items == tried.sizes["item"] == 6
     margins = margin(tried).mean("item").to_series()
-    best = max(selection["grid"], key=lambda row: row["margin"])
-    assert best["margin"] == margins.drop("baseline").max()
-    assert selection["chosen"] == {name: best[name] for name in ("layers", "alpha", "rule")}
-    assert selection["baseline"]["margin"] == margins["baseline"]
-    assert selection["sweep"]["looped"] == 0
-    assert selection["sweep"]["canary"] < 1e-5
-    assert {row["alpha"] for row in selection["grid"]} == set(DEFAULT_ALPHAS)
-    assert {tuple(row["layers"]) for row in selection["grid"]} == {
+    best = max(selection.grid, key=lambda row: row.margin)
+    assert best.margin == margins.drop("baseline").max()
+    assert selection.chosen == best.configuration
+    assert selection.baseline.margin == margins["baseline"]
+    assert selection.sweep.looped == 0
+    assert selection.sweep.canary < 1e-5
+    assert {row.alpha for row in selection.grid} == set(DEFAULT_ALPHAS)
+    assert {row.layers for row in selection.grid} == {
         (0,),
         (1,),
         (2,),
@@ -77,31 +79,31 @@ def test_the_choice_is_the_best_mean_margin_of_the_sweep_on_conflict_items(done)
         (1, 2),
         (2, 3),
     }
-    used = done.manifest["conditions"]["mata"]["interventions"][0]
-    assert {name: used[name] for name in ("layers", "alpha", "rule")} == selection["chosen"]
+    used = done.conditions["mata"].intervention[0]
+    assert Configuration(used.layers, used.alpha, used.rule) == selection.chosen
 
 
 def test_the_choice_is_what_a_run_of_it_says(done, tiny_lalm, items):
     """The sweep's margin and accuracy are those of `run`, which is the loop."""
     import mata_interp as mi
 
-    selection, chosen = done.study["selection"], done.study["selection"]["chosen"]
+    selection, chosen = done.study.selection, done.study.selection.chosen
     conflict = [i for i in items.split("selection").filter(condition="conflict") if i.id != "gone"]
-    both = {"baseline": None, "chosen": mi.Mata(chosen["alpha"], chosen["layers"], chosen["rule"])}
+    both = {"baseline": None, "chosen": mi.Mata(chosen.alpha, chosen.layers, chosen.rule)}
     records = mi.run(tiny_lalm, conflict, both, progress=False).records
-    best = next(row for row in selection["grid"] if row.items() >= chosen.items())
-    for name, row in (("baseline", selection["baseline"]), ("chosen", best)):
+    best = next(row for row in selection.grid if row.configuration == chosen)
+    for name, row in (("baseline", selection.baseline), ("chosen", best)):
         alone = records[records["condition"] == name]
-        assert alone["margin"].mean() == pytest.approx(row["margin"], abs=1e-4)
-        assert alone["correct"].mean() == pytest.approx(row["accuracy"])
+        assert alone["margin"].mean() == pytest.approx(row.margin, abs=1e-4)
+        assert alone["correct"].mean() == pytest.approx(row.accuracy)
 
 
 def test_the_sham_is_matched_by_mean_row_kl_on_the_selection_split(done, tiny_lalm, items):
     from mata_interp.interventions import AttentionEdit
 
-    sham = done.study["selection"]["sham"]
+    sham = done.study.selection.sham
     edit = AttentionEdit.from_dict(done.manifest["conditions"]["mata on text"]["interventions"][0])
-    assert (edit.keys, edit.alpha) == ("text", sham["alpha"])
+    assert (edit.keys, edit.alpha) == ("text", sham.alpha)
     conflict = list(items.split("selection").filter(condition="conflict"))
     choices = [item.choices for item in conflict if item.id != "gone"]
     prompt = tiny_lalm.prompt([item for item in conflict if item.id != "gone"])
@@ -111,25 +113,30 @@ def test_the_sham_is_matched_by_mean_row_kl_on_the_selection_split(done, tiny_la
         )
         for keys, name in (("audio", "mata"), ("text", "mata on text"))
     }
-    assert reached["text"].dose["kl"].mean() == pytest.approx(sham["kl"], rel=1e-3)
-    assert reached["audio"].dose["kl"].mean() == pytest.approx(sham["target_kl"], rel=1e-3)
-    assert sham["kl"] == pytest.approx(sham["target_kl"], rel=0.03)
+    assert reached["text"].dose["kl"].mean() == pytest.approx(sham.kl, rel=1e-3)
+    assert reached["audio"].dose["kl"].mean() == pytest.approx(sham.target_kl, rel=1e-3)
+    assert sham.kl == pytest.approx(sham.target_kl, rel=0.03)
 
 
 def test_random_layers_are_recorded_and_are_those_used(done):
-    draws = done.study["selection"]["random_layers"]
-    window = done.study["selection"]["chosen"]["layers"]
-    used = [done.manifest["conditions"][name]["interventions"][0] for name in CONDITIONS[3 : 3 + DRAWS]]
+    draws = done.study.selection.random_layers
+    window = done.study.selection.chosen.layers
+    used = [done.conditions[name].intervention[0] for name in CONDITIONS[3 : 3 + DRAWS]]
     assert len(window) == 1
-    assert [edit["layers"] for edit in used] == draws
-    assert sorted([*draws, window]) == [[0], [1], [2], [3]]
-    assert {edit["alpha"] for edit in used} == {done.study["selection"]["chosen"]["alpha"]}
+    assert [edit.layers for edit in used] == list(draws)
+    assert {done.roles[name] for name in CONDITIONS[3 : 3 + DRAWS]} == {"sham_random_layers"}
+    assert sorted([*draws, window]) == [(0,), (1,), (2,), (3,)]
+    assert {edit.alpha for edit in used} == {done.study.selection.chosen.alpha}
 
 
 def test_effects_and_study_are_plain_json_that_agree(done):
-    effects = json.loads((done.path / "effects.json").read_text())
+    file = json.loads((done.path / "effects.json").read_text())
+    effects = file["effects"]
     found = json.loads((done.path / "study.json").read_text())
-    assert found["primary"].items() >= effects[0].items()
+    assert file["version"] == found["version"] == VERSION
+    assert found["primary"] == effects[0]
+    assert effects == done.effects.to_dict()
+    assert done.study.primary == done.effects[0]
     assert effects[0]["family"] == "primary"
     conflict = done.records[done.records["caption_condition"] == "conflict"]
     accuracy = conflict.groupby("condition")["correct"].mean()
@@ -137,11 +144,11 @@ def test_effects_and_study_are_plain_json_that_agree(done):
     assert effects[0]["after"] == pytest.approx(accuracy["mata"])
     assert found["test"] == {"items": 18, "clips": 6}
     assert (found["selection"]["items"], found["selection"]["clips"]) == (18, 6)
-    assert found["excluded"] == done.excluded
-    assert [row["item"] for row in found["excluded"]] == ["gone"]
+    assert found["excluded"] == [asdict(row) for row in done.excluded]
+    assert [row.item for row in done.excluded] == ["gone"]
     stages = ["checking items", "choosing layers and alpha", "tracing attention", "matching the sham"]
     assert list(found["seconds"]) == [*stages, "measuring", "testing"]
-    assert found["answer"].startswith("On 6 items whose caption contradicts the sound (6 clips), MATA (")
+    assert "6 items" in found["answer"]
     assert len(done.effects) == len(effects)
     shares = found["selection"]["trace_share_by_layer"]
     assert [row["layer"] for row in shares] == [0, 1, 2, 3]
@@ -157,15 +164,15 @@ def test_a_study_stopped_while_measuring_goes_on_to_the_same_tables(
     (out / "effects.json").unlink()
     for part in list((out / "parts").iterdir())[::2]:
         part.unlink()
-    room = import_module("mata_interp.experiments.study")  # the name in the package is the function
-    monkeypatch.setattr(room, "trace", None)  # none of these is done again
-    monkeypatch.setattr(room, "match_alpha", None)
+    module = import_module("mata_interp.experiments.study")  # the name in the package is the function
+    monkeypatch.setattr(module, "trace", None)  # none of these is done again
+    monkeypatch.setattr(module, "match_alpha", None)
     monkeypatch.setattr(import_module("mata_interp.experiments.selection"), "sweep", None)
     with pytest.warns(RunWarning, match="left out"):
         again = study(tiny_lalm, items, out, progress=False)
     pd.testing.assert_frame_equal(again.records, done.records, check_exact=True)
     assert (out / "effects.json").read_bytes() == (done.path / "effects.json").read_bytes()
-    assert again.study["answer"] == done.study["answer"]
+    assert again.study.answer == done.study.answer
 
 
 @pytest.mark.parametrize("keep", [0, 3, 200, 2000])
@@ -204,10 +211,10 @@ def test_a_folder_of_another_study_is_refused(done, tiny_lalm, items):
 def test_without_conflict_items_everything_is_over_all_items(tiny_lalm, items, tmp_path):
     neutral = items.filter(condition="neutral")
     done = study(tiny_lalm, neutral, tmp_path / "s", items_limit=4, progress=False)
-    assert done.study["primary"]["subset"] == {}
-    assert done.study["selection"]["grid_caption_condition"] is None
-    assert done.study["test"] == {"items": 4, "clips": 4}
-    assert done.study["answer"].startswith("On 4 items (4 clips), MATA")
+    assert done.study.primary.comparison.subset == {}
+    assert done.study.selection.grid_caption_condition is None
+    assert done.study.test == Split(items=4, clips=4)
+    assert "4 items (4 clips)" in done.study.answer
     assert not np.isnan(done.records["margin"]).any()
 
 
@@ -215,3 +222,53 @@ def test_a_benchmark_with_one_split_cannot_be_studied(tiny_lalm, items, tmp_path
     with pytest.raises(RunError, match="no item in its confirmation split"):
         study(tiny_lalm, list(items.split("selection")), tmp_path / "s", progress=False)
     assert not (tmp_path / "s").exists()
+
+
+def test_roles_stand_in_the_manifest(done):
+    assert {name: data["role"] for name, data in done.manifest["conditions"].items()} == dict(done.roles)
+    assert [done.roles[name] for name in ("baseline", "mata", "mata on text", "no audio")] == [
+        "baseline",
+        "mata",
+        "sham_text",
+        "no_audio",
+    ]
+
+
+@pytest.mark.parametrize("name", ["study.json", "effects.json"])
+@pytest.mark.parametrize("version", [1, 99, None])
+def test_an_unknown_format_version_is_refused(done, tmp_path, name, version):
+    out = shutil.copytree(done.path, tmp_path / "s")
+    content = json.loads((out / name).read_text())
+    (out / name).write_text(json.dumps({**content, "version": version}))
+    with pytest.raises(RunError, match=rf"{name} has format version {version or 'none'}\b"):
+        load_run(out)
+
+
+def test_a_study_result_with_a_wrong_field_is_refused(done, tmp_path):
+    out = shutil.copytree(done.path, tmp_path / "s")
+    content = json.loads((out / "study.json").read_text())
+    for change, quoted in (
+        ({"test": {"items": 3}}, "'clips'"),
+        ({"surprise": 1}, "'surprise'"),
+        ({"truncated": "many"}, "'many'"),
+    ):
+        (out / "study.json").write_text(json.dumps({**content, **change}))
+        with pytest.raises(RunError, match=quoted):
+            load_run(out)
+
+
+def test_a_study_is_saved_and_loaded(done, tmp_path):
+    again = Run.load(done.save(tmp_path / "copy"))
+    pd.testing.assert_frame_equal(again.records, done.records, check_exact=True)
+    assert (again.effects, again.study, again.missing) == (done.effects, done.study, 0)
+    assert again.trace.identical(done.trace)
+    assert sorted(path.name for path in again.path.iterdir()) == sorted(
+        path.name for path in done.path.iterdir()
+    )
+    with pytest.raises(RunError, match="copy"):
+        done.save(tmp_path / "copy")
+
+
+def test_strict_raises_for_an_item_that_cannot_be_used(tiny_lalm, items, tmp_path):
+    with pytest.raises(ItemError, match="'gone'"):
+        study(tiny_lalm, items, tmp_path / "s", progress=False, strict=True)

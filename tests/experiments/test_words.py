@@ -11,10 +11,10 @@ import torch
 
 from mata_interp.benchmarks import Item, load_benchmark
 from mata_interp.experiments import Condition, load_run, run
-from mata_interp.experiments.records import word_records
+from mata_interp.experiments.records import generation_records
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding, GenerationOutput
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 MATA = Mata(alpha=3.0, layers=[1, 2], rule="add")
 DRAWN = Decoding(10, temperature=1.3, top_p=0.9, seed=5)
@@ -61,7 +61,7 @@ def rows(records: pd.DataFrame, condition: str) -> pd.DataFrame:
 )
 def test_an_option_is_read_or_left_open(text, said, option):
     item = Item(audio=None, question="?", choices=("a dog", "a bell", "rain"), answer="a dog")
-    table = word_records(
+    table = generation_records(
         "c", 0, [item], [{}], GenerationOutput((text,), torch.zeros(1, 1), np.ones(1), np.ones(1))
     )
     row = table.to_pylist()[0]

@@ -17,6 +17,7 @@ from mata_interp.cli.app import app
 from mata_interp.cli.fusing import layers_wanted
 from mata_interp.cli.options import AUTO, parse_chosen
 from mata_interp.errors import InterventionError, RunError
+from mata_interp.experiments.study_result import LayerOrigin
 from mata_interp.fusion import CRITERIA
 from mata_interp.interventions import DEFAULT_ALPHAS
 from tests.reporting.small import write_benchmark, write_model
@@ -113,43 +114,40 @@ def test_study_takes_a_file_and_says_where_layers_are_from(small, found, tmp_pat
         warnings.filterwarnings("error", message=".*exploratory")
         run, page = study_with(small, tmp_path / "study", tmp_path / "layers.json")
     assert run.study is not None
-    selection = run.study["selection"]
+    selection = run.study.selection
     clips = len(found.chosen_on)
-    assert selection["given_layers"] == {
-        "layers": [1], "found_in": found.model, "clips": clips, "selection_clips": clips, "test_clips": 0,
-    }  # fmt: skip
-    assert [(row["layers"], row["alpha"]) for row in selection["grid"]] == [
-        ([1], alpha) for alpha in DEFAULT_ALPHAS
-    ]
+    assert selection.layer_origin == LayerOrigin(
+        layers=(1,), profile_model=found.model, clips=clips, selection_clips=clips, test_clips=0
+    )
+    assert [(row.layers, row.alpha) for row in selection.grid] == [((1,), alpha) for alpha in DEFAULT_ALPHAS]
     edit = run.manifest["conditions"]["mata"]["interventions"][0]
     assert edit["layers"] == [1]
     assert set(edit["chosen_on"]) >= set(found.chosen_on)
     assert not set(edit["chosen_on"]) & set(run.records["cluster"])
-    assert "other clips, in layer 1, as given)" in run.study["answer"]
-    assert "Layer 1, given, not chosen by this study: the window of a fusion profile" in page
-    assert f"made on {clips} clips. Of these, {clips} are among the selection clips" in page
-    assert "none of them is tested here" in page
-    assert "How alpha was chosen, in given layers" in page
+    assert "prespecified layer 1" in run.study.answer
+    assert f"{clips} clips" in page
     assert "widest window" not in page
 
 
 def test_a_study_of_layers_chosen_on_tested_clips_says_so_everywhere(small, found, tmp_path):
     tested = sorted({item.cluster for item in mi.load_benchmark(small[1]).split("confirmation")})[:2]
     replace(found, chosen_on=(*found.chosen_on, *tested)).to_json(tmp_path / "layers.json")
-    with pytest.warns(match="Condition 'mata' was chosen on 2 of the 4 clips it meets"):
+    with pytest.warns(match="Condition 'mata' was chosen on 2 of the 4 clips of this run"):
         run, page = study_with(small, tmp_path / "study", tmp_path / "layers.json")
     assert run.study is not None
-    assert run.study["selection"]["given_layers"]["test_clips"] == 2
-    assert "The layers were chosen on 2 of the tested clips: this is exploratory." in run.study["answer"]
+    assert run.study.selection.layer_origin is not None
+    assert run.study.selection.layer_origin.test_clips == 2
+    assert "2 of the test clips, so this is exploratory" in run.study.answer
     assert "2 of them are tested here again, so the effect is exploratory" in page
 
 
 def test_study_takes_a_range_and_a_folder_keeps_to_it(small, tmp_path):
     run, page = study_with(small, tmp_path / "study", "0,2")
     assert run.study is not None
-    assert run.study["selection"]["chosen"]["layers"] == [0, 2]
-    assert run.study["selection"]["given_layers"]["found_in"] is None
-    assert "Layers 0, 2, given by hand, not chosen by this study" in page
+    assert run.study.selection.chosen.layers == (0, 2)
+    assert run.study.selection.layer_origin is not None
+    assert run.study.selection.layer_origin.profile_model is None
+    assert "Layers 0, 2" in page
     with pytest.raises(RunError, match="another sweep"):
         study_with(small, tmp_path / "study", "0,1")
     with pytest.raises(InterventionError, match="No attention in layer 7"):
@@ -167,9 +165,10 @@ def test_study_finds_layers_on_its_own_selection_clips(small, found, tmp_path, m
     monkeypatch.setattr(mi, "fusion_layers", fusion_layers, raising=False)
     run, _ = study_with(small, tmp_path / "study", "auto")
     assert run.study is not None
-    given = run.study["selection"]["given_layers"]
-    assert given["clips"] == given["selection_clips"] == len(set(seen))
-    assert given["test_clips"] == 0
+    origin = run.study.selection.layer_origin
+    assert origin is not None
+    assert origin.clips == origin.selection_clips == len(set(seen))
+    assert origin.test_clips == 0
     assert not set(seen) & set(run.records["cluster"])
 
 

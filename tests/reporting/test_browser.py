@@ -46,9 +46,9 @@ def test_the_report(browser, width, hostile):
     assert wide <= width
     assert browser.evaluate(SPILT) == []
     run = mi.load_run(small.run)
-    primary = run.effects[run.effects["family"] == "primary"].iloc[0]
+    primary = run.effects.primary.effect
     shown = browser.evaluate("document.body.innerText")
-    assert f"{number(100 * primary['before'], 1)} → {percent(primary['after'])}" in shown
+    assert f"{number(100 * primary.before, 1)} → {percent(primary.after)}" in shown
     assert run.manifest["data"]["sha256"] in shown
     figures = browser.evaluate(
         "[...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().width > 0).length"

@@ -6,13 +6,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from markupsafe import escape
 
 import mata_interp as mi
 from mata_interp.errors import RunError
-from mata_interp.experiments import RunWarning
+from mata_interp.experiments import Effects, RunWarning
 from mata_interp.experiments.effects import effects_table
 from mata_interp.reporting.choice import _cube
 from mata_interp.reporting.comparisons import Comparisons
@@ -43,6 +42,14 @@ class Document(HTMLParser):
     def handle_data(self, data):
         self.words += "" if self._silent else data + " "
 
+    def with_data(self, **wanted: str) -> list[dict[str, str | None]]:
+        """The attributes of the elements that have these data attributes."""
+        return [
+            attributes
+            for _, attributes in self.elements
+            if all(attributes.get(f"data-{name}") == value for name, value in wanted.items())
+        ]
+
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
@@ -67,12 +74,11 @@ def words(text: str) -> str:
 
 
 def test_the_answer_stands_first(run, page):
-    finding, beside = (words(text) for text in run.study["answer"].replace(" %", "\u202f%").split("\n\n"))
-    assert f"{finding} {beside}" in page.words
-    assert page.words.index(finding) < page.words.index("Where it listens")
+    finding, rest = (words(text) for text in run.study.answer.replace(" %", "\u202f%").split("\n\n"))
+    assert f"{finding} {rest}" in page.words
+    assert page.words.index(finding) < page.words.index("Figure 1.")
     assert len(page.all("h1")) == 1
-    assert "Does model listen?" in page.words
-    assert "MATA on tones: 12 items, 4 clips" in page.words
+    assert "tones: 12 items, 4 clips" in page.words
 
 
 def test_the_order_of_the_page(page):
@@ -82,31 +88,57 @@ def test_the_order_of_the_page(page):
     )
 
 
+def number_of(attributes: dict[str, str | None], name: str) -> float:
+    value = attributes[f"data-{name}"]
+    return float(value) if value else float("nan")
+
+
 def test_primary_numbers_are_those_of_the_effects_table(run, page):
-    primary = next(e for e in run.effects.to_dict("records") if e["family"] == "primary")
-    rates = f"{number(100 * primary['before'], 1)} → {percent(primary['after'])}"
-    assert words(rates) in page.words
-    assert f"95 % interval {interval(primary['low'], primary['high'])}" in page.words
-    assert f"{primary['fixed']:.0f} / {primary['broken']:.0f}" in page.words
+    primary = run.effects.primary.effect
+    headline = {key: page.with_data(key=key)[0] for key in ("accuracy", "change", "counts")}
+    for attributes in headline.values():
+        assert attributes["data-family"] == "primary"
+        assert number_of(attributes, "difference") == primary.difference
+    assert number_of(headline["accuracy"], "before") == primary.before
+    assert number_of(headline["accuracy"], "after") == primary.after
+    np.testing.assert_equal(number_of(headline["change"], "low"), primary.low)
+    np.testing.assert_equal(number_of(headline["change"], "high"), primary.high)
+    assert (number_of(headline["counts"], "fixed"), number_of(headline["counts"], "broken")) == (
+        primary.fixed,
+        primary.broken,
+    )
+    assert number_of(headline["counts"], "p-holm") == run.effects.primary.p_holm
+    assert words(f"{number(100 * primary.before, 1)} → {percent(primary.after)}") in page.words
+    assert interval(primary.low, primary.high) in page.words
+    assert f"{primary.fixed} / {primary.broken}" in page.words
     baseline = run.records[run.records["condition"] == "baseline"].set_index("item")
-    asked = baseline[baseline["caption_condition"] == "conflict"]
-    mata = run.records[run.records["condition"] == "mata"].set_index("item").loc[asked.index]
-    assert primary["fixed"] == (~asked["correct"].astype(bool) & mata["correct"].astype(bool)).sum()
+    conflict = baseline[baseline["caption_condition"] == "conflict"]
+    mata = run.records[run.records["condition"] == "mata"].set_index("item").loc[conflict.index]
+    assert primary.fixed == (~conflict["correct"].astype(bool) & mata["correct"].astype(bool)).sum()
 
 
-def test_every_comparison_on_right_answers_is_in_the_table(run, html):
+def test_every_comparison_of_the_tables_has_a_row_with_its_numbers(run, html, page):
     table = html[html.index("Table 1.") : html.index("</table>", html.index("Table 1."))]
     shown = {tuple(re.findall(r"<td>(.*?)</td>", row)[1:7]) for row in table.split("<tr")}
-    for e in run.effects.to_dict("records"):
-        compares_with_sham = e["family"] == "sham" and e["after_condition"] == "mata"
-        elsewhere = e["family"] == "sham" and e["subset"] != {"caption_condition": "conflict"}
-        audio_alone = e["after_condition"] in ("other audio", "no audio")
-        whole_domain = set(e["subset"]) == {"domain"}
-        if e["kind"] == "binary" and not (compares_with_sham or elsewhere or audio_alone or whole_domain):
-            change = f"{points(e['difference'])} {interval(e['low'], e['high'])}"
-            rates = [number(100 * e[when], 1) for when in ("before", "after")]
-            row = (f"{e['n']}", *rates, change, f"{e['fixed']:.0f}", f"{e['broken']:.0f}")
-            assert row in shown, e["name"]
+    main = run.effects.primary.comparison.subset
+    for row in run.effects:
+        comparison, effect = row.comparison, row.effect
+        against_sham = comparison.family == "sham" and comparison.after_role == "mata"
+        other_items = comparison.family == "sham" and comparison.subset != main
+        audio_alone = comparison.after_role in ("other_audio", "no_audio")
+        whole_domain = set(comparison.subset) == {"domain"}
+        if against_sham or other_items or audio_alone or whole_domain:
+            continue
+        subset = ",".join(f"{column}={value}" for column, value in comparison.subset.items())
+        attributes = page.with_data(effect=comparison.name, column=comparison.column, subset=subset)
+        assert attributes, comparison.name
+        for name in ("n", "before", "after", "difference", "low", "high", "p"):
+            np.testing.assert_equal(number_of(attributes[-1], name), getattr(effect, name))
+        np.testing.assert_equal(number_of(attributes[-1], "p-holm"), row.p_holm)
+        if comparison.kind == "binary":
+            change = f"{points(effect.difference)} {interval(effect.low, effect.high)}"
+            rates = [number(100 * rate, 1) for rate in (effect.before, effect.after)]
+            assert (f"{effect.n}", *rates, change, f"{effect.fixed}", f"{effect.broken}") in shown
 
 
 def test_both_accuracies_of_every_condition_are_in_the_table(run, page):
@@ -115,12 +147,12 @@ def test_both_accuracies_of_every_condition_are_in_the_table(run, page):
         assert f"{len(part)} {plain} ({normalised})" in page.words
 
 
-def test_the_caveat_stands_with_dose_and_negative_scores(run, page):
+def test_the_caveat_stands_with_dose_and_negative_scores(run, html):
     mata = run.records[run.records["condition"] == "mata"]
-    assert "no official code is known" in page.words
-    negative = words(percent(mata["dose_negative"].mean(), 0))
-    assert f"{negative} of the audio scores it met were negative" in page.words
-    assert f"(KL {number(mata['dose_kl'].mean(), 3)} nats)" in page.words
+    note = html[html.index('<p class="note">') : html.index("</p>", html.index('<p class="note">'))]
+    assert "2509.18816" in note
+    assert percent(mata["dose_negative"].mean(), 0) in note
+    assert f"KL {number(mata['dose_kl'].mean(), 3)} nats" in note
 
 
 def test_what_was_run_can_be_run_again(run, page):
@@ -131,13 +163,13 @@ def test_what_was_run_can_be_run_again(run, page):
         manifest["data"]["file_sha256"],
         manifest["prompt_format"],
         manifest["created"],
-        run.study["command"],
+        run.study.command,
         f"mata_interp {mi.__version__}, python",
         f"torch {manifest['model']['versions']['torch']}",
     ):
         assert words(value) in page.words
-    for name in manifest["conditions"]:
-        assert name in page.words
+    for name, role in run.roles.items():
+        assert page.with_data(condition=name, role=role)
     alpha = manifest["conditions"]["mata on text"]["interventions"][0]["alpha"]
     assert f"alpha {alpha:g}" in page.words
 
@@ -145,22 +177,22 @@ def test_what_was_run_can_be_run_again(run, page):
 def test_what_was_left_out_is_named(run, page):
     assert len(run.excluded) == 2
     for row in run.excluded:
-        assert f"{row['item']} {row['field']} {words(row['reason'])}" in page.words
-    assert "Audio too long none cut" in page.words
+        assert page.with_data(item=row.item)
+        assert f"{row.item} {row.field} {words(row.reason)}" in page.words
 
 
 def test_the_selection_map_is_drawn_whole(run, html):
     section = html[html.index('<section id="choice"') : html.index('<section id="provenance"')]
-    selection = run.study["selection"]
-    assert f"The best of {len(selection['grid'])} configurations" in section
-    cube, layers, alphas = _cube(selection["grid"], selection["baseline"]["margin"])
-    assert np.isfinite(cube).sum() == len(selection["grid"])
+    selection = run.study.selection
+    assert f"{len(selection.grid)} configurations" in section
+    cube, layers, alphas = _cube(selection.grid, selection.baseline.margin)
+    assert np.isfinite(cube).sum() == len(selection.grid)
     for alpha in alphas:
         assert f">alpha {alpha:g}<" in section
-    for row in sorted(selection["grid"], key=lambda row: -row["margin"])[:10]:
-        change = number(row["margin"] - selection["baseline"]["margin"], 2, sign=True)
+    for row in sorted(selection.grid, key=lambda row: -row.margin)[:10]:
+        change = number(row.margin - selection.baseline.margin, 2, sign=True)
         assert f"<td>{change}</td>" in section
-        place = alphas.index(row["alpha"]), len(row["layers"]) - 1, layers.index(row["layers"][0])
+        place = alphas.index(row.alpha), len(row.layers) - 1, layers.index(row.layers[0])
         assert number(cube[place], 2, sign=True) == change
 
 
@@ -210,8 +242,10 @@ def test_a_run_without_a_study_has_a_page_of_its_own(folder):
     for name in ("study.json", "effects.json", "trace.nc"):
         (folder / name).unlink()
     page = Document(mi.report(folder).read_text("utf-8"))
-    assert "This folder holds no study" in page.words
-    assert "Table 1. Accuracy under every condition" in page.words
+    assert page.with_data(condition="baseline")
+    assert not page.with_data(family="primary")
+    ids = [attributes.get("id") for attributes in page.all("section")]
+    assert ids == ["answer", "accuracy", "reliance", "provenance"]
     assert "Figure 1" not in page.words
 
 
@@ -220,7 +254,7 @@ def test_an_unfinished_run_says_so(folder):
     part.unlink()
     with pytest.warns(RunWarning, match="missing"):
         page = Document(mi.report(folder).read_text("utf-8"))
-    assert "Unfinished 1 part missing" in page.words
+    assert "1 part missing" in page.words
 
 
 def test_a_long_list_of_what_was_left_out_is_folded_but_whole(folder):
@@ -228,17 +262,17 @@ def test_a_long_list_of_what_was_left_out_is_folded_but_whole(folder):
     study["excluded"] = [{"item": f"i{n}", "field": "audio", "reason": "empty."} for n in range(40)]
     (folder / "study.json").write_text(json.dumps(study))
     page = Document(mi.report(folder).read_text("utf-8"))
-    assert "i0 audio empty." in page.words
-    assert "i39 audio empty." in page.words
-    assert "40 items could not be used, by field: audio 40" in page.words
+    assert all(page.with_data(item=f"i{n}") for n in range(40))
+    assert "audio 40" in page.words
 
 
 def test_effects_without_an_interval_are_shown_as_such(folder):
-    effects = json.loads((folder / "effects.json").read_text())
-    for effect in effects:
+    content = json.loads((folder / "effects.json").read_text())
+    for effect in content["effects"]:
         effect |= {"low": None, "high": None, "p_holm": None}
-    (folder / "effects.json").write_text(json.dumps(effects))
+    (folder / "effects.json").write_text(json.dumps(content))
     page = Document(mi.report(folder).read_text("utf-8"))
+    assert page.with_data(key="change")[0]["data-low"] == ""
     assert "95 % interval \u2014" in page.words
     assert "nan" not in page.words.lower().split()
 
@@ -264,37 +298,42 @@ def test_figures_and_tables_are_counted_in_order(page):
 def test_a_benchmark_without_captions(run):
     """As MMAU: the primary comparison is then on all items."""
     records = run.records.assign(caption_condition="", domain="")
-    effects = pd.DataFrame(effects_table(records, seed=0))
+    effects = effects_table(records, run.roles, seed=0)
     page = build_page(replace(run, records=records, effects=effects))
     assert page.keys[0].detail == "all items"
     table = next(part for kind, part in page.sections[1].content if kind == "table")
-    assert [block.title for block in table.blocks] == [
-        "Primary comparison, fixed beforehand",
-        "Controls, items of the primary comparison",
-        "MATA, answers chosen by log-probability per token",
-        "MATA, the chosen option's text judged by the string match of MMAU and MMAR",
+    assert [block.rows[0].data["column"] for block in table.blocks] == [
+        "correct",
+        "correct",
+        "correct_normalised",
+        "official",
     ]
+    assert [block.rows[0].data["family"] for block in table.blocks[:2]] == ["primary", "sham"]
     official = table.blocks[-1].rows[0].cells  # the options are single words here: both scores are alike
     assert official[1:7] == table.blocks[0].rows[0].cells[1:7]
 
 
 def test_conditions_have_names_that_fit():
-    edits = [{"layers": layers} for layers in ([0, 5], [0, 2, 4, 6, 8, 10, 12])]
-    conditions = {f"mata in random layers {n}": {"interventions": [e]} for n, e in enumerate(edits, start=1)}
-    named = Comparisons([], conditions)
-    assert named.label("mata in random layers 1") == "MATA in random layers 0, 5"
-    assert named.label("mata in random layers 2") == "MATA in random layers, draw 2"
-    assert named.label("mata") == "MATA"
-    assert named.label("my own\x1b") == "my own\ufffd"
+    draws = {"a": [0, 5], "b": [0, 2, 4, 6, 8, 10, 12]}
+    conditions = {
+        name: mi.Condition(mi.Mata(1.0, layers), role="sham_random_layers") for name, layers in draws.items()
+    }
+    conditions["mine"] = mi.Condition(mi.Mata(1.0, [1]), role="mata")
+    conditions["weak"] = mi.Condition(mi.Mata(0.1, [1]))
+    comparisons = Comparisons(Effects(), conditions)
+    assert comparisons.label("a") == "MATA in random layers 0, 5"
+    assert comparisons.label("b") == "MATA in random layers, draw 2"
+    assert comparisons.label("mine") == "MATA"
+    assert (comparisons.label("weak"), comparisons.role("weak")) == ("weak", "mata")
+    assert comparisons.label("my own\x1b") == "my own\ufffd"
 
 
-def test_methods_are_told_where_they_differ(run, page):
+def test_methods_are_named_where_they_differ(run, page):
     def method(effect):
-        return f"{effect['interval_method']} interval, {effect['p_method']} test"
+        return f"{effect.interval_method} interval, {effect.p_method} test"
 
-    effects = [e for e in run.effects.to_dict("records") if e["column"] == "correct"]
-    primary = next(e for e in effects if e["family"] == "primary")
-    of_all_items = next(e for e in effects if not e["subset"])  # three items of each clip
+    primary = run.effects.primary.effect
+    of_all_items = run.effects.select(column="correct", subset={})[0].effect  # three items of each clip
     assert f"Method: {method(primary)}" in page.words
     exception = f"{method(of_all_items)} for all items"
     assert (exception in page.words) == (method(of_all_items) != method(primary))

@@ -11,7 +11,7 @@ import pytest
 
 import mata_interp as mi
 from mata_interp.benchmarks import published_claims
-from mata_interp.experiments import Run, load_run, text_dominance_by, text_prior_of
+from mata_interp.experiments import Effects, Run, load_run, text_dominance_by, text_prior_of
 from mata_interp.reporting.accuracy import accuracy, accuracy_tables, rate
 from mata_interp.reporting.claims import claims_section
 from mata_interp.reporting.comparisons import Comparisons
@@ -19,7 +19,7 @@ from mata_interp.reporting.parts import Table
 from mata_interp.reporting.provenance import _answers, provenance_section
 from mata_interp.reporting.reliance import reliance_section
 from mata_interp.statistics import Rate, proportion, text_prior
-from tests.experiments.sounds import make_items
+from tests.support.sounds import make_items
 
 MINI = "9f18fda99f8dbc2bc5ecd6323fb5063309f54969810b5c6f1caeb3b8d904cf1c"  # mmau-test-mini.json, v05.15.25
 CONDITIONS = {
@@ -48,7 +48,7 @@ def run(tiny_lalm, tmp_path_factory) -> Run:
 
 
 def comparisons(run: Run) -> Comparisons:
-    return Comparisons([], run.manifest["conditions"])
+    return Comparisons(Effects(), run.conditions)
 
 
 def cells(table: Table) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -61,13 +61,13 @@ def test_both_scores_and_the_failures_stand_side_by_side(run):
     assert isinstance(words, Table)
     assert [row.cells[0] for row in compared.blocks[0].rows] == ["compared"]
     assert compared.columns[-1] == "official"
-    assert words.columns[2:5] == ("option-aware", "official", "no option told")
+    assert words.columns[2:5] == ("option-aware", "official", "no option")
     shown = cells(words)
     assert list(shown) == [
-        "All items", "Caption contradicts the sound", "Caption neutral or absent",
-        "Caption agrees with the sound", "Music", "Sound", "Speech",
+        "All items", "Caption contradicts the audio", "Caption neutral or absent",
+        "Caption agrees with the audio", "Music", "Sound", "Speech",
     ]  # fmt: skip
-    for label, name in {"baseline": "baseline", "MATA": "mata", "no audio": "no audio"}.items():
+    for label, name in {name: name for name in ("baseline", "mata", "no audio")}.items():
         part = run.records[run.records["condition"] == name]
         failed = f"{100 * (1 - part['parsed'].astype(float).mean()):.1f}"
         assert failed != "0.0"
@@ -82,13 +82,13 @@ def test_what_answers_rely_on_has_intervals_and_counts(run):
     section = reliance_section(run, comparisons(run))
     assert section is not None
     shown = cells(section.content[0][1])  # type: ignore[arg-type]
-    dominance = shown["Text-dominance ratio, where the caption contradicts the sound"]
-    assert list(dominance) == ["compared", "baseline", "MATA"]  # not those that hear nothing or another sound
+    dominance = next(rows for title, rows in shown.items() if title.startswith("Text-dominance"))
+    assert list(dominance) == ["compared", "baseline", "mata"]  # not those that hear nothing or another sound
     found = text_dominance_by(run.records, run.manifest["caption_answers"])
-    for label, name in {"compared": "compared", "baseline": "baseline", "MATA": "mata"}.items():
+    for label, name in {name: name for name in ("compared", "baseline", "mata")}.items():
         counts = f"{found[name].numerator} / {found[name].denominator}"
         assert dominance[label] == ("6", "6", rate(found[name], 1, 2), counts)
-    prior = shown["Text-prior rate: no audio (the sound left out) over baseline"]
+    prior = next(rows for title, rows in shown.items() if title.startswith("Text-prior rate: no audio"))
     whole = text_prior_of(run.records, "no audio", "baseline")
     assert prior["all items"] == ("18", "6", rate(whole, 1, 2), f"{whole.numerator} / {whole.denominator}")
     assert "[" in prior["all items"][2]
@@ -127,22 +127,23 @@ def test_claims_are_headed_as_such(run, name, claims):
     table = section.content[0][1]
     assert isinstance(table, Table)
     measured, *others = table.blocks
-    assert measured.title.startswith("Measured here: ")
+    assert measured.rows[0].data["score"] == "official"
     assert [row.cells[0] for row in measured.rows] == [
-        f"{label}, {score} score" for label in ("baseline", "MATA") for score in ("official", "option-aware")
+        f"{label}, {score} score"
+        for label in ("compared", "baseline", "mata")
+        for score in ("official", "option-aware")
     ]
-    part = run.records[run.records["condition"] == "baseline"]
+    part = run.records[run.records["condition"] == "compared"]
     assert measured.rows[0].cells[-1] == accuracy(part, "official")
-    assert all(block.title.startswith("Claimed by others, not measured here") for block in others)
     for claim in claims:
         which = f": {claim.subset} {claim.version}; " if claim.subset else "; "
         block = next(b for b in others if f"{which}{claim.source}" in b.title)
-        assert ("read in the source itself" in block.title) == (claim.read == "source")
+        assert ("read in the source" in block.title) == (claim.read == "source")
         row = claim.model if claim.method == "baseline" else f"{claim.model} with MATA"
         averages = [r.cells[-1] for r in block.rows if r.cells[0] == row]
         assert f"{100 * claim.accuracy['average']:.1f}" in averages
     assert sum(len(block.rows) for block in others) == len(claims)
-    assert "not one that is known as released" in table.caption
+    assert "not a known release" in table.caption
 
 
 def test_no_claims_about_other_benchmarks(run):
@@ -155,39 +156,35 @@ def test_a_released_file_is_named(run):
     data = {**run.manifest["data"], "name": "mine", "file_sha256": MINI}
     there = replace(run, manifest={**run.manifest, "data": data})
     table = claims_section(there, comparisons(there)).content[0][1]  # type: ignore[union-attr]
-    assert "Measured on 18 of the 1,000 records of mmau-test-mini.json" in table.caption  # type: ignore[union-attr]
+    assert "18 of the 1,000 records of mmau-test-mini.json" in table.caption  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
-    ("name", "sha256", "told"),
+    ("name", "sha256", "release"),
     [
         ("mine", MINI, "mmau test-mini: mmau-test-mini.json (v05.15.25), by its SHA-256"),
-        ("mmau-test", "0" * 64, "not pinned: no released file with this SHA-256 is known here"),
+        ("mmau-test", "0" * 64, "not a known release of this benchmark"),
         ("mmau-pro", "0" * 64, None),
     ],
 )
-def test_the_page_says_whether_the_file_is_pinned(run, name, sha256, told):
+def test_the_page_says_whether_the_file_is_pinned(run, name, sha256, release):
     data = {**run.manifest["data"], "name": name, "file_sha256": sha256}
     section = provenance_section(replace(run, manifest={**run.manifest, "data": data}))
     facts: dict[str, str] = dict(section.content[0][1])  # type: ignore[arg-type]
-    assert facts.get("Released file") == told
+    assert facts.get("Released file") == release
 
 
-def test_how_answers_were_given_is_told_of_every_condition(run):
+def test_every_condition_states_its_decoding(run):
     table = provenance_section(run).content[1][1]
     assert isinstance(table, Table)
-    assert table.columns == ("Condition", "Audio", "GenerationOutput", "Intervention")
-    told = {str(row.cells[0]): row.cells[2] for row in table.blocks[0].rows}
-    for name, condition in run.manifest["conditions"].items():
-        decoding = condition.get("decoding")
-        assert told[name] == ("options compared" if decoding is None else _greedy(decoding))
-    drawn = {"max_new_tokens": 1, "temperature": 0.7, "top_k": 5, "top_p": 0.9, "seed": 3}
-    assert _answers(drawn) == "in words, temperature 0.7, top p 0.9, seed 3, top k 5, up to 1 token"
-
-
-def _greedy(decoding) -> str:
-    assert decoding["temperature"] == 0
-    return f"in words, greedy, up to {decoding['max_new_tokens']} tokens"
+    assert table.columns == ("Condition", "Audio", "Answers", "Intervention")
+    answers = {row.data["condition"]: row.cells[2] for row in table.blocks[0].rows}
+    for name, condition in run.conditions.items():
+        greedy = condition.decoding is not None
+        assert ("greedy" in answers[name]) == greedy
+        assert ("up to 4 tokens" in answers[name]) == greedy
+    drawn = _answers(mi.Decoding(1, temperature=0.7, top_k=5, top_p=0.9, seed=3))
+    assert all(part in drawn for part in ("temperature 0.7", "top p 0.9", "seed 3", "top k 5", "1 token"))
 
 
 def test_the_whole_page(run, tmp_path):

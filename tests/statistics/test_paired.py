@@ -41,7 +41,7 @@ def test_binary_answers():
     assert effect.interval_method == "Tango score"
     assert (effect.p, effect.p_method) == (mcnemar_mid(1, 7), "McNemar mid-p")
     assert effect.p_mcnemar_exact == effect.p_permutation == pytest.approx(0.0703125)
-    assert effect.bootstrap_low is None
+    assert math.isnan(effect.bootstrap_low)
     assert effect.note == ""
 
 
@@ -56,7 +56,8 @@ def test_margins():
     assert effect.p == effect.p_permutation < 0.01
     assert 0 < effect.low < effect.difference < effect.high
     assert (effect.bootstrap_low, effect.bootstrap_high) == pytest.approx((effect.low, effect.high), abs=0.02)
-    assert effect.fixed is effect.broken is effect.p_mcnemar_exact is effect.p_mcnemar_mid is None
+    assert effect.fixed is effect.broken is None
+    assert np.isnan([effect.p_mcnemar_exact, effect.p_mcnemar_mid]).all()
     assert effect.level == 0.9
     assert effect.note == ""
 
@@ -127,11 +128,11 @@ def check_properties(rows, kind, clustered, random):
     assert json.loads(json.dumps(effect.to_dict(), allow_nan=False)) == effect.to_dict()
     assert 0 < effect.p <= 1
     # the interval holds the estimate
-    if effect.low is not None and effect.difference is not None:
+    if math.isfinite(effect.low) and rows:
         assert effect.low - 1e-9 <= effect.difference <= effect.high + 1e-9
         assert effect.difference == pytest.approx(effect.after - effect.before, abs=1e-9)
     # what cannot be had is explained
-    if effect.low is None or (kind == "margin" and effect.bootstrap_low is None):
+    if math.isnan(effect.low) or (kind == "margin" and math.isnan(effect.bootstrap_low)):
         assert effect.note
     # the order of the items is of no consequence, to the last bit
     shuffled = list(rows)
@@ -142,7 +143,7 @@ def check_properties(rows, kind, clustered, random):
     assert swapped.p == pytest.approx(effect.p, rel=1e-9)
     assert (swapped.before, swapped.after) == (effect.after, effect.before)
     assert (swapped.fixed, swapped.broken) == (effect.broken, effect.fixed)
-    if effect.low is not None:
+    if math.isfinite(effect.low):
         assert (swapped.low, swapped.high) == pytest.approx((-effect.high, -effect.low), abs=1e-9)
 
 
@@ -212,7 +213,7 @@ def test_clusters_without_a_spread_count_as_one_pair_each():
 def test_margins_without_a_spread_have_no_interval(before, after, p, note):
     effect = paired_effect(before, after, kind="margin")
     assert effect.p == pytest.approx(p)
-    assert effect.low is effect.high is effect.bootstrap_low is effect.bootstrap_high is None
+    assert np.isnan([effect.low, effect.high, effect.bootstrap_low, effect.bootstrap_high]).all()
     assert effect.interval_method == "none"
     assert effect.note.startswith(note)
     assert effect.note.endswith("Without a spread there is no interval.")
@@ -223,7 +224,7 @@ def test_two_margins():
     effect = paired_effect([1.0, 2.0], [2.0, 4.0], kind="margin")
     assert (effect.difference, effect.p) == (1.5, 0.5)
     assert effect.low < 0 < effect.difference < effect.high  # t with one degree of freedom: very wide
-    assert effect.bootstrap_low is None
+    assert math.isnan(effect.bootstrap_low)
     assert "no p-value below 0.5" in effect.note
     assert "bootstrap needs 8 items" in effect.note
 
@@ -296,3 +297,10 @@ def test_answers_unless_told_otherwise():
     assert paired_effect([1, 0], [1, 1]) == paired_effect([1, 0], [1, 1], kind="binary")
     with pytest.raises(ValueError, match="kind='binary' takes 0"):
         paired_effect([1.3, -0.2], [0.9, 0.4])
+
+
+@pytest.mark.parametrize("pair", [([1, 0], [1, 1], "binary"), ([0.5], [0.7], "margin"), ([], [], "margin")])
+def test_json_has_null_for_nan_and_gives_the_effect_back(pair):
+    effect = paired_effect(*pair)
+    text = json.dumps(effect.to_dict(), allow_nan=False)
+    assert Effect.from_dict(json.loads(text)) == effect

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mata_interp.interventions import AttentionEdit, Mata
-from mata_interp.statistics.margins import option_margins
+from mata_interp.statistics import margin as option_margin
 
 from .registry import criterion
 
@@ -78,7 +78,7 @@ def _margins(case: ItemContext, edits: list[AttentionEdit]) -> np.ndarray:
     told = case.told(edits)
     if not case.options:
         return told[:, case.decision.right].astype(float) - told[:, case.decision.wrong]
-    return option_margins(told, case.item.choices.index(case.item.answer or ""))
+    return option_margin(told, case.item.choices.index(case.item.answer or ""))
 
 
 _WHOSE = {"last": ("last query", "out at the last token"), "text": ("all text", "into text")}

@@ -1,4 +1,4 @@
-"""Real sound files and questions about them, for the tests of this room."""
+"""Real sound files and questions about them."""
 
 from __future__ import annotations
 

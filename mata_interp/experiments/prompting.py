@@ -1,4 +1,4 @@
-"""The prompt of a batch with the audio that a condition calls for."""
+"""The prompt of a batch with the kind of audio that a condition asks for."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .conditions import AudioKind
 if TYPE_CHECKING:
     from ..lalm import LALM, Prompt
 
-__all__ = ["ask"]
+__all__ = ["build_batch"]
 
 
-def ask(
+def build_batch(
     lalm: LALM,
     batch: Sequence[Item],
     audio: AudioKind,
@@ -24,21 +24,24 @@ def ask(
     format: str,
     width: int | None = None,
 ) -> tuple[Prompt, list[dict[str, Any]]]:
-    """The prompt of a batch, and of each item the columns of its record that tell what was asked.
+    """Build the prompt of a batch, and the columns of each item's record that describe its input.
 
     Args:
-        partners: item id -> the item whose audio it hears if ``audio`` is ``"other"``.
-        format: one of PROMPT_FORMATS.
-        width: pad to so many tokens; None: to the batch's longest.
+        lalm: The model.
+        batch: The items.
+        audio: Kind of audio.
+        partners: Item id -> the item whose audio replaces its own if ``audio`` is ``"other"``.
+        format: One of PROMPT_FORMATS.
+        width: Pad to this many tokens; None: to the batch's longest prompt.
     """
-    heard, sources = list(batch), [item.id if audio == "own" else None for item in batch]
+    inputs, sources = list(batch), [item.id if audio == "own" else None for item in batch]
     if audio == "other":
-        heard = [item.with_audio(partners[item.id]) for item in batch]
+        inputs = [item.with_audio(partners[item.id]) for item in batch]
         sources = [partners[item.id].id for item in batch]
     elif audio == "silence":
-        heard = [item.with_audio(_silence(item, lalm.sampling_rate)) for item in batch]
-    sound = None if audio == "none" else "own"
-    prompt = lalm.prompt(heard, audio=sound, format=format, width=width)
+        inputs = [item.with_audio(_silence(item, lalm.sampling_rate)) for item in batch]
+    in_prompt = None if audio == "none" else "own"
+    prompt = lalm.prompt(inputs, audio=in_prompt, format=format, width=width)
     audio_tokens = prompt.groups["audio"].sum(1).tolist()
     prompt_tokens = prompt.inputs["attention_mask"].sum(1).tolist()
     return prompt, [
@@ -55,5 +58,5 @@ def ask(
 
 
 def _silence(item: Item, rate: int) -> tuple[np.ndarray, int]:
-    """Zeros, as many as the item's own audio has samples."""
+    """Zeros, as many as the item's audio has samples."""
     return np.zeros_like(item.load_audio(rate).samples), rate
