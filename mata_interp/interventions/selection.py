@@ -2,7 +2,7 @@
 
 Everything is a function of the prompt's token groups and of absolute positions. The last token of a prompt of
 P tokens (left-padded to the batch's width) is at position P - 1, and the tokens of the answer are at P,
-P + 1, ... So the same functions serve a forward over the whole prompt, decoding token by token, teacher-forced
+P + 1, ... So the same functions serve a forward over the whole prompt, decoding token by token, scored
 options, and the rows of a sweep. Positions are ``[1, N]`` where all rows of a batch share them, else
 ``[B, N]``.
 """
