@@ -6,6 +6,7 @@ Every class is also the builtin a caller would expect to catch (``ValueError``, 
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentError",
     "BenchmarkError",
     "InterventionError",
     "ItemError",
@@ -13,7 +14,6 @@ __all__ = [
     "MataWarning",
     "ModelError",
     "RunError",
-    "StatisticsError",
     "UncheckedWarning",
 ]
 
@@ -23,7 +23,11 @@ class MataError(Exception):
 
 
 class MataWarning(UserWarning):
-    """Base of every warning that mata_interp issues."""
+    """Base of every warning that mata_interp issues on purpose."""
+
+
+class ArgumentError(MataError, ValueError):
+    """An argument of a function has a value that does not exist or makes no sense."""
 
 
 class ItemError(MataError, ValueError):
@@ -59,10 +63,6 @@ class InterventionError(MataError, ValueError):
 
 class RunError(MataError, RuntimeError):
     """A run folder cannot be written, is half written, or belongs to another model or other data."""
-
-
-class StatisticsError(MataError, ValueError):
-    """Values, clusters, p-values or a confidence level cannot be used by a statistic."""
 
 
 class UncheckedWarning(MataWarning):
