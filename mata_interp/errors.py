@@ -18,7 +18,6 @@ __all__ = [
     "MataWarning",
     "ModelError",
     "RunError",
-    "StatisticsError",
     "UncheckedWarning",
     "unknown_name",
 ]
@@ -69,10 +68,6 @@ class InterventionError(MataError, ValueError):
 
 class RunError(MataError, RuntimeError):
     """A run folder cannot be written, is half written, or belongs to another model or other data."""
-
-
-class StatisticsError(MataError, ValueError):
-    """Values, clusters, p-values or a confidence level cannot be used by a statistic."""
 
 
 class UncheckedWarning(MataWarning):

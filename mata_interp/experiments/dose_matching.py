@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..errors import ArgumentError
+
 __all__ = ["TOLERANCE", "Match", "match_alpha"]
 
 TOLERANCE = 0.02  # of the target
@@ -15,12 +17,12 @@ LARGEST = 100.0
 
 @dataclass(frozen=True)
 class Match:
-    """An alpha and how close it comes.
+    """The alpha whose strength is closest to a target.
 
     Attributes:
-        alpha: rounded to four digits.
-        strength: reached with it.
-        target: wanted.
+        alpha: Rounded to four digits.
+        strength: The strength at this alpha.
+        target: The wanted strength.
         tried: (alpha, strength) of every evaluation, in order.
     """
 
@@ -33,17 +35,25 @@ class Match:
 def match_alpha(strength: Callable[[float], float], target: float, start: float) -> Match:
     """Find ``alpha`` with ``strength(alpha)`` within 2 % of ``target``; else the nearest of 12 evaluations.
 
-    For small alpha the KL divergence of an edited row grows as alpha squared, hence a straight line in the
-    logarithms of both: the search follows that line, kept inside the bracket found so far (halving it where
-    the line would leave it), which also serves where the strength saturates.
+    For small alpha the KL divergence of an edited row grows as alpha squared, which is a straight line in the
+    logarithms of both. The search follows that line within the current bracket, and halves the bracket where
+    the line leaves it, so that it also works where the strength saturates.
 
     Args:
-        strength: mean row KL in nats at an alpha > 0; increasing.
-        target: > 0.
-        start: the first alpha tried, e.g. MATA's own.
+        strength: Mean row KL in nats at an alpha > 0; increasing.
+        target: The wanted strength, above 0.
+        start: The first alpha tried, e.g. MATA's own.
+
+    Raises:
+        ArgumentError: ``target`` is not above 0.
+
+    >>> match_alpha(lambda alpha: alpha**2, target=4.0, start=1.0).alpha
+    2.0
     """
     if not target > 0:
-        raise ValueError(f"The target is {target}; a strength to be matched must be above 0.")
+        raise ArgumentError(
+            f"The strength to match is {target}, and must be above 0: MATA has no effect here."
+        )
     tried: list[tuple[float, float]] = []
     low, high = -math.inf, math.log(LARGEST)  # in log alpha: too weak, too strong
     place, slope = math.log(start), 2.0

@@ -1,4 +1,4 @@
-"""Writing a file so that it exists whole or not at all, and JSON that any reader accepts."""
+"""Atomic writing of files, and JSON that any reader accepts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], new: bool = Fal
     kill or a power cut at any moment leaves either the old state or the whole new file.
 
     Args:
-        new: leave a file alone that is there already, were it written by another process this very moment.
+        path: The file.
+        write: Fills an open binary file.
+        new: Keep a file that exists already, even if another process has just written it.
 
     Raises:
         RunError: the folder cannot be written (no permission, no space, a file in the way).
@@ -47,7 +49,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], new: bool = Fal
     except OSError as error:
         remedy = "Choose a folder that can be written (out=...)."
         if error.errno in _FULL:
-            remedy = "Make room, and give the same command again: it goes on from here."
+            remedy = "Make room, and run the same command again to continue."
         raise RunError(f"cannot write {path}: {error}. {remedy}") from error
     finally:
         _discard(temporary)

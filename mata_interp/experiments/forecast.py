@@ -1,4 +1,4 @@
-"""What a run would do, and about how long it would take: looked at and measured, nothing written."""
+"""What a run would do, and about how long it would take; nothing is written."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _ENOUGH = 3  # intervals between parts of a folder, to judge speed by
 
 @dataclass(frozen=True)
 class Forecast:
-    """What would be done.
+    """Size of a run and an estimate of the time left.
 
     Attributes:
-        items, clips, excluded: items asked, recordings they are from, items left out.
-        conditions: names.
-        batches: of items.
-        parts: files of the finished run, one a batch and condition.
-        done: of them, those that are there and whole.
-        tokens: rows x padded width still to be read, summed over batches and kinds of audio.
-        seconds: about how long that takes; None where it is not known.
-        basis: what that is judged by.
+        items, clips, excluded: Number of items, of their recordings, and of items left out.
+        conditions: Names of the conditions.
+        batches: Number of batches.
+        parts: Number of files of the finished run, one per batch and condition.
+        done: Number of parts that exist and are intact.
+        tokens: Rows times padded width that are still to be computed, summed over batches and kinds of audio.
+        seconds: Estimated time left; None if nothing is left.
+        basis: What the estimate is based on.
     """
 
     items: int
@@ -64,7 +64,7 @@ class Forecast:
         )
         if self.seconds is None:
             return f"{what}\nNothing is left to do."
-        return f"{what}\nLeft: about {_rough(self.seconds)}, judged by {self.basis}."
+        return f"{what}\nTime left: about {_rough(self.seconds)}, estimated from {self.basis}."
 
 
 def forecast(
@@ -79,14 +79,20 @@ def forecast(
     progress: bool = True,
     seed: int = 0,
 ) -> Forecast:
-    """What `run` would do with the same arguments.
+    """What `run` would do with the same arguments, and about how long it would take. Nothing is written.
 
-    The time left is judged by the parts already in ``out`` (the median interval between them, for each kind
-    of audio, per token), or, where there are too few, by a probe: one batch of middling length is answered
-    for each kind of audio. Nothing is written.
+    The time left is estimated from the parts in ``out`` (the median interval between them per token, for each
+    kind of audio), or, where there are too few, from a probe: one batch of medium length is computed for each
+    kind of audio.
+
+    Args:
+        lalm, items, conditions, out, decoding, prompt_format, batch_size, progress, seed: As in `run`.
+
+    Returns:
+        The `Forecast`.
 
     Raises:
-        RunError, InterventionError: as `run`.
+        RunError, InterventionError: As in `run`.
     """
     named = bind_conditions(lalm, conditions, decoding)
     if out is not None:
@@ -108,7 +114,7 @@ def forecast(
     seconds, basis = None, "nothing"
     if left:
         paces = _paces_of_parts(folder, units, done, size) if folder else {}
-        basis = "the parts that are there, at the pace at which they came"
+        basis = "the parts that are done"
         if missing := {unit.audio for unit in left} - set(paces):
             basis = f"a probe of {len(missing)} batch(es) on this machine"
             for audio in missing:
@@ -130,7 +136,7 @@ def forecast(
 
 
 def _paces_of_parts(folder: RunFolder, units: Sequence[Unit], done: set, size: Any) -> dict[str, float]:
-    """Audio -> seconds a token, from the times at which units were finished; only where there are enough."""
+    """Kind of audio -> seconds per token, from the times at which units ended, where there are enough."""
     ended = [
         (max(folder.part_path(name, unit.batch).stat().st_mtime for name in unit.conditions), unit)
         for unit in units
@@ -144,7 +150,7 @@ def _paces_of_parts(folder: RunFolder, units: Sequence[Unit], done: set, size: A
 
 
 def _probed(lalm: LALM, work: Work, unit: Unit, size: Any) -> float:
-    """Seconds a token of one unit, its first item answered before so that everything is warm."""
+    """Seconds per token of one unit, after a warm-up with its first item."""
     work.answer(lalm, replace(unit, items=unit.items[:1]))
     start = time.perf_counter()
     work.answer(lalm, unit)
@@ -152,7 +158,7 @@ def _probed(lalm: LALM, work: Work, unit: Unit, size: Any) -> float:
 
 
 def _rough(seconds: float) -> str:
-    """Two figures are enough of a guess."""
+    """The estimate with two significant digits."""
     units = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
     unit, length = next((one for one in units if seconds >= 2 * one[1]), units[-1])
     rounded = float(f"{seconds / length:.2g}")

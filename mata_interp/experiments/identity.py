@@ -1,4 +1,4 @@
-"""What makes a run this run and no other: the manifest's fields that decide what is in its tables."""
+"""Identity of a run: the fields of the manifest that determine its tables."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ IDENTITY = (
     "batches",
     "audio_from",
 )
-"""Fields of the manifest that decide what is in the tables; the others tell how they came about."""
+"""Fields of the manifest that determine the tables; the others describe how they were made."""
 
 _NAMED = 3  # items named in a message
 
 
 def run_digest(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of all that decides what is in the tables; each part carries that of its run."""
+    """SHA-256 of all that determines the tables; each part carries that of its run."""
     essence = {name: _essence(manifest, name) for name in IDENTITY}
     return hashlib.sha256(json.dumps(plain(essence), sort_keys=True).encode()).hexdigest()
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    """What makes ``here`` another run than ``there``, in words; None where it is the same run.
+    """The first difference between two manifests in words; None if they are of the same run.
 
     Args:
-        here: a manifest, or the fields of it that are known so far.
+        there: The manifest of a folder.
+        here: A manifest, or those of its fields that are known so far.
     """
     here = plain(here)
     for name in IDENTITY:

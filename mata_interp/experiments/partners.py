@@ -1,4 +1,4 @@
-"""Whose audio an item hears in the condition "another item's audio"."""
+"""Which item's audio replaces an item's own in conditions with another item's audio."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ __all__ = ["audio_partners"]
 
 
 def audio_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
-    """Item id -> the item whose audio it hears instead of its own: a random derangement of the clusters.
+    """Item id -> the item whose audio replaces its own: a random derangement of the clusters.
 
-    Clusters (recordings) are put on one random cycle (Sattolo's algorithm) and each hears the next, so that
-    none hears itself and each is heard once. All items of a cluster hear the same partner, a random item of
-    the partner cluster; hence an item's variants (captions, questions) stay comparable, and so do conditions.
+    Clusters (recordings) are put on one random cycle (Sattolo's algorithm) and each gets the next's audio,
+    so that none keeps its own and each is used once. All items of a cluster get the audio of the same item of
+    the other cluster, so that an item's variants (captions, questions) stay comparable, and conditions too.
+
+    Args:
+        items: Items of at least two clusters.
+        seed: Seed of the cycle.
 
     Raises:
-        RunError: there are fewer than two clusters.
+        RunError: There are fewer than two clusters.
     """
     members: dict[str, list[Item]] = {}
     for item in sorted(items, key=lambda item: str(item.id)):
@@ -29,7 +33,7 @@ def audio_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
     if len(clusters) < 2:
         raise RunError(
             f"audio='other' needs items of at least two recordings, there are {len(clusters)}. "
-            "Leave such conditions out or use more items."
+            "Leave such conditions out, or use more items."
         )
     rng = np.random.default_rng(seed)
     cycle = list(clusters)
@@ -38,6 +42,6 @@ def audio_partners(items: Sequence[Item], seed: int) -> dict[str, Item]:
         cycle[last], cycle[other] = cycle[other], cycle[last]
     partners: dict[str, Item] = {}
     for cluster, partner in zip(clusters, cycle, strict=True):
-        heard = members[partner][int(rng.integers(len(members[partner])))]
-        partners.update({str(item.id): heard for item in members[cluster]})
+        source = members[partner][int(rng.integers(len(members[partner])))]
+        partners.update({str(item.id): source for item in members[cluster]})
     return partners

@@ -1,10 +1,11 @@
-"""Which items share a batch: decided once, before the first answer, and kept in the manifest."""
+"""Batches of a run: decided once, before the first answer, and kept in the manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from ..benchmarks import Item
+from ..errors import ArgumentError
 
 __all__ = ["plan_batches"]
 
@@ -12,15 +13,20 @@ __all__ = ["plan_batches"]
 def plan_batches(
     items: Sequence[Item], lengths: Mapping[str, int], batch_size: int
 ) -> list[tuple[Item, ...]]:
-    """Items of like length together, so that little is padding; the longest first.
+    """Group items of similar length, the longest first, so that there is little padding.
 
-    Starting with the longest shows at once whether the memory is enough and makes the progress bar's guess a
-    cautious one. Ties fall in order of id, so that the plan depends on the items alone, not on their order.
+    The longest batch comes first to show at once whether the memory suffices. Ties are ordered by id, so that
+    the batches do not depend on the order of the items.
 
     Args:
-        lengths: item id -> tokens of its prompt.
+        items: The items.
+        lengths: Item id -> number of tokens of its prompt.
+        batch_size: Number of items per batch.
+
+    Raises:
+        ArgumentError: ``batch_size`` is below 1.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        raise ArgumentError(f"batch_size is {batch_size}; it must be at least 1.")
     ordered = sorted(items, key=lambda item: (-lengths[item.id], item.id))
     return [tuple(ordered[start : start + batch_size]) for start in range(0, len(ordered), batch_size)]

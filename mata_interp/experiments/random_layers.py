@@ -1,4 +1,4 @@
-"""Random layers, the control of a window that was chosen."""
+"""Random layers: the control of a chosen window."""
 
 from __future__ import annotations
 
@@ -13,11 +13,22 @@ __all__ = ["random_layers"]
 def random_layers(
     layers: Sequence[int], window: Sequence[int], draws: int, seed: int
 ) -> tuple[tuple[int, ...], ...]:
-    """``draws`` different random sets of ``len(window)`` layers, outside ``window`` where possible.
+    """Draw different random sets of ``len(window)`` layers, outside ``window`` where possible.
 
-    Where too few such sets lie wholly outside (a window of half the depth leaves a single one), the rest
-    share one layer with the window, then two, and so on; never the window itself. Fewer sets than ``draws``
-    come back only if no more exist.
+    Where too few such sets lie outside the window (a window of half the depth leaves a single one), the rest
+    share one layer with it, then two, and so on, but are never the window itself.
+
+    Args:
+        layers: The layers to draw from.
+        window: The chosen layers.
+        draws: Number of sets.
+        seed: Seed of the draws.
+
+    Returns:
+        The sets; fewer than ``draws`` only if no more exist.
+
+    >>> random_layers(range(4), [0], draws=3, seed=0)
+    ((3,), (2,), (1,))
     """
     rng = np.random.default_rng(seed)
     inside = [layer for layer in layers if layer in set(window)]

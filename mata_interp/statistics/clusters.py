@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ..errors import StatisticsError
+from ..errors import ArgumentError
 
 __all__ = ["DRAWS", "cluster_bootstrap_means", "cluster_codes", "clustered_interval"]
 
@@ -63,7 +63,7 @@ def cluster_bootstrap_means(
         the mean NaN; with fewer than two clusters every resampled mean is NaN.
 
     Raises:
-        StatisticsError: ``clusters`` and ``values`` differ in length.
+        ArgumentError: ``clusters`` and ``values`` differ in length.
 
     >>> mean, resampled = cluster_bootstrap_means(np.array([1.0, 2.0, 6.0]), ["a", "a", "b"], draws=4)
     >>> float(mean), resampled.shape
@@ -72,7 +72,7 @@ def cluster_bootstrap_means(
     values = np.asarray(values, dtype=float)
     codes, n_clusters = cluster_codes(clusters)
     if len(codes) != len(values):
-        raise StatisticsError(f"clusters has {len(codes)} labels for {len(values)} items; give one per item.")
+        raise ArgumentError(f"clusters has {len(codes)} labels for {len(values)} items; give one per item.")
     shape = values.shape[1:]
     flat = values.reshape(len(values), -1)
     present = ~np.isnan(flat)
@@ -110,7 +110,7 @@ def clustered_interval(
         mean, low and high, each ``[...]``. With fewer than two clusters, low and high are NaN.
 
     Raises:
-        StatisticsError: ``clusters`` and ``values`` differ in length.
+        ArgumentError: ``clusters`` and ``values`` differ in length.
 
     >>> mean, low, high = clustered_interval(np.arange(10.0), range(10))
     >>> bool(low < mean < high)

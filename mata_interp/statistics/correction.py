@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from statsmodels.stats.multitest import multipletests
 
-from ..errors import StatisticsError
+from ..errors import ArgumentError
 
 __all__ = ["holm"]
 
@@ -24,14 +24,14 @@ def holm(pvalues: ArrayLike) -> np.ndarray:
         The adjusted p-values in the same order, ``[m]``.
 
     Raises:
-        StatisticsError: A p-value is NaN or outside 0 to 1, or the array is not one-dimensional.
+        ArgumentError: A p-value is NaN or outside 0 to 1, or the array is not one-dimensional.
 
     >>> holm([0.03, 0.01, 0.04]).round(6).tolist()
     [0.06, 0.03, 0.06]
     """
     p = np.asarray(pvalues, dtype=float)
     if p.ndim != 1:
-        raise StatisticsError(f"p-values must be one-dimensional, got shape {p.shape}")
+        raise ArgumentError(f"p-values must be one-dimensional, got shape {p.shape}")
     if not ((p >= 0) & (p <= 1)).all():  # False for NaN as well
-        raise StatisticsError(f"p-values must lie between 0 and 1, got {p.tolist()}")
+        raise ArgumentError(f"p-values must lie between 0 and 1, got {p.tolist()}")
     return np.asarray(multipletests(p, method="holm")[1]) if len(p) else p.copy()

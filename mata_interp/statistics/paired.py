@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import StatisticsError
+from ..errors import ArgumentError
 from .effect import Effect
 from .proportions import check_level, mcnemar_exact, mcnemar_mid, tango_interval
 from .resampling import DRAWS, bca_interval, sign_flip, sign_flip_counts
@@ -49,7 +49,7 @@ def paired_effect(
         The `Effect`.
 
     Raises:
-        StatisticsError: Lengths differ, or a value is missing, infinite, or (binary) neither 0 nor 1.
+        ArgumentError: Lengths differ, or a value is missing, infinite, or (binary) neither 0 nor 1.
 
     See Also:
         holm: Correct several p-values.
@@ -60,15 +60,15 @@ def paired_effect(
     """
     check_level(level)
     if kind not in ("binary", "margin"):
-        raise StatisticsError(f"kind must be 'binary' or 'margin', got {kind!r}")
+        raise ArgumentError(f"kind must be 'binary' or 'margin', got {kind!r}")
     x, y = _values("before", before, kind), _values("after", after, kind)
     labels = None if clusters is None else list(clusters)
     if len(x) != len(y):
-        raise StatisticsError(f"before has {len(x)} items and after has {len(y)}: pair them item by item")
+        raise ArgumentError(f"before has {len(x)} items and after has {len(y)}: pair them item by item")
     if labels is not None and len(labels) != len(x):
-        raise StatisticsError(f"clusters names {len(labels)} items, but there are {len(x)}")
+        raise ArgumentError(f"clusters names {len(labels)} items, but there are {len(x)}")
     if labels is not None and any(label is None or label != label for label in labels):
-        raise StatisticsError("clusters must name a cluster for every item; None or NaN found")
+        raise ArgumentError("clusters must name a cluster for every item; None or NaN found")
 
     units = Units.gather(y - x, labels)
     analysis = _binary(x, y, units, level) if kind == "binary" else _margin(x, y, units, level, seed)
@@ -89,14 +89,14 @@ def _values(name: str, values: ArrayLike, kind: str) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
-        raise StatisticsError(f"{name} must hold one number an item: {error}") from None
+        raise ArgumentError(f"{name} must hold one number an item: {error}") from None
     if array.ndim != 1:
-        raise StatisticsError(f"{name} must be one-dimensional, got shape {array.shape}")
+        raise ArgumentError(f"{name} must be one-dimensional, got shape {array.shape}")
     for i in np.flatnonzero(~np.isfinite(array)):
-        raise StatisticsError(f"{name}[{i}] is {array[i]}: leave items without a value out of both")
+        raise ArgumentError(f"{name}[{i}] is {array[i]}: leave items without a value out of both")
     if kind == "binary":
         for i in np.flatnonzero((array != 0) & (array != 1)):
-            raise StatisticsError(f"{name}[{i}] is {array[i]:g}: kind='binary' takes 0 (wrong) and 1 (right)")
+            raise ArgumentError(f"{name}[{i}] is {array[i]:g}: kind='binary' takes 0 (wrong) and 1 (right)")
     return array
 
 

@@ -14,7 +14,7 @@ from scipy.stats import binom, norm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from ..errors import StatisticsError
+from ..errors import ArgumentError
 
 __all__ = [
     "check_level",
@@ -95,14 +95,14 @@ def tango_interval(fixed: float, broken: float, n: float, level: float = 0.95) -
         ``(low, high)`` of after - before; ``(-1, 1)`` where n is 0.
 
     Raises:
-        StatisticsError: A count is negative, more items changed than there are, or level is not in (0, 1).
+        ArgumentError: A count is negative, more items changed than there are, or level is not in (0, 1).
 
     >>> tuple(round(end, 3) for end in tango_interval(9, 3, 32))
     (-0.027, 0.39)
     """
     check_level(level)
     if not (fixed >= 0 and broken >= 0 and fixed + broken <= n * (1 + 1e-12)):
-        raise StatisticsError(f"counts do not fit together: fixed {fixed}, broken {broken}, n {n}")
+        raise ArgumentError(f"counts do not fit together: fixed {fixed}, broken {broken}, n {n}")
     z = float(norm.ppf((1 + level) / 2))
     # The upper limit is the lower one with before and after swapped: symmetric to the last bit.
     return _tango_low(fixed, broken, n, z), -_tango_low(broken, fixed, n, z)
@@ -138,6 +138,6 @@ def wilson_interval(count: float, n: float, level: float = 0.95) -> tuple[float,
 
 
 def check_level(level: float) -> None:
-    """Raise a StatisticsError for a confidence level that is not strictly between 0 and 1."""
+    """Raise a ArgumentError for a confidence level that is not strictly between 0 and 1."""
     if not 0 < level < 1:
-        raise StatisticsError(f"level must lie strictly between 0 and 1, e.g. 0.95, got {level!r}")
+        raise ArgumentError(f"level must lie strictly between 0 and 1, e.g. 0.95, got {level!r}")

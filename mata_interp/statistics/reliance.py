@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import StatisticsError
+from ..errors import ArgumentError
 from .clusters import cluster_bootstrap_means, cluster_codes
 from .proportions import check_level, wilson_interval
 
@@ -53,7 +53,7 @@ def proportion(true: ArrayLike, clusters: Iterable | None = None, level: float =
         seed: Seed of the bootstrap.
 
     Raises:
-        StatisticsError: Lengths differ, or level is not in (0, 1).
+        ArgumentError: Lengths differ, or level is not in (0, 1).
 
     >>> proportion([True, True, True, False]).value
     0.75
@@ -86,7 +86,7 @@ def text_dominance(
         seed: Seed of the bootstrap.
 
     Raises:
-        StatisticsError: An item follows both, lengths differ, or level is not in (0, 1).
+        ArgumentError: An item follows both, lengths differ, or level is not in (0, 1).
 
     >>> rate = text_dominance([1, 1, 0, 0], [0, 0, 1, 0])
     >>> rate.numerator, rate.denominator, rate.n
@@ -94,7 +94,7 @@ def text_dominance(
     """
     text, audio = np.asarray(followed_text, bool), np.asarray(followed_audio, bool)
     if text.shape == audio.shape and (text & audio).any():
-        raise StatisticsError(
+        raise ArgumentError(
             f"{int((text & audio).sum())} items follow both text and audio, which contradict each other"
         )
     return _ratio(text, text | audio, clusters, level, seed, proportion=True)
@@ -118,7 +118,7 @@ def text_prior(
         clusters, level, seed: As in `text_dominance`.
 
     Raises:
-        StatisticsError: Lengths differ, or level is not in (0, 1).
+        ArgumentError: Lengths differ, or level is not in (0, 1).
 
     >>> text_prior([1, 1, 0, 0], [1, 1, 1, 1]).value
     0.5
@@ -134,7 +134,7 @@ def _ratio(
     check_level(level)
     labels = list(range(len(above))) if clusters is None else list(clusters)
     if not (above.ndim == 1 and above.shape == below.shape and len(labels) == len(above)):
-        raise StatisticsError(f"lengths differ: {above.shape}, {below.shape} and {len(labels)} clusters")
+        raise ArgumentError(f"lengths differ: {above.shape}, {below.shape} and {len(labels)} clusters")
     codes, n_clusters = cluster_codes(labels)
     top, bottom = int(above.sum()), int(below.sum())
     if bottom == 0:

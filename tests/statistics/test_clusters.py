@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from mata_interp.errors import StatisticsError
+from mata_interp.errors import ArgumentError
 from mata_interp.statistics import cluster_bootstrap_means, cluster_codes, clustered_interval
 
 
@@ -58,7 +58,7 @@ def test_a_missing_value_leaves_out_its_item_in_its_column_only():
 
 
 def test_labels_and_items_must_match():
-    with pytest.raises(StatisticsError, match="2 labels for 3 items"):
+    with pytest.raises(ArgumentError, match="2 labels for 3 items"):
         cluster_bootstrap_means(np.zeros(3), ["a", "b"])
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mata_interp.errors import StatisticsError
+from mata_interp.errors import ArgumentError
 from mata_interp.statistics import holm
 
 families = st.lists(st.floats(0, 1), min_size=1, max_size=20)
@@ -48,5 +48,5 @@ def test_holm_by_hand():
 
 @pytest.mark.parametrize("bad", [[0.1, np.nan], [-0.1], [1.1], [[0.1, 0.2]]])
 def test_holm_refuses_what_is_no_pvalue(bad):
-    with pytest.raises(StatisticsError, match="p-values"):
+    with pytest.raises(ArgumentError, match="p-values"):
         holm(bad)

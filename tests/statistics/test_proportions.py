@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom, multinomial, norm
 from statsmodels.stats.contingency_tables import mcnemar
 
-from mata_interp.errors import StatisticsError
+from mata_interp.errors import ArgumentError
 from mata_interp.statistics import mcnemar_exact, mcnemar_mid, tango_interval, wilson_interval
 from mata_interp.statistics.proportions import tango_score
 
@@ -137,15 +137,15 @@ def test_no_items_leave_everything_open():
 
 @pytest.mark.parametrize("arguments", [(-1, 0, 5), (0, -1, 5), (4, 2, 5), (0, 0, -1), (math.nan, 0, 5)])
 def test_tango_refuses_counts_that_do_not_fit(arguments):
-    with pytest.raises(StatisticsError, match="do not fit together"):
+    with pytest.raises(ArgumentError, match="do not fit together"):
         tango_interval(*arguments)
 
 
 @pytest.mark.parametrize("level", [0, 1, 95, -0.5, math.nan])
 def test_level_is_checked(level):
-    with pytest.raises(StatisticsError, match="level"):
+    with pytest.raises(ArgumentError, match="level"):
         tango_interval(1, 2, 10, level)
-    with pytest.raises(StatisticsError, match="level"):
+    with pytest.raises(ArgumentError, match="level"):
         wilson_interval(1, 2, level)
 
 
