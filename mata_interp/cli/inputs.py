@@ -60,7 +60,8 @@ class Source:
         path = Path(self.benchmark).expanduser()
         if path.suffix and not self.benchmark.startswith("hf:") and not path.exists():
             raise usage_error(f"there is no file {str(path)!r}.", option)
-        check_folder(self.audio_root, "--audio-root")
+        if path.is_file() or self.benchmark == "listening":  # of a dataset, audio is unpacked there
+            check_folder(self.audio_root, "--audio-root")
         if self.fields is not None and self.fields.lower().endswith(".json"):
             check_file(Path(self.fields).expanduser(), "--fields")
         fields = self.fields if self.fields is None else str(Path(self.fields).expanduser())

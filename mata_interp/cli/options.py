@@ -95,7 +95,7 @@ ModelArgument = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", metavar="MODEL", help=f"The same as MODEL: {_MODELS} Default: organism."),
+    typer.Option("--model", metavar="MODEL", help=f"Model to use: {_MODELS} Default: organism."),
 ]
 Benchmark = Annotated[
     str,

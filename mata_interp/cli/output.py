@@ -132,7 +132,8 @@ _OPTIONS = {
     "out": "--out", "path": "--benchmark", "audio_root": "--audio-root", "fields": "--fields",
     "subset": "--subset", "layers": "--layers", "alpha": "--alpha", "rule": "--rule", "heads": "--heads",
     "keys": "--keys", "queries": "--queries", "phase": "--phase", "criteria": "--criteria",
-    "query": "--query", "prompt_format": "--prompt", "max_new_tokens": "--max-new-tokens", "temperature": "--temperature",
+    "query": "--query", "prompt_format": "--prompt", "max_new_tokens": "--max-new-tokens",
+    "temperature": "--temperature",
     "top_p": "--top-p", "seed": "--seed", "batch_size": "--batch-size",
 }  # fmt: skip
 _ARGUMENT = re.compile(rf"(?<![\w.-])({'|'.join(_OPTIONS)})=(\.\.\.)?")

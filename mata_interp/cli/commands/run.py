@@ -101,7 +101,7 @@ def run(
     batch_size: BatchSize = BATCH_SIZE,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Compute nothing; print what would be done and how long it takes."),
+        typer.Option("--dry-run", help="Write nothing; print what would be done and the time it would take."),
     ] = False,
     ray: Ray = None,
     workers: Workers = None,

@@ -60,7 +60,8 @@ LayerSets = Annotated[
         "--layers",
         metavar="windows|each|heads|SETS|FILE|auto",
         help="windows (every window of neighbouring layers), each (each layer alone), heads (each head "
-        f"alone), or sets separated by semicolons such as 3-5;2,7. Otherwise: {LAYERS_HELP} Default: windows.",
+        f"alone), or sets separated by semicolons such as 3-5;2,7. Otherwise: {LAYERS_HELP} "
+        "Default: windows.",
     ),
 ]
 Widths = Annotated[

@@ -1,4 +1,4 @@
-"""`mata-interp layers`, and ``--layers FILE|auto`` wherever layers are asked for."""
+"""`mata-interp layers`, and ``--layers FILE|auto`` of every command that takes layers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 import mata_interp as mi
 from mata_interp.cli.app import app
-from mata_interp.cli.fusing import layers_wanted
-from mata_interp.cli.options import AUTO, parse_chosen
+from mata_interp.cli.inputs import LayersFile, read_layers, resolve_layers
+from mata_interp.cli.options import AUTO, parse_layers_or_source
+from mata_interp.cli.schemas import SCHEMAS
 from mata_interp.errors import InterventionError, RunError
 from mata_interp.experiments.choosing import ALPHAS
 from mata_interp.fusion import CRITERIA
@@ -46,20 +47,46 @@ def on(small) -> list[str]:
 @pytest.fixture(scope="module")
 def found(small) -> mi.FusionProfile:
     """A profile that names a window, whatever the tiny model does."""
-    data = json.loads(invoke("layers", *on(small), "--items", 6, "--json"))
+    data = json.loads(invoke("layers", *on(small), "--items", 6, "--json", "--profiles"))["profile"]
     return mi.FusionProfile.from_dict(data | {"window": [1], "verdict": "found"})
 
 
 def test_layers_prints_writes_and_draws(small):
     out, figure = small[2] / "layers.json", small[2] / "layers.png"
-    told = invoke("layers", *on(small), "--items", 6, "--out", out, "--figure", figure)
-    for criterion in CRITERIA.values():
-        assert criterion.label in told
-    assert "Window for MATA: none" in told
-    assert "by direct attribution" in told
-    assert json.loads(out.read_text())["window"] == []
+    printed = invoke("layers", *on(small), "--items", 6, "--out", out, "--figure", figure)
+    profile = mi.FusionProfile.from_json(out)
+    for name, criterion in CRITERIA.items():
+        line = next(line for line in printed.splitlines() if line.startswith(criterion.label))
+        assert f"{profile.agreement.loc['window', name]:.2f}" in line
+    assert profile.window == ()
+    for layer, head in profile.carriers[["layer", "head"]].head(6).itertuples(index=False):
+        assert f"{layer}.{head} " in printed
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert str(out) in told
+    assert str(out) in printed
+    assert str(figure) in printed
+
+
+def test_json_has_means_and_no_single_items(small):
+    data = json.loads(invoke("layers", *on(small), "--items", 6, "--json"))
+    assert set(data) == {"schema", *SCHEMAS["layers"].keys}
+    assert data["profile"] is None
+    assert data["items"] == data["clips"] == 4
+    assert {len(entry["mean"]) for entry in data["criteria"].values()} == {len(data["layers"])}
+    whole = json.loads(invoke("layers", *on(small), "--items", 6, "--json", "--profiles"))
+    profile = mi.FusionProfile.from_dict(whole["profile"])
+    for name, entry in data["criteria"].items():
+        mean = profile.mean.sel(criterion=name).values
+        assert entry["mean"] == pytest.approx([None if x != x else x for x in mean])
+
+
+def test_another_split(small):
+    data = json.loads(
+        invoke("layers", *on(small), "--split", "confirmation", "--criteria", "depth", "--items", 6,
+               "--json", "--profiles")
+    )  # fmt: skip
+    confirmation = mi.load_benchmark(small[1]).split("confirmation")
+    assert data["split"] == "confirmation"
+    assert set(data["profile"]["chosen_on"]) <= {item.cluster for item in confirmation}
 
 
 def test_layers_looks_at_the_selection_split(small, found):
@@ -69,11 +96,12 @@ def test_layers_looks_at_the_selection_split(small, found):
 
 
 def test_a_range_a_file_or_auto():
-    assert parse_chosen("3-5,9") == (3, 4, 5, 9)
-    assert parse_chosen("auto") == AUTO
-    assert parse_chosen("some/layers.json") == Path("some/layers.json")
-    with pytest.raises(typer.BadParameter):
-        parse_chosen("3-")
+    assert parse_layers_or_source("3-5,9") == (3, 4, 5, 9)
+    assert parse_layers_or_source("auto") == AUTO
+    assert parse_layers_or_source("some/layers.json") == Path("some/layers.json")
+    assert parse_layers_or_source("~/layers.json") == Path.home() / "layers.json"
+    with pytest.raises(typer.BadParameter, match="3-"):
+        parse_layers_or_source("3-")
 
 
 def test_listen_takes_a_file(small, found, tmp_path):
@@ -85,12 +113,25 @@ def test_listen_takes_a_file(small, found, tmp_path):
     assert heard["mata"]["chosen_on"] == list(found.chosen_on)
 
 
-def test_run_takes_a_file_and_knows_what_it_was_chosen_on(small, found, tmp_path):
+def test_run_tests_layers_of_a_file_on_other_clips(small, found, tmp_path):
     found.to_json(tmp_path / "layers.json")
-    with pytest.warns(match="chosen on"):
-        invoke("run", *on(small), "--layers", tmp_path / "layers.json", "--out", tmp_path / "run", "--json")
-    edit = mi.load_run(tmp_path / "run").manifest["conditions"]["mata"]
-    assert '"layers": [1]' in json.dumps(edit)
+    asked = ["run", *on(small), "--layers", tmp_path / "layers.json", "--json"]
+    result = json.loads(invoke(*asked, "--out", tmp_path / "run"))
+    run = mi.load_run(tmp_path / "run")
+    assert run.manifest["conditions"]["mata"]["interventions"][0]["layers"] == [1]
+    assert result["split"] == "confirmation"
+    assert result["items"] == 12
+    assert not set(run.records["cluster"]) & set(found.chosen_on)
+    with pytest.warns(match=f"{len(found.chosen_on)} of the"):
+        result = json.loads(invoke(*asked, "--split", "all", "--out", tmp_path / "all"))
+    assert result["split"] == "all"
+    assert result["items"] == 24
+
+
+def test_run_uses_every_clip_where_layers_are_of_another_benchmark(small, found, tmp_path):
+    replace(found, chosen_on=("elsewhere",)).to_json(tmp_path / "layers.json")
+    asked = ["run", *on(small), "--layers", tmp_path / "layers.json", "--json"]
+    assert json.loads(invoke(*asked, "--out", tmp_path / "run"))["split"] == "all"
 
 
 def test_sweep_takes_a_file(small, found, tmp_path):
@@ -175,12 +216,21 @@ def test_a_file_by_hand_and_files_of_something_else(small, tmp_path):
     lalm = mi.LALM.from_pretrained(small[0])
     file = tmp_path / "mine.json"
     file.write_text('{"window": [0, 2]}')
-    assert layers_wanted(file, lalm, lambda: None) == (0, 2)  # type: ignore[arg-type]
+
+    def no_items():
+        raise AssertionError("only auto loads items")
+
+    wanted = read_layers(file)
+    assert wanted == LayersFile(file, (0, 2))
+    assert not wanted.chosen_on
+    assert resolve_layers(wanted, lalm, no_items) == (0, 2)
+    assert resolve_layers((1,), lalm, no_items) == (1,)
+    assert resolve_layers(None, lalm, no_items) is None
     file.write_text('{"layers": [0, 2]}')
-    with pytest.raises(RunError, match="cannot read layers from"):
-        layers_wanted(file, lalm, lambda: None)  # type: ignore[arg-type]
-    assert layers_wanted((1,), lalm, lambda: None) == (1,)  # type: ignore[arg-type]
-    assert layers_wanted(None, lalm, lambda: None) is None  # type: ignore[arg-type]
+    with pytest.raises(RunError, match=r"mine\.json"):
+        read_layers(file)
+    with pytest.raises(typer.BadParameter, match=r"none\.json"):
+        read_layers(tmp_path / "none.json")
 
 
 def test_auto_finds_on_the_selection_and_runs_on_the_rest(small, found, tmp_path, monkeypatch):
