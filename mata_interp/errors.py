@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "BenchmarkError",
+    "FigureError",
     "InterventionError",
     "ItemError",
     "MataError",
@@ -53,6 +54,10 @@ class InterventionError(MataError, ValueError):
 
 class RunError(MataError, RuntimeError):
     """A run folder cannot be written, is half written, or belongs to another model or other data."""
+
+
+class FigureError(MataError, ValueError):
+    """There is no figure for this kind of data."""
 
 
 class UncheckedWarning(UserWarning):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .figures.pyramid import pyramid
-from .figures.scale import telling
+from .figures.scale import robust_limit
 from .figures.svg import responsive
+from .figures.window_heatmap import window_heatmap
 from .parts import Block, Content, FigurePart, Row, Section, Table
 from .wording import count, layer_range, named_layers, number, percent, printable
 
@@ -62,11 +62,14 @@ def _map(selection: Mapping[str, Any]) -> FigurePart:
     place = None
     if chosen["alpha"] in alphas and chosen["layers"]:
         place = alphas.index(chosen["alpha"]), len(chosen["layers"]) - 1, layers.index(chosen["layers"][0])
-    lost = " Losses beyond the scale have its darkest orange." if np.nanmin(cube) < -telling(cube) else ""
+    clipped = np.nanmin(cube) < -robust_limit(cube)
+    lost = " Losses beyond the scale have its darkest orange." if clipped else ""
     return FigurePart(
         "grid",
         responsive(
-            lambda width: pyramid(cube, layers, alphas, place, width), "grid", "Margin by layers and alpha"
+            lambda width: window_heatmap(cube, layers, alphas, place, width),
+            "grid",
+            "Margin by layers and alpha",
         ),
         "What was tried on the selection clips.",
         "Each cell is a window of neighbouring layers, above its middle, the wider the higher; its colour is "
