@@ -61,7 +61,7 @@ def count(n: int, noun: str, plural: str = "") -> str:
 
 
 def printable(text: object, limit: int = 0) -> str:
-    """``text`` without control characters, which change terminals and break SVG; cut to ``limit`` if given."""
+    """``text`` without control characters, which disturb terminals and SVG; cut to ``limit`` if given."""
     clean = "".join(
         c
         if c.isprintable()

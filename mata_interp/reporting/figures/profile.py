@@ -38,11 +38,11 @@ def profile(
         middles.append((group, float(base[-1] + part[-1] / 2)))
         base = base + part
     upper.set(ylim=(0, 100), yticks=[0, 50, 100])
-    upper.set_title("Attention of the last prompt token by token group, %", pad=6)
+    upper.set_title("Attention of the last token by token group, %", pad=6)
     lower.fill_between(x, low * 100, high * 100, color=AUDIO, alpha=0.22, linewidth=0)
     lower.plot(x, share * 100, color=AUDIO, linewidth=1.4, marker="o", markersize=3)
     lower.set_ylim(0, max(float(np.nanmax([share, high])) * 115, 1))
-    lower.set_title("Audio share: audio / (audio + text) without the first token, %", pad=6)
+    lower.set_title("Audio share: audio / (audio + text), without sink, %", pad=6)
     step = max(1, -(-len(layers) // (10 if width < 5 else 18)))
     lower.set_xticks(x[::step], [str(layer) for layer in layers[::step]])
     lower.set_xlabel("layer")
