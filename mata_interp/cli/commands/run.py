@@ -151,8 +151,8 @@ def run(
     data, lalm = source.load(), load_model(name)
 
     chosen_layers = resolve_layers(options.layers, lalm, lambda: data, seed)
-    split = split or _default_split(data, options.layers, seed)
-    data = take(data, split, items, seed)
+    split_name = split or _default_split(data, options.layers, seed)
+    data = take(data, split_name, items, seed)
     conditions = {BASELINE: None, **(edits or _edits(lalm, chosen_layers, options))}
     settings = {
         "decoding": _decoding(options),
@@ -175,7 +175,7 @@ def run(
     tables = _tables(done)
     rates, effects = _rates(tables, generate), _effects(tables, seed)
     if as_json:
-        values = {"items": int(done.records["item"].nunique()), "split": split, "excluded": done.excluded}
+        values = {"items": len(set(done.records["item"])), "split": split_name, "excluded": done.excluded}
         changes = {name: effect.to_dict() for name, effect in effects.items()}
         print_result("run", {**values, **rates, "effects": changes, "out": out})
     else:
@@ -278,7 +278,7 @@ def _rates(tables: dict[str, pd.DataFrame], generate: bool) -> dict[str, dict[st
     """Accuracies, and with ``generate`` the rates of unparsed and cut answers: name -> condition -> rate."""
 
     def mean(column: str) -> dict[str, float]:
-        return {name: float(part[column].astype(float).mean()) for name, part in tables.items()}
+        return {name: _mean(part[column]) for name, part in tables.items()}
 
     def other(column: str) -> dict[str, float] | None:
         return {name: 1 - value for name, value in mean(column).items()} if generate else None
@@ -289,6 +289,12 @@ def _rates(tables: dict[str, pd.DataFrame], generate: bool) -> dict[str, dict[st
         "unparsed": other("parsed"),
         "cut": other("stopped"),
     }
+
+
+def _mean(values: Any) -> float:
+    """The mean of a column without missing values; NaN if nothing is left."""
+    known = values.dropna().to_numpy(dtype=float)
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _effects(tables: dict[str, pd.DataFrame], seed: int) -> dict[str, Any]:
@@ -318,9 +324,10 @@ def _print(
     captions = [name for name in dict.fromkeys(tables[BASELINE]["caption_condition"]) if name]
     rows = []
     for name, part in tables.items():
-        accuracy = part["correct"].astype(float).groupby(part["caption_condition"]).mean()
         overall = [percent(values[name]) for values in shown.values()]
-        by_caption = [percent(float(accuracy.get(caption, float("nan")))) for caption in captions]
+        by_caption = [
+            percent(_mean(part.loc[part["caption_condition"] == caption, "correct"])) for caption in captions
+        ]
         rows.append([printable(name), str(len(part)), *overall, *by_caption])
     print_table(["condition", "items", *shown, *map(printable, captions)], rows)
     print()
