@@ -53,6 +53,22 @@ class Source:
         """A short name for folders."""
         return Path(self.benchmark).expanduser().stem
 
+    def usable(self) -> Items:
+        """The items.
+
+        Raises:
+            RunError: none can be used.
+        """
+        items = self.load()
+        if not len(items):
+            first = items.excluded[0] if items.excluded else None
+            reason = f", the first ({first.item}): {first.field}: {first.reason}" if first else ""
+            raise RunError(
+                f"{items.name}: no item can be used; {len(items.excluded)} left out{reason} "
+                "`mata-interp benchmark inspect` lists all."
+            )
+        return items
+
     def load(self, option: str = "--benchmark") -> Items:
         """The items; a file that does not exist is wrong usage of ``option``."""
         from ..benchmarks import load_benchmark

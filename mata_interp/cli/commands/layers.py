@@ -75,7 +75,7 @@ def layers(
     check_needs({"--profiles": profiles or None}, "--json", as_json)
     _check_criteria(criteria)
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
-    data, split = source.load(), split or "selection"
+    data, split = source.usable(), split or "selection"
     if split == "selection":
         chosen = clips_to_choose_on(data, items or AUTO_ITEMS, seed)
     else:

@@ -148,7 +148,7 @@ def run(
     check_out_folder(out)
     check_cluster(ray)
     edits = read_grid(grid) if grid else {}
-    data, lalm = source.load(), load_model(name)
+    data, lalm = source.usable(), load_model(name)
 
     chosen_layers = resolve_layers(options.layers, lalm, lambda: data, seed)
     split_name = split or _default_split(data, options.layers, seed)

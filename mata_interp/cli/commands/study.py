@@ -57,7 +57,7 @@ def study(
     out = out or Path("runs") / f"study-{Path(name).name}-{source.stem}"
     check_out_folder(out)
     wanted = read_layers(layers)
-    data, lalm = source.load(), load_model(name)
+    data, lalm = source.usable(), load_model(name)
     import mata_interp
 
     settings = {"items_limit": items, "batch_size": batch_size, "progress": progress(), "seed": seed}

@@ -149,7 +149,7 @@ def sweep(
     check_out_folder(out)
     wanted = _layers_source(options)
     split = split or "selection"
-    data = take(whole := source.load(), split, items, seed)
+    data = take(whole := source.usable(), split, items, seed)
     edits = read_grid(grid) if grid else None
     lalm = load_model(name)
 

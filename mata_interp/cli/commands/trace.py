@@ -78,7 +78,7 @@ def trace(
     check_needs({"--max-new-tokens": max_new_tokens}, "--query generated", query == "generated")
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
     split = split or "all"
-    data = take(source.load(), split, items, seed)
+    data = take(source.usable(), split, items, seed)
     lalm = load_model(name)
 
     from ...errors import RunError
