@@ -56,8 +56,8 @@ def render_html(listening: Listening) -> str:
             printable(option),
             float(before),
             float(after),
-            option == listening.said_before,
-            option == listening.said_after,
+            option == listening.answer_before,
+            option == listening.answer_after,
         )
         for option, before, after in zip(
             listening.item.choices, listening.before, listening.after, strict=True
@@ -69,7 +69,7 @@ def render_html(listening: Listening) -> str:
         question=printable(listening.item.question),
         caption=printable(listening.item.caption),
         options=options,
-        said=(printable(listening.said_before), printable(listening.said_after)),
+        answers=(printable(listening.answer_before), printable(listening.answer_after)),
         edit=f"rule {mata.rule}, alpha {mata.alpha:g}, {named_layers(mata.layers)}",
         cut=_cut(listening),
         figure=figure,

@@ -78,7 +78,7 @@ def _options(listening: Listening) -> list[str]:
         names, listening.item.choices, listening.before, listening.after, strict=True
     ):
         marks = [
-            " ◀" if option == chosen else "  " for chosen in (listening.said_before, listening.said_after)
+            " ◀" if option == chosen else "  " for chosen in (listening.answer_before, listening.answer_after)
         ]
         cells = [f"{bar(p)} {percent(p, 0):>5}{mark}" for p, mark in zip((before, after), marks, strict=True)]
         lines.append(f"  {pad(name, width)}  {' '.join(cells)}".rstrip())
@@ -87,6 +87,6 @@ def _options(listening: Listening) -> list[str]:
 
 def _texts(listening: Listening) -> list[str]:
     return [
-        f"  without MATA: {printable(listening.said_before)}",
-        f"  with MATA:    {printable(listening.said_after)}",
+        f"  without MATA: {printable(listening.answer_before)}",
+        f"  with MATA:    {printable(listening.answer_after)}",
     ]

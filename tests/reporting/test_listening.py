@@ -27,7 +27,7 @@ def test_probabilities_are_those_of_the_scores(listening, tiny_lalm):
     for found, mata in ((listening.before, None), (listening.after, listening.mata)):
         logprob = tiny_lalm.score(prompt, [CHOICES], mata).logprob[0]
         np.testing.assert_allclose(found, np.exp(logprob) / np.exp(logprob).sum(), rtol=1e-6)
-    assert listening.said_before == CHOICES[int(listening.before.argmax())]
+    assert listening.answer_before == CHOICES[int(listening.before.argmax())]
     assert not np.allclose(listening.before, listening.after, rtol=0.01, atol=0)
 
 
@@ -69,7 +69,7 @@ def test_without_options_it_generates_an_answer(tiny_lalm, sound):
     assert len(listening.before) == len(listening.after) == 0
     tokens = tiny_lalm.generate(tiny_lalm.prompt(listening.item), None, max_new_tokens=9)
     answer = tiny_lalm.processor.tokenizer.decode(tokens[0], skip_special_tokens=True).strip()
-    assert listening.said_before == answer
+    assert listening.answer_before == answer
     assert answer in str(listening)
 
 
@@ -87,7 +87,7 @@ def test_caption_and_prompt_format_reach_the_prompt(tiny_lalm, sound):
 def test_repr_is_one_short_line(listening):
     assert len(repr(listening)) < 200
     assert "\n" not in repr(listening)
-    assert repr(listening.said_after) in repr(listening)
+    assert repr(listening.answer_after) in repr(listening)
 
 
 def test_save_writes_what_render_html_returns(listening, tmp_path):
