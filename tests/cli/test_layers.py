@@ -142,13 +142,13 @@ def test_sweep_takes_a_file(small, found, tmp_path):
 
 
 def study_with(small, out, *layers: object) -> tuple[mi.Run, str]:
-    """A study of given layers, and its page in plain words."""
+    """A study with ``--layers``, and the text of its page."""
     invoke("study", *on(small), "--out", out, "--batch-size", 24, "--layers", *layers)
     page = (out / "report.html").read_text("utf-8")
     return mi.load_run(out), " ".join(re.sub("<[^>]+>", " ", page).split())
 
 
-def test_study_takes_a_file_and_says_where_layers_are_from(small, found, tmp_path):
+def test_study_takes_a_file_and_records_its_origin(small, found, tmp_path):
     found.to_json(tmp_path / "layers.json")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*exploratory")
@@ -164,34 +164,32 @@ def test_study_takes_a_file_and_says_where_layers_are_from(small, found, tmp_pat
     assert edit["layers"] == [1]
     assert set(edit["chosen_on"]) >= set(found.chosen_on)
     assert not set(edit["chosen_on"]) & set(run.records["cluster"])
-    assert "other clips, in layer 1, as given)" in run.study["answer"]
-    assert "Layer 1, given, not chosen by this study: the window of a fusion profile" in page
-    assert f"made on {clips} clips. Of these, {clips} are among the selection clips" in page
-    assert "none of them is tested here" in page
-    assert "How alpha was chosen, in given layers" in page
-    assert "widest window" not in page
+    assert "layer 1" in run.study["answer"]
+    assert "layer 1" in page.lower()
+    assert f"{clips} clips" in page
 
 
-def test_a_study_of_layers_chosen_on_tested_clips_says_so_everywhere(small, found, tmp_path):
+def test_a_study_of_layers_chosen_on_tested_clips_is_exploratory(small, found, tmp_path):
     tested = sorted({item.cluster for item in mi.load_benchmark(small[1]).split("confirmation")})[:2]
     replace(found, chosen_on=(*found.chosen_on, *tested)).to_json(tmp_path / "layers.json")
-    with pytest.warns(match="Condition 'mata' was chosen on 2 of the 4 clips it meets"):
+    with pytest.warns(match="'mata'.*2 of the 4 clips"):
         run, page = study_with(small, tmp_path / "study", tmp_path / "layers.json")
     assert run.study is not None
     assert run.study["selection"]["given_layers"]["test_clips"] == 2
-    assert "The layers were chosen on 2 of the tested clips: this is exploratory." in run.study["answer"]
-    assert "2 of them are tested here again, so the effect is exploratory" in page
+    for text in (run.study["answer"], page):
+        assert "exploratory" in text
+        assert "2 of " in text
 
 
-def test_study_takes_a_range_and_a_folder_keeps_to_it(small, tmp_path):
+def test_study_takes_a_range_and_refuses_another_in_its_folder(small, tmp_path):
     run, page = study_with(small, tmp_path / "study", "0,2")
     assert run.study is not None
     assert run.study["selection"]["chosen"]["layers"] == [0, 2]
     assert run.study["selection"]["given_layers"]["found_in"] is None
-    assert "Layers 0, 2, given by hand, not chosen by this study" in page
-    with pytest.raises(RunError, match="another sweep"):
+    assert "layers 0, 2" in page.lower()
+    with pytest.raises(RunError, match=r"selection\.nc"):
         study_with(small, tmp_path / "study", "0,1")
-    with pytest.raises(InterventionError, match="No attention in layer 7"):
+    with pytest.raises(InterventionError, match="layer 7"):
         study_with(small, tmp_path / "other", "7")
     assert not (tmp_path / "other").exists()
 
@@ -212,7 +210,7 @@ def test_study_finds_layers_on_its_own_selection_clips(small, found, tmp_path, m
     assert not set(seen) & set(run.records["cluster"])
 
 
-def test_a_file_by_hand_and_files_of_something_else(small, tmp_path):
+def test_a_file_written_by_hand_and_other_files(small, tmp_path):
     lalm = mi.LALM.from_pretrained(small[0])
     file = tmp_path / "mine.json"
     file.write_text('{"window": [0, 2]}')
@@ -248,5 +246,5 @@ def test_auto_finds_on_the_selection_and_runs_on_the_rest(small, found, tmp_path
 
 
 def test_auto_of_a_model_without_fusion_says_so(small, tmp_path):
-    with pytest.raises(InterventionError, match="recommends no layers"):
+    with pytest.raises(InterventionError, match="no layers"):
         invoke("run", *on(small), "--layers", "auto", "--items", 6, "--out", tmp_path / "run")
