@@ -1,6 +1,6 @@
 # Everything runs in .venv, made from requirements.lock when first needed and whenever that file changes.
 
-.PHONY: report test check acceptance lock
+.PHONY: report test smoke acceptance check lock test-floors
 
 # The first of these that is Python 3.11 or later; `make PYTHON=/path/to/python ...` chooses another.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 python3.14,\
@@ -11,12 +11,19 @@ report: .venv/installed  # the study of the model and benchmark that ship, and i
 	@echo "The report is $(CURDIR)/runs/organism/report.html"
 
 # One thread: the tensors of the tests are too small to share. Offline: no test may need a model hub.
-test acceptance: export OMP_NUM_THREADS ?= 1
-test acceptance: export HF_HUB_OFFLINE = 1
-test acceptance: export MPLBACKEND = Agg
+test smoke acceptance test-floors: export OMP_NUM_THREADS ?= 1
+test smoke acceptance test-floors: export HF_HUB_OFFLINE = 1
+test smoke acceptance test-floors: export MPLBACKEND = Agg
+
+# The mathematics, one model and one command: what breaks first when something is wrong.
+SMOKE = tests/test_package.py tests/test_dependencies.py tests/attention tests/interventions tests/statistics \
+	tests/lalm/test_model.py tests/lalm/test_mata.py tests/sweeps/test_sweep.py tests/tracing
 
 test: .venv/installed  # all tests but the long ones
 	.venv/bin/python -m pytest -m "not acceptance"
+
+smoke: .venv/installed  # in under two minutes: does the core still work?
+	.venv/bin/python -m pytest -x -m "not acceptance" $(SMOKE)
 
 acceptance: .venv/installed  # the long ones
 	.venv/bin/python -m pytest -m acceptance --durations=0
@@ -25,6 +32,16 @@ check: .venv/installed  # style and types
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/pyright --pythonpath .venv/bin/python
+
+test-floors:  # the smoke tests on the lower bound of every dependency, in an environment of its own
+	@test -n "$(PYTHON)" || { echo "mata-interp needs Python 3.11 or later: make PYTHON=/path/to/python"; exit 1; }
+	rm -rf .venv-floors
+	$(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/pip install --disable-pip-version-check packaging
+	.venv-floors/bin/python .ci/floors.py > .venv-floors/requirements.txt
+	.venv-floors/bin/pip install --disable-pip-version-check --requirement .venv-floors/requirements.txt
+	.venv-floors/bin/pip install --no-deps --no-build-isolation --editable .
+	.venv-floors/bin/python -m pytest -x -m "not acceptance" $(SMOKE)
 
 lock: .venv/installed  # write the versions now in .venv into requirements.lock
 	.venv/bin/python .ci/lock.py > .venv/requirements.lock
@@ -37,8 +54,7 @@ lock: .venv/installed  # write the versions now in .venv into requirements.lock
 
 .venv/locked: requirements.lock
 	@test -n "$(PYTHON)" || { echo "mata-interp needs Python 3.11 or later: make PYTHON=/path/to/python"; exit 1; }
-	@echo "Making .venv from requirements.lock; the first time this takes some minutes."
-	rm -rf .venv
-	$(PYTHON) -m venv .venv
+	@echo "Installing requirements.lock into .venv; the first time this takes some minutes."
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/pip install --disable-pip-version-check --requirement requirements.lock
 	@touch $@

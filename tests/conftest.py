@@ -1,4 +1,4 @@
-"""Fixtures for every room."""
+"""Fixtures of all tests, and the order in which they run: fast ones first."""
 
 from __future__ import annotations
 
@@ -12,10 +12,40 @@ from hypothesis import settings
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
 
-# Models of the tests are not told of as unchecked, here and in processes that tests start; what is remembered
-# of checks is gone when the tests are.
+# No test warns about unchecked models, in this process or in those that tests start; records of checks go to
+# a folder that is removed at the end.
 _cache = tempfile.TemporaryDirectory(prefix="mata-cache-")
 os.environ.update(MATA_UNCHECKED="ignore", MATA_CACHE=_cache.name)
+
+
+# Folders in the order in which their tests run, from a second to minutes; other tests come first.
+ORDER = (
+    "attention",
+    "statistics",
+    "interventions",
+    "benchmarks",
+    "tracing",
+    "lalm",
+    "sweeps",
+    "checking",
+    "fusion",
+    "families",
+    "reporting",
+    "cli",
+    "organism",
+    "experiments",
+    "analyses",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run fast tests first, so that a broken core is seen in the first minute."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return ORDER.index(folder) + 1 if folder in ORDER else 0
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

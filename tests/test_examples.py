@@ -1,0 +1,39 @@
+"""Every public name has an example in its docstring, and every example runs."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import types
+
+import pytest
+
+import mata_interp as mi
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+PUBLIC = [name for name in mi.__all__ if not isinstance(getattr(mi, name), types.ModuleType)]
+
+
+def examples_of(name: str) -> list[doctest.DocTest]:
+    """The examples of a function, or of a class and its own public methods."""
+    finder = doctest.DocTestFinder(exclude_empty=True, recurse=inspect.isclass(getattr(mi, name)))
+    found = finder.find(getattr(mi, name), name, globs={"mi": mi})
+    return [test for test in found if test.examples]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_have_an_example(name):
+    public = getattr(mi, name)
+    if inspect.isclass(public) and issubclass(public, Exception | Warning):
+        return
+    assert examples_of(name)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    report: list[str] = []
+    for example in examples_of(name):
+        runner.run(example, out=report.append)
+    assert runner.summarize(verbose=False).failed == 0, "".join(report)
