@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
+from .._version import __version__
 from ..organism.cli import app as organism_app
 from .commands import benchmark
 from .commands.check import check

@@ -108,7 +108,7 @@ class Listening:
         return f"<Listening of {self.model!r}, {self.seconds:.1f} s: {answers}>"
 
 
-def listen(
+def listen(  # noqa: PLR0913 one keyword per setting, as in the command
     lalm: LALM,
     audio: AudioSource,
     question: str,

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from markupsafe import Markup
 
-from .. import __version__
+from .._version import __version__
 from ..experiments.files import write_whole
 from .figures.clip import LEFT, RIGHT, clip
 from .figures.svg import responsive

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HEADS = 6  # printed; --json has all
 
 
-def layers(
+def layers(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
     benchmark: Benchmark = "listening",

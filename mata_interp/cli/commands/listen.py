@@ -28,7 +28,7 @@ from ..options import (
 from ..output import print_result
 
 
-def listen(
+def listen(  # noqa: PLR0913 a command has one parameter per option
     clip: Annotated[
         Path,
         typer.Argument(parser=parse_path, metavar="CLIP", help="An audio file: WAV, FLAC, OGG or MP3."),

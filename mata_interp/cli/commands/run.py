@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 BASELINE = "baseline"
 
 
-def run(
+def run(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
     benchmark: Benchmark = "listening",

@@ -25,7 +25,7 @@ from ..options import (
 from ..output import print_result, progress, resumable
 
 
-def study(
+def study(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
     benchmark: Benchmark = "listening",

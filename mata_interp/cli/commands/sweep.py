@@ -98,7 +98,7 @@ class SweepOptions:
         return chosen if chosen in MAPS else "sets"
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
     benchmark: Benchmark = "listening",

@@ -42,7 +42,7 @@ QUERIES = {
 }
 
 
-def trace(
+def trace(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
     benchmark: Benchmark = "listening",
