@@ -12,6 +12,7 @@ __all__ = [
     "ArgumentError",
     "BenchmarkError",
     "ExclusionWarning",
+    "FigureError",
     "InterventionError",
     "ItemError",
     "MataError",
@@ -68,6 +69,10 @@ class InterventionError(MataError, ValueError):
 
 class RunError(MataError, RuntimeError):
     """A run folder cannot be written, is half written, or belongs to another model or other data."""
+
+
+class FigureError(MataError, ValueError):
+    """There is no figure for this kind of data."""
 
 
 class UncheckedWarning(MataWarning):

@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 import mata_interp
 from mata_interp import cli
 from mata_interp.cli.app import app
-from mata_interp.cli.options import parse_choices, parse_layers
+from mata_interp.cli.options import parse_layers, parse_list
+from mata_interp.cli.schemas import SCHEMAS
 from tests.reporting.small import small_study
 
-COMMANDS = ("study", "listen", "trace", "check", "run", "report", "organism", "benchmark")
+COMMANDS = ("study", "listen", "trace", "layers", "sweep", "check", "run", "report")
 COMMAND = Path(sys.executable).with_name("mata-interp")
 SMALL_ITEMS = ["--items", "6", "--batch-size", "6"]
 
@@ -57,11 +58,12 @@ def clip() -> Path:
 
 
 def test_help_teaches():
-    for command in COMMANDS:
+    for command in (*COMMANDS, "benchmark", "organism"):
         assert command in invoke("--help")
-    for command in ("study", "listen", "trace", "run", "report"):
-        assert f"mata-interp {command}" in invoke(command, "--help")
-    assert "mata-interp benchmark inspect" in invoke("benchmark", "inspect", "--help")
+    for command in COMMANDS:
+        assert f"  mata-interp {command}" in invoke(command, "--help")
+    for command in ("list", "inspect", "score", "submit"):
+        assert f"  mata-interp benchmark {command}" in invoke("benchmark", command, "--help")
 
 
 def test_help_is_quick_and_light():
@@ -104,8 +106,8 @@ def test_what_is_no_range_is_refused(text):
 
 
 def test_choices():
-    assert parse_choices("a dog, a cat") == ("a dog", "a cat")
-    assert parse_choices("one, two; three") == ("one, two", "three")
+    assert parse_list("a dog, a cat") == ("a dog", "a cat")
+    assert parse_list("one, two; three") == ("one, two", "three")
 
 
 @pytest.mark.parametrize(
@@ -121,32 +123,22 @@ def test_choices():
 )
 def test_wrong_usage_is_2(arguments, monkeypatch, capsys):
     assert call_main(monkeypatch, *arguments) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "Usage: mata-interp" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Usage: mata-interp" in printed.err
+    assert printed.err.splitlines()[-1].startswith("error: ")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("report", "{tmp}"), "manifest.json"),
-        (("study", "--benchmark", "{tmp}/none.json"), "none.json"),
-        (("study", "--model", "{tmp}/none"), "none"),
-        (("listen", "{tmp}/none.wav", "What?", "--choices", "a,b", "--model", "{model}"), "none.wav"),
         (("listen", "{clip}", "What?", "--choices", "a,a", "--model", "{model}"), "repeated"),
         (
             ("run", "--model", "{model}", "--benchmark", "{bench}", "--layers", "9", "--out", "{tmp}/run"),
             "layer 9",
         ),
-        (
-            ("run", "--model", "{model}", "--benchmark", "{bench}", "--alpha", "nan", "--out", "{tmp}/run"),
-            "alpha",
-        ),
-        (
-            ("run", "--model", "{model}", "--benchmark", "{bench}", "--rule", "pow", "--out", "{tmp}/run"),
-            "rule",
-        ),
-        (("benchmark", "inspect", "{tmp}/none.json"), "none.json"),
+        (("benchmark", "inspect", "{bench}", "--fields", "x"), "'x'"),
     ],
 )
 def test_an_error_of_ours_is_1_and_one_line(arguments, words, monkeypatch, capsys, tmp_path, clip):
@@ -176,7 +168,13 @@ def test_warnings_of_ours_are_one_line(on_small, monkeypatch, capsys, tmp_path):
     warnings.simplefilter("always")
     assert call_main(monkeypatch, "run", *on_small, *SMALL_ITEMS, "--out", tmp_path / "run") == 0
     notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
-    assert any("left out" in note for note in notes)
+    assert any("1 left out" in note for note in notes), notes
+
+
+def test_warnings_are_shown_as_before_afterwards(monkeypatch):
+    before = warnings.showwarning
+    assert call_main(monkeypatch, "--version") == 0
+    assert warnings.showwarning is before
 
 
 def test_listen_for_people(clip, tmp_path):
@@ -184,8 +182,8 @@ def test_listen_for_people(clip, tmp_path):
         "listen", clip, "Is it high or low?", "--choices", "high,low", "--model", small_study().model,
         "--alpha", 2, "--layers", "1-2", "--rule", "add", "--out", tmp_path / "heard.html",
     )  # fmt: skip
-    assert "without MATA" in said
-    assert "rule add, alpha 2, layers 1–2" in said
+    for setting in ("add", "alpha 2", "1–2"):
+        assert setting in said
     assert (tmp_path / "heard.html").resolve().as_uri() in said
     assert "<audio controls" in (tmp_path / "heard.html").read_text("utf-8")
 
@@ -198,6 +196,18 @@ def test_listen_for_machines(clip):
     assert sum(row["before"] for row in said["options"]) == pytest.approx(1)
     assert said["mata"]["layers"] == [1]  # 36 to 71 % of three layers
     assert said["page"] is None
+    assert set(said) == {"schema", *SCHEMAS["listen"].keys}
+
+
+def test_listen_passes_its_options_on(clip, monkeypatch):
+    calls, listen = [], mata_interp.listen
+    monkeypatch.setattr(
+        mata_interp, "listen", lambda *args, **how: (calls.append(how), listen(*args, **how))[1]
+    )
+    options = ["--caption", "A low tone.", "--prompt", "kimi", "--max-new-tokens", 3, "--seed", 1]
+    said = json.loads(invoke("listen", clip, "High?", "--model", small_study().model, *options, "--json"))
+    assert (said["caption"], said["options"]) == ("A low tone.", [])
+    assert (calls[0]["prompt_format"], calls[0]["max_new_tokens"]) == ("kimi", 3)
 
 
 def test_trace(on_small, tmp_path):
@@ -212,13 +222,34 @@ def test_trace(on_small, tmp_path):
     assert [sum(parts) for parts in zip(*said["mass"].values(), strict=True)] == pytest.approx(
         [1, 1, 1], abs=1e-5
     )
+    assert set(said) == {"schema", *SCHEMAS["trace"].keys}
+    assert said["split"] == "all"
     people = invoke("trace", *on_small, *SMALL_ITEMS)
     assert f"{100 * said['audio_share'][2]:.1f}\u202f%" in people
 
 
+def test_trace_of_a_split_in_another_prompt_format(on_small, tmp_path):
+    """The format reaches every batch, and the items are those of the split."""
+    import numpy as np
+    import xarray as xr
+
+    out, options = tmp_path / "trace.nc", ["--split", "confirmation", "--items", 6, "--batch-size", 4]
+    said = json.loads(invoke("trace", *on_small, *options, "--prompt", "kimi", "--json", "--out", out))
+    items = mata_interp.load_benchmark(on_small[3]).split("confirmation").sample(6)
+    lalm = mata_interp.LALM.from_pretrained(on_small[1])
+    traced = xr.load_dataset(out, engine="scipy")
+    assert said["split"] == "confirmation"
+    assert list(traced["item"].values) == [item.id for item in items]
+    plain = [
+        mata_interp.trace(lalm, lalm.prompt(item, format="kimi"), progress=False)["mass"] for item in items
+    ]
+    np.testing.assert_allclose(traced["mass"], np.concatenate(plain), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("query", ["text", "generated"])
 def test_trace_of_more_queries(on_small, query):
-    arguments = ["trace", *on_small, *SMALL_ITEMS, "--query", query, "--max-new-tokens", 2]
+    tokens = ["--max-new-tokens", 2] if query == "generated" else []
+    arguments = ["trace", *on_small, *SMALL_ITEMS, "--query", query, *tokens]
     said = json.loads(invoke(*arguments, "--json"))
     assert said["query"] == query
     assert said["queries"] > said["items"] * (1 if query == "generated" else 5)
@@ -235,8 +266,9 @@ def test_run_and_its_report(on_small, tmp_path):
     assert run.manifest["conditions"]["mata"]["interventions"][0]["layers"] == [0, 1]
     correct = run.records.groupby("condition")["correct"].mean()
     assert said["accuracy"] == pytest.approx(dict(correct))
-    assert said["effect"]["n"] == run.records["item"].nunique() <= 6
+    assert said["items"] == said["effects"]["mata"]["n"] == run.records["item"].nunique() <= 6
     assert said["excluded"] == run.excluded
+    assert set(said) == {"schema", *SCHEMAS["run"].keys}
     people = invoke(*arguments)  # goes on with the finished run
     assert f"{100 * correct['mata']:.1f}\u202f%" in people
     assert json.loads(invoke("report", tmp_path / "run", "--json"))["report"] == str(
@@ -253,10 +285,11 @@ def test_study_goes_on_and_ends_with_the_page(on_small, tmp_path):
     study = mata_interp.load_run(folder).study
     assert study is not None
     assert study.answer in said
-    assert said.splitlines()[-1] == f"The page: {(folder / 'report.html').resolve().as_uri()}"
+    assert said.splitlines()[-1].endswith((folder / "report.html").resolve().as_uri())
     machine = json.loads(invoke("study", *on_small, "--out", folder, "--json"))
     assert machine["primary"]["difference"] == study.primary.effect.difference
     assert machine["report"] == str((folder / "report.html").resolve())
+    assert set(machine) == {"schema", *SCHEMAS["study"].keys}
 
 
 def test_benchmark_inspect():
@@ -266,9 +299,10 @@ def test_benchmark_inspect():
     assert said["counts"]["condition"] == {"neutral": 8, "congruent": 8, "conflict": 8}
     assert said["choices"] == {"2": 24}
     assert {row["field"] for row in said["excluded"]} == {"answer", "audio"}
+    assert set(said) == {"schema", *SCHEMAS["benchmark inspect"].keys}
     people = invoke("benchmark", "inspect", small.benchmark)
-    assert "tones: 25 items, 1 left out; sounds not decoded" in people
-    assert "bad answer: answer: 'neither' is not among the choices" in people
+    assert people.startswith("tones: 25 items, 1 left out")
+    assert "bad answer: answer: 'neither'" in people
 
 
 def test_the_benchmark_that_ships_can_be_inspected():
@@ -283,7 +317,7 @@ def test_the_organism_has_commands_of_its_own():
     assert "Usage: mata-interp organism" in done.stdout
 
 
-def test_a_stopped_run_says_that_nothing_is_lost(on_small, tmp_path):
+def test_a_stopped_run_continues(on_small, tmp_path):
     """Ctrl-C as a terminal sends it, once the first answers are written."""
     out = tmp_path / "run"
     arguments = ["run", *map(str, on_small), "--items", "9", "--batch-size", "1", "--out", str(out)]
@@ -299,7 +333,7 @@ def test_a_stopped_run_says_that_nothing_is_lost(on_small, tmp_path):
     if running.returncode == 0:
         pytest.skip("the run was over before it could be stopped")
     assert running.returncode == 130
-    assert "the same command goes on from here" in said
+    assert "stopped" in said
     assert "Traceback" not in said
     assert done > 0
     invoke(*arguments)

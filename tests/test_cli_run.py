@@ -1,12 +1,15 @@
-"""`mata-interp run`: in words, dry, and how its options reach the run."""
+"""`mata-interp run`: generated answers, dry runs, several edits, and how its options reach the run."""
 
 from __future__ import annotations
 
 import json
+import socket
+import time
 
 import pytest
 
 import mata_interp
+from mata_interp.cli.schemas import SCHEMAS
 from tests.reporting.small import small_study
 from tests.test_cli import call_main, invoke
 
@@ -35,10 +38,13 @@ def test_dry(on_small, tmp_path):
     assert not out.exists()
     assert (said["items"], said["conditions"], said["done"]) == (6, ["baseline", "mata"], 0)
     assert said["seconds"] > 0
-    assert "Left: about" in invoke(*on_small, "--out", out, "--dry-run")
+    assert set(said) == {"schema", *SCHEMAS["run --dry-run"].keys}
+    printed = invoke(*on_small, "--out", out, "--dry-run")
+    assert "6 items" in printed
+    assert str(out) in printed
 
 
-def test_in_words(on_small, tmp_path):
+def test_generated_answers(on_small, tmp_path):
     words = ["--generate", "--max-new-tokens", "5", "--temperature", "0.8", "--top-p", "0.9"]
     how = ["--prompt", "letters", "--phase", "decode", "--out", tmp_path / "run"]
     found = json.loads(invoke(*on_small, *words, *how, "--seed", "3", "--json"))
@@ -59,8 +65,8 @@ def test_in_words(on_small, tmp_path):
     [
         (["--ray"], None, None),
         (["--ray", "--workers", "2"], None, 2),
-        (["--ray", "10.0.0.1:6379", "--json"], "10.0.0.1:6379", None),
-        (["--ray=ray://head:10001", "--workers", "4"], "ray://head:10001", 4),
+        (["--ray", "auto", "--json"], "auto", None),
+        (["--ray=ray://127.0.0.1:{port}", "--workers", "4"], "ray://127.0.0.1:{port}", 4),
     ],
 )
 def test_ray_stands_alone_or_with_an_address(on_small, tmp_path, monkeypatch, options, address, workers):
@@ -71,8 +77,23 @@ def test_ray_stands_alone_or_with_an_address(on_small, tmp_path, monkeypatch, op
         return run(*arguments, **settings)
 
     monkeypatch.setattr(mata_interp, "run", spy)
-    invoke(*on_small, "--out", tmp_path / "run", *options)
-    assert (got[0].address, got[0].workers) == (address, workers)
+    pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as server:  # something that answers at the address
+        port = server.getsockname()[1]
+        invoke(*on_small, "--out", tmp_path / "run", *(text.format(port=port) for text in options))
+    expected = address and address.format(port=port)
+    assert (got[0].address, got[0].workers) == (expected, workers)
+
+
+def test_a_dead_cluster_address_fails_soon(on_small, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ray")
+    start = time.monotonic()
+    arguments = [*on_small, "--out", tmp_path / "run", "--ray", "127.0.0.1:1"]
+    assert call_main(monkeypatch, *arguments) == 1
+    assert "127.0.0.1:1" in capsys.readouterr().err
+    assert time.monotonic() - start < 20
+    assert call_main(monkeypatch, *arguments[:-1], "nowhere") == 2
+    assert "'nowhere'" in capsys.readouterr().err
 
 
 def test_without_ray_there_is_none(on_small, tmp_path, monkeypatch):
@@ -82,13 +103,42 @@ def test_without_ray_there_is_none(on_small, tmp_path, monkeypatch):
     assert got == [False]
 
 
-def test_what_makes_no_sense_is_refused(on_small, tmp_path, monkeypatch, capsys):
-    out = ["--out", tmp_path / "run"]
-    assert call_main(monkeypatch, *on_small, *out, "--prompt", "haiku") == 2
-    assert "'haiku': choose one of options, lmms-eval" in capsys.readouterr().err.replace("\n", " ")
-    assert call_main(monkeypatch, *on_small, *out, "--generate", "--top-p", "0.5") == 1
-    assert "temperature above 0" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+def test_several_strengths_are_several_conditions(on_small, tmp_path):
+    found = json.loads(
+        invoke(*on_small, "--alpha", "0.5,2", "--layers", "1", "--heads", "0", "--keys", "text", "--queries",
+               "text", "--out", tmp_path / "run", "--json")
+    )  # fmt: skip
+    names = ["mata, alpha 0.5", "mata, alpha 2"]
+    assert list(found["effects"]) == names
+    edits = mata_interp.load_run(tmp_path / "run").manifest["conditions"]
+    assert [edits[name]["interventions"][0]["alpha"] for name in names] == [0.5, 2.0]
+    edit = edits[names[0]]["interventions"][0]
+    assert (edit["heads"], edit["keys"], edit["queries"]) == ([0], "text", "text")
+
+
+def test_a_grid_is_one_condition_per_entry(on_small, tmp_path):
+    grid = tmp_path / "edits.toml"
+    grid.write_text('[early]\nalpha = 1.0\nlayers = "0-1"\n[late]\nalpha = 2\nlayers = [2]\nrule = "add"\n')
+    arguments = [*on_small, "--grid", grid, "--out", tmp_path / "run"]
+    found = json.loads(invoke(*arguments, "--json"))
+    assert list(found["accuracy"]) == ["baseline", "early", "late"]
+    assert set(found["effects"]) == {"early", "late"}
+    assert found["effects"]["late"]["after"] == found["accuracy"]["late"]
+    edits = mata_interp.load_run(tmp_path / "run").manifest["conditions"]
+    assert edits["late"]["interventions"][0]["rule"] == "add"
+    lines = invoke(*arguments).splitlines()
+    for name in ("baseline", "early", "late"):
+        line = next(line for line in lines if line.startswith(name))
+        assert f"{100 * found['accuracy'][name]:.1f}\u202f%" in line
+
+
+def test_split(on_small, tmp_path):
+    arguments = [*on_small[:5], "--split", "confirmation", "--out", tmp_path / "run", "--json"]
+    found = json.loads(invoke(*arguments))
+    confirmation = mata_interp.load_benchmark(on_small[4]).split("confirmation")
+    assert found["split"] == "confirmation"
+    records = mata_interp.load_run(tmp_path / "run").records
+    assert set(records["item"]) == {item.id for item in confirmation}
 
 
 def own_columns(tmp_path) -> list[object]:
@@ -135,7 +185,8 @@ def test_a_dataset_with_several_splits(on_small, tmp_path, monkeypatch, capsys):
     assert len(ours) == 12
     assert ours.equals(theirs)
     assert call_main(monkeypatch, *on_small, *where, "--out", tmp_path / "other") == 1
-    assert "has the splits ['selection', 'test']: give one as subset" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "'selection', 'test'" in error
 
 
 @pytest.mark.parametrize(
@@ -148,7 +199,7 @@ def test_a_dataset_with_several_splits(on_small, tmp_path, monkeypatch, capsys):
     ids=lambda command: command[0],
 )
 def test_every_command_on_items_takes_fields(on_small, tmp_path, command, monkeypatch, capsys):
-    """What is said of a file with other columns is what is said of the file as it was."""
+    """A file with other columns gives the results of the original file."""
     where, how = own_columns(tmp_path), [*on_small[1:3], "--items", "4", "--json"]
     out = ["--out", tmp_path / "out"] if command[0] == "sweep" else []
     ours = json.loads(invoke(*command, *how, *where, *out))
@@ -156,8 +207,11 @@ def test_every_command_on_items_takes_fields(on_small, tmp_path, command, monkey
     out = ["--out", tmp_path / "as before"] if out else []
     theirs = json.loads(invoke(*command, *how, *benchmark, *out))
     for said in (ours, theirs):
-        said.pop("out", None)
+        for path in ("out", "map"):
+            said.pop(path, None)
     assert ours == theirs
     without = [word for word in where if word != "--fields"][:2]
     assert call_main(monkeypatch, *command, *how, *without, *out) == 1
-    assert "error: " in capsys.readouterr().err
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["type"] == "RunError"
+    assert "question" in error["message"]

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 import mata_interp as mi
 from mata_interp import cli
 from mata_interp.cli.app import app
-from mata_interp.cli.grids import from_file, from_options
-from mata_interp.cli.sweep import parse_alphas
+from mata_interp.cli.commands.sweep import SweepOptions, configurations
+from mata_interp.cli.grids import read_grid
+from mata_interp.cli.options import parse_alphas
+from mata_interp.cli.schemas import SCHEMAS
 from tests.reporting.small import small_study
 from tests.test_cli import COMMAND
 
@@ -45,6 +47,8 @@ def test_a_map_of_windows(tmp_path):
     assert found.shape == (3, 2)  # half of three layers: windows of one
     assert said["items"] == swept.sizes["item"] == 6
     assert said["looped"] == 0
+    assert set(said) == {"schema", *SCHEMAS["sweep"].keys}
+    assert (said["map"], said["no_map"]) == (str(tmp_path / "map.png"), None)
     for row in said["configurations"]:
         place = found.sel(layers=row["layers"], alpha=row["alpha"])
         assert float(place) == pytest.approx(row["change"])
@@ -68,7 +72,10 @@ def test_another_sweep_in_the_folder_is_refused(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 1
-    assert "holds another sweep" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert str(tmp_path / "sweep.nc") in error
+    assert "--out" in error
+    assert "out=" not in error
 
 
 def test_a_grid_from_a_file(tmp_path):
@@ -76,33 +83,48 @@ def test_a_grid_from_a_file(tmp_path):
     grid.write_text('[early]\nalpha = 1.0\nlayers = "0-1"\n[[two]]\nalpha = 1\nlayers = [0]\n'
                     '[[two]]\nalpha = -1\nlayers = [2]\nrule = "add"\nkeys = "text"\n')  # fmt: skip
     two = (mi.Mata(1, [0]), mi.Mata(-1, [2], "add", keys="text"))
-    assert from_file(grid) == {"early": mi.Mata(1.0, [0, 1]), "two": two}
+    assert read_grid(grid) == {"early": mi.Mata(1.0, [0, 1]), "two": two}
     said = json.loads(invoke("--grid", grid, "--out", tmp_path / "out", "--json"))
     assert [row["name"] for row in said["configurations"]] == ["early", "two"]
     assert said["configurations"][1]["rule"] == "abs then add"
-    assert not (tmp_path / "out" / "map.png").exists()  # they lie on no map
+    assert not (tmp_path / "out" / "map.png").exists()
+    assert said["map"] is None
+    assert said["no_map"]
+
+
+def test_edits_that_no_map_can_place_say_why(tmp_path):
+    """Two sets of heads of one layer lie on no map of single heads."""
+    grid = tmp_path / "heads.json"
+    edit = {"alpha": 1, "layers": [1]}
+    grid.write_text(json.dumps({"one": {**edit, "heads": [0]}, "two": {**edit, "heads": [0, 1]}}))
+    said = json.loads(invoke("--grid", grid, "--out", tmp_path / "out", "--json"))
+    assert len(said["configurations"]) == 2
+    assert said["map"] is None
+    assert said["no_map"] in invoke("--grid", grid, "--out", tmp_path / "out")
+    assert not (tmp_path / "out" / "map.png").exists()
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "Give a JSON or TOML file"),
-        ("[]", "names no intervention"),
-        ('{"a": {"alpha": 1}}', "'a'.*alpha and layers must be there"),
-        ('{"a": {"alpha": 1, "layers": [1], "strength": 2}}', "'a'.*is no intervention"),
-        ('{"a": {"alpha": 1, "layers": "5-3"}}', "'a'.*ends before it begins"),
-        ('{"a": [{"alpha": 1, "layers": [1], "rule": "pow"}]}', "'a'.*No rule 'pow'"),
+        ("{", "JSON or TOML"),
+        ("[]", "alpha"),
+        ('{"a": {"alpha": 1}}', "'a'.*alpha and layers"),
+        ('{"a": {"alpha": 1, "layers": [1], "strength": 2}}', "'a'.*strength"),
+        ('{"a": {"alpha": 1, "layers": "5-3"}}', "'a'.*5-3"),
+        ('{"a": [{"alpha": 1, "layers": [1], "rule": "pow"}]}', "'a'.*'pow'"),
     ],
 )
 def test_a_bad_grid_names_file_and_entry(text, said, tmp_path):
     (tmp_path / "grid.json").write_text(text)
     with pytest.raises(mi.errors.InterventionError, match=rf"(?s)grid\.json.*{said}"):
-        from_file(tmp_path / "grid.json")
+        read_grid(tmp_path / "grid.json")
 
 
-def test_the_options_say_which(tiny_lalm):
-    def of(layers, widths=None, alphas=None, rule=None, **settings):
-        return list(from_options(tiny_lalm, layers, widths, alphas, rule, settings).values())
+def test_the_configurations_follow_the_options(tiny_lalm):
+    def of(layers, **options):
+        unused = dict.fromkeys(("widths", "alphas", "rule", "heads", "keys", "queries", "phase", "grid"))
+        return list(configurations(tiny_lalm, SweepOptions(layers, **{**unused, **options})).values())
 
     assert len(of("windows")) == 7 * 5
     assert len(of("windows", widths=(1, 4), alphas=(1.0,))) == 5
@@ -119,10 +141,11 @@ def test_the_options_say_which(tiny_lalm):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--layers", "5-3"), "ends before it begins"),
-        (("--layers", "each", "--widths", "1-2"), "widths are of windows"),
-        (("--layers", "heads", "--heads", "1"), "every head alone"),
-        (("--alpha", "much"), "no list of numbers"),
+        (("--layers", "5-3"), "5-3"),
+        (("--layers", "each", "--widths", "1-2"), "--layers windows"),
+        (("--layers", "heads", "--heads", "1"), "--heads"),
+        (("--layers", "heads", "--alpha", "1,2"), "--alpha"),
+        (("--alpha", "much"), "much"),
         (("--rule", "pow"), "pow"),
     ],
 )
@@ -148,6 +171,6 @@ def test_ctrl_c_leaves_nothing_half_done(tmp_path):
     if running.returncode == 0 or (out / "sweep.nc").exists():
         pytest.skip("the sweep was over before it could be stopped")
     assert running.returncode == 130
-    assert "the same command begins anew" in said
+    assert str(out) in said
     assert "Traceback" not in said
     assert not list(Path(out).glob("*")) if out.exists() else True

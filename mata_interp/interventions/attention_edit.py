@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
+from mata_interp.defaults import ALPHAS as DEFAULT_ALPHAS
 from mata_interp.errors import InterventionError, unknown_name
 from mata_interp.ranges import brief
 
@@ -20,7 +21,8 @@ from .selection import PHASES, QUERIES, TEXT, cross, refuse_blind_queries, selec
 
 __all__ = ["DEFAULT_ALPHAS", "AttentionEdit", "Heads", "Knockout", "Mata", "require_attention_edits"]
 
-DEFAULT_ALPHAS = (0.1, 0.25, 0.5, 1.0, 2.0)
+from mata_interp.defaults import ALPHAS as DEFAULT_ALPHAS
+
 """Strengths that sweeps and studies try: the published 0.1 and stronger ones, since a small model may need
 more to be moved at all."""
 

@@ -18,6 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from ..defaults import MAX_NEW_TOKENS
 from ..errors import ArgumentError
 from .prompting.prompts import Prompt
 from .prompting.vocabulary import special_tokens
@@ -31,9 +32,6 @@ __all__ = [
     "end_of_sequence_ids",
     "read_to_answer",
 ]
-
-MAX_NEW_TOKENS = 64
-"""The default limit of an answer, everywhere."""
 
 _TAGS = (
     "<think>",

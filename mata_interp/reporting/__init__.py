@@ -1,7 +1,7 @@
-"""Figures and pages, for people who would rather look than read tables.
+"""Figures and HTML pages.
 
-`report` makes the page of a run folder, `listen` hears one clip, `figure` draws a map. All are loaded
-when first used: the libraries that draw take a second or two to import.
+`report` writes the page of a run folder, `listen` asks about one clip, and `figure` draws a map or a fusion
+profile. They are imported when first used, because the drawing libraries take a second or two to import.
 """
 
 from __future__ import annotations

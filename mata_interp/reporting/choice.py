@@ -8,9 +8,9 @@ import numpy as np
 
 from ..experiments import StudyResult
 from ..experiments.study_result import GridRow, LayerOrigin, Selection
-from .figures.pyramid import pyramid
-from .figures.scale import telling
+from .figures.scale import robust_limit
 from .figures.svg import responsive
+from .figures.window_heatmap import window_heatmap
 from .parts import Block, Content, FigurePart, Row, Section, Table
 from .wording import count, known, layer_range, named_layers, number, percent, printable
 
@@ -59,12 +59,14 @@ def _map(selection: Selection) -> FigurePart:
     if chosen.alpha in alphas and chosen.layers:
         place = alphas.index(chosen.alpha), len(chosen.layers) - 1, layers.index(chosen.layers[0])
     clipped = ""
-    if np.nanmin(cube) < -telling(cube):
+    if np.nanmin(cube) < -robust_limit(cube):
         clipped = " Losses beyond the scale have its darkest orange."
     return FigurePart(
         "grid",
         responsive(
-            lambda width: pyramid(cube, layers, alphas, place, width), "grid", "Margin by layers and alpha"
+            lambda width: window_heatmap(cube, layers, alphas, place, width),
+            "grid",
+            "Margin by layers and alpha",
         ),
         "Configurations tried on the selection clips.",
         "Each cell is a window of consecutive layers, placed above its middle; wider windows are higher. The "

@@ -1,4 +1,4 @@
-"""mi.listen: one sound, one question, with and without MATA, and where in the sound the model looked."""
+"""mi.listen: one clip and one question, with and without MATA, and where in the audio the model attends."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..benchmarks import Item
-from ..experiments.files import plain, write_whole
+from ..defaults import MAX_NEW_TOKENS
+from ..experiments.files import plain
+from .wording import printable
 
 if TYPE_CHECKING:
     from ..benchmarks.audio import AudioSource
     from ..interventions import AttentionEdit
     from ..lalm import LALM, Prompt
 
-BINS = 60  # of time, at most: as many as a reader can tell apart on a page
-NEW_TOKENS = 48  # of an answer in free words
+BINS = 60  # time bins of the attention at most, as many as can be told apart on a page
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Listening:
-    """What a model made of one sound.
+    """The answers to one question about one clip, with and without MATA, and the attention over the audio.
 
     Attributes:
-        model: its name.
-        item: the sound, the question and the options.
-        mata: the intervention.
-        before, after: of each option, its probability among the options without and with MATA (softmax of the
+        model: name of the model.
+        item: audio, question, options and caption.
+        mata: the edit.
+        before, after: probability of each option among the options, without and with MATA (softmax of the
             summed log-probabilities), ``[C]``; empty without options.
-        said_before, said_after: the chosen option, or the answer in free words.
-        attention: part of the last prompt token's attention on each stretch of the sound, mean over heads,
-            untouched by MATA, ``[layer, bin]``.
-        layers: of the decoder, ``[layer]``.
-        edges: of the bins, in seconds, ``[bin + 1]``.
-        share: audio / (audio + text), the first token left out, mean over heads, ``[layer]``.
-        samples, rate: the sound as the model heard it.
-        truncated_seconds: cut off its end.
+        answer_before, answer_after: the chosen option, or the generated answer, without and with MATA.
+        attention: attention of the last prompt token to each time bin, mean over heads, without MATA,
+            ``[layer, bin]``.
+        layers: decoder layer of each row of ``attention``, ``[layer]``.
+        edges: edges of the time bins, in seconds, ``[bin + 1]``.
+        share: audio / (audio + text) without the first token, mean over heads, ``[layer]``.
+        samples, rate: the audio that the model received.
+        truncated_seconds: duration that was cut from the end of the clip.
     """
 
     model: str
@@ -46,8 +47,8 @@ class Listening:
     mata: AttentionEdit
     before: np.ndarray
     after: np.ndarray
-    said_before: str
-    said_after: str
+    answer_before: str
+    answer_after: str
     attention: np.ndarray
     layers: tuple[int, ...]
     edges: np.ndarray
@@ -58,100 +59,123 @@ class Listening:
 
     @property
     def seconds(self) -> float:
-        """Length of the sound as heard."""
+        """Duration of the audio that the model received."""
         return float(self.edges[-1])
 
     @property
     def profile(self) -> np.ndarray:
-        """Attention on each stretch of the sound, mean over layers: ``[bin]``."""
+        """Attention to each time bin, mean over layers: ``[bin]``."""
         return self.attention.mean(0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; probabilities and attention are fractions."""
-        fields = (
-            "model",
-            "said_before",
-            "said_after",
-            "truncated_seconds",
-            "layers",
-            "edges",
-            "attention",
-            "share",
-        )
         options = [
             {"option": option, "before": before, "after": after}
             for option, before, after in zip(self.item.choices, self.before, self.after, strict=True)
         ]
-        asked = {"question": self.item.question, "options": options, "mata": self.mata.to_dict()}
-        return plain({**asked, "seconds": self.seconds, **{name: getattr(self, name) for name in fields}})
+        return plain(
+            {
+                "model": self.model,
+                "question": self.item.question,
+                "caption": self.item.caption,
+                "options": options,
+                "mata": self.mata.to_dict(),
+                "answer_before": self.answer_before,
+                "answer_after": self.answer_after,
+                "seconds": self.seconds,
+                "truncated_seconds": self.truncated_seconds,
+                "layers": self.layers,
+                "edges": self.edges,
+                "attention": self.attention,
+                "share": self.share,
+            }
+        )
 
     def save(self, path: str | Path) -> Path:
-        """Write a self-contained page: a player, the waveform, the attention over it. Returns its path."""
-        from .listening_page import listening_page
+        """Write a self-contained HTML page with a player to ``path``; returns the path."""
+        from .listening_page import save_html
 
-        path, html = Path(path), listening_page(self)
-        write_whole(path, lambda file: file.write(html.encode("utf-8", errors="replace")))
-        return path
+        return save_html(self, path)
 
     def __str__(self) -> str:
-        from .terminal import listening_text
+        from .terminal import render_text
 
-        return listening_text(self)
+        return render_text(self)
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        answers = " -> ".join(repr(printable(text, 40)) for text in (self.answer_before, self.answer_after))
+        return f"<Listening of {self.model!r}, {self.seconds:.1f} s: {answers}>"
 
 
-def listen(
+def listen(  # noqa: PLR0913 one keyword per setting, as in the command
     lalm: LALM,
     audio: AudioSource,
     question: str,
     choices: Sequence[str] = (),
     *,
+    caption: str = "",
     alpha: float = 0.1,
     layers: Sequence[int] | None = None,
     rule: str = "abs",
+    prompt_format: str = "options",
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Listening:
-    """Ask ``question`` about one sound, without and with MATA, and see where the answering token looked.
+    """Ask one question about one clip, without and with MATA, and measure where the last token attends.
 
     Args:
         lalm: the model.
         audio: a path, or ``(samples, rate)``.
-        choices: options, scored by log-probability; without any the model answers in its own words.
-        alpha: MATA's strength; the published 0.1 if not given.
-        layers: where MATA acts; if not given, the published layers (see `published_layers`).
-        rule: see `Mata`; which rule is the papers' is not settled.
+        question: the question.
+        choices: answer options, compared by log-probability; without any, the model generates an answer.
+        caption: text that is shown with the question; it may be wrong.
+        alpha: strength of MATA; the default is the published one.
+        layers: decoder layers that MATA edits; None for the published layers (see `published_layers`).
+        rule: a rule of `Mata`; it is not settled which one the papers use.
+        prompt_format: one of PROMPT_FORMATS.
+        max_new_tokens: longest generated answer, in tokens.
 
     Returns:
-        a `Listening`: print it, look at its arrays, or ``save("page.html")``.
+        A `Listening`: print it, use its arrays, or write a page with ``save("page.html")``.
 
     Raises:
-        ItemError: the sound, the question or the options cannot be used.
-        InterventionError: layers or alpha that make no sense for this model.
+        ItemError: the audio, the question or the options cannot be used.
+        InterventionError: the model does not have these layers, or alpha is not finite.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm = mi.LALM.from_pretrained("organism")
+        >>> item = mi.load_benchmark("listening")[0]
+        >>> path = item.audio_root / item.audio
+        >>> listening = mi.listen(lalm, path, item.question, item.choices, alpha=1.0, layers=range(4, 8))
+        >>> listening.attention.shape[0] == lalm.num_layers
+        True
+        >>> round(float(listening.after.sum()), 6)
+        1.0
     """
     from ..interventions import Mata, published_layers
 
-    item = Item(audio=audio, question=question, choices=tuple(choices))
+    item = Item(audio=audio, question=question, choices=tuple(choices), caption=caption)
     if choices:
         item.validate()
     sound = item.load_audio(lalm.sampling_rate)
     item = item.with_audio((sound.samples, sound.rate))  # decoded once
     mata = Mata(alpha, published_layers(lalm) if layers is None else layers, rule=rule)
     mata.bind(lalm.structure.heads)
-    prompt = lalm.prompt(item)
-    before = _answer(lalm, prompt, item, None)
-    after = _answer(lalm, prompt, item, mata)
-    attention, edges, share, seen = _look(lalm, prompt)
+    prompt = lalm.prompt(item, format=prompt_format)
+    before, answer_before = _answer(lalm, prompt, item, None, max_new_tokens)
+    after, answer_after = _answer(lalm, prompt, item, mata, max_new_tokens)
+    attention, edges, share, measured = _attention_over_time(lalm, prompt)
     seconds = prompt.audio_seconds[0]
     return Listening(
         model=lalm.name,
         item=item,
         mata=mata,
-        before=before[0],
-        after=after[0],
-        said_before=before[1],
-        said_after=after[1],
+        before=before,
+        after=after,
+        answer_before=answer_before,
+        answer_after=answer_after,
         attention=attention,
-        layers=seen,
+        layers=measured,
         edges=edges * seconds,
         share=share,
         samples=sound.samples[: round(seconds * sound.rate)],
@@ -160,38 +184,42 @@ def listen(
     )
 
 
-def _answer(lalm: LALM, prompt: Prompt, item: Item, mata: AttentionEdit | None) -> tuple[np.ndarray, str]:
-    """Probabilities of the options and the best one; or none and free words."""
+def _answer(
+    lalm: LALM, prompt: Prompt, item: Item, mata: AttentionEdit | None, max_new_tokens: int
+) -> tuple[np.ndarray, str]:
+    """Probabilities of the options and the best one; without options, none and the generated answer."""
     if not item.choices:
-        tokens = lalm.generate(prompt, mata, max_new_tokens=NEW_TOKENS)
-        words = lalm.processor.tokenizer.decode(tokens[0], skip_special_tokens=True)
-        return np.empty(0), words.strip()
+        tokens = lalm.generate(prompt, mata, max_new_tokens=max_new_tokens)
+        text = lalm.processor.tokenizer.decode(tokens[0], skip_special_tokens=True)
+        return np.empty(0), text.strip()
     logprob = np.asarray(lalm.score(prompt, [item.choices], mata).logprob[0], dtype=np.float64)
     odds = np.exp(logprob - logprob.max())
     return odds / odds.sum(), item.choices[int(logprob.argmax())]
 
 
-def _look(lalm: LALM, prompt: Prompt) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Attention [layer, bin], edges of the bins from 0 to 1, audio share [layer], and which layers these are.
+def _attention_over_time(
+    lalm: LALM, prompt: Prompt
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
+    """Attention [layer, bin], bin edges from 0 to 1, audio share [layer], and the decoder layers of the rows.
 
-    Each stretch of the sound is traced as a token group of its own, so that no row of attention is ever kept.
+    Each time bin is traced as a token group of its own, so no row of attention is ever stored.
     """
     import torch
 
     from ..tracing import audio_share, trace
 
     positions = prompt.groups["audio"][0].nonzero().flatten()
-    stretches = positions.tensor_split(min(BINS, len(positions)))
+    bins = positions.tensor_split(min(BINS, len(positions)))
     groups = {name: mask for name, mask in prompt.groups.items() if name != "audio"}
-    names = [f"audio {index:03d}" for index in range(len(stretches))]
-    for name, stretch in zip(names, stretches, strict=True):
+    names = [f"audio {index:03d}" for index in range(len(bins))]
+    for name, tokens in zip(names, bins, strict=True):
         groups[name] = torch.zeros_like(prompt.groups["audio"])
-        groups[name][0, stretch] = True
-    finely = trace(lalm, replace(prompt, groups=groups), query="last", progress=False)
+        groups[name][0, tokens] = True
+    by_bin = trace(lalm, replace(prompt, groups=groups), query="last", progress=False)
     whole = trace(lalm, prompt, query="last", progress=False)
     attention = (
-        finely["mass"].sel(group=names).isel(item=0).mean("head", skipna=True).transpose("layer", "group")
+        by_bin["mass"].sel(group=names).isel(item=0).mean("head", skipna=True).transpose("layer", "group")
     )
     share = audio_share(whole).isel(item=0).mean("head", skipna=True)
-    edges = np.cumsum([0, *(len(stretch) for stretch in stretches)]) / len(positions)
+    edges = np.cumsum([0, *(len(tokens) for tokens in bins)]) / len(positions)
     return attention.values, edges, share.values, tuple(int(layer) for layer in whole["layer"].values)

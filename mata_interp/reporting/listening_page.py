@@ -1,4 +1,4 @@
-"""The page of one listening: the answers, a player, the waveform and the attention over it."""
+"""The HTML page of a `Listening`: the answers, a player, the waveform and the attention over it."""
 
 from __future__ import annotations
 
@@ -6,57 +6,74 @@ import base64
 import hashlib
 import io
 from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 from markupsafe import Markup
 
-from .. import __version__
+from .._version import __version__
+from ..experiments.files import write_whole
 from .figures.clip import LEFT, RIGHT, clip
 from .figures.svg import responsive
-from .listening import Listening
 from .parts import FigurePart
 from .render import render
 from .wording import named_layers, number, percent, printable
 
+if TYPE_CHECKING:
+    from .listening import Listening
 
-def listening_page(heard: Listening) -> str:
-    """The whole page as HTML; the sound is in it (16-bit WAV), and nothing is loaded from anywhere."""
+__all__ = ["render_html", "save_html"]
+
+
+def save_html(listening: Listening, path: str | Path) -> Path:
+    """Write `render_html` to ``path``; returns the path."""
+    path, html = Path(path), render_html(listening)
+    write_whole(path, lambda file: file.write(html.encode("utf-8", errors="replace")))
+    return path
+
+
+def render_html(listening: Listening) -> str:
+    """The page as HTML. It contains the audio (16-bit WAV) and loads nothing from the network."""
     script = (resources.files("mata_interp.reporting") / "templates" / "listen.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    mata = heard.mata
+    mata = listening.mata
     figure = FigurePart(
         "clip",
         responsive(
-            lambda width: clip(heard.samples, heard.edges, heard.attention, heard.layers, mata.layers, width),
+            lambda width: clip(
+                listening.samples, listening.edges, listening.attention, listening.layers, mata.layers, width
+            ),
             "clip",
             "Waveform and attention over it",
         ),
-        "Where it listened.",
-        _reading(heard),
+        "Attention over time.",
+        _caption(listening),
     )
     options = [
         (
             printable(option),
             float(before),
             float(after),
-            option == heard.said_before,
-            option == heard.said_after,
+            option == listening.answer_before,
+            option == listening.answer_after,
         )
-        for option, before, after in zip(heard.item.choices, heard.before, heard.after, strict=True)
+        for option, before, after in zip(
+            listening.item.choices, listening.before, listening.after, strict=True
+        )
     ]
     return render(
         "listen.jinja",
-        kicker=f"{printable(heard.model, 80)}, {number(heard.seconds, 1)} s of sound",
-        question=printable(heard.item.question),
+        kicker=f"{printable(listening.model, 80)}, {number(listening.seconds, 1)} s of audio",
+        question=printable(listening.item.question),
+        caption=printable(listening.item.caption),
         options=options,
-        said=(printable(heard.said_before), printable(heard.said_after)),
+        answers=(printable(listening.answer_before), printable(listening.answer_after)),
         edit=f"rule {mata.rule}, alpha {mata.alpha:g}, {named_layers(mata.layers)}",
-        cut=f"The last {number(heard.truncated_seconds, 1)} s were cut off: the model takes no more."
-        if heard.truncated_seconds > 0
-        else "",
+        cut=_cut(listening),
         figure=figure,
-        sound=_data_uri(heard.samples, heard.rate),
+        sound=_data_uri(listening.samples, listening.rate),
         plot=(LEFT, RIGHT),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
@@ -72,14 +89,24 @@ def _data_uri(samples: np.ndarray, rate: int) -> str:
     return "data:audio/wav;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def _reading(heard: Listening) -> str:
-    peak, most = int(heard.profile.argmax()), int(np.nanargmax(heard.share))
+def _cut(listening: Listening) -> str:
+    """What was cut from the end of the clip, if anything."""
+    if listening.truncated_seconds <= 0:
+        return ""
+    seconds = number(listening.truncated_seconds, 1)
+    return f"The last {seconds} s were cut, as the clip is too long for the model."
+
+
+def _caption(listening: Listening) -> str:
+    """How to read the figure, and what it shows."""
+    peak, top = int(listening.profile.argmax()), int(np.nanargmax(listening.share))
+    start, end = listening.edges[peak : peak + 2]
     return (
-        "Attention of the last prompt token on the sound, mean over heads, without MATA; above, its mean "
-        f"over layers, scaled to the highest. It is densest from {number(heard.edges[peak])} to "
-        f"{number(heard.edges[peak + 1])} s. Of all attention but that on the first token, audio gets "
-        f"{percent(float(np.nanmean(heard.share)), 0)} over all layers and most in layer "
-        f"{heard.layers[most]} ({percent(heard.share[most], 0)}). Attention is not contribution: what is "
-        "looked at need not reach the answer, and encoders blur time, so that a token also knows what is "
-        "around it."
+        "Attention of the last prompt token to the audio, mean over heads, without MATA. The curve is its "
+        f"mean over layers, scaled to its maximum, which lies between {number(start)} and {number(end)} s. "
+        "Of the attention to audio and text, without the first token, audio gets "
+        f"{percent(float(np.nanmean(listening.share)), 0)} on average over layers; the maximum is "
+        f"{percent(listening.share[top], 0)} in layer {listening.layers[top]}. Attention is not "
+        "contribution: an attended token need not affect the answer. Audio encoders also blur time, so a "
+        "token carries information about its surroundings."
     )

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them: per cent, points, p-values, ranges of layers."""
+"""Numbers and names as text: per cent, points, p-values, ranges of layers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MINUS, NONE = "\u2212", "\u2014"
 
 
 def known(value: float | None) -> bool:
-    """Is this a finite number? JSON has null where numpy has NaN."""
+    """Whether this is a finite number; JSON has null where numpy has NaN."""
     return value is not None and math.isfinite(value)
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    """``-1.5`` -> ``−1.50``: a true minus sign, a dash for what is not known, never ``-0.0``."""
+    """``-1.5`` -> ``−1.50``: a minus sign, a dash if unknown, and never ``-0.0``."""
     if not known(value):
         return NONE
     text = f"{abs(value):,.{digits}f}"  # type: ignore[arg-type]
@@ -39,12 +39,12 @@ def points(fraction: float | None, digits: int = 1) -> str:
 
 
 def interval(low: float | None, high: float | None, form=points) -> str:
-    """``[+2.0, +10.1]``, or a dash where there is none."""
+    """``[+2.0, +10.1]``, or a dash if an end is unknown."""
     return f"[{form(low)}, {form(high)}]" if known(low) and known(high) else NONE
 
 
 def p_value(p: float | None) -> str:
-    """Two significant digits; below 0.001 only that it is below."""
+    """Two or three digits; ``< 0.001`` for smaller values."""
     if not known(p):
         return NONE
     return "<\u202f0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"  # type: ignore[operator, str-bytes-safe]
@@ -61,7 +61,7 @@ def count(n: int, noun: str, plural: str = "") -> str:
 
 
 def printable(text: object, limit: int = 0) -> str:
-    """``text`` without control characters, which drive terminals and break SVG; cut to ``limit`` if given."""
+    """``text`` without control characters, which disturb terminals and SVG; cut to ``limit`` if given."""
     clean = "".join(
         c
         if c.isprintable()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from mata_interp import cli
 from mata_interp.cli.app import app
+from mata_interp.cli.schemas import SCHEMAS
 from mata_interp.experiments import load_run
 from tests.benchmarks.conftest import a_record, downloaded_file, folder, write_json
 from tests.reporting.small import small_study
@@ -39,12 +40,12 @@ def fails(monkeypatch, capsys, *arguments: object) -> str:
 
 def test_list():
     said = json.loads(invoke("list", "--json"))
-    names = {row["name"]: row["verified"] for row in said}
+    assert set(said) == {"schema", *SCHEMAS["benchmark list"].keys}
+    names = {row["name"]: row["verified"] for row in said["benchmarks"]}
     assert names["mmau"]
     assert names["listening"]
     assert not names["mcr-bench"]
     assert "mmsu " in invoke("list")
-    assert "not verified on the released files" in invoke("list")
 
 
 def test_inspect_names_what_is_odd(folder):
@@ -60,10 +61,9 @@ def test_inspect_names_what_is_odd(folder):
     assert (said["repeated_choices"], said["no_answer"], said["release"]) == (1, 1, None)
     assert said["odd_fields"] == {"category": {"text": 3, "list": 1}}
     people = invoke("inspect", file)
-    assert "(not pinned: no known release has it)" in people
-    assert "1 item without a sound file, e.g. q2" in people
-    assert "odd field category: 3 text, 1 list" in people
-    assert "q1: choices: 'x' is repeated" in people
+    assert "q2: see --audio-root" in people
+    assert "category has values of several types: 3 text, 1 list" in people
+    assert "q1: choices: 'x'" in people
 
 
 def test_inspect_through_a_mapping(folder):
@@ -73,22 +73,20 @@ def test_inspect_through_a_mapping(folder):
     said = json.loads(invoke("inspect", file, "--fields", "mmsu", "--json"))
     assert said["mapping"]["verified"] is False
     assert said["choices"] == {"2": 1}
-    assert "field mapping mmsu: NOT VERIFIED on the released files." in invoke(
-        "inspect", file, "--fields", "mmsu"
-    )
+    assert "mapping mmsu: not verified" in invoke("inspect", file, "--fields", "mmsu")
 
 
 def test_score(folder):
     said = ["a bell", "(B)", "hm"]
     file = write_json(folder / "p.json", [a_record(n, model_output=text) for n, text in enumerate(said)])
     scores = json.loads(invoke("score", file, "--benchmark", "mmau", "--json"))
-    assert list(scores) == ["official", "option_aware"]
+    assert set(scores) == {"schema", *SCHEMAS["benchmark score"].keys}
     assert scores["official"]["accuracy"] == pytest.approx(1 / 3)
     assert scores["option_aware"]["accuracy"] == pytest.approx(2 / 3)
     people = invoke("score", file, "--benchmark", "mmau")
     assert "33.3\u202f%" in people
     assert "66.7\u202f%" in people
-    assert "no option could be told: 1 answers" in people
+    assert "name no option: 1 " in people
     short = write_json(folder / "s.json", [{"id": "q0", "model_output": "a bell"}])
     whole = write_json(folder / "whole.json", [a_record(0), a_record(1)])
     joined = json.loads(invoke("score", short, "--benchmark", "mmau", "--answers", whole, "--json"))
@@ -109,6 +107,7 @@ def test_submit(tmp_path):
     assert {row["id"]: row["model_output"] for row in rows if "model_output" in row} == dict(baseline)
     assert [{k: v for k, v in row.items() if k != "model_output"} for row in rows] == records
     assert (said["predictions"], said["no_prediction"]) == (len(baseline), len(records) - len(baseline))
+    assert set(said) == {"schema", *SCHEMAS["benchmark submit"].keys}
     assert f"{len(baseline)} predictions" in invoke(*arguments)
 
 
@@ -120,15 +119,16 @@ def test_from_a_test_set_without_answers_to_its_submission(tmp_path):
     for record in records:
         del record["answer"]
     data = write_json(small.benchmark.parent / "mmau-test.json", records)
-    assert "9 items without an answer: can be asked, not scored" in invoke("inspect", data)
+    assert json.loads(invoke("inspect", data, "--json"))["no_answer"] == 9
+    assert "9 items without a known answer" in invoke("inspect", data)
     folder, out = tmp_path / "run", tmp_path / "submission.json"
     asked = ["run", "--model", small.model, "--benchmark", data, "--out", folder, "--generate"]
     done = CliRunner().invoke(app, [*map(str, asked), "--max-new-tokens", "3"], catch_exceptions=False)
-    assert f"No answer is known: the predictions are in {folder}" in done.stdout
+    assert str(folder) in done.stdout
     arguments = ["submit", folder, "--benchmark", "mmau", "--data", data, "--out", out]
     said = json.loads(invoke(*arguments, "--json"))
     assert (said["predictions"], said["no_prediction"], said["release"]) == (9, 0, None)
-    assert f"SHA-256 {said['data_sha256']} (not pinned: no known release has it)" in invoke(*arguments)
+    assert f"SHA-256 {said['data_sha256']}" in invoke(*arguments)
     rows = json.loads(out.read_text("utf-8"))
     run = load_run(folder)
     baseline = run.records[run.records["condition"] == "baseline"].set_index("item")
@@ -136,23 +136,41 @@ def test_from_a_test_set_without_answers_to_its_submission(tmp_path):
     assert [{k: v for k, v in row.items() if k != "model_output"} for row in rows] == records
     CliRunner().invoke(app, ["report", str(folder)], catch_exceptions=False)
     page = (folder / "report.html").read_text("utf-8")
-    assert "not pinned: no released file with this SHA-256 is known here" in page
+    assert said["data_sha256"] in page
 
 
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"model_output": 3}, "item 'q0', field 'model_output'"),
-        ({"model_output": "x", "id": None}, "item 'record 1', field 'id': there is none in the predictions"),
-        ({"model_output": "x", "answer": None}, "item 'q0', field 'answer'"),
+        ({"model_output": 3}, "item 'q0', field 'model_output': 3"),
+        ({"model_output": "x", "id": None}, "item 'record 1', field 'id'"),
+        ({"model_output": "x", "answer": None}, "item 'q0', field 'answer': None"),
     ],
 )
 def test_errors_name_the_item_and_the_field(folder, monkeypatch, capsys, record, words):
     file = write_json(folder / "p.json", [a_record(0, **record)])
     assert words in fails(monkeypatch, capsys, "score", file, "--benchmark", "mmau")
-    assert "No official score of 'mmsu'" in fails(monkeypatch, capsys, "score", file, "--benchmark", "mmsu")
-    assert "none.json" in fails(monkeypatch, capsys, "score", folder / "none.json", "--benchmark", "mmau")
-    assert "field mapping 'x'" in fails(monkeypatch, capsys, "inspect", file, "--fields", "x")
+    assert "'x'" in fails(monkeypatch, capsys, "inspect", file, "--fields", "x")
+
+
+def test_wrong_names_and_paths_are_wrong_usage(folder):
+    file = write_json(folder / "p.json", [a_record(0, model_output="x")])
+    for arguments, fact in [
+        (("score", file, "--benchmark", "mmsu"), "'mmsu'"),
+        (("score", file, "--benchmark", "mmaar"), "Did you mean 'mmar'"),
+        (("score", folder / "none.json", "--benchmark", "mmau"), "none.json"),
+        (("inspect", folder / "none.json"), "none.json"),
+    ]:
+        done = CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
+        assert done.exit_code == 2
+        assert fact in " ".join(done.output.split())
+
+
+def test_a_file_without_usable_items_is_a_failure(folder):
+    file = write_json(folder / "bad.json", [a_record(0, choices=["x", "x"])])
+    done = CliRunner().invoke(app, ["benchmark", "inspect", str(file), "--json"])
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["items"] == 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from .small import HOSTILE, small_study
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 WIDTHS = (1200, 420)
-SPILT = """[...document.querySelectorAll('body *')]
+OVERFLOWING = """[...document.querySelectorAll('body *')]
   .filter(e => !e.closest('.scroll') && !e.closest('svg'))
   .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
   .map(e => e.outerHTML.slice(0, 90))"""
@@ -26,7 +26,7 @@ def browser():
         yield opened
 
 
-def look(browser, page, width):
+def open_page(browser, page, width):
     browser.logged.clear()
     browser.requested.clear()
     browser.open(page, width)
@@ -40,11 +40,11 @@ def look(browser, page, width):
 @pytest.mark.parametrize("hostile", ["", HOSTILE], ids=["plain", "hostile"])
 def test_the_report(browser, width, hostile):
     small = small_study(hostile)
-    logged, outside, wide = look(browser, small.run / "report.html", width)
+    logged, outside, wide = open_page(browser, small.run / "report.html", width)
     assert logged == []
     assert outside == []
     assert wide <= width
-    assert browser.evaluate(SPILT) == []
+    assert browser.evaluate(OVERFLOWING) == []
     run = mi.load_run(small.run)
     primary = run.effects.primary.effect
     shown = browser.evaluate("document.body.innerText")
@@ -63,7 +63,7 @@ def test_a_listening(browser, width, tiny_lalm, tmp_path):
     sound = np.sin(2 * np.pi * 440 * np.arange(rate // 2) / rate).astype(np.float32)
     question = f"High or low? {HOSTILE}"
     page = mi.listen(tiny_lalm, (sound, rate), question, ("high", "low")).save(tmp_path / "heard.html")
-    logged, outside, wide = look(browser, page, width)
+    logged, outside, wide = open_page(browser, page, width)
     assert logged == []
     assert outside == []
     assert wide <= width
@@ -84,8 +84,8 @@ def test_what_a_bad_page_does_is_noticed(browser, tmp_path):
     page.write_text(
         "<div style='width:900px'>x</div><img src='http://127.0.0.1:9/x.png'><script>oops()</script>"
     )
-    logged, outside, wide = look(browser, page, 420)
+    logged, outside, wide = open_page(browser, page, 420)
     assert any("oops" in line for line in logged)
     assert outside == ["http://127.0.0.1:9/x.png"]
     assert wide > 420
-    assert browser.evaluate(SPILT)
+    assert browser.evaluate(OVERFLOWING)

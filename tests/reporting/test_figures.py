@@ -13,10 +13,10 @@ from mata_interp.reporting.figures.heads import heads
 from mata_interp.reporting.figures.heat_map import heat_map
 from mata_interp.reporting.figures.margins import margins
 from mata_interp.reporting.figures.profile import profile
-from mata_interp.reporting.figures.pyramid import pyramid
-from mata_interp.reporting.figures.scale import telling
+from mata_interp.reporting.figures.scale import robust_limit
 from mata_interp.reporting.figures.single import single
 from mata_interp.reporting.figures.svg import NARROW, WIDE, figure_style, responsive
+from mata_interp.reporting.figures.window_heatmap import window_heatmap
 
 from .small import HOSTILE
 
@@ -39,9 +39,11 @@ DRAWINGS = {
     "forest": lambda width: forest([Section("x", ROWS), Section("y", ROWS[:1])], width),
     "grid": lambda width: grid(np.array([[0.1, NAN], [-0.2, 0.3]]), ["0", "1"], ["0.1", "1"], (1, 1), width),
     "empty grid": lambda width: grid(np.full((1, 1), NAN), ["0"], ["1"], None, width),
-    "pyramid": lambda width: pyramid(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), width, "what", "a note"),
-    "empty pyramid": lambda width: pyramid(np.full((1, 1, 1), NAN), [4], [1.0], None, width),
-    "large pyramid": lambda width: pyramid(DEEP, range(28), [0.1] * 5, None, width),
+    "windows": lambda width: window_heatmap(
+        WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), width, "what", "a note"
+    ),
+    "empty windows": lambda width: window_heatmap(np.full((1, 1, 1), NAN), [4], [1.0], None, width),
+    "windows of a large model": lambda width: window_heatmap(DEEP, range(28), [0.1] * 5, None, width),
     "single": lambda width: single(MEAN - 0.5, MEAN - 0.6, MEAN, [0, 1, 3, 4], "what", width, "a note\nmore"),
     "heads": lambda width: heads(SHARE - 0.5, [0, 1, 3, 4], "what", width, "a note"),
     "heads of a large model": lambda width: heads(LARGE - 0.5, range(32), "what", width),
@@ -58,7 +60,7 @@ def texts(svg: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_svg_is_fit_for_a_page(name):
+def test_svg_can_stand_on_a_page(name):
     svg = responsive(DRAWINGS[name], "some", "a label & more")
     assert svg == responsive(DRAWINGS[name], "some", "a label & more")  # the same bytes every time
     ids = re.findall(r'\bid="([^"]+)"', svg)
@@ -78,7 +80,7 @@ def test_every_figure_has_ids_of_its_own():
     assert len(ids) == len(set(ids))
 
 
-def test_words_of_users_are_only_words():
+def test_user_text_is_only_text():
     svg = responsive(DRAWINGS["forest"], "some", HOSTILE)
 
     found = set()
@@ -93,7 +95,7 @@ def test_words_of_users_are_only_words():
     assert HOSTILE in texts(svg)
 
 
-def test_forest_says_its_numbers():
+def test_forest_shows_its_numbers():
     words = texts(responsive(DRAWINGS["forest"], "some", ""))
     assert words.count("+10.0 [0.0, +20.0]") == 4  # two rows, wide and narrow
     assert "4 / 2" in words
@@ -114,7 +116,7 @@ def test_window_with_a_gap_is_outlined_in_parts(width):
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_no_word_leaves_the_drawing(name, width):
+def test_no_text_leaves_the_drawing(name, width):
     with figure_style(name):
         figure = DRAWINGS[name](width)
         figure.draw_without_rendering()
@@ -126,18 +128,18 @@ def test_no_word_leaves_the_drawing(name, width):
                 assert box.x1 < figure.bbox.width + 2, text
 
 
-def test_a_collapse_does_not_set_the_scale():
+def test_a_very_large_loss_does_not_set_the_scale():
     usual = np.linspace(-0.1, 0.2, 100)
-    assert telling(usual) == pytest.approx(0.2)
-    assert telling(np.append(usual, -9.0)) == pytest.approx(0.2)
-    assert telling(np.append(usual, 9.0)) == pytest.approx(9.0)  # a gain is always told
-    words = texts(responsive(DRAWINGS["pyramid"], "some", ""))
+    assert robust_limit(usual) == pytest.approx(0.2)
+    assert robust_limit(np.append(usual, -9.0)) == pytest.approx(0.2)
+    assert robust_limit(np.append(usual, 9.0)) == pytest.approx(9.0)  # a gain is always within the scale
+    words = texts(responsive(DRAWINGS["windows"], "some", ""))
     assert "\u22120.40 or less" in words
     assert "+0.40" in words
 
 
-def test_the_choice_is_framed_where_its_colour_is():
-    figure = pyramid(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), WIDE)
+def test_the_chosen_cell_is_outlined():
+    figure = window_heatmap(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), WIDE)
     panel = figure.axes[1]
     frame = next(patch for patch in panel.patches if not patch.get_fill())
     assert (frame.get_x(), frame.get_y()) == (1.0, 1)  # layers 1 and 3, between the second and the third

@@ -1,4 +1,4 @@
-"""One sound: its waveform, the attention over it, and the same layer by layer."""
+"""One clip: its waveform, the attention over time, and the same layer by layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from matplotlib.figure import Figure
 from ..wording import named_layers, runs
 from .palette import AUDIO, INK, SHARE_MAP, SOFT
 
-LEFT, RIGHT = 0.1, 0.97  # of the axes, in widths of the figure: the page's play head runs between them
+LEFT, RIGHT = (
+    0.1,
+    0.97,
+)  # edges of the axes as fractions of the figure width, between which the page's playhead moves
 POINTS = 700  # of the waveform
 
 
@@ -22,9 +25,9 @@ def clip(
     window: Sequence[int],
     width: float,
 ) -> Figure:
-    """Draw ``samples`` under the mean of ``attention`` [layer, bin] over layers, and below it all of it.
+    """Draw ``samples`` with the mean of ``attention`` [layer, bin] over layers, and below it every layer.
 
-    ``edges`` [bin + 1] are seconds, attention is fractions; ``window`` names the layers that MATA edits.
+    ``edges`` [bin + 1] are in seconds, attention is a fraction, and MATA edits the layers ``window``.
     """
     heat_height = min(max(0.17 * len(layers), 0.9), 4.0)
     figure = Figure(figsize=(width, 1.5 + heat_height + 1.05))
@@ -40,7 +43,7 @@ def clip(
     upper.stairs(curve, edges, baseline=-1, fill=True, color=AUDIO, alpha=0.25)
     upper.stairs(curve, edges, baseline=None, color=AUDIO, linewidth=1.3)
     upper.set(ylim=(-1.05, 1.05), yticks=[], xlim=(0, seconds))
-    upper.set_title("Waveform and, in blue, attention over it", pad=5)
+    upper.set_title("Waveform and, in blue, attention over time", pad=5)
     upper.spines[["left", "bottom"]].set_visible(False)
     upper.tick_params(bottom=False)
     rows = np.arange(len(layers) + 1) - 0.5
@@ -51,7 +54,7 @@ def clip(
     lower.set_yticks(range(0, len(layers), step), [str(layer) for layer in layers[::step]])
     lower.set_ylabel("layer")
     lower.set_xlabel("seconds")
-    lower.set_title("By layer: attention on each stretch, %", pad=5)
+    lower.set_title("Attention per layer and time bin, %", pad=5)
     for first, last in runs(row for row, layer in enumerate(layers) if layer in set(window)):
         lower.plot(
             [seconds * 1.006] * 2, [first - 0.45, last + 0.45], color=INK, linewidth=2.5, clip_on=False

@@ -1,4 +1,4 @@
-"""A forest plot: what each comparison changed, its interval, and how many answers it fixed and broke."""
+"""A forest plot: the change of each comparison, its interval, and the answers it fixed and broke."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Row:
     n: int
     fixed: int
     broken: int
-    look: str  # "primary" | "mata" | "sham"
+    style: str  # a key of STYLES
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Section:
     rows: Sequence[Row]
 
 
-LOOKS = {
+STYLES = {
     "primary": {"marker": "D", "markersize": 7, "color": AUDIO, "markerfacecolor": AUDIO, "linewidth": 2.2},
     "mata": {"marker": "o", "markersize": 5, "color": AUDIO, "markerfacecolor": AUDIO, "linewidth": 1.2},
     "sham": {
@@ -48,21 +48,21 @@ LOOKS = {
 
 
 def forest(sections: Sequence[Section], width: float) -> Figure:
-    """Draw the rows of ``sections`` from top to bottom on one scale of percentage points."""
+    """Draw the rows of ``sections`` from top to bottom on one axis of percentage points."""
     narrow = width < 5
-    pitch = 0.42 if narrow else 0.25  # a narrow row has its words above its interval
+    pitch = 0.42 if narrow else 0.25  # in a narrow figure the text stands above the interval
     units = sum(1.15 + len(section.rows) for section in sections)
-    height = pitch * units + (0.55 if narrow else 0.75)  # the axis below; the heads of columns above
+    height = pitch * units + (0.55 if narrow else 0.75)  # the axis below, the column heads above
     figure = Figure(figsize=(width, height))
     left, right = (0.03, 0.97) if narrow else (_LEFT, _RIGHT)
     axes = figure.add_axes((left, 0.5 / height, right - left, pitch * units / height))
-    y, words = 0.0, []
+    y, texts = 0.0, []
     for section in sections:
-        words.append((y + 0.75, section.title, None))
+        texts.append((y + 0.75, section.title, None))
         y += 1.15
         for row in section.rows:
             _draw_row(axes, row, y + (0.72 if narrow else 0.5))
-            words.append((y + (0.22 if narrow else 0.5), row.label, row))
+            texts.append((y + (0.22 if narrow else 0.5), row.label, row))
             y += 1
     axes.set_ylim(units, 0)
     axes.axvline(0, color=SOFT, linewidth=0.8, zorder=0)
@@ -74,7 +74,7 @@ def forest(sections: Sequence[Section], width: float) -> Figure:
     axes.grid(axis="x", color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.set_xlabel("change in accuracy, percentage points")
-    for place, text, row in words:
+    for place, text, row in texts:
         _write(axes, place, text, row, narrow)
     if not narrow:
         for x, text in _COLUMNS:
@@ -82,31 +82,31 @@ def forest(sections: Sequence[Section], width: float) -> Figure:
     return figure
 
 
-_LEFT, _RIGHT = 0.33, 0.625  # the plot itself, in widths of the figure
+_LEFT, _RIGHT = 0.33, 0.625  # edges of the plot, as fractions of the figure width
 _COLUMNS = ((0.835, "points [95 % interval]"), (0.885, "n"), (0.998, "fixed / broken"))  # right edges
 
 
 def _across(x: float) -> float:
-    """From widths of the figure to widths of the plot."""
+    """A fraction of the figure width as a fraction of the plot width."""
     return (x - _LEFT) / (_RIGHT - _LEFT)
 
 
 def _draw_row(axes: Axes, row: Row, y: float) -> None:
-    look = LOOKS[row.look]
+    style = STYLES[row.style]
     if known(row.low) and known(row.high):
-        line = {"color": look["color"], "linewidth": look["linewidth"], "solid_capstyle": "butt"}
+        line = {"color": style["color"], "linewidth": style["linewidth"], "solid_capstyle": "butt"}
         axes.plot([row.low * 100, row.high * 100], [y, y], **line)
     if known(row.estimate):
-        axes.plot(row.estimate * 100, y, **{**look, "linewidth": 0, "markeredgewidth": 1.2}, zorder=3)
+        axes.plot(row.estimate * 100, y, **{**style, "linewidth": 0, "markeredgewidth": 1.2}, zorder=3)
 
 
 def _write(axes: Axes, y: float, text: str, row: Row | None, narrow: bool) -> None:
     across = axes.get_yaxis_transform()
-    weight = "bold" if row is None or row.look == "primary" else "normal"
-    colour = SOFT if row is not None and row.look == "sham" else INK
+    weight = "bold" if row is None or row.style == "primary" else "normal"
+    colour = SOFT if row is not None and row.style == "sham" else INK
     indent = 0.0 if narrow else _across(0.0)
     style = {"transform": across, "va": "center", "weight": weight, "color": colour}
-    if narrow:  # the words stand above the lines of the grid, not under them
+    if narrow:  # text covers the grid lines
         style["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.5}
     axes.text(indent + (0 if row is None else 0.04), y, text, **style)
     if row is None:

@@ -1,4 +1,4 @@
-"""Criteria of fusion as stacked profiles over the layers, each with its window and how sure that is."""
+"""Fusion criteria as stacked profiles over layers, each with its window and the interval of its ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mata_interp.fusion import FusionProfile
-from mata_interp.ranges import runs
-from mata_interp.statistics import clustered_interval
-
+from ...fusion import FusionProfile
+from ...ranges import runs
+from ...statistics import clustered_interval
 from .heads import ABSENT
 from .palette import AUDIO, CHANGE_MAP, INK, SOFT, TEXT
 from .svg import figure_style
@@ -27,20 +26,20 @@ ROW = 0.5  # inches
 
 
 def fusion(found: FusionProfile, width: float) -> Figure:
-    """Draw a profile: the share of the effect that the window is cut from, then every criterion.
+    """Draw a profile: first the share of the effect that the window is based on, then every criterion.
 
-    A line is the mean over items and its band the 95 % bootstrap interval over clips, each in its own unit;
-    shaded is the criterion's window; whiskers at its foot are the 95 % intervals of its boundaries. Last, if
-    they were measured, the heads: what each adds to the margin from the sound, by direct attribution.
+    A line is the mean over items in the unit of the criterion, with the 95 % bootstrap interval over clips as
+    a band. The window is shaded, and bars at the bottom are the 95 % intervals of its ends. The last panel,
+    if measured, shows each head's direct attribution from audio to the margin.
     """
     with figure_style("fusion"):
         names = [str(name) for name in found.profiles["criterion"].values]
         note = textwrap.wrap(found.sentence, int(width * 15))
-        row = ROW if width >= 5 else 1.3 * ROW  # on a phone names stand above the axes
-        head, foot = 0.35 + 0.15 * len(note), 0.62
+        row = ROW if width >= 5 else 1.3 * ROW  # in a narrow figure names stand above the axes
+        head, footer = 0.35 + 0.15 * len(note), 0.62
         by_head = [] if found.heads is None else [min(3.0, max(1.0, 0.25 * found.heads.sizes["head"]))]
         ratios = [1.5, *[1.0] * len(names), *by_head]
-        height = head + row * sum(ratios) + foot
+        height = head + row * sum(ratios) + footer
         figure = Figure(figsize=(width, height))
         axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
         rows: Sequence[Axes] = np.atleast_1d(axes).tolist()
@@ -48,7 +47,7 @@ def fusion(found: FusionProfile, width: float) -> Figure:
         x = np.arange(len(layers))
         sns.barplot(x=x, y=100 * found.share.values, ax=rows[0], color=AUDIO, width=0.8)
         _window(rows[0], layers, found.window, found.interval["window"])
-        _name(rows[0], "share of the effect, %: the recommended window", INK, width >= 5, bold=True)
+        _name(rows[0], "share of the effect, %; the recommended window is shaded", INK, width >= 5, bold=True)
         for axis, name in zip(rows[1:], names, strict=False):
             profile = found.profiles.sel(criterion=name)
             colour = COLOURS[str(profile["evidence"].item())]
@@ -66,7 +65,7 @@ def fusion(found: FusionProfile, width: float) -> Figure:
             axis.locator_params(axis="y", nbins=3)
         if found.heads is not None:
             _heads(rows[-1], found.heads)
-            _name(rows[-1], "heads, logits of the answer", COLOURS["gradient"], width >= 5)
+            _name(rows[-1], "heads: direct attribution, logits", COLOURS["gradient"], width >= 5)
         step = max(1, -(-len(layers) // (10 if width < 5 else 20)))
         rows[-1].set_xticks(x[::step], [str(layer) for layer in layers[::step]])
         rows[-1].set_xlabel("layer")
@@ -84,7 +83,7 @@ def fusion(found: FusionProfile, width: float) -> Figure:
         figure.subplots_adjust(
             left=left,
             right=1 - 0.12 / width,
-            bottom=foot / height,
+            bottom=footer / height,
             top=1 - head / height,
             hspace=0.25 if width >= 5 else 0.7,
         )
@@ -92,7 +91,7 @@ def fusion(found: FusionProfile, width: float) -> Figure:
 
 
 def _heads(axis: Axes, heads: xr.DataArray) -> None:
-    """Layers across, heads up; blue adds to the right answer, orange takes from it."""
+    """Layers on x, heads on y; blue supports the right answer, orange opposes it."""
     values = heads.values
     bound = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 0.0
     axis.set_facecolor(ABSENT)
@@ -104,17 +103,23 @@ def _heads(axis: Axes, heads: xr.DataArray) -> None:
     axis.set(xlim=(-0.6, len(values) - 0.4), ylim=(-0.5, values.shape[1] - 0.5))
     axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axis.annotate(
-        f"darkest: {bound:.2g}", (1, 0), (0, -22), "axes fraction", "offset points", ha="right", fontsize=7
+        f"limit of the scale: {bound:.2g}",
+        (1, 0),
+        (0, -22),
+        "axes fraction",
+        "offset points",
+        ha="right",
+        fontsize=7,
     )
 
 
 def _name(axis: Axes, text: str, colour: str, wide: bool, bold: bool = False) -> None:
-    """Beside the axis where there is room, above it on a phone."""
+    """Write ``text`` beside the axis, or above it in a narrow figure."""
     weight = "bold" if bold else "normal"
     if wide:
-        told = "\n".join(textwrap.wrap(text, 26))
+        lines = "\n".join(textwrap.wrap(text, 26))
         axis.annotate(
-            told, (0, 0.5), (-128, 0), "axes fraction", "offset points", va="center", fontsize=7.5,
+            lines, (0, 0.5), (-128, 0), "axes fraction", "offset points", va="center", fontsize=7.5,
             color=colour, weight=weight,
         )  # fmt: skip
     else:
@@ -122,14 +127,14 @@ def _name(axis: Axes, text: str, colour: str, wide: bool, bold: bool = False) ->
 
 
 def _window(axis: Axes, layers: list[int], window: Sequence[int], edges: Sequence[dict]) -> None:
-    """Shade the window; at the foot, the intervals of its boundaries."""
+    """Shade the window and draw the intervals of its ends at the bottom of the axis."""
     for first, last in runs(layers.index(layer) for layer in window):
         axis.axvspan(first - 0.5, last + 0.5, color="#000000", alpha=0.07, linewidth=0, zorder=0)
-    foot = axis.get_xaxis_transform()
+    bottom = axis.get_xaxis_transform()
     for edge in edges:
         for name, side in (("first_interval", -0.5), ("last_interval", 0.5)):
             if edge[name]:
                 ends = [layers.index(layer) + side for layer in edge[name]]
                 axis.plot(
-                    ends, [0.03, 0.03], transform=foot, color=INK, linewidth=1.6, marker="|", markersize=4
+                    ends, [0.03, 0.03], transform=bottom, color=INK, linewidth=1.6, marker="|", markersize=4
                 )

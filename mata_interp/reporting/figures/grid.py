@@ -1,4 +1,4 @@
-"""How layers and alpha were chosen: the mean margin of every configuration tried on the selection split."""
+"""Mean margin of every configuration of layers and alpha on the selection split."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def grid(
     chosen: tuple[int, int] | None,
     width: float,
 ) -> Figure:
-    """Draw ``change`` [layers, alpha]: mean margin minus the baseline's, in nats, NaN where not tried.
+    """Draw ``change`` [layers, alpha]: mean margin minus that of the baseline, nats; NaN where not tried.
 
-    ``rows`` names the layer sets, ``columns`` the alphas, ``chosen`` is a cell.
+    ``rows`` are names of layer sets, ``columns`` are alphas, and ``chosen`` is the cell to outline.
     """
     height = 0.27 * len(rows) + 0.85
     figure = Figure(figsize=(width, height))
@@ -52,7 +52,7 @@ def grid(
     axes.tick_params(length=0)
     axes.set_xlabel("alpha")
     axes.set_ylabel("layers")
-    axes.set_title("Mean margin minus the baseline's, nats", pad=6)
+    axes.set_title("Mean margin minus that of the baseline, nats", pad=6)
     if chosen is not None:
         axes.add_patch(
             Rectangle(

@@ -1,4 +1,4 @@
-"""Each item's margin before and after: what the mean hides."""
+"""The margin of each item without and with MATA."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .palette import AUDIO, SOFT, TEXT
 def margins(before: np.ndarray, after: np.ndarray, width: float) -> Figure:
     """Scatter ``after`` over ``before`` (margins in nats, one per item).
 
-    A margin above zero is a right answer: the upper left quarter holds the answers that were fixed, the lower
-    right those that were broken.
+    A margin above zero is a right answer: the upper left quadrant contains the answers that MATA fixed, the
+    lower right those that it broke.
     """
     fixed, broken = (before <= 0) & (after > 0), (before > 0) & (after <= 0)
     side = min(width, 4.4)

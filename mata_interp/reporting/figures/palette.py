@@ -1,7 +1,7 @@
-"""Colours and type of all figures.
+"""Colours and fonts of all figures.
 
-Audio is blue, what the user wrote orange to yellow, scaffolding (template, sink) grey: the same everywhere.
-Blue and orange of Okabe and Ito's palette stay apart under every common colour-vision deficiency.
+Audio is blue, user text is orange to yellow, template and sink are grey, in every figure. Blue and orange of
+the palette of Okabe and Ito remain distinguishable under all common colour-vision deficiencies.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import seaborn as sns
 
 INK, SOFT, FAINT, PAPER = "#1a1a1a", "#595959", "#d9d9d9", "#ffffff"
 AUDIO, TEXT = "#0072b2", "#d55e00"
-SHARE_MAP = sns.blend_palette(
-    ["#f4f8fb", "#9cc7e0", AUDIO, "#003554"], as_cmap=True
-)  # of a share: the darker, the more
-CHANGE_MAP = sns.blend_palette(
-    [TEXT, "#ffffff", AUDIO], as_cmap=True
-)  # of a change: orange is loss, blue is gain
+SHARE_MAP = sns.blend_palette(["#f4f8fb", "#9cc7e0", AUDIO, "#003554"], as_cmap=True)
+"""For shares; darker is larger."""
+CHANGE_MAP = sns.blend_palette([TEXT, "#ffffff", AUDIO], as_cmap=True)
+"""For changes; orange is loss, blue is gain."""
 
 GROUP_COLOURS = {
     "audio": AUDIO,
@@ -30,14 +28,14 @@ GROUP_COLOURS = {
 }
 
 RC: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same layout on every machine
+    "font.family": ["DejaVu Sans"],  # ships with matplotlib, so the layout is the same on every machine
     "font.size": 8.5,
     "axes.titlesize": 9,
     "axes.labelsize": 8.5,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "text.color": INK,
-    "text.parse_math": False,  # a "$" in a name of the user's is a dollar
+    "text.parse_math": False,  # a "$" in user text is a dollar sign
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.6,

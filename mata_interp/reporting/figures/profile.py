@@ -1,4 +1,4 @@
-"""Over the layers: where the answering token's attention goes, and how much of it to audio."""
+"""Layer by layer: attention of the last prompt token by token group, and the share of audio in it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def profile(
     window: Collection[int],
     width: float,
 ) -> Figure:
-    """Draw the mean ``mass`` of each group [layer] as stacked bars, which sum to 1, and below it the audio
-    ``share`` [layer] with its interval ``low`` to ``high`` over clips; all fractions."""
+    """Draw the mean ``mass`` [layer] of each group as stacked bars and, below, the audio ``share`` [layer].
+
+    The bars sum to 1. ``low`` to ``high`` is the interval of the share over clips. All values are fractions.
+    """
     figure = Figure(figsize=(width, 4.4))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     x = np.arange(len(layers))
@@ -36,7 +38,7 @@ def profile(
         middles.append((group, float(base[-1] + part[-1] / 2)))
         base = base + part
     upper.set(ylim=(0, 100), yticks=[0, 50, 100])
-    upper.set_title("Attention of the answering token by what it falls on, %", pad=6)
+    upper.set_title("Attention of the last token by token group, %", pad=6)
     lower.fill_between(x, low * 100, high * 100, color=AUDIO, alpha=0.22, linewidth=0)
     lower.plot(x, share * 100, color=AUDIO, linewidth=1.4, marker="o", markersize=3)
     lower.set_ylim(0, max(float(np.nanmax([share, high])) * 115, 1))
@@ -56,7 +58,7 @@ def profile(
 
 
 def _names_beside(axes: Axes, middles: list[tuple[str, float]], x: float, gap: float = 8.5) -> None:
-    """Names beside the last bar at the height of their part, pushed apart where parts are thin."""
+    """Write each name beside the last bar at the height of its part, moved apart where parts are thin."""
     heights = [middle for _, middle in middles]
     for index in range(1, len(heights)):
         heights[index] = max(heights[index], heights[index - 1] + gap)

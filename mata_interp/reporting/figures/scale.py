@@ -1,4 +1,4 @@
-"""The colour scale of a change and the note below a map: one look for all maps."""
+"""The colour scale of changes and the note below a map, the same for all maps."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..wording import number
 from .palette import CHANGE_MAP, SOFT
 
 LABEL = "change of the margin, nats"
-FOOT = 0.55  # inches that the scale takes
+SCALE_HEIGHT = 0.55  # inches
 
 
 def largest(change: np.ndarray) -> float:
-    """The bound of a scale that is symmetric about zero."""
+    """The limit of a scale that is symmetric about zero: the largest absolute change."""
     return (float(np.nanmax(np.abs(change))) if np.isfinite(change).any() else 1.0) or 1.0
 
 
-def telling(change: np.ndarray) -> float:
-    """The same, but not set by a few collapses: these would leave all else white.
+def robust_limit(change: np.ndarray) -> float:
+    """The limit of a scale that a few very large losses do not determine, as they would hide all else.
 
-    Every gain is on the scale; losses of more than twice what 95 % of all changes stay below are beyond it.
+    Every gain is within it; losses above twice the 95 % quantile of all absolute changes are clipped.
     """
     sizes = np.abs(change[np.isfinite(change)])
     if not len(sizes):
@@ -31,23 +31,27 @@ def telling(change: np.ndarray) -> float:
     return (usual if sizes.max() > 2 * usual else float(sizes.max())) or 1.0
 
 
-def foot(note: str) -> float:
-    """Inches below a map for its scale and note."""
-    return FOOT + below(note)
+def footer_height(note: str) -> float:
+    """Height of the scale and the note below a map, inches."""
+    return SCALE_HEIGHT + note_height(note)
 
 
-def below(note: str) -> float:
-    """Inches that a note takes, of one line or several."""
+def note_height(note: str) -> float:
+    """Height of a note of one or several lines, inches."""
     return 0.08 + 0.14 * (1 + note.count("\n")) if note else 0.0
 
 
 def change_scale(figure: Figure, bound: float, left: float, note: str = "", beyond: bool = False) -> None:
-    """At the foot of the figure, ``left`` inches from its edge: the scale from loss to gain, and a note.
+    """Draw the scale from loss to gain and a note at the bottom of ``figure``.
 
-    ``beyond``: some losses are larger than ``bound``, which the scale says.
+    Args:
+        bound: limit of the scale, nats.
+        left: distance from the left edge, inches.
+        note: below the scale.
+        beyond: whether losses exceed ``bound``; the scale then says so.
     """
     width, height = figure.get_figwidth(), figure.get_figheight()
-    level = foot(note) - 0.38
+    level = footer_height(note) - 0.38
     long = min(2.6, width - left - 0.4)
     scale = figure.add_axes((left / width, level / height, long / width, 0.09 / height))
     bar = figure.colorbar(

@@ -1,4 +1,4 @@
-"""Layer by layer: what the same edit changes in each layer alone, with its interval over clips."""
+"""The change that one edit makes in each layer alone, with its interval over clips."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .palette import AUDIO, SOFT, TEXT
-from .scale import LABEL, below
+from .scale import LABEL, note_height
 
 
 def single(
@@ -20,11 +20,11 @@ def single(
     width: float,
     note: str = "",
 ) -> Figure:
-    """Draw ``change`` [layer] in nats with its interval ``low`` to ``high``; blue is gain, orange loss.
+    """Draw ``change`` [layer] in nats with its interval ``low`` to ``high``; blue is gain, orange is loss.
 
-    Layers are separate experiments, so no line joins them.
+    No line joins the layers, because each is a separate experiment.
     """
-    edge = 0.45 + below(note)
+    edge = 0.45 + note_height(note)
     height = 2.1 + edge
     figure = Figure(figsize=(width, height))
     axes = figure.subplots()

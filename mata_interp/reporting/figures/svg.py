@@ -1,7 +1,7 @@
-"""From a matplotlib figure to SVG inside a page: text stays text, ids stay unique, bytes stay the same.
+"""Matplotlib figures as SVG inside a page: text stays text, ids are unique, and the bytes are reproducible.
 
 matplotlib writes a whole file: an XML prologue, a time stamp, a global ``<style>`` and ids such as
-``axes_1`` that every figure repeats. On one page of many figures these collide, so they are cut or renamed.
+``axes_1`` that every figure repeats. These collide on a page of many figures, so they are removed or renamed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from matplotlib.figure import Figure
 
 from .palette import RC
 
-WIDE, NARROW = 7.6, 3.9  # inches; the column of the page on a screen or on paper, and on a phone
+WIDE, NARROW = 7.6, 3.9  # inches: the column of the page on a screen or on paper, and on a phone
 
 
 @contextmanager
 def figure_style(name: str) -> Iterator[None]:
-    """The look of every figure; ``name`` seeds the ids matplotlib makes, so that a figure is reproducible."""
+    """The style of every figure; ``name`` seeds the ids of matplotlib, so that figures are reproducible."""
     with matplotlib.rc_context({**RC, "svg.hashsalt": name}):  # type: ignore[arg-type]
         yield
 
 
 def to_svg(figure: Figure, name: str, label: str) -> Markup:
-    """``figure`` as one ``<svg>``; ``name`` prefixes ids, ``label`` is read to those who cannot see it."""
+    """``figure`` as one ``<svg>``; ``name`` prefixes its ids, ``label`` is the text for screen readers."""
     stream = io.StringIO()
     with warnings.catch_warnings():
-        # Text is drawn by the browser: a glyph that matplotlib's own font lacks is no loss.
+        # the browser draws the text, so a glyph that matplotlib's font lacks does not matter
         warnings.filterwarnings("ignore", message=".*missing from font.*")
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(stream, format="svg", dpi=200, metadata=metadata)
@@ -55,9 +55,9 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
 
 
 def responsive(draw: Callable[[float], Figure], name: str, label: str) -> Markup:
-    """The figure drawn twice, for a wide column and for a phone; the style sheet shows the one that fits.
+    """Draw the figure twice, for a wide column and for a phone; the style sheet shows the one that fits.
 
-    Scaling one drawing down would make its text unreadable on a phone.
+    One drawing scaled down would be unreadable on a phone.
     """
     parts = []
     for kind, width in (("wide", WIDE), ("narrow", NARROW)):

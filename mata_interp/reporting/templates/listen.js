@@ -1,4 +1,4 @@
-// The play head follows the sound; a click in the figure plays from there.
+// The playhead follows the audio; a click in the figure seeks to that time.
 const player = document.querySelector("audio");
 const plot = document.querySelector(".plot");
 const head = document.querySelector(".playhead");

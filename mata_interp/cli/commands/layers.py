@@ -1,0 +1,173 @@
+"""`mata-interp layers`: the layers where text tokens read from audio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..checks import FIGURES, check_name, check_needs, check_out_file
+from ..inputs import AUTO_ITEMS, Source, clips_to_choose_on, load_model, model_name, take
+from ..options import (
+    AsJson,
+    AudioRoot,
+    Benchmark,
+    Fields,
+    ItemCount,
+    Model,
+    ModelArgument,
+    Seed,
+    Split,
+    Subset,
+    out_option,
+    parse_list,
+    parse_path,
+)
+from ..output import print_result, print_table, progress
+
+if TYPE_CHECKING:
+    from ...fusion import FusionProfile
+
+HEADS = 6  # printed; --json has all
+
+
+def layers(  # noqa: PLR0913 a command has one parameter per option
+    model: ModelArgument = None,
+    model_option: Model = None,
+    benchmark: Benchmark = "listening",
+    audio_root: AudioRoot = None,
+    fields: Fields = None,
+    subset: Subset = None,
+    split: Split = None,
+    items: ItemCount = None,
+    criteria: Annotated[
+        tuple | None,
+        typer.Option(parser=parse_list, metavar="A,B,C", help="Measure only these criteria. Default: all."),
+    ] = None,
+    out: Annotated[
+        Path | None, out_option("Write the whole profile to this JSON file, for --layers FILE.", "FILE")
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(parser=parse_path, metavar="FILE", help="Draw the profile: a PNG, SVG or PDF file."),
+    ] = None,
+    profiles: Annotated[
+        bool, typer.Option("--profiles", help="With --json: add the profile of every item.")
+    ] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Find the layers where text tokens read from audio. The result may be "none".
+
+    Several criteria are measured. Those that change the model (attention knockout, activation patching)
+    decide before those that only observe attention. Test the layers on other clips than these: `run` and
+    `study` do so.
+
+    \b
+    Examples
+      mata-interp layers --out layers.json --figure layers.png
+      mata-interp run --layers layers.json
+      mata-interp run --layers auto      find layers on the selection split, test on the other clips
+    """
+    check_out_file(out)
+    check_out_file(figure, "--figure", FIGURES)
+    check_needs({"--profiles": profiles or None}, "--json", as_json)
+    _check_criteria(criteria)
+    name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    data, split = source.usable(), split or "selection"
+    if split == "selection":
+        chosen = clips_to_choose_on(data, items or AUTO_ITEMS, seed)
+    else:
+        chosen = take(data, split, items or AUTO_ITEMS, seed)
+    lalm = load_model(name)
+    import mata_interp
+
+    profile = mata_interp.fusion_layers(lalm, chosen, criteria=criteria, seed=seed, progress=progress())
+    _write(profile, out, figure)
+    if as_json:
+        written = {"split": split, "out": out, "figure": figure}
+        print_result(
+            "layers", {**_values(profile), **written, "profile": profile.to_dict() if profiles else None}
+        )
+    else:
+        _print(profile, data.name, split)
+        for label, path in (("profile", out), ("figure", figure)):
+            if path:
+                print(f"The {label}: {path}")
+
+
+def _check_criteria(criteria: tuple[str, ...] | None) -> None:
+    if criteria is None:
+        return
+    from ...fusion import CRITERIA
+
+    for name in criteria:
+        check_name("criterion", name, CRITERIA, "--criteria")
+
+
+def _write(profile: FusionProfile, out: Path | None, figure: Path | None) -> None:
+    from ...experiments.files import write_whole
+
+    if out:
+        text = profile.to_json()
+        write_whole(out, lambda file: file.write((text + "\n").encode()))
+    if figure:
+        from ...reporting import figure as draw
+
+        drawing, form = draw(profile), figure.suffix[1:].lower()
+        write_whole(figure, lambda file: drawing.savefig(file, format=form, dpi=200))
+
+
+def _values(profile: FusionProfile) -> dict[str, Any]:
+    """What the JSON says of a profile, without the profiles of single items."""
+    whole, mean = profile.to_dict(), profile.mean
+    same = ("model", "window", "verdict", "sentence", "layers", "share", "windows", "interval", "agreement",
+            "refused", "excluded", "seed")  # fmt: skip
+    about = ("label", "evidence", "reads", "unit")
+    return {
+        **{key: whole[key] for key in same},
+        "items": profile.profiles.sizes["item"],
+        "clips": len(profile.chosen_on),
+        "criteria": {
+            name: {**{key: entry[key] for key in about}, "mean": mean.sel(criterion=name).values}
+            for name, entry in whole["criteria"].items()
+        },
+        "heads": profile.carriers.to_dict("records"),
+    }
+
+
+def _print(profile: FusionProfile, benchmark: str, split: str) -> None:
+    from ...fusion import CRITERIA
+    from ...ranges import layer_range
+    from ...reporting.wording import count, printable
+
+    size = f"{count(profile.profiles.sizes['item'], 'item')} of {count(len(profile.chosen_on), 'clip')}"
+    print(f"{printable(profile.model)} on {printable(benchmark)}, {split}: {size}\n")
+    rows = []
+    for name, window in profile.windows.items():
+        overlap = profile.agreement.loc["window", name]
+        rows.append([CRITERIA[name].label, CRITERIA[name].evidence, layer_range(window), f"{overlap:.2f}"])
+    print_table(["criterion", "evidence", "layers", "overlap"], rows)
+    for name, reason in profile.refused.items():
+        print(f"{CRITERIA[name].label}: not measured: {printable(reason)}")
+    print(f"\nLayers for MATA: {layer_range(profile.window)}\n{printable(profile.sentence)}")
+    if profile.heads is not None:
+        print(_heads(profile))
+    if profile.excluded:
+        number = count(len(profile.excluded), "item")
+        print(f"{number} left out; the first: {printable(profile.excluded[0])}")
+
+
+def _heads(profile: FusionProfile) -> str:
+    """The heads that carry audio information to the answer."""
+    rows = profile.carriers.head(HEADS).itertuples(index=False)
+    heads = [
+        f"{layer}.{head} {value:+.2f} ({low:.2f} to {high:.2f})" for layer, head, value, low, high in rows
+    ]
+    if not heads:
+        return "No head has a direct attribution from audio whose 95 % interval is above 0."
+    return (
+        "Heads that carry audio information to the answer (layer.head, direct attribution in logits, 95 % "
+        f"interval of each head alone; {len(heads)} of {len(profile.carriers)}): {'; '.join(heads)}"
+    )

@@ -1,0 +1,100 @@
+"""`mata-interp listen`: one clip, with and without MATA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...defaults import MAX_NEW_TOKENS
+from ..checks import check_edit, check_file, check_out_file, check_prompt, usage_error
+from ..inputs import Source, load_model, model_name, read_layers, resolve_layers
+from ..options import (
+    DEFAULT_ALPHA,
+    DEFAULT_RULE,
+    Alpha,
+    AsJson,
+    Layers,
+    MaxNewTokens,
+    Model,
+    PromptFormat,
+    Rule,
+    Seed,
+    out_option,
+    parse_list,
+    parse_path,
+)
+from ..output import print_result
+
+
+def listen(  # noqa: PLR0913 a command has one parameter per option
+    clip: Annotated[
+        Path,
+        typer.Argument(parser=parse_path, metavar="CLIP", help="An audio file: WAV, FLAC, OGG or MP3."),
+    ],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question about it.")],
+    model_option: Model = None,
+    choices: Annotated[
+        tuple | None,
+        typer.Option(
+            parser=parse_list,
+            metavar="A,B,C",
+            help="Answer options (A;B;C if one contains a comma). Default: none, the model answers freely.",
+        ),
+    ] = None,
+    caption: Annotated[
+        str, typer.Option(metavar="TEXT", help="Text shown with the question. It may be wrong.")
+    ] = "",
+    layers: Layers = None,
+    alpha: Alpha = None,
+    rule: Rule = None,
+    prompt: PromptFormat = None,
+    max_new_tokens: MaxNewTokens = None,
+    out: Annotated[Path | None, out_option("Write an HTML page with a player to this file.", "FILE")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a question about one clip, with and without MATA, and show where in the audio the model attends.
+
+    --seed is used with --layers auto only, which chooses layers on clips of the benchmark that ships.
+
+    \b
+    Examples
+      mata-interp listen dog.wav "Which animal is it?" --choices "a dog,a cat"
+      mata-interp listen dog.wav "Which animal is it?" --choices "a dog,a cat" --caption "A cat meows."
+      mata-interp listen dog.wav "What do you hear?" --alpha 1 --layers 3-5 --out dog.html
+    """
+    check_file(clip, "CLIP")
+    check_out_file(out)
+    check_edit(rule=rule)
+    check_prompt(prompt)
+    if alpha is not None and len(alpha) > 1:
+        raise usage_error("listen takes one strength.", "--alpha")
+    if choices is not None and max_new_tokens is not None:
+        raise usage_error("it has no effect with --choices, whose options are compared.", "--max-new-tokens")
+    wanted = read_layers(layers)
+    name = model_name(None, model_option)
+    import mata_interp
+
+    lalm = load_model(name)
+    edited = resolve_layers(wanted, lalm, Source("listening", None, None, None).load, seed)
+    listening = mata_interp.listen(
+        lalm,
+        clip,
+        question,
+        choices or (),
+        caption=caption,
+        alpha=alpha[0] if alpha else DEFAULT_ALPHA,
+        layers=edited,
+        rule=rule or DEFAULT_RULE,
+        prompt_format=prompt or "options",
+        max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
+    )
+    page = listening.save(out).resolve() if out else None
+    if as_json:
+        print_result("listen", {**listening.to_dict(), "page": page})
+    else:
+        print(listening)
+        if page:
+            print(f"\nThe page: {page.as_uri()}")

@@ -1,0 +1,168 @@
+"""`mata-interp trace`: attention to audio, layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ...defaults import MAX_NEW_TOKENS
+from ..checks import check_needs, check_out_file, check_prompt
+from ..inputs import Source, load_model, model_name, take
+from ..options import (
+    BATCH_SIZE,
+    AsJson,
+    AudioRoot,
+    BatchSize,
+    Benchmark,
+    Fields,
+    ItemCount,
+    MaxNewTokens,
+    Model,
+    ModelArgument,
+    PromptFormat,
+    Seed,
+    Split,
+    Subset,
+    out_option,
+)
+from ..output import print_result, print_table, progress
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ...benchmarks import Items
+    from ...lalm import LALM
+
+QUERIES = {
+    "last": "the last prompt token",
+    "text": "mean over the text tokens after the audio",
+    "generated": "mean over the tokens that predict the answer",
+}
+
+
+def trace(  # noqa: PLR0913 a command has one parameter per option
+    model: ModelArgument = None,
+    model_option: Model = None,
+    benchmark: Benchmark = "listening",
+    audio_root: AudioRoot = None,
+    fields: Fields = None,
+    subset: Subset = None,
+    split: Split = None,
+    items: ItemCount = None,
+    query: Annotated[
+        Literal["last", "text", "generated"],
+        typer.Option(
+            help="Tokens whose attention is measured: last (the last prompt token), text (all text after the "
+            "audio) or generated (the tokens that predict a generated answer)."
+        ),
+    ] = "last",
+    prompt: PromptFormat = None,
+    max_new_tokens: MaxNewTokens = None,
+    out: Annotated[Path | None, out_option("Write the whole trace to this netCDF file.", "FILE")] = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = BATCH_SIZE,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the share of attention that audio gets from the last prompt token, layer by layer.
+
+    \b
+    Examples
+      mata-interp trace --items 100
+      mata-interp trace --query text       mean over the tokens of question, options and template
+      mata-interp trace --out trace.nc     read it with xarray.open_dataset("trace.nc", engine="scipy")
+    """
+    check_out_file(out)
+    check_prompt(prompt)
+    check_needs({"--max-new-tokens": max_new_tokens}, "--query generated", query == "generated")
+    name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    split = split or "all"
+    data = take(source.usable(), split, items, seed)
+    lalm = load_model(name)
+
+    from ...errors import RunError
+    from ...experiments.files import write_whole
+
+    data = data.drop_undecodable(lalm.sampling_rate)
+    if not len(data):
+        raise RunError(f"{data.name}: none of {len(data.excluded)} item(s) can be used.")
+    settings = {"query": query, "max_new_tokens": max_new_tokens or MAX_NEW_TOKENS}
+    traced = _traced(lalm, data, prompt, batch_size, settings)
+    if out:
+        content = traced.to_netcdf(engine="scipy")
+        write_whole(out, lambda file: file.write(content))
+    measures = _by_layer(traced)
+    if as_json:
+        print_result("trace", _values(traced, measures, data, split, query, out))
+    else:
+        _print(traced, measures, lalm, data, query)
+        if out:
+            print(f"The trace: {out}")
+
+
+def _traced(
+    lalm: LALM, data: Items, prompt: str | None, batch_size: int, settings: dict[str, Any]
+) -> xr.Dataset:
+    """The trace of all items; a prompt format other than the default is asked batch by batch."""
+    import xarray as xr
+    from tqdm.auto import tqdm
+
+    import mata_interp
+
+    if prompt is None:
+        return mata_interp.trace(lalm, data, batch_size=batch_size, progress=progress(), **settings)
+    starts = range(0, len(data), batch_size)
+    parts = [
+        mata_interp.trace(
+            lalm, lalm.prompt(data[start : start + batch_size], format=prompt), progress=False, **settings
+        )
+        for start in tqdm(starts, "trace", unit="batch", disable=not progress())
+    ]
+    return xr.concat(parts, "item", data_vars="minimal", combine_attrs="override")
+
+
+def _by_layer(traced: xr.Dataset) -> dict[str, Any]:
+    """Mean over items of each measure, [layer]."""
+    from ...tracing import aei, audio_share, mdi
+
+    return {
+        "audio_share": audio_share(traced).mean(("item", "head"), skipna=True).values,
+        "mdi": mdi(traced).mean("item", skipna=True).values,
+        "aei": aei(traced).mean("item", skipna=True).values,
+    }
+
+
+def _values(
+    traced: xr.Dataset, measures: dict[str, Any], data: Items, split: str, query: str, out: Path | None
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    masses = traced["mass"].mean(("item", "head"), skipna=True)
+    return {
+        "items": len(data),
+        "split": split,
+        "query": query,
+        "queries": int(traced["n_queries"].sum()),
+        "layer": traced["layer"].values,
+        **measures,
+        "mass": {str(group): masses.sel(group=group).values for group in traced["group"].values},
+        "excluded": [asdict(exclusion) for exclusion in data.excluded],
+        "out": out,
+    }
+
+
+def _print(traced: xr.Dataset, measures: dict[str, Any], lalm: LALM, data: Items, query: str) -> None:
+    from ...reporting.terminal import bar
+    from ...reporting.wording import count, number, percent, printable
+
+    rows = []
+    for row, layer in enumerate(traced["layer"].values):
+        share, mdi, aei = (float(measures[name][row]) for name in ("audio_share", "mdi", "aei"))
+        rows.append([f"{layer:>5}  {bar(share)}", percent(share), number(mdi), number(aei)])
+    print(f"{printable(lalm.name)} on {printable(data.name)}, {count(len(data), 'item')}: {QUERIES[query]}\n")
+    print_table(["layer", "audio share", "MDI", "AEI"], rows)
+    print(
+        "\naudio share: attention to audio / (audio + text), without the first token. MDI (modality "
+        "dominance index) and AEI (attention efficiency index): arXiv 2508.10552."
+    )

@@ -1,0 +1,202 @@
+"""What commands begin with: the model, the items and the layers that their options name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ItemError, RunError
+from .checks import check_file, check_folder, check_model, usage_error
+from .options import AUTO, DEFAULT_MODEL
+from .output import print_note, progress
+
+if TYPE_CHECKING:
+    from ..benchmarks import Items
+    from ..lalm import LALM
+
+AUTO_CRITERIA = ("knockout_text", "knockout_last", "restoration_audio")  # what --layers auto measures
+AUTO_ITEMS = 96  # of the selection split, where --items is not used; see analyses/planted_truth.py
+
+
+def model_name(argument: str | None, option: str | None) -> str:
+    """The model of ``MODEL`` or ``--model``; both may be given if they agree."""
+    if argument is not None and option is not None and argument != option:
+        raise usage_error(f"two models are named: {argument!r} and, as MODEL, {option!r}.", "--model")
+    return check_model(argument or option or DEFAULT_MODEL)
+
+
+def load_model(name: str, **settings: Any) -> LALM:
+    """Load the model; transformers' own progress bars are drawn in a terminal only."""
+    from ..lalm import LALM
+
+    if not progress():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+    return LALM.from_pretrained(name, **settings)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where items come from: ``--benchmark``, ``--audio-root``, ``--fields`` and ``--subset``."""
+
+    benchmark: str
+    audio_root: Path | None
+    fields: str | None
+    subset: str | None
+
+    @property
+    def stem(self) -> str:
+        """A short name for folders."""
+        return Path(self.benchmark).expanduser().stem
+
+    def usable(self) -> Items:
+        """The items.
+
+        Raises:
+            RunError: none can be used.
+        """
+        items = self.load()
+        if not len(items):
+            first = items.excluded[0] if items.excluded else None
+            reason = f", the first ({first.item}): {first.field}: {first.reason}" if first else ""
+            raise RunError(
+                f"{items.name}: no item can be used; {len(items.excluded)} left out{reason} "
+                "`mata-interp benchmark inspect` lists all."
+            )
+        return items
+
+    def load(self, option: str = "--benchmark") -> Items:
+        """The items; a file that does not exist is wrong usage of ``option``."""
+        from ..benchmarks import load_benchmark
+
+        path = Path(self.benchmark).expanduser()
+        if path.suffix and not self.benchmark.startswith("hf:") and not path.exists():
+            raise usage_error(f"there is no file {str(path)!r}.", option)
+        if path.is_file() or self.benchmark == "listening":  # of a dataset, audio is unpacked there
+            check_folder(self.audio_root, "--audio-root")
+        if self.fields is not None and self.fields.lower().endswith(".json"):
+            check_file(Path(self.fields).expanduser(), "--fields")
+        fields = self.fields if self.fields is None else str(Path(self.fields).expanduser())
+        return load_benchmark(self.benchmark, audio_root=self.audio_root, subset=self.subset, fields=fields)
+
+
+def take(items: Items, split: str, limit: int | None, seed: int) -> Items:
+    """At most ``limit`` items of a split; says so where whole clips make fewer than ``limit``.
+
+    Raises:
+        RunError: the split has no item.
+    """
+    chosen = items if split == "all" else items.split(split, seed=seed)
+    if not len(chosen):
+        raise RunError(f"{items.name} has no item in its {split} split; --split all takes every item.")
+    return sample(chosen, split, limit, seed)
+
+
+def sample(chosen: Items, split: str, limit: int | None, seed: int) -> Items:
+    """At most ``limit`` of the ``chosen`` items, which are those of ``split``."""
+    if limit is None:
+        return chosen
+    few = chosen.sample(limit, seed=seed)
+    if len(few) < min(limit, len(chosen)):
+        where = "" if split == "all" else f" of the {split} split"
+        print_note(f"{len(few)} of {len(chosen)} items{where} (--items {limit} takes whole clips).")
+    return few
+
+
+# --------------------------------------------------------------------------------------------------- layers
+@dataclass(frozen=True)
+class LayersFile:
+    """What a file for ``--layers`` holds: a window, or a whole fusion profile."""
+
+    path: Path
+    layers: Any  # a tuple of layers, or a FusionProfile
+
+    @property
+    def chosen_on(self) -> frozenset[str]:
+        """The clips that the layers were chosen on, as far as the file says."""
+        return frozenset(getattr(self.layers, "chosen_on", ()))
+
+
+def read_layers(wanted: Any) -> Any:
+    """The value of ``--layers``, a file read already: before a model is loaded.
+
+    Raises:
+        RunError: the file holds no layers.
+    """
+    if not isinstance(wanted, Path):
+        return wanted
+    check_file(wanted, "--layers")
+    try:
+        data = json.loads(wanted.read_text("utf-8"))
+        window = tuple(int(layer) for layer in data["window"])
+        if "chosen_on" not in data:
+            return LayersFile(wanted, window)
+        from ..fusion import FusionProfile
+
+        return LayersFile(wanted, FusionProfile.from_dict(data))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f'cannot read layers from {wanted}: {error!r}. It must hold {{"window": [3, 4, 5]}} or '
+            "be written by `mata-interp layers --out`."
+        ) from error
+
+
+def resolve_layers(wanted: Any, lalm: LALM, data: Callable[[], Items], seed: int = 0) -> Any:
+    """What ``Mata(layers=...)`` takes, for the value of ``--layers``.
+
+    Args:
+        wanted: what `read_layers` returned: layers or None, which come back as they are, a `LayersFile`, or
+            ``auto``.
+        data: the items whose selection split ``auto`` measures.
+    """
+    from ..ranges import brief
+    from ..reporting.wording import count, printable
+
+    if isinstance(wanted, LayersFile):
+        layers = wanted.layers
+        found_in = getattr(layers, "model", lalm.name)
+        if found_in != lalm.name:
+            print_note(
+                f"layers {brief(layers.window)} of {wanted.path} were found in {printable(found_in)}, not in "
+                f"{printable(lalm.name)}."
+            )
+        return layers
+    if wanted != AUTO:
+        return wanted
+    import mata_interp
+
+    chosen = clips_to_choose_on(data(), AUTO_ITEMS, seed)
+    profile = mata_interp.fusion_layers(lalm, chosen, criteria=AUTO_CRITERIA, seed=seed, progress=progress())
+    items = f"{count(len(chosen), 'item')} of the selection split of {printable(chosen.name)}"
+    print_note(f"--layers auto, on {items}: {printable(profile.sentence)}")
+    return profile
+
+
+def clips_to_choose_on(data: Items, limit: int, seed: int) -> Items:
+    """Items of the selection split, those without a caption where there are any.
+
+    A clip asked about under three captions is still one clip, and intervals count clips.
+
+    Raises:
+        RunError: the selection split is empty.
+    """
+    chosen = data.split("selection", seed=seed)
+    if not len(chosen):
+        raise RunError(f"{data.name} has no item in its selection split.")
+    neutral = chosen.filter(condition="neutral")
+    return sample(neutral if len(neutral) else chosen, "selection", limit, seed)
+
+
+def clusters_of(items: Sequence[Any]) -> frozenset[str]:
+    """The clips of the items whose audio can be identified."""
+    found = set()
+    for item in items:
+        try:
+            found.add(item.cluster)
+        except ItemError:
+            continue
+    return frozenset(found)

@@ -1,0 +1,202 @@
+"""The JSON that each command prints with ``--json``: one object, with these keys beside ``schema``.
+
+``schema`` is ``mata-interp/COMMAND/VERSION``; the version changes when a key is renamed, removed or gets
+another meaning. Rates are fractions; values that are not finite are null. An error is printed as
+``{"schema": "mata-interp/error/1", "error": {"type": ..., "message": ...}}`` with the exit code that it has
+without ``--json``: 2 for wrong usage, 1 for a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["SCHEMAS", "Schema"]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a command prints.
+
+    Attributes:
+        id: name and version.
+        keys: top-level key -> what it holds.
+    """
+
+    id: str
+    keys: Mapping[str, str]
+
+
+_OUT = "the file or folder that was written, or null"
+_EXCLUDED = "items left out: a list of {item, field, reason}"
+
+SCHEMAS = {
+    "error": Schema("mata-interp/error/1", {"error": "{type: class of the error or UsageError, message}"}),
+    "study": Schema(
+        "mata-interp/study/1",
+        {
+            "answer": "the result in plain English",
+            "primary": "the primary comparison: estimate, interval, p-values, counts",
+            "chosen": "the layers and alpha that were chosen on the selection split",
+            "report": "path of the HTML page",
+        },
+    ),
+    "listen": Schema(
+        "mata-interp/listen/1",
+        {
+            "model": "name",
+            "question": "text",
+            "caption": "text shown with the question, or an empty string",
+            "options": "a list of {option, before, after}: probabilities without and with MATA",
+            "mata": "settings of the edit",
+            "answer_before": "answer without MATA",
+            "answer_after": "answer with MATA",
+            "seconds": "duration of the audio that the model received",
+            "truncated_seconds": "duration cut from its end",
+            "layers": "decoder layers of `attention` and `share`",
+            "edges": "bin edges of `attention`, seconds",
+            "attention": "[layer, bin] attention of the last prompt token, mean over heads, without MATA",
+            "share": "[layer] audio / (audio + text), mean over heads, without MATA",
+            "page": _OUT,
+        },
+    ),
+    "trace": Schema(
+        "mata-interp/trace/1",
+        {
+            "items": "number of items",
+            "split": "selection, confirmation or all",
+            "query": "last, text or generated",
+            "queries": "number of query tokens over all items",
+            "layer": "[layer] decoder layers of the lists below",
+            "audio_share": "[layer] audio / (audio + text) without the first token",
+            "mdi": "[layer] modality dominance index",
+            "aei": "[layer] attention efficiency index",
+            "mass": "group of tokens -> [layer] attention",
+            "excluded": _EXCLUDED,
+            "out": _OUT,
+        },
+    ),
+    "layers": Schema(
+        "mata-interp/layers/1",
+        {
+            "model": "name",
+            "split": "selection, confirmation or all",
+            "items": "number of items",
+            "clips": "number of clips",
+            "window": "recommended layers; an empty list for none",
+            "verdict": "found, no effect, spread, noise or nothing measured",
+            "sentence": "the result in plain English",
+            "layers": "decoder layers of the lists below",
+            "share": "[layer] share of the audio effect",
+            "windows": "criterion -> its layers",
+            "interval": "window and criterion -> boundaries with their 95 % intervals",
+            "agreement": "intersection over union of every two windows",
+            "criteria": "criterion -> {label, evidence, reads, unit, mean: [layer]}",
+            "heads": "heads with a 95 % interval above 0: a list of {layer, head, attribution, low, high}",
+            "refused": "criterion -> why it was not measured",
+            "excluded": "items left out, one text each",
+            "seed": "seed",
+            "profile": "with --profiles: the whole profile, as --out writes it; else null",
+            "out": _OUT,
+            "figure": _OUT,
+        },
+    ),
+    "sweep": Schema(
+        "mata-interp/sweep/1",
+        {
+            "items": "number of items",
+            "clips": "number of clips",
+            "split": "selection, confirmation or all",
+            "baseline": "{margin: nats, accuracy} without an edit",
+            "configurations": "a list of {name, layers, heads, rule, alpha, group, queries, phase, change, "
+            "low, high, accuracy}; change of the margin in nats with its 95 % interval over clips",
+            "canary": "largest relative error of the unedited row",
+            "looped": "number of items answered in a plain loop",
+            "culprits": "why: layers and items",
+            "excluded": _EXCLUDED,
+            "map": "path of the figure, or null",
+            "no_map": "why there is no map, or null",
+            "out": _OUT,
+        },
+    ),
+    "check": Schema(
+        "mata-interp/check/1",
+        {
+            "model": "name",
+            "ok": "whether no check failed",
+            "about": "class, dtype, device, attention, prompt and versions",
+            "lines": "a list of {name, compared, measured, off, bound, verdict, remedy}",
+        },
+    ),
+    "run": Schema(
+        "mata-interp/run/1",
+        {
+            "items": "number of items",
+            "split": "selection, confirmation or all",
+            "accuracy": "condition -> accuracy; empty where no answer is known",
+            "official": "condition -> accuracy by the benchmark's own string match",
+            "unparsed": "with --generate: condition -> rate of answers that name no option; else null",
+            "cut": "with --generate: condition -> rate of answers cut at --max-new-tokens; else null",
+            "effects": "condition -> change of accuracy against the baseline: interval, p-value, counts",
+            "excluded": _EXCLUDED,
+            "out": _OUT,
+        },
+    ),
+    "run --dry-run": Schema(
+        "mata-interp/forecast/1",
+        {
+            "items": "number of items",
+            "clips": "number of clips",
+            "excluded": "number of items left out",
+            "conditions": "names",
+            "batches": "number of batches",
+            "parts": "files of the finished run",
+            "done": "of them, files that exist",
+            "tokens": "tokens still to be read, with padding",
+            "seconds": "estimated time left, or null",
+            "basis": "what the estimate rests on",
+            "out": "the run folder",
+        },
+    ),
+    "report": Schema("mata-interp/report/1", {"report": "path of the HTML page"}),
+    "benchmark list": Schema(
+        "mata-interp/benchmark-list/1", {"benchmarks": "a list of {name, source, fields, verified}"}
+    ),
+    "benchmark inspect": Schema(
+        "mata-interp/benchmark-inspect/1",
+        {
+            "name": "name",
+            "sha256": "of the file",
+            "release": "the known release that the file is, or null",
+            "items": "number of usable items",
+            "decoded": "whether the audio was decoded",
+            "counts": "field -> value -> number of items",
+            "choices": "number of options -> number of items",
+            "no_answer": "number of items without a known answer",
+            "missing_audio": "number of items whose audio file is missing",
+            "missing_audio_items": "the first of them",
+            "repeated_choices": "number of items left out for a repeated option",
+            "excluded": _EXCLUDED,
+            "odd_fields": "field with values of several types -> type -> number; null for a dataset",
+            "mapping": "with --fields: {name, verified, note}; else null",
+        },
+    ),
+    "benchmark score": Schema(
+        "mata-interp/benchmark-score/1",
+        {
+            "official": "accuracy by the benchmark's own string match, over all and by group",
+            "option_aware": "accuracy by the option that each prediction names",
+        },
+    ),
+    "benchmark submit": Schema(
+        "mata-interp/benchmark-submit/1",
+        {
+            "out": _OUT,
+            "predictions": "number of predictions",
+            "no_prediction": "number of records without one",
+            "data_sha256": "of the benchmark's file",
+            "release": "the known release that the file is, or null",
+        },
+    ),
+}
+"""Command -> schema."""
