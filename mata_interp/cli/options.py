@@ -151,8 +151,8 @@ Layers = Annotated[
     typer.Option(
         parser=parse_layers_or_source,
         metavar="RANGE|FILE|auto",
-        help=f"{LAYERS_HELP} Default: the published layers, 10-20 of 28 or 32 and the same part of the depth elsewhere; `study` "
-        "chooses them.",
+        help=f"{LAYERS_HELP} Default: the published layers, 10-20 of 28 or 32 and the same part of the depth "
+        "elsewhere; `study` chooses them.",
     ),
 ]
 Alpha = Annotated[
@@ -169,7 +169,8 @@ Rule = Annotated[
     typer.Option(
         metavar="NAME",
         help="How attention scores change: abs, mul, add, knockout or another registered rule. It is not "
-        "settled which of abs, mul and add the MATA papers use. Default: abs; knockout for `sweep --layers each` and heads.",
+        "settled which of abs, mul and add the MATA papers use. Default: abs; knockout for `sweep --layers "
+        "each` and heads.",
     ),
 ]
 Heads = Annotated[
