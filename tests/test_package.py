@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = (
     "errors",
     "ranges",
+    "compat",
     "attention",
     "benchmarks",
     "statistics",
