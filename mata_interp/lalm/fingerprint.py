@@ -121,31 +121,29 @@ def _inner_parts(value: Any, depth: int) -> Iterator[bytes]:
         yield _tensor_digest(value)
     elif isinstance(value, nn.Module):  # the model itself, often; its weights are hashed elsewhere
         yield repr(value).encode()
-    elif isinstance(value, CodeType):
-        yield value.co_code + repr(value.co_names).encode()
-        for constant in value.co_consts:
-            yield from _parts(constant, depth)
-    elif isinstance(value, FunctionType):
-        cells = [_contents(cell) for cell in value.__closure__ or ()]
-        for part in (value.__code__, value.__defaults__, value.__kwdefaults__, cells):
-            yield from _parts(part, depth)
-    elif isinstance(value, MethodType):
-        yield from _parts(value.__func__, depth)
-        yield from _parts(value.__self__, depth)
+    elif isinstance(value, set | frozenset):
+        yield repr(sorted(map(repr, value))).encode()
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield repr(key).encode()
             yield from _parts(inner, depth)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _parts(inner, depth)
-    elif isinstance(value, set | frozenset):
-        yield repr(sorted(map(repr, value))).encode()
-    elif hasattr(value, "func") and hasattr(value, "args") and hasattr(value, "keywords"):  # partial
-        for part in (value.func, value.args, value.keywords):
-            yield from _parts(part, depth)
     else:
-        yield from _parts(dict(getattr(value, "__dict__", {})), depth)
+        for inner in value if isinstance(value, list | tuple) else _members(value):
+            yield from _parts(inner, depth)
+
+
+def _members(value: Any) -> list[Any]:
+    """What decides the behaviour of a function, of its code, or of any other object."""
+    if isinstance(value, CodeType):
+        return [value.co_code, value.co_names, *value.co_consts]
+    if isinstance(value, FunctionType):
+        cells = [_contents(cell) for cell in value.__closure__ or ()]
+        return [value.__code__, value.__defaults__, value.__kwdefaults__, cells]
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if hasattr(value, "func") and hasattr(value, "args") and hasattr(value, "keywords"):  # partial
+        return [value.func, value.args, value.keywords]
+    return [dict(getattr(value, "__dict__", {}))]
 
 
 def _contents(cell: Any) -> Any:
