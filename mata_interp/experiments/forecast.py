@@ -114,7 +114,7 @@ def forecast(
     seconds, basis = None, "nothing"
     if left:
         paces = _paces_of_parts(folder, units, done, size) if folder else {}
-        basis = "the parts that are done"
+        basis = "the pace of the parts that are done"
         if missing := {unit.audio for unit in left} - set(paces):
             basis = f"a probe of {len(missing)} batch(es) on this machine"
             for audio in missing:
