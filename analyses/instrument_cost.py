@@ -136,9 +136,11 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         """All that is measured of an item, its reading among it; the windows are cut of all items later."""
 
         def measure() -> None:
-            case = ItemContext(lalm, prompt, Decision(right=5, wrong=7), other)
+            last_token_only = not any(CRITERIA[name].runs_suffix for name in names)
+            decision = Decision(right=5, wrong=7)
+            context = ItemContext(lalm, prompt, decision, other, last_token_only=last_token_only)
             for name in names:
-                CRITERIA[name].measure(case)
+                CRITERIA[name].measure(context)
 
         return measure
 

@@ -67,7 +67,7 @@ def main(
     lalm, data = mi.LALM.from_pretrained(model), mi.load_benchmark(benchmark)
     selection, confirmation = (data.split(name, seed=seed) for name in ("selection", "confirmation"))
     profile = (
-        mi.FusionProfile.from_json(layers)
+        mi.FusionProfile.load(layers)
         if layers
         else mi.fusion_layers(lalm, _some(selection, "neutral", look, seed), seed=seed)
     )
@@ -95,7 +95,7 @@ def main(
     found = {
         "model": lalm.name,
         "window": list(profile.window),
-        "sentence": profile.sentence,
+        "sentence": profile.summary,
         **settings,
         "alphas": list(ALPHAS),
         "effects": effects,

@@ -31,8 +31,7 @@ from support.planted_figure import draw
 import mata_interp as mi
 from mata_interp.fusion import FusionProfile
 from mata_interp.fusion.recommend import CAUSES, choose
-from mata_interp.fusion.windows import draw as resampled
-from mata_interp.fusion.windows import overlap
+from mata_interp.fusion.windows import DRAWS, cluster_bootstrap_means, overlap
 from mata_interp.organism.planting import Plant, rear_plant
 from mata_interp.ranges import runs
 from mata_interp.statistics import proportion
@@ -151,7 +150,8 @@ def by_clips(spec: Plant, truth: Truth, profile: FusionProfile, seed: int) -> li
         for _ in range(SUBSETS if size < len(clips) else 1):
             kept = np.isin(clusters, rng.choice(clips, size, replace=False))
             draws = {
-                name: resampled(values[kept], clusters[kept], seed) for name, values in of_causes.items()
+                name: cluster_bootstrap_means(values[kept], clusters[kept], DRAWS, seed)
+                for name, values in of_causes.items()
             }
             inside = choose(draws, len(profile.layers)).inside
             windows.append(tuple(np.array(profile.layers)[inside].tolist()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "BenchmarkError",
+    "FusionError",
     "InterventionError",
     "ItemError",
     "MataError",
@@ -49,6 +50,10 @@ class ModelError(MataError, ValueError):
 
 class InterventionError(MataError, ValueError):
     """An intervention names a layer, head, rule or strength that does not exist or makes no sense."""
+
+
+class FusionError(MataError, ValueError):
+    """A criterion does not exist, or the arguments of `fusion_layers` do not fit together."""
 
 
 class RunError(MataError, RuntimeError):

@@ -76,7 +76,7 @@ print(profile)
 # stands out from the noise; then there is no window. Which heads carry the sound?
 
 # %%
-profile.carriers.head(5).round(2)
+profile.audio_heads.head(5).round(2)
 
 # %% [markdown]
 # How much do the criteria's windows have in common? 1 is the same layers, 0 none in common.

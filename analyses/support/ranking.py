@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import mata_interp as mi
-from mata_interp.fusion.windows import draw
+from mata_interp.fusion.windows import DRAWS, cluster_bootstrap_means
 
 __all__ = ["compared", "rank", "ranked"]
 
@@ -28,7 +28,7 @@ def rank(values: np.ndarray, place: int) -> np.ndarray:
 def ranked(values: np.ndarray, place: int, clusters: Sequence[str], seed: int) -> dict[str, Any]:
     """Rank of column ``place`` of effects [item, n] by their means: ``rank``, ``of``, and its 95 % bootstrap
     interval ``rank_low`` to ``rank_high`` over clusters."""
-    mean, drawn = draw(values, clusters, seed)
+    mean, drawn = cluster_bootstrap_means(values, clusters, DRAWS, seed)
     low, high = np.percentile(rank(drawn, place), [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
     found = {"rank": float(rank(mean, place)), "of": values.shape[1]}
     return {**found, "rank_low": float(low), "rank_high": float(high)}

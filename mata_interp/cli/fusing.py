@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import mata_interp as mi
 
 from ..errors import RunError
-from ..experiments.files import write_whole
-from ..fusion import CRITERIA
+from ..fusion import CRITERIA, criteria_named
 from ..ranges import brief, layer_range
 from ..reporting.wording import count, printable
 from .opening import Source, open_model
@@ -41,14 +40,14 @@ def layers_of_benchmark(
     as_json: bool,
 ) -> None:
     """Find, write, print; the arguments are those of the command."""
+    criteria = criteria_named(criteria)  # before a model is loaded
     data, lalm = source.open(), open_model(model)
     chosen = (
         _selection(data, seed, items or ITEMS) if split == "selection" else data.sample(items or ITEMS, seed)
     )
     found = mi.fusion_layers(lalm, chosen, criteria=criteria, seed=seed, progress=progress())
     if out:
-        text = found.to_json()
-        write_whole(out, lambda file: file.write((text + "\n").encode()))
+        found.save(out)
     if figure:
         mi.figure(found).savefig(figure, dpi=200)
     if as_json:
@@ -63,7 +62,7 @@ def layers_of_benchmark(
     print_table(["criterion", "evidence", "layers", "overlap"], rows)
     for name, reason in found.refused.items():
         print(f"{CRITERIA[name].label}: not measured: {printable(reason)}")
-    print(f"\nWindow for MATA: {layer_range(found.window)}\n{printable(found.sentence)}")
+    print(f"\nWindow for MATA: {layer_range(found.window)}\n{printable(found.summary)}")
     if found.heads is not None:
         print(_heads(found))
     if found.excluded:
@@ -77,13 +76,13 @@ def _heads(found: mi.FusionProfile) -> str:
     """Which heads carry the sound to the answer, and how much of it."""
     told = [
         f"{layer}.{head} {value:+.2f} ({low:.2f} to {high:.2f})"
-        for layer, head, value, low, high in found.carriers.head(HEADS).itertuples(index=False)
+        for layer, head, value, low, high in found.audio_heads.head(HEADS).itertuples(index=False)
     ]
     if not told:
         return "No head adds to the answer from the sound by direct attribution: no interval is above 0."
     return (
         "Heads that carry the sound to the answer, layer.head, logits by direct attribution (95 % intervals, "
-        f"each head by itself; {len(told)} of {len(found.carriers)} above 0): {'; '.join(told)}"
+        f"each head by itself; {len(told)} of {len(found.audio_heads)} above 0): {'; '.join(told)}"
     )
 
 
@@ -102,7 +101,7 @@ def layers_wanted(wanted: Any, lalm: LALM, data: Callable[[], Items], seed: int 
     chosen = _selection(data(), seed, ITEMS)
     found = mi.fusion_layers(lalm, chosen, criteria=names, seed=seed, progress=progress())
     where = f"{count(len(chosen), 'item')} of the selection split of {printable(chosen.name)}"
-    print(f"note: --layers auto, on {where}: {printable(found.sentence)}", file=sys.stderr)
+    print(f"note: --layers auto, on {where}: {printable(found.summary)}", file=sys.stderr)
     return found
 
 
@@ -125,7 +124,7 @@ def _read(path: Path, lalm: LALM) -> Any:
         raise RunError(f'cannot read layers from {path}: {error!r}. Give {{"window": [3, 4, 5]}}.') from error
     if "chosen_on" not in data:
         return window
-    found = mi.FusionProfile.from_json(path)
+    found = mi.FusionProfile.load(path)
     if found.model != lalm.name:
         told = f"layers {brief(found.window)} of {path} were found in {found.model}, not in {lalm.name}"
         print(f"note: {printable(told)}.", file=sys.stderr)

@@ -91,7 +91,7 @@ def test_layer_selection(tmp_path):
     profile = mi.fusion_layers(lalm, looked, criteria=names, progress=False).to_dict()
     windows = {"knockout_last": [4, 5, 6, 7], "depth": [3, 4, 5]}
     profile |= {"window": [4, 5, 7], "verdict": "found", "windows": windows}  # whatever three clips say
-    mi.FusionProfile.from_dict(profile).to_json(tmp_path / "layers.json")
+    mi.FusionProfile.from_dict(profile).save(tmp_path / "layers.json")
     asked = ["--layers", str(tmp_path / "layers.json"), "--items", "16", "--grid-items", "3", "--sets", "60"]
     found: Any = analysis("layer_selection.py", *asked, "--out", str(tmp_path))
     assert found == json.loads((tmp_path / "layer_selection.json").read_text())

@@ -38,7 +38,7 @@ def other(built):
 
 
 @pytest.fixture
-def case(built, other) -> ItemContext:
+def context(built, other) -> ItemContext:
     if built.family.loops:
         with pytest.raises(ModelError, match="layers whose memory is no keys and values"):
             ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
@@ -50,22 +50,22 @@ def case(built, other) -> ItemContext:
     return ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
 
 
-def test_runs_of_the_ending_are_the_model(built, case):
+def test_runs_of_the_ending_are_the_model(built, context):
     plain = margin(built, built.alone)
-    assert case.said.margin == pytest.approx(plain, abs=1e-4)  # before the whole ending is run
-    assert case.watched.margin == pytest.approx(plain, abs=1e-4)
-    hidden = margin(built, built.alone, Mata(1.0, case.layers, "knockout", queries="text"))
-    assert knockout.costs(case, "text")["order"].sum() == pytest.approx(plain - hidden, abs=1e-4)
+    assert context.last_token_trace.margin == pytest.approx(plain, abs=1e-4)  # before the whole ending is run
+    assert context.suffix_trace.margin == pytest.approx(plain, abs=1e-4)
+    hidden = margin(built, built.alone, Mata(1.0, context.layers, "knockout", queries="text"))
+    assert knockout.costs(context, "text")["order"].sum() == pytest.approx(plain - hidden, abs=1e-4)
     for name in ("saliency_text", "saliency_last", "lens_audio", "deficit"):
-        assert np.isfinite(CRITERIA[name].measure(case)).all()
+        assert np.isfinite(CRITERIA[name].measure(context)).all()
 
 
-def test_another_sound_is_put_in_its_place_or_the_reason_given(built, case, other):
+def test_another_sound_is_put_in_its_place_or_the_reason_given(built, context, other):
     if built.family.name in SHARING:
         with pytest.raises(ModelError, match="not every layer has attention with keys and values of its own"):
-            restoration.margins(case)
+            restoration.margins(context)
         return
-    found = restoration.margins(case)
+    found = restoration.margins(context)
     clean, corrupted = margin(built, built.alone), margin(built, other)
     for kind, ends in {"sound": (clean, corrupted), "kept": (corrupted, clean)}.items():
         np.testing.assert_allclose(found[kind][[0, -1]], ends, atol=1e-4)
@@ -73,11 +73,11 @@ def test_another_sound_is_put_in_its_place_or_the_reason_given(built, case, othe
         np.testing.assert_allclose(found[kind][[0, -1]], (corrupted, clean), atol=1e-4)
 
 
-def test_attribution_adds_up_or_is_refused(built, case):
+def test_attribution_adds_up_or_is_refused(built, context):
     if built.family.name in NO_SUM:
         with pytest.raises(ModelError, match=r"stands behind|before the last norm"):
-            attribution.attributed(case)
+            attribution.head_attributions(context)
         return
-    parts = attribution.decomposition(case)
+    parts = attribution.decomposition(context)
     told = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
     assert told == pytest.approx(parts["margin"], abs=1e-3)

@@ -7,7 +7,7 @@ import torch
 
 from mata_interp.errors import ModelError
 from mata_interp.fusion.criteria import attribution
-from mata_interp.fusion.criteria.lens import readable
+from mata_interp.fusion.criteria.lens import lens_margins
 from mata_interp.fusion.item_context import Decision, ItemContext
 from mata_interp.lalm import LALM, Prompt
 from mata_interp.lalm.decoding import read_to_answer
@@ -55,14 +55,14 @@ def test_a_wrapper_that_names_no_output_head():
     lalm = LALM(nemotron_of(layers, None))
     assert lalm.model.get_output_embeddings() is None
     prompt = Prompt.from_inputs(lalm, FAMILIES["nemotron_h_omni"].inputs(1))
-    case = ItemContext(lalm, prompt, Decision(40, 41), None)
+    context = ItemContext(lalm, prompt, Decision(40, 41), None)
     logits = lalm.logits(prompt)[0]
     margin = float(logits[40] - logits[41])
-    parts = attribution.decomposition(case)
+    parts = attribution.decomposition(context)
     told = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
     assert told == pytest.approx(margin, abs=1e-4)
     assert abs(sum(parts["audio"])) > 0.1
-    seen = readable(case, case.said.states, torch.ones(1, dtype=torch.bool))
+    seen = lens_margins(context, context.last_token_trace.states, torch.ones(1, dtype=torch.bool))
     assert seen[-1] == pytest.approx(margin, abs=1e-4)
     lens = lalm.to_transformer_lens(prompt)
     assert lens.difference < 1e-5

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from mata_interp.fusion.bounds import boundaries
-from mata_interp.fusion.recommend import choose
 from mata_interp.fusion.sentence import say
+
+from mata_interp.fusion.recommend import choose
 from mata_interp.fusion.windows import CUTS, cut, draw, overlap
 
 ITEMS = 60

@@ -1,4 +1,4 @@
-"""Relative depth: where the papers' layers lie, whatever the model and the items."""
+"""Relative depth: where published layers lie, whatever the model and the items."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ DEPTH = 10 / 28, 20 / 28
 
 
 @criterion(
-    "depth", "relative depth", "prior", "either", "marked", "1 inside",
-    "36 to 71 % of the depth: round(10 n / 28) to round(20 n / 28) - 1 of n layers",
-    "layers 10-20 of 28, picked by hand in arXiv 2509.18816",
-)  # fmt: skip
-def depth(case: ItemContext) -> np.ndarray:
-    n = len(case.layers)
+    name="depth",
+    label="relative depth",
+    evidence="prior",
+    reads="either",
+    window_rule="marked",
+    unit="1 inside",
+    formula="36 to 71 % of the depth: round(10 n / 28) to round(20 n / 28) - 1 of n layers",
+    source="layers 10-20 of 28, chosen by hand in arXiv 2509.18816",
+)
+def depth(context: ItemContext) -> np.ndarray:
+    n = len(context.layers)
     first, last = (round(part * n) for part in DEPTH)
     inside = np.zeros(n)
     inside[first : max(last, first + 1)] = 1.0
     return inside
+
+
+CRITERIA = (depth,)
