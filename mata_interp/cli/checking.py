@@ -21,7 +21,7 @@ def check_model(model: str, dtype: str | None, as_json: bool) -> None:
     except ModelError as error:
         if not as_json:
             raise
-        print_json({"model": model, "ok": False, "error": str(error), "lines": []})
+        print_json({"model": model, "ok": False, "error": str(error), "results": []})
         raise typer.Exit(1) from error
     if as_json:
         print_json(report.to_dict())

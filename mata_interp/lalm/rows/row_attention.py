@@ -147,6 +147,8 @@ def attending(decoder: Any, attention: RowAttention) -> Iterator[None]:
     finally:
         for config, name in zip(configs, before, strict=True):
             config._attn_implementation_internal = name
+        for interface in (AttentionInterface, AttentionMaskInterface):
+            interface._global_mapping.pop(_NAME, None)
 
 
 def _apart(x: Tensor, width: int) -> Tensor:

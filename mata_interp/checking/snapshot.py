@@ -1,0 +1,82 @@
+"""The state of a model and of transformers' attention functions, to show that a check changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from mata_interp.lalm import ModelStructure
+from mata_interp.lalm.fingerprint import fingerprint
+
+from .context import CheckContext, seeded_forwards
+from .results import Measurement
+
+__all__ = ["ModelSnapshot"]
+
+TENSORS = ("_parameters", "_buffers", "_modules")
+"""Attributes of a module that hold what `weights` and `modules` of a snapshot compare."""
+
+
+class ModelSnapshot:
+    """Modules, their attributes, hooks, settings, weights and logits of a model at one moment.
+
+    The table of attention functions of transformers is part of it: an edit that leaves a function there keeps
+    it, and everything it refers to, alive in the whole process.
+    """
+
+    def __init__(self, context: CheckContext) -> None:
+        model = context.lalm.model
+        self.parts: dict[str, Any] = {
+            "modules": [(name, id(module), type(module)) for name, module in model.named_modules()],
+            "module attributes": [_attributes(module) for module in model.modules()],
+            "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+            "modes": [module.training for module in model.modules()],
+            "attention": [
+                config._attn_implementation
+                for module in ModelStructure.from_model(model).attention.values()
+                if (config := getattr(module, "config", None)) is not None
+            ],
+            "attention functions": _attention_functions(),
+            "places of weights": [t.data_ptr() for t in (*model.parameters(), *model.buffers())],
+            "weights": fingerprint(model)["weights_sha256"],
+            "config": model.config.to_json_string(),
+        }
+        with seeded_forwards(context.lalm), torch.no_grad():
+            self.logits = model(**context.prompt.inputs).logits[:, -1].clone()
+
+    def compare(self, later: ModelSnapshot, bound: float = 0.0) -> Measurement:
+        """How a later snapshot differs.
+
+        Args:
+            later: the other snapshot.
+            bound: how far logits may differ.
+        """
+        changed = [name for name, value in self.parts.items() if later.parts[name] != value]
+        difference = float((self.logits.float() - later.logits.float()).abs().max())
+        equal = len(self.parts) - len(changed)
+        return Measurement(
+            f"{equal} of {len(self.parts)} parts as before, max |Δlogit| {difference:.2g}",
+            difference,
+            bound,
+            f"changed: {', '.join(changed)}" if changed else "",
+        )
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """The identity of each attribute of a module; of tables of hooks, how many they hold."""
+    attributes: dict[str, Any] = {}
+    for name, value in vars(module).items():
+        if "hooks" in name:
+            attributes[name] = len(value) if hasattr(value, "__len__") else value
+        elif name not in TENSORS:
+            attributes[name] = value if isinstance(value, bool | int | float | str) else id(value)
+    return attributes
+
+
+def _attention_functions() -> dict[str, Any]:
+    """The functions that transformers knows by name, for attention and for its masks."""
+    tables = {"attention": AttentionInterface(), "mask": AttentionMaskInterface()}
+    return {f"{kind} {name}": id(table[name]) for kind, table in tables.items() for name in table}
