@@ -73,9 +73,8 @@ def _sweep_difference(
         if problem:
             raise problem
     except ModelError as reason:
-        raise NotApplicable(
-            f"mi.sweep itself runs the loop here, which is correct and slower. {reason}"
-        ) from reason
+        problem = f"mi.sweep itself runs the loop here, which is correct and slower. {reason}"
+        raise NotApplicable(problem) from reason
     return difference, flips
 
 

@@ -177,7 +177,7 @@ def _difference_before_decoder(context: CheckContext, rows: Sequence[Prompt]) ->
     if difference <= LOGITS.get(lalm.dtype, LOGITS[torch.bfloat16]) * size:
         return ""
     return (
-        f"; audio embeddings in a batch differ already before the decoder, by {difference:.1g} of {size:.1g}"
+        f"; audio embeddings in a batch differ before the decoder, by {difference:.1g} of {size:.1g}"
     )
 
 
