@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from mata_interp.benchmarks import Item, load_benchmark
-from mata_interp.errors import ModelError
+from mata_interp.benchmarks import Exclusion, Item, load_benchmark
+from mata_interp.errors import ItemError, ModelError, RunError
 from mata_interp.interventions import Editing, Mata
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing, experts_of, routed
@@ -36,29 +36,60 @@ class CheckContext:
 
     Args:
         lalm: the model.
-        prompt: B prompts; None for two questions about clips that ship with the package, one of them cut, so
-            that one row is padded.
+        prompt: B prompts, or items to make them of; None for two questions about clips that ship with the
+            package, one of them cut, so that one row is padded.
+        strict: raise for the first item that cannot be used, instead of leaving it out.
 
     Attributes:
         prompt: the prompts, on the model's device.
         items: the items of the prompt, if all have audio; empty for ready-made inputs.
+        excluded: items that were left out.
 
     Raises:
-        ModelError: no prompt is given and none can be made.
+        ModelError: there is no prompt and no processor to make one.
+        ItemError: an item cannot be used, with ``strict``.
+        RunError: no item can be used.
     """
 
-    def __init__(self, lalm: LALM, prompt: Prompt | None) -> None:
+    def __init__(
+        self, lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bool = False
+    ) -> None:
         self.lalm = lalm
-        if prompt is None:
+        self.excluded: list[Exclusion] = []
+        if not isinstance(prompt, Prompt):
             if lalm.processor is None:
                 raise ModelError(
                     f"{lalm.name} has no processor, so it cannot make a prompt: give one, "
                     "mi.check(lalm, mi.Prompt.from_inputs(lalm, inputs))."
                 )
-            prompt = self.build(default_items(lalm))
+            items = [prompt] if isinstance(prompt, Item) else prompt
+            prompt = self.build(self._usable(default_items(lalm) if items is None else items, strict))
         self.prompt = lalm.place(prompt)
         from_items = lalm.processor is not None and all(item.audio is not None for item in prompt.items)
         self.items = prompt.items if from_items else ()
+
+    def _usable(self, items: Sequence[Item], strict: bool) -> tuple[Item, ...]:
+        """The items of which a prompt with audio can be made; the others go to ``excluded``."""
+        usable = []
+        for item in items:
+            try:
+                if item.audio is None:
+                    raise ItemError(item.id, "audio", "the item has no audio, which checks compare.")
+                self.build((item,))
+            except ItemError as error:
+                if strict:
+                    raise
+                self.excluded.append(Exclusion.of(error))
+                continue
+            usable.append(item)
+        if not usable:
+            first = (
+                f", the first: {self.excluded[0].item!r}: {self.excluded[0].reason}" if self.excluded else ""
+            )
+            raise RunError(
+                f"No item can be used to check {self.lalm.name}. {len(self.excluded)} left out{first}"
+            )
+        return tuple(usable)
 
     def build(self, items: tuple[Item, ...]) -> Prompt:
         """As ``lalm.prompt``, without its refusal of models whose audio is at other positions than their

@@ -176,9 +176,7 @@ def _difference_before_decoder(context: CheckContext, rows: Sequence[Prompt]) ->
     size = max(map(largest, alone))
     if difference <= LOGITS.get(lalm.dtype, LOGITS[torch.bfloat16]) * size:
         return ""
-    return (
-        f"; audio embeddings in a batch differ before the decoder, by {difference:.1g} of {size:.1g}"
-    )
+    return f"; audio embeddings in a batch differ before the decoder, by {difference:.1g} of {size:.1g}"
 
 
 def _same_tokens(prompt: Prompt, place: int, alone: Prompt) -> bool:

@@ -16,14 +16,14 @@ SYMBOLS = {"not applicable": "--", "not comparable": "??"}
 """What stands for a verdict in the table, where it is not the verdict itself."""
 
 
-def render(model: str, about: Mapping[str, str], results: Sequence[CheckResult]) -> str:
+def render(
+    model: str, about: Mapping[str, str], results: Sequence[CheckResult], excluded: Sequence[str] = ()
+) -> str:
     """The text of a report."""
     described = ", ".join(value if name != "class" else f"a {value}" for name, value in about.items())
-    notes = [
-        textwrap.fill(note, 100, subsequent_indent="  ", break_on_hyphens=False)
-        for note in map(_note, results)
-        if note
-    ]
+    notes = [note for note in map(_note, results) if note]
+    notes += [f"left out: {line}" for line in excluded]
+    notes = [textwrap.fill(note, 100, subsequent_indent="  ", break_on_hyphens=False) for note in notes]
     return "\n\n".join([f"{model} ({described})", _table(results), *notes, count_verdicts(results)])
 
 

@@ -75,6 +75,7 @@ class CheckReport:
         model: name of the model.
         about: its class, dtype, device, attention implementation, the prompt and package versions.
         results: one result per check.
+        excluded: items that were left out, one line each: id, field, reason.
 
     Examples:
         >>> from mata_interp.checking import CheckReport
@@ -86,6 +87,7 @@ class CheckReport:
     model: str
     about: dict[str, str]
     results: tuple[CheckResult, ...]
+    excluded: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -115,10 +117,11 @@ class CheckReport:
             "ok": self.ok,
             "about": self.about,
             "results": [asdict(result) for result in self.results],
+            "excluded": list(self.excluded),
         }
 
     def __repr__(self) -> str:
         return f"<CheckReport of {self.model!r}: {count_verdicts(self.results)}>"
 
     def __str__(self) -> str:
-        return render(self.model, self.about, self.results)
+        return render(self.model, self.about, self.results, self.excluded)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import mata_interp
+from mata_interp.benchmarks import Item
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.verification import being_checked, remember_check
 
@@ -17,7 +20,12 @@ from .snapshot import ModelSnapshot
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["CHECKS", "check"]
+__all__ = ["CHECKS", "CheckWarning", "check"]
+
+
+class CheckWarning(UserWarning):
+    """Items were left out of a check."""
+
 
 CHECKS: tuple[Check, ...] = (
     *inputs.CHECKS,
@@ -30,7 +38,9 @@ CHECKS: tuple[Check, ...] = (
 informative. The check that the model is unchanged follows them."""
 
 
-def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
+def check(
+    lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None = None, *, strict: bool = False
+) -> CheckReport:
     """Verify that attention is read and edited correctly on a model, against independent references.
 
     Runs in the model's own precision and on its own device, in about thirty forward passes. The references
@@ -46,16 +56,21 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
 
     Args:
         lalm: the model.
-        prompt: prompts to check with; two or more rows of different length are most informative. If not
-            given, two questions about clips that ship with the package go through the model's processor.
+        prompt: prompts to check with, or items to make them of; two or more rows of different length are most
+            informative. If not given, two questions about clips that ship with the package.
+        strict: raise for the first item that cannot be used, instead of leaving it out.
 
     Returns:
         A report with one result per check; ``ok`` if none failed or is not comparable. ``print(report)``
-        shows a table.
+        shows a table. Items that were left out are in its ``excluded``.
+
+    Warns:
+        CheckWarning: items were left out.
 
     Raises:
         ModelError: there is no prompt and no processor to make one.
-        ItemError: the processor cannot make a prompt.
+        ItemError: an item cannot be used, with ``strict``.
+        RunError: no item can be used.
 
     Examples:
         >>> import mata_interp as mi
@@ -69,7 +84,11 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
     See Also:
         LALM.to_transformer_lens: the second instrument by itself.
     """
-    context = CheckContext(lalm, prompt)
+    context = CheckContext(lalm, prompt, strict)
+    excluded = tuple(f"{left.item}: {left.field}: {left.reason}" for left in context.excluded)
+    if excluded:
+        problem = f"{len(excluded)} items were left out of the check, the first: {excluded[0]}"
+        warnings.warn(CheckWarning(problem), stacklevel=2)
     before = ModelSnapshot(context)
     with being_checked(lalm), seeded_forwards(lalm):
         context.plain  # noqa: B018 the bounds derive from it
@@ -82,7 +101,7 @@ def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
         measure=lambda context: before.compare(ModelSnapshot(context), context.exact_bound),
     )
     results.append(run_check(unchanged, context))
-    report = CheckReport(lalm.name, _about(context), tuple(results))
+    report = CheckReport(lalm.name, _about(context), tuple(results), excluded)
     remember_check(lalm, report.to_dict())
     return report
 

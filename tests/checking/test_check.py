@@ -8,11 +8,11 @@ import torch
 from transformers import AttentionInterface
 
 import mata_interp as mi
-from mata_interp.checking import CheckReport, running
+from mata_interp.checking import CheckReport, CheckWarning, running
 from mata_interp.checking.context import CheckContext, default_items
 from mata_interp.checking.registry import WEAK, Check
 from mata_interp.checking.results import Measurement, NotApplicable
-from mata_interp.errors import ModelError
+from mata_interp.errors import ItemError, ModelError, RunError
 from mata_interp.lalm import LALM, Prompt, scoring
 from mata_interp.lalm.discovery.experts import Flips
 from mata_interp.lalm.rows import caches
@@ -61,6 +61,22 @@ def test_one_prompt(lalm):
     )
     report = mi.check(lalm, lalm.prompt(item))
     assert report.ok, report
+
+
+def test_items_that_cannot_be_used_are_left_out_and_named(lalm):
+    good, other = default_items(lalm)
+    silent = mi.Item(audio=None, question="What?", choices=("a", "b"), id="silent")
+    with pytest.warns(CheckWarning, match="silent"):
+        report = mi.check(lalm, [good, silent, other])
+    assert report.ok, report
+    (left,) = report.excluded
+    assert left.startswith("silent: audio: ")
+    assert left.split(": ")[0] in str(report)
+    assert report.about["prompt"].startswith("2 x ")
+    with pytest.raises(ItemError, match="silent"):
+        mi.check(lalm, [good, silent], strict=True)
+    with pytest.raises(RunError, match="silent"):
+        mi.check(lalm, silent)
 
 
 def check_of(measure, name: str = "one", compared: str = "", remedy: str = "") -> Check:

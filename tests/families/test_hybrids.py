@@ -55,7 +55,7 @@ def test_a_wrapper_that_names_no_output_head():
     lalm = LALM(nemotron_of(layers, None))
     assert lalm.model.get_output_embeddings() is None
     prompt = Prompt.from_inputs(lalm, FAMILIES["nemotron_h_omni"].inputs(1))
-    context = ItemContext(lalm, prompt, Decision(40, 41), None)
+    context = ItemContext(lalm, prompt, Decision(40, 41), last_token_only=True)
     logits = lalm.logits(prompt)[0]
     margin = float(logits[40] - logits[41])
     parts = attribution.decomposition(context)
