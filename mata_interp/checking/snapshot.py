@@ -31,7 +31,6 @@ class ModelSnapshot:
         model = context.lalm.model
         self.parts: dict[str, Any] = {
             "modules": [(name, id(module), type(module)) for name, module in model.named_modules()],
-            "module attributes": [_attributes(module) for module in model.modules()],
             "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
             "modes": [module.training for module in model.modules()],
             "attention": [
@@ -44,8 +43,13 @@ class ModelSnapshot:
             "weights": fingerprint(model)["weights_sha256"],
             "config": model.config.to_json_string(),
         }
+        before = _attributes(model)
         with seeded_forwards(context.lalm), torch.no_grad():
             self.logits = model(**context.prompt.inputs).logits[:, -1].clone()
+        self._attributes = _attributes(model)
+        # some models store positions or the like: what a plain forward pass changes is their own business
+        names = before.keys() | self._attributes.keys()
+        self._stored = {name for name in names if before.get(name) != self._attributes.get(name)}
 
     def compare(self, later: ModelSnapshot, bound: float = 0.0) -> Measurement:
         """How a later snapshot differs.
@@ -55,24 +59,33 @@ class ModelSnapshot:
             bound: how far logits may differ.
         """
         changed = [name for name, value in self.parts.items() if later.parts[name] != value]
+        if self._own_attributes(later) != later._own_attributes(self):
+            changed.append("module attributes")
         difference = float((self.logits.float() - later.logits.float()).abs().max())
-        equal = len(self.parts) - len(changed)
+        count = len(self.parts) + 1
         return Measurement(
-            f"{equal} of {len(self.parts)} parts as before, max |Δlogit| {difference:.2g}",
+            f"{count - len(changed)} of {count} parts as before, max |Δlogit| {difference:.2g}",
             difference,
             bound,
             f"changed: {', '.join(changed)}" if changed else "",
         )
 
+    def _own_attributes(self, other: ModelSnapshot) -> dict[tuple[int, str], Any]:
+        """Attributes of the modules, without those that plain forward passes change, here or there."""
+        stored = self._stored | other._stored
+        return {name: value for name, value in self._attributes.items() if name not in stored}
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    """The identity of each attribute of a module; of tables of hooks, how many they hold."""
-    attributes: dict[str, Any] = {}
-    for name, value in vars(module).items():
-        if "hooks" in name:
-            attributes[name] = len(value) if hasattr(value, "__len__") else value
-        elif name not in TENSORS:
-            attributes[name] = value if isinstance(value, bool | int | float | str) else id(value)
+
+def _attributes(model: nn.Module) -> dict[tuple[int, str], Any]:
+    """The identity of each attribute of each module; of tables of hooks, how many they hold."""
+    attributes: dict[tuple[int, str], Any] = {}
+    for number, module in enumerate(model.modules()):
+        for name, value in vars(module).items():
+            if "hooks" in name:
+                attributes[number, name] = len(value) if hasattr(value, "__len__") else value
+            elif name not in TENSORS:
+                simple = isinstance(value, bool | int | float | str)
+                attributes[number, name] = value if simple else id(value)
     return attributes
 
 

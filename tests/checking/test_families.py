@@ -19,7 +19,7 @@ NO_ADAPTER = {"qwen2_5_omni", "qwen3_omni_moe", "phi4_multimodal"}
 def test_every_family_passes(family):
     lalm = LALM(family.model(None))
     report = mi.check(lalm, Prompt.from_inputs(lalm, family.inputs(2)))
-    assert report.ok, report
+    assert report.ok, str(report)
     skipped = {result.name for result in report.results if result.verdict == "not applicable"}
     loops = {"sweep equals loop"} if family.loops else set()
     assert skipped - {"transformer-lens agrees"} == {"option scores equal one pass"} | loops
@@ -43,7 +43,7 @@ def test_half_precision(name, dtype):
     lalm = LALM(FAMILIES[name].model(None).to(dtype))
     prompt = Prompt.from_inputs(lalm, FAMILIES[name].inputs(2))
     report = mi.check(lalm, prompt)
-    assert report.ok, report
+    assert report.ok, str(report)
     measured = report["trace equals eager attention"].measured
     assert ("choices of experts differ" in measured) == choices_differ(lalm, prompt)
     if name != "qwen3_omni_moe":
@@ -71,4 +71,4 @@ def test_a_family_that_draws_random_numbers_by_default():
     inputs = {name: value for name, value in family.inputs(2).items() if name != "sample"}
     report = mi.check(lalm, Prompt.from_inputs(lalm, inputs))
     assert report["two runs give equal logits"].difference == 0  # prompts switch it off
-    assert report.ok, report
+    assert report.ok, str(report)

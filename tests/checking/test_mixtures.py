@@ -21,7 +21,7 @@ HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str
 @HALF
 def test_a_correct_mixture_passes_and_counts_changed_choices(dtype):
     report = mi.check(mixture(dtype))
-    assert report.ok, report
+    assert report.ok, str(report)
     assert {result.verdict for result in report.results} == {"pass"}
     edit = report["edited logits equal eager attention"]
     assert "choices of experts differ" in edit.measured
@@ -46,7 +46,7 @@ def test_without_the_same_experts_nothing_would_be_checked(monkeypatch):
 
 def test_in_float32_no_choice_changes():
     report = mi.check(mixture(torch.float32))
-    assert report.ok, report
+    assert report.ok, str(report)
     assert "experts" not in report["attention rows equal eager attention"].measured
     assert max(result.difference / max(result.bound, 1e-9) for result in report.results) < 0.3
 
