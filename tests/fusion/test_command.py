@@ -23,6 +23,7 @@ from tests.reporting.small import write_benchmark, write_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning"),
+    pytest.mark.filterwarnings("ignore::mata_interp.fusion.FusionWarning"),  # its benchmark has bad items
     pytest.mark.filterwarnings("ignore::mata_interp.sweeps.SweepWarning"),
 ]
 
