@@ -139,7 +139,9 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         """Measure layer criteria on one item, prefill included; windows come from all items later."""
 
         def measure() -> None:
-            context = ItemContext(lalm, prompt, Decision(right=5, wrong=7), other)
+            last_token_only = not any(CRITERIA[name].runs_suffix for name in names)
+            decision = Decision(right=5, wrong=7)
+            context = ItemContext(lalm, prompt, decision, other, last_token_only=last_token_only)
             for name in names:
                 CRITERIA[name].measure(context)
 

@@ -82,7 +82,7 @@ def main(
     lalm, data = mi.LALM.from_pretrained(model), mi.load_benchmark(benchmark)
     selection, confirmation = (data.split(name, seed=seed) for name in ("selection", "confirmation"))
     profile = (
-        mi.FusionProfile.from_json(layers)
+        mi.FusionProfile.load(layers)
         if layers
         else mi.fusion_layers(lalm, _some(selection, "neutral", look, seed), seed=seed)
     )
@@ -112,7 +112,7 @@ def main(
     result = {
         "model": lalm.name,
         "window": list(profile.window),
-        "sentence": profile.sentence,
+        "sentence": profile.summary,
         **settings,
         "alphas": list(DEFAULT_ALPHAS),
         "effects": effects,

@@ -81,7 +81,7 @@ print(profile)
 # layer may differ from noise, and then there is no window. These heads carry most from audio to the answer:
 
 # %%
-profile.carriers.head(5).round(2)
+profile.audio_heads.head(5).round(2)
 
 # %% [markdown]
 # How much do the windows of the criteria overlap? An intersection over union (IoU) of 1 means the same

@@ -42,12 +42,12 @@ def test_json_for_machines(model):
     told = json.loads(done.stdout)
     assert told["ok"] is True
     assert told["about"]["dtype"] == "bfloat16"
-    assert len(told["lines"]) == 13
-    line = next(line for line in told["lines"] if line["name"] == "edit reaches the logits")
-    assert 0 < line["off"] <= line["bound"]
+    assert len(told["results"]) == 14
+    line = next(line for line in told["results"] if line["name"] == "edited logits equal eager attention")
+    assert 0 < line["difference"] <= line["bound"]
     assert line["verdict"] == "pass"
     assert set(told) == {"schema", *SCHEMAS["check"].keys}
-    assert set(line) == {"name", "compared", "measured", "off", "bound", "verdict", "remedy"}
+    assert set(line) == {"name", "compared", "measured", "difference", "bound", "verdict", "remedy"}
 
 
 def test_exit_code_1_if_a_line_fails(model, monkeypatch):

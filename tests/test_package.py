@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PACKAGES = (
     "_version",
     "errors",
+    "defaults",
     "ranges",
     "seeding",
     "compat",

@@ -1,7 +1,7 @@
-"""In which layers does text need to read the sound? The truth about a plant, in a plain loop of transformers.
+"""Ground truth for a planted model: the layers in which text needs to read the audio, in plain transformers.
 
-One layer after the other is made blind: no token behind the sound sees it there, in the mask of the model's
-own eager attention. Nothing of the toolkit's own ways to edit or to read attention takes part.
+One layer after the other is blinded: no token after the audio sees it there, by the mask of the model's own
+eager attention. None of the package's code for editing or reading attention is involved.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ import numpy as np
 import torch
 
 import mata_interp as mi
-from mata_interp.fusion.windows import EFFECT, draw
+from mata_interp.fusion.windows import DRAWS, MIN_EFFECT, draw_profiles
 from mata_interp.lalm import Prompt
 from mata_interp.statistics import margin as option_margin
 from mata_interp.statistics import proportion
 
 __all__ = ["MATTERS", "Truth", "blinded", "blindness"]
 
-MATTERS = 0.1  # a layer matters if its blindness costs so much of what blindness of all layers costs
+MATTERS = 0.1  # a layer matters if blinding it costs this part of what blinding all layers costs
 BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What blindness costs.
+    """What blinding layers costs.
 
     Attributes:
-        cost: [layers], the fall of the margin when one layer is blind, over that when all are.
-        low, high: [layers], of the 95 % bootstrap interval over clips.
-        total: the fall when all are blind, nats, and its interval.
-        accuracy: right answers of the seeing model, and their interval.
+        cost: [layers], the fall of the margin when one layer is blinded, divided by that when all are.
+        low, high: [layers], ends of its 95 % bootstrap interval over clips.
+        total: the fall when all are blinded, nats, and its interval.
+        accuracy: fraction of right answers without blinding, and its interval.
     """
 
     cost: np.ndarray
@@ -45,27 +45,27 @@ class Truth:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Those that matter."""
+        """The layers that matter."""
         return tuple(int(layer) for layer in np.flatnonzero(self.cost >= MATTERS))
 
 
 def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
-    """The truth on these items, which must have options and right answers.
+    """The cost of blinding each layer, on items with options and right answers.
 
-    Where even blindness of all layers costs less than 0.1 nats, no layer matters and all costs are 0.
+    If blinding all layers costs less than 0.1 nats, no layer matters and all costs are 0.
     """
     every = tuple(range(lalm.num_layers))
-    asked = [()] + [(layer,) for layer in every] + [every]
-    margins = np.array([margin(lalm, items, blind) for blind in asked])  # (2 + layers, items)
+    blinded_layers = [()] + [(layer,) for layer in every] + [every]
+    margins = np.array([margin(lalm, items, blind) for blind in blinded_layers])  # (2 + layers, items)
     lost = (margins[0] - margins[1:]).T  # (items, layers + 1)
     clips = [item.cluster for item in items]
-    mean, drawn = draw(lost, clips, seed)
-    drawn = drawn if len(drawn) else mean[None]  # of a single clip there are no resamples
+    mean, drawn = draw_profiles(lost, clips, DRAWS, seed)
+    drawn = drawn if len(drawn) else mean[None]  # a single clip has no resamples
     least, most = np.percentile(drawn[:, -1], [2.5, 97.5])
     total = float(mean[-1]), float(least), float(most)
     right = proportion(margins[0] > 0, clips, seed=seed)
     accuracy = float((margins[0] > 0).mean()), float(right.low), float(right.high)
-    if total[0] < EFFECT:
+    if total[0] < MIN_EFFECT:
         nothing = np.zeros(lalm.num_layers)
         return Truth(nothing, nothing, nothing, total, accuracy)
     low, high = np.percentile(drawn[:, :-1] / drawn[:, -1:], [2.5, 97.5], axis=0)
@@ -73,7 +73,7 @@ def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
 
 
 def margin(lalm: mi.LALM, items: Any, blind: tuple[int, ...]) -> np.ndarray:
-    """log p(right option) - log p(best wrong one) of each item, nats, with these layers blind."""
+    """log p(right option) - log p(best wrong one) of each item, nats, with these layers blinded."""
     found = []
     for begin in range(0, len(items), BATCH):
         batch = items[begin : begin + BATCH]
@@ -86,7 +86,7 @@ def margin(lalm: mi.LALM, items: Any, blind: tuple[int, ...]) -> np.ndarray:
 
 @contextmanager
 def eager(model: Any) -> Iterator[None]:
-    """Inside, the decoder attends by plain matrices."""
+    """Inside, the decoder uses transformers' eager attention."""
     before = model.get_decoder().config._attn_implementation
     model.set_attn_implementation({"text_config": "eager"})
     try:
@@ -105,10 +105,10 @@ def blinded(model: Any, prompt: Prompt, layers: tuple[int, ...]) -> Iterator[Non
         mask, states = kwargs["attention_mask"], kwargs["hidden_states"]
         queries, past = states.shape[1], kwargs["past_key_values"].get_seq_length(module.layer_idx)
         length = past + queries
-        # answer tokens come after the prompt, are text, and are no audio
+        # answer tokens come after the prompt and are text
         keys = torch.nn.functional.pad(audio, (0, length - audio.shape[1]))[:, -mask.shape[-1] :]
-        asking = torch.nn.functional.pad(text, (0, length - text.shape[1]), value=True)[:, -queries:]
-        hidden = asking[:, None, :, None] & keys[:, None, None, :]
+        text_queries = torch.nn.functional.pad(text, (0, length - text.shape[1]), value=True)[:, -queries:]
+        hidden = text_queries[:, None, :, None] & keys[:, None, None, :]
         return args, {**kwargs, "attention_mask": mask.masked_fill(hidden, torch.finfo(mask.dtype).min)}
 
     blocks = [model.get_decoder().layers[layer].self_attn for layer in layers]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mata_interp.fusion.windows import draw
+from mata_interp.fusion.windows import DRAWS, draw_profiles
 from mata_interp.statistics import holm, paired_effect
 
 __all__ = ["compared", "rank", "ranked"]
@@ -34,7 +34,7 @@ def ranked(values: np.ndarray, place: int, clusters: Sequence[str], seed: int) -
         ``rank``; ``of``, the number of columns; ``rank_low`` and ``rank_high``, the 95 % bootstrap interval
         over clusters.
     """
-    mean, drawn = draw(values, clusters, seed)
+    mean, drawn = draw_profiles(values, clusters, DRAWS, seed)
     low, high = np.percentile(rank(drawn, place), [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
     return {
         "rank": float(rank(mean, place)),

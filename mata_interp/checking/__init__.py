@@ -1,4 +1,4 @@
-"""Does every instrument tell the truth on this model? Run by users, on their own model and machine."""
+"""Verification of a model: whether attention is read and edited correctly on it, on the user's machine."""
 
 from .results import CheckReport, CheckResult
 from .running import check

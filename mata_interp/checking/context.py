@@ -1,8 +1,8 @@
-"""The model under check with its prompt, and what several checks need of both."""
+"""The model under check with its prompt, and what several checks need from both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from mata_interp.benchmarks import Item, load_benchmark
-from mata_interp.errors import ModelError
+from mata_interp.benchmarks import Exclusion, Item, load_benchmark
+from mata_interp.errors import ItemError, ModelError, RunError
 from mata_interp.interventions import AttentionEdit, Editing, Mata
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing, experts_of, routed
 from mata_interp.lalm.prompting.prompts import build_prompt
 
-from .bounds import LOGITS, OWN_ROUNDING, ROWS, TELLING
-from .eager import Bias, Eager, real_in
+from .bounds import LOGITS, MIN_EFFECT, ROUNDING_FACTOR, ROWS
+from .eager import EagerReference, ReferenceEdit, real_tokens
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["CheckContext", "own_items", "steady"]
+__all__ = ["CheckContext", "default_items", "seeded_forwards"]
 
 Result = TypeVar("Result")
 
 STEPS = 4  # tokens decoded
-STRENGTHS = (2.0, -4.0, 8.0)  # nats added to the scores of all audio keys, until the logits move
+STRENGTHS = (2.0, -4.0, 8.0)  # nats added to the scores of all audio keys, until the logits change
 
 
 class CheckContext:
@@ -36,33 +36,64 @@ class CheckContext:
 
     Args:
         lalm: the model.
-        prompt: B prompts; None asks about two clips that ship, one of them cut, so that one row is padded.
+        prompt: B prompts, or items to make them of; None for two questions about clips that ship with the
+            package, one of them cut, so that one row is padded.
+        strict: raise for the first item that cannot be used, instead of leaving it out.
 
     Attributes:
-        prompt: on the model's device.
-        items: what the prompt was made of, with sound; empty for ready-made inputs.
-        flips: where compared runs of the check in hand chose other experts.
+        prompt: the prompts, on the model's device.
+        items: the items of the prompt, if all have audio; empty for ready-made inputs.
+        excluded: items that were left out.
 
     Raises:
-        ModelError: no prompt was given and none can be made.
+        ModelError: there is no prompt and no processor to make one.
+        ItemError: an item cannot be used, with ``strict``.
+        RunError: no item can be used.
     """
 
-    def __init__(self, lalm: LALM, prompt: Prompt | None) -> None:
+    def __init__(
+        self, lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bool = False
+    ) -> None:
         self.lalm = lalm
-        self.flips: list[Flips] = []
-        if prompt is None:
+        self.excluded: list[Exclusion] = []
+        if not isinstance(prompt, Prompt):
             if lalm.processor is None:
                 raise ModelError(
-                    f"{lalm.name} has no processor to make a prompt with: give one, "
+                    f"{lalm.name} has no processor, so it cannot make a prompt: give one, "
                     "mi.check(lalm, lalm.prompt_from_inputs(inputs))."
                 )
-            prompt = self.asked(own_items(lalm))
+            items = [prompt] if isinstance(prompt, Item) else prompt
+            prompt = self.build(self._usable(default_items(lalm) if items is None else items, strict))
         self.prompt = prompt.to(lalm.model)
-        heard = lalm.processor is not None and all(item.audio is not None for item in prompt.items)
-        self.items = prompt.items if heard else ()
+        from_items = lalm.processor is not None and all(item.audio is not None for item in prompt.items)
+        self.items = prompt.items if from_items else ()
 
-    def asked(self, items: tuple[Item, ...]) -> Prompt:
-        """As ``lalm.prompt``, which refuses a model that hears in the wrong places: that is a line here."""
+    def _usable(self, items: Sequence[Item], strict: bool) -> tuple[Item, ...]:
+        """The items of which a prompt with audio can be made; the others go to ``excluded``."""
+        usable = []
+        for item in items:
+            try:
+                if item.audio is None:
+                    raise ItemError(item.id, "audio", "the item has no audio, which checks compare.")
+                self.build((item,))
+            except ItemError as error:
+                if strict:
+                    raise
+                self.excluded.append(Exclusion.from_error(error))
+                continue
+            usable.append(item)
+        if not usable:
+            first = (
+                f", the first: {self.excluded[0].item!r}: {self.excluded[0].reason}" if self.excluded else ""
+            )
+            raise RunError(
+                f"No item can be used to check {self.lalm.name}. {len(self.excluded)} left out{first}"
+            )
+        return tuple(usable)
+
+    def build(self, items: tuple[Item, ...]) -> Prompt:
+        """As ``lalm.prompt``, without its refusal of models whose audio is at other positions than their
+        placeholders: that is a check of its own here."""
         lalm = self.lalm
         made = build_prompt(
             lalm.processor,
@@ -74,9 +105,9 @@ class CheckContext:
         return made.to(lalm.model)
 
     @cached_property
-    def eager(self) -> Eager:
-        """The model's twin on its own eager attention."""
-        return Eager(self.lalm, self.flips)
+    def eager(self) -> EagerReference:
+        """The reference: a clone of the model on eager attention."""
+        return EagerReference(self.lalm)
 
     @property
     def plain(self) -> Tensor:
@@ -85,12 +116,12 @@ class CheckContext:
 
     @property
     def plain_routing(self) -> Routing:
-        """Which experts the prompt's tokens go to in the model's own forward."""
+        """The experts that the prompt's tokens are routed to in the model's own forward pass."""
         return self._plain[1]
 
     @cached_property
     def _plain(self) -> tuple[Tensor, Routing]:
-        return self.seen(lambda: self.lalm.logits(self.prompt).float())
+        return self.with_routing(lambda: self.lalm.logits(self.prompt).float())
 
     @cached_property
     def has_experts(self) -> bool:
@@ -99,24 +130,25 @@ class CheckContext:
 
     @property
     def unsure(self) -> str:
-        """Why being off by more than a bound need be no fault; "" where it is one."""
+        """Why a difference above a bound may be no fault; "" if it is one."""
         read = self.plain_routing.experts and not self.plain_routing.unread
         if self.has_experts and not read and self.half:
             return "its choice of experts cannot be read here, and rounding may have flipped it"
         return ""
 
-    def seen(self, run: Callable[[], Result]) -> tuple[Result, Routing]:
-        """What a run of the model returns, and which experts its tokens went to."""
+    def with_routing(self, run: Callable[[], Result]) -> tuple[Result, Routing]:
+        """The result of a run of the model, and the experts that its tokens were routed to."""
         if not self.has_experts:
             return run(), Routing()
         with routed(self.lalm.structure) as routing:
             return run(), routing
 
-    def agreeing(self, routing: Routing, prompt: Prompt, run: Callable[[], Result]) -> Result:
-        """What a pass of the model over a prompt returns with the experts of another run."""
-        result, flips = agreeing(self.lalm.structure, routing, real_in(prompt.inputs), run)
-        self.flips.append(flips)
-        return result
+    def with_experts_of(
+        self, routing: Routing, prompt: Prompt, run: Callable[[], Result]
+    ) -> tuple[Result, Flips]:
+        """The result of a pass of the model over a prompt with the experts of another run, and how many of
+        its own choices differed."""
+        return agreeing(self.lalm.structure, routing, real_tokens(prompt.inputs), run)
 
     @property
     def half(self) -> bool:
@@ -125,66 +157,81 @@ class CheckContext:
 
     @cached_property
     def logit_bound(self) -> float:
-        """How far logits may be off."""
+        """How far logits may differ."""
         bound = LOGITS.get(self.lalm.dtype, LOGITS[torch.bfloat16]) * max(1.0, float(self.plain.abs().max()))
         if not self.half:
             return bound
-        # nothing of this package is in either: its own two attentions, under which the model rounds otherwise
-        before = list(self.flips)
-        own = float((self.plain - self.eager_logits(0.0, self.plain_routing).to(self.plain)).abs().max())
-        self.flips[:] = before  # those that the bound comes from are not the check's
-        return max(bound, OWN_ROUNDING * own)
+        # the model's own two attention implementations, neither of which contains code of this package
+        eager, _ = self.eager_logits(0.0, self.plain_routing)
+        rounding = float((self.plain - eager.to(self.plain)).abs().max())
+        return max(bound, ROUNDING_FACTOR * rounding)
+
+    @cached_property
+    def exact_bound(self) -> float:
+        """How far logits may differ that are computed twice in the same way: 0.
+
+        The kernels of some devices sum in any order. If two plain forward passes differ there, it is the
+        bound of logits.
+        """
+        if self.lalm.device.type == "cpu":
+            return 0.0
+        again = self.lalm.logits(self.prompt).float()
+        return 0.0 if torch.equal(again, self.plain) else self.logit_bound
 
     @property
     def row_bound(self) -> float:
-        """How far attention weights may be off."""
+        """How far attention weights may differ."""
         return ROWS.get(self.lalm.dtype, ROWS[torch.bfloat16])
 
     @cached_property
     def strength(self) -> float:
-        """The first of STRENGTHS that moves the eager logits enough to tell, or else what moves them most."""
+        """The first of STRENGTHS that changes the eager logits clearly; else the one that does so most."""
         effects = {}
         for alpha in STRENGTHS:
-            effects[alpha] = float((self.eager_logits(alpha) - self.eager_logits(0.0)).abs().max())
-            if effects[alpha] >= TELLING * self.logit_bound:
+            edited, plain = (self.eager_logits(strength)[0] for strength in (alpha, 0.0))
+            effects[alpha] = float((edited - plain).abs().max())
+            if effects[alpha] >= MIN_EFFECT * self.logit_bound:
                 return alpha
         return max(effects, key=lambda alpha: effects[alpha])
 
     @property
     def mata(self) -> AttentionEdit:
-        """An edit that reaches every attention layer, in prefill and decode."""
+        """An edit of every attention layer, in prefill and decode."""
         return Mata(self.strength, self.lalm.attention_layers, "add")
 
-    def bias(self, alpha: float) -> Bias | None:
-        """The same edit as something added to the eager mask."""
-        first = self.prompt.width - 1
-        return Bias(alpha, self.prompt.groups["audio"], first) if alpha else None
+    def reference_edit(self, alpha: float) -> ReferenceEdit | None:
+        """The same edit for the reference; None for strength 0."""
+        if not alpha:
+            return None
+        return ReferenceEdit(alpha, self.prompt.groups["audio"], first_query=self.prompt.width - 1)
 
-    def eager_logits(self, alpha: float, routing: Routing | None = None) -> Tensor:
-        """[B, V], of the eager twin under an edit of the audio's scores."""
-        return self.eager.logits(self.prompt.inputs, 1, self.bias(alpha), routing)[:, 0]
+    def eager_logits(self, alpha: float, routing: Routing | None = None) -> tuple[Tensor, Flips]:
+        """Logits of the reference under an edit of the audio's scores, [B, V], and how many choices of
+        experts differed."""
+        logits, flips = self.eager.logits(self.prompt.inputs, 1, self.reference_edit(alpha), routing)
+        return logits[:, 0], flips
 
     def editing(self) -> Editing:
         return Editing((self.mata,), self.prompt.groups, self.lalm.structure.heads)
 
 
-def own_items(lalm: LALM) -> tuple[Item, ...]:
-    """Two questions about clips that ship, of unlike length in text and sound."""
+def default_items(lalm: LALM) -> tuple[Item, ...]:
+    """Two questions about clips that ship with the package, of different length in text and audio."""
     long, short = load_benchmark("listening").split("selection")[:2]
-    sound = short.load_audio(lalm.sampling_rate)
-    half = sound.samples[: len(sound.samples) // 2]
+    audio = short.load_audio(lalm.sampling_rate)
+    half = audio.samples[: len(audio.samples) // 2]
     return (
         Item(audio=long.audio, audio_root=long.audio_root, question=long.question, choices=long.choices),
-        Item(audio=(half, sound.rate), question="What is it?", choices=("a bell", "a dog barks")),
+        Item(audio=(half, audio.rate), question="What is it?", choices=("a bell", "a dog barks")),
     )
 
 
 @contextmanager
-def steady(lalm: LALM) -> Iterator[None]:
-    """Inside, every forward of the model and of its later twins starts from the same random state.
+def seeded_forwards(lalm: LALM) -> Iterator[None]:
+    """Inside, every forward pass of the model and of its later clones starts from the same random state.
 
-    So a model that draws at random in each forward fails the one check that looks for it, and the others
-    still say whether attention is read and edited correctly.
+    So a model that draws random numbers in each pass fails the one check for that, and the others still show
+    whether attention is read and edited correctly.
     """
     devices = [lalm.device] if lalm.device.type == "cuda" else []
     handle = lalm.model.register_forward_pre_hook(_seed)

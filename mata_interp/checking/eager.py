@@ -1,7 +1,7 @@
-"""The independent reference: the model's twin on transformers' own eager attention.
+"""The independent reference of all checks: a clone of the model on transformers' own eager attention.
 
 It shares the model's weights and nothing of this package's mathematics: attention rows are those that the
-eager function returns, and an edit that adds to scores is put into the additive mask that transformers makes.
+eager function returns, and an edit that adds to scores is added to the mask that transformers makes.
 """
 
 from __future__ import annotations
@@ -25,96 +25,128 @@ from .results import NotApplicable
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["Bias", "Eager", "extended", "is_per_token", "real_in"]
+__all__ = ["EagerReference", "ReferenceEdit", "extend_inputs", "is_per_token", "real_tokens"]
 
 
 @dataclass(frozen=True, eq=False)
-class Bias:
-    """Added to the scores of keys ``columns``, bool [B, P], for all queries from position ``first`` on."""
+class ReferenceEdit:
+    """An edit of attention scores, as the reference applies it.
 
-    alpha: float
-    columns: Tensor
-    first: int
+    It decides keys, queries and phase for itself on purpose. A check that took them from the edit engine of
+    this package would confirm that engine's mistakes. The rule is the simplest one: add a number.
 
-
-class Eager:
-    """A twin that shows its attention.
-
-    Its passes take a ``routing``, that of the run which they are compared with: in a mixture of experts,
-    where its own choices differ from those, it is run with those.
-
-    Args:
-        lalm: whose twin.
-        flips: gets, of each pass with a routing, how many choices differed.
-
-    Raises:
-        NotApplicable: when read or edited, where the model has no eager attention that can be.
+    Attributes:
+        alpha: number added to the scores, in nats.
+        keys: which keys it is added to, bool [B, P].
+        first_query: position of the first query it applies to; it applies to all later ones as well, those
+            of answer tokens included.
     """
 
-    def __init__(self, lalm: LALM, flips: list[Flips]) -> None:
-        self._flips = flips
+    alpha: float
+    keys: Tensor
+    first_query: int
+
+
+class EagerReference:
+    """A clone of the model on eager attention, whose weights can be read and edited.
+
+    Its passes take a ``routing``, the choices of experts of the run that they are compared with. Where its
+    own choices differ in a mixture of experts, it runs with those of the other run. Each pass returns how
+    many choices differed.
+
+    Args:
+        lalm: the model to clone; the clone shares its weights.
+
+    Raises:
+        NotApplicable: when it is read or edited, if the model has no eager attention that allows it.
+    """
+
+    def __init__(self, lalm: LALM) -> None:
         self.model = clone_sharing_weights(lalm.model)
         self.structure = ModelStructure.from_model(self.model)
         use_eager([self.structure.decoder, *self.structure.attention.values()])
 
     def logits(
-        self, inputs: dict[str, Tensor], last: int, bias: Bias | None = None, routing: Routing | None = None
-    ) -> Tensor:
-        """Of the last positions: float32 [B, last, V], in one forward without a cache."""
-        hooks = [] if bias is None else [self._biased(layer, bias) for layer in self.structure.attention]
+        self,
+        inputs: dict[str, Tensor],
+        last: int,
+        edit: ReferenceEdit | None = None,
+        routing: Routing | None = None,
+    ) -> tuple[Tensor, Flips]:
+        """Logits of the last positions, in one forward pass without a cache.
+
+        Args:
+            inputs: of the model.
+            last: number of positions.
+            edit: applied in every attention layer.
+            routing: choices of experts of the run that this one is compared with.
+
+        Returns:
+            float32 [B, last, V], and how many choices of experts differed.
+        """
+        hooks = [] if edit is None else [self._edit_mask(layer, edit) for layer in self.structure.attention]
         head = output_head(self.model)
         hooks.append(head.register_forward_pre_hook(lambda _, args: (args[0][:, -last:], *args[1:])))
-        with _held(hooks), torch.no_grad():
-            return self._pass(inputs, routing).logits[:, -last:].float()
+        with _removed_after(hooks), torch.no_grad():
+            out, flips = self._run(inputs, routing)
+        return out.logits[:, -last:].float(), flips
 
     def weights(
         self,
         inputs: dict[str, Tensor],
         reduce: Callable[[Tensor], Tensor],
         routing: Routing | None = None,
-    ) -> dict[int, Tensor]:
-        """Of each attention layer, what ``reduce`` makes of its float32 weights [B, H, T, L]."""
-        seen: dict[int, Tensor] = {}
+    ) -> tuple[dict[int, Tensor], Flips]:
+        """Attention weights of every layer.
+
+        Args:
+            inputs: of the model.
+            reduce: applied to the float32 weights of a layer, [B, H, T, L].
+            routing: choices of experts of the run that this one is compared with.
+
+        Returns:
+            the reduced weights by layer, and how many choices of experts differed.
+        """
+        found: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Callable[..., None]:
             def hook(_: Any, args: Any, out: Any) -> None:
                 weights = out[1] if isinstance(out, tuple) and len(out) > 1 else None
                 if isinstance(weights, Tensor) and weights.dim() == 4:
-                    seen[layer] = reduce(weights.float())
+                    found[layer] = reduce(weights.float())
 
             return hook
 
         hooks = [module.register_forward_hook(keep(i)) for i, module in self.structure.attention.items()]
-        with _held(hooks), torch.no_grad():
-            self._pass(inputs, routing)
-        if missing := sorted(set(self.structure.attention) - set(seen)):
-            raise NotApplicable(f"the model's eager attention shows no weights in layer {missing[0]}.")
-        return seen
+        with _removed_after(hooks), torch.no_grad():
+            _, flips = self._run(inputs, routing)
+        missing = sorted(set(self.structure.attention) - set(found))
+        if missing:
+            raise NotApplicable(f"the model's eager attention returns no weights in layer {missing[0]}.")
+        return found, flips
 
-    def _pass(self, inputs: dict[str, Tensor], routing: Routing | None) -> Any:
-        out, flips = agreeing(
+    def _run(self, inputs: dict[str, Tensor], routing: Routing | None) -> tuple[Any, Flips]:
+        return agreeing(
             self.structure,
             routing or Routing(),
-            real_in(inputs),
+            real_tokens(inputs),
             lambda: self.model(**inputs, use_cache=False),
         )
-        self._flips.append(flips)
-        return out
 
-    def _biased(self, layer: int, bias: Bias) -> Any:
-        """A hook that adds to the mask of one attention module."""
+    def _edit_mask(self, layer: int, edit: ReferenceEdit) -> Any:
+        """A hook that adds an edit to the mask of one attention module."""
         module: Any = self.structure.attention[layer]
         names = list(inspect.signature(module.forward).parameters)
 
         def hook(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-            given = dict(zip(names, args, strict=False)) | kwargs
-            mask = given.get("attention_mask")
+            arguments = dict(zip(names, args, strict=False)) | kwargs
+            mask = arguments.get("attention_mask")
             if not isinstance(mask, Tensor) or mask.dim() != 4 or not mask.is_floating_point():
-                raise NotApplicable(f"the eager attention of layer {layer} takes no mask to put an edit in.")
-            rows, width = bias.columns.shape
+                raise NotApplicable(f"the eager attention of layer {layer} takes no mask to add an edit to.")
+            rows, width = edit.keys.shape
             mask = mask.expand(rows, -1, -1, -1).clone()
-            columns = bias.columns.to(mask.device)[:, None, None, :]
-            mask[:, :, bias.first :, :width] += torch.where(columns, bias.alpha, 0.0).to(mask.dtype)
+            keys = edit.keys.to(mask.device)[:, None, None, :]
+            mask[:, :, edit.first_query :, :width] += torch.where(keys, edit.alpha, 0.0).to(mask.dtype)
             if "attention_mask" in kwargs:
                 return args, kwargs | {"attention_mask": mask}
             place = names.index("attention_mask")
@@ -123,8 +155,14 @@ class Eager:
         return module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
-def extended(inputs: dict[str, Tensor], tokens: Tensor, real: Tensor | None = None) -> dict[str, Tensor]:
-    """The inputs of a prompt [B, P] with tokens [B, N] behind it; ``real``, bool [B, N]: not padding."""
+def extend_inputs(inputs: dict[str, Tensor], tokens: Tensor, real: Tensor | None = None) -> dict[str, Tensor]:
+    """Inputs of a prompt with further tokens appended.
+
+    Args:
+        inputs: of a prompt [B, P].
+        tokens: ids to append, [B, N].
+        real: which of these are no padding, bool [B, N]; all, if not given.
+    """
     given = inputs["input_ids"]
     longer = dict(inputs)
     mask = inputs.get("attention_mask", torch.ones_like(given))
@@ -137,19 +175,19 @@ def extended(inputs: dict[str, Tensor], tokens: Tensor, real: Tensor | None = No
     return longer
 
 
-def real_in(inputs: dict[str, Tensor]) -> Tensor:
+def real_tokens(inputs: dict[str, Tensor]) -> Tensor:
     """Which tokens are no padding: bool [B, T]."""
     tokens = inputs["input_ids"]
     return inputs.get("attention_mask", torch.ones_like(tokens)).bool()
 
 
 def is_per_token(value: Any, tokens: Tensor) -> bool:
-    """Whether an input says something of each of the tokens [B, P]: a mask, a type."""
+    """Whether an input has one integer for each of the tokens [B, P], such as a mask or token types."""
     return isinstance(value, Tensor) and value.shape == tokens.shape and not value.is_floating_point()
 
 
 @contextmanager
-def _held(hooks: list[Any]) -> Iterator[None]:
+def _removed_after(hooks: list[Any]) -> Iterator[None]:
     try:
         yield
     finally:

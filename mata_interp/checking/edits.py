@@ -1,4 +1,4 @@
-"""Does an edit of attention do what it says, and nothing else?"""
+"""Checks of edits: an edit of attention does what it says, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,52 +6,75 @@ import torch
 
 from mata_interp.interventions import RULES, Mata
 
-from .bounds import TELLING
+from .bounds import MIN_EFFECT
 from .context import CheckContext
-from .results import Measurement, register_check
+from .registry import register_check
+from .results import Measurement
 
-__all__: list[str] = []
+__all__ = ["CHECKS", "largest", "too_small"]
 
 
 @register_check(
-    "alpha 0 is no edit",
-    "the logits under edits of strength 0 in every layer, bit for bit, and the model's own",
-    "The instrument itself changes the model: do not use it here. Please report it with this output.",
+    name="alpha 0 leaves logits unchanged",
+    compared="the logits under edits of strength 0 in every layer and the model's own, bit for bit",
+    remedy="The instrument itself changes the model: do not use it here. Please report it with this output.",
 )
-def _nothing(subject: CheckContext) -> Measurement:
-    lalm, prompt = subject.lalm, subject.prompt
-    own = lalm.logits(prompt)
-    off, rules = 0.0, tuple(RULES)
+def zero_strength(context: CheckContext) -> Measurement:
+    lalm, prompt = context.lalm, context.prompt
+    plain = lalm.logits(prompt)
+    difference, rules = 0.0, tuple(RULES)
     for rule in rules:
         logits = lalm.logits(prompt, Mata(0.0, lalm.attention_layers, rule))
-        off = max(off, float((logits.float() - own.float()).abs().max()), key=lambda x: (x != x, x))
-    return Measurement(f"max |Δlogit| {off:.2g} under {', '.join(rules)}", off, 0.0)
+        apart = float((logits.float() - plain.float()).abs().max())
+        difference = max(difference, apart, key=nan_first)
+    bound = context.exact_bound
+    measured = f"max |Δlogit| {difference:.2g} under {', '.join(rules)}"
+    if bound:
+        measured += "; two plain forward passes differ on this device as well"
+    return Measurement(measured, difference, bound)
 
 
 @register_check(
-    "edit reaches the logits",
-    "the change of the logits under an edit of the audio's scores in every layer, and under the same edit "
-    "put into the mask of the model's eager attention",
-    "Interventions do not do what they say on this model: do not use them. Please report this output.",
+    name="edited logits equal eager attention",
+    compared="the change of the logits under an edit of the audio's scores in every layer, and under the "
+    "same edit added to the mask of the model's eager attention",
+    remedy="Interventions do not do what they say on this model: do not use them. Please report this output.",
 )
-def _reaches(subject: CheckContext) -> Measurement:
-    edited, routing = subject.seen(lambda: subject.lalm.logits(subject.prompt, subject.mata).float())
-    ours = edited - subject.plain
-    theirs = subject.eager_logits(subject.strength, routing) - subject.eager_logits(
-        0.0, subject.plain_routing
+def effect(context: CheckContext) -> Measurement:
+    edited, routing = context.with_routing(lambda: context.lalm.logits(context.prompt, context.mata).float())
+    measured = edited - context.plain
+    eager_edited, flips = context.eager_logits(context.strength, routing)
+    eager_plain, plain_flips = context.eager_logits(0.0, context.plain_routing)
+    reference = eager_edited - eager_plain
+    difference, size, expected = (
+        float(x.abs().max()) for x in (measured - reference.to(measured), measured, reference)
     )
-    off, moved, wanted = (float(x.abs().max()) for x in (ours - theirs.to(ours), ours, theirs))
-    told = f"max |Δlogit| {moved:.3g}, reference {wanted:.3g}, off by {off:.1g}"
-    return Measurement(told, off, subject.logit_bound, weak=too_small(subject, wanted), unsure=subject.unsure)
+    return Measurement(
+        f"max |Δlogit| {size:.3g}, reference {expected:.3g}, difference {difference:.1g}",
+        difference,
+        context.logit_bound,
+        weak=too_small(context, expected),
+        unsure=context.unsure,
+        flips=flips + plain_flips,
+    )
 
 
-def too_small(subject: CheckContext, effect: float) -> str:
-    """Why an effect tells nothing, if so."""
-    if effect >= TELLING * subject.logit_bound:
+CHECKS = (zero_strength, effect)
+
+
+def too_small(context: CheckContext, effect: float) -> str:
+    """Why an effect shows nothing; "" if it is large enough to show something."""
+    if effect >= MIN_EFFECT * context.logit_bound:
         return ""
-    return f"{subject.strength:+g} on all audio scores moves the logits too little to tell from rounding"
+    strength = f"{context.strength:+g}"
+    return f"{strength} on all audio scores changes the logits too little to distinguish it from rounding"
 
 
 def largest(x: torch.Tensor) -> float:
-    """max |x|, NaN if there is one; entries that do not exist on purpose must be left out before."""
+    """max |x|; NaN if there is one, 0 if x is empty."""
     return float(x.abs().max()) if x.numel() else 0.0
+
+
+def nan_first(x: float) -> tuple[bool, float]:
+    """A key for ``max`` under which NaN is larger than every number."""
+    return x != x, x

@@ -1,9 +1,9 @@
-"""Is a prompt the same alone and in a batch, in one pass and token by token, generated and scored?"""
+"""Checks of passes: a prompt gives the same logits alone and in a batch, in one pass and token by token."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,188 +13,256 @@ from mata_interp.lalm import OptionScores, Prompt
 from mata_interp.lalm.calls.attention_calls import Backend
 from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.discovery.entry import enter
-from mata_interp.lalm.discovery.experts import Routing
+from mata_interp.lalm.discovery.experts import Flips, Routing
 
-from .bounds import LOGITS, SCORES
+from .bounds import LOGITS, OPTION_SCORES
 from .context import STEPS, CheckContext
-from .eager import extended, is_per_token, real_in
-from .edits import largest, too_small
-from .results import Measurement, NotApplicable, register_check
+from .eager import extend_inputs, is_per_token, real_tokens
+from .edits import largest, nan_first, too_small
+from .registry import register_check
+from .results import Measurement, NotApplicable
 
-__all__: list[str] = []
+__all__ = ["CHECKS"]
 
-
-@register_check(
-    "alone as in a batch",
-    "logits, plain and edited, of each prompt alone and beside longer ones, with padding on its left",
-    "Use batch_size=1 on this model: its answers depend on what stands beside them in the batch.",
-)
-def _batch(subject: CheckContext) -> Measurement:
-    lalm, prompt, mata = subject.lalm, subject.prompt, subject.mata
-    edited, routing = subject.seen(lambda: lalm.logits(prompt, mata).float())
-    both = torch.stack([subject.plain, edited])  # (2, B, V)
-
-    def again(other: Prompt, aligned: Callable[[Tensor], Tensor], same: bool = True) -> Tensor:
-        """The same of another prompt; if it has the same tokens, with the experts they went to here."""
-        routings = (subject.plain_routing, routing) if same else (Routing(), Routing())
-        return torch.stack(
-            [
-                subject.agreeing(led.changed(aligned), other, lambda e=edit: lalm.logits(other, e).float())
-                for edit, led in zip((None, mata), routings, strict=True)
-            ]
-        )
-
-    if subject.items:
-        rows = [subject.asked((item,)) for item in subject.items]
-        alone = [
-            again(row, lambda x, b=b, w=row.width: x[b : b + 1, -w:], same=_same_tokens(prompt, b, row))
-            for b, row in enumerate(rows)
-        ]
-        off = largest(torch.cat(alone, 1) - both)
-        padded = max(prompt.width - row.width for row in rows)
-        told = f"max |Δlogit| {off:.1g}; {prompt.size} prompts, up to {padded} tokens of padding"
-        return Measurement(
-            told if off <= subject.logit_bound else told + _otherwise(subject, rows),
-            off,
-            subject.logit_bound,
-            unsure=subject.unsure,
-        )
-    wider = _padded(prompt, 7, lalm.model.config)
-    moved = again(wider, lambda x: torch.cat([x[:, :1].expand(-1, 7, -1), x], 1))
-    off = largest(moved - both)
-    return Measurement(
-        f"max |Δlogit| {off:.1g} with 7 tokens of padding; rows cannot be taken apart",
-        off,
-        subject.logit_bound,
-        unsure=subject.unsure,
-    )
+MORE_PADDING = 7  # tokens
 
 
 @register_check(
-    "prefill and decode as one pass",
-    "the logits of a generation with a key-value cache, plain and edited, and those of the model's eager "
-    "attention over prompt and answer in one pass without a cache",
-    "Do not trace or edit generations on this model (query='generated', phase='decode'). Please report it.",
+    name="batch equals single prompts",
+    compared="logits, plain and edited, of each prompt alone and beside longer ones, with left padding",
+    remedy="Use batch_size=1 on this model: its answers depend on the other prompts of a batch.",
 )
-def _decode(subject: CheckContext) -> Measurement:
-    worst, effect = 0.0, 0.0
+def batch_equals_single(context: CheckContext) -> Measurement:
+    edited, routing = context.with_routing(lambda: context.lalm.logits(context.prompt, context.mata).float())
+    together = _Batch(context, torch.stack([context.plain, edited]), (context.plain_routing, routing))
+    return together.against_single_prompts() if context.items else together.against_more_padding()
+
+
+@register_check(
+    name="cached decoding equals one pass",
+    compared="the logits of a generation with a key-value cache, plain and edited, and those of the model's "
+    "eager attention over prompt and answer in one pass without a cache",
+    remedy="Do not trace or edit generations on this model (query='generated', phase='decode'). Please "
+    "report it.",
+)
+def decoding_equals_one_pass(context: CheckContext) -> Measurement:
+    worst, effect, total_flips = 0.0, 0.0, Flips()
     for edited in (False, True):
-        (steps, said), routing = subject.seen(lambda e=edited: _generated(subject, e))
-        inputs = extended(subject.prompt.inputs, said[:, :-1])
-        bias = subject.bias(subject.strength)
-        once = subject.eager.logits(inputs, STEPS, bias if edited else None, routing)
-        off = largest(steps - once.to(steps))
-        worst = max(worst, off, key=lambda x: (x != x, x))
+        (steps, answer), routing = context.with_routing(lambda e=edited: _generate(context, e))
+        inputs = extend_inputs(context.prompt.inputs, answer[:, :-1])
+        edit = context.reference_edit(context.strength) if edited else None
+        reference, flips = context.eager.logits(inputs, STEPS, edit, routing)
+        total_flips += flips
+        worst = max(worst, largest(steps - reference.to(steps)), key=nan_first)
         if edited:
-            effect = largest(once - subject.eager.logits(inputs, STEPS))
-    told = f"max |Δlogit| {worst:.1g} over {STEPS} tokens; the edit moves {effect:.2g}"
+            plain, _ = context.eager.logits(inputs, STEPS)
+            effect = largest(reference - plain)
     return Measurement(
-        told, worst, subject.logit_bound, weak=too_small(subject, effect), unsure=subject.unsure
+        f"max |Δlogit| {worst:.1g} over {STEPS} tokens; the edit changes {effect:.2g}",
+        worst,
+        context.logit_bound,
+        weak=too_small(context, effect),
+        unsure=context.unsure,
+        flips=total_flips,
     )
 
 
 @register_check(
-    "both backends give the same bits",
-    "the logits of an edited generation through nnsight and through a stand-in for the attention function",
-    "Do not use results of edits and traces together on this model. Please report it with this output.",
+    name="both backends give equal logits",
+    compared="the logits of an edited generation through nnsight and through a stand-in for the attention "
+    "function, bit for bit",
+    remedy="Do not use results of edits and traces together on this model. Please report it with this output.",
 )
-def _backends(subject: CheckContext) -> Measurement:
-    direct, nnsight = (_generated(subject, True, backend)[0] for backend in ("direct", "nnsight"))
-    off = largest(direct - nnsight)
-    return Measurement(f"max |Δlogit| {off:.2g} over {STEPS} tokens", off, 0.0)
+def backends_agree(context: CheckContext) -> Measurement:
+    direct, nnsight = (_generate(context, True, backend)[0] for backend in ("direct", "nnsight"))
+    difference = largest(direct - nnsight)
+    return Measurement(f"max |Δlogit| {difference:.2g} over {STEPS} tokens", difference, context.exact_bound)
 
 
 @register_check(
-    "options scored as one pass",
-    "log p of answer options, read on a shared cache, plain and edited, and that of the model's eager "
-    "attention over prompt and option in one pass",
-    "Do not use scores of options on this model (mi.run, mi.study, mi.sweep on items). Please report it.",
+    name="option scores equal one pass",
+    compared="log p of answer options, computed on a shared cache, plain and edited, and that of the model's "
+    "eager attention over prompt and option in one pass",
+    remedy="Do not use scores of options on this model (mi.run, mi.study, mi.sweep on items). Please report "
+    "it.",
 )
-def _options(subject: CheckContext) -> Measurement:
-    lalm, prompt = subject.lalm, subject.prompt
-    choices = [item.choices for item in subject.items]
+def options_equal_one_pass(context: CheckContext) -> Measurement:
+    lalm, prompt = context.lalm, context.prompt
+    choices = [item.choices for item in context.items]
     if not choices or not all(choices):
         raise NotApplicable("the prompt was not made of items with options.")
-    edits = (None, subject.mata)
-    told = [(scores, Routing()) for scores in lalm.score_each(prompt, choices, edits)]
-    found = _scored(subject, choices, told)
-    bound = SCORES * subject.logit_bound
-    if not found[0] <= bound and subject.plain_routing.experts:
-        # one by one, for only then is it known which experts each token of an option went to
-        each = []
+    edits = (None, context.mata)
+    scored = [(scores, Routing()) for scores in lalm.score_each(prompt, choices, edits)]
+    found = _compare_options(context, choices, scored)
+    bound = OPTION_SCORES * context.logit_bound
+    if not found.difference <= bound and context.plain_routing.experts:
+        # one option at a time, so that the experts of each of its tokens are known
+        parts = []
         for c in range(min(map(len, choices))):
-            one = [[texts[c]] for texts in choices]
-            alone = [subject.seen(lambda e=edit, o=one: lalm.score(prompt, o, e)) for edit in edits]
-            each.append(_scored(subject, one, alone))
-        found = [max(numbers, key=lambda x: (x != x, x)) for numbers in zip(*each, strict=True)]
-    worst, effect, most = found
-    told = f"max |Δlog p| {worst:.1g}, up to {most:.0f} tokens; the edit moves {effect:.2g}"
-    return Measurement(told, worst, bound, unsure=subject.unsure)
+            option = [[texts[c]] for texts in choices]
+            alone = [
+                context.with_routing(lambda e=edit, o=option: lalm.score(prompt, o, e)) for edit in edits
+            ]
+            parts.append(_compare_options(context, option, alone))
+        found = _worst_of(parts)
+    measured = (
+        f"max |Δlog p| {found.difference:.1g}, up to {found.tokens:.0f} tokens; the edit changes "
+        f"{found.effect:.2g}"
+    )
+    return Measurement(measured, found.difference, bound, unsure=context.unsure, flips=found.flips)
 
 
-def _otherwise(subject: CheckContext, rows: Sequence[Prompt]) -> str:
-    """What is another already before the decoder when a prompt stands in a batch; "" if nothing is."""
-    lalm, prompt = subject.lalm, subject.prompt
+CHECKS = (batch_equals_single, decoding_equals_one_pass, backends_agree, options_equal_one_pass)
+
+
+class _Batch:
+    """A batch whose logits are compared with those of other prompts that hold the same questions.
+
+    Args:
+        context: the model and the batch.
+        logits: of the batch, plain and edited, [2, B, V].
+        routings: choices of experts of these two runs.
+    """
+
+    def __init__(self, context: CheckContext, logits: Tensor, routings: tuple[Routing, Routing]) -> None:
+        self._context, self._logits, self._routings = context, logits, routings
+        self._flips = Flips()
+
+    def against_single_prompts(self) -> Measurement:
+        """Each item alone."""
+        context, prompt = self._context, self._context.prompt
+        rows = [context.build((item,)) for item in context.items]
+        alone = []
+        for b, row in enumerate(rows):
+            same = _same_tokens(prompt, b, row)
+            alone.append(self._run(row, lambda x, b=b, w=row.width: x[b : b + 1, -w:], same))
+        difference = largest(torch.cat(alone, 1) - self._logits)
+        padded = max(prompt.width - row.width for row in rows)
+        measured = f"max |Δlogit| {difference:.1g}; {prompt.size} prompts, up to {padded} tokens of padding"
+        if not difference <= context.logit_bound:
+            measured += _difference_before_decoder(context, rows)
+        return self._measurement(measured, difference)
+
+    def against_more_padding(self) -> Measurement:
+        """The whole batch with more padding, where its rows cannot be separated."""
+        prompt, n = self._context.prompt, MORE_PADDING
+        wider = _padded(prompt, n, self._context.lalm.model.config)
+        moved = self._run(wider, lambda x: torch.cat([x[:, :1].expand(-1, n, -1), x], 1), True)
+        difference = largest(moved - self._logits)
+        measured = f"max |Δlogit| {difference:.1g} with {n} tokens of padding; rows cannot be separated"
+        return self._measurement(measured, difference)
+
+    def _run(self, other: Prompt, align: Callable[[Tensor], Tensor], same_tokens: bool) -> Tensor:
+        """Logits of another prompt, plain and edited, [2, B, V]; with the experts of the batch, if it has the
+        same tokens. ``align`` takes choices [B, L, k] of the batch to those of the other prompt."""
+        context = self._context
+        logits = []
+        for edit, routing in zip((None, context.mata), self._routings, strict=True):
+            leading = (routing if same_tokens else Routing()).changed(align)
+            result, flips = context.with_experts_of(
+                leading, other, lambda e=edit: context.lalm.logits(other, e).float()
+            )
+            self._flips += flips
+            logits.append(result)
+        return torch.stack(logits)
+
+    def _measurement(self, measured: str, difference: float) -> Measurement:
+        context = self._context
+        return Measurement(
+            measured, difference, context.logit_bound, unsure=context.unsure, flips=self._flips
+        )
+
+
+def _difference_before_decoder(context: CheckContext, rows: Sequence[Prompt]) -> str:
+    """What differs in a batch already before the decoder; "" if nothing does."""
+    lalm, prompt = context.lalm, context.prompt
     for b, row in enumerate(rows):
         if not _same_tokens(prompt, b, row):
             together, alone = (int(p.groups["audio"][r].sum()) for p, r in ((prompt, b), (row, 0)))
             return (
-                f"; the processor itself makes other tokens of prompt {b + 1} in a batch: "
-                f"{together} of audio, and {alone} alone"
+                f"; the processor makes other tokens of prompt {b + 1} in a batch: {together} of audio, "
+                f"{alone} if it is alone"
             )
     with torch.no_grad():
         together = enter(lalm.model, lalm.structure, prompt.inputs).embeds
         alone = [enter(lalm.model, lalm.structure, row.inputs).embeds[0] for row in rows]
-    off = max(largest(together[b, -len(x) :] - x) for b, x in enumerate(alone))
+    difference = max(largest(together[b, -len(x) :] - x) for b, x in enumerate(alone))
     size = max(map(largest, alone))
-    if off <= LOGITS.get(lalm.dtype, LOGITS[torch.bfloat16]) * size:
+    if difference <= LOGITS.get(lalm.dtype, LOGITS[torch.bfloat16]) * size:
         return ""
-    return f"; the sounds enter the decoder otherwise from a batch, off by {off:.1g} of {size:.1g}"
+    return f"; audio embeddings in a batch differ before the decoder, by {difference:.1g} of {size:.1g}"
 
 
 def _same_tokens(prompt: Prompt, place: int, alone: Prompt) -> bool:
-    """Whether a row of a batch holds the tokens of the same prompt alone."""
-    tokens, real = prompt.inputs["input_ids"][place], real_in(prompt.inputs)[place]
-    return torch.equal(tokens[real], alone.inputs["input_ids"][0][real_in(alone.inputs)[0]])
+    """Whether a row of a batch holds the tokens of a prompt that is alone."""
+    tokens, real = prompt.inputs["input_ids"][place], real_tokens(prompt.inputs)[place]
+    return torch.equal(tokens[real], alone.inputs["input_ids"][0][real_tokens(alone.inputs)[0]])
 
 
-def _scored(
-    subject: CheckContext, choices: Sequence[Sequence[str]], told: Sequence[tuple[OptionScores, Routing]]
-) -> list[float]:
-    """How far scores, plain and edited, are from the eager attention's; what the edit moves; most tokens."""
-    lalm, prompt = subject.lalm, subject.prompt
-    options = [lalm.option_tokens(item, texts) for item, texts in zip(subject.items, choices, strict=True)]
-    biases = (None, subject.bias(subject.strength))
-    worst, effect, most = 0.0, 0.0, 1
+@dataclass
+class _OptionComparison:
+    """How far option scores are from the reference.
+
+    Attributes:
+        difference: largest difference of log p.
+        effect: largest effect of the edit.
+        tokens: number of tokens of the longest option.
+        flips: how many choices of experts differed.
+    """
+
+    difference: float
+    effect: float
+    tokens: int
+    flips: Flips
+
+
+def _worst_of(parts: Sequence[_OptionComparison]) -> _OptionComparison:
+    return _OptionComparison(
+        max((part.difference for part in parts), key=nan_first),
+        max((part.effect for part in parts), key=nan_first),
+        max(part.tokens for part in parts),
+        sum((part.flips for part in parts), Flips()),
+    )
+
+
+def _compare_options(
+    context: CheckContext, choices: Sequence[Sequence[str]], scored: Sequence[tuple[OptionScores, Routing]]
+) -> _OptionComparison:
+    """Scores of options, plain and edited, against eager attention."""
+    lalm, prompt = context.lalm, context.prompt
+    options = [lalm.option_tokens(item, texts) for item, texts in zip(context.items, choices, strict=True)]
+    edits = (None, context.reference_edit(context.strength))
+    found = _OptionComparison(0.0, 0.0, 1, Flips())
     for c in range(min(map(len, options))):
         tokens = [row[c] for row in options]
         width = max(map(len, tokens))
-        most = max(most, width)
+        found.tokens = max(found.tokens, width)
         real = torch.tensor([[k < len(t) for k in range(width)] for t in tokens])
         filled = torch.tensor([t + [0] * (width - len(t)) for t in tokens]).to(lalm.device)
-        inputs = extended(prompt.inputs, filled, real.to(lalm.device))
-        theirs = [
-            _logp(subject.eager.logits(inputs, width + 1, bias, routing), filled, real)
-            for bias, (_, routing) in zip(biases, told, strict=True)
-        ]
-        ours = [torch.from_numpy(scores.logprob[:, c]) for scores, _ in told]
-        apart = [largest(a - b) for a, b in zip(ours, theirs, strict=True)]
-        worst = max(worst, *apart, key=lambda x: (x != x, x))
-        effect = max(effect, largest(theirs[1] - theirs[0]))
-    return [worst, effect, most]
+        inputs = extend_inputs(prompt.inputs, filled, real.to(lalm.device))
+        reference = []
+        for edit, (scores, routing) in zip(edits, scored, strict=True):
+            logits, flips = context.eager.logits(inputs, width + 1, edit, routing)
+            reference.append(_logprob(logits, filled, real))
+            found.flips += flips
+            difference = largest(torch.from_numpy(scores.logprob[:, c]) - reference[-1])
+            found.difference = max(found.difference, difference, key=nan_first)
+        found.effect = max(found.effect, largest(reference[1] - reference[0]))
+    return found
 
 
-def _logp(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
-    """log p of tokens [B, N] from logits [B, N + 1, V], the last prompt token's the first: float64 [B]."""
-    told = logits[:, :-1].double().log_softmax(-1).gather(2, tokens[:, :, None].to(logits.device))[..., 0]
-    return told.cpu().masked_fill(~real, 0.0).sum(1)
+def _logprob(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
+    """log p of tokens [B, N] from logits [B, N + 1, V], of which the last prompt token's come first:
+    float64 [B]."""
+    each = logits[:, :-1].double().log_softmax(-1).gather(2, tokens[:, :, None].to(logits.device))[..., 0]
+    return each.cpu().masked_fill(~real, 0.0).sum(1)
 
 
-def _generated(subject: CheckContext, edited: bool, backend: Backend = "direct") -> tuple[Tensor, Tensor]:
+def _generate(context: CheckContext, edited: bool, backend: Backend = "direct") -> tuple[Tensor, Tensor]:
     """Logits [B, STEPS, V] and tokens [B, STEPS] of a greedy generation that does not stop."""
-    lalm, prompt = subject.lalm, subject.prompt
-    editing = subject.editing() if edited else None
-    how: dict[str, Any] = {
+    lalm, prompt = context.lalm, context.prompt
+    editing = context.editing() if edited else None
+    greedy: dict[str, Any] = {
         "do_sample": False,
         "num_beams": 1,
         "temperature": None,
@@ -209,7 +277,7 @@ def _generated(subject: CheckContext, edited: bool, backend: Backend = "direct")
             min_new_tokens=STEPS,
             output_logits=True,
             return_dict_in_generate=True,
-            **how,
+            **greedy,
         )
 
     with torch.inference_mode():

@@ -1,95 +1,108 @@
-"""Are the attention rows that the package reads those of the model?"""
+"""Checks of attention rows: what the package reads equals the model's own attention."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-import mata_interp as mi
 from mata_interp.attention import AttentionCall
+from mata_interp.errors import ItemError
 from mata_interp.lalm.calls.attention_calls import attention_calls
+from mata_interp.tracing import trace
 
 from .bounds import SUMS
 from .context import CheckContext
-from .results import Measurement, register_check
+from .edits import nan_first
+from .registry import register_check
+from .results import Measurement
 
-__all__ = ["fast_rows"]
+__all__ = ["CHECKS", "last_rows"]
 
-DIFFERS = (
+REMEDY = (
     "Attention is read wrongly in this model: do not use its traces. Please report it with this output and "
-    "the names of the keywords that the model hands to its attention function."
+    "the names of the keyword arguments that the model passes to its attention function."
 )
 
 
 @register_check(
-    "rows sum to 1",
-    "the masses of all token groups together, in the trace of the last prompt token",
-    "Some tokens are in no group or in two, or attention goes where no key is: look at prompt.groups.",
+    name="attention rows sum to 1",
+    compared="the masses of all token groups together, in the trace of the last prompt token",
+    remedy="Some tokens are in no group or in two, or attention falls on positions without a key: look at "
+    "prompt.groups.",
 )
-def _sums(subject: CheckContext) -> Measurement:
-    trace = mi.trace(subject.lalm, subject.prompt, "last", progress=False)
-    mass = trace["mass"]
+def row_sums(context: CheckContext) -> Measurement:
+    mass = trace(context.lalm, context.prompt, "last", progress=False)["mass"]
     total = mass.sum("group", skipna=False).values[~mass.isnull().all("group").values]
-    off = float(abs(total - 1).max()) if total.size else float("nan")
-    bound = SUMS.get(subject.lalm.dtype, 1e-5)
-    return Measurement(f"off by {off:.1g} at most", off, bound)
+    difference = float(abs(total - 1).max()) if total.size else float("nan")
+    bound = SUMS.get(context.lalm.dtype, 1e-5)
+    return Measurement(f"largest difference {difference:.1g}", difference, bound)
 
 
 @register_check(
-    "rows equal eager attention",
-    "the last prompt token's attention weights in every layer and head, read at the model's own attention "
-    "call, and those that its eager attention returns",
-    DIFFERS,
+    name="attention rows equal eager attention",
+    compared="the last prompt token's attention weights in every layer and head, read at the model's own "
+    "attention call, and those that its eager attention returns",
+    remedy=REMEDY,
 )
-def _rows(subject: CheckContext) -> Measurement:
-    ours, routing = subject.seen(lambda: fast_rows(subject))
-    theirs = subject.eager.weights(subject.prompt.inputs, lambda weights: weights[:, :, -1], routing)
-    off = {layer: _apart(ours[layer], theirs[layer]) for layer in ours}
-    worst = max(off, key=lambda layer: (off[layer] != off[layer], off[layer]))
-    told = f"off by {off[worst]:.1g} at most, in layer {worst}; {len(off)} layers"
-    return Measurement(told, off[worst], subject.row_bound, unsure=subject.unsure)
+def rows_equal_eager(context: CheckContext) -> Measurement:
+    rows, routing = context.with_routing(lambda: last_rows(context))
+    reference, flips = context.eager.weights(
+        context.prompt.inputs, lambda weights: weights[:, :, -1], routing
+    )
+    apart = {layer: _difference(rows[layer], reference[layer]) for layer in rows}
+    worst = max(apart, key=lambda layer: nan_first(apart[layer]))
+    measured = f"largest difference {apart[worst]:.1g}, in layer {worst}; {len(apart)} layers"
+    return Measurement(measured, apart[worst], context.row_bound, unsure=context.unsure, flips=flips)
 
 
 @register_check(
-    "trace equals eager attention",
-    "the masses of mi.trace by layer, head and group, of the last token and of the text behind the audio, "
-    "and those summed up from the model's eager attention",
-    DIFFERS,
+    name="trace equals eager attention",
+    compared="the masses of mi.trace by layer, head and group, of the last token and of the text after the "
+    "audio, and those summed from the model's eager attention",
+    remedy=REMEDY,
 )
-def _trace(subject: CheckContext) -> Measurement:
-    lalm, prompt = subject.lalm, subject.prompt
+def trace_equals_eager(context: CheckContext) -> Measurement:
+    lalm, prompt = context.lalm, context.prompt
     groups = torch.stack(list(prompt.groups.values()), 1).float()  # (B, G, T)
-    # whatever is asked, a trace is this forward
-    _, routing = subject.seen(lambda: mi.trace(lalm, prompt, "last", progress=False))
-    masses = subject.eager.weights(
+    # every trace is this forward pass, whatever its query
+    _, routing = context.with_routing(lambda: trace(lalm, prompt, "last", progress=False))
+    masses, flips = context.eager.weights(
         prompt.inputs, lambda w: w @ groups.transpose(1, 2)[:, None, : w.shape[-1]].to(w), routing
     )
-    told, worst = [], 0.0
+    notes, worst = [], 0.0
     for query in ("last", "text"):
         try:
-            trace = mi.trace(lalm, prompt, query, progress=False, per_query=True)
-        except mi.errors.ItemError as nothing:  # no text stands behind the audio
-            told.append(f"{query}: {nothing.problem}")
+            difference = _trace_difference(context, query, masses)
+        except ItemError as error:  # there is no text after the audio
+            notes.append(f"{query}: {error.problem}")
             continue
-        off = 0.0
-        grouped = (
-            torch.stack(list(prompt.groups.values())).any(0).cpu()
-        )  # a trace counts positions among these
-        for b in range(prompt.size):
-            places = trace["position"].values[b][: int(trace["n_queries"][b])]
-            rows = grouped[b].nonzero()[:, 0][places.tolist()]
-            for layer, mass in masses.items():
-                ours = trace["mass"].sel(layer=layer).values[b, : mass.shape[1], :, : len(rows)]  # (H, G, Q)
-                theirs = mass[b].cpu()[:, rows].transpose(1, 2)
-                off = max(off, _apart(torch.from_numpy(ours), theirs), key=lambda x: (x != x, x))
-        told.append(f"{query}: off by {off:.1g}")
-        worst = max(worst, off, key=lambda x: (x != x, x))
-    return Measurement("; ".join(told), worst, subject.row_bound, unsure=subject.unsure)
+        notes.append(f"{query}: largest difference {difference:.1g}")
+        worst = max(worst, difference, key=nan_first)
+    return Measurement("; ".join(notes), worst, context.row_bound, unsure=context.unsure, flips=flips)
 
 
-def fast_rows(subject: CheckContext) -> dict[int, Tensor]:
-    """Of each attention layer, the last query's weights as read at the attention call: float32 [B, H, L]."""
-    lalm, inputs = subject.lalm, subject.prompt.inputs
+CHECKS = (row_sums, rows_equal_eager, trace_equals_eager)
+
+
+def _trace_difference(context: CheckContext, query: str, masses: dict[int, Tensor]) -> float:
+    """Largest difference between a trace and masses [B, H, T, G] of eager attention."""
+    prompt = context.prompt
+    traced = trace(context.lalm, prompt, query, progress=False, per_query=True)
+    grouped = torch.stack(list(prompt.groups.values())).any(0).cpu()  # a trace counts positions among these
+    worst = 0.0
+    for b in range(prompt.size):
+        positions = traced["position"].values[b][: int(traced["n_queries"][b])]
+        rows = grouped[b].nonzero()[:, 0][positions.tolist()]
+        for layer, mass in masses.items():
+            values = traced["mass"].sel(layer=layer).values[b, : mass.shape[1], :, : len(rows)]  # (H, G, Q)
+            reference = mass[b].cpu()[:, rows].transpose(1, 2)
+            worst = max(worst, _difference(torch.from_numpy(values), reference), key=nan_first)
+    return worst
+
+
+def last_rows(context: CheckContext) -> dict[int, Tensor]:
+    """The last query's weights in each attention layer, read at the attention call: float32 [B, H, L]."""
+    lalm, inputs = context.lalm, context.prompt.inputs
     rows: dict[int, Tensor] = {}
 
     def on_call(layer: int, call: AttentionCall, total: int) -> None:
@@ -101,8 +114,8 @@ def fast_rows(subject: CheckContext) -> dict[int, Tensor]:
     return rows
 
 
-def _apart(ours: Tensor, theirs: Tensor) -> float:
-    """Largest difference; NaN where there is one or the shapes differ."""
-    if ours.shape != theirs.shape:
+def _difference(measured: Tensor, reference: Tensor) -> float:
+    """Largest difference; NaN if there is one or the shapes differ."""
+    if measured.shape != reference.shape:
         return float("nan")
-    return float((ours - theirs.to(ours.device)).abs().max())
+    return float((measured - reference.to(measured.device)).abs().max())

@@ -1,89 +1,121 @@
-"""mi.check: does every instrument tell the truth on this model?"""
+"""mi.check: verify that attention is read and edited correctly on a model."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import mata_interp
+from mata_interp.benchmarks import Item
+from mata_interp.errors import ExclusionWarning
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.verification import being_checked, remember_check
 
-from . import cross_checks, edits, inputs, passes, rows  # each registers its checks
-from .context import CheckContext, steady
-from .cross_checks import ModelSnapshot
-from .results import CHECKS, Check, CheckReport, run_check
+from . import cross_checks, edits, inputs, passes, rows
+from .context import CheckContext, seeded_forwards
+from .registry import Check, run_check
+from .results import CheckReport
+from .snapshot import ModelSnapshot
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["check"]
-
-ORDER = (inputs, rows, edits, passes, cross_checks)
+__all__ = ["CHECKS", "check"]
 
 
-def check(lalm: LALM, prompt: Prompt | None = None) -> CheckReport:
-    """Compare what this package reads and edits in a model with plain references, on the model itself.
+CHECKS: tuple[Check, ...] = (
+    *inputs.CHECKS,
+    *rows.CHECKS,
+    *edits.CHECKS,
+    *passes.CHECKS,
+    *cross_checks.CHECKS,
+)
+"""All checks in the order of the report, the simplest first: where several fail, the first is the most
+informative. The check that the model is unchanged follows them."""
 
-    Runs in the model's own precision and on its own device, in some thirty forward passes. The references
-    are the model's twin (its weights in other modules) on transformers' eager attention, edits put into its
-    mask, one pass instead of many, and transformer-lens where that knows the model. The model is left as it
-    was found, which is a line of its own.
 
-    In a mixture of experts rounding alone may choose other experts, and the two runs that a line compares are
-    then two different numbers. Where their choices differ the reference is run with those of the other
-    (`mata_interp.lalm.discovery.experts`), so that the bounds hold as elsewhere, and the line says how many
-    differ. On a mixture whose choices cannot be read, a line that is off in half precision is
+def check(
+    lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None = None, *, strict: bool = False
+) -> CheckReport:
+    """Verify that attention is read and edited correctly on a model, against independent references.
+
+    Runs in the model's own precision and on its own device, in about thirty forward passes. The references
+    are a clone of the model (with its weights) on transformers' eager attention, edits added to its mask, one
+    pass instead of many, and transformer-lens where that knows the model. The last check is that the model is
+    unchanged.
+
+    In a mixture of experts, rounding alone may choose other experts, and two runs then compute different
+    numbers. Where choices differ, the reference runs with those of the other run
+    (`mata_interp.lalm.discovery.experts`), so that the bounds hold as elsewhere, and the result says how many
+    differ. If the choices of a mixture cannot be read, a difference above the bound in half precision is
     ``"not comparable"``.
 
     Args:
         lalm: the model.
-        prompt: what to ask it; B >= 2 rows of unlike length tell most. If not given, two questions about
-            clips that ship are asked through the model's processor.
+        prompt: prompts to check with, or items to make them of; two or more rows of different length are most
+            informative. If not given, two questions about clips that ship with the package.
+        strict: raise for the first item that cannot be used, instead of leaving it out.
 
     Returns:
-        A report of one line for each check, ``ok`` if none failed or is not comparable;
-        printed, it is a table.
+        A report with one result per check; ``ok`` if none failed or is not comparable. ``print(report)``
+        shows a table. Items that were left out are in its ``excluded``.
+
+    Warns:
+        ExclusionWarning: items were left out.
 
     Raises:
         ModelError: there is no prompt and no processor to make one.
-        ItemError: the processor cannot make one.
+        ItemError: an item cannot be used, with ``strict``.
+        RunError: no item can be used.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm = mi.LALM.from_pretrained("organism")
+        >>> report = mi.check(lalm)
+        >>> report.ok
+        True
+        >>> report["attention rows sum to 1"].verdict
+        'pass'
 
     See Also:
         LALM.to_transformer_lens: the second instrument by itself.
     """
-    subject = CheckContext(lalm, prompt)
     with being_checked(lalm):
-        before = ModelSnapshot(subject)
-        with steady(lalm):
-            subject.plain  # noqa: B018 the bounds come from it
-            lines = [run_check(one, subject) for one in in_order()]
-    after = Check(
-        "the model is left as found",
-        "modules, hooks, settings, weights and logits before and after all of the above",
-        "Load the model anew before you go on. Please report it with this output.",
-        lambda subject: before.compare(ModelSnapshot(subject)),
+        return _check(lalm, prompt, strict)
+
+
+def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bool) -> CheckReport:
+    context = CheckContext(lalm, prompt, strict)
+    excluded = tuple(f"{left.item}: {left.field}: {left.reason}" for left in context.excluded)
+    if excluded:
+        problem = f"{len(excluded)} items were left out of the check, the first: {excluded[0]}"
+        warnings.warn(ExclusionWarning(problem), stacklevel=3)
+    before = ModelSnapshot(context)
+    with seeded_forwards(lalm):
+        context.plain  # noqa: B018 the bounds derive from it
+        results = [run_check(one, context) for one in CHECKS]
+    unchanged = Check(
+        name="model is unchanged after the checks",
+        compared="modules, their attributes, hooks, settings, weights, attention functions and logits before "
+        "and after all of the above",
+        remedy="Load the model again before you go on. Please report it with this output.",
+        measure=lambda context: before.compare(ModelSnapshot(context), context.exact_bound),
     )
-    with being_checked(lalm):
-        lines.append(run_check(after, subject))
-    report = CheckReport(lalm.name, _about(subject), tuple(lines))
+    results.append(run_check(unchanged, context))
+    report = CheckReport(lalm.name, _about(context), tuple(results), excluded)
     remember_check(lalm, report.to_dict())
     return report
 
 
-def in_order() -> list[Check]:
-    """All checks, simple things first: where many fail, the first says most."""
-    places = [module.__name__ for module in ORDER]
-    return sorted(CHECKS, key=lambda one: places.index(one.measure.__module__))
-
-
-def _about(subject: CheckContext) -> dict[str, str]:
-    told = subject.lalm.fingerprint()
-    versions = {**told["versions"], "mata_interp": mata_interp.__version__}
+def _about(context: CheckContext) -> dict[str, str]:
+    fingerprint = context.lalm.fingerprint()
+    versions = {**fingerprint["versions"], "mata_interp": mata_interp.__version__}
     return {
-        "class": told["class"],
-        "dtype": told["dtype"],
-        "device": str(subject.lalm.device),
-        "attention": str(told["attention"]),
-        "prompt": f"{subject.prompt.size} x {subject.prompt.width} tokens",
+        "class": fingerprint["class"],
+        "dtype": fingerprint["dtype"],
+        "device": str(context.lalm.device),
+        "attention": str(fingerprint["attention"]),
+        "prompt": f"{context.prompt.size} x {context.prompt.width} tokens",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }

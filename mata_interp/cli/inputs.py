@@ -172,7 +172,7 @@ def resolve_layers(wanted: Any, lalm: LALM, data: Callable[[], Items], seed: int
     chosen = clips_to_choose_on(data(), AUTO_ITEMS, seed)
     profile = mata_interp.fusion_layers(lalm, chosen, criteria=AUTO_CRITERIA, seed=seed, progress=progress())
     items = f"{count(len(chosen), 'item')} of the selection split of {printable(chosen.name)}"
-    print_note(f"--layers auto, on {items}: {printable(profile.sentence)}")
+    print_note(f"--layers auto, on {items}: {printable(profile.summary)}")
     return profile
 
 

@@ -80,7 +80,7 @@ class Condition:
         for part in self.interventions:
             if not isinstance(part, AttentionEdit):
                 raise InterventionError(
-                    f"{part!r} is not an intervention that a run takes; pass None, an AttentionEdit (mi.Mata, "
+                    f"{part!r} is not an edit that a run takes; pass None, an AttentionEdit (mi.Mata, "
                     "mi.Knockout) or a tuple of them."
                 )
             if part.keys == "audio" and self.audio == "none":

@@ -1,7 +1,7 @@
-"""Criteria over layers, and the window they speak for: where text takes in what was heard."""
+"""Criteria over layers, and the window in which text reads from audio."""
 
-from .criteria import CRITERIA
+from .criteria import CRITERIA, criteria_named
 from .fusion import fusion_layers
 from .profile import FusionProfile
 
-__all__ = ["CRITERIA", "FusionProfile", "fusion_layers"]
+__all__ = ["CRITERIA", "FusionProfile", "criteria_named", "fusion_layers"]

@@ -1,9 +1,8 @@
-"""An intervention that is in force while criteria look: a part of the model, not what is tried on it."""
+"""Baseline interventions: edits that are active while criteria measure, as if they were part of the model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,65 +14,70 @@ from mata_interp.ranges import named_layers
 from mata_interp.sweeps.tree import grow
 from mata_interp.sweeps.tree_edits import TreeEditing
 
-if TYPE_CHECKING:
-    from .item_context import ItemContext
+from .context_inputs import ContextInputs
 
-__all__ = ["BaselineEdit", "alters_text", "described"]
+__all__ = ["BaselineEdit", "alters_text", "describe_baseline"]
 
 
 class BaselineEdit:
-    """The baseline of a case at the attention calls of one of its endings, done as in a sweep.
+    """Applies a baseline at the attention calls of one suffix, with the edit engine of sweeps.
 
-    The sound and what stands before it are as without any edit, whatever the edit is, so that the case's
-    reading serves; text behind the sound is not, where :func:`alters_text`.
+    No baseline changes the states of the audio or of the tokens before it, so the prefill without edits stays
+    valid. It can change the states of text after the audio: see :func:`alters_text`.
 
     Args:
-        case: whose baseline is in force; it may be none.
-        tokens: [1, S] of the ending, ``forced`` tokens of the answer at its end.
+        inputs: the prompt and its baseline, which may be empty.
+        tokens: [1, S] ids of the suffix, with the forced tokens at the end.
+        forced: number of forced tokens.
     """
 
-    def __init__(self, case: ItemContext, tokens: Tensor, forced: int) -> None:
-        parts, given = case.baseline, tokens.shape[1] - forced
+    def __init__(self, inputs: ContextInputs, tokens: Tensor, forced: int) -> None:
+        baseline = inputs.baseline
+        given = tokens.shape[1] - forced
         places = torch.arange(tokens.shape[1], device=tokens.device)
         slots = SuffixTokens(tokens, (places - (given - 1))[None], places[:, None] >= places[None, :], given)
-        self._levels, _ = grow([parts], case.layers)
-        self._edit = TreeEditing(self._levels, [parts], case.prompt.groups, slots) if parts else None
+        self._levels, _ = grow([baseline], inputs.layers)
+        self._edit = None
+        if baseline:
+            self._edit = TreeEditing(self._levels, [baseline], inputs.prompt.groups, slots)
 
-    def at(self, layer: int) -> bool:
-        """Whether anything is edited in this layer."""
+    def edits_layer(self, layer: int) -> bool:
+        """Whether the baseline edits anything in this layer."""
         return self._edit is not None and any(self._levels[layer].edits)
 
-    def scores(self, layer: int, call: AttentionCall) -> Tensor:
-        """The call's scores as the baseline leaves them: float32 [R, H, S, L]."""
+    def edited_scores(self, layer: int, call: AttentionCall) -> Tensor:
+        """Attention scores of the call under the baseline: float32 [R, H, S, L]."""
         scores = call.scores(slice(None))
-        if not self.at(layer) or self._edit is None:
+        if not self.edits_layer(layer) or self._edit is None:
             return scores
         return self._edit(layer, scores[:, :, None])[:, :, 0]
 
-    def call(self, layer: int, call: AttentionCall) -> AttentionCall:
-        """The call with what the baseline adds to its scores in its mask, where whoever reads it sees it."""
-        if not self.at(layer):
+    def edited_call(self, layer: int, call: AttentionCall) -> AttentionCall:
+        """The call with the baseline's change of its scores added to its mask, so that readers of the call
+        see it."""
+        if not self.edits_layer(layer):
             return call
         plain = call.scores(slice(None))
-        bias = torch.where(plain > -torch.inf, self.scores(layer, call) - plain, 0.0)
+        bias = torch.where(plain > -torch.inf, self.edited_scores(layer, call) - plain, 0.0)
         return call.biased(bias)
 
 
-def alters_text(case: ItemContext) -> bool:
-    """Whether tokens of the prompt before its last are not as in the case's reading."""
-    last = case.prompt.width - 1
+def alters_text(inputs: ContextInputs) -> bool:
+    """Whether the baseline changes states of prompt tokens before the last one."""
+    last = inputs.prompt.width - 1
     return any(
-        bool(select_queries(part.queries, case.prompt.groups)[0, :last].any())
-        for part in case.baseline
+        bool(select_queries(part.queries, inputs.prompt.groups)[0, :last].any())
+        for part in inputs.baseline
         if part.phase != "decode"
     )
 
 
-def described(parts: Sequence[AttentionEdit]) -> str:
-    """Such as ``add -4 on audio in layers 2-3, text queries``."""
-    told = []
+def describe_baseline(parts: Sequence[AttentionEdit]) -> str:
+    """A baseline in one phrase, such as ``add -4 on audio in layers 2-3, text queries``."""
+    phrases = []
     for part in parts:
-        what = f"{part.rule} {part.alpha:+g}" if RULES[part.rule].has_strength else part.rule
+        rule = f"{part.rule} {part.alpha:+g}" if RULES[part.rule].has_strength else part.rule
         heads = "" if part.heads == "all" else ", some heads"
-        told.append(f"{what} on {part.keys} in {named_layers(part.layers)}, {part.queries} queries{heads}")
-    return "; ".join(told)
+        layers = named_layers(part.layers)
+        phrases.append(f"{rule} on {part.keys} in {layers}, {part.queries} queries{heads}")
+    return "; ".join(phrases)

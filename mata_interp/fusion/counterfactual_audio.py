@@ -1,4 +1,4 @@
-"""Another sound for each item, as long as its own."""
+"""Counterfactual audio: for each item another clip of the same length."""
 
 from __future__ import annotations
 
@@ -9,31 +9,39 @@ import numpy as np
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError
 
-__all__ = ["other_sounds"]
+__all__ = ["counterfactual_items"]
 
 
-def other_sounds(items: Sequence[Item], rate: int, seed: int) -> dict[str, Item]:
-    """Item id -> the item with the sound of another clip, cut or repeated to the same number of samples.
+def counterfactual_items(items: Sequence[Item], rate: int, seed: int) -> dict[str, Item]:
+    """Each item with the audio of another clip, cut or repeated to the same number of samples.
 
-    Of clips of other clusters, one whose length is nearest among those asked about with another answer where
-    there are such; equals are drawn by ``seed``, and items of one cluster with one answer get the same. Items
-    of a single cluster, and items whose sound cannot be used, get none.
+    The other clip comes from another cluster. Clips of items with another answer are preferred, then those of
+    the nearest length; ``seed`` breaks ties. Items of one cluster with one answer get the same clip.
+
+    Args:
+        items: the items.
+        rate: sampling rate of the model, in Hz.
+        seed: seed of the order among equally good clips.
+
+    Returns:
+        Item id -> item. Items of a single cluster and items whose audio cannot be loaded have no entry.
     """
     usable: list[tuple[Item, int]] = []
     for item in items:
         try:
             usable.append((item, len(item.load_audio(rate).samples)))
         except ItemError:
-            continue  # said when the item itself is asked
+            continue  # reported when the item itself is prefilled
     rank = np.random.default_rng(seed).permutation(len(usable))
     found: dict[str, Item] = {}
     for item, length in usable:
-        others = [
-            ((other.answer == item.answer, abs(theirs - length), int(order)), other)
-            for (other, theirs), order in zip(usable, rank, strict=True)
-            if other.cluster != item.cluster
-        ]
-        if others:
-            sound = min(others, key=lambda pair: pair[0])[1].load_audio(rate).samples
-            found[item.id] = item.with_audio((np.resize(sound, length), rate))
+        candidates = []
+        for (other, other_length), order in zip(usable, rank, strict=True):
+            if other.cluster != item.cluster:
+                preference = (other.answer == item.answer, abs(other_length - length), int(order))
+                candidates.append((preference, other))
+        if candidates:
+            _, chosen = min(candidates, key=lambda pair: pair[0])
+            samples = chosen.load_audio(rate).samples
+            found[item.id] = item.with_audio((np.resize(samples, length), rate))
     return found

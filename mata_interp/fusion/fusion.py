@@ -1,33 +1,35 @@
-"""mi.fusion_layers: in which decoder layers does text take in what was heard?"""
+"""mi.fusion_layers: find the layers in which text tokens read from audio."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, astuple, replace
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from mata_interp.benchmarks import Exclusion, Item
-from mata_interp.errors import ArgumentError, ItemError, ModelError, RunError, unknown_name
+from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, ModelError, RunError
 from mata_interp.interventions import AttentionEdit, InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
 from mata_interp.statistics import clustered_interval
 
-from .baseline_edit import described
-from .bounds import boundaries
-from .counterfactual_audio import other_sounds
-from .criteria import CRITERIA
-from .criteria.attribution import attributed
-from .item_context import Decision, ItemContext
-from .profile import FusionProfile, by_head, labelled
+from .baseline_edit import describe_baseline
+from .boundaries import boundaries
+from .context_inputs import Decision
+from .counterfactual_audio import counterfactual_items
+from .criteria import CRITERIA, criteria_named
+from .criteria.attribution import head_attributions
+from .item_context import ItemContext
+from .profile import FusionProfile, label_heads, label_profiles
 from .recommend import choose
-from .sentence import say
-from .windows import cut, draw
+from .summary import Findings, summarize
+from .windows import DRAWS, Draws, apply_window_rule, draw_profiles
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -44,111 +46,175 @@ def fusion_layers(
     criteria: Collection[str] | None = None,
     baseline: InterventionLike = None,
     seed: int = 0,
+    strict: bool = False,
     progress: bool = True,
 ) -> FusionProfile:
-    """Find the layers in which text reads the sound, by every criterion, and say which to give to MATA.
+    """Find the layers in which text tokens read from audio. The result may be that there are none.
 
-    Each item is read once; what the criteria need besides costs a part of that (see
-    `mata_interp.fusion.criteria` for formulas and sources, `mata_interp.fusion.windows` for how a window is
-    cut, `mata_interp.fusion.recommend` for the rule behind the recommended one). Nothing found here may be
-    tested on the same clips: ``Mata(layers=profile)`` carries them along.
+    Every criterion is measured on every item, and a window of layers is recommended for MATA. Formulas and
+    sources are in `mata_interp.fusion.criteria`, the rules for windows in `mata_interp.fusion.windows`, and
+    the rule behind the recommended one in `mata_interp.fusion.recommend`. Each prompt is prefilled once; the
+    criteria cost a part of that each.
+
+    A window must not be tested on the clips that it was found on. ``Mata(layers=profile)`` carries the clips
+    along, and runs warn about them.
 
     Args:
         lalm: the model.
-        items: with options and known answers, asked in the default format; or ready-made prompts.
-        target: of each row of ready-made prompts, the ids of the right and of a wrong next token.
-        criteria: names of those to measure; all of CRITERIA if not given.
-        baseline: interventions that are in force all the time, as if they were a part of the model: what the
-            criteria try comes after them. So one sees what an edit does to where the sound is read.
-        seed: of the bootstrap, and of which other sound an item is corrupted with.
-        progress: show a bar.
+        items: items with options and known answers, asked in the default format; or ready-made prompts.
+        target: of each row of ready-made prompts, ids of the right and of a wrong next token.
+        criteria: names of the criteria to measure; all of `CRITERIA` if not given.
+        baseline: interventions that are active in all measurements, as if they were part of the model;
+            those that a criterion applies come after them. This shows how an edit changes where audio is
+            read.
+        seed: seed of the bootstrap and of the choice of counterfactual audio.
+        strict: raise for the first item that cannot be used, instead of leaving it out.
+        progress: show a progress bar.
+
+    Returns:
+        The profile. Items that cannot be used are in its ``excluded``, criteria that are not defined on the
+        model in its ``refused``. Restoration of ready-made prompts is always refused, because there is no
+        other clip to replace their audio with.
+
+    Warns:
+        ExclusionWarning: items were left out.
 
     Raises:
+        ArgumentError: a criterion does not exist; there is nothing to measure; items and prompts are mixed;
+            ``target`` is missing or does not fit the prompts.
+        ItemError: an item cannot be used, with ``strict``.
         RunError: no item can be used.
-        ArgumentError: a criterion does not exist.
-        ValueError: prompts without targets, or targets of another number.
-        InterventionError: the baseline names layers or heads that the model lacks.
+        InterventionError: the baseline names layers or heads that the model does not have.
 
-    Restoration of ready-made prompts is refused: which sound to put in the place of theirs is not known.
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm = mi.LALM.from_pretrained("organism")
+        >>> items = mi.load_benchmark("listening").split("selection")[:2]
+        >>> profile = mi.fusion_layers(lalm, items, criteria=["knockout_text", "depth"], progress=False)
+        >>> profile.profiles.sizes["layer"], sorted(profile.windows)
+        (8, ['depth', 'knockout_text'])
     """
-    names = list(CRITERIA) if criteria is None else [name for name in CRITERIA if name in criteria]
-    if unknown := sorted(set(criteria or ()) - set(CRITERIA)):
-        raise ArgumentError(unknown_name("criterion", unknown[0], CRITERIA))
-    acting = tuple(
+    names = criteria_named(criteria)
+    active = tuple(
         part.bind(lalm.structure.heads)
         for part in require_attention_edits(in_order(baseline), "fusion_layers")
     )
-    given = [items] if isinstance(items, Item | Prompt) else list(items)
-    excluded: list[Exclusion] = list(getattr(items, "excluded", ()))
-    measured: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    heads: list[np.ndarray] = []
-    refused: dict[str, str] = {}
-    used: list[Item] = []
-    nothing = np.full(len(lalm.attention_layers), np.nan)
-    for entry in tqdm(
-        list(_asked(lalm, given, target, names, acting, seed)), "fusion", unit="item", disable=not progress
-    ):
+    entries = [items] if isinstance(items, Item | Prompt) else list(items)
+    measured = _Measurements(lalm, names, excluded=list(getattr(items, "excluded", ())))
+    contexts = list(_contexts(lalm, entries, target, names, active, seed))
+    for make in tqdm(contexts, "fusion", unit="item", disable=not progress):
         try:
-            case = entry()
+            context = make()
         except ItemError as error:
-            excluded.append(Exclusion.from_error(error))
+            if strict:
+                raise
+            measured.excluded.append(Exclusion.from_error(error))
             continue
-        used.append(case.item)
-        for name in (name for name in names if name not in refused):
-            try:
-                values = CRITERIA[name].measure(case)
-            except ItemError:  # this item has not what it takes: no other sound, as a rule
-                values = nothing
-            except ModelError as error:
-                refused[name] = str(error)
+        measured.add(context)
+    measured.finish()
+    return _profile(measured, active, seed)
+
+
+@dataclass
+class _Measurements:
+    """What the criteria gave for each item.
+
+    Attributes:
+        profiles: of each criterion, one row [layers] per used item; NaN where the item lacks what it needs.
+        heads: one array [layer, head] of direct attributions per used item.
+        refused: criteria that are not defined on the model, and why.
+        used: the items.
+        excluded: items that were left out.
+    """
+
+    lalm: LALM
+    names: list[str]
+    excluded: list[Exclusion]
+    profiles: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    heads: list[np.ndarray] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    used: list[Item] = field(default_factory=list)
+
+    def add(self, context: ItemContext) -> None:
+        """Measure an item by every criterion."""
+        self.used.append(context.item)
+        for name in self.names:
+            if name in self.refused:
                 continue
-            measured[name].append(values)
-        if "attribution" in names and "attribution" not in refused:
-            heads.append(_padded([part.cpu().numpy() for part in attributed(case)]))
-    if not used:
-        first = str(ItemError(*astuple(excluded[0]))) if excluded else "there are none."
-        raise RunError(f"No item can be used. {len(excluded)} left out, the first: {first}")
-    for name in names:
-        if name not in refused and not np.isfinite(measured[name]).any():
-            refused[name] = "no item has another sound to put in the place of its own."
-    told = {name: np.array(measured[name]) for name in names if name not in refused}
-    return _found(lalm, used, told, heads if "attribution" in told else [], refused, excluded, acting, seed)
+            try:
+                values = CRITERIA[name].measure(context)
+            except ItemError:  # the item lacks what it needs, normally a counterfactual clip
+                values = np.full(len(context.layers), np.nan)
+            except ModelError as error:
+                self.refused[name] = str(error)
+                self.profiles.pop(name, None)
+                continue
+            self.profiles.setdefault(name, []).append(values)
+        if "attribution" in self.profiles:
+            self.heads.append(_padded([part.cpu().numpy() for part in head_attributions(context)]))
+
+    def finish(self) -> None:
+        """Refuse criteria that no item has values for, and report what was left out."""
+        if not self.used:
+            first = "there are none."
+            if self.excluded:
+                first = f"item {self.excluded[0].item!r}, {self.excluded[0].field}: {self.excluded[0].reason}"
+            raise RunError(f"No item can be used. {len(self.excluded)} left out, the first: {first}")
+        for name in [name for name in self.profiles if not np.isfinite(self.profiles[name]).any()]:
+            del self.profiles[name]
+            self.refused[name] = "no item has another clip to replace its audio with."
+        if "attribution" not in self.profiles:
+            self.heads.clear()
+        if self.excluded:
+            first = self.excluded[0]
+            warnings.warn(
+                ExclusionWarning(
+                    f"{len(self.excluded)} of {len(self.excluded) + len(self.used)} items were left out, the "
+                    f"first: item {first.item!r}, {first.field}: {first.reason}"
+                ),
+                stacklevel=4,
+            )
 
 
-def _asked(
+def _contexts(
     lalm: LALM,
-    given: list[Item | Prompt],
-    target: Any,
-    names: list[str],
-    acting: tuple[AttentionEdit, ...],
+    entries: list[Item | Prompt],
+    target: Sequence[tuple[int, int]] | None,
+    names: Sequence[str],
+    baseline: tuple[AttentionEdit, ...],
     seed: int,
-) -> Iterator[Any]:
-    """Of each item or row, a function that makes its case."""
-    kinds = {isinstance(entry, Prompt) for entry in given}
-    if not kinds:
-        raise ValueError("Nothing to look at: give at least one item or prompt.")
-    if len(kinds) > 1:
-        raise ValueError("Items and prompts together: look at them one after the other.")
-    if kinds == {False}:
+) -> Iterator[Callable[[], ItemContext]]:
+    """For each item or prompt row, a function that makes its context."""
+    if not entries:
+        raise ArgumentError("There is nothing to measure: give at least one item or prompt.")
+    last_token_only = not any(CRITERIA[name].runs_suffix for name in names)
+    items = [entry for entry in entries if isinstance(entry, Item)]
+    prompts = [entry for entry in entries if isinstance(entry, Prompt)]
+    if items and prompts:
+        raise ArgumentError("Items and prompts cannot be mixed: call fusion_layers once for each.")
+    if items:
         if target is not None:
-            raise ValueError("target= is for ready-made prompts; items say themselves what is right.")
-        asked: list[Any] = given
+            raise ArgumentError("target= is for ready-made prompts; items have answers of their own.")
         swaps = any(name.startswith("restoration") for name in names)
-        others = other_sounds(asked, lalm.sampling_rate, seed) if swaps else {}
-        for item in asked:
-            yield lambda item=item: ItemContext.of_item(lalm, item, others.get(item.id), acting)
+        others = counterfactual_items(items, lalm.sampling_rate, seed) if swaps else {}
+        for item in items:
+            yield lambda item=item: ItemContext.from_item(
+                lalm, item, others.get(item.id), baseline, last_token_only=last_token_only
+            )
         return
-    rows = [row for prompt in given if isinstance(prompt, Prompt) for row in _rows(prompt)]
+    rows = [row for prompt in prompts for row in _rows(prompt)]
     if target is None or len(target) != len(rows):
         count = "no target=" if target is None else f"{len(target)} targets"
-        raise ValueError(f"{count} for {len(rows)} rows: give (right, wrong) token ids of each.")
+        raise ArgumentError(f"{count} for {len(rows)} rows: give the (right, wrong) token ids of each row.")
     for row, (right, wrong) in zip(rows, target, strict=True):
         decision = Decision(int(right), int(wrong))
-        yield lambda row=row, decision=decision: ItemContext(lalm, row, decision, baseline=acting)
+        yield lambda row=row, decision=decision: ItemContext(
+            lalm, row, decision, baseline=baseline, last_token_only=last_token_only
+        )
 
 
 def _rows(prompt: Prompt) -> Iterator[Prompt]:
-    """A prompt of one row for each of its rows, without padding."""
+    """A prompt of one row, without padding, for each row of a prompt."""
     tokens = prompt.inputs["input_ids"]
     mask = prompt.inputs.get("attention_mask")
     if prompt.size == 1 and (mask is None or bool(mask.all())):  # as it is, whatever its inputs look like
@@ -158,11 +224,16 @@ def _rows(prompt: Prompt) -> Iterator[Prompt]:
         real = slice(None) if mask is None else mask[row].bool()
         inputs: dict[str, Any] = {}
         for name, x in prompt.inputs.items():
-            if isinstance(x, Tensor) and len(x) != prompt.size:
-                raise ModelError(f"{name} of a prompt of {prompt.size} rows cannot be told apart by row.")
-            alone = x[row : row + 1] if isinstance(x, Tensor) else x
-            per_token = isinstance(x, Tensor) and x.shape[:2] == tokens.shape and not x.is_floating_point()
-            inputs[name] = alone[:, real] if per_token else alone
+            if not isinstance(x, Tensor):
+                inputs[name] = x
+                continue
+            if len(x) != prompt.size:
+                raise ModelError(
+                    f"Input {name!r} of a prompt of {prompt.size} rows has {len(x)} entries, so its rows "
+                    "cannot be separated: give prompts of one row."
+                )
+            per_token = x.shape[:2] == tokens.shape and not x.is_floating_point()
+            inputs[name] = x[row : row + 1, real] if per_token else x[row : row + 1]
         yield replace(
             prompt,
             inputs=inputs,
@@ -173,60 +244,65 @@ def _rows(prompt: Prompt) -> Iterator[Prompt]:
         )
 
 
-def _found(
-    lalm: LALM,
-    used: list[Item],
-    told: dict[str, np.ndarray],
-    heads: list[np.ndarray],
-    refused: dict[str, str],
-    excluded: list[Exclusion],
-    acting: tuple[AttentionEdit, ...],
-    seed: int,
-) -> FusionProfile:
-    """From profiles [item, layer] to windows and what they say together."""
-    layers = lalm.attention_layers
-    clusters = [item.cluster for item in used]
-    draws = {name: draw(values, clusters, seed) for name, values in told.items()}
-    insides = {name: cut(CRITERIA[name].cut, drawn) for name, drawn in draws.items()}
+def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed: int) -> FusionProfile:
+    """Windows from measurements, and the recommended window."""
+    layers = measured.lalm.attention_layers
+    clusters = [item.cluster for item in measured.used]
+    profiles = {name: np.array(rows) for name, rows in measured.profiles.items()}
+    profiles = {name: profiles[name] for name in measured.names if name in profiles}
+    draws = {name: draw_profiles(v, clusters, DRAWS, seed) for name, v in profiles.items()}
     choice = choose(draws, len(layers))
-    every = {"window": (choice.inside, choice.drawn), **insides}
-    chosen = {name: tuple(np.array(layers)[inside].tolist()) for name, (inside, _) in every.items()}
-    window = chosen.pop("window")
-    edges = {name: boundaries(*both, layers) for name, both in every.items()}
-    totals = {name: _total(*drawn) for name, drawn in draws.items()}
-    support = [drawn.mean(0) if len(drawn) else np.full(len(layers), np.nan) for _, drawn in every.values()]
-    by_layer = ("criterion", "layer")
-    averaged = clustered_interval(np.array(heads), clusters, seed) if heads else None
-    carried = float(choice.share[choice.inside].sum())
-    under = f"Under {described(acting)}: " if acting else ""
+    cuts = {"window": (choice.inside, choice.resampled)}
+    cuts |= {name: apply_window_rule(CRITERIA[name].window_rule, drawn) for name, drawn in draws.items()}
+    windows = {name: tuple(np.array(layers)[inside].tolist()) for name, (inside, _) in cuts.items()}
+    edges = {name: boundaries(inside, resampled, layers) for name, (inside, resampled) in cuts.items()}
+    window = windows.pop("window")
+    totals = {name: _total(drawn) for name, drawn in draws.items()}
+    summary = summarize(Findings(choice, window, windows, edges["window"], totals))
+    if baseline:
+        summary = f"Under {describe_baseline(baseline)}: {summary}"
+    support = [
+        resampled.mean(0) if len(resampled) else np.full(len(layers), np.nan)
+        for _, resampled in cuts.values()
+    ]
+    heads = None
+    if measured.heads:
+        heads = label_heads(*clustered_interval(np.array(measured.heads), clusters, seed), layers)
     return FusionProfile(
-        model=lalm.name,
+        model=measured.lalm.name,
         window=window,
-        sentence=under + say(choice, window, chosen, edges["window"], totals, carried),
+        summary=summary,
         verdict=choice.verdict,
-        windows=chosen,
-        interval=edges,
-        profiles=labelled(
-            told, {name: asdict(CRITERIA[name]) for name in told}, [i.id for i in used], clusters, layers
+        windows=windows,
+        boundaries=edges,
+        profiles=label_profiles(
+            profiles,
+            {name: asdict(CRITERIA[name]) for name in profiles},
+            [item.id for item in measured.used],
+            clusters,
+            layers,
         ),
-        support=xr.DataArray(support, {"criterion": list(every), "layer": list(layers)}, by_layer),
+        support=xr.DataArray(
+            support, {"criterion": list(cuts), "layer": list(layers)}, ("criterion", "layer")
+        ),
         share=xr.DataArray(choice.share, {"layer": list(layers)}, ("layer",)),
-        heads=by_head(*averaged, layers) if averaged else None,
-        chosen_on=tuple(sorted({*clusters})),
-        refused=refused,
-        excluded=tuple(f"{e.item}: {e.field}: {e.reason}" for e in excluded),
-        baseline=acting,
+        heads=heads,
+        chosen_on=tuple(sorted(set(clusters))),
+        refused={name: measured.refused[name] for name in measured.names if name in measured.refused},
+        excluded=tuple(f"{left.item}: {left.field}: {left.reason}" for left in measured.excluded),
+        baseline=baseline,
         seed=seed,
     )
 
 
-def _total(mean: np.ndarray, drawn: np.ndarray) -> tuple[float, float, float]:
+def _total(draws: Draws) -> tuple[float, float, float]:
     """The sum over layers and its 95 % bootstrap interval."""
-    low, high = np.percentile(drawn.sum(1), [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+    mean, resampled = draws
+    low, high = np.percentile(resampled.sum(1), [2.5, 97.5]) if len(resampled) else (np.nan, np.nan)
     return float(mean.sum()), float(low), float(high)
 
 
 def _padded(parts: list[np.ndarray]) -> np.ndarray:
-    """[layer, head], NaN where layers have fewer."""
+    """[layer, head], NaN where a layer has fewer heads."""
     width = max(map(len, parts))
     return np.array([np.pad(part, (0, width - len(part)), constant_values=np.nan) for part in parts])

@@ -1,11 +1,10 @@
-"""One item as the criteria see it: read once, with the token that decides its answer."""
+"""One item as the criteria see it: prefilled once, with the token that decides its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ItemError, ModelError
-from mata_interp.interventions import AttentionEdit, Mata, select_queries
+from mata_interp.interventions import AttentionEdit, select_queries
 from mata_interp.lalm import PrefillCache, Prompt
 from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.decoding import end_of_sequence_ids
@@ -22,6 +21,7 @@ from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.sweeps.shared_prefill import shared
 
 from .baseline_edit import alters_text
+from .context_inputs import ContextInputs, Decision
 from .suffix_runner import SuffixRunner, SuffixTrace
 
 if TYPE_CHECKING:
@@ -29,47 +29,38 @@ if TYPE_CHECKING:
 
 __all__ = ["Decision", "ItemContext"]
 
-
-@dataclass(frozen=True)
-class Decision:
-    """Where an answer is decided: behind ``forced``, tokens that two options share, by ``right - wrong``.
-
-    "a bell" and "a crow" begin alike, and what tells them apart is not the prompt's next token but the one
-    after "a"; so that is given, and the token behind it asked for.
-    """
-
-    right: int
-    wrong: int
-    forced: tuple[int, ...] = ()
-
-    @classmethod
-    def between(cls, right: Sequence[int], wrong: Sequence[int], end: int | None) -> Decision | None:
-        """Of two options' tokens; an option that ends where the other goes on is followed by ``end``."""
-        ended = [] if end is None else [end]
-        for place, (a, b) in enumerate(zip([*right, *ended], [*wrong, *ended], strict=False)):
-            if a != b:
-                return cls(a, b, tuple(right[:place]))
-        return None
+Result = TypeVar("Result")
 
 
 class ItemContext:
-    """One prompt on a model, read once; what several criteria need is computed when first asked for.
+    """Everything that criteria may use about one item on one model.
+
+    The prompt is prefilled when the context is made. Everything else is computed when it is first used and
+    then kept, through :meth:`memo`. No result depends on the order in which criteria ask for things. The page
+    for authors of criteria is the docstring of `mata_interp.fusion.criteria.registry`.
+
+    Args:
+        lalm: the model.
+        prompt: a prompt of one row, without padding.
+        decision: the right and the wrong next token; None to derive them from the item's options.
+        other: the same question about another clip of the same length (an `Item` or a `Prompt`), if any.
+        baseline: interventions that are active in every measurement, applied before those of a criterion.
+        last_token_only: compute :attr:`last_token_trace` from the last tokens alone, which costs next to
+            nothing. It equals the suffix trace up to rounding. For callers that know that no criterion they
+            measure needs the whole suffix (`Criterion.runs_suffix`).
+        options: token ids of each answer option; None for those of the item, or for none if there is a
+            ``decision``.
 
     Attributes:
-        lalm: the model.
-        prompt: of one row, without padding, on the model's device.
-        item: what was asked.
-        options: the tokens of its options; empty for a ready-made prompt.
-        reading: of the prompt, outside inference mode, so that gradients can go on from it.
-        begin: the first token of text behind the sound: what stands before it is shared by all reruns.
-        states: of the reading, before the first layer and behind each: [layers + 1, T, d].
-        other: the same question about another sound of the same length, if there is one.
-        baseline: interventions in force whatever is asked, done before any that a criterion tries; the
-            reading and its states are without them, which the sound cannot tell.
+        inputs: the fixed inputs: model, prompt, prefill, decision and baseline.
+        item: the item that was asked.
+        options: token ids of each answer option; empty for a ready-made prompt.
+        prefill_states: hidden states of the prefill, before the first layer and after each, as
+            [layers + 1, T, d]. They are without the baseline, which does not change states of audio tokens.
 
     Raises:
-        ModelError: the model cannot be read once and gone on from.
-        ItemError: the item has no sound, no known answer, or options that cannot be told apart.
+        ModelError: the model cannot be prefilled and continued.
+        ItemError: the item has no audio, no known answer, or options with equal tokens.
     """
 
     def __init__(
@@ -77,125 +68,219 @@ class ItemContext:
         lalm: LALM,
         prompt: Prompt,
         decision: Decision | None = None,
-        other: Any = None,
+        other: Item | Prompt | None = None,
         baseline: tuple[AttentionEdit, ...] = (),
+        *,
+        last_token_only: bool = False,
+        options: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.lalm, self.prompt, self.item, self._other = lalm, lalm.prepare(prompt), prompt.items[0], other
-        self.baseline = baseline
-        audio = self.prompt.groups["audio"][0]
-        if not audio.any():
-            raise ItemError(self.item.id, "audio", "the prompt has no sound.")
-        self.begin = int(select_queries("text", self.prompt.groups)[0].nonzero()[0])
-        if audio[self.begin :].any():
-            raise ItemError(self.item.id, "audio", "text stands between its sounds.", "Ask about one sound.")
-        self.options = [] if decision else lalm.option_tokens(self.item, self.item.choices)
-        self.reading, self.states = _read(lalm, self.prompt)
-        self.decision = decision or self._decide()
+        prompt = lalm.prepare(prompt)
+        self.item = prompt.items[0]
+        self._other, self._last_token_only = other, last_token_only
+        first_text_token = _first_text_token(prompt, self.item)
+        if options is None:
+            options = [] if decision else lalm.option_tokens(self.item, self.item.choices)
+        self.options = [list(option) for option in options]
+        prefill, self.prefill_states = _prefill(lalm, prompt)
+        if decision is None:
+            decision = _decide(lalm, prompt, self.item, self.options, prefill, baseline)
+        self.inputs = ContextInputs(lalm, prompt, prefill, first_text_token, decision, baseline)
+        self._memo: dict[Any, Any] = {}
 
     @classmethod
-    def of_item(
-        cls, lalm: LALM, item: Item, other: Item | None = None, baseline: tuple[AttentionEdit, ...] = ()
+    def from_item(
+        cls,
+        lalm: LALM,
+        item: Item,
+        other: Item | None = None,
+        baseline: tuple[AttentionEdit, ...] = (),
+        *,
+        last_token_only: bool = False,
     ) -> ItemContext:
-        """Ask an item in the default format."""
+        """The context of an item, asked in the default format."""
         if item.answer is None or item.answer not in item.choices:
             raise ItemError(item.id, "answer", f"{item.answer!r} is not among the choices.")
-        return cls(lalm, lalm.prompt(item), other=other, baseline=baseline)
+        prompt = lalm.prompt(item)
+        return cls(lalm, prompt, other=other, baseline=baseline, last_token_only=last_token_only)
+
+    def memo(self, key: Any, compute: Callable[[], Result]) -> Result:
+        """The value stored under ``key``, computed at its first use. Nothing is stored if that fails."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]
+
+    @property
+    def lalm(self) -> LALM:
+        return self.inputs.lalm
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt of one row, on the model's device."""
+        return self.inputs.prompt
+
+    @property
+    def decision(self) -> Decision:
+        return self.inputs.decision
+
+    @property
+    def baseline(self) -> tuple[AttentionEdit, ...]:
+        return self.inputs.baseline
+
+    @property
+    def first_text_token(self) -> int:
+        """Position of the first text token after the audio, where the suffix starts."""
+        return self.inputs.first_text_token
 
     @property
     def layers(self) -> tuple[int, ...]:
         """The decoder layers that have attention."""
-        return self.lalm.attention_layers
+        return self.inputs.layers
 
-    @cached_property
-    def text(self) -> Tensor:
-        """Which tokens of the ending (from ``begin``, and the forced ones) are text that sees the sound and
-        stands before the last prompt token: bool [S]."""
-        named = select_queries("text", self.prompt.groups)[0, self.begin :].clone()
-        named[-1] = False
-        return torch.nn.functional.pad(named, (0, len(self.decision.forced)))
+    @property
+    def text_queries(self) -> Tensor:
+        """Which tokens of the suffix are text that sees the audio, without the last prompt token and the
+        forced tokens: bool [S]."""
+        return self.memo("text_queries", self._text_queries)
 
-    @cached_property
-    def speaking(self) -> Tensor:
-        """The last prompt token and the forced ones: bool [S]."""
-        last = torch.zeros_like(self.text)
+    def _text_queries(self) -> Tensor:
+        text = select_queries("text", self.prompt.groups)[0, self.first_text_token :].clone()
+        text[-1] = False
+        return torch.nn.functional.pad(text, (0, len(self.decision.forced)))
+
+    @property
+    def answer_queries(self) -> Tensor:
+        """Which tokens of the suffix are the last prompt token or forced tokens: bool [S]."""
+        return self.memo("answer_queries", self._answer_queries)
+
+    def _answer_queries(self) -> Tensor:
+        last = torch.zeros_like(self.text_queries)
         last[-1 - len(self.decision.forced) :] = True
         return last
 
-    @cached_property
-    def audio(self) -> Tensor:
-        """bool [T + F], of the keys."""
-        return torch.nn.functional.pad(self.prompt.groups["audio"][0], (0, len(self.decision.forced)))
+    @property
+    def audio_keys(self) -> Tensor:
+        """Which of the prompt's tokens and the forced tokens are audio: bool [T + F]."""
+        audio, forced = self.prompt.groups["audio"][0], len(self.decision.forced)
+        return self.memo("audio_keys", lambda: torch.nn.functional.pad(audio, (0, forced)))
 
-    @cached_property
-    def ending(self) -> SuffixRunner:
-        """All text behind the sound."""
-        return SuffixRunner(self, self.begin)
+    @property
+    def suffix_runner(self) -> SuffixRunner:
+        """Runs all text after the audio again."""
+        return self.memo("suffix_runner", lambda: SuffixRunner(self.inputs, self.first_text_token))
 
-    @cached_property
-    def watched(self) -> SuffixTrace:
-        """The ending run again with its attention calls and their gradients kept."""
-        return self.ending.watch()
+    @property
+    def suffix_trace(self) -> SuffixTrace:
+        """Attention calls, gradients and hidden states of the whole suffix, run once more."""
+        return self.memo("suffix_trace", self.suffix_runner.trace)
 
-    @cached_property
-    def said(self) -> SuffixTrace:
-        """The same of its last tokens alone, the last of the prompt and the forced ones, which costs next to
-        nothing; or of all of it, if that was run before, or if a baseline makes the text another."""
-        if "watched" in self.__dict__ or alters_text(self):
-            return self.watched
-        return SuffixRunner(self, self.reading.length - 1).watch()
+    @property
+    def last_token_trace(self) -> SuffixTrace:
+        """The same of the last token, and perhaps of tokens before it: read its last row.
 
-    @cached_property
-    def corrupted(self) -> ItemContext:
-        """The same question about the other sound.
+        It is the suffix trace itself. Only with ``last_token_only``, and if no baseline changes the text, it
+        is a run of the last prompt token and the forced tokens alone.
+        """
+        if not self._last_token_only or alters_text(self.inputs):
+            return self.suffix_trace
+        return self.memo("last_token_trace", self._last_token_trace)
+
+    def _last_token_trace(self) -> SuffixTrace:
+        return SuffixRunner(self.inputs, self.inputs.prefill.length - 1).trace()
+
+    @property
+    def counterfactual(self) -> ItemContext:
+        """The same question about another clip.
 
         Raises:
-            ItemError: there is none, or it makes another number of tokens.
+            ItemError: there is no other clip, or it takes another number of tokens.
         """
+        return self.memo("counterfactual", self._counterfactual)
+
+    def _counterfactual(self) -> ItemContext:
         if self._other is None:
-            raise ItemError(self.item.id, "audio", "there is no other sound to put in its place.")
+            raise ItemError(self.item.id, "audio", "there is no other clip to replace its audio with.")
         prompt = self._other if isinstance(self._other, Prompt) else self.lalm.prompt(self._other)
         if not torch.equal(self.lalm.prepare(prompt).inputs["input_ids"], self.prompt.inputs["input_ids"]):
-            raise ItemError(self.item.id, "audio", "the other sound makes another number of tokens.")
+            raise ItemError(self.item.id, "audio", "the other clip takes another number of tokens.")
         return ItemContext(
             self.lalm, replace(prompt, items=(self.item,)), self.decision, baseline=self.baseline
         )
 
-    def told(self, edits: Sequence[AttentionEdit]) -> np.ndarray:
-        """What the model says under the baseline and each edit behind it (one without layers: the baseline
-        alone): log p of options, nats [K, C], or of a ready-made prompt the logits [K, V]."""
-        configurations = [(*self.baseline, *((edit,) if edit.layers else ())) for edit in edits]
-        options = [self.options] if self.options else None
-        try:
-            return shared(self.lalm, self.prompt, configurations, options, None, self.reading)[0][0]
-        except ModelError:  # rows cannot run on this model: one by one
-            if self.options:
-                scores = self.lalm.score_each(self.prompt, [list(self.item.choices)], configurations)
-                return np.stack([score.logprob[0] for score in scores])
-            each = [self.lalm.logits(self.prompt, parts)[0] for parts in configurations]
-            return np.stack([logits.float().cpu().numpy() for logits in each])
+    def answer_scores(self, edits: Sequence[tuple[AttentionEdit, ...]]) -> np.ndarray:
+        """Scores of the answers under the baseline and each edit.
 
-    @torch.no_grad()
-    def _decide(self) -> Decision:
-        """Between the right option and the wrong one that the model finds likeliest."""
-        choices, right = list(self.item.choices), self.item.choices.index(self.item.answer or "")
-        if self.baseline:
-            told = self.told([Mata(0.0, [])])[0]
-        else:
-            told = option_logprobs(self.lalm.model, self.prompt, [self.options], self.reading.before(1))[0]
-        told[right] = -np.inf
-        rival = int(told.argmax())
-        ends = end_of_sequence_ids(self.lalm.model).tolist()
-        end = ends[0] if ends else None
-        found = Decision.between(self.options[right], self.options[rival], end)
-        if found is None:
-            problem = f"{choices[right]!r} and {choices[rival]!r} have the same tokens."
-            raise ItemError(self.item.id, "choices", problem)
-        return found
+        Args:
+            edits: interventions that are applied after the baseline, one tuple per configuration; ``()`` for
+                the baseline alone.
+
+        Returns:
+            log p of each option, nats [K, C]; of a ready-made prompt, the logits [K, V].
+        """
+        configurations = [(*self.baseline, *edit) for edit in edits]
+        return _answer_scores(
+            self.lalm, self.prompt, self.item, self.options, self.inputs.prefill, configurations
+        )
+
+
+def _first_text_token(prompt: Prompt, item: Item) -> int:
+    """Position of the first text token after the audio."""
+    audio = prompt.groups["audio"][0]
+    if not audio.any():
+        raise ItemError(item.id, "audio", "the prompt has no audio.")
+    first = int(select_queries("text", prompt.groups)[0].nonzero()[0])
+    if audio[first:].any():
+        raise ItemError(item.id, "audio", "text stands between its clips.", "Use a prompt with one clip.")
+    return first
+
+
+def _answer_scores(
+    lalm: LALM,
+    prompt: Prompt,
+    item: Item,
+    options: Sequence[Sequence[int]],
+    prefill: PrefillCache,
+    configurations: Sequence[tuple[AttentionEdit, ...]],
+) -> np.ndarray:
+    """log p of options, nats [K, C], or without options the next-token logits [K, V]."""
+    try:
+        per_prompt = [options] if options else None
+        return shared(lalm, prompt, configurations, per_prompt, None, prefill)[0][0]
+    except ModelError:  # rows cannot run on this model: one configuration after the other
+        if options:
+            scores = lalm.score_each(prompt, [list(item.choices)], configurations)
+            return np.stack([score.logprob[0] for score in scores])
+        logits = [lalm.logits(prompt, parts)[0] for parts in configurations]
+        return np.stack([row.float().cpu().numpy() for row in logits])
 
 
 @torch.no_grad()
-def _read(lalm: LALM, prompt: Prompt) -> tuple[PrefillCache, list[Tensor]]:
-    """A reading, and the states it passed through."""
+def _decide(
+    lalm: LALM,
+    prompt: Prompt,
+    item: Item,
+    options: Sequence[Sequence[int]],
+    prefill: PrefillCache,
+    baseline: tuple[AttentionEdit, ...],
+) -> Decision:
+    """The decision between the right option and the wrong option with the highest probability."""
+    choices, right = list(item.choices), item.choices.index(item.answer or "")
+    if baseline:
+        scores = _answer_scores(lalm, prompt, item, options, prefill, [baseline])[0]
+    else:
+        scores = option_logprobs(lalm.model, prompt, [options], prefill.before(1))[0]
+    scores[right] = -np.inf
+    rival = int(scores.argmax())
+    ends = end_of_sequence_ids(lalm.model).tolist()
+    decision = Decision.between(options[right], options[rival], ends[0] if ends else None)
+    if decision is None:
+        problem = f"{choices[right]!r} and {choices[rival]!r} have the same tokens."
+        raise ItemError(item.id, "choices", problem)
+    return decision
+
+
+@torch.no_grad()
+def _prefill(lalm: LALM, prompt: Prompt) -> tuple[PrefillCache, list[Tensor]]:
+    """The prefilled prompt, and the hidden states that it passed through."""
     states: list[Tensor] = []
     blocks = lalm.structure.blocks
 
@@ -206,7 +291,10 @@ def _read(lalm: LALM, prompt: Prompt) -> tuple[PrefillCache, list[Tensor]]:
     before: list[Any] = [(blocks[0], lambda args, kwargs: keep(hidden_states_in(args, kwargs)))]
     after: list[Any] = [(block, lambda args, kwargs, out: keep(out)) for block in blocks]
     with exclusive(lalm.structure.decoder), temporary_hooks(before, after):
-        reading = PrefillCache(lalm.model, lalm.structure, prompt)
+        prefill = PrefillCache(lalm.model, lalm.structure, prompt)
     if len(states) != lalm.num_layers + 1:
-        raise ModelError(f"{lalm.name} runs its layers in an order that is not understood.")
-    return reading, states
+        raise ModelError(
+            f"{lalm.name} ran {len(states) - 1} layers in a forward pass and has {lalm.num_layers}: "
+            "criteria need a decoder that runs each of its layers once."
+        )
+    return prefill, states

@@ -1,8 +1,9 @@
-"""What was found about fusion layers, with all that it rests on."""
+"""The result of `fusion_layers`: criteria over layers, their windows and everything they rest on."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,47 +16,59 @@ import xarray as xr
 from mata_interp.errors import RunError
 from mata_interp.interventions import AttentionEdit
 
-from .bounds import Boundary
+from .boundaries import Boundary
 from .windows import overlap
 
-__all__ = ["FusionProfile"]
+__all__ = ["SCHEMA_VERSION", "FusionProfile"]
 
-DIGITS = 7
+SCHEMA_VERSION = 1
+"""Version of the files that :meth:`FusionProfile.save` writes."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FusionProfile:
-    """Where text takes in what was heard: criteria over layers, the window of each, and the one to use.
+    """Criteria for where text reads the audio, the window of each, and the recommended window.
 
-    ``Mata(layers=profile)`` edits ``window``, and carries ``chosen_on``.
+    ``Mata(layers=profile)`` edits ``window`` and carries ``chosen_on``.
 
     Attributes:
-        model: whose layers these are.
-        window: recommended: sorted, in one piece or several; empty where there is no concentrated fusion.
-        sentence: the finding in plain English.
+        model: name of the model.
+        window: the recommended layers, sorted; empty if fusion is not concentrated or not detectable.
+        summary: the finding in plain English.
         verdict: ``"found"``, ``"no effect"``, ``"spread"``, ``"noise"`` or ``"nothing measured"``.
-        windows: of each criterion, its layers.
-        interval: of ``"window"`` and of each criterion, the boundaries of its pieces with their intervals.
-        profiles: float64 [criterion, item, layer], in each criterion's own unit; ``label``, ``evidence``,
+        windows: layers of each criterion.
+        boundaries: of ``"window"`` and of each criterion, the boundaries of its contiguous runs with 95 %
+            bootstrap intervals.
+        profiles: float64 [criterion, item, layer], each criterion in its own unit. ``label``, ``evidence``,
             ``reads`` and ``unit`` of a criterion and ``cluster`` of an item are coordinates.
-        support: [criterion, layer], ``"window"`` among the criteria: in which fraction of bootstrap resamples
-            a layer is in the window; NaN with a single clip.
-        share: [layer], each layer's part in the effect of the sound that the window was cut from.
-        heads: [layer, head], what each head adds to the margin (right - best wrong, logits) from the sound by
+        support: [criterion, layer], with ``"window"`` among the criteria: the fraction of bootstrap resamples
+            whose window has the layer; NaN with a single clip.
+        share: [layer], share of each layer in the effect of the audio that decides the recommended window.
+        heads: [layer, head], what each head adds to the margin (right - best wrong, logits) from the audio by
             direct attribution, mean over items, with ``low`` and ``high``; None if that was not measured.
-        chosen_on: the clips (clusters of items) it was made on.
-        refused: criteria that could not be measured on this model -> why.
-        excluded: items left out, a line each.
-        baseline: interventions that were in force all the time; as a rule, none.
-        seed: of the bootstrap and of the choice of other sounds.
+        chosen_on: clusters of the items that were used.
+        refused: criterion -> why it could not be measured on this model.
+        excluded: items that were left out, one line each: id, field, reason.
+        baseline: interventions that were active in all measurements; normally none.
+        seed: seed of the bootstrap and of the choice of counterfactual audio.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm = mi.LALM.from_pretrained("organism")
+        >>> items = mi.load_benchmark("listening").split("selection")[:2]
+        >>> profile = mi.fusion_layers(lalm, items, criteria=["depth"], progress=False)
+        >>> profile
+        <FusionProfile of 'organism' on 2 items: window [], nothing measured>
+        >>> profile.windows["depth"]
+        (3, 4, 5)
     """
 
     model: str
     window: tuple[int, ...]
-    sentence: str
+    summary: str
     verdict: str
     windows: Mapping[str, tuple[int, ...]]
-    interval: Mapping[str, list[Boundary]]
+    boundaries: Mapping[str, list[Boundary]]
     profiles: xr.DataArray
     support: xr.DataArray
     share: xr.DataArray
@@ -68,28 +81,29 @@ class FusionProfile:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """All layers looked at: the decoder's, those without attention left out."""
+        """All layers that were measured: those of the decoder that have attention."""
         return tuple(int(layer) for layer in self.profiles["layer"].values)
 
     @property
     def agreement(self) -> pd.DataFrame:
         """Intersection over union of every two windows, the recommended one ("window") first."""
-        every = {"window": self.window, **self.windows}
-        table = [[overlap(a, b) for b in every.values()] for a in every.values()]
-        return pd.DataFrame(table, list(every), list(every))
+        windows = {"window": self.window, **self.windows}
+        table = [[overlap(a, b) for b in windows.values()] for a in windows.values()]
+        return pd.DataFrame(table, list(windows), list(windows))
 
     @property
     def mean(self) -> xr.DataArray:
-        """[criterion, layer]: the profiles' means over items."""
+        """[criterion, layer]: means of the profiles over items."""
         return self.profiles.mean("item", skipna=True)
 
     @property
-    def carriers(self) -> pd.DataFrame:
-        """The heads that carry the sound to the answer, those that add most to the margin first.
+    def audio_heads(self) -> pd.DataFrame:
+        """The heads that write audio information into the answer, largest contribution first.
 
-        Columns ``layer``, ``head``, ``attribution`` (logits), ``low`` and ``high``: of the heads whose 95 %
-        interval is above 0, each by itself, not corrected for how many heads there are. No rows where direct
-        attribution was not measured. For causes, see `mata_interp.sweeps.head_map`.
+        Columns ``layer``, ``head``, ``attribution`` (logits), ``low`` and ``high``, of the heads whose 95 %
+        interval lies above 0. Intervals are of single heads, not corrected for their number. There are no
+        rows if direct attribution was not measured. Direct attribution is not causal; see
+        `mata_interp.sweeps.head_configs` for knockouts of heads.
         """
         columns = ["layer", "head", "attribution", "low", "high"]
         if self.heads is None:
@@ -98,44 +112,105 @@ class FusionProfile:
         return table.loc[table["low"] > 0].sort_values("attribution", ascending=False, ignore_index=True)
 
     def __str__(self) -> str:
-        return self.sentence
+        return self.summary
 
     def __repr__(self) -> str:
         items = self.profiles.sizes["item"]
-        return f"<FusionProfile of {self.model!r} on {items} items: window {list(self.window)}>"
+        return (
+            f"<FusionProfile of {self.model!r} on {items} items: window {list(self.window)}, {self.verdict}>"
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as JSON. The file appears whole or not at all.
+
+        Args:
+            path: the file; it is replaced if it exists.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        path = Path(path)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            part.write_text(self.to_json() + "\n", encoding="utf-8")
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise RunError(f"Cannot write the fusion profile {str(path)!r}: {error.strerror}.") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> FusionProfile:
+        """Read a profile that :meth:`save` wrote.
+
+        Args:
+            path: the file.
+
+        Raises:
+            RunError: there is no such file, or it holds something else, or has another schema version.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+            raise RunError(f"Cannot read a fusion profile from {_short(path)}: {reason}.") from error
+        return cls._parse(text, _short(path))
+
+    def to_json(self) -> str:
+        """The profile as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> FusionProfile:
+        """Read a profile from JSON text or from a file.
+
+        Args:
+            source: JSON text (a string that starts with ``{``), or the path of a file.
+
+        Raises:
+            RunError: it is no fusion profile, or has another schema version.
+        """
+        if isinstance(source, str) and source.lstrip().startswith("{"):
+            return cls._parse(source, "the given text")
+        return cls.load(source)
+
+    @classmethod
+    def _parse(cls, text: str, where: str) -> FusionProfile:
+        try:
+            return cls.from_dict(json.loads(text))
+        except RunError as error:
+            raise RunError(f"Cannot read a fusion profile from {where}: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            problem = f"{type(error).__name__}: {error}"[:120]
+            raise RunError(f"Cannot read a fusion profile from {where}: {problem}.") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data: ``{"window": [first, ..., last], ...}``."""
-        profiles = self.profiles
+        """The profile as plain data, fit for JSON: numbers, strings, lists and dicts, None for NaN."""
+        profiles, support = self.profiles, self.support
+        criteria = {}
+        for i, name in enumerate(profiles["criterion"].values):
+            entry = {key: str(profiles[key].values[i]) for key in COORDINATES}
+            criteria[str(name)] = {**entry, "profile": _numbers(profiles.values[i])}
+        heads = None
+        if self.heads is not None:
+            ends = {end: _numbers(self.heads[end].values) for end in ("low", "high")}
+            heads = {"mean": _numbers(self.heads.values), **ends}
+        names = [str(name) for name in support["criterion"].values]
         return {
+            "schema_version": SCHEMA_VERSION,
             "window": list(self.window),
-            "sentence": self.sentence,
+            "summary": self.summary,
             "verdict": self.verdict,
             "model": self.model,
             "layers": list(self.layers),
             "share": _numbers(self.share.values),
             "windows": {name: list(layers) for name, layers in self.windows.items()},
-            "interval": {name: list(edges) for name, edges in self.interval.items()},
+            "boundaries": {name: list(edges) for name, edges in self.boundaries.items()},
             "agreement": {a: dict(row) for a, row in self.agreement.round(4).T.to_dict().items()},
-            "support": {
-                str(name): _numbers(row)
-                for name, row in zip(self.support["criterion"].values, self.support.values, strict=True)
-            },
-            "criteria": {
-                str(name): {
-                    **{k: str(profiles[k].values[i]) for k in ("label", "evidence", "reads", "unit")},
-                    "profile": _numbers(profiles.values[i]),
-                }
-                for i, name in enumerate(profiles["criterion"].values)
-            },
+            "support": {name: _numbers(row) for name, row in zip(names, support.values, strict=True)},
+            "criteria": criteria,
             "items": [str(item) for item in profiles["item"].values],
             "clusters": [str(cluster) for cluster in profiles["cluster"].values],
-            "heads": None
-            if self.heads is None
-            else {
-                "mean": _numbers(self.heads.values),
-                **{end: _numbers(self.heads[end].values) for end in ("low", "high")},
-            },
+            "heads": heads,
             "chosen_on": list(self.chosen_on),
             "refused": dict(self.refused),
             "excluded": list(self.excluded),
@@ -143,34 +218,35 @@ class FusionProfile:
             "seed": self.seed,
         }
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """As JSON; written to ``path``, if one is given."""
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FusionProfile:
-        """From what :meth:`to_dict` gave."""
-        layers, criteria = data["layers"], data["criteria"]
-        profiles = labelled(
-            {name: _array(entry["profile"]) for name, entry in criteria.items()},
-            {name: entry for name, entry in criteria.items()},
-            data["items"],
-            data["clusters"],
-            layers,
-        )
+        """The profile that :meth:`to_dict` made plain data of.
+
+        Raises:
+            RunError: the data have another schema version.
+        """
+        version = data.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise RunError(
+                f"schema_version is {version!r}, and this version of mata_interp reads {SCHEMA_VERSION}. "
+                "Measure the profile again with `mata-interp layers`."
+            )
+        layers, criteria, heads = data["layers"], data["criteria"], data["heads"]
         support = data["support"]
-        heads = data["heads"]
         return cls(
             model=data["model"],
             window=tuple(data["window"]),
-            sentence=data["sentence"],
+            summary=data["summary"],
             verdict=data["verdict"],
             windows={name: tuple(some) for name, some in data["windows"].items()},
-            interval=data["interval"],
-            profiles=profiles,
+            boundaries=data["boundaries"],
+            profiles=label_profiles(
+                {name: _array(entry["profile"]) for name, entry in criteria.items()},
+                criteria,
+                data["items"],
+                data["clusters"],
+                layers,
+            ),
             support=xr.DataArray(
                 _array(list(support.values())),
                 {"criterion": list(support), "layer": layers},
@@ -179,35 +255,35 @@ class FusionProfile:
             share=xr.DataArray(_array(data["share"]), {"layer": layers}, ("layer",)),
             heads=None
             if heads is None
-            else by_head(_array(heads["mean"]), _array(heads["low"]), _array(heads["high"]), layers),
+            else label_heads(_array(heads["mean"]), _array(heads["low"]), _array(heads["high"]), layers),
             chosen_on=tuple(data["chosen_on"]),
             refused=data["refused"],
             excluded=tuple(data["excluded"]),
-            baseline=tuple(AttentionEdit.from_dict(part) for part in data.get("baseline", ())),
+            baseline=tuple(AttentionEdit.from_dict(part) for part in data["baseline"]),
             seed=data["seed"],
         )
 
-    @classmethod
-    def from_json(cls, path: str | Path) -> FusionProfile:
-        """From a file that :meth:`to_json` wrote.
 
-        Raises:
-            RunError: there is none, or it holds something else.
-        """
-        try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"cannot read a fusion profile from {path}: {error!r}.") from error
+COORDINATES = ("label", "evidence", "reads", "unit")
+"""Attributes of a criterion that a profile carries along."""
 
 
-def labelled(
+def label_profiles(
     profiles: Mapping[str, np.ndarray],
-    about: Mapping[str, Mapping[str, str]],
+    attributes: Mapping[str, Mapping[str, str]],
     items: Sequence[str],
     clusters: Sequence[str],
     layers: Sequence[int],
 ) -> xr.DataArray:
-    """Profiles [item, layer] by criterion as one array with its labels."""
+    """Profiles as one labelled array [criterion, item, layer].
+
+    Args:
+        profiles: of each criterion, [item, layer].
+        attributes: of each criterion, its ``COORDINATES``.
+        items: id of each item.
+        clusters: cluster of each item.
+        layers: index of each layer.
+    """
     values = np.array(list(profiles.values())).reshape(len(profiles), len(items), len(layers))
     coords: dict[Any, Any] = {
         "criterion": list(profiles),
@@ -215,23 +291,29 @@ def labelled(
         "layer": list(layers),
         "cluster": ("item", list(clusters)),
     }
-    for key in ("label", "evidence", "reads", "unit"):
-        coords[key] = ("criterion", [about[name][key] for name in profiles])
+    for key in COORDINATES:
+        coords[key] = ("criterion", [attributes[name][key] for name in profiles])
     return xr.DataArray(values, coords, ("criterion", "item", "layer"), "profile")
 
 
-def by_head(mean: np.ndarray, low: np.ndarray, high: np.ndarray, layers: Sequence[int]) -> xr.DataArray:
-    """[layer, head] with its interval."""
+def label_heads(mean: np.ndarray, low: np.ndarray, high: np.ndarray, layers: Sequence[int]) -> xr.DataArray:
+    """A labelled array [layer, head] with its interval as coordinates."""
     dims = ("layer", "head")
     coords = {"layer": list(layers), "head": np.arange(mean.shape[1])}
     return xr.DataArray(mean, {**coords, "low": (dims, low), "high": (dims, high)}, dims, "attribution")
 
 
+def _short(path: str | Path) -> str:
+    """A path in quotes, at most 80 characters of it."""
+    text = str(path)
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
 def _numbers(values: np.ndarray) -> Any:
-    """Nested lists, rounded to seven digits, None for NaN."""
+    """Nested lists of numbers, None for what is not finite."""
     if values.ndim:
         return [_numbers(part) for part in values]
-    return None if not np.isfinite(values) else float(f"{float(values):.{DIGITS}g}")
+    return float(values) if np.isfinite(values) else None
 
 
 def _array(values: Any) -> np.ndarray:

@@ -21,7 +21,6 @@ from .selection import PHASES, QUERIES, TEXT, cross, refuse_blind_queries, selec
 
 __all__ = ["DEFAULT_ALPHAS", "AttentionEdit", "Heads", "Knockout", "Mata", "require_attention_edits"]
 
-from mata_interp.defaults import ALPHAS as DEFAULT_ALPHAS
 
 """Strengths that sweeps and studies try: the published 0.1 and stronger ones, since a small model may need
 more to be moved at all."""

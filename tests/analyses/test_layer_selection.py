@@ -90,12 +90,8 @@ def test_layer_selection(tmp_path):
     items = mi.load_benchmark("listening").split("selection").filter(condition="neutral").sample(3)
     profile = mi.fusion_layers(lalm, items, criteria=names, progress=False).to_dict()
     windows = {"knockout_last": [4, 5, 6, 7], "depth": [3, 4, 5]}
-    profile |= {
-        "window": [4, 5, 7],
-        "verdict": "found",
-        "windows": windows,
-    }  # three clips are too few for a stable result
-    mi.FusionProfile.from_dict(profile).to_json(tmp_path / "layers.json")
+    profile |= {"window": [4, 5, 7], "verdict": "found", "windows": windows}  # three clips are too few
+    mi.FusionProfile.from_dict(profile).save(tmp_path / "layers.json")
     arguments = [
         "--layers",
         str(tmp_path / "layers.json"),

@@ -10,5 +10,5 @@ from tests.tiny import tiny_qwen2_audio
 
 @pytest.fixture
 def lalm() -> LALM:
-    """A fresh one: some of these tests break it."""
+    """Built anew, because some of these tests break it."""
     return LALM(*tiny_qwen2_audio(seed=0, layers=3))

@@ -1,4 +1,4 @@
-"""A mixture of experts that is asked through a processor: Audio Flamingo's hearing, Qwen 3's experts."""
+"""A mixture of experts with a processor: the encoder of Audio Flamingo and the experts of Qwen 3."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.families.whispers import FLAMINGO, TEXT, configured
 
 
 def mixture(dtype: torch.dtype = torch.bfloat16, experts: int = 8) -> LALM:
-    """Four layers, three of eight experts a token in each."""
+    """Four layers, each with three of eight experts per token."""
     text = {
         "model_type": "qwen3_moe", **TEXT, "num_hidden_layers": 4, "head_dim": 8, "num_experts": experts,
         "num_experts_per_tok": 3, "moe_intermediate_size": 16,

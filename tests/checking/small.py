@@ -1,4 +1,4 @@
-"""Which lines of a check there are, and which fail."""
+"""The names of all checks, and which of them fail on a model."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import mata_interp as mi
 from mata_interp.lalm import LALM, Prompt
 
 NAMES = [
-    "same twice",
-    "sound at its placeholders",
-    "rows sum to 1",
-    "rows equal eager attention",
+    "two runs give equal logits",
+    "audio changes only its placeholders",
+    "attention rows sum to 1",
+    "attention rows equal eager attention",
     "trace equals eager attention",
-    "alpha 0 is no edit",
-    "edit reaches the logits",
-    "alone as in a batch",
-    "prefill and decode as one pass",
-    "both backends give the same bits",
-    "options scored as one pass",
-    "a sweep equals the loop",
+    "alpha 0 leaves logits unchanged",
+    "edited logits equal eager attention",
+    "batch equals single prompts",
+    "cached decoding equals one pass",
+    "both backends give equal logits",
+    "option scores equal one pass",
+    "sweep equals loop",
     "transformer-lens agrees",
-    "the model is left as found",
+    "model is unchanged after the checks",
 ]
 
 
 def failed(lalm: LALM, prompt: Prompt | None = None) -> set[str]:
+    """Names of the checks that fail; none of them ends in an error of its own."""
     report = mi.check(lalm, prompt)
-    assert [line.name for line in report.lines] == NAMES
-    for line in report.failed:
-        assert line.remedy
-    return {line.name for line in report.failed}
+    assert [result.name for result in report.results] == NAMES
+    for result in report.failed:
+        assert result.verdict == "fail", result
+        assert result.remedy
+    return {result.name for result in report.failed}

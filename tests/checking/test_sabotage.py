@@ -1,7 +1,7 @@
-"""For each line of a check, the thing it guards is broken on purpose, and that line fails.
+"""For each check, the thing it guards is broken on purpose, and that check fails.
 
-One fault often has several consequences: where a line cannot be broken alone, every line that must fall with
-it is named, and no other may.
+One fault often has several consequences. Where a check cannot fail alone, every check that must fail
+with it is named, and no other may fail.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 import mata_interp as mi
 from mata_interp.attention import AttentionCall
-from mata_interp.checking.context import CheckContext, own_items
+from mata_interp.checking.context import CheckContext, default_items
 from mata_interp.interventions import Editing
 from mata_interp.lalm import scoring
 from mata_interp.lalm.calls import attention_calls as calls_file
@@ -21,54 +21,55 @@ from mata_interp.lalm.calls import attention_calls as calls_file
 from .small import failed
 
 
-def test_a_model_that_draws_at_random(lalm):
+def test_a_model_that_draws_random_numbers(lalm):
     """In its encoder, as VibeVoice does."""
     lalm.model.model.multi_modal_projector.register_forward_hook(lambda m, a, out: out + torch.randn(1))
-    assert failed(lalm) == {"same twice"}
+    assert failed(lalm) == {"two runs give equal logits"}
 
 
 def test_an_encoder_that_leaks_into_all_positions(lalm):
-    """As models do that add sound to every position."""
-    heard = {}
+    """As models do that add audio to every position."""
+    audio = {}
     model = lalm.model.model
-    model.multi_modal_projector.register_forward_hook(lambda m, a, out: heard.update(mean=out.mean()))
+    model.multi_modal_projector.register_forward_hook(lambda m, a, out: audio.update(mean=out.mean()))
 
     def leak(module, args, kwargs):
         embeds = kwargs["inputs_embeds"]
         if embeds.shape[1] > 1:  # not into the tokens of an answer
-            heard["shift"] = 0.01 * heard["mean"]
-        return args, kwargs | {"inputs_embeds": embeds + heard["shift"]}
+            audio["shift"] = 0.01 * audio["mean"]
+        return args, kwargs | {"inputs_embeds": embeds + audio["shift"]}
 
     model.language_model.register_forward_pre_hook(leak, with_kwargs=True)
     found = failed(lalm)
-    assert "sound at its placeholders" in found
-    assert not found & {"rows equal eager attention", "alpha 0 is no edit", "same twice", "rows sum to 1"}
+    assert "audio changes only its placeholders" in found
+    unaffected = {"attention rows equal eager attention", "alpha 0 leaves logits unchanged"}
+    assert not found & (unaffected | {"two runs give equal logits", "attention rows sum to 1"})
 
 
 def test_a_token_in_no_group(lalm):
-    prompt = lalm.prompt(own_items(lalm))
+    prompt = lalm.prompt(default_items(lalm))
     groups = dict(prompt.groups)
     last = torch.zeros_like(groups["template"])
     last[:, -2] = True
     groups["template"] = groups["template"] & ~last
-    assert failed(lalm, replace(prompt, groups=groups)) == {"rows sum to 1"}
+    assert failed(lalm, replace(prompt, groups=groups)) == {"attention rows sum to 1"}
 
 
 def wrong_scaling(patched, factor=1.1):
-    right = calls_file.attention_call
+    original = calls_file.attention_call
 
     def call(*args, **kwargs):
-        made = right(*args, **kwargs)
+        made = original(*args, **kwargs)
         return replace(made, scaling=made.scaling * factor)
 
     patched.setattr(calls_file, "attention_call", call)
 
 
 def mask_off_by_one(patched):
-    right = AttentionCall.visible
+    original = AttentionCall.visible
 
     def visible(self, rows):
-        seen = right(self, rows)
+        seen = original(self, rows)
         if self.query.shape[2] == self.length > 1:  # the newest key hidden, as by a mask shifted by one
             seen = seen.clone().expand(len(self.query), -1, -1, -1).clone()
             seen[..., -1] = False
@@ -83,46 +84,46 @@ def dropped_edit(patched):
 
 
 def half_an_edit(patched):
-    right = Editing.__call__
+    original = Editing.__call__
 
     def halved(*args):
-        change = right(*args)
+        change = original(*args)
         return change if change is None else (change[0], change[1] / 2)
 
     patched.setattr(Editing, "__call__", halved)
 
 
 def masses_to_the_wrong_group(patched):
-    right = AttentionCall.masses
-    patched.setattr(AttentionCall, "masses", lambda self, rows, groups: right(self, rows, groups).flip(-1))
+    original = AttentionCall.masses
+    patched.setattr(AttentionCall, "masses", lambda self, rows, groups: original(self, rows, groups).flip(-1))
 
 
 def edits_that_replace(patched):
     """An edit that does not vanish with its strength, as when rows are replaced in another precision."""
-    right = AttentionCall.delta
+    original = AttentionCall.delta
 
     def delta(self, edits, rows):
-        change, dose = right(self, edits, rows)
+        change, dose = original(self, edits, rows)
         return change + 1e-6, dose
 
     patched.setattr(AttentionCall, "delta", delta)
 
 
 def decode_phase_lost(patched):
-    right = Editing.__call__
+    original = Editing.__call__
     patched.setattr(
         Editing,
         "__call__",
-        lambda self, layer, call, total: None if total > self._width else right(self, layer, call, total),
+        lambda self, layer, call, total: None if total > self._width else original(self, layer, call, total),
     )
 
 
 def cache_one_too_long(patched):
-    """Options run on a cache from which the prompt's last token was not taken back."""
-    right = scoring.crop_last_token
+    """Options run on a cache from which the prompt's last token was not removed."""
+    original = scoring.crop_last_token
 
     def crop_last_token(cache):
-        made = right(cache)
+        made = original(cache)
         for layer in made.layers:
             layer.values = layer.values * 1.05
         return made
@@ -133,10 +134,10 @@ def cache_one_too_long(patched):
 def sweep_of_another_strength(patched):
     from mata_interp.sweeps import tree_edits
 
-    right = tree_edits.TreeEditing._edited
+    original = tree_edits.TreeEditing._edited
 
     def edited(self, layer, scores, rule, *rest):
-        changed = right(self, layer, scores, rule, *rest)
+        changed = original(self, layer, scores, rule, *rest)
         return (
             torch.where(changed > -torch.inf, scores + 1.2 * (changed - scores), changed)
             if rule == "add"
@@ -146,60 +147,61 @@ def sweep_of_another_strength(patched):
     patched.setattr(tree_edits.TreeEditing, "_edited", edited)
 
 
-def lens_without_the_sound(patched):
+def lens_without_the_audio(patched):
     from mata_interp.lalm.bridge import transformer_lens_view
 
-    right = transformer_lens_view.TransformerLensView.encode
+    original = transformer_lens_view.TransformerLensView.encode
 
     def encode(self, prompt):
-        args, rest = right(self, prompt)
+        args, rest = original(self, prompt)
         return args, rest | {"input_features": rest["input_features"] * 0}
 
     patched.setattr(transformer_lens_view.TransformerLensView, "encode", encode)
 
 
 def backends_that_differ(patched):
-    """A ``direct`` backend that rounds what it adds to the output."""
-    right = calls_file._Direct.attention
+    """A ``direct`` backend whose output is off by a rounding error."""
+    original = calls_file._Direct.attention
 
-    def attention(self, own, module, *args, **kwargs):
-        output = right(self, own, module, *args, **kwargs)
+    def attention(self, *args, **kwargs):
+        output = original(self, *args, **kwargs)
         return (output[0] + 1e-7, *output[1:])
 
     patched.setattr(calls_file._Direct, "attention", attention)
 
 
-DECODED = {"prefill and decode as one pass", "options scored as one pass"}
+DECODED = {"cached decoding equals one pass", "option scores equal one pass"}
 SABOTAGE = {
-    wrong_scaling: {  # the sweep and the loop read calls in one place, and are wrong alike
-        "rows equal eager attention",
+    wrong_scaling: {
+        "attention rows equal eager attention",
         "trace equals eager attention",
-        "edit reaches the logits",
+        "edited logits equal eager attention",
+        "sweep equals loop",
         "transformer-lens agrees",
         *DECODED,
     },
     mask_off_by_one: {
-        "rows equal eager attention",
+        "attention rows equal eager attention",
         "trace equals eager attention",
-        "edit reaches the logits",
-        "a sweep equals the loop",
-        "prefill and decode as one pass",
+        "edited logits equal eager attention",
+        "sweep equals loop",
+        "cached decoding equals one pass",
         "transformer-lens agrees",
     },
     masses_to_the_wrong_group: {"trace equals eager attention"},
-    edits_that_replace: {"alpha 0 is no edit"},
-    dropped_edit: {"edit reaches the logits", "a sweep equals the loop", *DECODED},
-    half_an_edit: {"edit reaches the logits", "a sweep equals the loop", *DECODED},
+    edits_that_replace: {"alpha 0 leaves logits unchanged"},
+    dropped_edit: {"edited logits equal eager attention", "sweep equals loop", *DECODED},
+    half_an_edit: {"edited logits equal eager attention", "sweep equals loop", *DECODED},
     decode_phase_lost: {*DECODED},
-    backends_that_differ: {"both backends give the same bits", "alpha 0 is no edit"},
-    cache_one_too_long: {"options scored as one pass"},
-    sweep_of_another_strength: {"a sweep equals the loop"},
-    lens_without_the_sound: {"transformer-lens agrees"},
+    backends_that_differ: {"both backends give equal logits", "alpha 0 leaves logits unchanged"},
+    cache_one_too_long: {"option scores equal one pass"},
+    sweep_of_another_strength: {"sweep equals loop"},
+    lens_without_the_audio: {"transformer-lens agrees"},
 }
 
 
 @pytest.mark.parametrize("broken", SABOTAGE, ids=lambda f: f.__name__)
-def test_sabotage(lalm, monkeypatch, broken):
+def test_a_fault_fails_its_checks_and_no_other(lalm, monkeypatch, broken):
     broken(monkeypatch)
     found = failed(lalm)
     assert found == SABOTAGE[broken]
@@ -213,42 +215,42 @@ def test_a_layer_that_mixes_the_rows_of_a_batch(lalm):
         return out
 
     lalm.structure.decoder.layers[1].register_forward_hook(mix)
-    assert failed(lalm) == {"alone as in a batch"}
+    assert failed(lalm) == {"batch equals single prompts"}
 
 
-def test_an_encoder_that_minds_what_stands_beside_a_sound(lalm):
-    """As Granite's does; the line says that it is not the decoder."""
+def test_an_encoder_that_depends_on_the_rest_of_the_batch(lalm):
+    """As Granite's does. The result says that the decoder is not the cause."""
 
     def shift(module, args, out):
         return out * (1 + 1e-2 * (len(out) > 1))
 
     lalm.model.model.multi_modal_projector.register_forward_hook(shift)
     report = mi.check(lalm)
-    assert {line.name for line in report.failed} == {"alone as in a batch"}
-    assert "the sounds enter the decoder otherwise from a batch, off by" in report.failed[0].measured
+    assert {result.name for result in report.failed} == {"batch equals single prompts"}
+    assert "before the decoder" in report.failed[0].measured
 
 
 def test_a_processor_that_makes_other_tokens_in_a_batch(lalm, monkeypatch):
-    """As Qwen 3 Omni's does for some lengths of sound: by one token."""
-    right = CheckContext.asked
+    """As Qwen 3 Omni's does for some lengths of audio: by one token."""
+    original = CheckContext.build
 
-    def asked(self, items):
-        prompt = right(self, items)
+    def build(self, items):
+        prompt = original(self, items)
         if len(items) > 1:
             return prompt
         inputs = {n: x[:, 1:] if x.dim() == 2 else x for n, x in prompt.inputs.items()}
         return replace(prompt, inputs=inputs, groups={n: m[:, 1:] for n, m in prompt.groups.items()})
 
-    monkeypatch.setattr(CheckContext, "asked", asked)
+    monkeypatch.setattr(CheckContext, "build", build)
     report = mi.check(lalm)
-    assert {line.name for line in report.failed} == {"alone as in a batch"}
-    assert "makes other tokens of prompt 1 in a batch" in report.failed[0].measured
+    assert {result.name for result in report.failed} == {"batch equals single prompts"}
+    assert "prompt 1" in report.failed[0].measured
 
 
-def test_a_model_that_minds_padding(lalm):
+def test_a_model_that_depends_on_padding(lalm):
     def shift(module, args, kwargs):
         width = kwargs["attention_mask"].shape[-1] if kwargs.get("attention_mask") is not None else 0
         return args, kwargs | {"inputs_embeds": kwargs["inputs_embeds"] * (1 + width * 1e-4)}
 
     lalm.structure.decoder.register_forward_pre_hook(shift, with_kwargs=True)
-    assert "alone as in a batch" in failed(lalm)
+    assert "batch equals single prompts" in failed(lalm)

@@ -60,7 +60,7 @@ def test_layers_prints_writes_and_draws(small):
         line = next(line for line in printed.splitlines() if line.startswith(criterion.label))
         assert f"{profile.agreement.loc['window', name]:.2f}" in line
     assert profile.window == ()
-    for layer, head in profile.carriers[["layer", "head"]].head(6).itertuples(index=False):
+    for layer, head in profile.audio_heads[["layer", "head"]].head(6).itertuples(index=False):
         assert f"{layer}.{head} " in printed
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert str(out) in printed
@@ -106,7 +106,7 @@ def test_a_range_a_file_or_auto():
 
 
 def test_listen_takes_a_file(small, found, tmp_path):
-    found.to_json(tmp_path / "layers.json")
+    found.save(tmp_path / "layers.json")
     clip = Path(small[1]).parent / "clips" / "0.wav"
     asked = [clip, "High or low?", "--choices", "high,low", "--model", small[0]]
     heard = json.loads(invoke("listen", *asked, "--layers", tmp_path / "layers.json", "--json"))
@@ -115,7 +115,7 @@ def test_listen_takes_a_file(small, found, tmp_path):
 
 
 def test_run_tests_layers_of_a_file_on_other_clips(small, found, tmp_path):
-    found.to_json(tmp_path / "layers.json")
+    found.save(tmp_path / "layers.json")
     asked = ["run", *on(small), "--layers", tmp_path / "layers.json", "--json"]
     result = json.loads(invoke(*asked, "--out", tmp_path / "run"))
     run = mi.load_run(tmp_path / "run")
@@ -130,13 +130,13 @@ def test_run_tests_layers_of_a_file_on_other_clips(small, found, tmp_path):
 
 
 def test_run_uses_every_clip_where_layers_are_of_another_benchmark(small, found, tmp_path):
-    replace(found, chosen_on=("elsewhere",)).to_json(tmp_path / "layers.json")
+    replace(found, chosen_on=("elsewhere",)).save(tmp_path / "layers.json")
     asked = ["run", *on(small), "--layers", tmp_path / "layers.json", "--json"]
     assert json.loads(invoke(*asked, "--out", tmp_path / "run"))["split"] == "all"
 
 
 def test_sweep_takes_a_file(small, found, tmp_path):
-    found.to_json(tmp_path / "layers.json")
+    found.save(tmp_path / "layers.json")
     asked = ["--items", 4, "--layers", tmp_path / "layers.json", "--alpha", "1", "--out", tmp_path / "sweep"]
     swept = json.loads(invoke("sweep", *on(small), *asked, "--json"))
     assert [row["layers"] for row in swept["configurations"]] == ["1"]
@@ -150,7 +150,7 @@ def study_with(small, out, *layers: object) -> tuple[mi.Run, str]:
 
 
 def test_study_takes_a_file_and_records_its_origin(small, found, tmp_path):
-    found.to_json(tmp_path / "layers.json")
+    found.save(tmp_path / "layers.json")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*exploratory")
         run, page = study_with(small, tmp_path / "study", tmp_path / "layers.json")
@@ -172,7 +172,7 @@ def test_study_takes_a_file_and_records_its_origin(small, found, tmp_path):
 
 def test_a_study_of_layers_chosen_on_tested_clips_is_exploratory(small, found, tmp_path):
     tested = sorted({item.cluster for item in mi.load_benchmark(small[1]).split("confirmation")})[:2]
-    replace(found, chosen_on=(*found.chosen_on, *tested)).to_json(tmp_path / "layers.json")
+    replace(found, chosen_on=(*found.chosen_on, *tested)).save(tmp_path / "layers.json")
     with pytest.warns(match="'mata'.*2 of the 4 clips"):
         run, page = study_with(small, tmp_path / "study", tmp_path / "layers.json")
     assert run.study is not None

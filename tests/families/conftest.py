@@ -93,7 +93,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
-    """A family of which any test fails is shown as failing, whatever the others found."""
+    """A family with any failed test is recorded as failing, whatever its other tests found."""
     report = yield
     params = getattr(getattr(item, "callspec", None), "params", {})
     if report.failed:
@@ -103,15 +103,15 @@ def pytest_runtest_makereport(item):
 
 def pytest_sessionfinish(session):
     """Write what was verified, beside what an earlier run with the same versions did."""
-    found, failed = session.config.stash[RECORDED], session.config.stash[FAILED]
-    if not found and not failed:
+    recorded, failed = session.config.stash[RECORDED], session.config.stash[FAILED]
+    if not recorded and not failed:
         return
     named = os.environ.get("MATA_FAMILIES_RECORD")
     path = Path(named) if named else session.config.cache.mkdir("families") / "record.json"
     versions = {name: version(name) for name in ("torch", "transformers", "nnsight")}
     before = json.loads(path.read_text()) if path.exists() else {}
-    kept = before.get("families", {}) if before.get("versions") == versions else {}
-    families = {name: kept.get(name, {}) | found.get(name, {}) for name in {**kept, **found}}
+    earlier = before.get("families", {}) if before.get("versions") == versions else {}
+    families = {name: earlier.get(name, {}) | recorded.get(name, {}) for name in {**earlier, **recorded}}
     for name in failed - {None}:
         families[name] = dict.fromkeys({"masses", *families.get(name, {})}, "failing")
     path.parent.mkdir(parents=True, exist_ok=True)

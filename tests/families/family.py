@@ -1,4 +1,4 @@
-"""What a family of models is to these tests: how to build a tiny one and what to feed it."""
+"""A family of models in these tests: how to build a tiny one, and its inputs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from transformers import PreTrainedTokenizerFast
 __all__ = ["AUDIO", "END", "PAD", "VOCAB", "Family", "byte_tokenizer", "seeded", "sounding"]
 
 VOCAB = 320
-PAD, END, AUDIO = 256, 257, 258  # the first special tokens behind 256 bytes
-MARKS = (259, 260)  # begin and end of a sound, where a family has them
+PAD, END, AUDIO = 256, 257, 258  # the first special tokens after 256 bytes
+MARKS = (259, 260)  # begin and end of a clip, where a family has them
 
 Sound = Callable[[int], "tuple[dict[str, Tensor], list[int]]"]
-"""``sound(rows)``: inputs that hold one clip a row, and how many placeholders each takes."""
+"""``sound(rows)``: inputs that hold one clip per row, and how many placeholders each takes."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Family:
 
     Attributes:
         name: its ``model_type``.
-        model: a tiny seeded model in eval mode, on the attention implementation given (None: SDPA).
-        sound: inputs that hold one clip a row, and the placeholders each takes.
+        model: a tiny seeded model in eval mode, for an attention implementation (None: SDPA).
+        sound: inputs that hold one clip per row, and the placeholders each takes.
         needs: packages without which it cannot be loaded; here it is built without the part they are for.
         audio: the id of its placeholder.
-        loops: whether sweeps run in a plain loop, because some layers keep a state that rows would mix.
-        rounding: how far float32 may carry logits of one magnitude.
+        loops: whether sweeps run in a plain loop, because some layers keep a recurrent state.
+        rounding: how far logits may differ in float32, relative to their size.
     """
 
     name: str
@@ -68,10 +68,10 @@ class Family:
 
 
 def seeded(build: Callable[[], Any], sharpness: float = 12.0, normed_sharpness: float = 2.5) -> Any:
-    """A model with random weights, in eval mode, of which attention decides what it says.
+    """A model with random weights, in eval mode, whose output depends on its attention.
 
-    Freshly drawn weights attend almost evenly and hardly change the residual stream, so that no edit would
-    show. Queries and keys are sharpened, by their norms where there are any; all else is made larger.
+    Freshly drawn weights give almost uniform attention and hardly change the residual stream, so that no edit
+    would show. Queries and keys are sharpened, by their norms where there are any; all else is made larger.
     """
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -92,14 +92,14 @@ def seeded(build: Callable[[], Any], sharpness: float = 12.0, normed_sharpness: 
                     parameter.mul_(5.0)
             for name, parameter in model.named_parameters():
                 if "conv" in name and parameter.dim() > 2:
-                    parameter.mul_(5.0)  # else nearly deaf: in bfloat16 one sound is as good as another
+                    parameter.mul_(5.0)  # otherwise all audio gives nearly the same output in bfloat16
             heads = (m.get_output_embeddings() for m in (model, getattr(model, "language_model", None)) if m)
             head = next(head for head in heads if head is not None).weight
             if head is not getattr(model.get_input_embeddings(), "weight", None):
                 head.mul_(5.0)
     model.generation_config.eos_token_id = None  # random weights end anywhere
     model.generation_config.pad_token_id = PAD
-    model.generation_config.suppress_tokens = list(range(PAD, 272))  # an answer is text, without sounds
+    model.generation_config.suppress_tokens = list(range(PAD, 272))  # answers are text without audio tokens
     return model
 
 

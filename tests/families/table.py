@@ -1,4 +1,4 @@
-"""The README's table of families, out of the record that the tests leave: nothing in it is written by hand.
+"""The README's table of families, made from the record that the tests write, not by hand.
 
     python -m tests.families.table            # print it
     python -m tests.families.table README.md  # put it between the markers there
@@ -28,11 +28,11 @@ COLUMNS = {
     "reload": "reload",
     "processor": "items",
 }
-"""What the tests record, and how the table heads it."""
+"""What the tests record -> heading of its column."""
 
 
 def table(record: dict) -> str:
-    """Markdown. What no test has recorded is a dash."""
+    """The table as Markdown, with a dash for what no test has recorded."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     lines = [
         f"Shown by `tests/families` on tiny random models with {versions}:",
@@ -44,8 +44,8 @@ def table(record: dict) -> str:
     for family, found in record["families"].items():
         cells = []
         for what in COLUMNS:
-            said = str(found.get(what, "–"))
-            short, _, long = said.partition(": ")
+            recorded = str(found.get(what, "–"))
+            short, _, long = recorded.partition(": ")
             if long:
                 note = f"{short}: {long}"
                 notes += [] if note in notes else [note]
@@ -68,15 +68,15 @@ def placed(text: str, record: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The table of families out of the record of the tests.")
     parser.add_argument("file", nargs="?", type=Path, help="put it between the markers of this file")
-    given = parser.parse_args()
+    args = parser.parse_args()
     path = Path(os.environ.get("MATA_FAMILIES_RECORD") or CACHE)
     if not path.is_file():
         parser.error(f"there is no record {str(path)!r}: run pytest tests/families first")
     record = json.loads(path.read_text(encoding="utf-8"))
-    if given.file is None:
+    if args.file is None:
         print(table(record), end="")
     else:
-        given.file.write_text(placed(given.file.read_text(encoding="utf-8"), record), encoding="utf-8")
+        args.file.write_text(placed(args.file.read_text(encoding="utf-8"), record), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Criteria of fusion on every family: the ending run again is the model, and refusals give their reason."""
+"""Criteria of fusion on every family: suffix runs equal the model, and refusals give their reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def margin(built, prompt, *parts) -> float:
 
 @pytest.fixture
 def other(built):
-    """The same prompt with another sound."""
+    """The same prompt with other audio."""
     inputs = dict(built.alone.inputs)
     noise = torch.Generator().manual_seed(5)
     for name in audio_input_names(inputs):
@@ -38,46 +38,48 @@ def other(built):
 
 
 @pytest.fixture
-def case(built, other) -> ItemContext:
+def context(built, other) -> ItemContext:
     if built.family.loops:
-        with pytest.raises(ModelError, match="layers whose memory is no keys and values"):
+        with pytest.raises(ModelError, match="keys and values"):
             ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
-        pytest.skip(f"{built.family.name} is refused: its layers keep a state")
+        pytest.skip(f"{built.family.name} is refused: its layers keep a recurrent state")
     if "linear" in built.lalm.structure.kinds:
         with pytest.raises(ModelError):
             ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
-        pytest.skip("its memory is no keys and values, which is refused")
+        pytest.skip(f"{built.family.name} is refused: not all layers have keys and values")
     return ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
 
 
-def test_runs_of_the_ending_are_the_model(built, case):
+def test_suffix_runs_equal_the_model(built, context):
     plain = margin(built, built.alone)
-    assert case.said.margin == pytest.approx(plain, abs=1e-4)  # before the whole ending is run
-    assert case.watched.margin == pytest.approx(plain, abs=1e-4)
-    hidden = margin(built, built.alone, Mata(1.0, case.layers, "knockout", queries="text"))
-    assert knockout.costs(case, "text")["order"].sum() == pytest.approx(plain - hidden, abs=1e-4)
+    alone = ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), last_token_only=True)
+    assert len(alone.last_token_trace.states[0]) == 1
+    assert alone.last_token_trace.margin == pytest.approx(plain, abs=1e-4)
+    assert context.suffix_trace.margin == pytest.approx(plain, abs=1e-4)
+    hidden = margin(built, built.alone, Mata(1.0, context.layers, "knockout", queries="text"))
+    assert knockout.costs(context, "text")["order"].sum() == pytest.approx(plain - hidden, abs=1e-4)
     for name in ("saliency_text", "saliency_last", "lens_audio", "deficit"):
-        assert np.isfinite(CRITERIA[name].measure(case)).all()
+        assert np.isfinite(CRITERIA[name].measure(context)).all()
 
 
-def test_another_sound_is_put_in_its_place_or_the_reason_given(built, case, other):
+def test_restoration_starts_and_ends_at_clean_and_corrupted_runs(built, context, other):
     if built.family.name in SHARING:
-        with pytest.raises(ModelError, match="not every layer has attention with keys and values of its own"):
-            restoration.margins(case)
+        with pytest.raises(ModelError, match="every layer"):
+            restoration.margins(context)
         return
-    found = restoration.margins(case)
+    found = restoration.margins(context)
     clean, corrupted = margin(built, built.alone), margin(built, other)
-    for kind, ends in {"sound": (clean, corrupted), "kept": (corrupted, clean)}.items():
+    for kind, ends in {"restored audio": (clean, corrupted), "corrupted audio": (corrupted, clean)}.items():
         np.testing.assert_allclose(found[kind][[0, -1]], ends, atol=1e-4)
-    for kind in ("text", "last"):
+    for kind in ("restored text", "restored last"):
         np.testing.assert_allclose(found[kind][[0, -1]], (corrupted, clean), atol=1e-4)
 
 
-def test_attribution_adds_up_or_is_refused(built, case):
+def test_attribution_adds_up_to_the_margin_or_is_refused(built, context):
     if built.family.name in NO_SUM:
-        with pytest.raises(ModelError, match=r"stands behind|before the last norm"):
-            attribution.attributed(case)
+        with pytest.raises(ModelError, match=r"follows the (attention|output head)"):
+            attribution.head_attributions(context)
         return
-    parts = attribution.decomposition(case)
-    told = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
-    assert told == pytest.approx(parts["margin"], abs=1e-3)
+    parts = attribution.decomposition(context)
+    total = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
+    assert total == pytest.approx(parts["margin"], abs=1e-3)

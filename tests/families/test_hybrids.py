@@ -1,4 +1,4 @@
-"""Layers that keep a state: found as what they are, never shared, never stepped back."""
+"""Layers that keep a recurrent state: found as such, never shared between rows, never cropped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from mata_interp.errors import ModelError
 from mata_interp.fusion.criteria import attribution
-from mata_interp.fusion.criteria.lens import readable
+from mata_interp.fusion.criteria.lens import lens_margins
 from mata_interp.fusion.item_context import Decision, ItemContext
 from mata_interp.lalm import LALM
 from mata_interp.lalm.decoding import read_to_answer
@@ -28,7 +28,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 @torch.inference_mode()
 def test_branches_share_no_state(name):
-    """Whatever runs on one branch, the next begins where the prompt ended."""
+    """Whatever runs on one branch, the next one starts at the end of the prompt."""
     lalm = LALM(FAMILIES[name].model(None))
     assert lalm.structure.kinds == KINDS[name]
     prompt = lalm.prompt_from_inputs(FAMILIES[name].inputs(1))
@@ -36,35 +36,35 @@ def test_branches_share_no_state(name):
     assert has_state_layers(cache)
     mask = torch.ones(1, prompt.width + 1, dtype=torch.long)
 
-    def said(token: int) -> torch.Tensor:
+    def logits_after(token: int) -> torch.Tensor:
         ids = torch.tensor([[token]])
         return lalm.model(input_ids=ids, attention_mask=mask, past_key_values=branch_cache(cache)).logits
 
-    first = said(65)
-    assert (said(90) - first).abs().max() > 0.01
-    assert torch.equal(said(65), first)
-    # Lfm2's convolutions call themselves croppable
+    first = logits_after(65)
+    assert (logits_after(90) - first).abs().max() > 0.01
+    assert torch.equal(logits_after(65), first)
+    # the cache of Lfm2's convolutions claims to be croppable
     assert crop_last_token(cache) is None
     assert read(lalm.model, prompt) is None
     assert read_to_answer(lalm.model, prompt, 4) is None
 
 
 def test_a_wrapper_that_names_no_output_head():
-    """Nemotron's: criteria that read the head, and transformer-lens, find it in the language model within."""
+    """Nemotron's: criteria that read the head, and transformer-lens, find it in its language model."""
     layers = ("full_attention", "mlp", "full_attention", "moe", "full_attention", "mlp")
     lalm = LALM(nemotron_of(layers, None))
     assert lalm.model.get_output_embeddings() is None
     prompt = lalm.prompt_from_inputs(FAMILIES["nemotron_h_omni"].inputs(1))
-    case = ItemContext(lalm, prompt, Decision(40, 41), None)
+    context = ItemContext(lalm, prompt, Decision(40, 41), last_token_only=True)
     logits = lalm.logits(prompt)[0]
     margin = float(logits[40] - logits[41])
-    parts = attribution.decomposition(case)
-    told = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
-    assert told == pytest.approx(margin, abs=1e-4)
+    parts = attribution.decomposition(context)
+    total = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
+    assert total == pytest.approx(margin, abs=1e-4)
     assert abs(sum(parts["audio"])) > 0.1
-    seen = readable(case, case.said.states, torch.ones(1, dtype=torch.bool))
-    assert seen[-1] == pytest.approx(margin, abs=1e-4)
+    margins = lens_margins(context, context.last_token_trace.states, torch.ones(1, dtype=torch.bool))
+    assert margins[-1] == pytest.approx(margin, abs=1e-4)
     lens = lalm.to_transformer_lens(prompt)
     assert lens.difference < 1e-5
-    with pytest.raises(ModelError, match=r"no 'blocks.0.attn.hook_z' of Nemotron.* cannot be summed"):
+    with pytest.raises(ModelError, match=r"blocks\.0\.attn\.hook_z"):
         lens.attribution([40], [41])

@@ -25,8 +25,8 @@ SWEPT = {"none": None, "add": Mata(1.5, [0, 1], "add"), "decode": Mata(2.0, [1, 
 
 
 def item(seconds: float, question: str, choices: tuple[str, ...]) -> Item:
-    sound = np.random.default_rng(3).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
-    return Item(audio=(sound, RATE), question=question, choices=choices)
+    samples = np.random.default_rng(3).normal(0, 0.1, round(seconds * RATE)).astype(np.float32)
+    return Item(audio=(samples, RATE), question=question, choices=choices)
 
 
 ITEMS = [item(0.9, "Which?", ("dog", "a bell")), item(0.5, "Which is first?", ("no", "rain", "both"))]
@@ -44,12 +44,12 @@ def test_items_through_processor_and_template(name, tmp_path, verified):
         pytest.skip(f"{name}: {ELSEWHERE[name]}")
     lalm = LALM(FAMILIES[name].model(None), PROCESSORS[name]())
     prompt = lalm.prompt(ITEMS)
-    for row, asked in enumerate(ITEMS):
-        asked_tokens = prompt.inputs["input_ids"][row]
-        said = lalm.processor.tokenizer.decode(asked_tokens[prompt.groups["question"][row]])
-        assert said.strip() == asked.question
-        options = lalm.processor.tokenizer.decode(asked_tokens[prompt.groups["options"][row]])
-        assert all(choice in options for choice in asked.choices)
+    for row, item in enumerate(ITEMS):
+        tokens_of_row = prompt.inputs["input_ids"][row]
+        question = lalm.processor.tokenizer.decode(tokens_of_row[prompt.groups["question"][row]])
+        assert question.strip() == item.question
+        options = lalm.processor.tokenizer.decode(tokens_of_row[prompt.groups["options"][row]])
+        assert all(choice in options for choice in item.choices)
     assert ((prompt.inputs["input_ids"] == AUDIO) == prompt.groups["audio"]).all()
     long, short = prompt.groups["audio"].sum(1).tolist()
     assert long > short
@@ -63,14 +63,14 @@ def test_items_through_processor_and_template(name, tmp_path, verified):
     assert np.nanmax(np.abs(found.values[:, 2] - found.values[:, 0])) > 0.01
     assert len(lalm.answer(prompt).texts) == 2
 
-    # saved, its template lost, and given again
+    # saved without its template, and loaded with it
     lalm.model.save_pretrained(tmp_path)
-    given = lalm.processor.chat_template
+    chat_template = lalm.processor.chat_template
     lalm.processor.chat_template = None
     lalm.processor.save_pretrained(tmp_path)
-    again = LALM.from_pretrained(tmp_path, chat_template=given)
+    again = LALM.from_pretrained(tmp_path, chat_template=chat_template)
     if name == "phi4_multimodal":  # its image processor, left out here
-        with pytest.raises(ModelError, match=r"has no processor: No processor of a model"):
+        with pytest.raises(ModelError, match="processor"):
             again.prompt(ITEMS)
         verified(
             name, "processor", "yes: without its image processor, so not reloaded; that needs torchvision"
@@ -80,8 +80,8 @@ def test_items_through_processor_and_template(name, tmp_path, verified):
     verified(name, "processor")
 
 
-def test_a_processor_that_needs_torchaudio_says_what_to_install(tmp_path):
-    """Granite's: the model is loaded, and asking for a prompt tells in one line what is missing."""
+def test_a_processor_that_needs_torchaudio_names_it(tmp_path):
+    """Granite's: the model loads, and making a prompt says in one line what is missing."""
     LALM(FAMILIES["granite_speech"].model(None)).model.save_pretrained(tmp_path)
     tokens("<|audio|>").save_pretrained(tmp_path)
     kinds = {"processor_class": "GraniteSpeechProcessor"}
@@ -89,15 +89,13 @@ def test_a_processor_that_needs_torchaudio_says_what_to_install(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(named))
     (tmp_path / "processor_config.json").write_text(json.dumps({**kinds, "audio_token": "<|audio|>"}))
     lalm = LALM.from_pretrained(tmp_path)
-    with pytest.raises(
-        ModelError, match=r"requires the torchaudio library.*pip install 'mata-interp"
-    ) as told:
+    with pytest.raises(ModelError, match="torchaudio") as error:
         lalm.prompt(ITEMS[0])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 class Ready(LALM):
-    """Asks its items with prompts made before, for families whose processor is not built here."""
+    """Uses prompts that were made before, for families whose processor is not built here."""
 
     ready = None
 
@@ -108,21 +106,23 @@ class Ready(LALM):
         return [[ord(letter) for letter in text] for text in texts]
 
 
-def test_options_of_many_tokens_are_swept_as_in_the_loop(built):
+def test_options_of_many_tokens_are_swept_as_in_a_loop(built):
     """Answers that share one row with their prompt: also where a decoder takes more than embeddings."""
     lalm = Ready(built.family.model(None))
     lalm.ready, swept = replace(built.prompt, items=tuple(ITEMS)), built.all_placed(SWEPT)
-    with pytest.warns(SweepWarning, match="plain loop") if built.family.loops else nullcontext():
+    with pytest.warns(SweepWarning) if built.family.loops else nullcontext():
         found = mi.sweep(lalm, ITEMS, swept, progress=False)
     loop = lalm.score_each(lalm.ready, [i.choices for i in ITEMS], list(swept.values()))
     np.testing.assert_allclose(found, np.stack([s.logprob for s in loop], 1), atol=2e-5)
     assert bool(found.attrs["looped"]) == built.family.loops
     assert np.nanmax(np.abs(found.values[:, 2] - found.values[:, 0])) > 0.01
-    for row, asked in enumerate(ITEMS):  # and both are the eager reference, prompt and option in one forward
+    for row, item in enumerate(
+        ITEMS
+    ):  # both equal the eager reference, prompt and option in one forward pass
         alone, audio = row_of(built, row)
-        option = lalm.option_tokens(asked, asked.choices)[1]
+        option = lalm.option_tokens(item, item.choices)[1]
         for name, mata in (("none", None), ("decode", swept["decode"])):
             edits = [] if mata is None else [as_reference(mata, audio)]
             logits = reference.forward(built.eager, built.modules, alone, edits, option[:-1])
-            theirs = float(logits.double().log_softmax(-1)[range(len(option)), option].sum())
-            assert abs(theirs - float(found.sel(configuration=name)[row, 1])) < 2e-5
+            expected = float(logits.double().log_softmax(-1)[range(len(option)), option].sum())
+            assert abs(expected - float(found.sel(configuration=name)[row, 1])) < 2e-5

@@ -1,4 +1,4 @@
-"""Whole Omni checkpoints, which also speak: the part that hears is loaded and traced."""
+"""Whole Omni checkpoints, which also speak: the part that takes audio is loaded and traced."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_thinker_is_used(whole):
     assert torch.equal(lalm.logits(prompts[0], MATA), plain.logits(prompts[1], MATA))
 
 
-def test_of_a_checkpoint_the_thinker_alone_is_loaded(whole, tmp_path):
+def test_only_the_thinker_of_a_checkpoint_is_loaded(whole, tmp_path):
     model, thinker = whole
     model.save_pretrained(tmp_path)
     lalm = LALM.from_pretrained(tmp_path)

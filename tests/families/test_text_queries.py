@@ -1,4 +1,4 @@
-"""Of every family: a sweep of edits of all text behind the sound is the loop of them."""
+"""On every family, a sweep of edits of all text after the audio equals the loop."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SWEPT = {
 }
 
 
-def test_a_sweep_of_text_queries_is_the_loop(built):
+def test_a_sweep_of_text_queries_equals_the_loop(built):
     swept = built.all_placed(SWEPT)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = mi.sweep(built.lalm, built.prompt, swept, progress=False)
-    reasons = [str(w.message) for w in told if isinstance(w.message, SweepWarning)]
+    reasons = [str(w.message) for w in caught if isinstance(w.message, SweepWarning)]
     assert bool(reasons) == bool(found.attrs["looped"]) == built.family.loops, reasons
     for name, intervention in swept.items():
         plain = built.lalm.logits(built.prompt, intervention).float().numpy()
@@ -38,15 +38,15 @@ def test_a_sweep_of_text_queries_is_the_loop(built):
     assert float(moved.sel(configuration=["add", "both"]).min()) > 1e-3
 
 
-def test_answers_from_one_reading_are_those_of_generate(built):
+def test_answers_from_one_prefill_equal_generate(built):
     edits = {"none": None, "add": Mata(1.5, [0, 1], "add"), "text": Mata(1.5, [1], "add", queries="text")}
     edits = built.all_placed(edits)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")  # a family may answer in a plain loop, which is as exact
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # a family may run in a plain loop, which is as exact
         found = mi.sweep_generate(built.lalm, built.prompt, edits, decoding=mi.Decoding(4), progress=False)
-    assert bool(found.attrs["looped"]) == any(isinstance(w.message, SweepWarning) for w in told)
+    assert bool(found.attrs["looped"]) == any(isinstance(w.message, SweepWarning) for w in caught)
     for name, intervention in edits.items():
         alone = built.lalm.answer(built.prompt, intervention, decoding=mi.Decoding(4))
         for row, length in enumerate(alone.lengths):
-            said = found["tokens"].sel(configuration=name).values[row]
-            assert said[:length].tolist() == alone.tokens[row, :length].tolist(), name
+            tokens = found["tokens"].sel(configuration=name).values[row]
+            assert tokens[:length].tolist() == alone.tokens[row, :length].tolist(), name

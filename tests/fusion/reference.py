@@ -11,27 +11,27 @@ from mata_interp.fusion.item_context import ItemContext
 from tests.reference import Edit, forward
 
 
-def whole(case: ItemContext) -> dict[str, Tensor]:
-    """The inputs of a case with its forced tokens behind the prompt."""
-    inputs = dict(case.prompt.inputs)
-    forced = torch.tensor([case.decision.forced], dtype=torch.long).reshape(1, -1)
+def whole(context: ItemContext) -> dict[str, Tensor]:
+    """The inputs of an item with its forced tokens after the prompt."""
+    inputs = dict(context.prompt.inputs)
+    forced = torch.tensor([context.decision.forced], dtype=torch.long).reshape(1, -1)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], forced], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     return inputs
 
 
-def margin(case: ItemContext, logits: Tensor) -> Tensor:
-    return logits[..., case.decision.right] - logits[..., case.decision.wrong]
+def margin(context: ItemContext, logits: Tensor) -> Tensor:
+    return logits[..., context.decision.right] - logits[..., context.decision.wrong]
 
 
-def saliency(model, case: ItemContext, queries: Sequence[int]) -> list[float]:
-    """Of each layer, the sum of |A * dL/dA| over these queries and the sound: autograd on T x T weights."""
-    audio = case.prompt.groups["audio"][0].nonzero()[:, 0]
+def saliency(model, context: ItemContext, queries: Sequence[int]) -> list[float]:
+    """The sum of |A * dL/dA| over these queries and the audio, per layer: autograd on T x T weights."""
+    audio = context.prompt.groups["audio"][0].nonzero()[:, 0]
     with torch.enable_grad():
-        out = model(**whole(case), output_attentions=True, use_cache=False)
+        out = model(**whole(context), output_attentions=True, use_cache=False)
         for weights in out.attentions:
             weights.retain_grad()
-        margin(case, out.logits[0, -1]).backward()
+        margin(context, out.logits[0, -1]).backward()
     found = []
     for weights in out.attentions:
         product = (weights * weights.grad).abs()[0].detach()
@@ -40,30 +40,30 @@ def saliency(model, case: ItemContext, queries: Sequence[int]) -> list[float]:
     return found
 
 
-def knocked_out(model, case: ItemContext, layers: Collection[int], text: bool) -> float:
-    """The margin of the options with the sound hidden, each option in a forward of its own."""
-    keys = case.prompt.groups["audio"][0]
+def knocked_out(model, context: ItemContext, layers: Collection[int], text: bool) -> float:
+    """The margin of the options with the audio hidden, each option in a forward pass of its own."""
+    keys = context.prompt.groups["audio"][0]
     queries = None
     if text:
         after = keys.cumsum(0) > 0
         queries = after & ~keys
     edit = Edit(1.0, list(layers), "knockout", keys, queries=queries)
-    told = []
-    for option in case.options:
-        logits = forward(model, case.prompt.inputs, [edit] if layers else [], option)[:-1].double()
-        told.append(float(logits.log_softmax(-1)[range(len(option)), option].sum()))
-    right = case.item.choices.index(case.item.answer)
-    return told[right] - max(value for i, value in enumerate(told) if i != right)
+    logprobs = []
+    for option in context.options:
+        logits = forward(model, context.prompt.inputs, [edit] if layers else [], option)[:-1].double()
+        logprobs.append(float(logits.log_softmax(-1)[range(len(option)), option].sum()))
+    right = context.item.choices.index(context.item.answer)
+    return logprobs[right] - max(value for i, value in enumerate(logprobs) if i != right)
 
 
 @torch.no_grad()
-def states(model, case: ItemContext) -> list[Tensor]:
-    """Before the first decoder layer and behind each: [1, T + F, d]."""
+def states(model, context: ItemContext) -> list[Tensor]:
+    """Hidden states before the first decoder layer and after each: [1, T + F, d]."""
     found: list[Tensor] = []
     layers = model.model.language_model.layers
     hooks = [layers[0].register_forward_pre_hook(lambda _, args: found.append(args[0]))]
     hooks += [layer.register_forward_hook(lambda _, __, out: found.append(_state(out))) for layer in layers]
-    model(**whole(case), use_cache=False)
+    model(**whole(context), use_cache=False)
     for hook in hooks:
         hook.remove()
     return found
@@ -71,8 +71,13 @@ def states(model, case: ItemContext) -> list[Tensor]:
 
 @torch.no_grad()
 def patched(model, run: ItemContext, put: list[Tensor], where: Tensor, layer: int) -> float:
-    """The margin of ``run`` with states of another run put in before ``layer`` at ``where``, bool [T + F];
-    behind the last layer for ``layer`` = their number."""
+    """The margin of ``run`` with states of another run patched in before ``layer``.
+
+    Args:
+        put: states of the other run, before each layer and after the last.
+        where: which tokens to patch, bool [T + F].
+        layer: the layer; their number for states after the last.
+    """
     layers = model.model.language_model.layers
 
     def hook(_, args):

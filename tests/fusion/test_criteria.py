@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +13,18 @@ import pytest
 import torch
 
 import mata_interp as mi
-from mata_interp.errors import ItemError, ModelError
-from mata_interp.fusion.criteria import CRITERIA, attribution, knockout, restoration
+from mata_interp.errors import ItemError, MataError, ModelError
+from mata_interp.fusion.criteria import (
+    CRITERIA,
+    Criterion,
+    attribution,
+    criteria_named,
+    knockout,
+    restoration,
+)
 from mata_interp.fusion.item_context import Decision, ItemContext
+from mata_interp.fusion.recommend import CAUSES, STAND_INS
+from mata_interp.fusion.windows import WINDOW_RULES
 from tests.fusion import reference
 from tests.sweeps.test_sweep import item
 from tests.tiny import RATE, tiny_qwen2_audio
@@ -36,50 +47,62 @@ def eager():
     return tiny_qwen2_audio(seed=3, attention="eager")[0]
 
 
-def with_other(lalm: mi.LALM, one: mi.Item) -> ItemContext:
+def other_clip(one: mi.Item) -> mi.Item:
+    """The same question about noise of the same length."""
     length = len(one.load_audio(RATE).samples)
-    sound = np.random.default_rng(9).normal(0, 0.3, length).astype(np.float32)
-    return ItemContext.of_item(lalm, one, one.with_audio((sound, RATE)))
+    samples = np.random.default_rng(9).normal(0, 0.3, length).astype(np.float32)
+    return one.with_audio((samples, RATE))
 
 
-@pytest.fixture(scope="module", params=range(2), ids=["different beginnings", "the same beginning"])
-def case(lalm, request) -> ItemContext:
-    return with_other(lalm, ITEMS[request.param])
+def with_counterfactual(lalm: mi.LALM, one: mi.Item) -> ItemContext:
+    return ItemContext.from_item(lalm, one, other_clip(one))
 
 
-def test_the_deciding_token_is_where_options_part(lalm):
-    assert ItemContext.of_item(lalm, ITEMS[0]).decision.forced == ()
-    decision = ItemContext.of_item(lalm, ITEMS[1]).decision
+def in_prompt(context: ItemContext, tokens: torch.Tensor) -> torch.Tensor:
+    """Tokens of the suffix, bool [S], among all tokens: bool [T + F]."""
+    return torch.cat([torch.zeros(context.first_text_token, dtype=torch.bool), tokens])
+
+
+@pytest.fixture(scope="module", params=ITEMS, ids=["different beginnings", "the same beginning"])
+def context(lalm, request) -> ItemContext:
+    return with_counterfactual(lalm, request.param)
+
+
+def test_the_deciding_token_is_where_options_differ(lalm):
+    assert ItemContext.from_item(lalm, ITEMS[0]).decision.forced == ()
+    decision = ItemContext.from_item(lalm, ITEMS[1]).decision
     assert lalm.processor.tokenizer.decode(decision.forced) == "a "
     assert Decision.between([5, 6], [5, 6, 7], end=2) == Decision(2, 7, (5, 6))
     assert Decision.between([5], [5], end=2) is None
 
 
 @torch.no_grad()
-def test_the_ending_run_again_is_the_whole_run(case, eager):
-    logits = eager(**reference.whole(case), use_cache=False).logits[0, -1]
-    wanted = float(reference.margin(case, logits))
-    assert case.watched.margin == pytest.approx(wanted, abs=1e-4)
-    assert case.ending.margins(1, case.ending.past())[0] == pytest.approx(wanted, abs=1e-4)
-    for own, theirs in zip(case.watched.states, reference.states(eager, case), strict=True):
-        torch.testing.assert_close(own, theirs[0, case.begin :], rtol=1e-4, atol=1e-4)
+def test_suffix_runs_equal_the_whole_run(context, eager):
+    logits = eager(**reference.whole(context), use_cache=False).logits[0, -1]
+    wanted = float(reference.margin(context, logits))
+    assert context.suffix_trace.margin == pytest.approx(wanted, abs=1e-4)
+    assert context.suffix_runner.margins(1, context.suffix_runner.past_key_values())[0] == pytest.approx(
+        wanted, abs=1e-4
+    )
+    for state, expected in zip(context.suffix_trace.states, reference.states(eager, context), strict=True):
+        torch.testing.assert_close(state, expected[0, context.first_text_token :], rtol=1e-4, atol=1e-4)
 
 
-def test_saliency_is_that_of_autograd(case, eager):
-    rows = torch.arange(len(case.text)) + case.begin
-    for name, queries in (("saliency_text", case.text), ("saliency_last", case.speaking)):
-        wanted = reference.saliency(eager, case, rows[queries].tolist())
-        np.testing.assert_allclose(CRITERIA[name].measure(case), wanted, rtol=2e-3, atol=1e-5)
+def test_saliency_equals_autograd(context, eager):
+    rows = torch.arange(len(context.text_queries)) + context.first_text_token
+    for name, queries in (("saliency_text", context.text_queries), ("saliency_last", context.answer_queries)):
+        wanted = reference.saliency(eager, context, rows[queries].tolist())
+        np.testing.assert_allclose(CRITERIA[name].measure(context), wanted, rtol=2e-3, atol=1e-5)
         assert max(wanted) > 0.05
 
 
 @pytest.mark.parametrize("queries", ["last", "text"])
-def test_knockouts_are_a_loop_of_forwards(case, eager, queries):
-    found = knockout.costs(case, queries)
+def test_knockouts_equal_a_loop_of_forwards(context, eager, queries):
+    found = knockout.costs(context, queries)
 
     @functools.cache
     def margin(layers: tuple) -> float:
-        return reference.knocked_out(eager, case, layers, queries == "text")
+        return reference.knocked_out(eager, context, layers, queries == "text")
 
     def cost(layers) -> float:
         return margin(()) - margin(tuple(layers))
@@ -97,54 +120,59 @@ def test_knockouts_are_a_loop_of_forwards(case, eager, queries):
     assert np.abs(found["order"]).max() > 0.05
 
 
-def test_restoration_is_patching_the_residual_stream(case, eager):
-    found, other = restoration.margins(case), case.corrupted
-    clean, corrupted = reference.states(eager, case), reference.states(eager, other)
-    sound = case.audio
-    text = torch.cat([torch.zeros(case.begin, dtype=torch.bool), case.text | case.speaking])
-    last = torch.cat([torch.zeros(case.begin, dtype=torch.bool), case.speaking])
+def test_restoration_equals_patching_the_residual_stream(context, eager):
+    found, other = restoration.margins(context), context.counterfactual
+    clean, corrupted = reference.states(eager, context), reference.states(eager, other)
+    audio = context.audio_keys
+    text = torch.cat(
+        [
+            torch.zeros(context.first_text_token, dtype=torch.bool),
+            context.text_queries | context.answer_queries,
+        ]
+    )
+    last = in_prompt(context, context.answer_queries)
     for layer in range(N):
-        wanted = reference.patched(eager, other, clean, sound, layer)
-        assert found["sound"][layer] == pytest.approx(wanted, abs=2e-4)
-        wanted = reference.patched(eager, case, corrupted, sound, layer)
-        assert found["kept"][layer] == pytest.approx(wanted, abs=2e-4)
+        wanted = reference.patched(eager, other, clean, audio, layer)
+        assert found["restored audio"][layer] == pytest.approx(wanted, abs=2e-4)
+        wanted = reference.patched(eager, context, corrupted, audio, layer)
+        assert found["corrupted audio"][layer] == pytest.approx(wanted, abs=2e-4)
     for layer in range(N + 1):
         wanted = reference.patched(eager, other, clean, text, layer)
-        assert found["text"][layer] == pytest.approx(wanted, abs=2e-4)
+        assert found["restored text"][layer] == pytest.approx(wanted, abs=2e-4)
         wanted = reference.patched(eager, other, clean, last, layer)
-        assert found["last"][layer] == pytest.approx(wanted, abs=2e-4)
-    whole = found["sound"][0] - found["sound"][-1]
+        assert found["restored last"][layer] == pytest.approx(wanted, abs=2e-4)
+    whole = found["restored audio"][0] - found["restored audio"][-1]
     for name in ("restoration_audio", "restoration_text", "restoration_last"):
-        assert CRITERIA[name].measure(case).sum() == pytest.approx(whole, abs=2e-4)
-    assert np.abs(np.diff(found["sound"])).max() > 1e-3
+        assert CRITERIA[name].measure(context).sum() == pytest.approx(whole, abs=2e-4)
+    assert np.abs(np.diff(found["restored audio"])).max() > 1e-3
 
 
-def test_direct_attributions_and_the_rest_are_the_margin(case):
-    parts = attribution.decomposition(case)
-    told = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
-    assert told == pytest.approx(parts["margin"], abs=2e-4)
+def test_direct_attributions_and_the_rest_add_up_to_the_margin(context):
+    parts = attribution.decomposition(context)
+    total = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
+    assert total == pytest.approx(parts["margin"], abs=2e-4)
     assert max(map(abs, parts["audio"])) > 0.05
 
 
 @torch.no_grad()
-def test_attribution_and_norm_are_those_of_the_weights(case, eager):
-    """Head by head from eager weights, values and W_O, the last norm's scale by hand."""
+def test_attribution_and_norm_equal_those_computed_from_weights(context, eager):
+    """Head by head from eager weights, values and W_O, with the scale of the last norm written out."""
     decoder = eager.model.language_model
     values: list[torch.Tensor] = []
     hooks = [
         layer.self_attn.v_proj.register_forward_hook(lambda _, __, out: values.append(out[0]))
         for layer in decoder.layers
     ]
-    out = eager(**reference.whole(case), output_attentions=True, use_cache=False)
+    out = eager(**reference.whole(context), output_attentions=True, use_cache=False)
     for hook in hooks:
         hook.remove()
-    last = reference.states(eager, case)[-1][0, -1]
+    last = reference.states(eager, context)[-1][0, -1]
     scale = decoder.norm.weight / (last.pow(2).mean() + decoder.norm.variance_epsilon).sqrt()
     direction = scale * (
-        eager.lm_head.weight[case.decision.right] - eager.lm_head.weight[case.decision.wrong]
+        eager.lm_head.weight[context.decision.right] - eager.lm_head.weight[context.decision.wrong]
     )
-    audio = case.audio.nonzero()[:, 0]
-    found, norms = attribution.attributed(case), attribution.written(case)
+    audio = context.audio_keys.nonzero()[:, 0]
+    found, norms = attribution.head_attributions(context), attribution.head_norms(context)
     for layer in range(N):
         w_o = decoder.layers[layer].self_attn.o_proj.weight  # (d, H * Dv)
         for head in range(4):
@@ -155,86 +183,182 @@ def test_attribution_and_norm_are_those_of_the_weights(case, eager):
 
 
 @torch.no_grad()
-def test_the_lens_is_norm_and_head_on_the_states(case, eager):
+def test_the_lens_equals_norm_and_head_on_states(context, eager):
     decoder = eager.model.language_model
-    states = reference.states(eager, case)
+    states = reference.states(eager, context)
     where = {
-        "lens_audio": case.audio,
-        "lens_text": torch.cat([torch.zeros(case.begin, dtype=torch.bool), case.text]),
-        "lens_last": torch.arange(len(case.audio)) == len(case.audio) - 1,
+        "lens_audio": context.audio_keys,
+        "lens_text": torch.cat(
+            [torch.zeros(context.first_text_token, dtype=torch.bool), context.text_queries]
+        ),
+        "lens_last": torch.arange(len(context.audio_keys)) == len(context.audio_keys) - 1,
     }
     for name, chosen in where.items():
-        told = [
-            float(reference.margin(case, eager.lm_head(decoder.norm(s[0, chosen]))).mean()) for s in states
+        margins = [
+            float(reference.margin(context, eager.lm_head(decoder.norm(s[0, chosen]))).mean()) for s in states
         ]
-        np.testing.assert_allclose(CRITERIA[name].measure(case), np.diff(told), atol=2e-4)
+        np.testing.assert_allclose(CRITERIA[name].measure(context), np.diff(margins), atol=2e-4)
 
 
 @torch.no_grad()
-def test_attention_is_that_of_the_eager_model(case, eager):
-    rows = [a[0, :, -1] for a in eager(**reference.whole(case), output_attentions=True).attentions]
-    real = torch.arange(len(case.audio)) > 0  # the sink left out
-    wanted = [float((r[:, case.audio].sum(1) / r[:, real].sum(1)).mean()) for r in rows]
-    np.testing.assert_allclose(CRITERIA["change_point"].measure(case), wanted, atol=1e-5)
-    even = float(case.audio.sum()) / float(real.sum())
-    np.testing.assert_allclose(CRITERIA["deficit"].measure(case), np.array(wanted) / even, atol=1e-4)
+def test_attention_equals_the_eager_model(context, eager):
+    rows = [a[0, :, -1] for a in eager(**reference.whole(context), output_attentions=True).attentions]
+    real = torch.arange(len(context.audio_keys)) > 0  # without the sink
+    wanted = [float((r[:, context.audio_keys].sum(1) / r[:, real].sum(1)).mean()) for r in rows]
+    np.testing.assert_allclose(CRITERIA["change_point"].measure(context), wanted, atol=1e-5)
+    even = float(context.audio_keys.sum()) / float(real.sum())
+    np.testing.assert_allclose(CRITERIA["deficit"].measure(context), np.array(wanted) / even, atol=1e-4)
 
 
-def test_the_last_tokens_alone_tell_the_same(lalm, case):
-    """What the last query reads needs no text run again."""
-    alone = ItemContext(lalm, case.prompt, case.decision)
-    for name in ("saliency_last", "attribution", "value_norm", "deficit", "change_point", "lens_last"):
-        told = CRITERIA[name].measure(alone)
-        assert "watched" not in alone.__dict__
-        _ = case.watched
-        np.testing.assert_allclose(told, CRITERIA[name].measure(case), rtol=1e-3, atol=1e-4)
+LAST_TOKEN = ("saliency_last", "attribution", "value_norm", "deficit", "change_point", "lens_last")
 
 
-@pytest.mark.parametrize(("n", "wanted"), [(28, range(10, 21)), (8, range(3, 6)), (32, range(10, 21))])
-def test_depth_is_the_papers(n, wanted):
+def test_the_last_tokens_alone_give_the_same_numbers(lalm, context):
+    """What the last query reads needs no run of the text before it."""
+    alone = ItemContext(lalm, context.prompt, context.decision, last_token_only=True)
+    assert len(alone.last_token_trace.states[0]) == 1 + len(context.decision.forced)
+    assert len(context.last_token_trace.states[0]) == len(context.text_queries)
+    for name in LAST_TOKEN:
+        found = CRITERIA[name].measure(alone)
+        np.testing.assert_allclose(found, CRITERIA[name].measure(context), rtol=1e-3, atol=1e-4)
+
+
+def test_criteria_of_the_last_token_do_not_run_the_suffix(lalm, context, monkeypatch):
+    """``runs_suffix`` is right: who has it not, measures without the suffix trace."""
+
+    def fail(self):
+        raise AssertionError("the suffix was run")
+
+    monkeypatch.setattr(ItemContext, "suffix_trace", property(fail))
+    alone = ItemContext(lalm, context.prompt, context.decision, last_token_only=True, options=context.options)
+    for name, criterion in CRITERIA.items():
+        if not criterion.runs_suffix:
+            assert np.isfinite(criterion.measure(alone)).all(), name
+
+
+@pytest.mark.parametrize("last_token_only", [False, True])
+def test_results_do_not_depend_on_the_order_of_criteria(lalm, context, last_token_only):
+    """Bit for bit, in the order of the registry, backwards, and in orders drawn at random."""
+    names = list(CRITERIA)
+    orders = [names, names[::-1], *(np.random.default_rng(seed).permutation(names) for seed in range(3))]
+    profiles = []
+    for order in orders:
+        one = ItemContext(
+            lalm,
+            context.prompt,
+            context.decision,
+            other_clip(context.item),
+            last_token_only=last_token_only,
+            options=context.options,
+        )
+        measured = {name: CRITERIA[name].measure(one) for name in order}
+        profiles.append(np.array([measured[name] for name in names]))
+    for profile in profiles[1:]:
+        np.testing.assert_array_equal(profile, profiles[0])
+
+
+def test_criteria_leave_the_context_alone(lalm, context):
+    """They store what they share through ``memo`` and nowhere else."""
+    one = with_counterfactual(lalm, context.item)
+    before = dict(vars(one))
+    for criterion in CRITERIA.values():
+        criterion.measure(one)
+    assert vars(one) == before
+    stored = [key for key in one._memo if isinstance(key, tuple) or "restoration" in key]
+    assert sorted(map(str, stored)) == sorted(
+        map(str, [("knockout costs", "text"), ("knockout costs", "last"), "restoration margins"])
+    )
+
+
+def test_a_context_is_freed_without_the_garbage_collector(lalm, context):
+    """No object refers back to the context that made it."""
+    one = with_counterfactual(lalm, context.item)
+    for criterion in CRITERIA.values():
+        criterion.measure(one)
+    gone, runner = weakref.ref(one), weakref.ref(one.suffix_runner)
+    gc.disable()
+    try:
+        del one
+        assert gone() is None
+        assert runner() is None
+    finally:
+        gc.enable()
+
+
+def test_the_registry_is_complete_and_consistent():
+    assert list(CRITERIA)[:2] == ["knockout_text", "knockout_text_single"]
+    assert len(CRITERIA) == 19
+    assert {*CAUSES, *STAND_INS} <= set(CRITERIA)
+    for name, one in CRITERIA.items():
+        assert one.name == name
+        assert one.evidence in ("causal", "gradient", "attention", "prior")
+        assert one.reads in ("into text", "out at the last token", "either")
+        assert one.window_rule in WINDOW_RULES
+        assert all((one.label, one.unit, one.formula, one.source))
+    with pytest.raises(TypeError):
+        Criterion("by", "position")
+
+
+def test_an_unknown_criterion_is_refused_with_the_nearest_name():
+    assert criteria_named(None) == list(CRITERIA)
+    assert criteria_named(["depth", "knockout_text"]) == ["knockout_text", "depth"]
+    with pytest.raises(MataError, match=r"'salency_last'.*'saliency_last'") as error:
+        criteria_named(["depth", "salency_last"])
+    assert all(name in str(error.value) for name in CRITERIA)
+
+
+@pytest.mark.parametrize(("n", "wanted"), [(28, range(10, 20)), (8, range(3, 6)), (32, range(11, 23))])
+def test_depth_matches_published_layers(n, wanted):
     layers: Any = SimpleNamespace(layers=tuple(range(n)))
     assert np.flatnonzero(CRITERIA["depth"].measure(layers)).tolist() == list(wanted)
 
 
-def test_half_precision_is_near(case):
+def test_half_precision_is_near(context):
     model, processor = tiny_qwen2_audio(seed=3)
     half = mi.LALM(model.bfloat16(), processor)
-    other = ItemContext(half, case.prompt, case.decision)
-    exact, rough = (CRITERIA["saliency_last"].measure(one) for one in (case, other))
+    other = ItemContext(half, context.prompt, context.decision)
+    exact, rough = (CRITERIA["saliency_last"].measure(one) for one in (context, other))
     np.testing.assert_allclose(rough, exact, rtol=0.3, atol=0.05)
     parts = attribution.decomposition(other)
-    told = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
-    assert told == pytest.approx(parts["margin"], abs=0.1)
+    total = sum(parts["audio"]) + sum(parts["attention"]) + sum(parts["rest"]) + parts["embed"]
+    assert total == pytest.approx(parts["margin"], abs=0.1)
 
 
-def test_the_model_is_left_as_it_was(lalm, case):
-    before = lalm.logits(case.prompt)
+def test_the_model_is_unchanged(lalm, context):
+    before = lalm.logits(context.prompt)
     wanted = [parameter.requires_grad for parameter in tiny_qwen2_audio(seed=3)[0].parameters()]
     assert [parameter.requires_grad for parameter in lalm.model.parameters()] == wanted
     assert all(parameter.grad is None for parameter in lalm.model.parameters())
-    _ = ItemContext.of_item(lalm, ITEMS[0]).watched
-    assert torch.equal(lalm.logits(case.prompt), before)
+    _ = ItemContext.from_item(lalm, ITEMS[0]).suffix_trace
+    assert torch.equal(lalm.logits(context.prompt), before)
 
 
-def test_a_norm_behind_the_attention_is_refused(case, monkeypatch):
-    states = [state * 1.5 for state in case.said.states]
-    monkeypatch.setitem(case.said.__dict__, "states", states[:-1] + case.said.states[-1:])
-    with pytest.raises(ModelError, match="a norm or factor stands behind the attention of layer 0"):
-        attribution.attributed(case)
+def test_a_norm_after_the_attention_is_refused(context, monkeypatch):
+    states = [state * 1.5 for state in context.last_token_trace.states]
+    monkeypatch.setitem(
+        context.last_token_trace.__dict__, "states", states[:-1] + context.last_token_trace.states[-1:]
+    )
+    with pytest.raises(ModelError, match="layer 0"):
+        attribution.head_attributions(context)
 
 
-def test_a_cap_behind_the_head_is_refused(case, monkeypatch):
-    monkeypatch.setitem(case.said.__dict__, "margin", case.said.margin / 2 + 40)
-    with pytest.raises(ModelError, match="something stands behind the output head"):
-        attribution.direction(case)
+def test_a_cap_after_the_output_head_is_refused(context, monkeypatch):
+    trace = context.last_token_trace
+    capped = trace.margin / 2 + 40
+    monkeypatch.setitem(trace.__dict__, "margin", capped)
+    with pytest.raises(ModelError, match=f"{capped:.4g}"):
+        attribution.margin_direction(context)
 
 
-def test_items_that_cannot_be_asked_are_named(lalm):
+def test_unusable_items_are_named(lalm):
     lost = mi.Item(audio=ITEMS[0].audio, question="What?", choices=("a", "b"), id="lost")
-    with pytest.raises(ItemError, match="'lost', field 'answer'"):
-        ItemContext.of_item(lalm, lost)
-    with pytest.raises(ItemError, match="no other sound"):
-        _ = ItemContext.of_item(lalm, ITEMS[0]).corrupted
+    with pytest.raises(ItemError, match="lost") as error:
+        ItemContext.from_item(lalm, lost)
+    assert error.value.field == "answer"
+    with pytest.raises(ItemError) as error:
+        _ = ItemContext.from_item(lalm, ITEMS[0]).counterfactual
+    assert (error.value.item, error.value.field) == (ITEMS[0].id, "audio")
     short = ITEMS[0].with_audio((ITEMS[0].load_audio(RATE).samples[:8000], RATE))
-    with pytest.raises(ItemError, match="another number of tokens"):
-        _ = ItemContext.of_item(lalm, ITEMS[0], short).corrupted
+    with pytest.raises(ItemError) as error:
+        _ = ItemContext.from_item(lalm, ITEMS[0], short).counterfactual
+    assert (error.value.item, error.value.field) == (ITEMS[0].id, "audio")

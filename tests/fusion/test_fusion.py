@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
 import mata_interp as mi
-from mata_interp.errors import InterventionError, RunError
-from mata_interp.fusion import CRITERIA
-from mata_interp.fusion.counterfactual_audio import other_sounds
+from mata_interp.errors import ArgumentError, InterventionError, ItemError, RunError
+from mata_interp.fusion import CRITERIA, ExclusionWarning
+from mata_interp.fusion.counterfactual_audio import counterfactual_items
 from tests.sweeps.test_sweep import item
 from tests.tiny import RATE, tiny_qwen2_audio
 
-SWIFT = ("knockout_text", "restoration_audio", "attribution", "saliency_last", "depth")
+FAST = ("knockout_text", "restoration_audio", "attribution", "saliency_last", "depth")
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,13 @@ def profile(lalm, items) -> mi.FusionProfile:
     return mi.fusion_layers(lalm, items, progress=False)
 
 
-def test_a_profile_holds_all_it_rests_on(profile, items):
+def test_a_profile_holds_everything_it_rests_on(profile, items):
     assert profile.profiles.dims == ("criterion", "item", "layer")
     assert list(profile.profiles["criterion"].values) == list(CRITERIA)
     assert profile.profiles.sizes["item"] == len(items)
     assert np.isfinite(profile.profiles).all()
     assert set(profile.windows) == set(CRITERIA)
-    assert set(profile.interval) == {"window", *CRITERIA}
+    assert set(profile.boundaries) == {"window", *CRITERIA}
     assert profile.chosen_on == tuple(sorted(i.cluster for i in items))
     assert list(profile.agreement) == ["window", *CRITERIA]
     assert (np.diag(profile.agreement) == 1).all()
@@ -50,41 +51,90 @@ def test_a_profile_holds_all_it_rests_on(profile, items):
     np.testing.assert_allclose(
         profile.heads.sum("head"), profile.profiles.sel(criterion="attribution").mean("item"), atol=1e-4
     )
-    assert str(profile) == profile.sentence
+    assert str(profile) == profile.summary
     assert profile.refused == {}
 
 
-def test_heads_that_carry_the_sound_are_those_above_their_noise(profile):
+def test_audio_heads_are_those_whose_interval_is_above_zero(profile):
     heads = profile.heads.copy(data=np.full(profile.heads.shape, -1.0))
     heads.values[1, 2], heads.values[3, 0], heads.values[2, 1] = 0.5, 2.0, 1.0
     heads["low"] = heads - 0.1
-    heads["low"].values[2, 1] = -0.2  # large, and not to be told from nothing
-    told = dataclasses.replace(profile, heads=heads).carriers
-    assert told[["layer", "head"]].values.tolist() == [[3, 0], [1, 2]]
-    assert told["low"].tolist() == pytest.approx([1.9, 0.4])
-    assert len(dataclasses.replace(profile, heads=None).carriers) == 0
+    heads["low"].values[2, 1] = -0.2  # large, with 0 in its interval
+    found = dataclasses.replace(profile, heads=heads).audio_heads
+    assert found[["layer", "head"]].values.tolist() == [[3, 0], [1, 2]]
+    assert found["low"].tolist() == pytest.approx([1.9, 0.4])
+    assert len(dataclasses.replace(profile, heads=None).audio_heads) == 0
 
 
-def test_random_weights_hear_nothing_and_none_is_the_answer(profile):
+def test_random_weights_give_no_window(profile):
     assert profile.window == ()
     assert profile.verdict in ("no effect", "noise")
-    assert "no window" in profile.sentence
-    with pytest.raises(InterventionError, match=r"recommends no layers.*no window"):
+    assert profile.window == ()
+    with pytest.raises(InterventionError):
         mi.Mata(0.1, layers=profile)
 
 
-def test_json_and_back(profile, tmp_path):
-    profile.to_json(tmp_path / "layers.json")
-    data = json.loads((tmp_path / "layers.json").read_text())
-    assert data["window"] == []
-    again = mi.FusionProfile.from_json(tmp_path / "layers.json")
-    assert again.to_json() == profile.to_json()
-    np.testing.assert_allclose(again.profiles, profile.profiles, rtol=1e-6)
+def equal(a: mi.FusionProfile, b: mi.FusionProfile) -> None:
+    """All fields, bit for bit."""
+    for field in dataclasses.fields(a):
+        ours, read = getattr(a, field.name), getattr(b, field.name)
+        if hasattr(ours, "identical"):
+            assert read.identical(ours), field.name
+        else:
+            assert read == ours, field.name
+
+
+def test_saved_and_loaded_profiles_are_equal(profile, tmp_path):
+    path = tmp_path / "layers.json"
+    path.write_text("an older file")
+    assert profile.save(path) is None
+    assert [file.name for file in tmp_path.iterdir()] == ["layers.json"]  # no temporary file is left
+    assert json.loads(path.read_text())["window"] == []
+    again = mi.FusionProfile.load(path)
+    equal(profile, again)
+    equal(profile, mi.FusionProfile.from_json(path))
+    equal(profile, mi.FusionProfile.from_json(str(path)))
+    equal(profile, mi.FusionProfile.from_json(profile.to_json()))
     assert mi.figure(again).get_axes()
+
+
+def test_save_is_of_the_class_and_not_of_nnsight(profile):
+    assert "save" in vars(mi.FusionProfile)
+
+
+def test_a_failed_save_keeps_the_old_file(profile, tmp_path, monkeypatch):
+    path = tmp_path / "layers.json"
+    profile.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(RunError, match=r"layers\.json"):
+        profile.save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["layers.json"]
+
+
+def test_files_of_something_else_are_refused_briefly(profile, tmp_path):
     (tmp_path / "other.json").write_text("[3]")
-    for name in ("other.json", "nowhere.json"):
-        with pytest.raises(RunError, match="cannot read a fusion profile"):
-            mi.FusionProfile.from_json(tmp_path / name)
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
+    for name in ("other.json", "bytes.json", "nowhere.json"):
+        with pytest.raises(RunError, match=name):
+            mi.FusionProfile.load(tmp_path / name)
+    data = profile.to_dict()
+    for version in (None, 0, 99):
+        with pytest.raises(RunError, match=f"{version!r}.* 1"):
+            mi.FusionProfile.from_dict(data | {"schema_version": version})
+    (tmp_path / "newer.json").write_text(json.dumps(data | {"schema_version": 99}))
+    with pytest.raises(RunError, match=r"newer\.json.*99"):
+        mi.FusionProfile.load(tmp_path / "newer.json")
+    for text in ('{"schema_version": 1}', profile.to_json()[:-5]):
+        with pytest.raises(RunError) as error:
+            mi.FusionProfile.from_json(text)
+        assert len(str(error.value)) < 300
+
+
+def test_representations_are_short(profile):
+    assert len(repr(profile)) < 120
+    assert profile.verdict in repr(profile)
 
 
 def test_a_window_goes_to_mata_with_its_clips(profile):
@@ -96,9 +146,9 @@ def test_a_window_goes_to_mata_with_its_clips(profile):
 
 
 def test_the_same_seed_gives_the_same_profile(lalm, items, profile):
-    again = mi.fusion_layers(lalm, items[:3], criteria=SWIFT, progress=False)
+    again = mi.fusion_layers(lalm, items[:3], criteria=FAST, progress=False)
     with torch.inference_mode():  # whatever the caller has switched off
-        more = mi.fusion_layers(lalm, items[:3], criteria=SWIFT, progress=False)
+        more = mi.fusion_layers(lalm, items[:3], criteria=FAST, progress=False)
     assert again.to_json() == more.to_json()
     both = [p.profiles.sel(criterion="knockout_text").values for p in (again, profile)]
     np.testing.assert_allclose(both[0], both[1][:3], atol=1e-5)
@@ -110,7 +160,7 @@ def test_prompts_need_targets_and_give_what_items_give(lalm, items):
     targets = [(64, 87), (65, 70)]
     found = mi.fusion_layers(lalm, prompt, targets, criteria=names, progress=False)
     assert set(found.windows) == {"knockout_last", "saliency_text"}
-    assert "no item has another sound" in found.refused["restoration_audio"]
+    assert set(found.refused) == {"restoration_audio"}
     alone = [
         mi.fusion_layers(lalm, lalm.prompt(i), [t], criteria=names, progress=False)
         for i, t in zip(items, targets, strict=False)
@@ -120,53 +170,66 @@ def test_prompts_need_targets_and_give_what_items_give(lalm, items):
     plain = lalm.logits(prompt)
     edited = lalm.logits(prompt, mi.Mata(1.0, range(4), "knockout"))
     lost = [float((plain - edited)[row, a] - (plain - edited)[row, b]) for row, (a, b) in enumerate(targets)]
-    told = found.profiles.sel(criterion="knockout_last").sum("layer")
-    np.testing.assert_allclose(told, lost, atol=1e-4)
-    with pytest.raises(ValueError, match=r"no target= for 2 rows: give \(right, wrong\)"):
+    total = found.profiles.sel(criterion="knockout_last").sum("layer")
+    np.testing.assert_allclose(total, lost, atol=1e-4)
+    with pytest.raises(ArgumentError, match="no target= for 2 rows"):
         mi.fusion_layers(lalm, prompt, progress=False)
-    with pytest.raises(ValueError, match="1 targets for 2 rows"):
+    with pytest.raises(ArgumentError, match="1 targets for 2 rows"):
         mi.fusion_layers(lalm, prompt, [(1, 2)], progress=False)
-    with pytest.raises(ValueError, match="target= is for ready-made prompts"):
+    with pytest.raises(ArgumentError, match="target="):
         mi.fusion_layers(lalm, items, targets, progress=False)
+    with pytest.raises(ArgumentError):
+        mi.fusion_layers(lalm, [items[0], prompt], progress=False)
 
 
-def test_what_cannot_be_used_is_named(lalm, items):
+def test_unusable_items_are_excluded_by_name(lalm, items):
     lost = mi.Item(audio=items[0].audio, question="What?", choices=("a", "b"), id="lost")
-    found = mi.fusion_layers(lalm, [*items[:2], lost], criteria=["depth"], progress=False)
-    assert found.excluded == ("lost: answer: None is not among the choices.",)
+    with pytest.warns(ExclusionWarning, match=r"1 of 3 items.*'lost'"):
+        found = mi.fusion_layers(lalm, [*items[:2], lost], criteria=["depth"], progress=False)
+    (left,) = found.excluded
+    assert left.startswith("lost: answer: ")
+    assert found.profiles.sizes["item"] == 2
     assert found.verdict == "nothing measured"
-    with pytest.raises(RunError, match=r"No item can be used\. 1 left out, the first: item 'lost'"):
+    with pytest.raises(ItemError, match="'lost'"):
+        mi.fusion_layers(lalm, [*items[:2], lost], criteria=["depth"], strict=True, progress=False)
+    with pytest.raises(RunError, match=r"1 left out.*'lost'"):
         mi.fusion_layers(lalm, lost, criteria=["depth"], progress=False)
-    with pytest.raises(ValueError, match=r"'dept'.*Did you mean 'depth'"):
+    with pytest.raises(ArgumentError, match=r"'dept'.*'depth'"):
         mi.fusion_layers(lalm, items, criteria=["dept"], progress=False)
-    with pytest.raises(ValueError, match="Nothing to look at"):
+    with pytest.raises(ArgumentError):
         mi.fusion_layers(lalm, [], progress=False)
 
 
-def test_a_criterion_that_a_model_cannot_bear_is_refused_with_the_reason(lalm, items, monkeypatch):
+def test_nothing_left_out_gives_no_warning(lalm, items):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ExclusionWarning)
+        mi.fusion_layers(lalm, items[:1], criteria=["depth"], progress=False, strict=True)
+
+
+def test_a_criterion_that_is_not_defined_on_a_model_is_refused_with_the_reason(lalm, items, monkeypatch):
     monkeypatch.setattr(lalm.model.model.language_model, "norm", torch.nn.LayerNorm(32))
-    found = mi.fusion_layers(lalm, items[:2], criteria=SWIFT, progress=False)
+    found = mi.fusion_layers(lalm, items[:2], criteria=FAST, progress=False)
     assert set(found.refused) == {"attribution"}
     assert "centres" in found.refused["attribution"]
     assert found.heads is None
 
 
-def test_other_sounds_are_as_long_of_other_clips_and_other_answers(items):
+def test_counterfactual_clips_have_equal_length_and_other_answers(items):
     both = [*items, items[0].with_audio(items[0].audio)]
-    others = other_sounds(both, RATE, seed=0)
+    others = counterfactual_items(both, RATE, seed=0)
     for one in items:
-        own, other = one.load_audio(RATE), others[one.id].load_audio(RATE)
-        assert len(own.samples) == len(other.samples)
-        assert own.sha256 != other.sha256
+        original, other = one.load_audio(RATE), others[one.id].load_audio(RATE)
+        assert len(original.samples) == len(other.samples)
+        assert original.sha256 != other.sha256
         assert (others[one.id].question, others[one.id].answer) == (one.question, one.answer)
-    assert other_sounds(items[:1], RATE, seed=0) == {}
+    assert counterfactual_items(items[:1], RATE, seed=0) == {}
 
 
-def test_the_organism_is_read_whole():
-    """No number of it is asked for: its weights may change."""
+def test_the_organism_is_measured():
+    """No number is tested: its weights may change."""
     lalm = mi.LALM.from_pretrained("organism")
     items = mi.load_benchmark("listening").split("selection").sample(3)
-    found = mi.fusion_layers(lalm, items, criteria=SWIFT, progress=False)
+    found = mi.fusion_layers(lalm, items, criteria=FAST, progress=False)
     parts = found.profiles.sel(criterion="knockout_text")
     assert float(np.abs(parts).max()) > 0.01
-    assert found.sentence
+    assert found.summary

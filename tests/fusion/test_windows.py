@@ -1,17 +1,27 @@
-"""The rules that cut windows, on profiles made by hand: what they must find, refuse, and be unsure of."""
+"""The rules for windows, on profiles made by hand: what they find and reject, and how certain they are."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from mata_interp.fusion.bounds import boundaries
+from mata_interp.fusion.boundaries import boundaries
 from mata_interp.fusion.recommend import choose
-from mata_interp.fusion.sentence import say
-from mata_interp.fusion.windows import CUTS, cut, draw, overlap
+from mata_interp.fusion.summary import Findings, summarize
+from mata_interp.fusion.windows import (
+    DRAWS,
+    WINDOW_RULES,
+    apply_window_rule,
+    draw_profiles,
+    overlap,
+)
 
 ITEMS = 60
 CLUSTERS = [f"clip {i // 2}" for i in range(ITEMS)]
+
+
+def draw(values: np.ndarray, clusters: list[str], seed: int):
+    return draw_profiles(values, clusters, DRAWS, seed)
 
 
 def profile(truth: dict[int, float], n: int = 8, noise: float = 0.3, seed: int = 0) -> np.ndarray:
@@ -21,7 +31,7 @@ def profile(truth: dict[int, float], n: int = 8, noise: float = 0.3, seed: int =
 
 
 def window(kind: str, values: np.ndarray) -> list[int]:
-    return np.flatnonzero(cut(kind, draw(values, CLUSTERS, 0))[0]).tolist()
+    return np.flatnonzero(apply_window_rule(kind, draw(values, CLUSTERS, 0))[0]).tolist()
 
 
 def chosen(knockout: np.ndarray, restoration: np.ndarray):
@@ -29,18 +39,18 @@ def chosen(knockout: np.ndarray, restoration: np.ndarray):
     return choose({name: draw(v, CLUSTERS, 0) for name, v in draws.items()}, knockout.shape[1])
 
 
-PLANTS = [
+TRUTHS = [
     {0: 1.0, 1: 2.0},
     {2: 1.0, 3: 1.0},
     {6: 2.0, 7: 1.0},
     {4: 3.0},
     {1: 1.0, 2: 0.8, 3: 1.0, 4: 2.0, 5: 0.8},
 ]
-PLANTS += [{1: 1.0, 6: 1.0}, {0: 1.0, 3: 1.0, 4: 2.0, 7: 1.0}]
+TRUTHS += [{1: 1.0, 6: 1.0}, {0: 1.0, 3: 1.0, 4: 2.0, 7: 1.0}]
 
 
-@pytest.mark.parametrize("truth", PLANTS, ids=lambda t: ",".join(map(str, t)))
-def test_parts_find_windows_in_one_piece_and_in_several(truth):
+@pytest.mark.parametrize("truth", TRUTHS, ids=lambda t: ",".join(map(str, t)))
+def test_parts_find_contiguous_and_split_windows(truth):
     assert window("parts", profile(truth)) == sorted(truth)
     found = chosen(profile(truth), profile({k: 3 * v for k, v in truth.items()}, seed=1))
     assert np.flatnonzero(found.inside).tolist() == sorted(truth)
@@ -60,22 +70,22 @@ def test_noise_has_no_window(seed):
     found = chosen(profile({}, seed=seed), profile({2: 1.0}, seed=seed + 1))
     assert found.verdict in ("no effect", "noise")
     assert not found.inside.any()
-    assert not found.drawn.any()
+    assert not found.resampled.any()
 
 
-def test_hiding_that_hurts_where_another_sound_does_not_is_no_fusion():
+def test_an_effect_of_hiding_alone_is_no_fusion():
     found = chosen(profile({2: 1.0, 3: 1.0}), profile({2: 0.05}, noise=0.01))
     assert found.verdict == "no effect"
     assert not found.inside.any()
 
 
-def test_what_is_read_everywhere_is_not_concentrated():
+def test_audio_that_is_read_everywhere_is_not_concentrated():
     everywhere = profile(dict.fromkeys(range(8), 1.0))
     found = chosen(everywhere, everywhere)
-    assert (found.verdict, found.inside.any(), found.drawn.any()) == ("spread", False, False)
+    assert (found.verdict, found.inside.any(), found.resampled.any()) == ("spread", False, False)
 
 
-def test_an_effect_that_no_layer_stands_out_in_is_said_to_be_noise():
+def test_an_effect_in_which_no_layer_stands_out_is_noise():
     rng = np.random.default_rng(0)
     swing = rng.normal(0, 30, (ITEMS, 8))
     values = swing - swing.mean(1, keepdims=True) + 0.1  # every item's parts sum to 0.8
@@ -84,23 +94,49 @@ def test_an_effect_that_no_layer_stands_out_in_is_said_to_be_noise():
     assert not found.inside.any()
 
 
-def test_without_causes_saliency_decides_and_is_said_to_be_none():
+def test_without_causal_criteria_saliency_decides_and_the_summary_says_so():
     draws = {"saliency_text": draw(np.abs(profile({2: 5.0}, noise=0.01)), CLUSTERS, 0)}
     found = choose(draws, 8)
-    assert (found.on, np.flatnonzero(found.inside).tolist()) == (("saliency_text",), [2])
-    assert "no cause" in say(found, (2,), {}, [], {}, 1.0)
+    assert (found.criteria, np.flatnonzero(found.inside).tolist()) == (("saliency_text",), [2])
+    summary = summarize(Findings(found, (2,), {}, [], {}))
+    assert "layer 2" in summary
+    assert "not causal" in summary
     nothing = choose({}, 8)
     assert nothing.verdict == "nothing measured"
-    assert "could be measured" in say(nothing, (), {}, [], {}, 0.0)
+    assert summarize(Findings(nothing, (), {}, [], {}))
 
 
-def test_a_deficit_is_a_run_below_the_mean_that_is_read():
-    flat = np.array([0.02, 1.5, 0.3, 0.4, 0.3, 1.2, 1.4, 1.6])  # layer 0 does not read the sound
+def totals(value: float) -> dict[str, tuple[float, float, float]]:
+    return {name: (value, value - 0.01, value + 0.01) for name in ("knockout_text", "restoration_audio")}
+
+
+def test_the_summary_states_window_intervals_share_and_effects():
+    values = profile({2: 1.0, 3: 1.0})
+    choice = chosen(values, values)
+    edges = boundaries(choice.inside, choice.resampled, range(8))
+    windows = {"knockout_text": (2, 3), "restoration_audio": (5,), "knockout_last": (4,), "deficit": (7,)}
+    summary = summarize(Findings(choice, (2, 3), windows, edges, totals(1.25)))
+    for fact in ("layers 2\u20133", "first 2, last 3", "1.25 nats (1.24 to 1.26)", "layer 5", "layer 4"):
+        assert fact in summary
+    assert "1 of 1 attention and gradient criteria" in summary
+    assert "attention deficit: layer 7" in summary
+
+
+def test_the_summary_of_no_effect_quotes_the_effects():
+    choice = chosen(profile({}), profile({2: 0.05}, noise=0.01))
+    assert choice.verdict == "no effect"
+    summary = summarize(Findings(choice, (), {}, [], totals(0.02)))
+    assert summary.startswith("No detectable effect of audio on the answers")
+    assert "0.02 nats (0.01 to 0.03)" in summary
+
+
+def test_a_deficit_is_a_run_below_the_mean_with_some_attention():
+    flat = np.array([0.02, 1.5, 0.3, 0.4, 0.3, 1.2, 1.4, 1.6])  # layer 0 does not attend to the audio
     assert window("deficit", np.tile(flat, (ITEMS, 1))) == [2, 3, 4]
     assert window("deficit", np.ones((ITEMS, 8))) == []
 
 
-def test_a_change_is_the_highest_stretch():
+def test_a_change_is_the_highest_segment():
     step = np.array([0.1, 0.12, 0.1, 0.8, 0.82, 0.79, 0.1, 0.11])
     assert window("change", np.tile(step, (ITEMS, 1))) == [3, 4, 5]
     assert window("change", np.tile(np.sort(step), (ITEMS, 1))) == [5, 6, 7]
@@ -109,20 +145,20 @@ def test_a_change_is_the_highest_stretch():
     assert len(window("change", level)) < 8
 
 
-def test_boundaries_are_surer_with_more_items():
+def test_boundaries_are_more_certain_with_more_items():
     truth = {2: 0.3, 3: 1.0, 4: 0.3}
     few, many = profile(truth, noise=1.0), np.vstack([profile(truth, noise=1.0, seed=s) for s in range(30)])
     clusters = [f"{i}" for i in range(len(many))]
-    (edge,) = boundaries(*cut("parts", draw(many, clusters, 0)), range(8))
+    (edge,) = boundaries(*apply_window_rule("parts", draw(many, clusters, 0)), range(8))
     assert (edge["first"], edge["last"], edge["found"]) == (2, 4, 1.0)
     assert (edge["first_interval"], edge["last_interval"]) == ([2, 2], [4, 4])
-    unsure = boundaries(*cut("parts", draw(few, CLUSTERS, 0)), range(8))
-    spans = [e["first_interval"] for e in unsure] + [e["last_interval"] for e in unsure]
+    uncertain = boundaries(*apply_window_rule("parts", draw(few, CLUSTERS, 0)), range(8))
+    spans = [e["first_interval"] for e in uncertain] + [e["last_interval"] for e in uncertain]
     assert any(high > low for low, high in spans)
 
 
-def test_two_pieces_have_four_boundaries():
-    inside, drawn = cut("parts", draw(profile({1: 1.0, 2: 1.0, 6: 1.0}), CLUSTERS, 0))
+def test_two_runs_have_four_boundaries():
+    inside, drawn = apply_window_rule("parts", draw(profile({1: 1.0, 2: 1.0, 6: 1.0}), CLUSTERS, 0))
     edges = boundaries(inside, drawn, range(10, 18))  # layers are numbered as the decoder does
     assert [(e["first"], e["last"]) for e in edges] == [(11, 12), (16, 16)]
     assert [e["first_interval"] for e in edges] == [[11, 11], [16, 16]]
@@ -136,8 +172,8 @@ def test_resamples_are_of_clusters_and_seeded():
     assert not np.array_equal(drawn, draw(values, CLUSTERS, 4)[1])
     alone = draw(values, ["one"] * ITEMS, 0)
     assert len(alone[1]) == 0
-    for kind in CUTS:
-        inside, each = cut(kind, alone)
+    for kind in WINDOW_RULES:
+        inside, each = apply_window_rule(kind, alone)
         assert (inside.shape, each.shape) == ((8,), (0, 8))
     values[:10] = np.nan  # items that could not be measured are left out
     np.testing.assert_allclose(draw(values, CLUSTERS, 0)[0], values[10:].mean(0))

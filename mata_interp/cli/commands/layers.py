@@ -107,12 +107,10 @@ def _check_criteria(criteria: tuple[str, ...] | None) -> None:
 
 
 def _write(profile: FusionProfile, out: Path | None, figure: Path | None) -> None:
-    from ...experiments.files import write_whole
-
     if out:
-        text = profile.to_json()
-        write_whole(out, lambda file: file.write((text + "\n").encode()))
+        profile.save(out)
     if figure:
+        from ...experiments.files import write_whole
         from ...reporting import figure as draw
 
         drawing, form = draw(profile), figure.suffix[1:].lower()
@@ -122,7 +120,7 @@ def _write(profile: FusionProfile, out: Path | None, figure: Path | None) -> Non
 def _values(profile: FusionProfile) -> dict[str, Any]:
     """What the JSON says of a profile, without the profiles of single items."""
     whole, mean = profile.to_dict(), profile.mean
-    same = ("model", "window", "verdict", "sentence", "layers", "share", "windows", "interval", "agreement",
+    same = ("model", "window", "verdict", "summary", "layers", "share", "windows", "boundaries", "agreement",
             "refused", "excluded", "seed")  # fmt: skip
     about = ("label", "evidence", "reads", "unit")
     return {
@@ -133,7 +131,7 @@ def _values(profile: FusionProfile) -> dict[str, Any]:
             name: {**{key: entry[key] for key in about}, "mean": mean.sel(criterion=name).values}
             for name, entry in whole["criteria"].items()
         },
-        "heads": profile.carriers.to_dict("records"),
+        "heads": profile.audio_heads.to_dict("records"),
     }
 
 
@@ -151,7 +149,7 @@ def _print(profile: FusionProfile, benchmark: str, split: str) -> None:
     print_table(["criterion", "evidence", "layers", "overlap"], rows)
     for name, reason in profile.refused.items():
         print(f"{CRITERIA[name].label}: not measured: {printable(reason)}")
-    print(f"\nLayers for MATA: {layer_range(profile.window)}\n{printable(profile.sentence)}")
+    print(f"\nLayers for MATA: {layer_range(profile.window)}\n{printable(profile.summary)}")
     if profile.heads is not None:
         print(_heads(profile))
     if profile.excluded:
@@ -161,7 +159,7 @@ def _print(profile: FusionProfile, benchmark: str, split: str) -> None:
 
 def _heads(profile: FusionProfile) -> str:
     """The heads that carry audio information to the answer."""
-    rows = profile.carriers.head(HEADS).itertuples(index=False)
+    rows = profile.audio_heads.head(HEADS).itertuples(index=False)
     heads = [
         f"{layer}.{head} {value:+.2f} ({low:.2f} to {high:.2f})" for layer, head, value, low, high in rows
     ]
@@ -169,5 +167,5 @@ def _heads(profile: FusionProfile) -> str:
         return "No head has a direct attribution from audio whose 95 % interval is above 0."
     return (
         "Heads that carry audio information to the answer (layer.head, direct attribution in logits, 95 % "
-        f"interval of each head alone; {len(heads)} of {len(profile.carriers)}): {'; '.join(heads)}"
+        f"interval of each head alone; {len(heads)} of {len(profile.audio_heads)}): {'; '.join(heads)}"
     )

@@ -1,12 +1,35 @@
-"""Criteria: ways to say in which layers text takes in what was heard, one file each.
+"""Criteria: ways to find the layers in which text reads the audio, by kind one module each.
 
-Each is a function from a case (one item on a model) to a number for every attention layer, registered under a
-name with what it means. What the numbers become, a window, is the business of `mata_interp.fusion.windows`.
+See `mata_interp.fusion.criteria.registry` for what a criterion is and how to add one, and
+`mata_interp.fusion.windows` for how a window is derived from its numbers.
 """
 
-from .registry import CRITERIA, Criterion
+from __future__ import annotations
 
-# in the order of figures and tables: causes first
-from . import knockout, restoration, attribution, saliency, lens, attention, depth  # noqa: F401  isort: skip
+from collections.abc import Collection
 
-__all__ = ["CRITERIA", "Criterion"]
+from . import attention, attribution, depth, knockout, lens, restoration, saliency
+from .registry import Criterion, criterion, select_criteria
+
+__all__ = ["CRITERIA", "MODULES", "Criterion", "criteria_named", "criterion"]
+
+MODULES = (knockout, restoration, attribution, saliency, lens, attention, depth)
+"""In the order of figures and tables: causal criteria first."""
+
+CRITERIA: dict[str, Criterion] = {one.name: one for module in MODULES for one in module.CRITERIA}
+"""Name -> criterion."""
+
+
+def criteria_named(names: Collection[str] | None = None) -> list[str]:
+    """Names of the criteria to measure, in the order of :data:`CRITERIA`. It needs no model.
+
+    Args:
+        names: names asked for; None for all.
+
+    Raises:
+        ArgumentError: one of them does not exist. The message names the nearest one and all that exist.
+
+    >>> criteria_named(["depth", "knockout_text"])
+    ['knockout_text', 'depth']
+    """
+    return select_criteria(CRITERIA, names)

@@ -1,14 +1,14 @@
-"""What each head writes of the sound into the answer: direct logit attribution, and the norm of it.
+"""What each head writes from the audio into the answer: direct logit attribution, and the norm of it.
 
-The residual stream is a sum of what each head and each feed-forward part adds, and the logit is linear in it
-once the last norm's scale is known (Elhage et al. 2021). A head's part splits into keys: its share from the
-sound is W_O (sum over audio j of A_ij v_j). Everything is linearised at its run values: the last norm by its
+The residual stream is a sum of what each head and each feed-forward block adds, and the logit is linear in it
+for a given scale of the last norm (Elhage et al. 2021). A head's part splits by key: its part from the audio
+is W_O (sum over audio j of A_ij v_j). Everything is linearised at the values of the run: the last norm by its
 scale, what lies between the attention call and the attention module's output (the projection, a gate) by its
-derivative. Whether that is a sum at all is looked at on each item, and refused where it is not: where a norm
-stands behind the attention, where the last norm centres, where a cap stands behind the logits.
+derivative. Each item is tested for whether its margin is such a sum, and the criterion is refused where it is
+not: where a norm follows the attention, where the last norm centres, where a cap follows the logits.
 
-The norm of a head's share (Kobayashi et al. 2020, arXiv 2004.10102) says how much is written, whatever it
-means; for that the projection must take the call's output as it is.
+The norm of a head's part (Kobayashi et al. 2020, arXiv 2004.10102) says how much is written, whatever it
+means. It needs a projection that takes the output of the attention call unchanged.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.errors import ModelError
+from mata_interp.lalm.discovery.heads import output_projection
 from mata_interp.lalm.scoring import output_head
 
 from .registry import criterion
@@ -28,138 +29,161 @@ from .registry import criterion
 if TYPE_CHECKING:
     from ..item_context import ItemContext
 
-__all__ = ["attributed", "decomposition", "direction", "written"]
+__all__ = ["decomposition", "head_attributions", "head_norms", "margin_direction"]
 
-_OUT = ("o_proj", "out_proj", "dense", "c_proj", "wo", "proj")
-NEAR = {torch.float32: 1e-3, torch.float64: 1e-6}  # how far a sum may be off, relative to its largest part
-ELHAGE = "Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; value-weighted by key"
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+"""How far a sum may be off, relative to its largest part."""
 
 
 @torch.enable_grad()
-def attributed(case: ItemContext) -> list[Tensor]:
-    """Of each attention layer, what each head adds to the margin from the sound: float32 [H], logits."""
-    u, found = direction(case), []
-    for layer in case.layers:
-        _require_sum(case, layer)
-        way = case.said.outputs[layer].float() @ u
-        slope = torch.autograd.grad(way, case.said.changes[layer], retain_graph=True)[0][0, -1]  # (H, Dv)
-        found.append((slope.float() * _heard(case, layer)).sum(-1).detach())
+def head_attributions(context: ItemContext) -> list[Tensor]:
+    """What each head adds to the margin from the audio, in logits: one float32 [H] per layer."""
+    direction = margin_direction(context)
+    trace = context.last_token_trace
+    found = []
+    for layer in context.layers:
+        _require_sum(context, layer)
+        projected = trace.attention_outputs[layer].float() @ direction
+        slope = torch.autograd.grad(projected, trace.offsets[layer], retain_graph=True)[0][0, -1]  # (H, Dv)
+        found.append((slope.float() * _audio_output(context, layer)).sum(-1).detach())
     return found
 
 
-def decomposition(case: ItemContext) -> dict[str, Any]:
-    """The margin as a sum: "audio" and "attention" (its other keys) [layers], "rest" (feed-forward parts and
-    layers without attention) [decoder layers], "embed", and "margin", which they add up to."""
-    u, states = direction(case), case.said.states
-    steps = [float((b[-1].float() - a[-1].float()) @ u) for a, b in pairwise(states)]
-    audio = [float(part.sum()) for part in attributed(case)]
-    whole = [float(case.said.outputs[layer].detach().float() @ u) for layer in case.layers]
-    for layer, part in zip(case.layers, whole, strict=True):
+def decomposition(context: ItemContext) -> dict[str, Any]:
+    """The margin as a sum.
+
+    Returns:
+        ``audio`` and ``attention`` (attention to other keys), [layers]; ``rest`` (feed-forward blocks and
+        layers without attention), [decoder layers]; ``embed``, of the embedding; and ``margin``, their total.
+    """
+    direction, trace = margin_direction(context), context.last_token_trace
+    steps = [float((b[-1].float() - a[-1].float()) @ direction) for a, b in pairwise(trace.states)]
+    audio = [float(part.sum()) for part in head_attributions(context)]
+    attention = [
+        float(trace.attention_outputs[layer].detach().float() @ direction) for layer in context.layers
+    ]
+    for layer, part in zip(context.layers, attention, strict=True):
         steps[layer] -= part
     return {
         "audio": audio,
-        "attention": [w - a for w, a in zip(whole, audio, strict=True)],
+        "attention": [whole - part for whole, part in zip(attention, audio, strict=True)],
         "rest": steps,
-        "embed": float(states[0][-1].float() @ u),
-        "margin": case.said.margin,
+        "embed": float(trace.states[0][-1].float() @ direction),
+        "margin": trace.margin,
     }
 
 
-def direction(case: ItemContext) -> Tensor:
-    """d margin / d last state, the last norm's scale held: float32 [d].
+def margin_direction(context: ItemContext) -> Tensor:
+    """d margin / d last hidden state, with the scale of the last norm held fixed: float32 [d].
 
     Raises:
-        ModelError: the margin is no linear function of it.
+        ModelError: the margin is not a linear function of the state.
     """
-    watched, head = case.said, output_head(case.lalm.model)
-    if watched.last is None:
-        raise ModelError(
-            "no norm stands at the end of the decoder, so that there is no direction to write in."
-        )
-    given, gave = (state.float() for state in watched.last)
+    trace, head = context.last_token_trace, output_head(context.lalm.model)
+    if trace.norm_input is None or trace.norm_output is None:
+        raise ModelError("the decoder does not end with a norm, so the margin has no direction.")
+    norm_input, norm_output = trace.norm_input.float(), trace.norm_output.float()
     with torch.no_grad():
-        shifted = watched.norm((watched.last[0] + 1)[None, None])[0, 0].float()
-    if torch.allclose(shifted, gave, rtol=1e-3, atol=1e-4):
-        raise ModelError("the last norm centres what it is given: it does more than scale.")
-    weight = head.weight[[case.decision.right, case.decision.wrong]].detach().float()
-    u = torch.where(given == 0, 0.0, gave / given) * (weight[0] - weight[1])
-    told = float(u @ watched.states[-1][-1].float())
-    if abs(told - watched.margin) > _near(case) * max(1.0, float((u * given).abs().sum())):
+        shifted = trace.norm((trace.norm_input + 1)[None, None])[0, 0].float()
+    if torch.allclose(shifted, norm_output, rtol=1e-3, atol=1e-4):
+        raise ModelError("the decoder's last norm centres its input, so it does more than scale.")
+    weight = head.weight[[context.decision.right, context.decision.wrong]].detach().float()
+    direction = torch.where(norm_input == 0, 0.0, norm_output / norm_input) * (weight[0] - weight[1])
+    total = float(direction @ trace.states[-1][-1].float())
+    size = max(1.0, float((direction * norm_input).abs().sum()))
+    if abs(total - trace.margin) > _tolerance(context) * size:
         raise ModelError(
-            f"the states add up to a margin of {told:.4g} and the model says {watched.margin:.4g}: "
-            "something stands behind the output head, or before the last norm."
+            f"the hidden states add up to a margin of {total:.4g}, but the model's margin is "
+            f"{trace.margin:.4g}: something follows the output head or stands before the last norm."
         )
-    return u
+    return direction
 
 
-def written(case: ItemContext) -> list[Tensor]:
-    """Of each attention layer, the norm of what each head writes of the sound: float32 [H]."""
+def head_norms(context: ItemContext) -> list[Tensor]:
+    """The norm of what each head writes from the audio: one float32 [H] per layer."""
+    trace = context.last_token_trace
     found = []
-    for layer in case.layers:
-        module = case.lalm.structure.attention[layer]
-        out = next((part for name in _OUT if (part := getattr(module, name, None)) is not None), None)
-        heard = _heard(case, layer)
-        heads, size = heard.shape
-        if out is None or getattr(out, "in_features", heads * size) != heads * size:
-            raise ModelError(f"layer {layer} has no projection that takes its heads side by side.")
+    for layer in context.layers:
+        projection = output_projection(context.lalm.structure.attention[layer])
+        audio_output = _audio_output(context, layer)
+        heads, size = audio_output.shape
+        if projection is None or getattr(projection, "in_features", heads * size) != heads * size:
+            raise ModelError(f"layer {layer} has no output projection that takes its heads side by side.")
         with torch.no_grad():
-            call = case.said.calls[layer]
-            whole = call.mix(call.scores(slice(-1, None)).softmax(-1))[0, :, 0]  # (H, Dv)
-            dtype = case.said.outputs[layer].dtype
-            put = torch.block_diag(*heard)  # (H, H * Dv): head h alone
-            flat = torch.stack([whole.flatten(), torch.zeros_like(whole.flatten())]).to(dtype)
-            own, nothing = out(flat).float()
-            gave = case.said.outputs[layer].detach().float()
-            if not torch.allclose(
-                own, gave, rtol=0, atol=_near(case) * float(gave.abs().max().clamp(min=1e-6))
-            ):
-                raise ModelError(f"a gate or norm stands between attention and projection in layer {layer}.")
-            found.append((out(put.to(dtype)).float() - nothing).norm(dim=-1))
+            call = trace.calls[layer]
+            output = call.mix(call.scores(slice(-1, None)).softmax(-1))[0, :, 0]  # (H, Dv)
+            expected = trace.attention_outputs[layer].detach().float()
+            dtype = trace.attention_outputs[layer].dtype
+            flat = torch.stack([output.flatten(), torch.zeros_like(output.flatten())]).to(dtype)
+            projected, bias = projection(flat).float()
+            bound = _tolerance(context) * float(expected.abs().max().clamp(min=1e-6))
+            if not torch.allclose(projected, expected, rtol=0, atol=bound):
+                raise ModelError(
+                    f"a gate or norm stands between attention and output projection in layer {layer}."
+                )
+            each_head = torch.block_diag(*audio_output)  # (H, H * Dv): row h holds head h alone
+            found.append((projection(each_head.to(dtype)).float() - bias).norm(dim=-1))
     return found
 
 
-def _heard(case: ItemContext, layer: int) -> Tensor:
-    """The part of the deciding token's attention output that comes from the sound: float32 [H, Dv]."""
-    call = case.said.calls[layer]
+def _audio_output(context: ItemContext, layer: int) -> Tensor:
+    """The part of the deciding token's attention output that comes from the audio: float32 [H, Dv]."""
+    call = context.last_token_trace.calls[layer]
     weights = call.scores(slice(-1, None)).softmax(-1)
-    keys = case.audio[-call.length :].to(weights.device)
+    keys = context.audio_keys[-call.length :].to(weights.device)
     return call.mix(weights * keys)[0, :, 0]
 
 
-def _require_sum(case: ItemContext, layer: int) -> None:
-    """What the attention module gives is added to the residual stream as it is."""
-    before, gave = case.said.states[layer][-1].float(), case.said.outputs[layer].detach().float()
-    wanted = before + gave
-    bound = _near(case) * float(wanted.abs().max().clamp(min=1e-6))
-    # what follows in the layer is given the sum, or it is what the layer gives
-    behind = (*case.said.inputs[layer], case.said.states[layer + 1][-1])
+def _require_sum(context: ItemContext, layer: int) -> None:
+    """Raise ModelError unless the attention module's output is added to the residual stream unchanged."""
+    trace = context.last_token_trace
+    before = trace.states[layer][-1].float()
+    total = before + trace.attention_outputs[layer].detach().float()
+    bound = _tolerance(context) * float(total.abs().max().clamp(min=1e-6))
+    # a module that follows in the layer takes the sum, or the layer returns it
+    candidates = (*trace.module_inputs[layer], trace.states[layer + 1][-1])
     if not any(
-        given.shape == wanted.shape and torch.allclose(given.float(), wanted, rtol=0, atol=bound)
-        for given in behind
+        state.shape == total.shape and torch.allclose(state.float(), total, rtol=0, atol=bound)
+        for state in candidates
     ):
-        raise ModelError(f"a norm or factor stands behind the attention of layer {layer}.")
+        raise ModelError(f"a norm or factor follows the attention of layer {layer}.")
 
 
-def _near(case: ItemContext) -> float:
-    return NEAR.get(case.lalm.dtype, 0.05)
+def _tolerance(context: ItemContext) -> float:
+    return TOLERANCE.get(context.lalm.dtype, 0.05)
 
 
-def _layers(parts: list[Tensor]) -> np.ndarray:
+def _layer_sums(parts: list[Tensor]) -> np.ndarray:
     return np.array([float(part.sum()) for part in parts])
 
 
 @criterion(
-    "attribution", "direct attribution", "gradient", "out at the last token", "shares", "logits",
-    "sum over heads of u . W_O (sum over audio j of A_ij v_j), u the direction of logit(right) - logit(best "
-    "wrong)", ELHAGE,
-)  # fmt: skip
-def attribution(case: ItemContext) -> np.ndarray:
-    return _layers(attributed(case))
+    name="attribution",
+    label="direct attribution",
+    evidence="gradient",
+    reads="out at the last token",
+    window_rule="shares",
+    unit="logits",
+    formula="sum over heads of u . W_O (sum over audio j of A_ij v_j), u the direction of logit(right) - "
+    "logit(best wrong)",
+    source="Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; value-weighted by key",
+)
+def attribution(context: ItemContext) -> np.ndarray:
+    return _layer_sums(head_attributions(context))
 
 
 @criterion(
-    "value_norm", "value-weighted attention", "attention", "out at the last token", "shares", "norm",
-    "sum over heads of || W_O (sum over audio j of A_ij v_j) ||", "Kobayashi et al. 2020 (arXiv 2004.10102)",
-)  # fmt: skip
-def value_norm(case: ItemContext) -> np.ndarray:
-    return _layers(written(case))
+    name="value_norm",
+    label="value-weighted attention",
+    evidence="attention",
+    reads="out at the last token",
+    window_rule="shares",
+    unit="norm",
+    formula="sum over heads of || W_O (sum over audio j of A_ij v_j) ||",
+    source="Kobayashi et al. 2020 (arXiv 2004.10102)",
+)
+def value_norm(context: ItemContext) -> np.ndarray:
+    return _layer_sums(head_norms(context))
+
+
+CRITERIA = (attribution, value_norm)

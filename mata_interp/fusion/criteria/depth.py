@@ -15,11 +15,19 @@ if TYPE_CHECKING:
 
 
 @criterion(
-    "depth", "published layers", "prior", "either", "marked", "1 inside",
-    "layers 10-20 of 28 or 32 layers; else layers round(10 n / 28) to round(21 n / 28) - 1 of n",
-    "layers 10-20 of 28, picked by hand in arXiv 2509.18816",
-)  # fmt: skip
-def depth(case: ItemContext) -> np.ndarray:
-    inside = np.zeros(len(case.layers))
-    inside[list(published_layers(len(case.layers)))] = 1.0
+    name="depth",
+    label="published layers",
+    evidence="prior",
+    reads="either",
+    window_rule="marked",
+    unit="1 inside",
+    formula="layers 10-20 of 28 or 32 layers; else layers round(10 n / 28) to round(21 n / 28) - 1 of n",
+    source="layers 10-20 of 28, chosen by hand in arXiv 2509.18816",
+)
+def depth(context: ItemContext) -> np.ndarray:
+    inside = np.zeros(len(context.layers))
+    inside[list(published_layers(len(context.layers)))] = 1.0
     return inside
+
+
+CRITERIA = (depth,)

@@ -1,8 +1,8 @@
-"""The logit lens: how far the answer can be read off the states, at the sound, at the text, at its end.
+"""The logit lens: how far the answer can be decoded from states of the audio, the text and the last token.
 
-nostalgebraist 2020 puts the last norm and the output head on the states behind each layer. Kept is what each
-layer adds to the margin so read. A word that can be read early has not been used early, and states may hold
-what the lens cannot read: a view, no cause.
+nostalgebraist 2020 applies the last norm and the output head to the states after each layer. The criteria
+take what each layer adds to the decoded margin. An answer that can be decoded early has not been used early,
+and states may hold what the lens cannot decode: a view, not a cause.
 """
 
 from __future__ import annotations
@@ -21,50 +21,79 @@ from .registry import criterion
 if TYPE_CHECKING:
     from ..item_context import ItemContext
 
-__all__ = ["readable"]
+__all__ = ["lens_margins"]
 
 SOURCE = "nostalgebraist 2020, interpreting GPT: the logit lens"
+FORMULA = "rise through layer l of logit(right) - logit(wrong) decoded from {} by last norm and head"
 
 
 @torch.no_grad()
-def readable(case: ItemContext, states: list[Tensor], where: Tensor) -> np.ndarray:
-    """logit(right) - logit(wrong), mean over the chosen tokens, behind each layer: float64 [layers + 1]."""
-    norm, head = case.said.norm, output_head(case.lalm.model)
+def lens_margins(context: ItemContext, states: list[Tensor], tokens: Tensor) -> np.ndarray:
+    """logit(right) - logit(wrong) decoded after each layer, mean over tokens: float64 [layers + 1].
+
+    Args:
+        context: the item.
+        states: hidden states before the first layer and after each, [S, d].
+        tokens: which of them to decode, bool [S].
+
+    Raises:
+        ModelError: the decoder does not end with a norm.
+    """
+    norm, head = context.last_token_trace.norm, output_head(context.lalm.model)
     if norm is None:
-        raise ModelError("no norm stands at the end of the decoder: the lens has nothing to look through.")
-    weight = head.weight[[case.decision.right, case.decision.wrong]].float()
-    normed = [norm(state[where][None])[0].float().mean(0) for state in states]
+        raise ModelError("the decoder does not end with a norm, which the logit lens applies to states.")
+    weight = head.weight[[context.decision.right, context.decision.wrong]].float()
+    normed = [norm(state[tokens][None])[0].float().mean(0) for state in states]
     return np.array([float((weight[0] - weight[1]) @ mean) for mean in normed])
 
 
-def _rise(case: ItemContext, states: list[Tensor], where: Tensor) -> np.ndarray:
-    return np.diff(readable(case, states, where))[list(case.layers)]
-
-
-def _formula(where: str) -> str:
-    return f"rise through layer l of logit(right) - logit(wrong) read off {where} by last norm and head"
+def _rise(context: ItemContext, states: list[Tensor], tokens: Tensor) -> np.ndarray:
+    return np.diff(lens_margins(context, states, tokens))[list(context.layers)]
 
 
 @criterion(
-    "lens_audio", "logit lens at the sound", "attention", "either", "shares", "logits",
-    _formula("the sound's states (mean)"), SOURCE,
-)  # fmt: skip
-def audio(case: ItemContext) -> np.ndarray:
-    return _rise(case, case.states, case.prompt.groups["audio"][0])
+    name="lens_audio",
+    label="logit lens at the audio",
+    evidence="attention",
+    reads="either",
+    window_rule="shares",
+    unit="logits",
+    formula=FORMULA.format("the states of audio tokens (mean)"),
+    source=SOURCE,
+)
+def lens_audio(context: ItemContext) -> np.ndarray:
+    return _rise(context, context.prefill_states, context.prompt.groups["audio"][0])
 
 
 @criterion(
-    "lens_text", "logit lens at the text", "attention", "into text", "shares", "logits",
-    _formula("the states of text before the last token (mean)"), SOURCE,
-)  # fmt: skip
-def text(case: ItemContext) -> np.ndarray:
-    return _rise(case, case.watched.states, case.text)
+    name="lens_text",
+    label="logit lens at the text",
+    evidence="attention",
+    reads="into text",
+    window_rule="shares",
+    unit="logits",
+    formula=FORMULA.format("the states of text before the last token (mean)"),
+    source=SOURCE,
+    runs_suffix=True,
+)
+def lens_text(context: ItemContext) -> np.ndarray:
+    return _rise(context, context.suffix_trace.states, context.text_queries)
 
 
 @criterion(
-    "lens_last", "logit lens at the last token", "attention", "out at the last token", "shares", "logits",
-    _formula("the state of the deciding token"), SOURCE,
-)  # fmt: skip
-def last(case: ItemContext) -> np.ndarray:
-    states = case.said.states
-    return _rise(case, states, torch.arange(len(states[0]), device=states[0].device) == len(states[0]) - 1)
+    name="lens_last",
+    label="logit lens at the last token",
+    evidence="attention",
+    reads="out at the last token",
+    window_rule="shares",
+    unit="logits",
+    formula=FORMULA.format("the state of the deciding token"),
+    source=SOURCE,
+)
+def lens_last(context: ItemContext) -> np.ndarray:
+    states = context.last_token_trace.states
+    tokens = torch.arange(len(states[0]), device=states[0].device)
+    return _rise(context, states, tokens == len(states[0]) - 1)
+
+
+CRITERIA = (lens_audio, lens_text, lens_last)

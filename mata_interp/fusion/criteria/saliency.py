@@ -1,11 +1,11 @@
-"""How much the answer hangs on attention to the sound, to first order: |A * dL/dA|.
+"""How much the answer depends on attention to the audio, to first order: |A * dL/dA|.
 
 With z_i = sum_j A_ij v_j the output of an attention call for query i and g_i = dL/dz_i, the slope
 dL/dA_ij is g_i . v_j. So saliency needs q, k, v and the gradient at the call's output, in blocks of queries:
 no T x T matrix, and no gradient of one. Wang et al. 2023 (2305.14160) use it for texts; VAF
 (ustc-hyin/ClearSight, 2503.13107) for images. L is the margin, logit(right) - logit(best wrong), which does
-not saturate as a loss does; absolute values are taken of each weight in each head, then summed over the
-sound's keys, heads and queries.
+not saturate as a loss does. Absolute values are taken of each weight in each head, then summed over audio
+keys, heads and queries.
 """
 
 from __future__ import annotations
@@ -29,13 +29,20 @@ SOURCE = "Wang et al. 2023 (arXiv 2305.14160); VAF (arXiv 2503.13107, ustc-hyin/
 FORMULA = "sum over heads, {} and audio keys j of |A_ij * (dL/dz_i . v_j)|, L = logit(right) - logit(wrong)"
 
 
-def saliency(case: ItemContext, watched: SuffixTrace, queries: Tensor) -> np.ndarray:
-    """float64 [layers] for the chosen queries of a run, bool [S]."""
+@torch.no_grad()
+def saliency(context: ItemContext, trace: SuffixTrace, queries: Tensor) -> np.ndarray:
+    """Saliency of the audio for chosen queries: float64 [layers].
+
+    Args:
+        context: the item.
+        trace: a recorded run of S tokens.
+        queries: which of these to sum over, bool [S].
+    """
     found = []
     rows = queries.nonzero()[:, 0]
-    for layer in case.layers:
-        call, gradient = watched.calls[layer], watched.gradients[layer]  # [H, S, Dv]
-        keys = case.audio[-call.length :].to(call.key.device)
+    for layer in context.layers:
+        call, gradient = trace.calls[layer], trace.gradients[layer]  # [H, S, Dv]
+        keys = context.audio_keys[-call.length :].to(call.key.device)
         value = call.value[0][:, keys].float().repeat_interleave(len(gradient) // call.value.shape[1], 0)
         total = 0.0
         for some in rows.split(BLOCK):
@@ -47,18 +54,33 @@ def saliency(case: ItemContext, watched: SuffixTrace, queries: Tensor) -> np.nda
 
 
 @criterion(
-    "saliency_text", "saliency, text before the last token", "gradient", "into text", "shares", "nats",
-    FORMULA.format("text queries i before the last token"), SOURCE,
-)  # fmt: skip
-@torch.no_grad()
-def text(case: ItemContext) -> np.ndarray:
-    return saliency(case, case.watched, case.text)
+    name="saliency_text",
+    label="saliency, text before the last token",
+    evidence="gradient",
+    reads="into text",
+    window_rule="shares",
+    unit="nats",
+    formula=FORMULA.format("text queries i before the last token"),
+    source=SOURCE,
+    runs_suffix=True,
+)
+def saliency_text(context: ItemContext) -> np.ndarray:
+    return saliency(context, context.suffix_trace, context.text_queries)
 
 
 @criterion(
-    "saliency_last", "saliency, last token", "gradient", "out at the last token", "shares", "nats",
-    FORMULA.format("the last token i"), SOURCE,
-)  # fmt: skip
-@torch.no_grad()
-def last(case: ItemContext) -> np.ndarray:
-    return saliency(case, case.said, case.speaking[-len(case.said.states[0]) :])
+    name="saliency_last",
+    label="saliency, last token",
+    evidence="gradient",
+    reads="out at the last token",
+    window_rule="shares",
+    unit="nats",
+    formula=FORMULA.format("the last token i"),
+    source=SOURCE,
+)
+def saliency_last(context: ItemContext) -> np.ndarray:
+    trace = context.last_token_trace
+    return saliency(context, trace, context.answer_queries[-len(trace.states[0]) :])
+
+
+CRITERIA = (saliency_text, saliency_last)

@@ -11,7 +11,7 @@ from torch import nn
 
 from mata_interp.errors import ModelError
 
-__all__ = ["key_heads_of", "query_heads_of"]
+__all__ = ["key_heads_of", "output_projection", "query_heads_of"]
 
 _SIZE = (
     "v_head_dim",
@@ -53,6 +53,11 @@ def key_heads_of(module: nn.Module, heads: int) -> int:
         if isinstance(count := getattr(place, "num_key_value_heads", None), int):
             return count
     return heads
+
+
+def output_projection(module: nn.Module) -> Any:
+    """The projection of an attention module that joins its heads; None if none has a known name."""
+    return next((part for name in _OUT if (part := getattr(module, name, None)) is not None), None)
 
 
 def _linear(projection: Any) -> int | None:

@@ -34,7 +34,7 @@ def fusion(found: FusionProfile, width: float) -> Figure:
     """
     with figure_style("fusion"):
         names = [str(name) for name in found.profiles["criterion"].values]
-        note = textwrap.wrap(found.sentence, int(width * 15))
+        note = textwrap.wrap(found.summary, int(width * 15))
         row = ROW if width >= 5 else 1.3 * ROW  # in a narrow figure names stand above the axes
         head, footer = 0.35 + 0.15 * len(note), 0.62
         by_head = [] if found.heads is None else [min(3.0, max(1.0, 0.25 * found.heads.sizes["head"]))]
@@ -46,7 +46,7 @@ def fusion(found: FusionProfile, width: float) -> Figure:
         layers, clusters = list(found.layers), found.profiles["cluster"].values
         x = np.arange(len(layers))
         sns.barplot(x=x, y=100 * found.share.values, ax=rows[0], color=AUDIO, width=0.8)
-        _window(rows[0], layers, found.window, found.interval["window"])
+        _window(rows[0], layers, found.window, found.boundaries["window"])
         _name(rows[0], "share of the effect, %; the recommended window is shaded", INK, width >= 5, bold=True)
         for axis, name in zip(rows[1:], names, strict=False):
             profile = found.profiles.sel(criterion=name)
@@ -56,7 +56,7 @@ def fusion(found: FusionProfile, width: float) -> Figure:
             axis.axhline(0, color="#d9d9d9", linewidth=0.6, zorder=0)
             axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
             sns.lineplot(x=x, y=mean, ax=axis, color=colour, linewidth=1.2, marker="o", markersize=3)
-            _window(axis, layers, found.windows[name], found.interval[name])
+            _window(axis, layers, found.windows[name], found.boundaries[name])
             _name(axis, f"{profile['label'].item()}, {profile['unit'].item()}", colour, width >= 5)
         for axis in rows:
             axis.set(xlabel="", ylabel="", xlim=(-0.6, len(layers) - 0.4))

@@ -1,0 +1,162 @@
+"""The finding of a fusion profile in plain English."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mata_interp.ranges import named_layers
+
+from .boundaries import Boundary
+from .criteria import CRITERIA
+from .recommend import CAUSES, SPREAD, Choice
+from .windows import MIN_EFFECT, overlap
+
+__all__ = ["Findings", "summarize"]
+
+Total = tuple[float, float, float]
+"""A mean and its 95 % interval, whose ends are NaN if there is none."""
+
+AGREE = 0.5  # IoU from which two windows count as agreeing
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What a summary is made of.
+
+    Attributes:
+        choice: the recommended window and what it rests on.
+        window: its layers.
+        windows: window of each criterion.
+        edges: boundaries of the recommended window.
+        totals: of each criterion, the sum of its profile with its interval. For causal criteria this is the
+            whole effect of the audio on the margin, nats.
+    """
+
+    choice: Choice
+    window: Sequence[int]
+    windows: Mapping[str, Sequence[int]]
+    edges: Sequence[Boundary]
+    totals: Mapping[str, Total]
+
+    @property
+    def share_in_window(self) -> float:
+        """Share of the effect that lies in the window."""
+        return float(self.choice.share[self.choice.inside].sum())
+
+
+def summarize(found: Findings) -> str:
+    """One to four sentences."""
+    verdict = found.choice.verdict
+    sentences = [_verdict_sentence(found)]
+    if verdict in ("found", "noise", "spread"):
+        sentences += [_disagreement_sentence(found), _last_token_sentence(found)]
+    if verdict != "nothing measured":
+        sentences.append(_attention_sentence(found))
+    return " ".join(filter(None, sentences))
+
+
+def _verdict_sentence(found: Findings) -> str:
+    choice = found.choice
+    effects = " and ".join(
+        f"{_MEASURES[name]} lowers the margin by {_nats(found.totals[name])}"
+        for name in choice.criteria
+        if name in _MEASURES
+    )
+    if choice.verdict == "nothing measured":
+        return "No recommended window: none of the criteria that decide it could be measured."
+    if choice.verdict == "no effect":
+        return (
+            f"No detectable effect of audio on the answers ({effects}; an effect counts from {MIN_EFFECT:g} "
+            "nats on, with an interval above 0), so there is no window."
+        )
+    if choice.verdict == "spread":
+        return (
+            f"Text reads the audio in more than {SPREAD:.0%} of the layers ({effects}). Fusion is not "
+            "concentrated, so there is no window."
+        )
+    if choice.verdict == "noise":
+        return (
+            f"The audio may affect the answers ({effects}), but on these items neither the effect nor any "
+            "layer's part in it stands out from the noise, so there is no window. More clips may show one."
+        )
+    if not set(choice.criteria) & set(CAUSES):
+        return f"By saliency, which is not causal, text reads the audio in {named_layers(found.window)}."
+    verb = "carries" if len(found.window) == 1 else "carry"
+    return (
+        f"Text reads the audio in {named_layers(found.window)}{_boundary_intervals(found.edges)}, which "
+        f"{verb} {found.share_in_window:.0%} of its effect on the answer ({effects})."
+    )
+
+
+_MEASURES = {
+    "knockout_text": "hiding it from all text",
+    "restoration_audio": "replacing it with another clip",
+}
+
+
+def _nats(total: Total) -> str:
+    mean, low, high = total
+    interval = f" ({low:.2f} to {high:.2f})" if low == low else ""
+    return f"{mean:.2f} nats{interval}"
+
+
+def _boundary_intervals(edges: Sequence[Boundary]) -> str:
+    """The 95 % intervals of the boundaries."""
+    intervals = []
+    for edge in edges:
+        first, last = edge["first_interval"], edge["last_interval"]
+        if isinstance(first, list) and isinstance(last, list):
+            intervals.append(f"first {_span(first)}, last {_span(last)}")
+    return f" (95 % intervals: {'; '.join(intervals)})" if intervals else ""
+
+
+def _span(interval: list[int]) -> str:
+    low, high = interval
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _disagreement_sentence(found: Findings) -> str:
+    """Whether the two causal criteria disagree."""
+    if not all(name in found.windows for name in CAUSES):
+        return ""
+    hidden, replaced = (found.windows[name] for name in CAUSES)
+    if overlap(hidden, replaced) >= AGREE:
+        return ""
+    return (
+        f"The causal criteria disagree: hiding the audio gives {named_layers(hidden)}, replacing it gives "
+        f"{named_layers(replaced)}."
+    )
+
+
+def _last_token_sentence(found: Findings) -> str:
+    """Where the last token, which MATA edits, reads the audio itself."""
+    if "knockout_last" not in found.windows:
+        return ""
+    layers = found.windows["knockout_last"]
+    if layers:
+        return f"The last token itself reads the audio in {named_layers(layers)}."
+    if found.totals["knockout_last"][0] < MIN_EFFECT:
+        return (
+            "Attention of the last token itself to the audio has no measurable effect: the answer depends on "
+            "the audio through other text tokens, which edits with queries='text' reach and edits with "
+            "queries='last' do not."
+        )
+    return "In the last token's own attention to the audio, no layer stands out from the noise."
+
+
+def _attention_sentence(found: Findings) -> str:
+    """Which attention and gradient criteria disagree with the window."""
+    compared = {
+        name: layers
+        for name, layers in found.windows.items()
+        if CRITERIA[name].evidence in ("attention", "gradient") and layers and not name.startswith("lens")
+    }
+    differing = [name for name, layers in compared.items() if overlap(layers, found.window) < AGREE]
+    if not differing:
+        return ""
+    listed = "; ".join(f"{CRITERIA[name].label}: {named_layers(compared[name])}" for name in differing)
+    return (
+        f"{len(differing)} of {len(compared)} attention and gradient criteria give other layers ({listed}); "
+        "they are not causal."
+    )

@@ -1,0 +1,34 @@
+"""The positive control runs, finds layers and dose, and its inverse edit restores the intact model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mata_interp.fusion import CRITERIA
+from mata_interp.ranges import layers_in
+from tests.analyses.test_analyses import analysis
+
+
+def test_known_suppression(tmp_path):
+    asked = ["--items", "6", "--windows", "2-3;5", "--doses", "1,4", "--queries", "last"]
+    found: Any = analysis("known_suppression.py", *asked, "--out", str(tmp_path))
+    assert len(found["suppression"]) == 4
+    for row in found["suppression"]:
+        assert row["traced layers"] == row["layers"] == row["swept layers"]
+        assert row["traced dose"] == pytest.approx(row["dose"], rel=0.25)
+        assert row["swept dose"] == row["dose"]
+        assert row["accuracy restored"] == row["accuracy intact"]
+        assert row["restored difference"] < 1e-4 < row["suppressed distance"]
+    assert {row["criterion"] for row in found["criteria"]} == set(CRITERIA)
+    assert len(found["criteria"]) == 4 * len(CRITERIA)
+    for row in found["criteria"]:
+        suppressed = layers_in(row["layers"].replace("\u2013", "-"))
+        if row["criterion"] == "depth":  # it measures nothing
+            assert row["window"] == []
+        if row["criterion"] == "change_point":  # attention falls where it is suppressed
+            assert int(np.argmax(row["fall"])) in suppressed
+    assert (tmp_path / "criteria.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "suppression.png").read_bytes().startswith(b"\x89PNG")
