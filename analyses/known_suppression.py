@@ -262,4 +262,6 @@ def plot_traces(traces: dict[tuple[str, float], np.ndarray], layers: Sequence[in
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

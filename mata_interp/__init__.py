@@ -1,4 +1,4 @@
-"""mata_interp: do large audio-language models listen, where, and does making them listen help?
+"""Measure whether large audio-language models use their audio, in which layers, and what changes it.
 
 The public names are loaded when first used, so that ``import mata_interp`` (and ``mata-interp --help``)
 does not wait for torch.
@@ -11,21 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
 
-# public name -> the room that defines it
-_HOME = {
+# public name -> the package that defines it
+_SOURCE = {
     "Item": "benchmarks",
     "Items": "benchmarks",
     "load_benchmark": "benchmarks",
     "paired_effect": "statistics",
     "holm": "statistics",
+    "Effect": "statistics",
     "AttentionEdit": "interventions",
     "Knockout": "interventions",
     "Mata": "interventions",
     "published_layers": "interventions",
     "register_rule": "interventions",
+    "Intervention": "interventions",
     "LALM": "lalm",
     "Decoding": "lalm",
     "Prompt": "lalm",
+    "ModelStructure": "lalm",
+    "GenerationOutput": "lalm",
+    "OptionScores": "lalm",
     "trace": "tracing",
     "audio_share": "tracing",
     "audio_text_ratio": "tracing",
@@ -43,31 +48,36 @@ _HOME = {
     "fusion_layers": "fusion",
     "FusionProfile": "fusion",
     "check": "checking",
+    "CheckReport": "checking",
     "Condition": "experiments",
     "RayWorkers": "experiments",
     "forecast": "experiments",
     "run": "experiments",
     "load_run": "experiments",
     "study": "experiments",
+    "Run": "experiments",
+    "StudyResult": "experiments",
+    "Effects": "experiments",
     "report": "reporting",
     "figure": "reporting",
     "listen": "reporting",
+    "Listening": "reporting",
 }
 
-_ROOMS = ("errors",)  # public as they are
+_PACKAGES = ("errors",)  # public as they are
 
-__all__ = [*_HOME, *_ROOMS]
+__all__ = [*_SOURCE, *_PACKAGES]
 
 if TYPE_CHECKING:
     from . import errors
     from .benchmarks import Item, Items, load_benchmark
-    from .checking import check
-    from .experiments import Condition, RayWorkers, forecast, load_run, run, study
+    from .checking import CheckReport, check
+    from .experiments import Condition, Effects, RayWorkers, Run, StudyResult, forecast, load_run, run, study
     from .fusion import FusionProfile, fusion_layers
-    from .interventions import AttentionEdit, Knockout, Mata, published_layers, register_rule
-    from .lalm import LALM, Decoding, Prompt
-    from .reporting import figure, listen, report
-    from .statistics import holm, paired_effect
+    from .interventions import AttentionEdit, Intervention, Knockout, Mata, published_layers, register_rule
+    from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
+    from .reporting import Listening, figure, listen, report
+    from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,
         head_configs,
@@ -83,11 +93,11 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return importlib.import_module(f".{name}", __name__)
-    if name not in _HOME:
+    if name not in _SOURCE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_SOURCE[name]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -46,7 +46,7 @@ def tiny_processor(chunk_length: int = 1, hop_length: int = 160) -> Qwen2AudioPr
     return Qwen2AudioProcessor(features, tokenizer)
 
 
-def tiny_qwen2_audio(
+def tiny_qwen2_audio(  # noqa: PLR0913 one keyword per size of the model
     seed: int = 0,
     layers: int = 4,
     heads: int = 4,

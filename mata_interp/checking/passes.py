@@ -71,7 +71,7 @@ def decoding_equals_one_pass(context: CheckContext) -> Measurement:
     name="both backends give equal logits",
     compared="the logits of an edited generation through nnsight and through a stand-in for the attention "
     "function, bit for bit",
-    remedy="Do not use results of edits and traces together on this model. Please report it with this output.",
+    remedy="Do not combine edits and traces on this model. Please report it with this output.",
 )
 def backends_agree(context: CheckContext) -> Measurement:
     direct, nnsight = (_generate(context, True, backend)[0] for backend in ("direct", "nnsight"))

@@ -67,7 +67,7 @@ class Forecast:
         return f"{what}\nTime left: about {_rough(self.seconds)}, estimated from {self.basis}."
 
 
-def forecast(
+def forecast(  # noqa: PLR0913 the arguments of `run`
     lalm: LALM,
     items: Item | Sequence[Item],
     conditions: Mapping[str, Edit | Condition],

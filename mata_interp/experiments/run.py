@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["run", "run_validated", "warn_of_reuse"]
 
 
-def run(
+def run(  # noqa: PLR0913 one keyword per setting of a run
     lalm: LALM,
     items: Item | Sequence[Item],
     conditions: Mapping[str, Edit | Condition],
@@ -100,7 +100,7 @@ def run(
     return run_validated(lalm, validated, named, out, prompt_format=prompt_format, **settings)
 
 
-def run_validated(
+def run_validated(  # noqa: PLR0913 the arguments of `run`
     lalm: LALM,
     validated: ValidatedItems,
     conditions: Mapping[str, Edit | Condition],

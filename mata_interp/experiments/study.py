@@ -55,7 +55,7 @@ MATCH_ITEMS = 48  # of the swept items: the sham's alpha needs a mean, not a tes
 DRAWS = 5  # of random layers
 
 
-def study(
+def study(  # noqa: PLR0913 one keyword per setting of a study
     lalm: LALM,
     items: Items | Sequence[Item],
     out: str | Path,

@@ -10,7 +10,7 @@ import jupytext
 import pytest
 from nbclient import NotebookClient
 
-from tests.support import ROOT, run_analysis
+from tests.support.analyses import ROOT, run_analysis
 
 
 def test_attention_imbalance(tmp_path):
@@ -48,8 +48,7 @@ def test_notebook(path, tmp_path, monkeypatch):
     assert not [o for o in outputs if o.output_type == "error"]
 
 
-# known_suppression.py belongs to the tests of fusion
-SCRIPTS = sorted(p.name for p in (ROOT / "analyses").glob("*.py") if not p.name.startswith("known_"))
+SCRIPTS = sorted(p.name for p in (ROOT / "analyses").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -63,4 +62,4 @@ def test_help_has_the_question_and_examples(script):
 def test_the_index_has_every_script():
     linked = re.findall(r"\[(\w+\.py)\]\((\w+\.py)\)", (ROOT / "analyses" / "README.md").read_text())
     assert all(name == target for name, target in linked)
-    assert sorted(name for name, _ in linked if not name.startswith("known_")) == SCRIPTS
+    assert sorted(name for name, _ in linked) == SCRIPTS

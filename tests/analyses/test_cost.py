@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.support import ROOT, run_analysis
+from tests.support.analyses import ROOT, run_analysis
 
 
 @pytest.fixture(autouse=True)

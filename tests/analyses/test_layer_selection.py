@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mata_interp as mi
-from tests.support import import_analysis, run_analysis
+from tests.support.analyses import import_analysis, run_analysis
 
 STEPS = np.array([3, 2, 1, 0])
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import mata_interp as mi
-from tests.support import import_analysis
+from tests.support.analyses import import_analysis
 
 
 @pytest.fixture(scope="module")

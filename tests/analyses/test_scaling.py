@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import run_analysis
+from tests.support.analyses import run_analysis
 
 
 def test_the_estimate_is_that_by_hand(tmp_path):

@@ -8,11 +8,11 @@ import torch
 from transformers import AttentionInterface
 
 import mata_interp as mi
-from mata_interp.checking import CheckReport, ExclusionWarning, running
+from mata_interp.checking import CheckReport, running
 from mata_interp.checking.context import CheckContext, default_items
 from mata_interp.checking.registry import WEAK, Check
 from mata_interp.checking.results import Measurement, NotApplicable
-from mata_interp.errors import ItemError, ModelError, RunError
+from mata_interp.errors import ExclusionWarning, ItemError, ModelError, RunError
 from mata_interp.lalm import LALM, scoring
 from mata_interp.lalm.discovery.experts import Flips
 from mata_interp.lalm.rows import caches

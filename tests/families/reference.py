@@ -20,7 +20,7 @@ __all__ = ["Edit", "edited", "forward", "single"]
 
 
 @contextmanager
-def edited(modules: dict[Any, int], edits: Sequence[Edit], prompt_length: int) -> Iterator[dict[int, Tensor]]:
+def edited(modules: dict[Any, int], edits: Sequence[Edit], prompt_length: int) -> Iterator[dict[int, Tensor]]:  # noqa: C901 a reference reads best in one piece
     """Inside, eager attention of these modules edits rows from the last prompt token on.
 
     Args:

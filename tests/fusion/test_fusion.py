@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import mata_interp as mi
-from mata_interp.errors import ArgumentError, InterventionError, ItemError, RunError
-from mata_interp.fusion import CRITERIA, ExclusionWarning
+from mata_interp.errors import ArgumentError, ExclusionWarning, InterventionError, ItemError, RunError
+from mata_interp.fusion import CRITERIA
 from mata_interp.fusion.counterfactual_audio import counterfactual_items
 from tests.sweeps.test_sweep import item
 from tests.tiny import RATE, tiny_qwen2_audio

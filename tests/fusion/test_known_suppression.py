@@ -9,12 +9,12 @@ import pytest
 
 from mata_interp.fusion import CRITERIA
 from mata_interp.ranges import layers_in
-from tests.analyses.test_analyses import analysis
+from tests.support.analyses import run_analysis
 
 
 def test_known_suppression(tmp_path):
     asked = ["--items", "6", "--windows", "2-3;5", "--doses", "1,4", "--queries", "last"]
-    found: Any = analysis("known_suppression.py", *asked, "--out", str(tmp_path))
+    found: Any = run_analysis("known_suppression.py", *asked, "--out", str(tmp_path))
     assert len(found["suppression"]) == 4
     for row in found["suppression"]:
         assert row["traced layers"] == row["layers"] == row["swept layers"]

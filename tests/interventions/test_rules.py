@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mata_interp.cli.options import parse_phase, parse_rule
+from mata_interp.cli.checks import check_edit
 from mata_interp.errors import InterventionError
 from mata_interp.interventions import RULES, Mata, register_rule, rules
 
@@ -99,11 +99,12 @@ def test_attributes_of_the_rules():
 
 
 def test_the_command_line_takes_names_from_the_registry():
-    assert all(parse_rule(name) == name for name in RULES)
+    for name in RULES:
+        check_edit(rule=name)
     with pytest.raises(typer.BadParameter, match="Did you mean 'knockout'"):
-        parse_rule("knockuot")
+        check_edit(rule="knockuot")
     with pytest.raises(typer.BadParameter, match="Did you mean 'prefill'"):
-        parse_phase("prefil")
+        check_edit(phase="prefil")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from mata_interp.benchmarks import load_benchmark
 from mata_interp.lalm import LALM
 from mata_interp.organism.planted_model import PlantedModelSpec, build_planted_model, train_planted_model
-from tests.support import import_analysis
+from tests.support.analyses import import_analysis
 
 ITEMS = 60
 
