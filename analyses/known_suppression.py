@@ -1,4 +1,4 @@
-"""A known suppression with a known inverse: a positive control for the tracer, the criteria and the sweep.
+"""Do the tracer, the sweep and the layer criteria find a suppression that is known? A positive control.
 
 An edit suppresses attention to audio in the intact model that ships with the package: c is subtracted from
 the scores of audio keys in layers a to b (rule ``add``, alpha -c), for the last token or for all text. These
@@ -16,8 +16,10 @@ those of them in which the intact model reads the audio (by hiding it from all t
 layer cannot fall where there was none. Where an early layer reads less, later ones read more, and other
 profiles change there, too: such criteria show that something is suppressed, not where.
 
-    python analyses/known_suppression.py
-    python analyses/known_suppression.py --windows "2-3;5;6-7" --doses 1,4 --queries last --items 60 --json
+\b
+Examples
+  python analyses/known_suppression.py
+  python analyses/known_suppression.py --windows "2-3;5;6-7" --doses 1,4 --queries last --items 60 --json
 """
 
 from __future__ import annotations

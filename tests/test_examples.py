@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import sys
 import types
 
 import pytest
@@ -16,8 +17,10 @@ PUBLIC = [name for name in mi.__all__ if not isinstance(getattr(mi, name), types
 
 def examples_of(name: str) -> list[doctest.DocTest]:
     """The examples of a function, or of a class and its own public methods."""
-    finder = doctest.DocTestFinder(exclude_empty=True, recurse=inspect.isclass(getattr(mi, name)))
-    found = finder.find(getattr(mi, name), name, globs={"mi": mi})
+    public = getattr(mi, name)
+    finder = doctest.DocTestFinder(exclude_empty=True, recurse=inspect.isclass(public))
+    globs = {**vars(sys.modules[public.__module__]), "mi": mi}
+    found = finder.find(public, name, globs=globs)
     return [test for test in found if test.examples]
 
 

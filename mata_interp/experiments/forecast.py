@@ -93,6 +93,13 @@ def forecast(  # noqa: PLR0913 the arguments of `run`
 
     Raises:
         RunError, InterventionError: As in `run`.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> conditions = {"baseline": None, "mata": mi.Mata(1.0, [4, 5])}
+        >>> mi.forecast(lalm, items[:4], conditions, progress=False).conditions
+        ('baseline', 'mata')
     """
     named = bind_conditions(lalm, conditions, decoding)
     if out is not None:

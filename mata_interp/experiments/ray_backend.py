@@ -36,6 +36,12 @@ class RayWorkers:
             cluster has any.
         cpus: CPUs of one worker.
         startup_timeout: Seconds to wait for a worker when there is none, before the run fails.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> workers = mi.RayWorkers(workers=4, gpus=0.5)  # run(..., ray=workers): two workers per GPU
+        >>> workers.gpus
+        0.5
     """
 
     address: str | None = None

@@ -43,6 +43,13 @@ class Run:
             table.
         study: What a study chose and found; else None.
         missing: Number of parts that are still to be computed: 0 for a finished run.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> run = mi.run(lalm, items[:2], {"baseline": None, "mata": mi.Mata(1.0, [4, 5])}, progress=False)
+        >>> run.missing, run.records["condition"].unique().tolist()
+        (0, ['baseline', 'mata'])
     """
 
     path: Path | None
@@ -132,6 +139,13 @@ def load_run(path: str | Path) -> Run:
     Raises:
         RunError: It is not a run folder, a file of it cannot be read, or a file has an unknown format
         version.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> written = mi.run(lalm, items[:2], {"baseline": None}, out="first", progress=False)
+        >>> mi.load_run("first").records.equals(written.records)
+        True
     """
     folder = RunFolder(path)
     parts, damaged = folder.read_parts()

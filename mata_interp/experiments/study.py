@@ -104,6 +104,13 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         RunError: A split has no usable item; ``out`` cannot be written or holds another study.
         InterventionError: The model does not have these ``layers``.
         ItemError: An item cannot be used, and ``strict`` is set.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> done = mi.study(lalm, items, "first-study", layers=[4, 5], items_limit=6, progress=False)
+        >>> done.study.selection.chosen.layers
+        (4, 5)
     """
     out, clock = Path(out), _Clock()
     items = items if isinstance(items, Items) else Items.from_records(items)

@@ -185,6 +185,13 @@ class StudyResult:
         seconds: Stage -> seconds it took; a stage that was already done takes almost none.
         command: The command line.
         model: The model's fingerprint.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> done = mi.study(lalm, items, "second-study", layers=[6], items_limit=6, progress=False)
+        >>> done.study.test.items > 0, done.study.primary.effect.n > 0
+        (True, True)
     """
 
     answer: str

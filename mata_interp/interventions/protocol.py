@@ -112,6 +112,19 @@ class Intervention(Protocol):
         queries: ``"last"``, the last token of the prompt; ``"text"``, all text after the first audio token;
             ``"all"``, every token of the prompt.
         phase: ``"prefill"`` (the prompt), ``"decode"`` (tokens of the answer) or ``"both"``.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> class HeadMask:
+        ...     site, layers, queries, phase = "head_output", (4,), "all", "both"
+        ...     def edit(self, x, context):  # [B, H, Q, Dv]
+        ...         x = x.clone()
+        ...         x[:, 0] = 0.0
+        ...         return x
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> prompt = lalm.prompt(items[0])
+        >>> bool((lalm.logits(prompt, HeadMask()) - lalm.logits(prompt)).abs().max() > 1e-3)
+        True
     """
 
     @property

@@ -97,6 +97,13 @@ class GenerationOutput:
             ``max_new_tokens``. bool [B].
         dose: the intervention's dose, a mean over edited layers, heads and queries (the last prompt token and
             all tokens of the answer that the model read): name -> float64 [B]. Empty without an intervention.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> output = lalm.answer(items[0], max_new_tokens=8)
+        >>> len(output.texts), output.tokens.shape[0]
+        (1, 1)
     """
 
     texts: tuple[str, ...]

@@ -38,6 +38,13 @@ class OptionScores:
         tokens: number of tokens of each option, int [B, C], 0 where there is no option.
         dose: the intervention's dose, a mean over edited layers, heads and queries (those of the last prompt
             token and of all options' tokens): name -> float64 [B]. Empty without an intervention.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> scores = lalm.score(items[0])
+        >>> scores.logprob.shape == (1, len(items[0].choices))
+        True
     """
 
     logprob: np.ndarray

@@ -40,6 +40,14 @@ class Listening:
         share: audio / (audio + text) without the first token, mean over heads, ``[layer]``.
         samples, rate: the audio that the model received.
         truncated_seconds: duration that was cut from the end of the clip.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> item = items[0]
+        >>> listening = mi.listen(lalm, item.audio_root / item.audio, item.question, item.choices)
+        >>> listening.attention.shape[0] == len(listening.layers)
+        True
     """
 
     model: str

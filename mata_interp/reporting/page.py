@@ -56,6 +56,13 @@ def report(run_folder: str | Path, out: str | Path | None = None) -> Path:
 
     Raises:
         RunError: It is not a run folder, or the page cannot be written.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> run = mi.run(lalm, items[:2], {"baseline": None}, out="plain-run", progress=False)
+        >>> mi.report("plain-run").name
+        'report.html'
     """
     run = load_run(run_folder)
     path = Path(out) if out is not None else Path(run_folder) / "report.html"

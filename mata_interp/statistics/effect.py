@@ -36,6 +36,12 @@ class Effect:
         bootstrap_low, bootstrap_high: BCa bootstrap interval (margin only), which resamples whole clusters.
         seed: Seed of the permutation and the bootstrap.
         note: What limits tiny or constant data; else empty.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> effect = mi.paired_effect([0, 0, 1, 0, 0, 1], [1, 1, 1, 1, 0, 0])
+        >>> effect.fixed, effect.broken, round(effect.difference, 3)
+        (3, 1, 0.333)
     """
 
     kind: str

@@ -136,6 +136,13 @@ def margin(swept: xr.DataArray) -> xr.DataArray:
 
     Raises:
         ArgumentError: the sweep is one of prompts, which have no options.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> swept = mi.sweep(lalm, items[:2], {"none": None, "mata": mi.Mata(1.0, [4, 5])}, progress=False)
+        >>> mi.margin(swept).dims
+        ('item', 'configuration')
     """
     if "choice" not in swept.dims:
         raise ArgumentError("A margin needs options: sweep items, not prompts.")

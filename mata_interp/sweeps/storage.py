@@ -64,6 +64,14 @@ def load_sweep(path: str | Path) -> Any:
 
     Raises:
         ArgumentError: there is no such file, or `save_sweep` did not write it.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> swept = mi.sweep(lalm, items[:2], {"none": None}, progress=False)
+        >>> path = mi.save_sweep(swept, "sweep.nc")
+        >>> mi.load_sweep(path).identical(swept)
+        True
     """
     try:
         with xr.open_dataset(path, engine="scipy") as stored:

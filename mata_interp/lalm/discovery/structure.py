@@ -32,6 +32,12 @@ class ModelStructure:
         key_heads: number of key heads of each, a divisor of ``heads``.
         kinds: of every layer, how far its attention reaches: ``"full"``, ``"sliding"``, ``"linear"`` (a
             recurrent mixer of tokens, no attention) or ``"none"``.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> structure = mi.LALM.from_pretrained("organism").structure
+        >>> structure.num_layers, structure.heads[0]
+        (8, 5)
     """
 
     decoder: nn.Module

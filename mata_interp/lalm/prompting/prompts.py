@@ -35,6 +35,15 @@ class Prompt:
         items: the items, one per row.
         audio_seconds: seconds of audio that the model receives, one per row; NaN where not known.
         truncated_seconds: seconds cut off the end because the model takes no more, one per row.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> prompt = lalm.prompt(items[:2])
+        >>> prompt.size, prompt.width == prompt.inputs["input_ids"].shape[1]
+        (2, True)
+        >>> bool(prompt.groups["audio"].any(1).all())
+        True
     """
 
     inputs: dict[str, Tensor]
