@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import mata_interp
+from mata_interp._version import __version__
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ExclusionWarning
 from mata_interp.lalm import Prompt
@@ -110,7 +110,7 @@ def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bo
 
 def _about(context: CheckContext) -> dict[str, str]:
     fingerprint = context.lalm.fingerprint()
-    versions = {**fingerprint["versions"], "mata_interp": mata_interp.__version__}
+    versions = {**fingerprint["versions"], "mata_interp": __version__}
     return {
         "class": fingerprint["class"],
         "dtype": fingerprint["dtype"],

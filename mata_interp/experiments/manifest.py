@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import __version__
+from .._version import __version__
 from ..benchmarks import Item
 from ..lalm.prompting.formats import canonical_format, wording
 from .conditions import Condition

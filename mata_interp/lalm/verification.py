@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import platformdirs
 
-import mata_interp
+from mata_interp._version import __version__
 from mata_interp.compat import loaded_from
 from mata_interp.errors import UncheckedWarning
 
@@ -111,7 +111,7 @@ def note_unchecked(lalm: LALM, stacklevel: int = 3) -> None:
 
 def _key(lalm: LALM, fingerprint: dict[str, Any]) -> str:
     identity = {name: value for name, value in fingerprint.items() if name not in ("name", "revision")}
-    identity |= {"device": lalm.device.type, "mata_interp": mata_interp.__version__}
+    identity |= {"device": lalm.device.type, "mata_interp": __version__}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import __version__
+from .._version import __version__
 from ..experiments import Condition, Effects, Run, load_run
 from ..experiments.files import write_whole
 from .accuracy import accuracy_tables

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-import mata_interp
+from mata_interp._version import __version__
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ArgumentError
 from mata_interp.lalm.batching import PromptBatches, item_labels
@@ -156,7 +156,7 @@ def _concatenate(batches: Sequence[np.ndarray], absent: Any) -> np.ndarray:
 def _provenance(lalm: LALM) -> dict[str, str | int]:
     """Model and versions as flat attributes, which is what netCDF takes."""
     fingerprint = lalm.fingerprint()
-    versions = {**fingerprint.pop("versions"), "mata_interp": mata_interp.__version__}
+    versions = {**fingerprint.pop("versions"), "mata_interp": __version__}
     model = {f"model_{name}": str(value) for name, value in fingerprint.items() if value is not None}
     return {
         "threads": torch.get_num_threads(),
