@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
+from .version import __version__
 
 # public name -> the package that defines it
 _SOURCE = {

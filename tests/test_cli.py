@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ COMMAND = Path(sys.executable).with_name("mata-interp")
 SMALL_ITEMS = ["--items", "6", "--batch-size", "6"]
 
 # the small benchmark holds two items that are meant to be left out, which is said
-pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.errors.MataWarning")
 
 
 def invoke(*arguments: object) -> str:
@@ -267,7 +268,7 @@ def test_run_and_its_report(on_small, tmp_path):
     correct = run.records.groupby("condition")["correct"].mean()
     assert said["accuracy"] == pytest.approx(dict(correct))
     assert said["items"] == said["effects"]["mata"]["n"] == run.records["item"].nunique() <= 6
-    assert said["excluded"] == run.excluded
+    assert said["excluded"] == [asdict(exclusion) for exclusion in run.excluded]
     assert set(said) == {"schema", *SCHEMAS["run"].keys}
     people = invoke(*arguments)  # goes on with the finished run
     assert f"{100 * correct['mata']:.1f}\u202f%" in people

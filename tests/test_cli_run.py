@@ -13,7 +13,7 @@ from mata_interp.cli.schemas import SCHEMAS
 from tests.reporting.small import small_study
 from tests.test_cli import call_main, invoke
 
-pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.errors.MataWarning")
 
 
 @pytest.fixture(scope="module")

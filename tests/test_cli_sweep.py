@@ -22,7 +22,7 @@ from tests.reporting.small import small_study
 from tests.test_cli import COMMAND
 
 # the small benchmark holds two items that are meant to be left out, which is said
-pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.errors.MataWarning")
 
 
 def arguments(*more: object) -> list[str]:

@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A package imports only from packages that stand before it, and none imports the facade `mata_interp`.
 PACKAGES = (
-    "_version",
+    "version",
     "errors",
     "defaults",
     "ranges",

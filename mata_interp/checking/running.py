@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mata_interp._version import __version__
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ExclusionWarning
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.verification import being_checked, remember_check
+from mata_interp.version import __version__
 
 from . import cross_checks, edits, inputs, passes, rows
 from .context import CheckContext, seeded_forwards

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .._version import __version__
 from ..organism.cli import app as organism_app
+from ..version import __version__
 from .commands import benchmark
 from .commands.check import check
 from .commands.layers import layers

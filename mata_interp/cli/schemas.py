@@ -126,6 +126,7 @@ SCHEMAS = {
             "ok": "whether no check failed",
             "about": "class, dtype, device, attention, prompt and versions",
             "results": "a list of {name, compared, measured, difference, bound, verdict, remedy}",
+            "excluded": "items that were left out, with field and reason",
         },
     ),
     "run": Schema(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .._version import __version__
 from ..benchmarks import Item
 from ..lalm.prompting.formats import canonical_format, wording
+from ..version import __version__
 from .conditions import Condition
 from .files import plain
 from .notices import warn

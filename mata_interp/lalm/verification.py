@@ -14,9 +14,9 @@ from weakref import WeakSet
 
 import platformdirs
 
-from mata_interp._version import __version__
 from mata_interp.compat import loaded_from
 from mata_interp.errors import UncheckedWarning
+from mata_interp.version import __version__
 
 from .loading import SHIPPED, shipped_weights
 

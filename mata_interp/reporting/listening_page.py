@@ -13,8 +13,8 @@ import numpy as np
 import soundfile
 from markupsafe import Markup
 
-from .._version import __version__
 from ..experiments.files import write_whole
+from ..version import __version__
 from .figures.clip import LEFT, RIGHT, clip
 from .figures.svg import responsive
 from .parts import FigurePart

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .._version import __version__
 from ..experiments import Condition, Effects, Run, load_run
 from ..experiments.files import write_whole
+from ..version import __version__
 from .accuracy import accuracy_tables
 from .attention import attention_section
 from .changes import changes_section

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from mata_interp._version import __version__
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ArgumentError
 from mata_interp.lalm.batching import PromptBatches, item_labels
 from mata_interp.lalm.prompting.prompts import Prompt
 from mata_interp.lalm.verification import note_unchecked
+from mata_interp.version import __version__
 
 from .attention_masses import AttentionMasses, read_masses
 from .queries import QUERIES

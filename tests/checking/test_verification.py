@@ -76,7 +76,7 @@ def test_a_check_is_remembered(monkeypatch):
     assert verification.was_checked(model()) is True
     assert verification.was_checked(model(1)) is None
     assert verification.was_checked(model(dtype=torch.bfloat16)) is None
-    monkeypatch.setattr(mi, "__version__", "another")
+    monkeypatch.setattr(verification, "__version__", "another")
     assert verification.was_checked(model()) is None
 
 
