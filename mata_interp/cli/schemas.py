@@ -49,6 +49,7 @@ SCHEMAS = {
             "caption": "text shown with the question, or an empty string",
             "options": "a list of {option, before, after}: probabilities without and with MATA",
             "mata": "settings of the edit",
+            "layers_convention": "how the published layers were found; an empty string if layers were named",
             "answer_before": "answer without MATA",
             "answer_after": "answer with MATA",
             "seconds": "duration of the audio that the model received",

@@ -40,6 +40,7 @@ class Listening:
         share: audio / (audio + text) without the first token, mean over heads, ``[layer]``.
         samples, rate: the audio that the model received.
         truncated_seconds: duration that was cut from the end of the clip.
+        layers_convention: how `published_layers` found MATA's layers; "" if they were named.
 
     Examples:
         >>> import mata_interp as mi
@@ -64,6 +65,7 @@ class Listening:
     samples: np.ndarray
     rate: int
     truncated_seconds: float
+    layers_convention: str = ""
 
     @property
     def seconds(self) -> float:
@@ -88,6 +90,7 @@ class Listening:
                 "caption": self.item.caption,
                 "options": options,
                 "mata": self.mata.to_dict(),
+                "layers_convention": self.layers_convention,
                 "answer_before": self.answer_before,
                 "answer_after": self.answer_after,
                 "seconds": self.seconds,
@@ -160,7 +163,7 @@ def listen(  # noqa: PLR0913 one keyword per setting, as in the command
         >>> round(float(listening.after.sum()), 6)
         1.0
     """
-    from ..interventions import Mata, published_layers
+    from ..interventions import Mata, published_convention, published_layers
 
     item = Item(audio=audio, question=question, choices=tuple(choices), caption=caption)
     if choices:
@@ -189,6 +192,7 @@ def listen(  # noqa: PLR0913 one keyword per setting, as in the command
         samples=sound.samples[: round(seconds * sound.rate)],
         rate=sound.rate,
         truncated_seconds=prompt.truncated_seconds[0],
+        layers_convention=published_convention(lalm) if layers is None else "",
     )
 
 

@@ -19,7 +19,7 @@ from .figures.clip import LEFT, RIGHT, clip
 from .figures.svg import responsive
 from .parts import FigurePart
 from .render import render
-from .wording import named_layers, number, percent, printable
+from .wording import number, percent, printable
 
 if TYPE_CHECKING:
     from .listening import Listening
@@ -70,7 +70,7 @@ def render_html(listening: Listening) -> str:
         caption=printable(listening.item.caption),
         options=options,
         answers=(printable(listening.answer_before), printable(listening.answer_after)),
-        edit=f"rule {mata.rule}, alpha {mata.alpha:g}, {named_layers(mata.layers)}",
+        edit=edit_text(listening),
         cut=_cut(listening),
         figure=figure,
         sound=_data_uri(listening.samples, listening.rate),

@@ -42,10 +42,18 @@ def pad(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
 
 
+def edit_text(listening: Listening) -> str:
+    """MATA's settings in a line, such as ``rule abs, alpha 0.1, layers 3-5``."""
+    mata = listening.mata
+    text = f"rule {mata.rule}, alpha {mata.alpha:g}, {named_layers(mata.layers)}"
+    return (
+        f"{text} (published layers, {listening.layers_convention})" if listening.layers_convention else text
+    )
+
+
 def render_text(listening: Listening) -> str:
     """The text that `mata-interp listen` prints."""
-    mata = listening.mata
-    edit = f"rule {mata.rule}, alpha {mata.alpha:g}, {named_layers(mata.layers)}"
+    edit = edit_text(listening)
     lines = [printable(listening.item.question)]
     if listening.item.caption:
         lines.append(f"caption: {printable(listening.item.caption)}")

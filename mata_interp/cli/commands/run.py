@@ -232,7 +232,8 @@ def _cluster(options: RunOptions) -> Any:
 
 def _edits(lalm: LALM, layers: Any, options: RunOptions) -> dict[str, Any]:
     """The condition "mata", or one condition for each of several strengths."""
-    from ...interventions import Mata, published_layers
+    from ...interventions import Mata, published_convention, published_layers
+    from ...ranges import named_layers
 
     alphas = options.alphas or (DEFAULT_ALPHA,)
     settings = {
@@ -242,7 +243,10 @@ def _edits(lalm: LALM, layers: Any, options: RunOptions) -> dict[str, Any]:
         "queries": options.queries,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
-    where = published_layers(lalm) if layers is None else layers
+    where = layers
+    if layers is None:
+        where = published_layers(lalm)
+        print_note(f"MATA edits {named_layers(where)}, the published layers ({published_convention(lalm)}).")
     edits = [Mata(alpha, where, rule=options.rule or DEFAULT_RULE, **settings) for alpha in alphas]
     if len(edits) == 1:
         return {"mata": edits[0]}
