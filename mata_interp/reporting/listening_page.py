@@ -19,6 +19,7 @@ from .figures.clip import LEFT, RIGHT, clip
 from .figures.svg import responsive
 from .parts import FigurePart
 from .render import render
+from .terminal import edit_text
 from .wording import number, percent, printable
 
 if TYPE_CHECKING:

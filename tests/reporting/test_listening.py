@@ -4,6 +4,7 @@ import soundfile
 
 import mata_interp as mi
 from mata_interp.errors import InterventionError, ItemError
+from mata_interp.interventions import published_convention
 from mata_interp.reporting.listening_page import render_html
 from mata_interp.reporting.terminal import bar, columns, pad, render_text, sparkline
 
@@ -138,3 +139,12 @@ def test_bars_and_sparks():
     assert columns("狗叫") == 4
     assert columns("e\u0301") == 1
     assert pad("狗", 4) == "狗  "
+
+
+def test_the_published_layers_name_their_convention(tiny_lalm, sound):
+    convention = mi.listen(tiny_lalm, sound, "What is it?", CHOICES).layers_convention
+    assert convention == published_convention(tiny_lalm)
+    listening = mi.listen(tiny_lalm, sound, "What is it?", CHOICES)
+    assert convention in str(listening)
+    assert convention in render_html(listening)
+    assert mi.listen(tiny_lalm, sound, "What is it?", CHOICES, layers=[1]).layers_convention == ""
