@@ -81,9 +81,8 @@ def test_commands_on_items_share_their_options():
 
 
 def test_help_names_everything_that_can_be_chosen():
-    from mata_interp.interventions.mata import PHASES, QUERIES
-
-    from mata_interp.interventions.rules import RULES
+    from mata_interp.interventions import RULES
+    from mata_interp.interventions.selection import PHASES, QUERIES
     from mata_interp.lalm import PROMPT_FORMATS
     from mata_interp.lalm.prompting.groups import GROUPS
 
@@ -194,7 +193,7 @@ def test_only_errors_of_this_package_lose_their_traceback(where, monkeypatch, ca
     def load(*_, **__):
         if where == "elsewhere":
             raise ValueError("not ours")
-        mata_interp.Items.of([]).sample(0)
+        mata_interp.Items.from_records([]).sample(0)
 
     monkeypatch.setattr("mata_interp.reporting.report", load, raising=False)
     if where == "elsewhere":

@@ -53,7 +53,7 @@ def test_a_special_token_is_found_without_building_the_prompt(tiny_lalm, items):
 
 def test_bad_items_are_left_out_or_raised(tiny_lalm, items):
     gone = replace(items[0], id="gone", audio="gone.wav")
-    benchmark = Items.of([*items[:2], gone], "made")
+    benchmark = Items.from_records([*items[:2], gone], "made")
     with pytest.warns(RunWarning, match=r"made: 2 items; 1 left out.*'gone'"):
         validated = validate_items(tiny_lalm, benchmark, progress=False)
     assert [(row.item, row.field) for row in validated.excluded] == [("gone", "audio")]
