@@ -22,6 +22,7 @@ def _as_users_have_it(monkeypatch, tmp_path):
     monkeypatch.delenv("MATA_UNCHECKED")
     monkeypatch.setenv("MATA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(verification, "_warned", set())
+    monkeypatch.setattr(verification, "_results", type(verification._results)())
 
 
 def model(seed: int = 0, dtype=torch.float32) -> LALM:

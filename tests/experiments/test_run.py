@@ -182,7 +182,7 @@ def test_conditions_that_make_no_sense_are_refused_before_anything_is_written(ti
         ({}, "baseline"),
         ({"": None}, "cannot name a condition"),
         ({"mata": Mata(0.1, [99])}, "99"),
-        ({"mata": "mata"}, "no intervention|not an intervention"),
+        ({"mata": "mata"}, "an edit that a run takes|not an intervention"),
     ]:
         with pytest.raises(InterventionError, match=said):
             run(tiny_lalm, items, conditions, tmp_path / "run", progress=False)
