@@ -1,11 +1,11 @@
 """Build a small, real audio-language model of pretrained parts, and a benchmark for it.
 
 SmolLM2-135M-Instruct (30 layers) as the decoder and Whisper base's encoder make a stock
-`Qwen2AudioForConditionalGeneration`. Both come from wheels of the Python package index, pinned by SHA-256. Trained
-here, without captions, are the projector between them and changes of rank 3 to the decoder's query and value
-matrices; they ship (1 MB), or `--train` trains them again. FOLDER is the model: every command of mata-interp
-takes it. FOLDER/benchmark holds 80 clips for selection and 240 held-out ones of spoken words and sounds, in MMAU's
-format, each without a caption, with a true one and with a false one.
+`Qwen2AudioForConditionalGeneration`. Both come from wheels of the Python package index, pinned by SHA-256.
+The projector between them and changes of rank 3 to the decoder's query and value matrices are trained without
+captions. They ship (1 MB), or `--train` trains them again. FOLDER is the model: every command of mata-interp
+takes it. FOLDER/benchmark holds 80 clips for selection and 240 held-out ones of spoken words and sounds, in
+MMAU's format, each without a caption, with a true one and with a false one.
 
 The same command continues a build that was stopped. It needs 2 GB of disk, 250 MB of downloads, the program
 espeak-ng and the package gguf (extra `assembled`).

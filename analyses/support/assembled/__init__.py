@@ -1,1 +1,1 @@
-"""An audio-language model assembled from pretrained parts, and a benchmark of spoken words and sounds for it."""
+"""An audio-language model assembled from pretrained parts, and its benchmark of spoken words and sounds."""

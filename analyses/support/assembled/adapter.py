@@ -1,4 +1,4 @@
-"""What is trained here: the projector and, if wanted, low-rank changes of the decoder's query and value matrices."""
+"""The trained weights: the projector, and low-rank changes of the decoder's query and value matrices."""
 
 from __future__ import annotations
 

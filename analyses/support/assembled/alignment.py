@@ -1,7 +1,7 @@
-"""The projector's first training: every frame of a word or sound is drawn to the decoder's embedding of its name.
+"""The projector's first training: frames of a word or sound are moved to the decoder's embedding of its name.
 
-This needs no pass through the decoder and takes a minute. Afterwards the decoder reads the clip about as if the
-names were written in it, each as often as it has frames.
+No pass through the decoder is needed. Afterwards the decoder's inputs are about those of a text with the
+names in it, each repeated for all of its frames.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class _Embeddings:
 def align(decoder: Decoder, clips: EncodedClips, steps: int, seed: int) -> None:
     """Train the projector from scratch to name frames.
 
-    The loss is the cross-entropy of the names given the cosines, plus the squared distance to the name's embedding
-    (for silence: to the mean embedding), relative to the embeddings' squared length.
+    The loss is the cross-entropy of the names given the cosines, plus the squared distance to the name's
+    embedding (for silence: to the mean embedding), relative to the embeddings' squared length.
 
     Args:
         decoder: its projector is trained.
@@ -111,7 +111,7 @@ def align(decoder: Decoder, clips: EncodedClips, steps: int, seed: int) -> None:
 
 @torch.no_grad()
 def frame_accuracy(decoder: Decoder, clips: EncodedClips) -> float:
-    """Return the share of named frames whose nearest name (by cosine) is the right one."""
+    """Return the share of non-silent frames whose nearest name (by cosine) is the right one."""
     targets = _all_targets(decoder, clips)
     named = targets != SILENCE
     tokens, classes = torch.unique(targets[named], return_inverse=True)

@@ -1,4 +1,4 @@
-"""A benchmark in MMAU's format: clips of two splits, each without a caption, with a true one and with a false one."""
+"""A benchmark in MMAU's format: each clip has no caption, a true one and a false one."""
 
 from __future__ import annotations
 

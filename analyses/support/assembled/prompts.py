@@ -25,8 +25,8 @@ class Row:
 class Decoder:
     """The assembled model from the projector on, for training and validation.
 
-    Every prompt begins with the same tokens up to the audio. Their keys and values are computed once and shared,
-    which is exact, because no earlier token attends to a later one.
+    Every prompt begins with the same tokens up to the audio. Their keys and values are computed once and
+    shared, which is exact, because no earlier token attends to a later one.
 
     Args:
         model: the assembled model.
@@ -69,7 +69,7 @@ class Decoder:
         """Return the logits that predict each row's answer, float [answer tokens, vocabulary] per row.
 
         Args:
-            features: the encoder's output, [rows, audio tokens, encoder width], or every nth of the audio tokens.
+            features: the encoder's output, [rows, audio tokens, width], or every nth of the audio tokens.
             rows: one per clip.
         """
         return self.logits_of(self.projector(features), rows)
@@ -90,8 +90,9 @@ class Decoder:
             past_key_values=self.prefix(len(rows)),
             use_cache=True,
         ).last_hidden_state
-        logits = []
-        for state, row in zip(states, rows, strict=True):
-            first = audio.shape[1] + len(row.prompt) - 1
-            logits.append(self.head(state[first : first + len(row.answer)]))
-        return logits
+        firsts = [audio.shape[1] + len(row.prompt) - 1 for row in rows]
+        sizes = [len(row.answer) for row in rows]
+        answers = [
+            state[first : first + size] for state, first, size in zip(states, firsts, sizes, strict=True)
+        ]
+        return list(self.head(torch.cat(answers)).split(sizes))  # the large head runs once

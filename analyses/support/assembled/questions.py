@@ -58,8 +58,8 @@ def ask(
 ) -> Question:
     """Draw a question on a clip.
 
-    Where the clip has two segments of one role, the question is on the first or the last of them, and the other
-    one is among the options: whoever does not listen to the order is wrong.
+    Where the clip has two segments of one role, the question is on the first or the last of them, and the
+    other one is among the options, so that the order matters.
 
     Args:
         segments: the clip's segments in order of time.

@@ -28,8 +28,8 @@ def require_espeak() -> None:
     if shutil.which("espeak-ng") is None:
         raise MataError(
             "The program espeak-ng, which speaks the words of the clips, is not installed. "
-            "Install it (Debian, Ubuntu: `apt install espeak-ng`; macOS: `brew install espeak-ng`) and run the "
-            "same command again."
+            "Install it (Debian, Ubuntu: `apt install espeak-ng`; macOS: `brew install espeak-ng`) and run "
+            "the same command again."
         )
 
 
@@ -71,7 +71,7 @@ def save_speech(path: Path, voices: Iterable[str], words: Iterable[str], seed: i
     pairs = [(voice, word) for voice in voices for word in words]
     with ThreadPoolExecutor(2) as pool, Progress("speaking words", len(pairs)) as progress:
         spoken = []
-        for audio in pool.map(lambda pair: speak(*pair, seed), pairs):
+        for audio in pool.map(lambda pair: speak(pair[0], pair[1], seed), pairs):
             spoken.append(audio)
             progress.advance()
     arrays = {f"{voice}|{word}": audio for (voice, word), audio in zip(pairs, spoken, strict=True)}

@@ -1,4 +1,4 @@
-"""Steps of a build, each skipped when its settings are the same and its output is still there, byte for byte."""
+"""Steps of a build, each skipped while its settings, inputs and outputs are those of the last time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JSONValue = str | int | float | bool | None | Sequence["JSONValue"] | Mapping[st
 class Steps:
     """Run the steps of a build in order, and record what they wrote.
 
-    ``steps.json`` holds, per step, a key (the SHA-256 of its settings and of the files it reads) and the SHA-256
+    The record holds, per step, a key (the SHA-256 of its settings and of the files it reads) and the SHA-256
     of every file it wrote.
 
     Args:

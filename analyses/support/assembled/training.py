@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,15 @@ from .prompts import Decoder, Row
 from .questions import ask, describe, option_text
 from .streams import stream
 
+Labels = Mapping[str, Sequence[str]]  # role -> every label
+
 __all__ = ["Plan", "train", "validation_accuracy"]
 
 COLUMNS = ("step", "lessons", "learning_rate", "loss", "validation_accuracy")
 VALIDATION_BATCH = 10
 VALIDATED = 60  # clips of a validation during training
 CHECKPOINT_EVERY = 20  # steps
+STRIDE = 3  # of the audio tokens in short lessons
 
 
 @dataclass(frozen=True)
@@ -49,21 +52,20 @@ class Plan:
         decay: share of the steps, at the end, in which it falls to 0.
         described: share of the steps whose lessons are descriptions; the others are questions.
         validate_every: steps between two validations.
-        coarse: share of the steps, at the beginning, with shorter prompts, which take half the time.
-        stride: of these shorter prompts: every nth audio token is kept.
+        short: number of steps, at the beginning, with short lessons, which take a third of the time: every
+            third audio token, and questions without options.
     """
 
     steps: int = 600
     batch: int = 8
     learning_rate: float = 1e-3
-    low_rank_rate: float = 2e-3
+    low_rank_rate: float = 3e-3
     rank: int = 3
-    warmup: int = 20
+    warmup: int = 10
     decay: float = 0.4
     described: float = 0.4
-    validate_every: int = 100
-    coarse: float = 0.3
-    stride: int = 3
+    validate_every: int = 200
+    short: int = 150
 
     def factor(self, step: int) -> float:
         """Return the share of the highest learning rate at a step: a rise, a plateau and a linear fall."""
@@ -82,9 +84,7 @@ class Lessons:
         seed: seed of the build.
     """
 
-    def __init__(
-        self, decoder: Decoder, clips: EncodedClips, labels: dict[str, Sequence[str]], plan: Plan, seed: int
-    ) -> None:
+    def __init__(self, decoder: Decoder, clips: EncodedClips, labels: Labels, plan: Plan, seed: int) -> None:
         self.decoder, self.clips, self.labels, self.plan, self.seed = decoder, clips, labels, plan, seed
 
     def batch(self, step: int) -> tuple[Tensor, list[Row]]:
@@ -92,22 +92,25 @@ class Lessons:
         rng = stream(self.seed, "lessons", step)
         described = rng.random() < self.plan.described
         chosen = rng.choice(len(self.clips), self.plan.batch, replace=False)
-        rows = [self._lesson(self.clips.segments[index], described, rng) for index in chosen]
+        short = step < self.plan.short
+        rows = [self._lesson(self.clips.segments[index], described, short, rng) for index in chosen]
         features = self.clips.features[torch.from_numpy(chosen)].float()
-        if step < self.plan.coarse * self.plan.steps:
-            features = features[:, int(rng.integers(self.plan.stride)) :: self.plan.stride]
+        if short:
+            features = features[:, int(rng.integers(STRIDE)) :: STRIDE]
         return features, rows
 
-    def _lesson(self, segments: Sequence[Segment], described: bool, rng: np.random.Generator) -> Row:
+    def _lesson(
+        self, segments: Sequence[Segment], described: bool, short: bool, rng: np.random.Generator
+    ) -> Row:
         if described:
             return self.decoder.row(*describe(segments, rng))
         question = ask(segments, self.labels, rng)
-        return self.decoder.row(option_text(question), question.answer)
+        return self.decoder.row(question.text if short else option_text(question), question.answer)
 
 
 @torch.no_grad()
 def validation_accuracy(
-    decoder: Decoder, clips: EncodedClips, labels: dict[str, Sequence[str]], count: int, seed: int
+    decoder: Decoder, clips: EncodedClips, labels: Labels, count: int, seed: int
 ) -> float:
     """Return the share of questions answered rightly, by the first token in which the options differ.
 
@@ -172,7 +175,7 @@ class _State:
 def train(
     decoder: Decoder,
     clips: tuple[EncodedClips, EncodedClips],
-    labels: tuple[dict[str, Sequence[str]], dict[str, Sequence[str]]],
+    labels: tuple[Labels, Labels],
     plan: Plan,
     seed: int,
     folder: Path,
