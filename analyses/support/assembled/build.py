@@ -64,6 +64,7 @@ class Build:
         require_espeak()
         require_gguf()
         transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
         self.work.mkdir(parents=True, exist_ok=True)
         self._get_parts()
         self._speak()

@@ -36,6 +36,9 @@ VALIDATION_BATCH = 10
 VALIDATED = 60  # clips of a validation during training
 CHECKPOINT_EVERY = 20  # steps
 STRIDE = 3  # of the audio tokens in short lessons
+# Shares of the kinds of lessons: descriptions, questions without options, and questions with options.
+SHORT_LESSONS = {"description": 0.3, "open": 0.3, "options": 0.4}
+FULL_LESSONS = {"description": 0.15, "open": 0.05, "options": 0.8}
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,8 @@ class Plan:
         rank: of the changes of the decoder's matrices; 0 leaves the decoder as it is.
         warmup: steps in which the rate rises from 0.
         decay: share of the steps, at the end, in which it falls to 0.
-        described: share of the steps whose lessons are descriptions; the others are questions.
         validate_every: steps between two validations.
-        short: number of steps, at the beginning, with short lessons, which take a third of the time: every
-            third audio token, and questions without options.
+        short: number of steps, at the beginning, with every third audio token only. They take half the time.
     """
 
     steps: int = 600
@@ -63,7 +64,6 @@ class Plan:
     rank: int = 3
     warmup: int = 10
     decay: float = 0.4
-    described: float = 0.4
     validate_every: int = 200
     short: int = 150
 
@@ -80,7 +80,7 @@ class Lessons:
         decoder: tokenizes.
         clips: the training clips.
         labels: role -> every label, for wrong options.
-        plan: batch and share of descriptions.
+        plan: batch and number of short lessons.
         seed: seed of the build.
     """
 
@@ -88,24 +88,24 @@ class Lessons:
         self.decoder, self.clips, self.labels, self.plan, self.seed = decoder, clips, labels, plan, seed
 
     def batch(self, step: int) -> tuple[Tensor, list[Row]]:
-        """Return features [batch, audio tokens, width] and rows of a step."""
+        """Return features [batch, audio tokens, width] and rows of a step, all of one kind of lesson."""
         rng = stream(self.seed, "lessons", step)
-        described = rng.random() < self.plan.described
-        chosen = rng.choice(len(self.clips), self.plan.batch, replace=False)
         short = step < self.plan.short
-        rows = [self._lesson(self.clips.segments[index], described, short, rng) for index in chosen]
+        shares = SHORT_LESSONS if short else FULL_LESSONS
+        kind = str(rng.choice(list(shares), p=list(shares.values())))
+        chosen = rng.choice(len(self.clips), self.plan.batch, replace=False)
+        rows = [self._lesson(self.clips.segments[index], kind, rng) for index in chosen]
         features = self.clips.features[torch.from_numpy(chosen)].float()
         if short:
             features = features[:, int(rng.integers(STRIDE)) :: STRIDE]
         return features, rows
 
-    def _lesson(
-        self, segments: Sequence[Segment], described: bool, short: bool, rng: np.random.Generator
-    ) -> Row:
-        if described:
+    def _lesson(self, segments: Sequence[Segment], kind: str, rng: np.random.Generator) -> Row:
+        if kind == "description":
             return self.decoder.row(*describe(segments, rng))
         question = ask(segments, self.labels, rng)
-        return self.decoder.row(question.text if short else option_text(question), question.answer)
+        text = option_text(question) if kind == "options" else question.text
+        return self.decoder.row(text, question.answer)
 
 
 @torch.no_grad()
