@@ -65,7 +65,7 @@ class Plan:
     warmup: int = 10
     decay: float = 0.4
     validate_every: int = 200
-    short: int = 150
+    short: int = 140
 
     def factor(self, step: int) -> float:
         """Return the share of the highest learning rate at a step: a rise, a plateau and a linear fall."""
