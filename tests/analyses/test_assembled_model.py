@@ -357,7 +357,6 @@ def test_training_that_was_stopped_ends_the_same(tmp_path, monkeypatch):
     for name, stop in (("whole", None), ("stopped", 5)):
         decoder, encoded = tiny_decoder()
         folder = tmp_path / name
-        folder.mkdir()
         pair = (encoded, encoded), (LABELS, LABELS)
         if stop is not None:
             with monkeypatch.context() as patch:
@@ -390,6 +389,15 @@ def _interrupted(step, after: int):
         return step(*arguments)
 
     return call
+
+
+def test_another_plan_has_other_checkpoints(tmp_path):
+    plan = training.Plan()
+    here = build.Build(tmp_path, 0)
+    folders = {here.checkpoints(plan), here.checkpoints(replace(plan, steps=700))}
+    folders.add(build.Build(tmp_path, 1).checkpoints(plan))
+    assert len(folders) == 3
+    assert here.checkpoints(training.Plan()) in folders
 
 
 def test_learning_rate_rises_stays_and_falls():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -175,12 +177,17 @@ class Build:
         decoder = Decoder(model, processor)
         clips, held_out = (load_features(path) for path in features)
         labels = self._makers["train"].labels, self._makers["selection"].labels
-        train(decoder, (clips, held_out), labels, plan, self.seed, self.work / "training")
+        train(decoder, (clips, held_out), labels, plan, self.seed, self.checkpoints(plan))
         accuracy = validation_accuracy(decoder, held_out, labels[1], len(held_out), self.seed)
         print(f"validation accuracy on {len(held_out)} clips: {accuracy:.3f}", flush=True)
         notes = {"validation accuracy": f"{accuracy:.4f}", "plan": str(asdict(plan)), "seed": str(self.seed)}
         save_weights(self.weights, model, notes | {"platform": platform.machine()})
         del self._parts  # the decoder's matrices are wrapped
+
+    def checkpoints(self, plan: Plan) -> Path:
+        """Return the folder of a plan's checkpoint and loss curve: another plan does not continue them."""
+        digest = hashlib.sha256(json.dumps([asdict(plan), self.seed]).encode()).hexdigest()
+        return self.work / f"training-{digest[:8]}"
 
     def _write_model(self, weights: Path) -> None:
         """Write the model with its trained weights; its class and its files are stock ones."""

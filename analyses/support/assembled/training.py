@@ -188,7 +188,7 @@ def train(
         labels: of both, role -> every label.
         plan: how.
         seed: seed of the build.
-        folder: for checkpoint.safetensors and losses.csv; a checkpoint that is there is continued.
+        folder: for checkpoint.safetensors and losses.csv; training continues from a checkpoint in it.
     """
     model = decoder.model.requires_grad_(False)
     projector = list(decoder.projector.requires_grad_(True).parameters())
@@ -199,6 +199,7 @@ def train(
     ]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, weight_decay=0.0)
     state = _State(projector + low_rank, optimizer)
+    folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.exists():
         state.load(checkpoint)
