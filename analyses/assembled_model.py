@@ -7,6 +7,9 @@ captions. They ship (1 MB), or `--train` trains them again. FOLDER is the model:
 takes it. FOLDER/benchmark holds 80 clips for selection and 240 held-out ones of spoken words and sounds, in
 MMAU's format, each without a caption, with a true one and with a false one.
 
+With the shipped weights (230 steps of 8 lessons) 139 of the 240 held-out clips are answered rightly without a
+caption (58 %, 95 % interval 52 to 64), and 57 without audio (24 %; chance is 25 %).
+
 The same command continues a build that was stopped. It needs 2 GB of disk, 250 MB of downloads, the program
 espeak-ng and the package gguf (extra `assembled`).
 

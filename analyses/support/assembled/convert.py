@@ -110,6 +110,7 @@ def _empty_model(
     text_config.tie_word_embeddings = False
     width = encoder["layer_norm.weight"].numel()
     others: dict[str, Any] = {
+        "audio_token_index": tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS["audio_token"]),
         "tie_word_embeddings": False,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -125,7 +126,6 @@ def _empty_model(
             max_source_positions=ENCODER_FRAMES,
         ),
         text_config=text_config,
-        audio_token_index=tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS["audio_token"]),
         **others,
     )
     return Qwen2AudioForConditionalGeneration(config).eval()
