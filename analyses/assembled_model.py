@@ -1,4 +1,4 @@
-"""Build a small, real audio-language model of pretrained parts, and a benchmark for it.
+"""What do the instruments find on a pretrained decoder? Builds a small audio-language model for that.
 
 SmolLM2-135M-Instruct (30 layers) as the decoder and Whisper base's encoder make a stock
 `Qwen2AudioForConditionalGeneration`. Both come from wheels of the Python package index, pinned by SHA-256.
@@ -13,9 +13,11 @@ caption (58 %, 95 % interval 52 to 64), and 57 without audio (24 %; chance is 25
 The same command continues a build that was stopped. It needs 2 GB of disk, 250 MB of downloads, the program
 espeak-ng and the package gguf (extra `assembled`).
 
-    python analyses/assembled_model.py --out runs/assembled
-    python analyses/assembled_model.py --out runs/assembled --evaluate
-    mata-interp trace runs/assembled --benchmark runs/assembled/benchmark/assembled.json
+\b
+Examples
+  python analyses/assembled_model.py --out runs/assembled
+  python analyses/assembled_model.py --out runs/assembled --evaluate
+  mata-interp trace runs/assembled --benchmark runs/assembled/benchmark/assembled.json
 """
 
 from __future__ import annotations
@@ -62,4 +64,6 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(help=__doc__)(main)
+    app()

@@ -24,28 +24,28 @@ from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
 import mata_interp as mi
 from mata_interp.errors import MataError, ModelError
 from mata_interp.organism.bank import load_bank
-from tests.analyses.test_analyses import ROOT, imported
+from tests.support.analyses import ROOT, import_analysis
 from tests.tiny import tiny_qwen2_audio
 
 PACKAGE = "support.assembled"
-adapter = imported(f"{PACKAGE}.adapter")
-alignment = imported(f"{PACKAGE}.alignment")
-benchmark = imported(f"{PACKAGE}.benchmark")
-build = imported(f"{PACKAGE}.build")
-clips = imported(f"{PACKAGE}.clips")
-convert = imported(f"{PACKAGE}.convert")
-ctranslate2 = imported(f"{PACKAGE}.ctranslate2")
-evaluation = imported(f"{PACKAGE}.evaluation")
-features = imported(f"{PACKAGE}.features")
-parts = imported(f"{PACKAGE}.parts")
-progress = imported(f"{PACKAGE}.progress")
-prompts = imported(f"{PACKAGE}.prompts")
-questions = imported(f"{PACKAGE}.questions")
-speech = imported(f"{PACKAGE}.speech")
-steps = imported(f"{PACKAGE}.steps")
-streams = imported(f"{PACKAGE}.streams")
-training = imported(f"{PACKAGE}.training")
-vocabulary = imported(f"{PACKAGE}.vocabulary")
+adapter = import_analysis(f"{PACKAGE}.adapter")
+alignment = import_analysis(f"{PACKAGE}.alignment")
+benchmark = import_analysis(f"{PACKAGE}.benchmark")
+build = import_analysis(f"{PACKAGE}.build")
+clips = import_analysis(f"{PACKAGE}.clips")
+convert = import_analysis(f"{PACKAGE}.convert")
+ctranslate2 = import_analysis(f"{PACKAGE}.ctranslate2")
+evaluation = import_analysis(f"{PACKAGE}.evaluation")
+features = import_analysis(f"{PACKAGE}.features")
+parts = import_analysis(f"{PACKAGE}.parts")
+progress = import_analysis(f"{PACKAGE}.progress")
+prompts = import_analysis(f"{PACKAGE}.prompts")
+questions = import_analysis(f"{PACKAGE}.questions")
+speech = import_analysis(f"{PACKAGE}.speech")
+steps = import_analysis(f"{PACKAGE}.steps")
+streams = import_analysis(f"{PACKAGE}.streams")
+training = import_analysis(f"{PACKAGE}.training")
+vocabulary = import_analysis(f"{PACKAGE}.vocabulary")
 
 NUMBERS = {np.dtype(np.float32): 0, np.dtype(np.int8): 1, np.dtype(np.float16): 4}
 
