@@ -32,6 +32,18 @@ def test_public_names_have_an_example(name):
     assert examples_of(name)
 
 
+@pytest.fixture
+def _same_rules():
+    """Remove the rules that an example registers."""
+    from mata_interp.interventions import rules
+
+    before = dict(rules._rules)
+    yield
+    rules._rules.clear()
+    rules._rules.update(before)
+
+
+@pytest.mark.usefixtures("_same_rules")
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
