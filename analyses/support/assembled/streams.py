@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
+
+from mata_interp.seeding import named_generator
 
 __all__ = ["stream"]
 
@@ -18,5 +18,4 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
         seed: seed of the whole build.
         names: what the stream is for, e.g. ``("clip", "test", 12)``.
     """
-    digest = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
-    return np.random.default_rng([seed, *np.frombuffer(digest, dtype="<u4").tolist()])
+    return named_generator(seed, "\x1f".join(map(str, names)))
