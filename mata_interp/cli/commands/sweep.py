@@ -317,9 +317,11 @@ def _draw(
 
 
 def _right(found: xr.DataArray) -> xr.DataArray:
-    import numpy as np
+    from ...statistics import is_correct
 
-    return found.fillna(-np.inf).argmax("choice") == found["answer"]
+    found = found.transpose("item", "configuration", "choice")
+    correct = is_correct(found.values, found["answer"].values[:, None])
+    return found.isel(choice=0, drop=True).copy(data=correct)
 
 
 def _baseline(found: xr.DataArray) -> dict[str, float]:
