@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,16 @@ from cachetools import LRUCache
 from ..errors import BenchmarkError, ItemError
 from .values import is_missing, quote
 
-__all__ = ["Audio", "AudioSource", "audio_source", "find_audio", "load_audio"]
+__all__ = [
+    "Audio",
+    "AudioSource",
+    "audio_source",
+    "audio_sources",
+    "find_audio",
+    "joint_sha256",
+    "listed_paths",
+    "load_audio",
+]
 
 AudioSource = str | Path | tuple[np.ndarray, int]
 
@@ -156,6 +166,57 @@ def audio_source(value: Any, item: str = "") -> AudioSource | None:
         return np.asarray(value["array"]), value["sampling_rate"]
     remedy = "Give a path, (samples, rate), or {'array': samples, 'sampling_rate': rate}."
     raise ItemError(item, "audio", f"{quote(value)} is not audio.", remedy)
+
+
+def audio_sources(value: Any, item: str = "") -> AudioSource | list[AudioSource] | None:
+    """One clip as `audio_source` returns it; several clips, in a list or a tuple, as a list of two or more.
+
+    Raises:
+        ItemError: field ``"audio"``: the value, or one of the clips, has none of the accepted forms.
+
+    Examples:
+        >>> audio_sources(["a.wav", "b.wav"]), audio_sources(["a.wav"])
+        (['a.wav', 'b.wav'], 'a.wav')
+    """
+    clips = _as_list(value)
+    if clips is None:
+        return audio_source(value, item)
+    sources: list[AudioSource] = []
+    for number, clip in enumerate(clips, 1):
+        source = audio_source(clip, item)
+        if source is None:
+            raise ItemError(item, "audio", f"clip {number} of {len(clips)} is missing.")
+        sources.append(source)
+    if not sources:
+        return None
+    return sources if len(sources) > 1 else sources[0]
+
+
+def _as_list(value: Any) -> list[Any] | None:
+    """The clips of a list of clips; None for a single clip, which ``(samples, rate)`` is."""
+    if isinstance(value, tuple):
+        return list(value) if all(isinstance(x, str | Path | Mapping | tuple) for x in value) else None
+    if isinstance(value, np.ndarray) and value.dtype == object:  # a list column of pandas
+        return list(value)
+    return value if isinstance(value, list) else None
+
+
+def listed_paths(value: Any) -> Any:
+    """The clips that a text names as a JSON list of paths, as in a CSV cell; any other value as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        clips = json.loads(value)
+    except ValueError:  # the name of a file may begin with a bracket
+        return value
+    return clips if isinstance(clips, list) and all(isinstance(clip, str) for clip in clips) else value
+
+
+def joint_sha256(clips: Sequence[Audio]) -> str:
+    """The hash of one clip; of several, the hash of their hashes in order."""
+    if len(clips) == 1:
+        return clips[0].sha256
+    return hashlib.sha256("".join(clip.sha256 for clip in clips).encode()).hexdigest()
 
 
 def find_audio(source: str | Path, audio_root: str | Path | None, item: str) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from ..errors import BenchmarkError, ItemError
+from .clusters import SharedClips, connected_components
 from .items import Item
 from .records import record_to_item
 from .values import quote
@@ -104,7 +105,7 @@ class Items(Sequence[Item]):
                 kept[item.id] = item
             except ItemError as error:
                 excluded.append(Exclusion.from_error(error))
-        items = _with_split_names(tuple(kept.values()))
+        items = _with_shared_clips(_with_split_names(tuple(kept.values())))
         return cls(items, name, _content_sha256(items), tuple(excluded))
 
     def __len__(self) -> int:
@@ -239,8 +240,9 @@ class Items(Sequence[Item]):
         if n < 1:
             raise BenchmarkError(f"sample({n}) would have no items: n must be 1 or more.")
         clips: dict[Any, list[Item]] = {}
-        for item in self:
-            clips.setdefault(item.source or _audio_key(item), []).append(item)
+        keys = [[item.source] if item.source else _audio_key(item) for item in self]
+        for item, clip in zip(self, connected_components(keys), strict=True):
+            clips.setdefault(clip, []).append(item)
         names = list(clips)
         order = np.random.default_rng(seed).permutation(len(clips))
         waiting: dict[tuple[str, str], list[Any]] = {}  # (condition, kind) -> clips in random order
@@ -280,14 +282,25 @@ def _content_sha256(items: Iterable[Item]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _audio_key(item: Item) -> Any:
-    """Items with the same key have the same audio; known from its place, without decoding it."""
-    return id(item.audio) if isinstance(item.audio, tuple) else (str(item.audio), str(item.audio_root))
+def _with_shared_clips(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Items that know with which others they share clips, where any of them has several."""
+    if all(len(item.clips) < 2 for item in items):
+        return items
+    shared = SharedClips(items)
+    return tuple(replace(item, shared_clips=shared) for item in items)
+
+
+def _audio_key(item: Item) -> tuple[Any, ...]:
+    """One key for each clip; clips with equal keys are the same, as known from their place, not decoded."""
+    return tuple(
+        id(clip) if isinstance(clip, tuple) else (str(clip), str(item.audio_root))
+        for clip in item.clips or (item.audio,)
+    )
 
 
 def _decoding_error(item: Item, rate: int | None) -> ItemError | None:
     try:
-        item.load_audio(rate)
+        item.load_clips(rate)
     except ItemError as error:
         return error
     return None

@@ -1,4 +1,4 @@
-"""One question about one clip of audio."""
+"""One question about a clip of audio, or about several."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import ItemError
-from .audio import Audio, AudioSource, audio_source, load_audio
+from .audio import Audio, AudioSource, audio_sources, joint_sha256, load_audio
+from .clusters import SharedClips
 from .values import is_missing, plain_value, quote, text_of
 
 __all__ = ["Item"]
@@ -23,14 +24,14 @@ _OPTIONAL_TEXTS = ("answer", "caption_answer")
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One question about one clip of audio, with its options.
+    """One question about a clip of audio, or about several, with its options.
 
     Missing values (None, NaN, ``pandas.NA``) are accepted for every field and mean that there is none.
 
     Attributes:
         audio: a path (relative to ``audio_root`` if that is set); ``(samples, rate)`` with samples ``[n]`` or
             ``[n, channels]`` and the rate in Hz; ``{"array": samples, "sampling_rate": rate}`` as in the
-            datasets library; or ``None``.
+            datasets library; ``None``; or a list of these: several clips, in the order of the prompt.
         question: text of the question.
         choices: the options, as text; an item without options can be prompted but not scored.
         answer: text of the right option; ``None`` if it is not known.
@@ -54,9 +55,11 @@ class Item:
         >>> item.choices, item.caption, len(item.id)
         (('a dog', 'a bell'), '', 12)
         >>> item.validate()
+        >>> len(Item(["dog.wav", "bell.wav"], "Which clip has a dog?").clips)
+        2
     """
 
-    audio: AudioSource | Mapping[str, Any] | None
+    audio: AudioSource | Sequence[AudioSource] | Mapping[str, Any] | None
     question: str
     choices: Sequence[str] = ()
     answer: str | None = None
@@ -70,6 +73,7 @@ class Item:
     source: str = ""
     audio_root: str | Path | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    shared_clips: SharedClips | None = field(default=None, repr=False)  # set by `Items`
 
     def __post_init__(self) -> None:
         name = self.id if isinstance(self.id, str) else text_of(self.id) or ""
@@ -81,7 +85,7 @@ class Item:
                     raise ItemError(name, key, f"{quote(value)} is not a text.")
                 self._set(key, None if key in _OPTIONAL_TEXTS and is_missing(value) else text)
         self._set("choices", _choices(self.choices, name))
-        self._set("audio", audio_source(self.audio, name))
+        self._set("audio", audio_sources(self.audio, name))
         if not self.id:
             self._set("id", self.content_id)
 
@@ -92,44 +96,91 @@ class Item:
     def content_id(self) -> str:
         """12 hex digits from audio (its path or samples), question, choices, answer and caption."""
         digest = hashlib.sha1(usedforsecurity=False)
-        if isinstance(self.audio, tuple):
-            samples, rate = self.audio
-            digest.update(np.ascontiguousarray(samples).tobytes() + str(rate).encode())
-        else:
-            digest.update(str(self.audio).encode())
+        for clip in self.clips or (None,):
+            if isinstance(clip, tuple):
+                samples, rate = clip
+                digest.update(np.ascontiguousarray(samples).tobytes() + str(rate).encode())
+            else:
+                digest.update(str(clip).encode())
         digest.update(repr((self.question, self.choices, self.answer, self.caption)).encode())
         return digest.hexdigest()[:12]
+
+    @property
+    def clips(self) -> tuple[AudioSource, ...]:
+        """The clips, in the order in which they are heard: none, one or several."""
+        if isinstance(self.audio, list):
+            return tuple(self.audio)
+        return () if self.audio is None else (self.audio,)  # type: ignore[return-value]
 
     @cached_property
     def cluster(self) -> str:
         """The unit of resampling: the source recording if known, else the SHA-256 of the decoded audio.
 
         Items of one cluster are not independent: a split never separates them, and confidence intervals
-        resample clusters. An item without audio is a cluster of its own.
+        resample clusters. An item without audio is a cluster of its own. In a collection (`Items`) where some
+        item has several clips, items that share a clip, directly or through other items, are one cluster.
 
         Raises:
             ItemError: there is no source, and the audio cannot be decoded.
         """
+        shared = None if self.shared_clips is None else self.shared_clips[self.id]
+        if shared is not None:
+            return shared
         if self.source:
             return self.source
-        return self.id if self.audio is None else self.load_audio().sha256
+        return joint_sha256(self.load_clips()) if self.clips else self.id
 
     def load_audio(self, rate: int | None = None) -> Audio:
-        """Decode the audio to mono float32.
+        """Decode the audio of an item with one clip to mono float32.
 
         Args:
             rate: sampling rate of the result, Hz; ``None`` keeps the file's own.
 
         Raises:
-            ItemError: the audio is missing or cannot be decoded.
+            ItemError: the audio is missing or cannot be decoded, or there are several clips.
         """
-        return load_audio(self.audio, rate, self.audio_root, self.id)  # type: ignore[arg-type]
+        clips = self.load_clips(rate)
+        if len(clips) > 1:
+            raise ItemError(self.id, "audio", f"it has {len(clips)} clips.", "Use load_clips.")
+        return clips[0]
 
-    def with_audio(self, audio: AudioSource | Item | None) -> Item:
-        """The same item with other audio: a path, ``(samples, rate)``, ``None``, or that of another item."""
+    def load_clips(self, rate: int | None = None) -> tuple[Audio, ...]:
+        """Decode every clip to mono float32.
+
+        Args:
+            rate: sampling rate of the result, Hz; ``None`` keeps each file's own.
+
+        Raises:
+            ItemError: there is no audio, or a clip cannot be decoded; of several clips, the number is named.
+        """
+        clips = self.clips
+        if len(clips) < 2:
+            return (load_audio(clips[0] if clips else None, rate, self.audio_root, self.id),)
+        decoded = []
+        for number, clip in enumerate(clips, 1):
+            try:
+                decoded.append(load_audio(clip, rate, self.audio_root, self.id))
+            except ItemError as error:
+                problem = f"clip {number} of {len(clips)}: {error.problem}"
+                raise ItemError(self.id, "audio", problem, error.remedy) from error
+        return tuple(decoded)
+
+    def with_audio(self, audio: AudioSource | Sequence[AudioSource] | Item | None) -> Item:
+        """The same item with other audio: what ``audio`` of an item may be, or that of another item."""
         if isinstance(audio, Item):
-            return replace(self, audio=audio.audio, audio_root=audio.audio_root)
-        return replace(self, audio=audio)
+            audio, root = audio.audio, audio.audio_root  # type: ignore[assignment]
+        else:
+            root = self.audio_root
+        return replace(self, audio=audio, audio_root=root, shared_clips=None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the collection that the item is of, whose label for it is kept."""
+        if self.shared_clips is None:
+            return self.__dict__
+        state = {**self.__dict__, "shared_clips": None}
+        if (label := self.shared_clips[self.id]) is not None:
+            state["cluster"] = label
+        return state
 
     def validate(self) -> None:
         """Check that the item can be scored. The audio is not decoded here.

@@ -178,13 +178,6 @@ class FieldMapping:
                 options = [str(option).strip() for option in values.get("choices") or ()]
                 context = _Context(key, values["id"], options, column_values)
                 values[key] = _evaluate(fields[key], record, context)
-        clips = values.get("audio")
-        if isinstance(clips, list):
-            if len(clips) != 1:
-                raise ItemError(
-                    values["id"], "audio", f"it has {len(clips)} clips, {quote(clips)}, and needs one."
-                )
-            values["audio"] = clips[0]
         return values
 
     def _item(

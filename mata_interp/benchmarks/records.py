@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ItemError
-from .audio import audio_source
+from .audio import audio_sources, listed_paths
 from .items import Item
 from .values import plain_value, quote, text_of
 
@@ -74,7 +74,7 @@ def record_to_item(
     if isinstance(extra.get("category"), list):  # 13 items of MMAU have a list, the others a text
         extra["category"] = text_of(extra["category"])
     return Item(
-        audio=audio_source(values.get("audio"), name),
+        audio=audio_sources(listed_paths(values.get("audio")), name),
         question=text("question"),
         choices=_choices(values.get("choices"), name),
         answer=text("answer") or None,

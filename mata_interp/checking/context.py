@@ -64,7 +64,7 @@ class CheckContext:
                 )
             items = [prompt] if isinstance(prompt, Item) else prompt
             prompt = self.build(self._usable(default_items(lalm) if items is None else items, strict))
-        self.prompt = prompt.to(lalm.model)
+        self.prompt = prompt.with_closed_thought().to(lalm.model)
         from_items = lalm.processor is not None and all(item.audio is not None for item in prompt.items)
         self.items = prompt.items if from_items else ()
 
@@ -100,9 +100,8 @@ class CheckContext:
             items,
             audio_token_id=lalm.structure.audio_token_id,
             sampling_rate=lalm.sampling_rate,
-            max_audio_seconds=lalm.max_audio_seconds,
         )
-        return made.to(lalm.model)
+        return made.with_closed_thought().to(lalm.model)
 
     @cached_property
     def eager(self) -> EagerReference:

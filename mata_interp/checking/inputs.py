@@ -57,4 +57,29 @@ def audio_positions(context: CheckContext) -> Measurement:
     return Measurement(measured, elsewhere, 0.0, problem)
 
 
-CHECKS = (deterministic, audio_positions)
+@register_check(
+    name="audio reaches the model to its end",
+    compared="the processor's features of each clip and of the same clip with its last 100 ms changed; of a "
+    "clip that is cut, with its features before the cut",
+    remedy="The processor drops the end of these clips, and truncated_seconds in records is wrong. Please "
+    "report it with this output; until then, cut the clips yourself.",
+)
+def audio_reaches_the_end(context: CheckContext) -> Measurement:
+    lalm = context.lalm
+    clips = [clip for item in context.items for clip in item.load_clips(lalm.sampling_rate)]
+    if not clips:
+        raise NotApplicable("the prompt was not made from items.")
+    limit = lalm.audio_limit
+    kept = [limit.kept(len(clip.samples)) for clip in clips]
+    flaws = [
+        f"clip {number} of {clip.seconds:.1f} s: {flaw}"
+        for number, (clip, count) in enumerate(zip(clips, kept, strict=True), 1)
+        if (flaw := limit.flaw(clip.samples, count))
+    ]
+    cut = [(len(clip.samples) - count) / clip.rate for clip, count in zip(clips, kept, strict=True)]
+    whole = sum(seconds == 0 for seconds in cut)
+    measured = f"{whole} of {len(clips)} clips whole, {sum(cut):.1f} s cut"
+    return Measurement(measured, float(len(flaws)), 0.0, "; ".join(flaws))
+
+
+CHECKS = (deterministic, audio_positions, audio_reaches_the_end)

@@ -8,6 +8,7 @@ from torch import Tensor
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ItemError
 from mata_interp.lalm.calls.attention_calls import attention_calls
+from mata_interp.lalm.prompting.groups import partition
 from mata_interp.tracing import trace
 
 from .bounds import SUMS
@@ -63,7 +64,7 @@ def rows_equal_eager(context: CheckContext) -> Measurement:
 )
 def trace_equals_eager(context: CheckContext) -> Measurement:
     lalm, prompt = context.lalm, context.prompt
-    groups = torch.stack(list(prompt.groups.values()), 1).float()  # (B, G, T)
+    groups = torch.stack(list(partition(prompt.groups).values()), 1).float()  # (B, G, T)
     # every trace is this forward pass, whatever its query
     _, routing = context.with_routing(lambda: trace(lalm, prompt, "last", progress=False))
     masses, flips = context.eager.weights(

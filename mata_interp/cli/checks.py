@@ -37,10 +37,11 @@ def check_edit(
     """Refuse unknown names of an edit."""
     from ..interventions import RULES
     from ..interventions.selection import PHASES, QUERIES
-    from ..lalm.prompting.groups import GROUPS
+    from ..lalm.prompting.groups import GROUPS, SUBGROUPS, is_subgroup
 
     check_name("rule", rule, RULES, "--rule")
-    check_name("group of tokens", keys, (*GROUPS, "text"), "--keys")
+    if keys is None or not is_subgroup(keys):
+        check_name("group of tokens", keys, (*GROUPS, "text", *SUBGROUPS), "--keys")
     check_name("kind of queries", queries, QUERIES, "--queries")
     check_name("phase", phase, PHASES, "--phase")
 

@@ -29,8 +29,8 @@ ORDER = (
     "--model", "--dtype", "--benchmark", "--audio-root", "--fields", "--subset", "--split", "--items",
     "--choices", "--caption",
     "--layers", "--widths", "--alpha", "--rule", "--heads", "--keys", "--queries", "--phase", "--grid",
-    "--criteria", "--query", "--prompt", "--generate", "--max-new-tokens", "--temperature", "--top-p",
-    "--out", "--figure", "--profiles", "--seed", "--batch-size", "--dry-run",
+    "--criteria", "--query", "--prompt", "--thinking", "--generate", "--max-new-tokens", "--temperature",
+    "--top-p", "--out", "--figure", "--profiles", "--seed", "--batch-size", "--dry-run",
     "--ray", "--workers", "--gpus-per-worker", "--json",
 )  # fmt: skip
 
@@ -183,8 +183,9 @@ Keys = Annotated[
     str | None,
     typer.Option(
         metavar="GROUP",
-        help="Tokens whose attention scores are edited: audio, text, question, options, caption, template, "
-        "sink or generated. Default: audio.",
+        help="Tokens whose attention scores are edited: audio, audio_1, audio_2, ... (one clip of several), "
+        "text, question, options, caption, template, sink, generated, or its parts reasoning and answer. "
+        "Default: audio.",
     ),
 ]
 Queries = Annotated[
@@ -200,7 +201,8 @@ Phase = Annotated[
     typer.Option(
         metavar="NAME",
         help="When to edit: prefill (while the prompt is read), decode (while the answer is generated or "
-        "scored) or both. Default: both.",
+        "scored) or both; with --generate also reasoning (inside a thought) or answer (after it). "
+        "Default: both.",
     ),
 ]
 GridFile = Annotated[
@@ -222,6 +224,14 @@ PromptFormat = Annotated[
         metavar="FORMAT",
         help="Prompt format: options, lmms-eval (also called letters), official, r1-aqa or kimi. "
         "Default: options.",
+    ),
+]
+Thinking = Annotated[
+    Literal["close", "through", "refuse"] | None,
+    typer.Option(
+        help="Where the chat template ends in an open thought (<think>), before options are compared or "
+        "attention is measured: close it, let the model think through it, or refuse. Generated answers begin "
+        "inside the thought in any case. Default: close.",
     ),
 ]
 Generate = Annotated[

@@ -54,6 +54,8 @@ SCHEMAS = {
             "answer_after": "answer with MATA",
             "seconds": "duration of the audio that the model received",
             "truncated_seconds": "duration cut from its end",
+            "clip_starts": "where each clip begins, in seconds, one after the other",
+            "clip_attention": "attention to each clip, mean over heads and layers, without MATA",
             "layers": "decoder layers of `attention` and `share`",
             "edges": "bin edges of `attention`, seconds",
             "attention": "[layer, bin] attention of the last prompt token, mean over heads, without MATA",

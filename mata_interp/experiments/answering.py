@@ -156,10 +156,14 @@ class Work:
 
 
 def _absolute(item: Item) -> Item:
-    if not isinstance(item.audio, str | Path):
+    if not any(isinstance(clip, str | Path) for clip in item.clips):
         return item
     if item.audio_root is None:
-        return replace(item, audio=Path(item.audio).expanduser().absolute())
+        clips = [
+            Path(clip).expanduser().absolute() if isinstance(clip, str | Path) else clip
+            for clip in item.clips
+        ]
+        return replace(item, audio=clips)
     return replace(item, audio_root=Path(item.audio_root).expanduser().absolute())
 
 

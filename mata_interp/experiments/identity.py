@@ -15,6 +15,7 @@ IDENTITY = (
     "version",
     "model",
     "generation",
+    "thinking",
     "data",
     "prompt_format",
     "prompt_wording",

@@ -14,6 +14,7 @@ import torch
 
 from ..benchmarks import Item
 from ..lalm.prompting.formats import canonical_format, wording
+from ..lalm.reasoning import MAX_REASONING_TOKENS
 from ..version import __version__
 from .conditions import Condition
 from .files import plain
@@ -45,12 +46,20 @@ def known_beforehand(
         "version": 2,
         "model": lalm.fingerprint(),
         **({"generation": generation_settings(lalm.model)} if words else {}),
+        **({"thinking": _thinking(lalm)} if lalm.opens_thought else {}),
         "prompt_format": canonical_format(prompt_format),
         "prompt_wording": wording(prompt_format),
         "seed": seed,
         "batch_size": batch_size,
         "conditions": {name: condition.to_dict() for name, condition in conditions.items()},
     }
+
+
+def _thinking(lalm: LALM) -> dict[str, Any]:
+    """What is done with the thought that the chat template opens, before options are compared."""
+    if lalm.thinking != "through":
+        return {"mode": lalm.thinking}
+    return {"mode": lalm.thinking, "max_tokens": MAX_REASONING_TOKENS}
 
 
 def generation_settings(model: Any) -> dict[str, Any]:
@@ -76,6 +85,8 @@ def make_manifest(
     - ``version``: 2. Folders of version 1 are read; their parts have no digests and no answers in words.
     - ``model``: its fingerprint; name and revision may differ, the rest may not.
     - ``generation``: the model's own settings for it, where a condition is answered in words.
+    - ``thinking``, where the chat template ends in an open thought: what is done with it before options are
+      compared, one of `THINKING`.
     - ``data``: name, SHA-256 of the file and of all items, their number and that of recordings;
       ``digests``, item id -> twelve hex digits of its words and labels, a dash, twelve of its decoded sound.
     - ``prompt_format`` and ``prompt_wording``: the name, and the user text with names for an item's words.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..benchmarks import Item
+from ..benchmarks.audio import AudioSource
 from .conditions import AudioKind
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def build_batch(
     """
     inputs, sources = list(batch), [item.id if audio == "own" else None for item in batch]
     if audio == "other":
-        inputs = [item.with_audio(partners[item.id]) for item in batch]
+        inputs = [_with_partners_audio(item, partners[item.id]) for item in batch]
         sources = [partners[item.id].id for item in batch]
     elif audio == "silence":
         inputs = [item.with_audio(_silence(item, lalm.sampling_rate)) for item in batch]
@@ -57,6 +58,14 @@ def build_batch(
     ]
 
 
-def _silence(item: Item, rate: int) -> tuple[np.ndarray, int]:
-    """Zeros, as many as the item's audio has samples."""
-    return np.zeros_like(item.load_audio(rate).samples), rate
+def _with_partners_audio(item: Item, partner: Item) -> Item:
+    """The item with the audio of another item: with as many clips as before, the other's clips in turn."""
+    count, clips = len(item.clips), partner.clips
+    if count == len(clips) or count < 2:
+        return item.with_audio(partner)
+    return item.with_audio(partner.with_audio([clips[n % len(clips)] for n in range(count)]))
+
+
+def _silence(item: Item, rate: int) -> list[AudioSource]:
+    """Zeros, for each clip as many as it has samples."""
+    return [(np.zeros_like(clip.samples), rate) for clip in item.load_clips(rate)]

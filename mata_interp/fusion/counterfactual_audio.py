@@ -16,7 +16,8 @@ def counterfactual_items(items: Sequence[Item], rate: int, seed: int) -> dict[st
     """Each item with the audio of another clip, cut or repeated to the same number of samples.
 
     The other clip comes from another cluster. Clips of items with another answer are preferred, then those of
-    the nearest length; ``seed`` breaks ties. Items of one cluster with one answer get the same clip.
+    the nearest length; ``seed`` breaks ties. Items of one cluster with one answer get the same clip. Of an
+    item with several clips, each is replaced.
 
     Args:
         items: the items.
@@ -26,22 +27,25 @@ def counterfactual_items(items: Sequence[Item], rate: int, seed: int) -> dict[st
     Returns:
         Item id -> item. Items of a single cluster and items whose audio cannot be loaded have no entry.
     """
-    usable: list[tuple[Item, int]] = []
+    usable: list[tuple[Item, list[int]]] = []
     for item in items:
         try:
-            usable.append((item, len(item.load_audio(rate).samples)))
+            usable.append((item, [len(clip.samples) for clip in item.load_clips(rate)]))
         except ItemError:
             continue  # reported when the item itself is prefilled
     rank = np.random.default_rng(seed).permutation(len(usable))
     found: dict[str, Item] = {}
-    for item, length in usable:
+    for item, lengths in usable:
         candidates = []
-        for (other, other_length), order in zip(usable, rank, strict=True):
+        for (other, other_lengths), order in zip(usable, rank, strict=True):
             if other.cluster != item.cluster:
-                preference = (other.answer == item.answer, abs(other_length - length), int(order))
+                preference = (other.answer == item.answer, abs(sum(other_lengths) - sum(lengths)), int(order))
                 candidates.append((preference, other))
         if candidates:
             _, chosen = min(candidates, key=lambda pair: pair[0])
-            samples = chosen.load_audio(rate).samples
-            found[item.id] = item.with_audio((np.resize(samples, length), rate))
+            clips = chosen.load_clips(rate)
+            resized = [
+                (np.resize(clips[n % len(clips)].samples, length), rate) for n, length in enumerate(lengths)
+            ]
+            found[item.id] = item.with_audio(resized)
     return found

@@ -17,7 +17,7 @@ from mata_interp.ranges import brief
 
 from .protocol import SiteContext
 from .rules import find_rule
-from .selection import PHASES, QUERIES, TEXT, cross, refuse_blind_queries, select_heads
+from .selection import PHASES, QUERIES, cross, groups_named, refuse_blind_queries, select_heads
 
 __all__ = ["DEFAULT_ALPHAS", "AttentionEdit", "Heads", "Knockout", "Mata", "require_attention_edits"]
 
@@ -60,9 +60,11 @@ class AttentionEdit:
             window, and the clips it was made on are added to ``chosen_on``.
         rule: one of RULES.
         heads: ``"all"``, query heads for every layer, or ``{layer: heads}`` naming exactly ``layers``.
-        phase: ``"both"``, ``"prefill"`` or ``"decode"``.
+        phase: ``"both"``, ``"prefill"`` or ``"decode"``; or, where answers are generated, a part of both:
+            ``"reasoning"``, the queries that predict a token of a thought, or ``"answer"``, the others.
         keys: ``"audio"``, ``"text"`` (question, options, caption and template, without the sink and the
-            query's own token) or one other group of a prompt's tokens.
+            query's own token) or one other group of a prompt's tokens: ``"audio_2"`` is the second clip,
+            ``"reasoning"`` the generated tokens of a thought and ``"answer"`` those after it.
         queries: of the prompt, ``"last"`` (its last token, which predicts the answer) or ``"text"`` (every
             token of question, options, caption and template after the first audio token, and the last token;
             without audio, all of them). Tokens of the answer are edited either way, as ``phase`` says.
@@ -140,7 +142,7 @@ class AttentionEdit:
 
     def edit(self, x: Tensor, context: SiteContext) -> Tensor:
         """The scores [B, H, Q, L] after the rule; see `Intervention`."""
-        names = TEXT if self.keys == "text" else (self.keys,)
+        names = groups_named(self.keys, context.keys)
         columns = torch.stack([context.keys[name] for name in names]).any(0)
         touched = cross(columns, context.edited, self.keys, context.key_positions, context.positions)
         heads = select_heads(self.heads_of(context.layer), x.shape[1], x.device)

@@ -54,6 +54,9 @@ class Editing:
         shares: whether all prompt tokens but the last are as without the edits, so that one prefill serves
             many interventions.
         counted: bool [B, Q], which queries of the next calls enter the dose (padding must not); None: all.
+        follows_thoughts: whether some part needs to know which tokens are reasoning.
+        thought_open: bool [B, 1 + N], whether a thought is open after the prompt and after each of the N
+            generated tokens so far; None: never.
 
     Raises:
         InterventionError: a layer, head or group does not exist, a prompt has no token in the group, or a
@@ -72,6 +75,10 @@ class Editing:
         self._groups = groups
         self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
         self.counted: Tensor | None = None
+        self.follows_thoughts = any(
+            {part.phase, getattr(part, "keys", "")} & {"reasoning", "answer"} for part in parts
+        )
+        self.thought_open: Tensor | None = None
         self._rows, self._width = groups["generated"].shape
         self._chosen = {part.queries: select_queries(part.queries, groups) for part in parts}
         self._first = [first_query(part.queries, part.phase, groups) for part in self._parts]
@@ -156,7 +163,9 @@ class Editing:
             # a sliding cache has the newest keys only
             columns = torch.arange(total - call.length, total, device=call.key.device)
             tokens, chosen = self._tokens[part.keys], self._chosen[part.queries]
-            mask = select_scores(tokens, chosen, part.keys, part.phase, columns[None], positions[None])
+            mask = select_scores(
+                tokens, chosen, part.keys, part.phase, columns[None], positions[None], self.thought_open
+            )
             self._masks[alike] = mask[:, None]
         mask = self._masks[alike]
         heads = part.heads_of(layer)
@@ -215,13 +224,18 @@ class Editing:
         self, part: Intervention, layer: int, call: AttentionCall, positions: Tensor, total: int
     ) -> SiteContext:
         columns = torch.arange(total - call.length, total, device=positions.device)
+        opened = self.thought_open
+        groups = dict(self._groups)
+        if self.follows_thoughts:
+            none = torch.zeros_like(groups["generated"])
+            groups = {"reasoning": none, "answer": none, **groups}
         return SiteContext(
             layer=layer,
             positions=positions[None],
             width=self._width,
-            edited=select_rows(self._chosen[part.queries], part.phase, positions[None]),
-            tokens={n: select_columns(mask, n, positions[None]) for n, mask in self._groups.items()},
-            keys={n: select_columns(mask, n, columns[None]) for n, mask in self._groups.items()},
+            edited=select_rows(self._chosen[part.queries], part.phase, positions[None], opened),
+            tokens={n: select_columns(mask, n, positions[None], opened) for n, mask in groups.items()},
+            keys={n: select_columns(mask, n, columns[None], opened) for n, mask in groups.items()},
             key_positions=columns[None],
             call=call,
         )

@@ -111,7 +111,8 @@ class Intervention(Protocol):
         layers: decoder layers; empty for logits, and elsewhere for an intervention that does nothing.
         queries: ``"last"``, the last token of the prompt; ``"text"``, all text after the first audio token;
             ``"all"``, every token of the prompt.
-        phase: ``"prefill"`` (the prompt), ``"decode"`` (tokens of the answer) or ``"both"``.
+        phase: ``"prefill"`` (the prompt), ``"decode"`` (tokens of the answer), ``"both"``, or a part of it:
+            ``"reasoning"`` (queries that predict a token of a thought) or ``"answer"`` (the others).
 
     Examples:
         >>> import mata_interp as mi

@@ -9,7 +9,8 @@ options, and the rows of a sweep. Positions are ``[1, N]`` where all rows of a b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,9 @@ __all__ = [
     "TEXT",
     "cross",
     "first_query",
+    "groups_named",
     "refuse_blind_queries",
+    "refuse_reasoning_phase",
     "select_columns",
     "select_heads",
     "select_queries",
@@ -31,12 +34,38 @@ __all__ = [
     "select_tokens",
 ]
 
-PHASES = ("both", "prefill", "decode")
+PHASES = ("both", "prefill", "decode", "reasoning", "answer")
+"""When queries are edited. ``reasoning`` and ``answer`` divide what ``both`` edits by the token that a query
+predicts: one inside a thought, or one after it (any, where there is no thought)."""
+
+GENERATED = ("generated", "reasoning", "answer")
+"""Groups of generated tokens: all of them, those of a thought and its tags, and those after it."""
+
 QUERIES = ("last", "text")
 """Which queries of a prompt a score edit may change; methods at other sites also know ``"all"``."""
 
 TEXT = ("question", "options", "caption", "template")
 """The groups that ``"text"`` stands for."""
+
+
+def groups_named(keys: str, groups: Collection[str]) -> tuple[str, ...]:
+    """The groups whose tokens ``keys`` stands for.
+
+    Args:
+        keys: ``"text"`` (`TEXT`), or the name of one group. ``"audio_1"`` is all audio where ``groups`` has
+            no clips, because each prompt has one.
+        groups: names of the groups that there are.
+
+    Raises:
+        InterventionError: there is no such group.
+    """
+    if keys == "text":
+        return TEXT
+    if keys in groups or keys in GENERATED:
+        return (keys,)
+    if keys == "audio_1" and "audio" in groups:
+        return ("audio",)
+    raise InterventionError(unknown_name("group", keys, ["text", *groups]))
 
 
 def select_tokens(keys: str, groups: Mapping[str, Tensor]) -> Tensor:
@@ -47,15 +76,14 @@ def select_tokens(keys: str, groups: Mapping[str, Tensor]) -> Tensor:
         groups: group -> bool [B, P].
 
     Raises:
-        InterventionError: there is no such group, or a prompt has no token in it (``"generated"`` aside,
-            which fills as the answer grows).
+        InterventionError: there is no such group, or a prompt has no token in it (`GENERATED` aside, which
+            fill as the answer grows).
     """
-    if keys != "text" and keys not in groups:
-        raise InterventionError(unknown_name("group", keys, ["text", *groups]))
-    names = TEXT if keys == "text" else (keys,)
-    tokens = torch.stack([groups[name] for name in names]).any(0)
+    names = [name for name in groups_named(keys, groups) if name in groups]
+    none = torch.zeros_like(next(iter(groups.values())))
+    tokens = torch.stack([none, *(groups[name] for name in names)]).any(0)
     present = tokens.any(1)
-    if keys != "generated" and not present.all():
+    if keys not in GENERATED and not present.all():
         row = int((~present).nonzero()[0])
         raise InterventionError(f"Row {row} of the prompt has no {keys} tokens: there is nothing to edit.")
     return tokens
@@ -87,36 +115,57 @@ def first_query(queries: str, phase: str, groups: Mapping[str, Tensor]) -> int:
     return int(select_queries(queries, groups).any(0).nonzero()[0])
 
 
-def select_rows(chosen: Tensor, phase: str, positions: Tensor) -> Tensor:
+def select_rows(chosen: Tensor, phase: str, positions: Tensor, thought_open: Tensor | None = None) -> Tensor:
     """Which of the queries at ``positions`` an edit changes: bool [B, Q].
 
     Args:
         chosen: bool [B, P], from `select_queries`.
         phase: ``"prefill"`` edits these queries of the prompt, ``"decode"`` every token of the answer,
-            ``"both"`` both.
+            ``"both"`` both; ``"reasoning"`` those of both that predict a token of a thought, ``"answer"`` the
+            others.
         positions: int [B|1, Q], absolute.
+        thought_open: bool [B, 1 + N], whether a thought is open after the prompt and after each of the N
+            tokens of the answer so far; None: never.
     """
     width = chosen.shape[1]
     chosen = chosen.to(positions.device)
     in_prompt = _take(chosen, positions.clamp(max=width - 1)) & (phase != "decode")
-    return torch.where(positions >= width, phase != "prefill", in_prompt)
+    rows = torch.where(positions >= width, phase != "prefill", in_prompt)
+    if phase in ("reasoning", "answer"):
+        inside = _at(thought_open, positions - width + 1, len(rows))
+        rows = rows & (inside if phase == "reasoning" else ~inside)
+    return rows
 
 
-def select_columns(tokens: Tensor, keys: str, positions: Tensor) -> Tensor:
+def select_columns(
+    tokens: Tensor, keys: str, positions: Tensor, thought_open: Tensor | None = None
+) -> Tensor:
     """Which of the keys at ``positions`` an edit may change: bool [B, L].
 
     Args:
         tokens: bool [B, P], from `select_tokens`.
-        keys: the name they were selected with; tokens of the answer are ``"generated"``.
+        keys: the name they were selected with; tokens of the answer are in `GENERATED`.
         positions: int [B|1, L], absolute.
+        thought_open: that of `select_rows`.
     """
     width = tokens.shape[1]
     tokens = tokens.to(positions.device)
-    return torch.where(positions >= width, keys == "generated", _take(tokens, positions.clamp(max=width - 1)))
+    in_prompt = _take(tokens, positions.clamp(max=width - 1))
+    if keys not in ("reasoning", "answer"):
+        return torch.where(positions >= width, keys == "generated", in_prompt)
+    before, after = (_at(thought_open, positions - width + step, len(tokens)) for step in (0, 1))
+    inside = before | after  # the tags belong to the thought
+    return torch.where(positions >= width, inside if keys == "reasoning" else ~inside, in_prompt)
 
 
 def select_scores(
-    tokens: Tensor, chosen: Tensor, keys: str, phase: str, key_positions: Tensor, query_positions: Tensor
+    tokens: Tensor,
+    chosen: Tensor,
+    keys: str,
+    phase: str,
+    key_positions: Tensor,
+    query_positions: Tensor,
+    thought_open: Tensor | None = None,
 ) -> Tensor:
     """Which scores an edit touches in the heads that it edits: bool [B, Q, L].
 
@@ -128,9 +177,10 @@ def select_scores(
         chosen, phase: those of `select_rows`.
         key_positions: int [B|1, L], absolute.
         query_positions: int [B|1, Q], absolute.
+        thought_open: that of `select_rows`.
     """
-    columns = select_columns(tokens, keys, key_positions)
-    rows = select_rows(chosen, phase, query_positions)
+    columns = select_columns(tokens, keys, key_positions, thought_open)
+    rows = select_rows(chosen, phase, query_positions, thought_open)
     return cross(columns, rows, keys, key_positions, query_positions)
 
 
@@ -152,6 +202,20 @@ def select_heads(heads: Sequence[int] | None, count: int, device: torch.device |
     return chosen
 
 
+def refuse_reasoning_phase(parts: Iterable[Any]) -> None:
+    """Refuse parts that edit reasoning, where options are compared or a single token is predicted.
+
+    Raises:
+        InterventionError: the phase of a part is ``"reasoning"``.
+    """
+    for part in parts:
+        if part.phase == "reasoning":
+            raise InterventionError(
+                "phase='reasoning' edits the tokens of a thought, and here the thought is over: generate "
+                "answers, or use another phase."
+            )
+
+
 def refuse_blind_queries(edited: Tensor, touched: Tensor, layer: int) -> None:
     """Refuse an edit that leaves a query with no key to attend to, whose softmax is not defined.
 
@@ -169,6 +233,13 @@ def refuse_blind_queries(edited: Tensor, touched: Tensor, layer: int) -> None:
         raise InterventionError(
             f"A knockout in layer {layer} leaves a query with no key to attend to: edit fewer keys or heads."
         )
+
+
+def _at(thought_open: Tensor | None, steps: Tensor, rows: int) -> Tensor:
+    """Whether a thought is open after so many tokens of the answer, int [B|1, N]: bool [B, N]."""
+    if thought_open is None:
+        return torch.zeros(rows, steps.shape[1], dtype=torch.bool, device=steps.device)
+    return _take(thought_open.to(steps.device), steps.clamp(0, thought_open.shape[1] - 1))
 
 
 def _take(mask: Tensor, positions: Tensor) -> Tensor:

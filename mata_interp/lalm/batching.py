@@ -50,7 +50,9 @@ class PromptBatches:
         for exclusion in getattr(items, "excluded", ()):
             self._exclude(exclusion)
 
-    def prompts(self, lalm: LALM, batch_size: int, progress: bool, label: str) -> Iterator[Prompt]:
+    def prompts(
+        self, lalm: LALM, batch_size: int, progress: bool, label: str, generating: bool = False
+    ) -> Iterator[Prompt]:
         """Prompts on the model's device, in order.
 
         Args:
@@ -58,6 +60,7 @@ class PromptBatches:
             batch_size: items in a prompt.
             progress: show a bar with this ``label``.
             label: of the bar.
+            generating: that of `LALM.prepare`.
 
         Warns:
             ExclusionWarning: items were left out.
@@ -71,7 +74,7 @@ class PromptBatches:
                 prompt = batch if isinstance(batch, Prompt) else self._make_prompt(lalm, batch)
                 if prompt is not None:
                     self.used += prompt.size
-                    yield lalm.prepare(prompt)
+                    yield lalm.prepare(prompt, generating=generating)
                 bar.update(1 if isinstance(batch, Prompt) else len(batch))
         if not self.excluded:
             return

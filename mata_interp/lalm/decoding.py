@@ -21,10 +21,12 @@ from transformers import (
 from ..defaults import MAX_NEW_TOKENS
 from ..errors import ArgumentError
 from .prompting.prompts import Prompt
+from .prompting.thinking import TAGS, OpenThought, ThoughtState
 from .prompting.vocabulary import special_tokens
 from .rows.caches import branch_cache, crop_last_token, preallocate
 
 __all__ = [
+    "GREEDY",
     "MAX_NEW_TOKENS",
     "Decoding",
     "GenerationOutput",
@@ -33,12 +35,8 @@ __all__ = [
     "read_to_answer",
 ]
 
-_TAGS = (
-    "<think>",
-    "</think>",
-    "<answer>",
-    "</answer>",
-)  # they stay in the text although some tokenizers call them special
+# they stay in the text although some tokenizers call them special
+_TAGS = {"<answer>", "</answer>", *(text for tags in TAGS for text in tags)}
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class GenerationOutput:
 
 
 # None for what only sampling uses, so that greedy decoding is not warned about
-_GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_k": None, "top_p": None}
+GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_k": None, "top_p": None}
 
 
 def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
@@ -135,7 +133,7 @@ def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
     per_token = {name for name, x in tensors.items() if x.dim() > 1 and x.shape[-1] == prompt.width}
     if per_token - {"input_ids", "attention_mask"} or prompt.groups["audio"][:, -1].any():
         return None
-    out = model.generate(**prompt.inputs, max_new_tokens=1, return_dict_in_generate=True, **_GREEDY)
+    out = model.generate(**prompt.inputs, max_new_tokens=1, return_dict_in_generate=True, **GREEDY)
     back = crop_last_token(out.past_key_values)
     return None if back is None else preallocate(back, room)
 
@@ -162,6 +160,12 @@ def decode(
     """
     ends = end_of_sequence_ids(model, tokenizer)
     chooser = _Chooser([item.id for item in prompt.items], decoding, ends, editing)
+    if editing is not None and editing.follows_thoughts:
+        if tokenizer is None:
+            raise ArgumentError("Edits of reasoning or answer need a tokenizer, which finds the tags.")
+        tags = None if prompt.thought is None else prompt.thought.tags
+        chooser.thoughts = ThoughtState(tokenizer, tags, prompt.size)
+        editing.thought_open = chooser.thoughts.open
     inputs: dict[str, Any] = dict(prompt.inputs)
     if cache is not None:
         inputs = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
@@ -170,11 +174,17 @@ def decode(
         **inputs,
         max_new_tokens=decoding.max_new_tokens,
         logits_processor=LogitsProcessorList([chooser]),
-        **_GREEDY,
+        **GREEDY,
     )
     tokens = sequences[:, prompt.width :]
     texts = [
-        _text(tokenizer, prompt.inputs["input_ids"][row], tokens[row, : int(chooser.lengths[row])], ends)
+        _text(
+            tokenizer,
+            prompt.inputs["input_ids"][row],
+            tokens[row, : int(chooser.lengths[row])],
+            ends,
+            prompt.thought,
+        )
         for row in range(prompt.size)
     ]
     return GenerationOutput(tuple(texts), tokens, chooser.lengths.numpy(), chooser.ended.numpy())
@@ -193,6 +203,7 @@ class _Chooser(LogitsProcessor):
             if decoding.top_p < 1:
                 self._warpers.append(TopPLogitsWarper(float(decoding.top_p)))
         self._ends, self._editing = ends, editing
+        self.thoughts: ThoughtState | None = None
         self.ended = torch.zeros(len(ids), dtype=torch.bool)
         self.lengths = torch.zeros(len(ids), dtype=torch.long)
 
@@ -211,6 +222,9 @@ class _Chooser(LogitsProcessor):
         self.ended |= torch.isin(scores.argmax(-1).cpu(), self._ends)
         if self._editing is not None:
             self._editing.counted = ~self.ended[:, None]
+        if self.thoughts is not None:
+            self.thoughts.add(scores.argmax(-1).tolist())
+            self._editing.thought_open = self.thoughts.open
         return scores
 
 
@@ -231,11 +245,17 @@ def end_of_sequence_ids(model: Any, tokenizer: Any = None) -> Tensor:
     return torch.tensor([] if ends is None else ends, dtype=torch.long).reshape(-1)
 
 
-def _text(tokenizer: Any, prompt_tokens: Tensor, tokens: Tensor, ends: Tensor) -> str:
-    """The text of one row; with the <think> that a chat template may have opened for the model."""
+def _text(
+    tokenizer: Any, prompt_tokens: Tensor, tokens: Tensor, ends: Tensor, thought: OpenThought | None = None
+) -> str:
+    """The text of one row; with the tag of a thought that the chat template has opened for the model."""
     if tokenizer is None:
         return ""
     special = {id for id, written in special_tokens(tokenizer).items() if written not in _TAGS}
     kept = [token for token in tokens.tolist() if token not in special and token not in ends.tolist()]
-    opened = tokenizer.decode(prompt_tokens[-8:]).rstrip().endswith("<think>")
-    return ("<think>" if opened else "") + tokenizer.decode(kept, skip_special_tokens=False)
+    if thought is not None:
+        opened = thought.tags.open
+    else:  # of a prompt from ready-made inputs
+        end = tokenizer.decode(prompt_tokens[-8:]).rstrip()
+        opened = next((tags.open for tags in TAGS if end.endswith(tags.open.rstrip())), "")
+    return opened + tokenizer.decode(kept, skip_special_tokens=False)

@@ -16,7 +16,7 @@ from mata_interp.errors import ModelError
 from .discovery.structure import unsupported_reason
 from .fingerprint import weights_sha256
 
-__all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load", "longest_sound", "shipped_weights"]
+__all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load", "shipped_weights"]
 
 SHIPPED = {
     name: Path(__file__).parents[1] / "organism" / "weights" / name
@@ -144,19 +144,6 @@ def _processor(name: str | Path, where: Any, hub: dict[str, Any], chat_template:
 def feature_extractor_of(processor: Any) -> Any:
     """What turns audio into features, called ``audio_processor`` in some families; None if there is none."""
     return getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
-
-
-def longest_sound(processor: Any) -> float | None:
-    """Seconds of the longest audio that a processor takes; None where no limit is stated.
-
-    Where the processor itself truncates nothing, the limit of its feature extractor is the length of a
-    window: the processor makes as many windows as the audio needs.
-    """
-    features = feature_extractor_of(processor)
-    samples = getattr(features, "n_samples", None)
-    if samples is None or (getattr(processor, "audio_kwargs", None) or {}).get("truncation") is False:
-        return None
-    return samples / features.sampling_rate
 
 
 def _template(template: str | Path) -> str:

@@ -14,6 +14,7 @@ from mata_interp.benchmarks import Item
 from mata_interp.compat import loaded_from
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 from mata_interp.interventions import InterventionLike, in_order
+from mata_interp.interventions.selection import refuse_reasoning_phase
 
 from .calls.edited_calls import edited_calls
 from .calls.locks import exclusive
@@ -21,8 +22,11 @@ from .decoding import MAX_NEW_TOKENS, Decoding, GenerationOutput, decode
 from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe_audio_positions
 from .discovery.structure import ModelStructure, unwrap_thinker
 from .fingerprint import fingerprint
-from .loading import feature_extractor_of, load, longest_sound
-from .prompting.prompts import Prompt, build_prompt, prompt_from_inputs
+from .loading import feature_extractor_of, load
+from .prompting.limits import AudioLimit
+from .prompting.prompts import Prompt, audio_limit, build_prompt, prompt_from_inputs
+from .prompting.thinking import check_thinking
+from .reasoning import reason_through
 from .scoring import OptionScores, score_options
 from .site_hooks import BoundInterventions
 from .verification import in_check
@@ -48,8 +52,13 @@ class LALM:
         processor: its processor; without one, make prompts with :meth:`prompt_from_inputs`.
         name: the model's name in records; its own if None.
         revision: the revision on the hub that it was loaded from.
+        thinking: what is done where a chat template ends in an open thought (``<think>``), before an option
+            is scored or attention is traced: ``"close"`` it; go ``"through"`` it, so that the model reasons
+            first, greedily and without any intervention; or ``"refuse"`` it. Answers are generated from the
+            open thought in any case.
 
     Raises:
+        ArgumentError: there is no such way with thoughts.
         ModelError: the model takes no audio, or its decoder is built in a way that is not supported.
 
     See Also:
@@ -57,8 +66,15 @@ class LALM:
     """
 
     def __init__(
-        self, model: Any, processor: Any = None, *, name: str | None = None, revision: str | None = None
+        self,
+        model: Any,
+        processor: Any = None,
+        *,
+        name: str | None = None,
+        revision: str | None = None,
+        thinking: str = "close",
     ) -> None:
+        self.thinking = check_thinking(thinking)
         self.structure = ModelStructure.from_model(model)
         self.model = unwrap_thinker(model).eval()
         self.processor = processor
@@ -77,6 +93,7 @@ class LALM:
         revision: str | None = None,
         token: Any = None,
         chat_template: str | Path | None = None,
+        thinking: str = "close",
     ) -> LALM:
         """Load a model and its processor.
 
@@ -89,12 +106,13 @@ class LALM:
                 be that of a PEFT adapter, which names its model.
             dtype, device_map, revision, token: as in transformers.
             chat_template: a Jinja template, or a file that holds one, for processors that have none.
+            thinking: that of `LALM`.
 
         Raises:
             ModelError: there is no such model, or it takes no audio.
         """
         loaded = load(name, dtype, device_map, revision, token, chat_template)
-        lalm = cls(loaded.model, loaded.processor, name=str(name), revision=revision)
+        lalm = cls(loaded.model, loaded.processor, name=str(name), revision=revision, thinking=thinking)
         lalm._why_no_processor = loaded.why_no_processor
         return lalm
 
@@ -128,8 +146,22 @@ class LALM:
 
     @property
     def max_audio_seconds(self) -> float | None:
-        """The longest sound it takes; None where no limit is stated."""
-        return longest_sound(self._need_processor())
+        """The longest clip it takes, in seconds; None if it takes 32 minutes or more.
+
+        Found by changing the ends of longer and longer clips, which runs the processor (not the model) on up
+        to 32 minutes of audio, once. `prompt` finds out only what it needs for the clips that it is given.
+        """
+        return self.audio_limit.seconds()
+
+    @property
+    def audio_limit(self) -> AudioLimit:
+        """How much of a clip the processor takes."""
+        return audio_limit(self._need_processor(), self.structure.audio_token_id, self.sampling_rate)
+
+    @property
+    def opens_thought(self) -> bool:
+        """Whether the chat template ends in an open thought."""
+        return self.prompt(Item(audio=None, question="?"), audio=None).thought is not None
 
     def prompt(
         self,
@@ -162,10 +194,10 @@ class LALM:
             items,
             audio_token_id=self.structure.audio_token_id,
             sampling_rate=self.sampling_rate,
-            max_audio_seconds=self.max_audio_seconds,
             audio=audio,
             format=format,
             width=width,
+            thinking=self.thinking,
         ).to(self.device)
 
     def prompt_from_inputs(self, inputs: Mapping[str, Tensor], ids: Sequence[str] | None = None) -> Prompt:
@@ -193,13 +225,19 @@ class LALM:
         self.validate_audio_positions(prompt, each=True)
         return prompt
 
-    def prepare(self, prompt: PromptLike) -> Prompt:
+    def prepare(self, prompt: PromptLike, *, generating: bool = False) -> Prompt:
         """The prompt as the model takes it: items asked, tensors on its device and in its dtype.
 
-        Before the first forward with audio, :meth:`validate_audio_positions` runs once.
+        Before the first forward with audio, :meth:`validate_audio_positions` runs once. A thought that the
+        template opens is closed, or thought through, as `thinking` says, so that the next token is one of the
+        answer.
 
         Args:
             prompt: a prompt, or one or several items, asked in the default format.
+            generating: leave a thought open, for the model to go on with.
+
+        Raises:
+            ModelError: the prompt ends in an open thought, and ``thinking`` is ``"refuse"``.
         """
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt)
@@ -207,7 +245,7 @@ class LALM:
         has_audio = bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any())
         if has_audio and not self._audio_validated and not in_check(self):
             self.validate_audio_positions(prompt)
-        return prompt
+        return prompt if generating or prompt.thought is None else reason_through(self, prompt)
 
     def audio_alignment(self, prompt: Prompt) -> AudioAlignment:
         """Which decoder inputs change with the audio: three runs as far as the first layer.
@@ -255,6 +293,7 @@ class LALM:
             1
         """
         prompt = self.prepare(prompt)
+        refuse_reasoning_phase(in_order(intervention))
         bound = self._bind(prompt, intervention)
         return self._run(lambda: self.model(**prompt.inputs).logits[:, -1], bound)
 
@@ -309,7 +348,7 @@ class LALM:
             >>> len(output.texts)
             1
         """
-        prompt, decoding = self.prepare(prompt), decoding or Decoding()
+        prompt, decoding = self.prepare(prompt, generating=True), decoding or Decoding()
         if max_new_tokens is not None:
             decoding = replace(decoding, max_new_tokens=max_new_tokens)
         bound = self._bind(prompt, intervention)
@@ -367,6 +406,8 @@ class LALM:
         prompt = self.prepare(prompt)
         if "position_ids" in prompt.inputs:
             raise ModelError("Inputs with position_ids cannot be scored: leave the positions to the model.")
+        for intervention in interventions:
+            refuse_reasoning_phase(in_order(intervention))
         lists = _lists_of_choices(prompt, choices)
         options = [self.option_tokens(item, texts) for item, texts in zip(prompt.items, lists, strict=True)]
         bound = [self._bind(prompt, intervention) for intervention in interventions]

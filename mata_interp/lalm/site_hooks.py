@@ -73,6 +73,8 @@ class BoundInterventions:
         if len(at_logits) > 1:
             names = ", ".join(type(part).__name__ for part in at_logits)
             raise InterventionError(f"Several interventions act on logits ({names}): pass one of them.")
+        self._outside = [*self._at_modules, *at_logits]
+        self._thought_open: Tensor | None = None
         self._extra_pass = _ExtraPass(lalm, prompt, at_logits[0]) if at_logits else None
         self._paused = False  # true in the extra pass
 
@@ -90,6 +92,23 @@ class BoundInterventions:
     def counted(self, counted: Tensor | None) -> None:
         if self.attention is not None:
             self.attention.counted = counted
+
+    @property
+    def follows_thoughts(self) -> bool:
+        """Whether some part needs to know which tokens are reasoning."""
+        inside = self.attention is not None and self.attention.follows_thoughts
+        return inside or any(part.phase in ("reasoning", "answer") for part in self._outside)
+
+    @property
+    def thought_open(self) -> Tensor | None:
+        """bool [B, 1 + N], whether a thought is open after the prompt and each new token; None: never."""
+        return self._thought_open
+
+    @thought_open.setter
+    def thought_open(self, opened: Tensor | None) -> None:
+        self._thought_open = opened
+        if self.attention is not None:
+            self.attention.thought_open = opened
 
     def __call__(self, layer: int, call: Any, total: int) -> tuple[slice, Tensor] | None:
         """What to add to an attention call's output; see `Editing`."""
@@ -139,7 +158,7 @@ class BoundInterventions:
             before, count = passes[0]
             _refuse_shape(states, count, part, layer)
             positions = torch.arange(before, before + count, device=states.device)
-            context = _context(part, layer, self._prompt, positions)
+            context = _context(part, layer, self._prompt, positions, self._thought_open)
             if not context.edited.any():
                 return None
             x = states.float()
@@ -160,7 +179,7 @@ class BoundInterventions:
             return None
         self._paused = True
         try:
-            output["logits"] = self._extra_pass.edit(args, kwargs, output.logits)
+            output["logits"] = self._extra_pass.edit(args, kwargs, output.logits, self._thought_open)
         finally:
             self._paused = False
         return output
@@ -179,7 +198,7 @@ class _ExtraPass:
             raise InterventionError(
                 f"{type(part).__name__} acts on logits and has no negative_prompt method."
             )
-        negative = lalm.prepare(part.negative_prompt(lalm, prompt))
+        negative = lalm.prepare(part.negative_prompt(lalm, prompt), generating=prompt.thought is not None)
         if negative.size != prompt.size:
             raise InterventionError(f"{negative.size} negative prompts for {prompt.size} prompts.")
         self._model, self._structure, self._part = lalm.model, lalm.structure, part
@@ -193,7 +212,9 @@ class _ExtraPass:
         self._length = 0  # tokens behind the prompt that the branch holds
         self._last: Tensor | None = None  # the last logits of the negative prompt, [B, 1, V]
 
-    def edit(self, args: tuple, kwargs: Mapping[str, Any], logits: Tensor) -> Tensor:
+    def edit(
+        self, args: tuple, kwargs: Mapping[str, Any], logits: Tensor, thought_open: Tensor | None = None
+    ) -> Tensor:
         """The edited logits, in the shape and dtype of ``logits`` [B, Q', V], of the last Q' tokens."""
         tokens = kwargs.get("input_ids", args[0] if args else None)
         if tokens is None:
@@ -214,7 +235,7 @@ class _ExtraPass:
         assert negative is not None
         count = logits.shape[1]
         positions = torch.arange(end - count, end, device=logits.device)
-        context = _context(self._part, -1, self._prompt, positions)
+        context = _context(self._part, -1, self._prompt, positions, thought_open)
         # before the prompt's last token, no logits are asked for
         if negative.shape[1] < count:
             negative = torch.nn.functional.pad(negative, (0, 0, count - negative.shape[1], 0))
@@ -264,14 +285,19 @@ class _ExtraPass:
         return output.logits
 
 
-def _context(part: Intervention, layer: int, prompt: Prompt, positions: Tensor) -> SiteContext:
+def _context(
+    part: Intervention, layer: int, prompt: Prompt, positions: Tensor, thought_open: Tensor | None
+) -> SiteContext:
     chosen = select_queries(part.queries, prompt.groups)
     return SiteContext(
         layer=layer,
         positions=positions[None],
         width=prompt.width,
-        edited=select_rows(chosen, part.phase, positions[None]),
-        tokens={name: select_columns(mask, name, positions[None]) for name, mask in prompt.groups.items()},
+        edited=select_rows(chosen, part.phase, positions[None], thought_open),
+        tokens={
+            name: select_columns(mask, name, positions[None], thought_open)
+            for name, mask in prompt.groups.items()
+        },
     )
 
 

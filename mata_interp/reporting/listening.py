@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ BINS = 60  # time bins of the attention at most, as many as can be told apart on
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Listening:
-    """The answers to one question about one clip, with and without MATA, and the attention over the audio.
+    """The answers to one question about a clip, with and without MATA, and the attention over the audio.
+
+    Several clips stand one after the other on the time axis.
 
     Attributes:
         model: name of the model.
@@ -39,8 +42,11 @@ class Listening:
         edges: edges of the time bins, in seconds, ``[bin + 1]``.
         share: audio / (audio + text) without the first token, mean over heads, ``[layer]``.
         samples, rate: the audio that the model received.
-        truncated_seconds: duration that was cut from the end of the clip.
+        truncated_seconds: duration that was cut from the ends of clips.
         layers_convention: how `published_layers` found MATA's layers; "" if they were named.
+        clip_starts: where each clip begins on the time axis, in seconds.
+        clip_attention: attention of the last prompt token to each clip, mean over heads and layers, without
+            MATA, ``[clip]``.
 
     Examples:
         >>> import mata_interp as mi
@@ -66,6 +72,8 @@ class Listening:
     rate: int
     truncated_seconds: float
     layers_convention: str = ""
+    clip_starts: tuple[float, ...] = (0.0,)
+    clip_attention: np.ndarray = field(default_factory=lambda: np.full(1, np.nan))
 
     @property
     def seconds(self) -> float:
@@ -95,6 +103,8 @@ class Listening:
                 "answer_after": self.answer_after,
                 "seconds": self.seconds,
                 "truncated_seconds": self.truncated_seconds,
+                "clip_starts": self.clip_starts,
+                "clip_attention": self.clip_attention,
                 "layers": self.layers,
                 "edges": self.edges,
                 "attention": self.attention,
@@ -120,7 +130,7 @@ class Listening:
 
 def listen(  # noqa: PLR0913 one keyword per setting, as in the command
     lalm: LALM,
-    audio: AudioSource,
+    audio: AudioSource | Sequence[AudioSource],
     question: str,
     choices: Sequence[str] = (),
     *,
@@ -135,7 +145,7 @@ def listen(  # noqa: PLR0913 one keyword per setting, as in the command
 
     Args:
         lalm: the model.
-        audio: a path, or ``(samples, rate)``.
+        audio: a path, or ``(samples, rate)``; or a list of these, several clips in one prompt.
         question: the question.
         choices: answer options, compared by log-probability; without any, the model generates an answer.
         caption: text that is shown with the question; it may be wrong.
@@ -168,15 +178,19 @@ def listen(  # noqa: PLR0913 one keyword per setting, as in the command
     item = Item(audio=audio, question=question, choices=tuple(choices), caption=caption)
     if choices:
         item.validate()
-    sound = item.load_audio(lalm.sampling_rate)
-    item = item.with_audio((sound.samples, sound.rate))  # decoded once
+    rate = lalm.sampling_rate
+    clips = [clip.samples for clip in item.load_clips(rate)]
+    item = item.with_audio([(clip, rate) for clip in clips])  # decoded once
     mata = Mata(alpha, published_layers(lalm) if layers is None else layers, rule=rule)
     mata.bind(lalm.structure.heads)
     prompt = lalm.prompt(item, format=prompt_format)
     before, answer_before = _answer(lalm, prompt, item, None, max_new_tokens)
     after, answer_after = _answer(lalm, prompt, item, mata, max_new_tokens)
-    attention, edges, share, measured = _attention_over_time(lalm, prompt)
-    seconds = prompt.audio_seconds[0]
+    clips = [clip[: lalm.audio_limit.kept(len(clip))] for clip in clips]
+    ends = np.cumsum([0, *map(len, clips)]) / rate
+    attention, edges, share, measured = _attention_over_time(lalm, prompt, ends)
+    middles = (edges[:-1] + edges[1:]) / 2
+    by_clip = [attention[:, (middles > begin) & (middles < end)] for begin, end in pairwise(ends)]
     return Listening(
         model=lalm.name,
         item=item,
@@ -187,12 +201,14 @@ def listen(  # noqa: PLR0913 one keyword per setting, as in the command
         answer_after=answer_after,
         attention=attention,
         layers=measured,
-        edges=edges * seconds,
+        edges=edges,
         share=share,
-        samples=sound.samples[: round(seconds * sound.rate)],
-        rate=sound.rate,
+        samples=np.concatenate(clips),
+        rate=rate,
         truncated_seconds=prompt.truncated_seconds[0],
         layers_convention=published_convention(lalm) if layers is None else "",
+        clip_starts=tuple(ends[:-1].tolist()),
+        clip_attention=np.array([float(part.sum(1).mean()) for part in by_clip]),
     )
 
 
@@ -210,28 +226,41 @@ def _answer(
 
 
 def _attention_over_time(
-    lalm: LALM, prompt: Prompt
+    lalm: LALM, prompt: Prompt, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Attention [layer, bin], bin edges from 0 to 1, audio share [layer], and the decoder layers of the rows.
+    """Attention [layer, bin], bin edges, audio share [layer], and the decoder layers of the rows.
 
-    Each time bin is traced as a token group of its own, so no row of attention is ever stored.
+    Each time bin is traced as a token group of its own, so no row of attention is ever stored. The bins of a
+    clip are of equal length, and each is of one clip only.
+
+    Args:
+        ends: where the clips begin and end, in seconds, one after the other.
     """
     import torch
 
+    from ..lalm.prompting.groups import clip_group, partition
     from ..tracing import audio_share, trace
 
-    positions = prompt.groups["audio"][0].nonzero().flatten()
-    bins = positions.tensor_split(min(BINS, len(positions)))
-    groups = {name: mask for name, mask in prompt.groups.items() if name != "audio"}
+    whole = partition(prompt.groups)
+    clips = [prompt.groups.get(clip_group(n), whole["audio"])[0] for n in range(1, len(ends))]
+    bins: list[Any] = []
+    edges = [0.0]
+    for clip, (begin, end) in zip(clips, pairwise(ends), strict=True):
+        positions = clip.nonzero().flatten()
+        share_of_bins = max(1, round(BINS * (end - begin) / ends[-1]))
+        parts = positions.tensor_split(min(share_of_bins, len(positions)))
+        bins += parts
+        edges += (begin + (end - begin) * np.cumsum([len(p) for p in parts]) / len(positions)).tolist()
+    groups = {name: mask for name, mask in whole.items() if name != "audio"}
     names = [f"audio {index:03d}" for index in range(len(bins))]
     for name, tokens in zip(names, bins, strict=True):
         groups[name] = torch.zeros_like(prompt.groups["audio"])
         groups[name][0, tokens] = True
     by_bin = trace(lalm, replace(prompt, groups=groups), query="last", progress=False)
-    whole = trace(lalm, prompt, query="last", progress=False)
+    traced = trace(lalm, prompt, query="last", progress=False)
     attention = (
         by_bin["mass"].sel(group=names).isel(item=0).mean("head", skipna=True).transpose("layer", "group")
     )
-    share = audio_share(whole).isel(item=0).mean("head", skipna=True)
-    edges = np.cumsum([0, *(len(tokens) for tokens in bins)]) / len(positions)
-    return attention.values, edges, share.values, tuple(int(layer) for layer in whole["layer"].values)
+    share = audio_share(traced).isel(item=0).mean("head", skipna=True)
+    measured = tuple(int(layer) for layer in traced["layer"].values)
+    return attention.values, np.array(edges), share.values, measured

@@ -19,7 +19,7 @@ from .figures.clip import LEFT, RIGHT, clip
 from .figures.svg import responsive
 from .parts import FigurePart
 from .render import render
-from .terminal import edit_text
+from .terminal import clips_text, edit_text
 from .wording import number, percent, printable
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def render_html(listening: Listening) -> str:
         options=options,
         answers=(printable(listening.answer_before), printable(listening.answer_after)),
         edit=edit_text(listening),
-        cut=_cut(listening),
+        cut=_clips(listening) + _cut(listening),
         figure=figure,
         sound=_data_uri(listening.samples, listening.rate),
         plot=(LEFT, RIGHT),
@@ -88,6 +88,14 @@ def _data_uri(samples: np.ndarray, rate: int) -> str:
     # not FLAC, which is half the size: Chromium cannot seek in a short one
     soundfile.write(stream, np.clip(samples, -1, 1), rate, format="WAV", subtype="PCM_16")
     return "data:audio/wav;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _clips(listening: Listening) -> str:
+    """Where each of several clips begins, and how much attention it gets."""
+    if len(listening.clip_starts) < 2:
+        return ""
+    text = clips_text(listening)
+    return f"{text[0].upper()}{text[1:]}. "
 
 
 def _cut(listening: Listening) -> str:

@@ -72,10 +72,23 @@ def render_text(listening: Listening) -> str:
         "",
         f"model {printable(listening.model)}; MATA: {edit}",
     ]
+    if len(listening.clip_starts) > 1:
+        lines.append(clips_text(listening))
     if listening.truncated_seconds > 0:
         cut = number(listening.truncated_seconds, 1)
         lines.append(f"the last {cut} s were cut, as the clip is too long for the model")
     return "\n".join(lines)
+
+
+def clips_text(listening: Listening) -> str:
+    """Where each of several clips begins, and how much attention it gets."""
+    clips = [
+        f"clip {n} from {number(start, 1)} s: {percent(float(part), 1)}"
+        for n, (start, part) in enumerate(
+            zip(listening.clip_starts, listening.clip_attention, strict=True), 1
+        )
+    ]
+    return f"attention to each clip, mean over layers, without MATA: {'; '.join(clips)}"
 
 
 def _options(listening: Listening) -> list[str]:

@@ -76,7 +76,7 @@ def sweep_generate(
     swept_items: list[Item] = []
     outputs: list[list[GenerationOutput]] = []
     looped = 0
-    for prompt in inputs.prompts(lalm, batch_size, progress, "generate"):
+    for prompt in inputs.prompts(lalm, batch_size, progress, "generate", generating=True):
         answers, shared = _answer_each(lalm, prompt, decoding, list(configurations.values()))
         if not shared and looped == 0:
             reason = "the prefill cannot be shared, or the unedited answer from it is another one."

@@ -12,6 +12,7 @@ import xarray as xr
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ModelError
 from mata_interp.interventions import InterventionLike
+from mata_interp.interventions.selection import refuse_reasoning_phase
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.discovery.experts import experts_of
 from mata_interp.lalm.verification import note_unchecked
@@ -94,6 +95,7 @@ def sweep(
     configurations = named_configurations(lalm, interventions)
     note_unchecked(lalm)
     edits = list(configurations.values())
+    refuse_reasoning_phase(part for parts in edits for part in parts)
     batches: list[np.ndarray] = []
     swept_items: list[Item] = []
     culprits: list[str] = []

@@ -16,6 +16,7 @@ from mata_interp.interventions import select_queries
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.calls.attention_calls import attention_calls
 from mata_interp.lalm.decoding import end_of_sequence_ids
+from mata_interp.lalm.prompting.thinking import ThoughtState
 
 from .queries import Queries, gather_queries, mean_over_queries
 
@@ -34,11 +35,14 @@ class AttentionMasses:
             have; with the mean over queries, Q is 1.
         queries: the Q queries.
         groups: names of the G groups.
+        predicts: [B, Q], what each query predicts: "reasoning", a token of a thought; "answer"; or "" for
+            absent queries. None where there is no thought, or with the mean over queries.
     """
 
     mass: np.ndarray
     queries: Queries
     groups: list[str]
+    predicts: np.ndarray | None = None
 
 
 @torch.inference_mode()
@@ -52,12 +56,15 @@ def read_masses(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mea
         max_new_tokens: of the answer, for ``query="generated"``.
         mean: take the mean over queries.
     """
-    prompt = lalm.prepare(prompt)
+    prompt = lalm.prepare(prompt, generating=query == "generated")
     tokens, groups = prompt.inputs["input_ids"], dict(prompt.groups)
     if query == "generated":
         no_token = torch.zeros_like(tokens, dtype=torch.bool)
         groups.setdefault("generated", no_token)
         masses, answer, predicted = _masses_of_answers(lalm, prompt, groups, max_new_tokens)
+        opened = thoughts_in(lalm, prompt, answer)
+        if opened is not None:
+            return _masses_with_thoughts(lalm, prompt, answer, predicted, opened, mean)
         mass = _reduce_queries(masses, predicted, mean).cpu().numpy()
         # all but the last token of the answer are queries, too, after the last one of the prompt
         chosen = torch.cat([no_token[:, :-1], predicted], 1)
@@ -128,6 +135,41 @@ def _masses_of_answers(
     ended = torch.isin(answer, ends).cumsum(1)
     masses = torch.from_numpy(np.stack(steps, -1)).to(answer.device)
     return masses, answer, pad(ended[:, :-1], (1, 0)) == 0
+
+
+def thoughts_in(lalm: LALM, prompt: Prompt, answer: Tensor) -> Tensor | None:
+    """Whether a thought is open before and after each token of answers [B, N]: bool [B, 1 + N].
+
+    None where no answer has a thought, or where there is no tokenizer to find its tags.
+    """
+    tokenizer = getattr(lalm.processor, "tokenizer", None)
+    if tokenizer is None:
+        return None
+    tags = None if prompt.thought is None else prompt.thought.tags
+    state = ThoughtState(tokenizer, tags, prompt.size)
+    for tokens in answer.T.tolist():
+        state.add(tokens)
+    return state.open.to(answer.device) if bool(state.open.any()) else None
+
+
+def _masses_with_thoughts(
+    lalm: LALM, prompt: Prompt, answer: Tensor, predicted: Tensor, opened: Tensor, mean: bool
+) -> AttentionMasses:
+    """The masses of answers with thoughts, of which reasoning and answer are groups of their own.
+
+    Which tokens are reasoning is known when they have been generated, so the answers are read once more, in
+    one pass.
+    """
+    real = predicted[:, 1:]
+    inside = (opened[:, :-1] | opened[:, 1:])[:, :-1]  # the tags belong to the thought
+    groups = {"generated": real, "reasoning": real & inside, "answer": real & ~inside}
+    whole = prompt.continued(answer[:, :-1], real, groups, align=False)
+    chosen = torch.cat([torch.zeros_like(whole.groups["generated"])[:, : prompt.width - 1], predicted], 1)
+    mass = _masses_of_prompts(lalm, whole, whole.groups, chosen, mean)
+    queries = Queries.from_tokens(whole.inputs["input_ids"], whole.groups, chosen, mean)
+    names = np.where(opened[:, :-1].cpu().numpy(), "reasoning", "answer")
+    names = np.where(predicted.cpu().numpy(), names, "")[:, : queries.position.shape[1]]
+    return AttentionMasses(mass, queries, list(whole.groups), None if mean else names)
 
 
 def _reduce_queries(masses: Tensor, chosen: Tensor, mean: bool) -> Tensor:

@@ -18,6 +18,7 @@ from mata_interp.version import __version__
 
 from .attention_masses import AttentionMasses, read_masses
 from .queries import QUERIES
+from .subgroups import concatenate, of_groups, of_subgroups, predicts, whole_groups
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -64,6 +65,10 @@ def trace(
         With ``per_query``, mass and tokens have ``query`` as a last dimension, NaN and 0 after an item's
         last query, and ``position`` (tokens before the query), ``token`` (its id; both -1 where there is no
         query) and ``query_group`` are coordinates ``[item, query]``.
+        Where items have several clips, or answers a thought, ``subgroup_mass[item, layer, head, subgroup]``
+        and ``subgroup_n_tokens[item, subgroup]`` measure the parts of ``audio`` (``audio_1``, ``audio_2``,
+        ...) and of ``generated`` (``reasoning``, ``answer``); NaN for a clip that an item does not have. With
+        ``per_query``, ``query_predicts`` says whether a query predicts reasoning or answer.
         ``layer`` is the index in the decoder; layers without attention are left out. The ``domain``,
         ``kind``, ``condition`` and ``cluster`` of each item are coordinates. The attribute ``excluded`` names
         the items that were left out, one a line, and ``n_excluded`` counts them.
@@ -98,10 +103,12 @@ def trace(
     note_unchecked(lalm)
     traced: list[Item] = []
     masses: list[AttentionMasses] = []
-    for prompt in batches.prompts(lalm, batch_size or BATCH_SIZE, progress, "trace"):
+    generating = query == "generated"
+    for prompt in batches.prompts(lalm, batch_size or BATCH_SIZE, progress, "trace", generating):
         masses.append(read_masses(lalm, prompt, query, max_new_tokens, mean=not per_query))
-        if masses[-1].groups != masses[0].groups:
-            raise ArgumentError(f"Prompts have different groups: {masses[0].groups}, {masses[-1].groups}.")
+        first, last = (whole_groups(batch.groups) for batch in (masses[0], masses[-1]))
+        if last != first:
+            raise ArgumentError(f"Prompts have different groups: {first}, {last}.")
         traced.extend(prompt.items)
     attributes: dict[str, Any] = {"query": query, "queries": QUERIES[query]}
     if query == "generated":
@@ -115,13 +122,13 @@ def _to_dataset(
 ) -> xr.Dataset:
     """The masses of all batches, one after the other."""
     queries = [batch.queries for batch in masses]
-    mass = _concatenate([batch.mass for batch in masses], np.nan)
-    n_tokens = _concatenate([batch.n_tokens for batch in queries], 0)
+    groups = whole_groups(masses[0].groups)
+    mass, n_tokens = of_groups(masses, groups)
     coords: dict[str, Any] = {
         "item": [item.id for item in items],
         "layer": list(lalm.attention_layers),
         "head": np.arange(mass.shape[2]),
-        "group": masses[0].groups,
+        "group": groups,
         **item_labels(items),
     }
     mass_dims, token_dims = ("item", "layer", "head", "group"), ("item", "group")
@@ -129,9 +136,11 @@ def _to_dataset(
         mass_dims, token_dims = (*mass_dims, "query"), (*token_dims, "query")
         dims = ("item", "query")
         coords["query"] = np.arange(mass.shape[-1])
-        coords["position"] = dims, _concatenate([batch.position for batch in queries], -1)
-        coords["token"] = dims, _concatenate([batch.token for batch in queries], -1)
-        coords["query_group"] = dims, _concatenate([batch.group for batch in queries], "")
+        coords["position"] = dims, concatenate([batch.position for batch in queries], -1)
+        coords["token"] = dims, concatenate([batch.token for batch in queries], -1)
+        coords["query_group"] = dims, concatenate([batch.group for batch in queries], "")
+        if any(batch.predicts is not None for batch in masses):
+            coords["query_predicts"] = dims, concatenate([predicts(batch) for batch in masses], "")
     else:
         mass, n_tokens = mass[..., 0], n_tokens[..., 0]
     n_queries = np.concatenate([batch.counts for batch in queries])
@@ -140,17 +149,7 @@ def _to_dataset(
         "n_tokens": (token_dims, n_tokens),
         "n_queries": ("item", n_queries),
     }
-    return xr.Dataset(variables, coords)
-
-
-def _concatenate(batches: Sequence[np.ndarray], absent: Any) -> np.ndarray:
-    """Batches [B, ..., Q] one after the other, those with fewer queries filled up with ``absent``."""
-    width = max(batch.shape[-1] for batch in batches)
-    padded = []
-    for batch in batches:
-        widths = [(0, 0)] * (batch.ndim - 1) + [(0, width - batch.shape[-1])]
-        padded.append(np.pad(batch, widths, constant_values=absent))
-    return np.concatenate(padded)
+    return xr.Dataset(variables, coords).merge(of_subgroups(masses, per_query))
 
 
 def _provenance(lalm: LALM) -> dict[str, str | int]:

@@ -8,6 +8,7 @@ from mata_interp.lalm import LALM, Prompt
 NAMES = [
     "two runs give equal logits",
     "audio changes only its placeholders",
+    "audio reaches the model to its end",
     "attention rows sum to 1",
     "attention rows equal eager attention",
     "trace equals eager attention",

@@ -115,11 +115,12 @@ def _missing(items: Items) -> list[str]:
 
     bad = []
     for item in items:
-        if isinstance(item.audio, str | Path):
-            try:
-                find_audio(item.audio, item.audio_root, item.id)
-            except ItemError:
-                bad.append(item.id)
+        try:
+            for clip in item.clips:
+                if isinstance(clip, str | Path):
+                    find_audio(clip, item.audio_root, item.id)
+        except ItemError:
+            bad.append(item.id)
     return bad
 
 

@@ -20,6 +20,7 @@ from ..options import (
     Seed,
     Split,
     Subset,
+    Thinking,
     out_option,
     parse_list,
     parse_path,
@@ -45,6 +46,7 @@ def layers(  # noqa: PLR0913 a command has one parameter per option
         tuple | None,
         typer.Option(parser=parse_list, metavar="A,B,C", help="Measure only these criteria. Default: all."),
     ] = None,
+    thinking: Thinking = None,
     out: Annotated[
         Path | None, out_option("Write the whole profile to this JSON file, for --layers FILE.", "FILE")
     ] = None,
@@ -80,7 +82,7 @@ def layers(  # noqa: PLR0913 a command has one parameter per option
         chosen = clips_to_choose_on(data, items or AUTO_ITEMS, seed)
     else:
         chosen = take(data, split, items or AUTO_ITEMS, seed)
-    lalm = load_model(name)
+    lalm = load_model(name, thinking=thinking or "close")
     import mata_interp
 
     profile = mata_interp.fusion_layers(lalm, chosen, criteria=criteria, seed=seed, progress=progress())

@@ -21,6 +21,7 @@ from ..options import (
     PromptFormat,
     Rule,
     Seed,
+    Thinking,
     out_option,
     parse_list,
     parse_path,
@@ -50,6 +51,7 @@ def listen(  # noqa: PLR0913 a command has one parameter per option
     alpha: Alpha = None,
     rule: Rule = None,
     prompt: PromptFormat = None,
+    thinking: Thinking = None,
     max_new_tokens: MaxNewTokens = None,
     out: Annotated[Path | None, out_option("Write an HTML page with a player to this file.", "FILE")] = None,
     seed: Seed = 0,
@@ -77,7 +79,7 @@ def listen(  # noqa: PLR0913 a command has one parameter per option
     name = model_name(None, model_option)
     import mata_interp
 
-    lalm = load_model(name)
+    lalm = load_model(name, thinking=thinking or "close")
     edited = resolve_layers(wanted, lalm, Source("listening", None, None, None).load, seed)
     listening = mata_interp.listen(
         lalm,

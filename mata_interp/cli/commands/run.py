@@ -59,6 +59,7 @@ from ..options import (
     Split,
     Subset,
     Temperature,
+    Thinking,
     TopP,
     Workers,
     out_option,
@@ -92,6 +93,7 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     phase: Phase = None,
     grid: GridFile = None,
     prompt: PromptFormat = None,
+    thinking: Thinking = None,
     generate: Generate = False,
     max_new_tokens: MaxNewTokens = None,
     temperature: Temperature = None,
@@ -148,7 +150,7 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     check_out_folder(out)
     check_cluster(ray)
     edits = read_grid(grid) if grid else {}
-    data, lalm = source.usable(), load_model(name)
+    data, lalm = source.usable(), load_model(name, thinking=thinking or "close")
 
     chosen_layers = resolve_layers(options.layers, lalm, lambda: data, seed)
     split_name = split or _default_split(data, options.layers, seed)

@@ -21,6 +21,7 @@ from ..options import (
     ModelArgument,
     Seed,
     Subset,
+    Thinking,
     out_option,
 )
 from ..output import print_result, progress, resumable
@@ -35,6 +36,7 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     subset: Subset = None,
     items: ItemCount = None,
     layers: Layers = None,
+    thinking: Thinking = None,
     out: Annotated[Path | None, out_option("Run folder. Default: runs/study-MODEL-BENCHMARK.")] = None,
     seed: Seed = 0,
     batch_size: BatchSize = BATCH_SIZE,
@@ -58,7 +60,7 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     out = out or Path("runs") / f"study-{Path(name).name}-{source.stem}"
     check_out_folder(out)
     wanted = read_layers(layers)
-    data, lalm = source.usable(), load_model(name)
+    data, lalm = source.usable(), load_model(name, thinking=thinking or "close")
     import mata_interp
 
     settings = {"items_limit": items, "batch_size": batch_size, "progress": progress(), "seed": seed}

@@ -37,6 +37,7 @@ from ..options import (
     Seed,
     Split,
     Subset,
+    Thinking,
     out_option,
     parse_layers,
     parse_layers_or_source,
@@ -116,6 +117,7 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     queries: Queries = None,
     phase: Phase = None,
     grid: GridFile = None,
+    thinking: Thinking = None,
     out: Annotated[
         Path | None, out_option("Folder to write. Default: runs/sweep-MODEL-BENCHMARK-KIND.")
     ] = None,
@@ -151,7 +153,7 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     split = split or "selection"
     data = take(whole := source.usable(), split, items, seed)
     edits = read_grid(grid) if grid else None
-    lalm = load_model(name)
+    lalm = load_model(name, thinking=thinking or "close")
 
     from ...experiments.conditions import named_conditions
     from ...experiments.manifest import known_beforehand

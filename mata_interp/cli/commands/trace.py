@@ -25,6 +25,7 @@ from ..options import (
     Seed,
     Split,
     Subset,
+    Thinking,
     out_option,
 )
 from ..output import print_result, print_table, progress
@@ -59,6 +60,7 @@ def trace(  # noqa: PLR0913 a command has one parameter per option
         ),
     ] = "last",
     prompt: PromptFormat = None,
+    thinking: Thinking = None,
     max_new_tokens: MaxNewTokens = None,
     out: Annotated[Path | None, out_option("Write the whole trace to this netCDF file.", "FILE")] = None,
     seed: Seed = 0,
@@ -79,7 +81,7 @@ def trace(  # noqa: PLR0913 a command has one parameter per option
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
     split = split or "all"
     data = take(source.usable(), split, items, seed)
-    lalm = load_model(name)
+    lalm = load_model(name, thinking=thinking or "close")
 
     from ...errors import RunError
     from ...experiments.files import write_whole

@@ -7,6 +7,7 @@ as far as the first decoder layer, once with the audio and once with other audio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,16 +90,31 @@ class AudioAlignment:
 
 
 def audio_input_names(inputs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the inputs that hold audio: waveforms or features, recognised by their floating point."""
-    other = ("pixel", "image", "video", "inputs_embeds")
+    """Names of the inputs that hold audio: waveforms and features, which are of floating point, and codes.
+
+    Codes are whole numbers, [clips, frames, codebooks] or [clips, frames], with which a codec or a quantised
+    spectrogram describes audio. Whether a candidate is audio is found by changing it.
+    """
+    tokens = inputs.get("input_ids")
     return tuple(
         name
         for name, x in inputs.items()
         if isinstance(x, Tensor)
-        and x.is_floating_point()
-        and not name.startswith(other)
-        and "mask" not in name
+        and not _OTHER_INPUTS.search(name)
+        and (x.is_floating_point() or _may_be_codes(x, tokens))
     )
+
+
+_OTHER_INPUTS = re.compile(
+    r"^(pixel|image|video|inputs_embeds|input_ids$)|mask|position|token_type|length|size|grid|labels"
+)
+
+
+def _may_be_codes(x: Tensor, tokens: Any) -> bool:
+    """Whether whole numbers may be codes of audio: they are neither flags nor one for each token."""
+    if x.dtype == torch.bool or x.dim() < 2 or (isinstance(tokens, Tensor) and x.shape == tokens.shape):
+        return False
+    return x.dim() >= 3 or (x.numel() > 0 and int(x.max()) > 1)
 
 
 @torch.inference_mode()
@@ -147,7 +163,13 @@ def count_audio_frames(model: Any, structure: ModelStructure, inputs: Mapping[st
 
 
 def _other_audio(audio: Tensor) -> Tensor:
-    """Other audio of about the same size."""
+    """Other audio of about the same size; of codes, others between the smallest and the largest."""
+    if not audio.is_floating_point():
+        low, high = audio.min(), audio.max()
+        if low == high:
+            return audio + (1 if low == 0 else -1)
+        mirrored = low + high - audio
+        return torch.where(mirrored == audio, low, mirrored)
     noise = torch.randn(audio.shape, generator=torch.Generator().manual_seed(0)).to(audio)
     size = audio.float().std() if audio.numel() > 1 else audio.new_zeros(())
     return audio + noise * (size if size > 0 else 1.0)

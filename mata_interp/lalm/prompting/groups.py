@@ -1,13 +1,22 @@
-"""The token groups of a prompt."""
+"""The token groups of a prompt, and the subgroups of some of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["GROUPS", "group_masks", "groups_of_tokens"]
+__all__ = [
+    "GROUPS",
+    "SUBGROUPS",
+    "clip_group",
+    "group_masks",
+    "groups_of_tokens",
+    "is_subgroup",
+    "partition",
+]
 
 GROUPS = ("audio", "question", "options", "caption", "template", "sink", "generated")
 """Names of the groups. Every real token is in exactly one of them, padding in none.
@@ -16,8 +25,37 @@ GROUPS = ("audio", "question", "options", "caption", "template", "sink", "genera
 ``question``, ``options``, ``caption``: the item's texts.
 ``template``: chat markup, the system prompt and all other text of the template.
 ``sink``: the first real token, which draws attention whatever it is; a placeholder is audio even there.
-``generated``: tokens of the answer; a prompt has none.
+``generated``: tokens that the model generated: an answer, and the reasoning that a prompt goes on after.
 """
+
+SUBGROUPS = {
+    "audio_1": "the first clip of prompts with several clips, and so on: audio_2, audio_3, ...",
+    "reasoning": "generated tokens of a thought, its tags included",
+    "answer": "generated tokens after the thought; all of them where there is none",
+}
+"""Names of parts of ``audio`` and of ``generated``: their tokens are in that group, too."""
+
+_CLIP = re.compile(r"audio_([1-9]\d*)")
+
+
+def clip_group(number: int) -> str:
+    """The name of a clip's tokens, from 1."""
+    return f"audio_{number}"
+
+
+def is_subgroup(name: str) -> bool:
+    """Whether a name stands for a part of another group.
+
+    Examples:
+        >>> is_subgroup("audio_2"), is_subgroup("audio")
+        (True, False)
+    """
+    return name in SUBGROUPS or bool(_CLIP.fullmatch(name))
+
+
+def partition(groups: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The groups without subgroups: every real token is in exactly one of them."""
+    return {name: mask for name, mask in groups.items() if not is_subgroup(name)}
 
 
 def groups_of_tokens(offsets: Sequence[tuple[int, int]], parts: Sequence[tuple[str, str]]) -> list[str]:
@@ -43,12 +81,29 @@ def groups_of_tokens(offsets: Sequence[tuple[int, int]], parts: Sequence[tuple[s
 
 
 def group_masks(rows: Sequence[Sequence[str]], width: int) -> dict[str, Tensor]:
-    """Left-padded masks ``bool[B, width]``, one for each of GROUPS, from the groups of each row's tokens.
+    """Left-padded masks ``bool[B, width]`` of GROUPS, from the names of each row's tokens.
 
-    The first token of each row becomes the sink, unless it is audio.
+    The first token of each row becomes the sink, unless it is audio. Tokens may be named by their clip
+    (``audio_2``); where some row has several clips, there is a mask for each clip, too.
     """
     codes = torch.full((len(rows), width), -1)
+    clips = torch.zeros_like(codes)
     for row, names in enumerate(rows):
-        named = ["audio" if names[0] == "audio" else "sink", *names[1:]]
+        numbers = [_clip_number(name) for name in names]
+        named = ["audio" if number else name for name, number in zip(names, numbers, strict=True)]
+        named[0] = "audio" if numbers[0] else "sink"
         codes[row, width - len(named) :] = torch.tensor([GROUPS.index(name) for name in named])
-    return {name: codes == code for code, name in enumerate(GROUPS)}
+        clips[row, width - len(named) :] = torch.tensor(numbers)
+    masks = {name: codes == code for code, name in enumerate(GROUPS)}
+    count = int(clips.max())
+    if count > 1:
+        masks |= {clip_group(number): clips == number for number in range(1, count + 1)}
+    return masks
+
+
+def _clip_number(name: str) -> int:
+    """Which clip a token's name stands for, from 1; 0 for names of other groups."""
+    if name == "audio":
+        return 1
+    clip = _CLIP.fullmatch(name)
+    return int(clip[1]) if clip else 0

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mata_interp.benchmarks import Item
+from mata_interp.benchmarks.audio import joint_sha256
 
 from .formats import PROMPT_FORMATS, canonical_format
 from .messages import takes_audio_in_call
-from .prompts import _refuse_special_tokens, _render
+from .prompts import refuse_special_tokens
+from .texts import render
 
 if TYPE_CHECKING:
     from ..model import LALM
@@ -23,8 +25,8 @@ class PromptLength:
 
     Attributes:
         tokens: Number of tokens, audio included.
-        truncated_seconds: Seconds of audio cut off because the model takes no more.
-        audio_sha256: SHA-256 of the decoded audio.
+        truncated_seconds: Seconds of audio cut off because the model takes no more, all clips together.
+        audio_sha256: SHA-256 of the decoded audio; of several clips, of their hashes.
     """
 
     tokens: int
@@ -35,9 +37,9 @@ class PromptLength:
 class PromptLengths:
     """Measures prompts of one model; a call takes an item and returns its `PromptLength`.
 
-    The number of audio tokens depends on the number of samples alone. So the whole prompt is built for the
-    first item of each number of samples only; for the others the text is tokenized. Processors that take
-    audio in their chat template alone have no text to tokenize: their prompts are always built.
+    The number of audio tokens depends on the number of samples of each clip alone. So the whole prompt is
+    built for the first item with these numbers only; for the others the text is tokenized. Processors that
+    take audio in their chat template alone have no text to tokenize: their prompts are always built.
 
     Args:
         lalm: The model.
@@ -52,7 +54,9 @@ class PromptLengths:
     def __init__(self, lalm: LALM, format: str = "options") -> None:
         canonical_format(format)
         self._lalm, self._format = lalm, format
-        self._audio_tokens: dict[int, int] = {}  # samples -> tokens of the prompt less those of its text
+        self._audio_tokens: dict[
+            tuple[int, ...], int
+        ] = {}  # samples -> tokens of the prompt less those of its text
         self._by_text = lalm.processor is not None and takes_audio_in_call(lalm.processor)
 
     def __call__(self, item: Item) -> PromptLength:
@@ -63,22 +67,22 @@ class PromptLengths:
             ModelError: The processor's tokens cannot be assigned to groups.
         """
         rate = self._lalm.sampling_rate
-        audio = item.load_audio(rate)
-        samples, longest = len(audio.samples), self._lalm.max_audio_seconds
-        kept = samples if longest is None else min(samples, round(longest * rate))
-        cut = (samples - kept) / rate
+        clips = item.load_clips(rate)
+        samples = [len(clip.samples) for clip in clips]
+        kept = tuple(map(self._lalm.audio_limit.kept, samples))
+        cut, sha256 = (sum(samples) - sum(kept)) / rate, joint_sha256(clips)
         if self._by_text and kept in self._audio_tokens:
-            return PromptLength(self._audio_tokens[kept] + self._text_tokens(item), cut, audio.sha256)
+            return PromptLength(self._audio_tokens[kept] + self._text_tokens(item), cut, sha256)
         tokens = self._lalm.prompt(item, format=self._format).width
         if self._by_text:
             self._audio_tokens[kept] = tokens - self._text_tokens(item)
-        return PromptLength(tokens, cut, audio.sha256)
+        return PromptLength(tokens, cut, sha256)
 
     def _text_tokens(self, item: Item) -> int:
-        """Number of tokens of the rendered text, in which the audio is a single placeholder."""
+        """Number of tokens of the rendered text, in which each clip is a single placeholder."""
         processor = self._lalm.processor
-        _refuse_special_tokens([item], processor.tokenizer, self._lalm.structure.audio_token_id)
-        parts = _render([PROMPT_FORMATS[self._format](item)], processor, with_audio=True)[0]
+        refuse_special_tokens([item], processor.tokenizer, self._lalm.structure.audio_token_id)
+        parts = render([PROMPT_FORMATS[self._format](item)], processor, [len(item.clips)])[0]
         text = "".join(part for _, part in parts)
         bos = processor.tokenizer.bos_token
         own_bos = bool(bos and text.startswith(bos))

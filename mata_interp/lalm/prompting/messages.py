@@ -11,7 +11,7 @@ import inspect
 import io
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -20,12 +20,26 @@ from torch import Tensor
 from mata_interp.errors import ModelError
 
 from .formats import Parts
-from .groups import groups_of_tokens
+from .groups import clip_group, groups_of_tokens
 
-__all__ = ["MARK", "ask_by_messages", "places_by_decoding", "takes_audio_in_call"]
+__all__ = ["MARK", "Asked", "ask_by_messages", "number_clips", "places_by_decoding", "takes_audio_in_call"]
 
 MARK = "\ue000user text\ue000"  # stands for the user's text; private-use characters occur in no template
 _UNFINISHED = "\ufffd"  # what the first bytes of a character decode to
+
+
+class Asked(NamedTuple):
+    """What a processor makes of a batch.
+
+    Attributes:
+        inputs: of the model.
+        rows: the group of every real token of each row; of a row with several clips, ``audio_1``, ...
+        after: what the template writes after the user's text.
+    """
+
+    inputs: dict[str, Tensor]
+    rows: list[list[str]]
+    after: str
 
 
 def takes_audio_in_call(processor: Any) -> bool:
@@ -37,18 +51,18 @@ def takes_audio_in_call(processor: Any) -> bool:
 def ask_by_messages(
     processor: Any,
     asked: Sequence[Parts],
-    sounds: Sequence[np.ndarray],
+    clips: Sequence[Sequence[np.ndarray]],
     *,
     audio_token_id: int,
     sampling_rate: int,
     padding: Mapping[str, Any],
-) -> tuple[dict[str, Tensor], list[list[str]]]:
+) -> Asked:
     """The processor's inputs for user texts with audio, and the group of every real token of each row.
 
     Args:
         processor: its ``apply_chat_template`` returns ``input_ids``, ``attention_mask`` and the audio.
         asked: the parts of the user's text, one list per row.
-        sounds: the samples of each row's audio; empty for prompts without audio.
+        clips: the samples of each row's clips; empty lists for prompts without audio.
         audio_token_id: the id of the placeholder.
         sampling_rate: of the audio, in Hz.
         padding: the tokenizer's padding settings; its side is the left.
@@ -58,8 +72,10 @@ def ask_by_messages(
             not add up to the whole text.
     """
 
-    def ask(texts: Sequence[str], padding: Mapping[str, Any]) -> dict[str, Tensor]:
-        turns = [_turn(text, sound, sampling_rate) for text, sound in zip(texts, audio, strict=False)]
+    def ask(
+        texts: Sequence[str], clips: Sequence[Sequence[np.ndarray]], padding: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        turns = [_turn(text, own, sampling_rate) for text, own in zip(texts, clips, strict=True)]
         with _padded_on_the_left(processor.tokenizer):
             made = processor.apply_chat_template(
                 turns,
@@ -71,35 +87,63 @@ def ask_by_messages(
             )
         return dict(made)
 
-    def split_audio(row: int, inputs: Mapping[str, Tensor]) -> tuple[list[bool], list[int]]:
+    def split_audio(inputs: Mapping[str, Tensor], row: int = 0) -> tuple[list[bool], list[int]]:
         """Whether each real token of a row is audio, and the tokens that are not."""
         real = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
         return [token == audio_token_id for token in real], [
             token for token in real if token != audio_token_id
         ]
 
+    def audio_tokens(clip: np.ndarray) -> int:
+        return sum(split_audio(ask([MARK], [[clip]], {"padding": True}))[0])
+
     kind, tokenizer = type(processor).__name__, processor.tokenizer
-    audio: Sequence[np.ndarray | None] = list(sounds) or [None] * len(asked)
     users = ["".join(text for _, text in parts) for parts in asked]
     try:
-        inputs, probe = ask(users, padding), ask([MARK], {"padding": True})
+        inputs = ask(users, clips, padding)
+        probes = {len(own): split_audio(ask([MARK], [own], {"padding": True}))[1] for own in clips}
+        counts = [[audio_tokens(clip) for clip in own] if len(own) > 1 else [] for own in clips]
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
         raise ModelError(_refusal(kind, tokenizer, " ".join(str(error).split()))) from error
-    marked = [any(split_audio(row, inputs)[0]) for row in range(len(asked))]
-    if sounds and (not all(marked) or not set(inputs) - {"input_ids", "attention_mask"}):
+    marked = [any(split_audio(inputs, row)[0]) for row in range(len(asked))]
+    if any(clips) and (not all(marked) or not set(inputs) - {"input_ids", "attention_mask"}):
         raise ModelError(_refusal(kind, tokenizer, "its inputs hold no audio"))
 
-    around = _decode(tokenizer, split_audio(0, probe)[1]).split(MARK)
+    texts_around = {count: _decode(tokenizer, probe).split(MARK) for count, probe in probes.items()}
     rows = []
     for row, (user, parts) in enumerate(zip(users, asked, strict=True)):
-        is_audio, tokens = split_audio(row, inputs)
+        around = texts_around[len(clips[row])]
+        is_audio, tokens = split_audio(inputs, row)
         text, places = places_by_decoding(tokenizer, tokens)
         if len(around) != 2 or text != user.join(around):
             raise ModelError(f"{kind}'s chat template alters or repeats the user's text {user!r}.")
         whole = [("template", around[0]), *parts, ("template", around[1])]
         groups = iter(groups_of_tokens(places, whole))
-        rows.append(["audio" if token_is_audio else next(groups) for token_is_audio in is_audio])
-    return inputs, rows
+        names = ["audio" if token_is_audio else next(groups) for token_is_audio in is_audio]
+        rows.append(number_clips(names, counts[row], kind))
+    return Asked(inputs, rows, around[1])
+
+
+def number_clips(names: Sequence[str], counts: Sequence[int], kind: str) -> list[str]:
+    """A row's groups in which the audio tokens are named by their clip.
+
+    Args:
+        names: the group of each token.
+        counts: number of audio tokens of each clip, in order; empty where there is at most one clip.
+        kind: of the processor, for the error.
+
+    Raises:
+        ModelError: the row does not have as many audio tokens as its clips have by themselves.
+    """
+    if not counts:
+        return list(names)
+    if names.count("audio") != sum(counts):
+        raise ModelError(
+            f"{kind} writes {names.count('audio')} audio tokens for clips that have {list(counts)} alone, so "
+            "that they cannot be told apart. Ask about one clip at a time."
+        )
+    owners = iter([clip_group(number) for number, count in enumerate(counts, 1) for _ in range(count)])
+    return [next(owners) if name == "audio" else name for name in names]
 
 
 def places_by_decoding(tokenizer: Any, tokens: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
@@ -128,14 +172,14 @@ def _decode(tokenizer: Any, tokens: Sequence[int]) -> str:
     return tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
-def _turn(text: str, sound: np.ndarray | None, rate: int) -> list[dict[str, Any]]:
-    """A conversation of one turn. Audio is passed as a file in memory with its samples unchanged."""
-    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
-    if sound is not None:
+def _turn(text: str, clips: Sequence[np.ndarray], rate: int) -> list[dict[str, Any]]:
+    """A conversation of one turn. Audio is passed as files in memory with their samples unchanged."""
+    content: list[dict[str, Any]] = []
+    for clip in clips:
         file = io.BytesIO()
-        soundfile.write(file, sound, rate, format="WAV", subtype="FLOAT")
-        content.insert(0, {"type": "audio", "base64": base64.b64encode(file.getvalue()).decode("ascii")})
-    return [{"role": "user", "content": content}]
+        soundfile.write(file, clip, rate, format="WAV", subtype="FLOAT")
+        content.append({"type": "audio", "base64": base64.b64encode(file.getvalue()).decode("ascii")})
+    return [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -14,14 +15,22 @@ from torch import Tensor, nn
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 
-from .formats import PROMPT_FORMATS, Parts, canonical_format
-from .groups import group_masks, groups_of_tokens
-from .messages import MARK, ask_by_messages, takes_audio_in_call
+from .formats import PROMPT_FORMATS, canonical_format
+from .groups import clip_group, group_masks
+from .limits import AudioLimit
+from .messages import Asked, ask_by_messages, takes_audio_in_call
+from .texts import REMEDY, SeveralClipsError, ask_by_text
+from .thinking import OpenThought, check_thinking
 from .vocabulary import special_tokens
 
-__all__ = ["PROMPT_FORMATS", "Prompt", "build_prompt", "prompt_from_inputs"]
-
-_REMEDY = "Make the inputs yourself and use LALM.prompt_from_inputs."
+__all__ = [
+    "PROMPT_FORMATS",
+    "Prompt",
+    "audio_limit",
+    "build_prompt",
+    "prompt_from_inputs",
+    "refuse_special_tokens",
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,9 +41,12 @@ class Prompt:
         inputs: what the model's forward takes: ``input_ids[B, T]``, ``attention_mask[B, T]``, the audio, ...;
             settings that are no tensors are passed on.
         groups: a mask ``bool[B, T]`` for each of GROUPS; each real token is in exactly one, padding in none.
+            Where an item has several clips, also ``audio_1``, ``audio_2``, ...: parts of ``audio``.
         items: the items, one per row.
-        audio_seconds: seconds of audio that the model receives, one per row; NaN where not known.
-        truncated_seconds: seconds cut off the end because the model takes no more, one per row.
+        audio_seconds: seconds of audio that the model receives, all clips together, one per row; NaN where
+            not known.
+        truncated_seconds: seconds cut off the ends of clips because the model takes no more, one per row.
+        thought: the thought that the template opens at the end of the prompt; None if it opens none.
 
     Examples:
         >>> import mata_interp as mi
@@ -51,6 +63,7 @@ class Prompt:
     items: tuple[Item, ...]
     audio_seconds: tuple[float, ...]
     truncated_seconds: tuple[float, ...]
+    thought: OpenThought | None = None
 
     @property
     def size(self) -> int:
@@ -69,6 +82,56 @@ class Prompt:
             f"<Prompt {self.size} x {self.width} tokens, {audio} of audio, on "
             f"{self.inputs['input_ids'].device}: {', '.join(names)}>"
         )
+
+    def continued(
+        self,
+        tokens: Tensor,
+        real: Tensor,
+        groups: Mapping[str, Tensor],
+        drop: int = 0,
+        align: bool = True,
+    ) -> Prompt:
+        """The same prompt with further tokens after it; the thought at its end is then behind it.
+
+        Args:
+            tokens: ids to append, [B, N].
+            real: which of these are no padding, bool [B, N].
+            groups: group -> which of these are in it, bool [B, N]; the others have none of them.
+            drop: number of tokens that are taken off the end of every row before.
+            align: move padding to the left, so that every row ends in its last real token.
+
+        Raises:
+            ModelError: the inputs have position ids, which further tokens would need, too.
+        """
+        if "position_ids" in self.inputs:
+            raise ModelError("A prompt with position_ids cannot go on: leave the positions to the model.")
+        ids = self.inputs["input_ids"]
+        inputs = {"attention_mask": torch.ones_like(ids), **self.inputs}
+        kept = slice(0, self.width - drop)
+        order = torch.cat([self.inputs.get("attention_mask", torch.ones_like(ids))[:, kept].bool(), real], 1)
+        order = order.int().argsort(1, stable=True)  # padding first, all else in order
+        if not align:
+            order = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        for name, x in inputs.items():
+            if not isinstance(x, Tensor) or x.shape != ids.shape or x.is_floating_point():
+                continue
+            more = {"input_ids": tokens, "attention_mask": real}.get(name, torch.zeros_like(tokens))
+            inputs[name] = torch.cat([x[:, kept], more.to(x)], 1).gather(1, order)
+        new = {name: torch.zeros_like(ids).bool() for name in groups if name not in self.groups}
+        masks = {
+            name: torch.cat([mask[:, kept], groups.get(name, torch.zeros_like(real))], 1).gather(1, order)
+            for name, mask in {**self.groups, **new}.items()
+        }
+        return replace(self, inputs=inputs, groups=masks, thought=None)
+
+    def with_closed_thought(self) -> Prompt:
+        """The prompt with the thought at its end closed, so that the answer comes next; itself if none is."""
+        if self.thought is None:
+            return self
+        ids = self.inputs["input_ids"]
+        closing = torch.tensor(self.thought.closing, device=ids.device).expand(self.size, -1)
+        real = torch.ones_like(closing, dtype=torch.bool)
+        return self.continued(closing, real, {"template": real}, self.thought.dropped)
 
     def to(self, model: Any) -> Prompt:
         """The same prompt on a device or, of a model, as its forward takes it.
@@ -133,12 +196,14 @@ def build_prompt(
     *,
     audio_token_id: int,
     sampling_rate: int,
-    max_audio_seconds: float | None,
     audio: str | None = "own",
     format: str = "options",
     width: int | None = None,
+    thinking: str = "close",
 ) -> Prompt:
     """Format ``items`` with the processor's chat template: as text, or as messages where it needs these.
+
+    Clips that are longer than the processor takes lose their end, and ``truncated_seconds`` says how much.
 
     Args:
         processor: with a chat template and a fast tokenizer, or with an ``apply_chat_template`` that takes
@@ -146,11 +211,10 @@ def build_prompt(
         items: one or several.
         audio_token_id: the id of the placeholder that the processor repeats once for each frame of audio.
         sampling_rate: of the audio that the model takes, in Hz.
-        max_audio_seconds: the longest audio that the model takes; None for any. Longer audio loses its end,
-            and ``truncated_seconds`` says how much.
         audio: ``"own"``, or None to leave the audio and its marks out altogether.
         format: one of PROMPT_FORMATS.
         width: number of tokens to pad to, as in a larger batch; that of the longest item if None.
+        thinking: one of THINKING: what is done where the template ends inside a thought.
 
     Raises:
         ItemError: the audio cannot be used, or a text holds a special token of the tokenizer.
@@ -162,67 +226,110 @@ def build_prompt(
     if not items:
         raise ArgumentError("A prompt needs at least one item.")
     canonical_format(format)
+    check_thinking(thinking)
     if audio not in ("own", None):
         raise ArgumentError(f"audio is 'own' or None, not {audio!r}.")
     if getattr(processor, "tokenizer", None) is None:
-        raise ModelError(f"A {type(processor).__name__} has no tokenizer. {_REMEDY}")
-    _refuse_special_tokens(items, processor.tokenizer, audio_token_id)
+        raise ModelError(f"A {type(processor).__name__} has no tokenizer. {REMEDY}")
+    refuse_special_tokens(items, processor.tokenizer, audio_token_id)
 
-    sounds, seconds, cut = _sounds(items, sampling_rate, max_audio_seconds) if audio else _no_sounds(items)
-    ask = _ask_by_text if takes_audio_in_call(processor) else ask_by_messages
-    inputs, rows = ask(
+    whole = [item.load_clips(sampling_rate) if audio else () for item in items]
+    limit = audio_limit(processor, audio_token_id, sampling_rate)
+    clips = [[clip.samples[: limit.kept(len(clip.samples))] for clip in own] for own in whole]
+    seconds = [sum(map(len, own)) / sampling_rate for own in clips]
+    lengths = [sum(len(clip.samples) for clip in own) / sampling_rate for own in whole]
+    asked = _ask(
         processor,
-        [PROMPT_FORMATS[format](item) for item in items],
-        sounds,
+        items,
+        clips,
+        format,
         audio_token_id=audio_token_id,
         sampling_rate=sampling_rate,
         padding={"padding": True} if width is None else {"padding": "max_length", "max_length": width},
     )
-    found = inputs["input_ids"].shape[1]
+    found = asked.inputs["input_ids"].shape[1]
     if width is not None and found != width:
         raise ModelError(f"The prompt has {found} tokens instead of {width}.")
-    for row, item in enumerate(items):
-        if sounds and "audio" not in rows[row] and seconds[row] >= 1:
-            raise ModelError(
-                f"The processor wrote no audio placeholder for {seconds[row]:g} s of audio. {_REMEDY}"
-            )
-        # Qwen2-Audio takes a lone placeholder for one still to be expanded, and generate then crashes.
-        if sounds and (tokens := rows[row].count("audio")) < 2:
-            problem = f"{seconds[row]:.3f} s is too short: it gives {tokens} audio tokens, and 2 are needed."
-            raise ItemError(item.id, "audio", problem)
-    return Prompt(inputs, group_masks(rows, found), items, tuple(seconds), tuple(cut))
-
-
-def _ask_by_text(
-    processor: Any,
-    asked: Sequence[Parts],
-    sounds: Sequence[np.ndarray],
-    *,
-    audio_token_id: int,
-    sampling_rate: int,
-    padding: Mapping[str, Any],
-) -> tuple[dict[str, Tensor], list[list[str]]]:
-    """Inputs and groups from the text that the chat template renders; see :func:`ask_by_messages`."""
-    rendered = _render(asked, processor, with_audio=bool(sounds))
-    texts = ["".join(text for _, text in parts) for parts in rendered]
-    bos = processor.tokenizer.bos_token
-    text_kwargs = {"add_special_tokens": not (bos and texts[0].startswith(bos))}  # no second BOS
-    inputs = processor(
-        text=texts,
-        **({"audio": sounds, "audio_kwargs": {"sampling_rate": sampling_rate}} if sounds else {}),
-        text_kwargs={**text_kwargs, **padding, "padding_side": "left"},
-        return_tensors="pt",
+    for item, own, names in zip(items, clips, asked.rows, strict=True):
+        _refuse_short_clips(item, own, names, sampling_rate)
+    return Prompt(
+        inputs=asked.inputs,
+        groups=group_masks(asked.rows, found),
+        items=items,
+        audio_seconds=tuple(seconds),
+        truncated_seconds=tuple(a - b for a, b in zip(lengths, seconds, strict=True)),
+        thought=OpenThought.at_end(processor.tokenizer, asked.after, thinking),
     )
-    plain = processor.tokenizer(texts, return_offsets_mapping=True, **text_kwargs)
-    rows = []
-    for row, parts in enumerate(rendered):
-        real = inputs["input_ids"][row][inputs["attention_mask"][row].bool()].tolist()
-        groups = groups_of_tokens(plain["offset_mapping"][row], parts)
-        rows.append(_expand(real, plain["input_ids"][row], groups, audio_token_id))
-    return dict(inputs), rows
 
 
-def _refuse_special_tokens(items: Sequence[Item], tokenizer: Any, audio_token_id: int) -> None:
+def _ask(
+    processor: Any,
+    items: Sequence[Item],
+    clips: Sequence[Sequence[np.ndarray]],
+    format: str,
+    **settings: Any,
+) -> Asked:
+    """What the processor makes of the items.
+
+    Raises:
+        ItemError: an item has several clips, and the processor takes one in a prompt.
+    """
+    ask = ask_by_text if takes_audio_in_call(processor) else ask_by_messages
+    try:
+        return ask(processor, [PROMPT_FORMATS[format](item) for item in items], clips, **settings)
+    except SeveralClipsError as error:
+        first = next(item for item, own in zip(items, clips, strict=True) if len(own) > 1)
+        problem = f"it has {len(first.clips)} clips. {error}"
+        raise ItemError(first.id, "audio", problem, "Ask about one clip at a time.") from error
+
+
+def audio_limit(processor: Any, audio_token_id: int, sampling_rate: int) -> AudioLimit:
+    """How much audio a processor takes, found once for each processor.
+
+    Args:
+        processor, audio_token_id, sampling_rate: those of `build_prompt`.
+    """
+    if processor not in _limits:
+        known = weakref.ref(processor)
+
+        def features(samples: np.ndarray) -> dict[str, Any]:
+            alive = known()
+            ask = ask_by_text if takes_audio_in_call(alive) else ask_by_messages
+            return ask(
+                alive,
+                [[("question", "?")]],
+                [[samples]],
+                audio_token_id=audio_token_id,
+                sampling_rate=sampling_rate,
+                padding={"padding": True},
+            ).inputs
+
+        _limits[processor] = AudioLimit(features, sampling_rate)
+    return _limits[processor]
+
+
+_limits: weakref.WeakKeyDictionary[Any, AudioLimit] = weakref.WeakKeyDictionary()
+
+
+def _refuse_short_clips(
+    item: Item, clips: Sequence[np.ndarray], names: Sequence[str], sampling_rate: int
+) -> None:
+    """Refuse a clip for which the processor wrote no placeholder, or a single one."""
+    for number, clip in enumerate(clips, 1):
+        tokens = names.count("audio" if len(clips) == 1 else clip_group(number))
+        seconds = len(clip) / sampling_rate
+        if tokens == 0 and seconds >= 1:
+            raise ModelError(f"The processor wrote no audio placeholder for {seconds:g} s of audio. {REMEDY}")
+        # Qwen2-Audio takes a lone placeholder for one still to be expanded, and generate then crashes.
+        if tokens < 2:
+            which = f"clip {number}: " if len(clips) > 1 else ""
+            problem = (
+                f"{which}{seconds:.3f} s is too short: it gives {tokens} audio tokens, and 2 are needed."
+            )
+            raise ItemError(item.id, "audio", problem)
+
+
+def refuse_special_tokens(items: Sequence[Item], tokenizer: Any, audio_token_id: int) -> None:
     """Refuse texts with special tokens, which could end the user's turn or stand for a placeholder."""
     special = {*special_tokens(tokenizer).values(), *tokenizer.all_special_tokens}
     special.add(tokenizer.convert_ids_to_tokens(audio_token_id))
@@ -234,55 +341,3 @@ def _refuse_special_tokens(items: Sequence[Item], tokenizer: Any, audio_token_id
                 if token in text:
                     problem = f"{text!r} holds the special token {token!r}."
                     raise ItemError(item.id, field, problem, "Take it out of the text.")
-
-
-def _sounds(
-    items: Sequence[Item], rate: int, longest: float | None
-) -> tuple[list[np.ndarray], list[float], list[float]]:
-    """Of each item: its samples, cut to ``longest`` seconds; the seconds kept; the seconds cut off."""
-    whole = [item.load_audio(rate).samples for item in items]
-    kept = [samples if longest is None else samples[: round(longest * rate)] for samples in whole]
-    cut = [(len(a) - len(b)) / rate for a, b in zip(whole, kept, strict=True)]
-    return kept, [len(samples) / rate for samples in kept], cut
-
-
-def _no_sounds(items: Sequence[Item]) -> tuple[list[np.ndarray], list[float], list[float]]:
-    return [], [0.0] * len(items), [0.0] * len(items)
-
-
-def _render(parts_of: Sequence[Parts], processor: Any, with_audio: bool) -> list[Parts]:
-    """Each item's parts between what the chat template writes before them and after them."""
-    if not getattr(processor, "chat_template", None):
-        raise ModelError(f"The processor has no chat template. {_REMEDY}")
-
-    def render(text: str) -> str:
-        sound = [{"type": "audio"}] if with_audio else []
-        turn = {"role": "user", "content": [*sound, {"type": "text", "text": text}]}
-        return processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-
-    around = render(MARK).split(MARK)
-    for parts in parts_of:
-        text = "".join(text for _, text in parts)
-        if len(around) != 2 or render(text) != text.join(around):
-            raise ModelError(f"The chat template alters or repeats the user's text {text!r}. {_REMEDY}")
-    before, after = around
-    return [[("template", before), *parts, ("template", after)] for parts in parts_of]
-
-
-def _expand(real: list[int], plain: list[int], groups: list[str], audio_token_id: int) -> list[str]:
-    """Groups of the processor's tokens ``real`` from those of ``plain``, with one placeholder a sound.
-
-    Some processors put marks around a sound or, of time, inside it: they belong to the template.
-    """
-    clips = [place for place, token in enumerate(plain) if token == audio_token_id]
-    if len(clips) == 1:
-        before, after = plain[: clips[0]], plain[clips[0] + 1 :]
-        end = len(real) - len(after)
-        if len(before) <= end and real[: len(before)] == before and real[end:] == after:
-            sound = ["audio" if token == audio_token_id else "template" for token in real[len(before) : end]]
-            return [*groups[: clips[0]], *sound, *groups[clips[0] + 1 :]]
-    elif not clips and real == plain:
-        return groups
-    raise ModelError(
-        f"The processor's tokens, audio placeholders aside, are not those of the chat template. {_REMEDY}"
-    )
