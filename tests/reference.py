@@ -29,6 +29,7 @@ class Edit:
     phase: str = "both"
     own: bool = True  # whether a query may be edited at its own key
     queries: Tensor | None = None  # bool [P], prompt positions edited besides the last
+    rows: Sequence[int] | None = None  # positions edited instead of those of the phase
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def edited(edits: Sequence[Edit], prompt_length: int) -> Iterator[None]:  # noqa
             rows = list(range(first, last))
             if edit.queries is not None and edit.phase != "decode":
                 rows += edit.queries[:-1].nonzero().flatten().tolist()
-            for row in rows:
+            for row in rows if edit.rows is None else edit.rows:
                 touched = edit.keys.nonzero().flatten()
                 if not edit.own:
                     touched = touched[touched != row]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import transformers
@@ -10,7 +11,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from .family import byte_tokenizer
 from .whispers import MELS
 
-__all__ = ["ELSEWHERE", "PROCESSORS", "template"]
+__all__ = ["ELSEWHERE", "PROCESSORS", "WINDOWS", "template"]
 
 RATE = 16_000
 
@@ -99,6 +100,24 @@ PROCESSORS = {
         phi4_multimodal,
     )
 }
+
+
+def _windows(name: str) -> Callable[[], Any]:
+    """Makes a processor with the windows and the longest audio of its checkpoints, which are its defaults."""
+
+    def make() -> Any:
+        processor = PROCESSORS[name]()
+        kind, features = type(processor), getattr(processor, "feature_extractor", None)
+        if isinstance(features, transformers.WhisperFeatureExtractor):
+            features = transformers.WhisperFeatureExtractor(feature_size=MELS, sampling_rate=RATE)
+            return kind(features, processor.tokenizer, chat_template=processor.chat_template)
+        return processor
+
+    return make
+
+
+WINDOWS = {name: _windows(name) for name in PROCESSORS}
+"""The same processors with the windows of real checkpoints: 30 s, and as many as each takes."""
 ELSEWHERE = {
     "qwen2_5_omni": "its processor needs torchvision",
     "qwen3_omni_moe": "its processor needs torchvision",
@@ -108,6 +127,7 @@ ELSEWHERE = {
     "granite_speech": "its feature extractor needs torchaudio",
     "granite_speech_plus": "its feature extractor needs torchaudio",
     "voxtral": "its tokens need mistral-common",
+    "inkling_mm_model": "its processor needs torchvision",
     "nemotron_h_omni": "its processor needs torchvision",
     "granite_speech on granitemoehybrid": "its feature extractor needs torchaudio",
     "audioflamingo3 on qwen3_next": "as of audioflamingo3",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import codes as d
 from . import conformers as c
 from . import hybrids as h
 from . import whispers as w
@@ -28,6 +29,7 @@ FAMILIES = {
         Family("glmasr", w.glmasr, w.glmasr_sound),
         Family("qwen3_asr", w.qwen3_asr, w.qwen3_asr_sound),
         Family("vibevoice_asr", c.vibevoice_asr, c.vibevoice_sound),
+        Family("inkling_mm_model", d.inkling, d.inkling_sound, loops=True),
         Family("nemotron_h_omni", h.nemotron_h_omni, h.nemotron_sound, loops=True),
         Family("granite_speech on granitemoehybrid", h.granite_hybrid, c.granite_sound, loops=True),
         # the delta rule makes more of rounding: a row alone and padded differ by 6e-6

@@ -33,11 +33,9 @@ def an_item(**given) -> Item:
     return Item(**given)
 
 
-def ask(processor, items, seconds: float | None = 1.0, **options) -> Prompt:
+def ask(processor, items, **options) -> Prompt:
     token = processor.tokenizer.convert_tokens_to_ids("<|AUDIO|>")
-    return build_prompt(
-        processor, items, audio_token_id=token, sampling_rate=RATE, max_audio_seconds=seconds, **options
-    )
+    return build_prompt(processor, items, audio_token_id=token, sampling_rate=RATE, **options)
 
 
 def texts(processor, prompt: Prompt, row: int) -> dict[str, str]:
@@ -152,7 +150,7 @@ def test_there_is_a_placeholder_for_every_frame_the_encoder_yields(chunk, hop):
     most = chunk * RATE // hop
     lengths = [frames * hop + extra for frames in range(8, most) for extra in (-hop + 1, 0)] + [most * hop]
     silence = np.full(most * hop, 0.01, np.float32)
-    prompt = ask(processor, [an_item(audio=(silence[:length], RATE)) for length in lengths], seconds=chunk)
+    prompt = ask(processor, [an_item(audio=(silence[:length], RATE)) for length in lengths])
     placeholders = prompt.groups["audio"].sum(1)
     for row, frames in enumerate(prompt.inputs["feature_attention_mask"].sum(1).tolist()):
         heard = prompt.inputs["input_features"][row, :, :frames]
@@ -352,7 +350,6 @@ def test_a_processor_without_a_tokenizer_is_refused(processor):
             an_item(),
             audio_token_id=0,
             sampling_rate=RATE,
-            max_audio_seconds=1.0,
         )
 
 

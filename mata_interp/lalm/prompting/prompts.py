@@ -109,7 +109,7 @@ class Prompt:
         inputs = {"attention_mask": torch.ones_like(ids), **self.inputs}
         kept = slice(0, self.width - drop)
         order = torch.cat([self.inputs.get("attention_mask", torch.ones_like(ids))[:, kept].bool(), real], 1)
-        order = order.int().argsort(1, stable=True)  # padding first, all else in order
+        order = order.int().argsort(dim=1, stable=True)  # padding first, all else in order
         if not align:
             order = torch.arange(order.shape[1], device=order.device).expand_as(order)
         for name, x in inputs.items():

@@ -154,7 +154,7 @@ class ThoughtState:
         open: bool [B, 1 + N], whether a thought is open before any new token, and after each of the N so far.
     """
 
-    _TAIL = 24  # tokens that are looked at for a tag; the longest has fewer
+    _TAIL = 64  # tokens that are looked at for a tag; the longest has fewer, even of bytes
 
     def __init__(self, tokenizer: Any, tags: Tags | None, rows: int) -> None:
         self._tokenizer = tokenizer
