@@ -35,8 +35,8 @@ def inkling(attention: str | None) -> Any:
         "logits_mup_width_multiplier": 1.0, "route_scale": 1.0,
     }  # fmt: skip
     vision = {
-        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8,
-        "temporal_patch_size": 1,
+        "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "patch_size": 4,
+        "temporal_patch_size": 2,
     }  # fmt: skip
     return seeded(
         lambda: InklingForConditionalGeneration(

@@ -109,7 +109,7 @@ def test_voxtral_takes_more_than_a_window(tmp_path, verified):
 
 
 TWO = Item([clip(0.9).audio, clip(0.5).audio], "Which?", choices=("dog", "a bell"), id="two")
-ONE_CLIP = ("audioflamingo3", "musicflamingo", "glmasr", "vibevoice_asr")
+ONE_CLIP = ("audioflamingo3", "musicflamingo", "glmasr", "qwen3_asr")
 
 
 @pytest.mark.parametrize("name", WINDOWS)

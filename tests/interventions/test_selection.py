@@ -35,6 +35,8 @@ def naive(names: list[str], edit: AttentionEdit, query: int, key: int, head: int
     heads = edit.heads_of(0)
     if heads is not None and head not in heads:
         return False
+    if edit.phase == "reasoning":
+        return False  # no thought is open
     if query >= width:
         if edit.phase == "prefill":
             return False

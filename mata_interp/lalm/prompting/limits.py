@@ -91,7 +91,13 @@ class AudioLimit:
         low, high = max(0, self._heard - round(END * self._rate)), end
         for step in (COARSE, FINE):
             low, high = _bisect(matters, low, high, round(step * self._rate))
+        # some extractors make a last frame only of a few more samples, which change nothing in it
         self._limit = high
+        for longer in range(high, high + round(END * self._rate), round(FINE * self._rate)):
+            with _same_randomness():
+                if same_features(plain, self._features(clip[:longer])):
+                    self._limit = longer
+                    break
 
 
 def _bisect(matters: Callable[[int], bool], low: int, high: int, step: int) -> tuple[int, int]:
