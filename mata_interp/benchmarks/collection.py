@@ -144,7 +144,7 @@ class Items(Sequence[Item]):
             >>> len(items), {item.condition for item in items}
             (300, {'conflict'})
         """
-        known = [field.name for field in fields(Item)]
+        known = [field.name for field in fields(Item) if field.name != "shared_clips"]
         kept = self._items
         for field, value in values.items():
             if field not in known:

@@ -139,10 +139,10 @@ class Item:
         Raises:
             ItemError: the audio is missing or cannot be decoded, or there are several clips.
         """
-        clips = self.load_clips(rate)
-        if len(clips) > 1:
-            raise ItemError(self.id, "audio", f"it has {len(clips)} clips.", "Use load_clips.")
-        return clips[0]
+        first, *others = self.load_clips(rate)
+        if others:
+            raise ItemError(self.id, "audio", f"it has {1 + len(others)} clips.", "Use load_clips.")
+        return first
 
     def load_clips(self, rate: int | None = None) -> tuple[Audio, ...]:
         """Decode every clip to mono float32.

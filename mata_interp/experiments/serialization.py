@@ -31,6 +31,7 @@ def loading_arguments(lalm: LALM) -> dict[str, Any] | None:
         "revision": lalm.revision,
         "dtype": lalm.dtype,
         "device_map": "auto" if spread else None,
+        "thinking": lalm.thinking,
     }
 
 
@@ -45,6 +46,7 @@ def serialize_model(lalm: LALM) -> dict[str, Any]:
         "processor": lalm.processor,
         "name": lalm.name,
         "revision": lalm.revision,
+        "thinking": lalm.thinking,
         "weights": {name: _bytes(tensor) for name, tensor in model.state_dict().items()},
     }
 
@@ -60,7 +62,8 @@ def deserialize_model(payload: dict[str, Any]) -> LALM:
     }
     model.load_state_dict(weights)
     model.generation_config = payload["generation_config"]
-    return LALM(model, payload["processor"], name=payload["name"], revision=payload["revision"])
+    named = {key: payload[key] for key in ("name", "revision", "thinking")}
+    return LALM(model, payload["processor"], **named)
 
 
 def refuse_other_model(there: dict[str, Any], here: dict[str, Any]) -> None:

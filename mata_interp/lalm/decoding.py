@@ -222,7 +222,7 @@ class _Chooser(LogitsProcessor):
         self.ended |= torch.isin(scores.argmax(-1).cpu(), self._ends)
         if self._editing is not None:
             self._editing.counted = ~self.ended[:, None]
-        if self.thoughts is not None:
+        if self.thoughts is not None and self._editing is not None:
             self.thoughts.add(scores.argmax(-1).tolist())
             self._editing.thought_open = self.thoughts.open
         return scores

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -161,7 +162,8 @@ class LALM:
     @property
     def opens_thought(self) -> bool:
         """Whether the chat template ends in an open thought."""
-        return self.prompt(Item(audio=None, question="?"), audio=None).thought is not None
+        noise = np.random.default_rng(0).standard_normal(self.sampling_rate, dtype=np.float32)
+        return self.prompt(Item(audio=(0.1 * noise, self.sampling_rate), question="?")).thought is not None
 
     def prompt(
         self,

@@ -24,9 +24,11 @@ COLUMNS = {
     "left padding": "left padding",
     "decode": "generation",
     "sweep": "sweep",
+    "layers": "layers",
     "bf16": "bf16",
     "reload": "reload",
     "processor": "items",
+    "longest audio": "longest audio",
 }
 """What the tests record -> heading of its column."""
 

@@ -33,24 +33,27 @@ def other(built):
     inputs = dict(built.alone.inputs)
     noise = torch.Generator().manual_seed(5)
     for name in audio_input_names(inputs):
-        inputs[name] = inputs[name] + torch.randn(inputs[name].shape, generator=noise)
+        x = inputs[name]
+        inputs[name] = x + torch.randn(x.shape, generator=noise) if x.is_floating_point() else x.flip(1)
     return replace(built.alone, inputs=inputs)
 
 
 @pytest.fixture
-def context(built, other) -> ItemContext:
+def context(built, other, verified) -> ItemContext:
     if built.family.loops:
         with pytest.raises(ModelError, match="keys and values"):
             ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
+        verified(built, "layers", "refused: some layers keep a state")
         pytest.skip(f"{built.family.name} is refused: its layers keep a recurrent state")
     if "linear" in built.lalm.structure.kinds:
         with pytest.raises(ModelError):
             ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
+        verified(built, "layers", "refused: some layers keep a state")
         pytest.skip(f"{built.family.name} is refused: not all layers have keys and values")
     return ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
 
 
-def test_suffix_runs_equal_the_model(built, context):
+def test_suffix_runs_equal_the_model(built, context, verified):
     plain = margin(built, built.alone)
     alone = ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), last_token_only=True)
     assert len(alone.last_token_trace.states[0]) == 1
@@ -60,6 +63,7 @@ def test_suffix_runs_equal_the_model(built, context):
     assert knockout.costs(context, "text")["order"].sum() == pytest.approx(plain - hidden, abs=1e-4)
     for name in ("saliency_text", "saliency_last", "lens_audio", "deficit"):
         assert np.isfinite(CRITERIA[name].measure(context)).all()
+    verified(built, "layers")
 
 
 def test_restoration_starts_and_ends_at_clean_and_corrupted_runs(built, context, other):
