@@ -43,6 +43,8 @@ def edited(modules: dict[Any, int], edits: Sequence[Edit], prompt_length: int) -
             scores = (query @ key.transpose(2, 3)).float() * scaling  # (1, H, T, T)
             if kwargs.get("softcap") is not None:
                 scores = kwargs["softcap"] * torch.tanh(scores / kwargs["softcap"])
+            if kwargs.get("position_bias") is not None:
+                scores = scores + kwargs["position_bias"]
             length = scores.shape[-1]
             hidden = ~torch.ones(length, length, dtype=torch.bool).tril()
             if attention_mask is not None:
