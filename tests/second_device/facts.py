@@ -88,12 +88,19 @@ def inference_mode_is_torchs_own() -> None:
         assert x.is_inference()
     assert x.tolist() == [3, 1]
     raises(RuntimeError, "nference", lambda: x.requires_grad_().mul_(2))
+    weight = torch.ones(2, 3, device="accel:0", requires_grad=True)
+    with torch.inference_mode():
+        part = weight.view(3, 2)[1:]
+        assert not part.is_inference()
+        assert (part.mT @ part).is_inference()
 
 
 def modules_can_be_copied_and_moved() -> None:
     layer = torch.nn.Linear(3, 2).to("accel:0")
     other = copy.deepcopy(layer).to("accel:1")
-    assert torch.equal(other(torch.ones(1, 3, device="accel:1")).cpu(), layer(torch.ones(1, 3, device="accel:0")).cpu())
+    assert torch.equal(
+        other(torch.ones(1, 3, device="accel:1")).cpu(), layer(torch.ones(1, 3, device="accel:0")).cpu()
+    )
     state = {name: value.cpu() for name, value in layer.state_dict().items()}
     other.load_state_dict(state)
     assert other.weight.device == torch.device("accel:1")

@@ -28,7 +28,9 @@ def run(folder: Path, *arguments: str) -> dict[str, dict[str, Any]]:
     """The results of `tests.second_device.run` in a process of its own."""
     results = folder / "results.json"
     command = [sys.executable, "-m", "tests.second_device.run", str(results), *arguments]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=os.environ, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=os.environ, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-6000:]
     return json.loads(results.read_text())
 
