@@ -262,13 +262,22 @@ def adapter_state(model: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def offloaded_tensor(model: nn.Module, name: str) -> Tensor | None:
-    """The values of a tensor that accelerate keeps on the CPU or on disk while the model has it on meta."""
-    module, _, leaf = name.rpartition(".")
-    hook = getattr(model.get_submodule(module), "_hf_hook", None)
-    hooks = [hook, *getattr(hook, "hooks", ())]
-    for values in (getattr(one, "weights_map", None) for one in hooks):
-        if values is not None:
-            return values[leaf]
+    """The values of a tensor that accelerate keeps on the CPU or on disk while the model has it on meta.
+
+    A hook (``_hf_hook``) on the tensor's module, or on one around it, has a ``weights_map``. Tensors that are
+    tied may be in it under one of their names only.
+    """
+    tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
+    same = (other for other, tensor in tensors.items() if tensor is tensors.get(name) and other != name)
+    for one in (name, *same):
+        parts = one.split(".")
+        for end in reversed(range(len(parts))):
+            hook = getattr(model.get_submodule(".".join(parts[:end])), "_hf_hook", None)
+            for each in (hook, *getattr(hook, "hooks", ())):
+                try:
+                    return each.weights_map[".".join(parts[end:])]
+                except (AttributeError, KeyError, TypeError):  # no map, or not in it
+                    continue
     return None
 
 
