@@ -18,7 +18,7 @@ from torch import Tensor
 from mata_interp.lalm import ModelStructure
 from mata_interp.lalm.bridge.clone import clone_sharing_weights, use_eager
 from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing
-from mata_interp.lalm.scoring import output_head
+from mata_interp.lalm.discovery.output_head import output_head
 
 from .results import NotApplicable
 
