@@ -104,7 +104,7 @@ def margin_direction(context: ItemContext) -> Tensor:
 
 @torch.no_grad()
 def _rounding_of(head: Any, tokens: list[int], state: Tensor, direction: Tensor) -> float:
-    """How far a head's margin of two tokens is from linear: quantised heads round the state that they take."""
+    """How far a head's margin of two tokens is from linear: quantised heads round the state they take."""
     logits = head(state[None, None])[0, 0, tokens].float()
     return abs(float(logits[0] - logits[1]) - float(direction @ state.float()))
 

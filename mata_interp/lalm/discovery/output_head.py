@@ -71,7 +71,7 @@ def _dequantised(head: Any) -> Tensor:
     weight = weight() if callable(weight) else weight
     if not isinstance(weight, Tensor) or not hasattr(weight, "dequantize"):
         raise ModelError(
-            f"The output head, a {type(head).__name__}, shows neither weights nor a derivative: logits cannot "
-            "be attributed to states on this model."
+            f"The output head, a {type(head).__name__}, shows neither weights nor a derivative: logits "
+            "cannot be attributed to states on this model."
         )
     return weight.detach().dequantize().cpu()

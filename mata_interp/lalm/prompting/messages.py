@@ -21,21 +21,11 @@ from mata_interp.errors import ModelError
 
 from .formats import Parts
 from .groups import groups_of_tokens
+from .templates import MARK
 
-__all__ = ["MARK", "ask_by_messages", "places_by_decoding", "takes_audio_in_call", "user_turn"]
+__all__ = ["MARK", "ask_by_messages", "places_by_decoding", "takes_audio_in_call"]
 
-MARK = "\ue000user text\ue000"  # stands for the user's text; private-use characters occur in no template
 _UNFINISHED = "\ufffd"  # what the first bytes of a character decode to
-
-
-def user_turn(text: str, clips: int) -> dict[str, Any]:
-    """A user's message for chat templates that write audio placeholders: clips, then the text.
-
-    Templates tell the parts of a message apart by their type, or by a key that only one kind has
-    (``'audio_url' in part``), so that each part has all keys of its kind.
-    """
-    audio = [{"type": "audio", "audio": "", "audio_url": ""} for _ in range(clips)]
-    return {"role": "user", "content": [*audio, {"type": "text", "text": text}]}
 
 
 def takes_audio_in_call(processor: Any) -> bool:

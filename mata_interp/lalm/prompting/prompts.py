@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from torch import Tensor, nn
 
 from mata_interp.benchmarks import Item
@@ -18,16 +17,13 @@ from mata_interp.errors import ArgumentError, ItemError, ModelError
 from ..discovery.quantised import compute_dtype
 from .formats import PROMPT_FORMATS, Parts, canonical_format
 from .groups import group_masks, groups_of_tokens
-from .messages import MARK, ask_by_messages, takes_audio_in_call, user_turn
+from .messages import MARK, ask_by_messages, takes_audio_in_call
+from .templates import OTHER_TEMPLATE, message_writer
 from .vocabulary import special_tokens
 
 __all__ = ["PROMPT_FORMATS", "Prompt", "build_prompt", "prompt_from_inputs"]
 
 _REMEDY = "Make the inputs yourself and use LALM.prompt_from_inputs."
-_OTHER_TEMPLATE = (
-    "Pass another one (chat_template=... of LALM.from_pretrained, --chat-template), or make the inputs "
-    "yourself and use LALM.prompt_from_inputs."
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -191,7 +187,7 @@ def build_prompt(
         if sounds and "audio" not in rows[row] and seconds[row] >= 1:
             raise ModelError(
                 f"The chat template and the processor wrote no audio placeholder for {seconds[row]:g} s of "
-                f"audio. {_OTHER_TEMPLATE}"
+                f"audio. {OTHER_TEMPLATE}"
             )
         # Qwen2-Audio takes a lone placeholder for one still to be expanded, and generate then crashes.
         if sounds and (tokens := rows[row].count("audio")) < 2:
@@ -210,11 +206,11 @@ def _ask_by_text(
     padding: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], list[list[str]]]:
     """Inputs and groups from the text that the chat template renders; see :func:`ask_by_messages`."""
-    rendered = _render(asked, processor, with_audio=bool(sounds))
+    placeholder = processor.tokenizer.convert_ids_to_tokens(audio_token_id)
+    rendered = _render(asked, processor, placeholder, with_audio=bool(sounds))
     texts = ["".join(text for _, text in parts) for parts in rendered]
     bos = processor.tokenizer.bos_token
     text_kwargs = {"add_special_tokens": not (bos and texts[0].startswith(bos))}  # no second BOS
-    placeholder = processor.tokenizer.convert_ids_to_tokens(audio_token_id)
     try:
         inputs = processor(
             text=texts,
@@ -227,7 +223,7 @@ def _ask_by_text(
             raise
         raise ModelError(
             f"The chat template writes no audio placeholder ({placeholder}) for a message with audio: "
-            f"{' '.join(str(error).split()).rstrip('.')}. {_OTHER_TEMPLATE}"
+            f"{' '.join(str(error).split()).rstrip('.')}. {OTHER_TEMPLATE}"
         ) from error
     plain = processor.tokenizer(texts, return_offsets_mapping=True, **text_kwargs)
     rows = []
@@ -266,19 +262,12 @@ def _no_sounds(items: Sequence[Item]) -> tuple[list[np.ndarray], list[float], li
     return [], [0.0] * len(items), [0.0] * len(items)
 
 
-def _render(parts_of: Sequence[Parts], processor: Any, with_audio: bool) -> list[Parts]:
+def _render(parts_of: Sequence[Parts], processor: Any, placeholder: str, with_audio: bool) -> list[Parts]:
     """Each item's parts between what the chat template writes before them and after them."""
     if not getattr(processor, "chat_template", None):
         raise ModelError(f"The processor has no chat template. {_REMEDY}")
 
-    def render(text: str) -> str:
-        turn = user_turn(text, clips=int(with_audio))
-        try:
-            return processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise ModelError(f"The chat template fails: {reason}. {_OTHER_TEMPLATE}") from error
-
+    render = message_writer(processor, placeholder, clips=int(with_audio))
     around = render(MARK).split(MARK)
     for parts in parts_of:
         text = "".join(text for _, text in parts)
