@@ -1,7 +1,7 @@
 """Granite Speech switches its adapter on with audio and off without, in its own ``generate`` alone.
 
-Here the adapter follows the prompt in every pass, whatever ran before, and is put back afterwards. The reference
-is the plain model with the adapter switched by hand.
+Here the adapter follows the prompt in every pass, whatever ran before, and is put back afterwards. The
+reference is the plain model with the adapter switched by hand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Settings of a model's generation_config.json: the same with and without an edit, or one line that names one.
+"""Settings of a model's generation_config.json: the same with and without an edit, or refused by name.
 
-The reference of an edited answer is the model's own ``generate`` inside the interception, and of an unedited one
-the same without.
+The reference of an edited answer is the model's own ``generate`` inside the interception, and of an unedited
+one the same without.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ def test_stop_strings_end_rows_and_are_counted(lalm, asked, items, settings, end
         settings(eos_token_id=None)
     said = own_generate(lalm, asked, MATA)
     string = next(
-        text for token in said[0, 2:].tolist() if (text := tokenizer.decode([token])).isascii() and text.strip()
+        text
+        for token in said[0, 2:].tolist()
+        if (text := tokenizer.decode([token])).isascii() and text.strip()
     )
     settings(stop_strings=[string])
     own = own_generate(lalm, asked, MATA, tokenizer=tokenizer)

@@ -134,6 +134,8 @@ def test_an_adapted_output_head_is_read_with_its_adapter(items):
     with torch.no_grad():
         torch.testing.assert_close(states @ rows.T, head(states)[..., [3, 4]], atol=1e-4, rtol=0)
     assert (rows - head.base_layer.weight[[3, 4]]).abs().max() > 1e-3
-    answered = [mi.Item(audio=i.audio, question=i.question, choices=i.choices, answer=i.choices[0]) for i in items]
+    answered = [
+        mi.Item(audio=i.audio, question=i.question, choices=i.choices, answer=i.choices[0]) for i in items
+    ]
     found = mi.fusion_layers(lalm, answered[:1], ["attribution", "lens_last"], progress=False)
     assert set(found.profiles["criterion"].values) == {"attribution", "lens_last"}

@@ -20,7 +20,7 @@ _ERRORS = (TemplateError, TypeError, ValueError, KeyError, AttributeError)
 
 
 def message_writer(processor: Any, placeholder: str, clips: int) -> Callable[[str], str]:
-    """How a processor's chat template writes a conversation of one message of the user, the text its argument.
+    """A function that writes a conversation of one message of the user, whose text it takes.
 
     Templates tell the parts of a message apart by their type, or by a key that only one kind has
     (``'audio_url' in part``), so that each part has all keys of its kind. Templates that take a message as
