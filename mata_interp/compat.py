@@ -26,6 +26,7 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixi
 from transformers.masking_utils import sdpa_mask
 
 __all__ = [
+    "COMPILED_PREFIX",
     "CONFIG_ORIGIN",
     "HOOK_TABLES",
     "NNSIGHT_LOOP_END",
@@ -301,6 +302,10 @@ def _generate_switches_adapters(kind: type) -> bool:
         return "disable_adapters" in inspect.getsource(kind.generate)  # type: ignore[attr-defined]
     except (AttributeError, OSError, TypeError):
         return False
+
+
+COMPILED_PREFIX = "_orig_mod."
+"""What ``torch.compile(module)`` puts into the names of a module's parts."""
 
 
 def is_compiled(module: nn.Module) -> bool:

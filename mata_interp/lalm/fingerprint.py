@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mata_interp.compat import (
+    COMPILED_PREFIX,
     CONFIG_ORIGIN,
     adapter_state,
     attention_name,
@@ -170,7 +171,7 @@ def weights_sha256(model: nn.Module) -> str:
     """SHA-256 of names, shapes, dtypes and all values of a model's parameters and persistent buffers."""
     weights = hashlib.sha256()
     for name, value in sorted(model.state_dict(keep_vars=True).items()):
-        name = name.replace("_orig_mod.", "")  # what torch.compile puts into names changes no weight
+        name = name.replace(COMPILED_PREFIX, "")  # what torch.compile puts into names changes no weight
         if not isinstance(value, Tensor):  # packed weights of torch's quantised layers
             weights.update(name.encode())
             for part in _parts(value, depth=6):

@@ -66,7 +66,8 @@ def _is_quantised(module: nn.Module) -> bool:
 
 def _weight(module: nn.Module) -> Tensor | None:
     """A module's own weight. Torch's quantised layers have a method of that name."""
-    weight: Any = module._parameters.get("weight", module._buffers.get("weight"))
+    own = dict(module.named_buffers(recurse=False)) | dict(module.named_parameters(recurse=False))
+    weight: Any = own.get("weight")
     if weight is None and callable(method := getattr(type(module), "weight", None)):
         weight = method(module)
     return weight if isinstance(weight, Tensor) else None
