@@ -45,11 +45,13 @@ __all__ = [
     "class_for_config",
     "count_hooks",
     "family_overrides_attention",
+    "forward_as_written",
     "forward_hooks",
     "has_recurrent_state",
     "instance_forward",
     "is_compiled",
     "is_convolution",
+    "is_cut",
     "loaded_from",
     "model_from_config",
     "offloaded_tensor",
@@ -232,8 +234,8 @@ def instance_forward(module: nn.Module) -> Callable[..., Any] | None:
     forward = vars(module).get("forward")
     if "_orig_mod" in module._modules:  # torch.compile around a module: what is called is in it
         return None
-    if (compiled := getattr(forward, "_torchdynamo_orig_callable", None)) is not None:
-        forward = None if getattr(compiled, "__func__", None) is type(module).forward else compiled
+    if (written := forward_as_written(module)) is not None:
+        forward = None if getattr(written, "__func__", None) is type(module).forward else written
     return None if forward is None or _is_inert(forward) or hasattr(module, "_hf_hook") else forward
 
 
@@ -304,6 +306,11 @@ def _generate_switches_adapters(kind: type) -> bool:
         return False
 
 
+def forward_as_written(module: nn.Module) -> Callable[..., Any] | None:
+    """What ``module.forward = torch.compile(module.forward)`` compiled; None where the forward is not."""
+    return getattr(vars(module).get("forward"), "_torchdynamo_orig_callable", None)
+
+
 COMPILED_PREFIX = "_orig_mod."
 """What ``torch.compile(module)`` puts into the names of a module's parts."""
 
@@ -318,7 +325,7 @@ def is_compiled(module: nn.Module) -> bool:
     return (
         module._compiled_call_impl is not None
         or "_orig_mod" in module._modules
-        or hasattr(vars(module).get("forward"), "_torchdynamo_orig_callable")
+        or forward_as_written(module) is not None
     )
 
 
@@ -338,6 +345,15 @@ def without_compilation() -> AbstractContextManager[Any]:
     """Inside, whatever was compiled runs as it was written (``torch.compiler.set_stance``, torch 2.6)."""
     stance: Any = torch.compiler.set_stance
     return stance("force_eager")
+
+
+def is_cut(output: Tensor) -> bool:
+    """Whether no gradient comes through an operator with this output.
+
+    An operator without a derivative leaves either no graph, or a node that warns (``WarnNotImplemented``) or
+    raises (``NotImplemented``) in the backward pass.
+    """
+    return not output.requires_grad or "NotImplemented" in type(output.grad_fn).__name__
 
 
 def stored_tensors(tensor: Tensor) -> list[tuple[str, Any]] | None:

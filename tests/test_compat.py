@@ -323,8 +323,16 @@ def test_compiled_modules(model):
         layer.mlp.compile(backend=note)
         layer.mlp(torch.zeros(1, 1, 32))
     assert len(code) == 1
-    attention.forward = torch.compile(print, backend=note)
-    assert compat.instance_forward(attention) is print
+    attention.forward = torch.compile(attention_of, backend=note)
+    assert compat.instance_forward(attention) is attention_of
+
+
+def test_operators_without_a_derivative():
+    linear = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), dtype=torch.qint8)
+    given = torch.ones(1, 8, requires_grad=True)
+    assert compat.is_cut(linear(given))
+    assert compat.is_cut(given.detach())
+    assert not compat.is_cut(nn.Linear(8, 8)(given))
 
 
 def test_parallel_modules(model):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.attention import AttentionCall
+from mata_interp.compat import is_cut
 from mata_interp.errors import ModelError
 from mata_interp.lalm.calls.attention_calls import Replace, attention_calls
 from mata_interp.lalm.calls.locks import exclusive
@@ -172,7 +173,7 @@ def _noted_cuts(model: Any, cut: list[str]) -> Iterator[None]:
     def note(name: str) -> Callable[[tuple, dict, Any], None]:
         def hook(args: tuple, kwargs: dict, output: Any) -> None:
             given = any(isinstance(x, Tensor) and x.requires_grad for x in (*args, *kwargs.values()))
-            if given and isinstance(output, Tensor) and not output.requires_grad:
+            if given and isinstance(output, Tensor) and is_cut(output):
                 cut.append(name)
 
         return hook

@@ -135,7 +135,7 @@ def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
     per_token = {name for name, x in tensors.items() if x.dim() > 1 and x.shape[-1] == prompt.width}
     if per_token - {"input_ids", "attention_mask"} or prompt.groups["audio"][:, -1].any():
         return None
-    how = generation_arguments(model) | {"return_dict_in_generate": True}
+    how = generation_arguments(model) | {"return_dict_in_generate": True, "min_new_tokens": None}
     out = model.generate(**prompt.inputs, max_new_tokens=1, **how)
     back = crop_last_token(out.past_key_values)
     return None if back is None else preallocate(back, room)

@@ -262,11 +262,12 @@ def _row_sums(tensor: Tensor) -> bytes:
 def _as_integers(tensor: Tensor) -> Tensor:
     """The same bits as whole numbers; of tensors that do not show their bits, the values in float32."""
     tensor = tensor.detach()
+    if tensor.is_quantized:  # torch's own kinds, which show their bits wrongly or not at all
+        return _bits(tensor.dequantize())
     try:
         return _bits(tensor)
-    except (RuntimeError, NotImplementedError, TypeError):  # quantised and sparse kinds
-        dense = tensor.to_dense() if tensor.layout != torch.strided else tensor
-        return _bits(dense.dequantize() if dense.is_quantized else dense.to(torch.float32))
+    except (RuntimeError, NotImplementedError, TypeError):  # sparse kinds
+        return _bits((tensor.to_dense() if tensor.layout != torch.strided else tensor).to(torch.float32))
 
 
 def _bits(tensor: Tensor) -> Tensor:

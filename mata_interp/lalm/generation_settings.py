@@ -47,7 +47,6 @@ _REFUSED = {
     "constraints": "it needs beam search",
     "force_words_ids": "it needs beam search",
 }
-_INERT = (None, False, 1, 1.0)  # values of these that change nothing
 
 
 def generation_arguments(model: Any) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def generation_arguments(model: Any) -> dict[str, Any]:
     config = model.generation_config
     for name, reason in _REFUSED.items():
         value = getattr(config, name, None)
-        if value not in _INERT:
+        if not (value is None or value is False or (value == 1 and value is not True)):
             raise ModelError(
                 f"The generation settings of this model have {name}={value!r}, under which answers cannot be "
                 f"edited or traced: {reason}. Set lalm.model.generation_config.{name} = None first."

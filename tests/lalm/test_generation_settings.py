@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import StoppingCriteriaList, StopStringCriteria
 
 import mata_interp as mi
 from mata_interp import Mata
@@ -137,7 +138,8 @@ def test_stop_strings_end_rows_and_are_counted(lalm, asked, items, settings, end
         if (text := tokenizer.decode([token])).isascii() and text.strip()
     )
     settings(stop_strings=[string])
-    own = own_generate(lalm, asked, MATA, tokenizer=tokenizer)
+    criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, string)])
+    own = own_generate(lalm, asked, MATA, stop_strings=None, stopping_criteria=criteria)
     found = lalm.answer(asked, MATA, max_new_tokens=STEPS)
     for row, length in enumerate(found.lengths):
         assert found.tokens[row, :length].tolist() == own[row, :length].tolist()

@@ -32,7 +32,9 @@ def measured(lalm: LALM, items: list[mi.Item]) -> dict[str, np.ndarray]:
         "score": lalm.score(prompt, None, MATA).logprob,
         "trace": mi.trace(lalm, prompt, progress=False)["mass"].values,
         "sweep": mi.sweep(lalm, prompt, [None, MATA], progress=False).values,
-        "fusion": mi.fusion_layers(lalm, answered, ["saliency", "knockout"], progress=False).profiles.values,
+        "fusion": mi.fusion_layers(
+            lalm, answered, criteria=["saliency_last", "lens_last"], progress=False
+        ).profiles.values,
         "entry": lalm.audio_alignment(prompt).moved.numpy(),
     }
 
@@ -71,38 +73,38 @@ def test_training_mode_is_off_while_the_model_is_used_and_put_back(with_dropout,
         lalm.model.eval()
 
 
-def compile_around(model: Any) -> Any:
-    return torch.compile(model, backend="eager")
+def compile_around(model: Any, backend: Any) -> Any:
+    return torch.compile(model, backend=backend)
 
 
-def compile_in_place(model: Any) -> Any:
-    model.compile(backend="eager")
+def compile_in_place(model: Any, backend: Any) -> Any:
+    model.compile(backend=backend)
     return model
 
 
-def compile_forward(model: Any) -> Any:
-    model.forward = torch.compile(model.forward, backend="eager")
+def compile_forward(model: Any, backend: Any) -> Any:
+    model.forward = torch.compile(model.forward, backend=backend)
     return model
 
 
-def compile_decoder(model: Any) -> Any:
-    model.model.language_model = torch.compile(model.model.language_model, backend="eager")
+def compile_decoder(model: Any, backend: Any) -> Any:
+    model.model.language_model = torch.compile(model.model.language_model, backend=backend)
     return model
 
 
-def compile_layers(model: Any) -> Any:
+def compile_layers(model: Any, backend: Any) -> Any:
     for layer in model.model.language_model.layers:
-        layer.compile(backend="eager")
+        layer.compile(backend=backend)
     return model
 
 
-def compile_attention_forwards(model: Any) -> Any:
+def compile_attention_forwards(model: Any, backend: Any) -> Any:
     for layer in model.model.language_model.layers:
-        layer.self_attn.forward = torch.compile(layer.self_attn.forward, backend="eager")
+        layer.self_attn.forward = torch.compile(layer.self_attn.forward, backend=backend)
     return model
 
 
-WAYS: tuple[Callable[[Any], Any], ...] = (
+WAYS: tuple[Callable[[Any, Any], Any], ...] = (
     compile_around,
     compile_in_place,
     compile_forward,
@@ -112,18 +114,40 @@ WAYS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
+def refuse_to_compile(graph: Any, inputs: Any) -> Any:
+    raise AssertionError("Something was compiled.")
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_lalm, items) -> dict[str, np.ndarray]:
+    return measured(tiny_lalm, items)
+
+
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_a_compiled_model_is_read_and_edited_as_it_was_written(tiny_lalm, items, way):
+def test_a_compiled_model_is_read_and_edited_as_it_was_written(tiny_lalm, items, expected, way):
     model, processor = tiny_qwen2_audio(seed=0)
-    compiled = way(model)
-    prompt = tiny_lalm.prompt(items)
-    with torch.no_grad():
-        compiled(**prompt.inputs)  # whatever is compiled is compiled without the hooks of this package
+    compiled = way(model, refuse_to_compile)
+    before = [vars(module).get("forward") for module in compiled.modules()]
     lalm = LALM(compiled, processor)
-    assert_same(measured(lalm, items), measured(tiny_lalm, items))
+    assert_same(measured(lalm, items), expected)
+    assert [vars(module).get("forward") for module in compiled.modules()] == before
     here, there = lalm.fingerprint(), tiny_lalm.fingerprint()
     assert here["weights_sha256"] == there["weights_sha256"]
     assert here["changes"] == there["changes"]
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_a_model_that_ran_compiled_is_read_all_the_same(tiny_lalm, items, expected, way):
+    model, processor = tiny_qwen2_audio(seed=0)
+    compiled = way(model, "eager")
+    prompt = tiny_lalm.prompt(items)
+    with torch.no_grad():
+        compiled(**prompt.inputs)  # what is compiled is compiled without the hooks of this package
+    lalm = LALM(compiled, processor)
+    assert_same(measured(lalm, items), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(**prompt.inputs).logits[:, -1], lalm.logits(prompt))
 
 
 def test_copies_are_models_of_their_own(tiny_lalm, items):

@@ -137,5 +137,5 @@ def test_an_adapted_output_head_is_read_with_its_adapter(items):
     answered = [
         mi.Item(audio=i.audio, question=i.question, choices=i.choices, answer=i.choices[0]) for i in items
     ]
-    found = mi.fusion_layers(lalm, answered[:1], ["attribution", "lens_last"], progress=False)
+    found = mi.fusion_layers(lalm, answered[:1], criteria=["attribution", "lens_last"], progress=False)
     assert set(found.profiles["criterion"].values) == {"attribution", "lens_last"}

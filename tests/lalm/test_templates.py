@@ -55,7 +55,7 @@ def test_templates_of_plain_texts_get_placeholders_in_front(body):
     processor.chat_template = FRAME.format(body=body)
     prompt = ask(processor, [an_item(), an_item(question="Which?")])
     assert prompt.groups["audio"].any(1).all()
-    assert texts(processor, prompt, 0)["question"] == "Which comes first?"
+    assert texts(processor, prompt, 0)["question"].strip() == "Which comes first?"
     assert "type" not in processor.tokenizer.decode(prompt.inputs["input_ids"][0])
     without = ask(processor, an_item(), audio=None)
     assert not without.groups["audio"].any()

@@ -14,9 +14,11 @@ from torch import nn
 
 from mata_interp.compat import (
     adapter_layers,
+    forward_as_written,
     is_compiled,
     set_adapters_enabled,
     switches_adapters,
+    uncompiled,
     without_compilation,
 )
 
@@ -42,6 +44,7 @@ def ready(model: nn.Module, decoder: nn.Module) -> Iterator[None]:
             stack.enter_context(_in_evaluation(training))
         if any(is_compiled(module) for module in modules):
             stack.enter_context(without_compilation())
+            stack.enter_context(_forwards_as_written(modules))
         if switches_adapters(model):
             stack.enter_context(_adapters_follow_audio(model, decoder))
         yield
@@ -56,6 +59,25 @@ def _in_evaluation(modules: list[nn.Module]) -> Iterator[None]:
     finally:
         for module in modules:
             module.training = True
+
+
+@contextmanager
+def _forwards_as_written(modules: list[nn.Module]) -> Iterator[None]:
+    """Inside, modules have their forwards in place of compiled ones, so that their source can be read."""
+    written = {m: forward for m in modules if (forward := forward_as_written(m)) is not None}
+    # the forward of a module that torch.compile put around another is its only one
+    written = {m: forward for m, forward in written.items() if uncompiled(m) is m}
+    compiled = {module: vars(module)["forward"] for module in written}
+    for module, forward in written.items():
+        if getattr(forward, "__func__", None) is type(module).forward:
+            del vars(module)["forward"]
+        else:
+            vars(module)["forward"] = forward
+    try:
+        yield
+    finally:
+        for module, forward in compiled.items():
+            vars(module)["forward"] = forward
 
 
 _HEARD = "mata_interp_heard"  # attribute of a cache: whether there is audio among its tokens

@@ -206,11 +206,11 @@ def _ask_by_text(
     padding: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], list[list[str]]]:
     """Inputs and groups from the text that the chat template renders; see :func:`ask_by_messages`."""
-    placeholder = processor.tokenizer.convert_ids_to_tokens(audio_token_id)
-    rendered = _render(asked, processor, placeholder, with_audio=bool(sounds))
+    rendered = _render(asked, processor, with_audio=bool(sounds))
     texts = ["".join(text for _, text in parts) for parts in rendered]
     bos = processor.tokenizer.bos_token
     text_kwargs = {"add_special_tokens": not (bos and texts[0].startswith(bos))}  # no second BOS
+    placeholder = processor.tokenizer.convert_ids_to_tokens(audio_token_id)
     try:
         inputs = processor(
             text=texts,
@@ -262,12 +262,12 @@ def _no_sounds(items: Sequence[Item]) -> tuple[list[np.ndarray], list[float], li
     return [], [0.0] * len(items), [0.0] * len(items)
 
 
-def _render(parts_of: Sequence[Parts], processor: Any, placeholder: str, with_audio: bool) -> list[Parts]:
+def _render(parts_of: Sequence[Parts], processor: Any, with_audio: bool) -> list[Parts]:
     """Each item's parts between what the chat template writes before them and after them."""
     if not getattr(processor, "chat_template", None):
         raise ModelError(f"The processor has no chat template. {_REMEDY}")
 
-    render = message_writer(processor, placeholder, clips=int(with_audio))
+    render = message_writer(processor, clips=int(with_audio))
     around = render(MARK).split(MARK)
     for parts in parts_of:
         text = "".join(text for _, text in parts)

@@ -19,7 +19,7 @@ OTHER_TEMPLATE = (
 _ERRORS = (TemplateError, TypeError, ValueError, KeyError, AttributeError)
 
 
-def message_writer(processor: Any, placeholder: str, clips: int) -> Callable[[str], str]:
+def message_writer(processor: Any, clips: int) -> Callable[[str], str]:
     """A function that writes a conversation of one message of the user, whose text it takes.
 
     Templates tell the parts of a message apart by their type, or by a key that only one kind has
@@ -27,15 +27,13 @@ def message_writer(processor: Any, placeholder: str, clips: int) -> Callable[[st
     plain text, as Granite Speech's does, get the placeholders in front of it.
 
     Args:
-        processor: with a chat template.
-        placeholder: the text of an audio placeholder.
+        processor: with a chat template; ``audio_token`` is the text of a placeholder.
         clips: number of clips before the text.
 
     Raises:
         ModelError: the template fails on both.
     """
     audio = [{"type": "audio", "audio": "", "audio_url": ""} for _ in range(clips)]
-    before = (getattr(processor, "audio_token", None) or placeholder) * clips
 
     def write(turn: Mapping[str, Any]) -> str:
         return processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
@@ -44,7 +42,7 @@ def message_writer(processor: Any, placeholder: str, clips: int) -> Callable[[st
         return write({"role": "user", "content": [*audio, {"type": "text", "text": text}]})
 
     def as_text(text: str) -> str:
-        return write({"role": "user", "content": before + text})
+        return write({"role": "user", "content": processor.audio_token * clips + text})
 
     try:
         if "'type': 'text'" not in by_parts(MARK):  # else the template wrote the list itself
