@@ -135,7 +135,7 @@ def answers(lalm: LALM, prompt: Prompt) -> dict[str, np.ndarray]:
     }
     if prompt.groups["audio"].any():
         found["fusion"] = mi.fusion_layers(
-            lalm, [prompt], target=[(3, 4)], criteria=["knockout", "lens_last"], progress=False
+            lalm, [prompt], target=[(3, 4)], criteria=["knockout_last", "lens_last"], progress=False
         ).profiles.values
     return found
 

@@ -129,7 +129,8 @@ def head_norms(context: ItemContext) -> list[Tensor]:
             bound = _tolerance(context) * float(expected.abs().max().clamp(min=1e-6))
             if not torch.allclose(projected, expected, rtol=0, atol=bound):
                 raise ModelError(
-                    f"a gate or norm stands between attention and output projection in layer {layer}."
+                    f"a gate or norm stands between attention and output projection in layer {layer}, or the "
+                    "projection quantises the states of all tokens together."
                 )
             each_head = torch.block_diag(*audio_output)  # (H, H * Dv): row h holds head h alone
             found.append((projection(each_head.to(dtype)).float() - bias).norm(dim=-1))

@@ -201,8 +201,8 @@ class TransformerLensView:
             parts, labels = split(layer=-1, mlp_input=False, pos_slice=-1, return_labels=True, **more)
         except NotImplementedError as error:  # packed weights, and classes of tensors without some operators
             raise ModelError(
-                f"transformer-lens cannot read the quantised weights of {self._lalm.name}: use heads=False, or "
-                'the attribution criterion of mi.fusion_layers (criteria=["attribution"]).'
+                f"transformer-lens cannot read the quantised weights of {self._lalm.name}: use heads=False, "
+                'or the attribution criterion of mi.fusion_layers (criteria=["attribution"]).'
             ) from error
         except KeyError as missing:  # of hybrid decoders, say, whose layers are not all of one kind
             raise ModelError(
