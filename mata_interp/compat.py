@@ -56,6 +56,7 @@ __all__ = [
     "is_cut",
     "loaded_from",
     "model_from_config",
+    "offload_maps",
     "offloaded_tensor",
     "parametrizations",
     "privateuse_name",
@@ -394,6 +395,15 @@ def offloaded_tensor(model: nn.Module, name: str) -> Tensor | None:
                 except (AttributeError, KeyError, TypeError):  # no map, or not in it
                     continue
     return None
+
+
+def offload_maps(model: nn.Module) -> Iterator[Any]:
+    """The mappings in which accelerate keeps the weights of a model that are on the CPU or on disk."""
+    for module in model.modules():
+        hook = getattr(module, "_hf_hook", None)
+        for one in (hook, *getattr(hook, "hooks", ())):
+            if (values := getattr(one, "weights_map", None)) is not None:
+                yield values
 
 
 def input_device(model: nn.Module) -> torch.device:
