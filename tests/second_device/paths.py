@@ -206,5 +206,5 @@ PATHS: dict[str, Path_] = {
     "study": study,
 }
 
-LONG = ("check", "check in any order", "study")
+LONG = ("fusion layers with a baseline", "check", "check in any order", "study")
 """Paths that take seconds."""
