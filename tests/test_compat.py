@@ -362,6 +362,16 @@ def test_offloaded_tensor(model):
     assert all(values is maps[0] or hasattr(values, "dataset") for values in maps)
 
 
+def test_offloaded_tensor_that_is_tied(model):
+    """accelerate ties again what was tied: the head has no values of its own."""
+    accelerate = pytest.importorskip("accelerate")
+    weight = model.get_input_embeddings().weight.detach().clone()
+    accelerate.cpu_offload(model.get_decoder(), torch.device("cpu"))
+    model.lm_head.weight = model.get_input_embeddings().weight
+    assert model.lm_head.weight.is_meta
+    assert torch.equal(compat.offloaded_tensor(model, "lm_head.weight"), weight)
+
+
 def test_input_device(model):
     accelerate = pytest.importorskip("accelerate")
     assert compat.input_device(model) == torch.device("cpu")
