@@ -181,7 +181,7 @@ def sweep_inverse_edits(
     found = mi.sweep(lalm, items, configurations, progress=False)
     distances = distance(found, "intact")
     best = inverses[str(distances.sel(configuration=list(inverses)).idxmin("configuration").item())]
-    accuracy = (found.fillna(-np.inf).argmax("choice") == found["answer"]).mean("item")
+    accuracy = mi.correct(found).mean("item")
     margins = mi.margin(found).mean("item")
     exact = next(
         name

@@ -10,8 +10,7 @@ import xarray as xr
 
 from ..errors import InterventionError
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit, Mata
-from ..statistics import is_correct
-from ..sweeps import by_alpha, margin, window_configs
+from ..sweeps import by_alpha, correct, margin, window_configs
 from .study_result import Configuration, GridRow, SweepScore
 
 if TYPE_CHECKING:
@@ -79,16 +78,12 @@ def choose(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit]) -> 
             answers.
         configurations: Name in ``swept`` -> configuration.
     """
-    margins = margin(swept)
-    correct = is_correct(
-        swept.transpose("item", "configuration", "choice").values, swept["answer"].values[:, None]
-    )
-    names = [str(name) for name in swept["configuration"].values]
+    margins, right = margin(swept), correct(swept)
 
     def score(name: str) -> SweepScore:
         return SweepScore(
             margin=float(margins.sel(configuration=name).mean()),
-            accuracy=float(correct[:, names.index(name)].mean()),
+            accuracy=float(right.sel(configuration=name).mean()),
             n=swept.sizes["item"],
         )
 
