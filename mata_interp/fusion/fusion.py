@@ -26,7 +26,7 @@ from .counterfactual_audio import counterfactual_items
 from .criteria import CRITERIA, criteria_named
 from .criteria.attribution import head_attributions
 from .item_context import ItemContext
-from .profile import FusionProfile, label_heads, label_profiles
+from .profile import FusionProfile, label_heads, label_profiles, label_share
 from .recommend import choose
 from .summary import Findings, summarize
 from .windows import DRAWS, Draws, apply_window_rule, draw_profiles
@@ -250,15 +250,17 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
     clusters = [item.cluster for item in measured.used]
     profiles = {name: np.array(rows) for name, rows in measured.profiles.items()}
     profiles = {name: profiles[name] for name in measured.names if name in profiles}
-    draws = {name: draw_profiles(v, clusters, DRAWS, seed) for name, v in profiles.items()}
-    choice = choose(draws, len(layers))
+    choice, deciding = choose(profiles, clusters, len(layers), seed)
     cuts = {"window": (choice.inside, choice.resampled)}
-    cuts |= {name: apply_window_rule(CRITERIA[name].window_rule, drawn) for name, drawn in draws.items()}
+    cuts |= {
+        name: apply_window_rule(CRITERIA[name].window_rule, values, clusters, seed)
+        for name, values in profiles.items()
+    }
     windows = {name: tuple(np.array(layers)[inside].tolist()) for name, (inside, _) in cuts.items()}
     edges = {name: boundaries(inside, resampled, layers) for name, (inside, resampled) in cuts.items()}
     window = windows.pop("window")
-    totals = {name: _total(drawn) for name, drawn in draws.items()}
-    summary = summarize(Findings(choice, window, windows, edges["window"], totals))
+    totals = {name: _total(draw_profiles(v, clusters, DRAWS, seed)) for name, v in profiles.items()}
+    summary = summarize(Findings(choice, deciding, window, windows, edges["window"], totals))
     if baseline:
         summary = f"Under {describe_baseline(baseline)}: {summary}"
     support = [
@@ -285,7 +287,10 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
         support=xr.DataArray(
             support, {"criterion": list(cuts), "layer": list(layers)}, ("criterion", "layer")
         ),
-        share=xr.DataArray(choice.share, {"layer": list(layers)}, ("layer",)),
+        share=label_share(choice.share, choice.low, choice.high, layers),
+        stability=choice.stability,
+        clips=choice.clips,
+        clips_needed=choice.clips_needed,
         heads=heads,
         chosen_on=tuple(sorted(set(clusters))),
         refused={name: measured.refused[name] for name in measured.names if name in measured.refused},

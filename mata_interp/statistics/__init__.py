@@ -11,11 +11,13 @@ from .options import best_option, is_correct, margin
 from .paired import paired_effect
 from .proportions import mcnemar_exact, mcnemar_mid, tango_interval, wilson_interval
 from .reliance import Rate, proportion, text_dominance, text_prior
+from .simultaneous import SimultaneousBand, simultaneous_band
 
 __all__ = [
     "DRAWS",
     "Effect",
     "Rate",
+    "SimultaneousBand",
     "best_option",
     "cluster_bootstrap_means",
     "cluster_codes",
@@ -27,6 +29,7 @@ __all__ = [
     "mcnemar_mid",
     "paired_effect",
     "proportion",
+    "simultaneous_band",
     "tango_interval",
     "text_dominance",
     "text_prior",

@@ -120,8 +120,9 @@ def _write(profile: FusionProfile, out: Path | None, figure: Path | None) -> Non
 def _values(profile: FusionProfile) -> dict[str, Any]:
     """What the JSON says of a profile, without the profiles of single items."""
     whole, mean = profile.to_dict(), profile.mean
-    same = ("model", "window", "verdict", "summary", "layers", "share", "windows", "boundaries", "agreement",
-            "refused", "excluded", "seed")  # fmt: skip
+    same = ("model", "window", "verdict", "stability", "clips_needed", "summary", "layers", "share",
+            "share_low", "share_high", "windows", "boundaries", "agreement", "refused", "excluded",
+            "seed")  # fmt: skip
     about = ("label", "evidence", "reads", "unit")
     return {
         **{key: whole[key] for key in same},
