@@ -14,7 +14,8 @@ from tests.support.analyses import import_analysis, run_analysis
 from tests.support.downloaded import own_records, real_records, write_with_scenes
 
 SMALL = [
-    "--model", "organism", "--rules", "abs,add", "--phases", "both", "--prompts", "options", "--random-draws", "1",
+    "--model", "organism", "--rules", "abs,add", "--phases", "both", "--prompts", "options",
+    "--random-draws", "1",
     "--max-new-tokens", "4", "--alpha", "1",
 ]  # fmt: skip
 
