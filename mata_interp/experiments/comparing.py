@@ -89,7 +89,7 @@ def _paired(part: pd.DataFrame, own: pd.DataFrame, name: str, baseline: str, sco
             f"Items of {name!r} and {baseline!r} differ: {len(missing)} were answered under one of them only "
             f"(the first: {missing[0]!r}). Finish the run first."
         )
-    pair = own.join(theirs, rsuffix="_after").sort_index()
+    pair = own.join(theirs.add_suffix("_after")).sort_index()
     values = pair[[score, f"{score}_after"]].astype(float)
     there = np.isfinite(values.to_numpy()).all(1)
     return pair.loc[there].assign(

@@ -146,13 +146,12 @@ def _permutation_p(
 ) -> float:
     observed = abs(float(x @ y)) * (1 - 1e-12)
     sizes = np.bincount(codes, minlength=count)
-    as_large = 0
     if (sizes == sizes[0]).all():  # whole clusters change places
         order = np.argsort(codes, kind="stable").reshape(count, -1)
-        for _ in range(DRAWS):
-            as_large += abs(float(x[order].ravel() @ y[order[rng.permutation(count)]].ravel())) >= observed
+        products = x[order] @ y[order].T  # (clusters, clusters)
+        places = rng.permuted(np.tile(np.arange(count), (DRAWS, 1)), axis=1)
+        totals = products[np.arange(count), places].sum(1)
     else:
         products = np.bincount(codes, weights=x * y, minlength=count)
-        signs = rng.choice([-1.0, 1.0], (DRAWS, count))
-        as_large = int((np.abs(signs @ products) >= observed).sum())
-    return (1 + as_large) / (1 + DRAWS)
+        totals = rng.choice([-1.0, 1.0], (DRAWS, count)) @ products
+    return (1 + int((np.abs(totals) >= observed).sum())) / (1 + DRAWS)

@@ -107,7 +107,7 @@ def simultaneous_band(
     if count < MIN_CLUSTERS:
         return SimultaneousBand(mean[0], se[0], np.inf, np.inf, count, level)
     two_sided, one_sided = [], []
-    moving = se[0] > 1e-12 * np.abs(values).max(initial=1e-300)
+    moving = se[0] > 0
     for counts in resampled_counts(count, draws, seed, values.shape[1]):
         means, errors = mean_and_error(counts, sums, sizes)
         deviation = np.zeros_like(means)
@@ -141,6 +141,8 @@ def mean_and_error(counts: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> t
     mean = counts @ sums / total[:, None]
     squares = counts @ sums**2 - 2 * mean * (counts @ (sums * sizes[:, None]))
     squares += mean**2 * (counts @ sizes**2)[:, None]
+    # what is left of a difference of equal numbers is rounding
+    squares = np.where(squares > 1e-12 * (counts @ sums**2), squares, 0.0)
     groups = counts.shape[1]
-    variance = squares.clip(0) * groups / max(groups - 1, 1)
+    variance = squares * groups / max(groups - 1, 1)
     return mean, np.sqrt(variance) / total[:, None]

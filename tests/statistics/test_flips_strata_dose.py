@@ -116,10 +116,10 @@ def test_a_shared_cause_is_no_association():
 def test_clusters_are_permuted_as_a_whole(unequal):
     """Doses and gains that only vary between clips: 5 % of data sets are significant, not 50 %."""
     false = 0
-    for seed in range(40):
+    for seed in range(15):
         rng = np.random.default_rng(seed)
         codes = np.repeat(np.arange(12), rng.integers(2, 6, 12) if unequal else 4)
         dose, gain = rng.normal(size=12)[codes], rng.normal(size=12)[codes]
         noise = 0.01 * rng.normal(size=(2, len(codes)))
         false += rank_association(dose + noise[0], gain + noise[1], clusters=codes, seed=seed).p < 0.05
-    assert false <= 7
+    assert false <= 4
