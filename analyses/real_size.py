@@ -28,7 +28,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import soundfile
 import torch
 import typer
 from support.measuring import in_own_process, peak_bytes
@@ -40,6 +39,7 @@ from mata_interp.errors import MataError, UncheckedWarning
 STAGES = ("trace", "trace-text", "MATA", "sweep", "check", "listen", "study")
 GPU_FLOPS = 400e12  # bfloat16 operations a second that a current data-centre GPU sustains, assumed
 ROUNDS = 3
+RATE = 16_000  # Hz
 ITEMS = 4  # of the study
 
 
@@ -84,8 +84,8 @@ def main(
 
 def clip(seconds: float = SECONDS) -> tuple[np.ndarray, int]:
     """A shipped clip, repeated to the length of a window of audio."""
-    samples, rate = soundfile.read(mi.load_benchmark("listening")[0].audio)
-    return np.resize(samples.astype(np.float32), round(seconds * rate)), rate
+    samples = mi.load_benchmark("listening")[0].load_audio(RATE).samples
+    return np.resize(samples, round(seconds * RATE)), RATE
 
 
 def question(number: int = 0, **fields: Any) -> mi.Item:

@@ -288,7 +288,7 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
             support, {"criterion": list(cuts), "layer": list(layers)}, ("criterion", "layer")
         ),
         share=label_share(choice.share, choice.low, choice.high, layers),
-        stability=choice.stability,
+        stability=choice.stability if choice.inside.any() else None,
         clips=choice.clips,
         clips_needed=choice.clips_needed,
         heads=heads,

@@ -45,8 +45,8 @@ class FusionProfile:
             whose window has the layer; NaN with a single clip.
         share: [layer], share of each layer in the effect of the audio that decides the recommended window,
             with ``low`` and ``high``, the simultaneous 95 % band (NaN with fewer than 6 clips).
-        stability: fraction of resamples of clips whose window overlaps this one by half (IoU >= 0.5); NaN
-            without a window.
+        stability: fraction of resamples of clips whose window overlaps this one by half (IoU >= 0.5);
+            None without a window.
         clips: number of clips that decided.
         clips_needed: with the verdict ``"too few clips"``, about how many would be needed; else None.
         heads: [layer, head], what each head adds to the margin (right - best wrong, logits) from the audio by
@@ -79,7 +79,7 @@ class FusionProfile:
     share: xr.DataArray
     heads: xr.DataArray | None
     chosen_on: tuple[str, ...]
-    stability: float = float("nan")
+    stability: float | None = None
     clips: int = 0
     clips_needed: int | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -213,7 +213,7 @@ class FusionProfile:
             "share": _numbers(self.share.values),
             "share_low": _numbers(self.share["low"].values),
             "share_high": _numbers(self.share["high"].values),
-            "stability": _numbers(np.asarray(self.stability)),
+            "stability": self.stability,
             "clips": self.clips,
             "clips_needed": self.clips_needed,
             "windows": {name: list(layers) for name, layers in self.windows.items()},
@@ -268,7 +268,7 @@ class FusionProfile:
             share=label_share(
                 _array(data["share"]), _array(data["share_low"]), _array(data["share_high"]), layers
             ),
-            stability=float("nan") if data["stability"] is None else data["stability"],
+            stability=data["stability"],
             clips=data["clips"],
             clips_needed=data["clips_needed"],
             heads=None

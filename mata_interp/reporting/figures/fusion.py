@@ -113,7 +113,7 @@ def _causal_first(found: FusionProfile) -> list[str]:
 def _headline(found: FusionProfile) -> str:
     """Name of the first panel: what it shows, on how many clips, and how stable the window is."""
     parts = ["share of the effect of audio, %", f"{found.clips} clips"]
-    if np.isfinite(found.stability):
+    if found.stability is not None:
         parts.append(f"stability {found.stability:.0%}")
     return "; ".join(parts)
 
