@@ -147,11 +147,11 @@ def quantization_to_use(wanted: Any, dtype: Any, config: Any) -> Any:
     """What transformers takes as ``quantization_config``.
 
     Args:
-        wanted: ``"8bit"`` or ``"4bit"`` (NF4), those of bitsandbytes, or as in transformers.
+        wanted: ``"8bit"`` or ``"4bit"`` (NF4), those of bitsandbytes, or as in transformers; see
+            `check_quantization`.
         dtype: that of the weights that are not quantised, in which 4-bit layers compute; None: that of
             ``config``, the model's, or bfloat16 where it states none.
     """
-    check_quantization(wanted)
     if wanted == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     if wanted == "4bit":

@@ -18,7 +18,13 @@ from mata_interp.load_options import LoadOptions
 from .description import attention_of
 from .discovery.structure import unsupported_reason
 from .fingerprint import weights_sha256
-from .load_values import attention_to_use, dtype_to_use, map_to_use, quantization_to_use
+from .load_values import (
+    attention_to_use,
+    check_quantization,
+    dtype_to_use,
+    map_to_use,
+    quantization_to_use,
+)
 
 __all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load", "longest_sound", "shipped_weights"]
 
@@ -89,6 +95,7 @@ def _settings(options: LoadOptions) -> dict[str, Any]:
                 f"{name!r} cannot be set: only safetensors are read, with the model's own config, and no "
                 "code from the hub runs."
             )
+    check_quantization(options.quantization_config)
     settings: dict[str, Any] = {
         "device_map": map_to_use(options.device, options.device_map),
         "dtype": dtype_to_use(options.dtype),
