@@ -14,6 +14,7 @@ __all__ = ["IDENTITY", "difference", "first_difference", "run_digest"]
 IDENTITY = (
     "version",
     "model",
+    "chat_template",
     "generation",
     "data",
     "prompt_format",
@@ -27,12 +28,14 @@ IDENTITY = (
 )
 """Fields of the manifest that determine the tables; the others describe how they were made."""
 
+_LATER = ("chat_template",)  # fields that older manifests do not have; there they decide nothing
+
 _NAMED = 3  # items named in a message
 
 
 def run_digest(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of all that determines the tables; each part carries that of its run."""
-    essence = {name: _essence(manifest, name) for name in IDENTITY}
+    essence = {name: _essence(manifest, name) for name in IDENTITY if name in manifest or name not in _LATER}
     return hashlib.sha256(json.dumps(plain(essence), sort_keys=True).encode()).hexdigest()
 
 
@@ -45,7 +48,7 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """
     here = plain(here)
     for name in IDENTITY:
-        if name not in here:
+        if name not in here or (name in _LATER and name not in there):
             continue
         old, new = _essence(there, name), _essence(here, name)
         if name == "data" and (said := _data_difference(old or {}, new)):
