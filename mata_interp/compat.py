@@ -60,6 +60,7 @@ __all__ = [
     "sdpa_mask",
     "set_adapters_enabled",
     "set_attention_name",
+    "settle_quantised",
     "stored_tensors",
     "switches_adapters",
     "tensor_version",
@@ -345,6 +346,17 @@ def without_compilation() -> AbstractContextManager[Any]:
     """Inside, whatever was compiled runs as it was written (``torch.compiler.set_stance``, torch 2.6)."""
     stance: Any = torch.compiler.set_stance
     return stance("force_eager")
+
+
+def settle_quantised(model: nn.Module) -> None:
+    """Let layers of bitsandbytes take what their weights hold (``init_8bit_state``), as in a first forward.
+
+    Before that the codes are an attribute of the weight, which the first of several modules that share the
+    weight takes away from the others (bitsandbytes 0.50).
+    """
+    for module in model.modules():
+        if hasattr(module, "init_8bit_state") and getattr(module.weight, "CB", None) is not None:
+            module.init_8bit_state()  # type: ignore[operator]
 
 
 def is_cut(output: Tensor) -> bool:

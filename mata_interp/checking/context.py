@@ -30,7 +30,7 @@ __all__ = ["CheckContext", "default_items", "seeded_forwards"]
 Result = TypeVar("Result")
 
 STEPS = 4  # tokens decoded
-JITTERS = 3  # runs with other roundings, of quantised models
+JITTERS = 4  # runs with other roundings, of quantised models
 STRENGTHS = (2.0, -4.0, 8.0)  # nats added to the scores of all audio keys, until the logits change
 
 
@@ -172,7 +172,7 @@ class CheckContext:
 
     @cached_property
     def _quantised_rounding(self) -> tuple[float, float]:
-        """How far the reference's logits and attention weights move when states are off by one rounding.
+        """How far the reference's logits and attention weights move when states are off by roundings.
 
         Layers that quantise what they are given turn a difference in the last digit into one of a step of
         8 bits. (0, 0) without quantised layers.

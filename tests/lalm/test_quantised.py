@@ -6,6 +6,7 @@ The reference is the same quantised model on eager attention, one prompt at a ti
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ import mata_interp as mi
 from mata_interp import Mata
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM
+from mata_interp.lalm.bridge.clone import clone_sharing_weights
 from mata_interp.lalm.discovery.output_head import output_head, token_directions
 from mata_interp.lalm.discovery.quantised import compute_dtype, describe_quantised, quantised_layers
 from mata_interp.lalm.fingerprint import weights_sha256
@@ -111,6 +113,18 @@ def quantised(tmp_path_factory):
 @pytest.fixture(params=KINDS)
 def kind(request) -> str:
     return request.param
+
+
+def test_a_clone_made_before_the_first_forward_leaves_the_model_as_it_is(quantised, kind, items):
+    lalm, other = quantised(kind, again=1), quantised(kind)
+    clone = clone_sharing_weights(lalm.model)
+    prompt = lalm.prompt(items)
+    with torch.no_grad():
+        first = clone(**prompt.inputs).logits[:, -1]
+    assert torch.equal(first, lalm.logits(prompt))
+    assert torch.equal(first, other.logits(prompt))
+    copied = pickle.loads(pickle.dumps(lalm))
+    assert torch.equal(copied.logits(prompt, MATA), lalm.logits(prompt, MATA))
 
 
 # Every call -------------------------------------------------------------------------------------------------
