@@ -18,7 +18,7 @@ from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing, experts
 from mata_interp.lalm.discovery.quantised import quantised_layers
 from mata_interp.lalm.prompting.prompts import build_prompt
 
-from .bounds import LOGITS, MIN_EFFECT, ROUNDING_FACTOR, ROWS
+from .bounds import LOGITS, MIN_EFFECT, QUANTISED_FACTOR, ROUNDING_FACTOR, ROWS
 from .eager import EagerReference, ReferenceEdit, real_tokens
 from .results import NotApplicable
 
@@ -162,12 +162,12 @@ class CheckContext:
     def logit_bound(self) -> float:
         """How far logits may differ."""
         bound = LOGITS.get(self.lalm.dtype, LOGITS[torch.bfloat16]) * max(1.0, float(self.plain.abs().max()))
-        rounding = self._quantised_rounding[0]
+        bound = max(bound, QUANTISED_FACTOR * self._quantised_rounding[0])
         if not self.half:
-            return max(bound, ROUNDING_FACTOR * rounding)
+            return bound
         # the model's own two attention implementations, neither of which contains code of this package
         eager, _ = self.eager_logits(0.0, self.plain_routing)
-        rounding = max(rounding, float((self.plain - eager.to(self.plain)).abs().max()))
+        rounding = float((self.plain - eager.to(self.plain)).abs().max())
         return max(bound, ROUNDING_FACTOR * rounding)
 
     @cached_property
@@ -214,7 +214,7 @@ class CheckContext:
     def row_bound(self) -> float:
         """How far attention weights may differ."""
         bound = ROWS.get(self.lalm.dtype, ROWS[torch.bfloat16])
-        return max(bound, ROUNDING_FACTOR * self._quantised_rounding[1])
+        return max(bound, QUANTISED_FACTOR * self._quantised_rounding[1])
 
     @cached_property
     def strength(self) -> float:
