@@ -137,7 +137,20 @@ class CheckContext:
         read = self.plain_routing.experts and not self.plain_routing.unread
         if self.has_experts and not read and self.half:
             return "its choice of experts cannot be read here, and rounding may have flipped it"
+        if self._change_in_batch > self.logit_bound:
+            return (
+                f"its own logits change by {self._change_in_batch:.2g} with the other prompts of a batch, because "
+                "layers quantise the states of all tokens of a call together"
+            )
         return ""
+
+    @cached_property
+    def _change_in_batch(self) -> float:
+        """By how much a quantised model's own logits of a prompt change in a batch; 0 for other models."""
+        if not quantised_layers(self.lalm.model):
+            return 0.0
+        alone = [self.lalm.logits(self.build((item,))).float()[0] for item in self.items]
+        return max((float((a - b).abs().max()) for a, b in zip(alone, self.plain, strict=True)), default=0.0)
 
     def with_routing(self, run: Callable[[], Result]) -> tuple[Result, Routing]:
         """The result of a run of the model, and the experts that its tokens were routed to."""

@@ -215,7 +215,7 @@ def test_the_check_tells_that_a_batch_changes_answers(quantised):
     report = mi.check(quantised(ALONE))
     assert report["attention rows equal eager attention"].verdict == "pass"
     assert report["alpha 0 leaves logits unchanged"].verdict == "pass"
-    assert report["batch equals single prompts"].verdict == "fail"
+    assert report["batch equals single prompts"].verdict == "not comparable"
     assert not report.ok
 
 
