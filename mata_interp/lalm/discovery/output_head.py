@@ -24,7 +24,7 @@ def output_head(model: Any) -> Any:
 
 def is_plain(head: Any) -> bool:
     """Whether a head is a linear layer with plain weights: not quantised, adapted or parametrised."""
-    weight = getattr(head, "weight", None)
+    weight: Any = getattr(head, "weight", None)
     return type(head) is nn.Linear and type(weight) in (Tensor, nn.Parameter) and weight.dtype.itemsize > 1
 
 
