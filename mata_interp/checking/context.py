@@ -139,7 +139,7 @@ class CheckContext:
             return "its choice of experts cannot be read here, and rounding may have flipped it"
         if self._change_in_batch > self.logit_bound:
             return (
-                f"its own logits change by {self._change_in_batch:.2g} with the other prompts of a batch: its "
+                f"its own logits change by {self._change_in_batch:.2g} with the rest of a batch: its "
                 "layers quantise the states of all tokens of a call together"
             )
         return ""
