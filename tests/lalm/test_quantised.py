@@ -5,8 +5,8 @@ The reference is the same quantised model on eager attention, one prompt at a ti
 
 from __future__ import annotations
 
+import copy
 import importlib.util
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -84,9 +84,8 @@ KINDS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "torch dynamic int8": ("torch", by_torch),
     "fp8": ("torch", in_fp8),
 }
-EXACT = {name: 3e-4 for name in KINDS} | {
-    "bitsandbytes int8": 0.05
-}  # of logits up to 15; it computes in float16
+EXACT = {name: 3e-4 for name in KINDS} | {"bitsandbytes int8": 0.3}
+# of logits up to 15; states that are quantised flip by a step of 8 bits
 ALONE = (
     "torch dynamic int8"  # it quantises the states of all tokens together: a batch changes what a row gives
 )
@@ -110,8 +109,17 @@ def quantised(tmp_path_factory):
     return make
 
 
-@pytest.fixture(params=KINDS)
+# two packages, each with the way that differs most from plain weights, in every run of the tests
+OFTEN = ("bitsandbytes int8", "torchao int8", ALONE)
+
+
+@pytest.fixture(params=[pytest.param(k, marks=[] if k in OFTEN else pytest.mark.acceptance) for k in KINDS])
 def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=KINDS)
+def every_kind(request) -> str:
     return request.param
 
 
@@ -123,14 +131,15 @@ def test_a_clone_made_before_the_first_forward_leaves_the_model_as_it_is(quantis
         first = clone(**prompt.inputs).logits[:, -1]
     assert torch.equal(first, lalm.logits(prompt))
     assert torch.equal(first, other.logits(prompt))
-    copied = pickle.loads(pickle.dumps(lalm))
+    copied = copy.deepcopy(lalm)
     assert torch.equal(copied.logits(prompt, MATA), lalm.logits(prompt, MATA))
 
 
 # Every call -------------------------------------------------------------------------------------------------
 
 
-def test_reads_and_edits_equal_eager_attention(quantised, kind, items):
+def test_reads_and_edits_equal_eager_attention(quantised, every_kind, items):
+    kind = every_kind
     lalm, eager = quantised(kind), quantised(kind, "eager").model
     assert lalm.dtype == torch.float32
     for some in [[items[0]], [items[1]]] if kind == ALONE else [items]:
@@ -202,8 +211,8 @@ CHECKED = [
 
 
 @pytest.mark.parametrize("which", CHECKED)
-def test_the_check_passes_and_names_what_is_quantised(quantised, which):
-    report = mi.check(quantised(which))
+def test_the_check_passes_and_names_what_is_quantised(quantised, which, items):
+    report = mi.check(quantised(which), items[:2] if which == "torchao int8" else None)
     assert report.ok, str(report)
     for part in ("the decoder", "audio_tower"):
         assert part in report.about["quantised"]
@@ -283,14 +292,19 @@ def test_the_rows_of_a_head_are_what_it_computes(which):
 
 
 def test_a_head_without_weights_is_refused():
+    class Table(nn.Module):
+        def forward(self, states: Tensor) -> Tensor:
+            return torch.zeros(*states.shape[:-1], 8)
+
     with pytest.raises(ModelError, match="output head"):
-        token_directions(torch.jit.trace(nn.Identity(), torch.zeros(1)).eval(), [300], torch.zeros(1, 3, 4))
+        token_directions(Table(), [3], torch.zeros(1, 3, 4))
 
 
 # Fingerprints -----------------------------------------------------------------------------------------------
 
 
-def test_weights_are_told_apart(quantised, kind):
+def test_weights_are_told_apart(quantised, every_kind):
+    kind = every_kind
     lalm = quantised(kind)
     before = weights_sha256(lalm.model)
     assert weights_sha256(lalm.model) == before
