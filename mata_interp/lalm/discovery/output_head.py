@@ -23,16 +23,17 @@ def output_head(model: Any) -> Any:
 
 
 def is_plain(head: Any) -> bool:
-    """Whether a head is a linear layer with plain weights: not quantised, adapted or parametrised."""
+    """Whether a head is a linear layer with plain weights, neither quantised, adapted nor offloaded."""
     weight: Any = getattr(head, "weight", None)
-    return type(head) is nn.Linear and type(weight) in (Tensor, nn.Parameter) and weight.dtype.itemsize > 1
+    plain = type(head) is nn.Linear and type(weight) in (Tensor, nn.Parameter)
+    return plain and weight.dtype.itemsize > 1 and not weight.is_meta
 
 
 def token_directions(head: Any, tokens: Sequence[int] | Tensor, states: Tensor) -> Tensor:
     """d logit / d state of some tokens: the rows of a plain head's weights, float32 [N, d].
 
-    Of other heads (quantised, whose weights are packed; with an adapter) it is the derivative of what the
-    head computes, and where they have none, the rows of their dequantised weights.
+    Of other heads (quantised, whose weights are packed; offloaded; with an adapter) it is the derivative of
+    what the head computes, and where they have none, the rows of their dequantised weights.
 
     Args:
         head: from `output_head`.
