@@ -327,6 +327,18 @@ def test_compiled_modules(model):
     assert compat.instance_forward(attention) is attention_of
 
 
+def test_settle_quantised():
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="of the quantised extra")
+    layer = bitsandbytes.nn.Linear8bitLt(8, 8, bias=False, has_fp16_weights=False)
+    layer.load_state_dict(nn.Linear(8, 8, bias=False).state_dict())
+    layer.to("cpu")
+    codes = layer.weight.CB
+    assert codes is not None
+    compat.settle_quantised(nn.Sequential(layer))
+    assert layer.state.CB is codes
+    assert layer.weight.CB is None
+
+
 def test_operators_without_a_derivative():
     linear = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), dtype=torch.qint8)
     given = torch.ones(1, 8, requires_grad=True)

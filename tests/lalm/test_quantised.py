@@ -392,3 +392,5 @@ def test_the_dtype_of_a_model_is_not_that_of_narrow_weights(tiny_lalm):
         weight.data = weight.data.to(torch.float8_e5m2)
     model.config.dtype = torch.float16
     assert compute_dtype(model) == torch.float16
+    model.config.dtype = torch.float8_e5m2
+    assert compute_dtype(model) == torch.float32
