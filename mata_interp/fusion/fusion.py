@@ -17,6 +17,7 @@ from mata_interp.benchmarks import Exclusion, Item
 from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, ModelError, RunError
 from mata_interp.interventions import AttentionEdit, InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.statistics import clustered_interval
 
 from .baseline_edit import describe_baseline
@@ -110,7 +111,8 @@ def fusion_layers(
                 raise
             measured.excluded.append(Exclusion.from_error(error))
             continue
-        measured.add(context)
+        with exclusive(lalm.structure.decoder):
+            measured.add(context)
     measured.finish()
     return _profile(measured, active, seed)
 

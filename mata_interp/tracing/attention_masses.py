@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
 from mata_interp.interventions import select_queries
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.calls.attention_calls import attention_calls
-from mata_interp.lalm.decoding import end_of_sequence_ids
 
 from .queries import Queries, gather_queries, mean_over_queries
 
@@ -123,11 +121,11 @@ def _masses_of_answers(
         steps[step][:, place[layer], : masses.shape[1]] = masses.cpu().numpy()
 
     with attention_calls(lalm.structure, lalm.attention_layers, on_call) as run:
-        answer = run(lambda: lalm.generate(prompt, max_new_tokens=max_new_tokens))
-    ends = end_of_sequence_ids(lalm.model, getattr(lalm.processor, "tokenizer", None)).to(answer)
-    ended = torch.isin(answer, ends).cumsum(1)
-    masses = torch.from_numpy(np.stack(steps, -1)).to(answer.device)
-    return masses, answer, pad(ended[:, :-1], (1, 0)) == 0
+        answer = run(lambda: lalm.answer(prompt, max_new_tokens=max_new_tokens))
+    tokens, lengths = answer.tokens, torch.from_numpy(answer.lengths)
+    predicted = torch.arange(tokens.shape[1]) < lengths[:, None]
+    masses = torch.from_numpy(np.stack(steps, -1)).to(tokens.device)
+    return masses, tokens, predicted.to(tokens.device)
 
 
 def _reduce_queries(masses: Tensor, chosen: Tensor, mean: bool) -> Tensor:
