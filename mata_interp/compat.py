@@ -47,18 +47,24 @@ __all__ = [
     "count_hooks",
     "decoder_config_name",
     "family_overrides_attention",
+    "float32_products",
     "forward_as_written",
     "forward_hooks",
     "has_recurrent_state",
+    "input_device",
     "instance_forward",
     "is_compiled",
     "is_convolution",
     "is_cut",
     "loaded_from",
     "model_from_config",
+    "offload_maps",
     "offloaded_tensor",
     "parametrizations",
+    "privateuse_name",
     "recorded_attention_classes",
+    "restore_float32_products",
+    "round_no_products",
     "sdpa_mask",
     "set_adapters_enabled",
     "set_attention_name",
@@ -411,15 +417,57 @@ def stored_tensors(tensor: Tensor) -> list[tuple[str, Any]] | None:
     return [*((name, getattr(tensor, name)) for name in names), ("", more)]
 
 
+def _placing_hooks(module: nn.Module) -> tuple[Any, ...]:
+    """The hooks by which accelerate moves a module's inputs and weights (``_hf_hook``, one or several)."""
+    hook: Any = getattr(module, "_hf_hook", None)
+    return () if hook is None else (hook, *getattr(hook, "hooks", ()))
+
+
 def offloaded_tensor(model: nn.Module, name: str) -> Tensor | None:
-    """The values of a tensor that accelerate keeps on the CPU or on disk while the model has it on meta."""
-    module, _, leaf = name.rpartition(".")
-    hook = getattr(model.get_submodule(module), "_hf_hook", None)
-    hooks = [hook, *getattr(hook, "hooks", ())]
-    for values in (getattr(one, "weights_map", None) for one in hooks):
-        if values is not None:
-            return values[leaf]
+    """The values of a tensor that accelerate keeps on the CPU or on disk while the model has it on meta.
+
+    A hook on the tensor's module, or on one around it, has a ``weights_map``. Tensors that are tied may be in
+    it under one of their names only.
+    """
+    for one in _names_of_same(model, name):
+        parts = one.split(".")
+        for end in reversed(range(len(parts))):
+            for hook in _placing_hooks(model.get_submodule(".".join(parts[:end]))):
+                try:
+                    return hook.weights_map[".".join(parts[end:])]
+                except (AttributeError, KeyError, TypeError):  # no map, or not in it
+                    continue
     return None
+
+
+def _names_of_same(model: nn.Module, name: str) -> Iterator[str]:
+    """A parameter's name, then those of parameters that are the very same tensor."""
+    yield name
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    yield from (other for other in tensors if other != name and tensors[other] is tensors.get(name))
+
+
+def offload_maps(model: nn.Module) -> Iterator[Any]:
+    """The mappings in which accelerate keeps the weights of a model that are on the CPU or on disk."""
+    for module in model.modules():
+        for hook in _placing_hooks(module):
+            if (values := getattr(hook, "weights_map", None)) is not None:
+                yield values
+
+
+def input_device(model: nn.Module) -> torch.device:
+    """Where a model's inputs go: to its weights, or to where accelerate takes these from the CPU or disk.
+
+    accelerate leaves such weights on meta, and its hooks name their ``execution_device``.
+    """
+    first = next(model.parameters()).device
+    if first.type != "meta":
+        return first
+    for module in model.modules():
+        for hook in _placing_hooks(module):
+            if (device := getattr(hook, "execution_device", None)) is not None:
+                return torch.device(device)
+    return first
 
 
 def tensor_version(tensor: Tensor) -> int | None:
@@ -428,6 +476,44 @@ def tensor_version(tensor: Tensor) -> int | None:
     Changes through ``tensor.data`` are not counted.
     """
     return None if tensor.is_inference() else tensor._version
+
+
+_PRODUCTS = ("cuda", "mkldnn")  # backends with a setting of their own for float32 products
+
+
+def float32_products() -> tuple[str | None, dict[str, str]]:
+    """How float32 products of matrices are computed, for `restore_float32_products`.
+
+    There is an old setting (``torch.set_float32_matmul_precision``) and one for each backend
+    (``torch.backends.cuda.matmul.fp32_precision``, ``_get_fp32_precision_getter``). The old one cannot be
+    read where the two disagree; it is None then.
+    """
+    by_backend = {name: torch._C._get_fp32_precision_getter(name, "matmul") for name in _PRODUCTS}
+    try:
+        return torch.get_float32_matmul_precision(), by_backend
+    except RuntimeError:
+        return None, by_backend
+
+
+def round_no_products(before: tuple[str | None, dict[str, str]]) -> None:
+    """Compute float32 products in float32, torch's default, if ``before``, the setting now, is another."""
+    if before[0] != "highest" or any(value not in ("none", "ieee") for value in before[1].values()):
+        torch.set_float32_matmul_precision("highest")
+
+
+def restore_float32_products(before: tuple[str | None, dict[str, str]]) -> None:
+    """Undo `round_no_products`."""
+    if float32_products() == before:
+        return
+    if before[0] is not None:
+        torch.set_float32_matmul_precision(before[0])
+    for name, value in before[1].items():
+        torch._C._set_fp32_precision_setter(name, "matmul", value)
+
+
+def privateuse_name() -> str:
+    """The device type of the backend that is not torch's own (``_get_privateuse1_backend_name``)."""
+    return torch._C._get_privateuse1_backend_name()
 
 
 def is_convolution(module: nn.Module) -> bool:

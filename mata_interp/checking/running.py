@@ -12,6 +12,7 @@ from mata_interp.lalm import Prompt
 from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.discovery.quantised import describe_quantised
 from mata_interp.lalm.verification import being_checked, remember_check
+from mata_interp.precision import full_precision
 from mata_interp.version import __version__
 
 from . import cross_checks, edits, inputs, passes, rows
@@ -46,6 +47,10 @@ def check(
     are a clone of the model (with its weights) on transformers' eager attention, edits added to its mask, one
     pass instead of many, and transformer-lens where that knows the model. The last check is that the model is
     unchanged.
+
+    Where two computations should be equal bit for bit and are not, on another device than a CPU, plain
+    forward passes are repeated. If these differ as well, because kernels sum in any order, the bound is that
+    of logits, and the result says by how much they differ.
 
     In a mixture of experts, rounding alone may choose other experts, and two runs then compute different
     numbers. Where choices differ, the reference runs with those of the other run
@@ -87,6 +92,7 @@ def check(
         return _check(lalm, prompt, strict)
 
 
+@full_precision()
 def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bool) -> CheckReport:
     context = CheckContext(lalm, prompt, strict)
     excluded = tuple(f"{left.item}: {left.field}: {left.reason}" for left in context.excluded)
@@ -102,7 +108,7 @@ def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bo
         compared="modules, their attributes, hooks, settings, weights, attention functions and logits before "
         "and after all of the above",
         remedy="Load the model again before you go on. Please report it with this output.",
-        measure=lambda context: before.compare(ModelSnapshot(context), context.exact_bound),
+        measure=lambda context: before.compare(ModelSnapshot(context), context.exact),
     )
     results.append(run_check(unchanged, context))
     report = CheckReport(lalm.name, _about(context), tuple(results), excluded)

@@ -81,7 +81,7 @@ class Editing:
         self._pending: list[tuple[Change, Tensor | None]] = []
         self._pending_scores = 0
         # on the model's device until they are asked for: reading them in every layer would make it wait
-        self._sums: Tensor | None = None  # float64 [5, B]
+        self._sums: Tensor | None = None  # [5, B]
         self._counts: Tensor | int = 0
 
     def __call__(self, layer: int, call: AttentionCall, total: int) -> tuple[slice, Tensor] | None:
@@ -133,7 +133,8 @@ class Editing:
         self._record()
         if self._sums is None:
             return {name: np.full(self._rows, np.nan) for name in DOSE}
-        return dict(zip(DOSE, (self._sums / self._counts).cpu().numpy(), strict=True))
+        sums, counts = self._sums.cpu().double(), torch.as_tensor(self._counts).cpu()
+        return dict(zip(DOSE, (sums / counts).numpy(), strict=True))
 
     def _span(self, layer: int, call: AttentionCall, total: int) -> tuple[int, int] | None:
         """The first position edited in this call and the one after the last; None where there is none."""
@@ -247,7 +248,8 @@ class Editing:
             dose = Change.joined([change for change, _ in some]).dose()
             on = dose.touched if counted is None else dose.touched & counted.to(dose.touched.device)[:, None]
             values = torch.where(on, torch.stack([getattr(dose, name) for name in DOSE]), 0.0)
-            sums = values.sum((2, 3), dtype=torch.float64)
+            # not every device has float64
+            sums = values.sum((2, 3), dtype=torch.float64 if values.device.type == "cpu" else torch.float32)
             self._sums = sums if self._sums is None else self._sums + sums.to(self._sums.device)
             self._counts = self._counts + on.sum((1, 2)).to(self._sums.device)
 

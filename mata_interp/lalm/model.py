@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.benchmarks import Item
-from mata_interp.compat import loaded_from, uncompiled
+from mata_interp.compat import input_device, loaded_from, uncompiled
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 from mata_interp.interventions import InterventionLike, in_order
 from mata_interp.load_options import LoadOptions
@@ -46,7 +46,9 @@ class LALM:
 
     The model stays as it is, on SDPA or FlashAttention, and is put in eval mode. Without an intervention, or
     with one that has no layers, it runs as if this class did not exist. While it runs through this class it
-    is in eval mode and uncompiled, whatever was done with it since; its state is put back afterwards.
+    is in eval mode and uncompiled, whatever was done with it since; its state is put back afterwards. It runs
+    in the dtype of its weights and with float32 products that are not rounded, also under ``torch.autocast``
+    and ``torch.set_float32_matmul_precision``.
 
     Args:
         model: a transformers model with audio in and text out.
@@ -170,7 +172,7 @@ class LALM:
     @property
     def device(self) -> torch.device:
         """Where its inputs go."""
-        return self.model.device
+        return input_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -40,6 +40,8 @@ class TreeEditing:
         keys = torch.cat([past.expand(len(queries), -1), queries], 1)
         # bool [B, S, P + S] by kind of edit; what a slot does not see is -inf in the scores
         self._masks: dict[tuple[str, str, str], Tensor] = {}
+        # the same where layers are on other devices
+        self._masks_on: dict[torch.device, dict[tuple[str, str, str], Tensor]] = {}
         for part in (part for parts in configurations for part in parts):
             kind = (part.keys, part.queries, part.phase)
             if kind not in self._masks:
@@ -63,8 +65,8 @@ class TreeEditing:
         alpha = torch.tensor([part.alpha for part in parts.values()], device=device)
         where = torch.stack([select_heads(part.heads_of(layer), heads, device) for part in parts.values()], 1)
         # (B, N', S, P + S), of which scores; (H, N', 1, 1), of which heads
-        masks = [self._masks[part.keys, part.queries, part.phase] for part in parts.values()]
-        touched = torch.stack(masks, 1).to(device)[:, None] & where[:, :, None, None]
+        masks = [self._mask(part, device) for part in parts.values()]
+        touched = torch.stack(masks, 1)[:, None] & where[:, :, None, None]
         everywhere = len(parts) == count
         some = scores if everywhere else scores.index_select(2, nodes)
         # neither hidden keys nor those that an earlier edit has knocked out
@@ -73,6 +75,14 @@ class TreeEditing:
         if RULES[rule].hides_keys:
             refuse_blind_queries(changed, touched, layer)
         return changed if everywhere else scores.index_copy(2, nodes, changed)
+
+    def _mask(self, part: AttentionEdit, device: torch.device) -> Tensor:
+        """The mask of a kind of edit on a device."""
+        here = self._masks_on.setdefault(device, {})
+        kind = (part.keys, part.queries, part.phase)
+        if kind not in here:
+            here[kind] = self._masks[kind].to(device)
+        return here[kind]
 
 
 def _positions(slots: SuffixTokens, width: int) -> Tensor:

@@ -45,9 +45,10 @@ class Queries:
             chosen: bool [B, T], which tokens are queries.
             mean: take the mean of ``n_tokens`` over the queries.
         """
+        # small tensors; and not every device has float64
+        tokens, chosen, stacked = tokens.cpu(), chosen.cpu(), torch.stack(list(groups.values()), 1).cpu()
         columns = chosen.any(0).nonzero()[:, 0]  # (R,) tokens that are a query in some prompt
-        chosen = chosen[:, columns]  # (B, R)
-        stacked = torch.stack(list(groups.values()), 1)  # (B, G, T)
+        chosen = chosen[:, columns]  # (B, R); stacked is (B, G, T)
         grouped = stacked.any(1)
         group = torch.where(grouped, stacked.int().argmax(1), len(groups))[:, columns]
         position = grouped.cumsum(1)[:, columns] - 1

@@ -42,9 +42,11 @@ def lens_margins(context: ItemContext, states: list[Tensor], tokens: Tensor) -> 
     norm, head = context.last_token_trace.norm, output_head(context.lalm.model)
     if norm is None:
         raise ModelError("the decoder does not end with a norm, which the logit lens applies to states.")
-    outputs = [norm(state[tokens][None])[0] for state in states]
+    places = tokens.cpu().nonzero()[:, 0]  # layers may be spread over devices
+    outputs = [norm(state[places][None])[0] for state in states]
     rows = token_directions(head, [context.decision.right, context.decision.wrong], outputs[-1])
-    return np.array([float((rows[0] - rows[1]) @ output.float().mean(0)) for output in outputs])
+    direction = (rows[0] - rows[1]).to(outputs[-1].device)
+    return np.array([float(direction @ output.float().mean(0)) for output in outputs])
 
 
 def _rise(context: ItemContext, states: list[Tensor], tokens: Tensor) -> np.ndarray:

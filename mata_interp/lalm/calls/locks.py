@@ -10,6 +10,8 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from torch import nn
 
+from mata_interp.precision import full_precision
+
 from .model_state import ready
 
 __all__ = ["belongs_to", "exclusive"]
@@ -45,14 +47,16 @@ def belongs_to(decoder: nn.Module, model: nn.Module) -> None:
 
 @contextmanager
 def exclusive(decoder: nn.Module) -> Iterator[None]:
-    """Inside, no other thread runs or intercepts this decoder through this package, and its model is `ready`.
+    """Inside, no other thread runs or intercepts this decoder through this package.
+
+    Its model is `ready`, and computes in `full_precision`.
 
     The lock belongs to the decoder, so that all wrappers of one model share it, and one thread may take it
     several times. Other models are not held up. A thread that calls the model directly is not held up
     either: hooks and interceptions of this package ignore the calls of other threads.
     """
     use = _use_of(decoder)
-    with use.lock:
+    with use.lock, full_precision():
         model = use.model() if use.model is not None and use.depth == 0 else None
         use.depth += 1
         try:

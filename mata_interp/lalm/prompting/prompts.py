@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mata_interp.benchmarks import Item
+from mata_interp.compat import input_device
 from mata_interp.errors import ArgumentError, ItemError, ModelError
+from mata_interp.precision import full_precision
 
 from ..discovery.quantised import compute_dtype
 from .formats import PROMPT_FORMATS, Parts, canonical_format
@@ -81,7 +83,7 @@ class Prompt:
                 random noise to the audio, it is set to False unless the inputs say otherwise: the same
                 prompt is then the same prompt twice.
         """
-        device: Any = model.device if isinstance(model, nn.Module) else model
+        device: Any = input_device(model) if isinstance(model, nn.Module) else model
         inputs: dict[str, Any] = {
             name: x.to(device) if isinstance(x, Tensor) else x for name, x in self.inputs.items()
         }
@@ -129,6 +131,7 @@ def prompt_from_inputs(
     )
 
 
+@full_precision()  # processors compute features, some of them with torch
 def build_prompt(
     processor: Any,
     items: Item | Sequence[Item],
