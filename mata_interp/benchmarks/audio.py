@@ -19,6 +19,7 @@ import soxr
 from cachetools import LRUCache
 
 from ..errors import BenchmarkError, ItemError
+from .audio_objects import holds_sound, sound_of
 from .values import is_missing, quote
 
 __all__ = ["Audio", "AudioSource", "audio_source", "find_audio", "load_audio"]
@@ -140,7 +141,7 @@ def audio_source(value: Any, item: str = "") -> AudioSource | None:
 
     Args:
         value: a path; ``(samples, rate)``; a mapping with ``array`` and ``sampling_rate`` as in the datasets
-            library; or a missing value.
+            library, or with encoded ``bytes``; a decoder of that library; or a missing value.
         item: id of the item, for error messages.
 
     Raises:
@@ -154,6 +155,8 @@ def audio_source(value: Any, item: str = "") -> AudioSource | None:
         return value[0], value[1]
     if isinstance(value, Mapping) and {"array", "sampling_rate"} <= set(value):
         return np.asarray(value["array"]), value["sampling_rate"]
+    if holds_sound(value):
+        return sound_of(value, item)
     remedy = "Give a path, (samples, rate), or {'array': samples, 'sampling_rate': rate}."
     raise ItemError(item, "audio", f"{quote(value)} is not audio.", remedy)
 
