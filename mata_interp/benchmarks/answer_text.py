@@ -171,5 +171,6 @@ _LEAD_IN = re.compile(
 def after_lead_ins(text: str) -> list[str]:
     """What follows each "The answer is", "Final answer:", "答案是", ..., the last of them first."""
     found = list(_LEAD_IN.finditer(text))
-    ends = [*(match.start() for match in found[1:]), len(text)]
+    starts = [match.start() for match in found]
+    ends = [*starts[1:], len(text)][: len(found)]
     return [text[match.end() : end].strip() for match, end in zip(found, ends, strict=True)][::-1]

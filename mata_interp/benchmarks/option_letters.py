@@ -24,6 +24,9 @@ _FORMS = (
     re.compile(r"([A-Z])\s+((?:is|was)\s+(?:the\s+)?(?:correct|right|best|most|answer|one)\b.*)"),
     re.compile(r"([A-Za-z])()"),  # B
 )
+_SEVERAL = re.compile(
+    r"[(\[]?([A-Z])[)\]]?(?:\s*[,\/&+或和与、]\s*|\s+(?:or|and|nor)\s+)(?:and\s+|or\s+)?(?:option\s+)?[(\[]?([A-Z])(?![\w'#♯♭])"
+)
 _GLUED = re.compile(r"([A-Za-z])[.):]\s*(\S.*)")  # B.rain: only before an option's own text
 _SPACED = re.compile(r"([B-HJ-Z])\s+(\S.*)")  # B rain: the same
 
@@ -57,6 +60,8 @@ def read_letter(text: str, phrases: Phrases) -> set[int]:
     stands beside another option's text or letter, begins a list of options, or is taken back.
     """
     first, *later = [line.strip() for line in strip_around(text).splitlines() if line.strip()] or [""]
+    if (several := _SEVERAL.match(first)) and several[1] != several[2]:
+        return {_option(several[1], phrases), _option(several[2], phrases), UNCLEAR}
     found = _match(first, phrases)
     if found is None:
         return set()
@@ -146,19 +151,39 @@ _INSIDE = (
     re.compile(r"(?<![A-Za-z])([A-Z])\s*(?:选项|项)"),
 )
 
+_ONE = re.compile(r"([A-Z])[)\]\"']?")
+_NEXT = re.compile(
+    r"(?:\s*[,/&或和与、]\s*(?:(?:or|and|nor)\s+)?|\s+(?:or|and|nor)\s+)(?:option\s+)?[(\[\"']?"
+    r"([B-HJ-Z](?![\w'#♯♭-])|A(?=\s*(?:$|[.,;:!?)\]\"']|(?:or|and|nor)\b)))[)\]\"']?"
+)
+_NOTE = re.compile(r"(?<![\w'#♯♭-])([B-HJ-Z])(?![\w'#♯♭-])")
+
 
 def letter_spans(text: str, phrases: Phrases) -> list[Span]:
     """Places in a normalized text that name options by letters: "(B)", "option B", "I choose B".
 
     Letters are not read where letters may be notes or keys that options name.
     """
-    if any(_is_note(letter, phrases) for letter in map(chr, range(ord("A"), ord("H")))):
-        return place_spans(text, phrases)
     spans = place_spans(text, phrases)
+    for match in _NOTE.finditer(text):
+        option = phrases.equal(match[1])
+        if option is not None and match[1] not in phrases.labels:
+            spans.append(Span(match.start(1), match.end(1), option))
+    if any(_is_note(letter, phrases) for letter in map(chr, range(ord("A"), ord("H")))):
+        return spans
     for form in _INSIDE:
         for match in form.finditer(text):
-            if match[1] in phrases.labels or phrases.equal(match[1]) is not None:
-                spans.append(Span(match.start(1), match.end(1), _inside_option(match[1], phrases)))
+            spans += _letters_at(match.start(1), text, phrases)
+    return spans
+
+
+def _letters_at(place: int, text: str, phrases: Phrases) -> list[Span]:
+    """The letter at a place and those coordinated with it ("A or B"), as far as they stand for options."""
+    spans = []
+    letter: re.Match[str] | None = _ONE.match(text, place)
+    while letter and (letter[1] in phrases.labels or phrases.equal(letter[1]) is not None):
+        spans.append(Span(letter.start(1), letter.end(1), _inside_option(letter[1], phrases)))
+        letter = _NEXT.match(text, letter.end())
     return spans
 
 

@@ -185,6 +185,9 @@ class Phrases:
             if text:
                 self._forms.setdefault(text, self.first[index])
         self._add_other_forms(short)
+        for index, label in enumerate(self.labels):
+            if label.isdigit():
+                self._only_whole.setdefault(label, self.first[index])
         self._patterns = [self._option_pattern(index) for index in range(len(short))]
 
     def _add_other_forms(self, texts: Sequence[str]) -> None:
