@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from .answer_text import after_lead_ins, boxed, final_answer, json_values, normalized
 from .option_letters import corrected, letter_spans, read_letter
-from .option_phrases import UNCLEAR, Phrases
+from .option_phrases import UNCLEAR, Phrases, strip_around
 
 __all__ = ["final_answer", "official_match", "option_named", "options_inside", "tokens"]
 
@@ -139,7 +139,7 @@ def _read_beginning(text: str, phrases: Phrases) -> set[int]:
     """The option that a text equals or begins with, by letter or text."""
     same, letter = phrases.equal(text), read_letter(text, phrases)
     if same is not None:
-        return {same} | (letter - {UNCLEAR})
+        return {same} | (letter - {UNCLEAR} if len(strip_around(text)) == 1 else set())
     return letter or _read_first_sentence(text, phrases)
 
 

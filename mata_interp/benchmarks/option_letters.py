@@ -27,6 +27,7 @@ _FORMS = (
 _SEVERAL = re.compile(
     r"[(\[]?([A-Z])[)\]]?(?:\s*[,\/&+或和与、]\s*|\s+(?:or|and|nor)\s+)(?:and\s+|or\s+)?(?:option\s+)?[(\[]?([A-Z])(?![\w'#♯♭])"
 )
+_OPENED = re.compile(r"\W*[(\[{]")
 _GLUED = re.compile(r"([A-Za-z])[.):]\s*(\S.*)")  # B.rain: only before an option's own text
 _SPACED = re.compile(r"([B-HJ-Z])\s+(\S.*)")  # B rain: the same
 
@@ -67,9 +68,12 @@ def read_letter(text: str, phrases: Phrases) -> set[int]:
         return set()
     letter, beside, enclosed = found
     option = _option(letter, phrases)
-    if not enclosed and _is_note(letter, phrases):
+    agrees = phrases.equal(beside) == option != UNCLEAR
+    if not (agrees or enclosed or _OPENED.match(text)) and _is_note(letter, phrases):
         return {option, UNCLEAR}
-    if corrected("\n".join(["", beside, *later])) or _lists_options(letter, beside, later, phrases):
+    if _lists_options(letter, "" if agrees else beside, later, phrases):
+        return {option, UNCLEAR}
+    if corrected("\n".join(["", "" if agrees else beside, *later])):
         return {option, UNCLEAR}
     below = phrases.equal(later[0]) if later and not beside else None
     return {option} | _beside(beside, option, phrases) | (set() if below is None else {below})

@@ -18,7 +18,7 @@ _AROUND = " \t\r\n\"'`*_~.,;:!?。、·•>|"
 _LEFT = re.compile(r"(?:[\s\"'`*_~;:!?。、·•>|]|[.,](?!\d)|[-#]+\s)+")
 _PAIRS = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")
-_ARTICLE = re.compile(r"(?:an?|the)\s+(?=\S)")
+_ARTICLE = re.compile(r"(?:an?|the)\s+(?=\S)(?!(?:major|minor|maj|min|flat|sharp|dur|moll)\b)")
 
 
 def strip_around(text: str) -> str:
@@ -175,7 +175,9 @@ class Phrases:
     """
 
     def __init__(self, choices: Sequence[str]) -> None:
-        self.labels, texts = labels_of(choices)
+        labels, texts = labels_of(choices)
+        numbered = any(label.isdigit() for label in labels)
+        self.labels = [chr(ord("A") + n) for n in range(len(texts))] if numbered else labels
         self.texts = texts
         whole, short = [plain(choice) for choice in choices], [plain(text) for text in texts]
         self.first = [short.index(text) for text in short]
@@ -185,7 +187,7 @@ class Phrases:
             if text:
                 self._forms.setdefault(text, self.first[index])
         self._add_other_forms(short)
-        for index, label in enumerate(self.labels):
+        for index, label in enumerate(labels):
             if label.isdigit():
                 self._only_whole.setdefault(label, self.first[index])
         self._patterns = [self._option_pattern(index) for index in range(len(short))]

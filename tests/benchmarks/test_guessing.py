@@ -50,7 +50,7 @@ def test_what_is_guessed_is_said_written_and_works(folder, tmp_path, header):
 def test_answers_that_are_texts_stay_texts():
     rows = [{"wav": "a.wav", "q": "?", "options": ["a dog", "a cat"], "gold": "a cat", "domain": "sound"}]
     assert guess_fields(rows) == {
-        "audio": "wav", "question": "q", "choices": "options", "answer": "gold", "domain": "sound",
+        "audio": "wav", "question": "q", "choices": "options", "answer": "gold", "domain": "domain",
     }  # fmt: skip
 
 
