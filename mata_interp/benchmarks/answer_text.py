@@ -160,7 +160,7 @@ def _unescaped(value: str) -> str:
 _LEAD_IN = re.compile(
     r"\b(?:answer|option|choice|response|solution|guess|pick|selection|prediction)"
     r"(?:\s+(?:choice|option|letter|here|to\s+(?:the|this|your)\s+question))?\s*"
-    r"(?:(?:is|was|are|would\s+be|should\s+be|must\s+be|will\s+be|appears\s+to\s+be|seems\s+to\s+be)\b\s*:?"
+    r"(?:(?:is|was|are|(?:would|should|must|will|could|may|might)\s+be|appears\s+to\s+be|seems\s+to\s+be)\b\s*:?"
     r"|[:=]|-+>|=>)"
     r"|\b(?:respuesta|r[ée]ponse|antwort|resposta|risposta|ответ)\b(?:\s+\w+)?\s*(?:(?:es|est|ist|é|è)\b\s*:?|:)"
     r"|(?:答案|正解|答え|正确选项|정답)(?:应该|应当|应|大概|可能)?\s*(?:是|为|選|选|は|은|는|:)\s*:?",

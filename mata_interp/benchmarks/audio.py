@@ -199,12 +199,20 @@ def _prepare(samples: np.ndarray, own_rate: int, rate: int | None, item: str) ->
             raise ItemError(item, "audio", problem, "Give one of the channels.")
     if rate is not None and rate != own_rate:
         notes.append(f"resampled from {own_rate} Hz")
-        mono, own_rate = soxr.resample(mono, own_rate, rate), rate
+        mono, own_rate = _resampled(mono, own_rate, rate, item), rate
         if not len(mono):
             raise ItemError(item, "audio", f"{len(samples)} samples are too few to resample to {rate} Hz.")
     mono.flags.writeable = False
     digest = hashlib.sha256(mono.tobytes() + str(own_rate).encode()).hexdigest()
     return Audio(mono, own_rate, digest, tuple(notes))
+
+
+def _resampled(mono: np.ndarray, own_rate: int, rate: int, item: str) -> np.ndarray:
+    try:
+        return soxr.resample(mono, own_rate, rate)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        problem = f"it cannot be resampled from {own_rate:,} to {rate:,} Hz: {_short(error)}"
+        raise ItemError(item, "audio", problem) from error
 
 
 def _rms(samples: np.ndarray) -> float:
@@ -220,7 +228,7 @@ def _read_file(path: Path, item: str) -> tuple[np.ndarray, int]:
             stated, log, own_rate = file.frames, file.extra_info, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
         extra = _bytes_after_data(path)
-    except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError, ValueError) as error:
+    except Exception as error:  # of any kind: one file must not end a run
         problem = f"{str(path)!r} cannot be decoded: {_short(error)}"
         raise ItemError(item, "audio", problem) from error
     lengths = [(int(stated), int(actual)) for stated, actual in _CHUNK_LENGTHS.findall(log)]

@@ -160,6 +160,7 @@ _NEXT = re.compile(
     r"(?:\s*[,/&或和与、]\s*(?:(?:or|and|nor)\s+)?|\s+(?:or|and|nor)\s+)(?:option\s+)?[(\[\"']?"
     r"([B-HJ-Z](?![\w'#♯♭-])|A(?=\s*(?:$|[.,;:!?)\]\"']|(?:or|and|nor)\b)))[)\]\"']?"
 )
+_OR = re.compile(r"[\s,]*(?:or|nor|/|或)", re.IGNORECASE)
 _NOTE = re.compile(r"(?<![\w'#♯♭-])([B-HJ-Z])(?![\w'#♯♭-])")
 
 
@@ -187,7 +188,9 @@ def _letters_at(place: int, text: str, phrases: Phrases) -> list[Span]:
     letter: re.Match[str] | None = _ONE.match(text, place)
     while letter and (letter[1] in phrases.labels or phrases.equal(letter[1]) is not None):
         spans.append(Span(letter.start(1), letter.end(1), _inside_option(letter[1], phrases)))
-        letter = _NEXT.match(text, letter.end())
+        end, letter = letter.end(), _NEXT.match(text, letter.end())
+        if letter is None and _OR.match(text, end):  # "B or maybe C"
+            spans.append(Span(end, end + 1, UNCLEAR))
     return spans
 
 

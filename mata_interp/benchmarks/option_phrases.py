@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from .answer_text import normalized
@@ -88,7 +89,9 @@ def _other_numbers(text: str) -> set[str]:
 
 
 def _number_alone(text: str) -> set[str]:
-    """The number of an option that is a number and a unit, such as "5 seconds"."""
+    """The number of an option that is a number and a unit, such as "5 seconds"; "1" of "one"."""
+    if text in ("1", "one"):
+        return {"one"} if text == "1" else {"1"}
     number = re.fullmatch(r"([-+]?\d[\d.,:/]*) [a-z]+", text)
     return {number[1]} if number else set()
 
@@ -110,7 +113,14 @@ class Span(NamedTuple):
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _BEFORE_CJK = rf"(?:(?<![{_CJK}])|(?<=[是为選选有即到像了听只个個条位名种有个头])|(?<=叫做))"
 _AFTER_CJK = rf"(?=[^{_CJK}]|[的了吧呢啊在和或与及而,]|$)"
-_MORE = r"\s*(?:%|percent|million|billion|thousand|hundred|dozen|point\s|and\s+a\s+(?:half|quarter)|\d)"
+_BEFORE_PRONOUN = (
+    "the", "this", "that", "last", "first", "each", "every", "another", "which", "other", "only", "no"
+)  # fmt: skip
+_BEFORE_ONE = "".join(rf"(?<!\b{word}\s)" for word in _BEFORE_PRONOUN)
+_MORE = (
+    r"\s*(?:%|\d|(?:percent|million|billion|thousand|hundred|dozen|point|and\s+a\s+(?:half|quarter)"
+    rf"|{'|'.join(_NUMBERS)})\b)"
+)
 _BEFORE_NUMBER = re.compile(
     r"(?:minus|negative|plus|point|(?:more|less|fewer|greater|higher|lower|longer|shorter)\s+than|over|under"
     r"|above|below|at\s+least|at\s+most|up\s+to|exceed(?:s|ing)?|beyond|nearly|twenty|thirty|forty|fifty"
@@ -133,6 +143,8 @@ def _pattern(form: str) -> str:
         before += r"(?<!\w['-])"
     if last.isdigit() or form in _NUMBERS:
         after += rf"(?![.,:/-]\d)(?!-\w)(?!{_MORE})"
+    if form == "one":
+        before, after = before + _BEFORE_ONE, after + r"(?!\s+(?:of|that|who|which|in)\b)"
     elif re.match(f"[{_CJK}]", last):
         after = _AFTER_CJK
     elif last.isalnum():
@@ -190,7 +202,10 @@ class Phrases:
         for index, label in enumerate(labels):
             if label.isdigit():
                 self._only_whole.setdefault(label, self.first[index])
-        self._patterns = [self._option_pattern(index) for index in range(len(short))]
+
+    @cached_property
+    def _patterns(self) -> list[re.Pattern[str] | None]:
+        return [self._option_pattern(index) for index in range(len(self.first))]
 
     def _add_other_forms(self, texts: Sequence[str]) -> None:
         """Add the forms that belong to one option only, and are not part of another option."""
@@ -262,7 +277,7 @@ class Phrases:
 
 
 def _contains(text: str, form: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text) is not None
+    return form in text and re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text) is not None
 
 
 def _is_letter(form: str) -> bool:

@@ -106,15 +106,15 @@ def test_no_text_makes_it_fail(said, options):
 @pytest.mark.parametrize(
     "text",
     [
-        "<think>" * 100_000,
-        "<answer>" * 100_000,
-        "<think>x</think>" * 50_000,
+        "<think>" * 50_000,
+        "<answer>" * 50_000,
+        "<think>x</think>" * 20_000,
         "\\boxed{" * 50_000,
         "((((" * 20_000 + "B",
-        '{"answer": "' * 30_000,
+        '{"answer": "' * 8_000,
         "not " * 50_000,
         "B. " * 50_000,
-        "answer is " * 30_000,
+        "answer is " * 10_000,
         " " * 200_000 + "B",
     ],
     ids=lambda text: text[:12],
@@ -141,21 +141,40 @@ def test_open_answers_are_counted():
     assert (scores["n"], scores["correct"], scores["unparsed"]) == (5, 1, 3)
 
 
-@pytest.mark.parametrize(("file", "open_ones"), [("mmau-test-mini.json", 9), ("MMAR-meta.jsonl", 4)])
-def test_every_option_of_the_real_files_in_every_decoration(file, open_ones):
-    """It is read as that option; open are letters that are also another option's text, and empty options."""
+FEW = (
+    "{text}",
+    "The answer is {text}.",
+    "({letter})",
+    "{letter}. {text}",
+    '{{"answer": "({letter}) {text}"}}',
+)
+FILES = pytest.mark.parametrize(("file", "open_ones"), [("mmau-test-mini.json", 9), ("MMAR-meta.jsonl", 4)])
+
+
+def read_back(file: str, forms: tuple[str, ...]) -> Counter[str]:
+    """Each option of a real file in each form is read as that option, or left open: form -> how many are."""
     text = downloaded_file(file).read_text("utf-8")
     records = json.loads(text) if file.endswith(".json") else [json.loads(line) for line in text.splitlines()]
-    left_open = Counter()
-    for record in records:
-        choices = record["choices"]
+    left_open: Counter[str] = Counter()
+    for choices in (record["choices"] for record in records):
         for index, option in enumerate(choices):
-            for form in PLAIN + LETTERED:
+            for form in forms:
                 if '"' in option and '"' in form:
                     continue  # no JSON, and no quotation
                 named = option_named(form.format(text=option, letter="ABCDEFGH"[index]), choices)
-                if named is None:
-                    left_open[form] += 1
-                else:
-                    assert choices[named].strip().lower() == option.strip().lower(), (form, option, choices)
-    assert max(left_open.values()) == open_ones
+                left_open[form] += named is None
+                same = named is None or choices[named].strip().lower() == option.strip().lower()
+                assert same, (form, option, choices)
+    return left_open
+
+
+@FILES
+def test_every_option_of_the_real_files(file, open_ones):
+    """Left open are letters that are also another option's text, and an option without words."""
+    assert max(read_back(file, FEW).values()) == open_ones
+
+
+@pytest.mark.acceptance
+@FILES
+def test_every_option_of_the_real_files_in_every_decoration(file, open_ones):
+    assert max(read_back(file, PLAIN + LETTERED).values()) == open_ones
