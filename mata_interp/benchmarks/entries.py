@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..errors import ArgumentTypeError, ItemError
 from .collection import Exclusion, Items
 from .items import Item
-from .records import record_to_item
+from .records import find_column, record_to_item
 from .rows import as_record, as_records, described
+from .values import quote, text_of
 
 __all__ = ["Entries", "as_entries", "as_items"]
 
@@ -59,11 +61,21 @@ def as_entries(items: Any, prompt: type = Item) -> Items | Entries:
             )
         else:
             try:
-                entries.append(record_to_item(record, number))
+                entries.append(_item_of(record, number))
             except ItemError as error:
                 excluded.append(Exclusion.from_error(error))
+    if not entries and excluded and all(exclusion.field == "question" for exclusion in excluded):
+        raise ArgumentTypeError(f"No entry of the items has a question; the first: {excluded[0].reason}")
     entries.excluded = tuple(excluded)
     return entries
+
+
+def _item_of(record: Mapping[str, Any], number: int) -> Item:
+    if find_column(record, "question") is None:
+        name = text_of(record.get("id")) or f"record {number}"
+        remedy = "Rename its columns, or use Items.from_records(..., fields=...)."
+        raise ItemError(name, "question", f"there is none among {quote(list(record))}.", remedy)
+    return record_to_item(record, number)
 
 
 def as_items(items: Any) -> Items:

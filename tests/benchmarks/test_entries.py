@@ -59,13 +59,16 @@ def test_one_item_or_record(folder):
 
 
 def test_records_of_which_no_item_can_be_made_are_named(folder):
-    rows = [*records(folder, 2), a_record(2, question={"text": "?"}), a_record(3, choices=["x"])]
+    bad = [a_record(2, question={"text": "?"}), {"id": "q4", "audio": "a.wav"}]
+    rows = [*records(folder, 2), *bad, a_record(3, choices=["x"])]
     entries = as_entries(iter(rows))
     assert [item.id for item in entries] == ["q0", "q1", "q3"]
-    assert [(left.item, left.field) for left in entries.excluded] == [("q2", "question")]
+    left = [("q2", "question"), ("q4", "question")]
+    assert [(exclusion.item, exclusion.field) for exclusion in entries.excluded] == left
     items = as_items(iter(rows))
     assert [item.id for item in items] == ["q0", "q1"]
-    assert [(left.item, left.field) for left in items.excluded] == [("q2", "question"), ("q3", "choices")]
+    left.append(("q3", "choices"))
+    assert [(exclusion.item, exclusion.field) for exclusion in items.excluded] == left
 
 
 @pytest.mark.parametrize(
@@ -77,6 +80,8 @@ def test_records_of_which_no_item_can_be_made_are_named(folder):
         (b"x", "bytes"),
         ([Item(audio=None, question="?"), 7], "entry 2"),
         (["a.wav"], "'a.wav'"),
+        ({"first": Item(audio=None, question="?")}, "['first']"),
+        (pd.DataFrame({"file": ["a.wav"], "prompt": ["?"]}), "['file', 'prompt']"),
         ([["a.wav", "?"]], "entry 1"),
         (datasets.DatasetDict({"a": datasets.Dataset.from_list([{"x": 1}])}), "['a']"),
     ],
