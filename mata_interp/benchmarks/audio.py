@@ -243,25 +243,33 @@ def _read_file(path: Path, item: str) -> tuple[np.ndarray, int]:
     return samples, own_rate
 
 
+# container -> format of a chunk's name and length, name of the chunk with the samples, kinds
+_CONTAINERS = {
+    b"RIFF": ("<4sI", b"data", (b"WAVE",)),
+    b"FORM": (">4sI", b"SSND", (b"AIFF", b"AIFC")),
+}
+
+
 def _bytes_after_data(path: Path) -> int:
-    """Bytes after the data chunk of a WAV file that belong to no chunk, where they are too many for padding.
+    """Bytes after the samples of a WAV or AIFF file that belong to no chunk, if too many for padding.
 
     A header that states too small a length, or 0, hides the rest of the audio from libsndfile.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        form, data, kinds = _CONTAINERS.get(head[:4], ("", b"", ()))
+        if head[8:] not in kinds:
             return 0
         position, data_length = 12, None
         while position + 8 <= size:
             file.seek(position)
-            name, length = struct.unpack("<4sI", file.read(8))
+            name, length = struct.unpack(form, file.read(8))
             end = position + 8 + length + length % 2
             if data_length is not None and (not name.isascii() or end > size + 1):
                 extra = size - position
                 return extra if extra > max(1000, data_length // 10) else 0
-            if name == b"data":
+            if name == data:
                 data_length = length
             position = end
     return 0
