@@ -38,10 +38,9 @@ def as_record(row: Any) -> Mapping[str, Any] | None:
     """One row as a record: a mapping, a row of pandas (``iterrows``, ``itertuples``); None if it is none."""
     if isinstance(row, Mapping):
         return None if _has_splits(row) else row
-    if isinstance(row, tuple) and len(row) == 2 and _is_a("pandas", "Series", row[1]):
-        row = row[1]  # iterrows() gives (index, row)
-    if _is_a("pandas", "Series", row) and all(isinstance(name, str) for name in row.index):
-        return row.to_dict()
+    series: Any = row[1] if isinstance(row, tuple) and len(row) == 2 else row  # iterrows(): (index, row)
+    if _is_a("pandas", "Series", series) and all(isinstance(name, str) for name in series.index.tolist()):
+        return series.to_dict()
     if isinstance(row, tuple) and hasattr(row, "_asdict"):
         return row._asdict()  # type: ignore[attr-defined]
     return None
