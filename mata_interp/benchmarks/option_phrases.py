@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .answer_text import normalized
 
-__all__ = ["UNCLEAR", "Phrases", "Span", "plain", "strip_around"]
+__all__ = ["UNCLEAR", "Phrases", "Span", "letters_of", "plain", "strip_around"]
 
 UNCLEAR = -1  # among indices of options: what is named is no option, or not certain
 
@@ -50,7 +50,7 @@ _NUMBERS = [
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
     *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 ]
-_LABEL = re.compile(r"[(\[]?([A-Za-z]|\d{1,2})\s*[.):\]]\s*(?=\S)")
+_LABEL = re.compile(r"[(\[]?([A-Za-z]|\d{1,2})\s*(?:[.:]\s+|[)\]][.:]?\s*)(?=\S)")  # none in "1.5" or "A:maj"
 
 
 def labels_of(choices: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -66,6 +66,13 @@ def labels_of(choices: Sequence[str]) -> tuple[list[str], list[str]]:
     if sorted(labels) in (letters, sorted(str(n + 1) for n in range(len(texts)))) and len(texts) > 1:
         return labels, [text[match.end() :] for text, match in zip(texts, found, strict=True) if match]
     return letters, texts
+
+
+def letters_of(choices: Sequence[str]) -> list[str]:
+    """The letter of each option: its own, or by position where options bring numbers or nothing along."""
+    labels, _ = labels_of(choices)
+    numbered = any(label.isdigit() for label in labels)
+    return [chr(ord("A") + n) for n in range(len(labels))] if numbered else labels
 
 
 def _other_forms(text: str) -> set[str]:
@@ -188,8 +195,7 @@ class Phrases:
 
     def __init__(self, choices: Sequence[str]) -> None:
         labels, texts = labels_of(choices)
-        numbered = any(label.isdigit() for label in labels)
-        self.labels = [chr(ord("A") + n) for n in range(len(texts))] if numbered else labels
+        self.labels = letters_of(choices)
         self.texts = texts
         whole, short = [plain(choice) for choice in choices], [plain(text) for text in texts]
         self.first = [short.index(text) for text in short]

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ItemError
 from .audio import audio_source
 from .items import Item
-from .option_phrases import labels_of
+from .option_phrases import letters_of
 from .values import plain_value, quote, text_of
 
 __all__ = ["COLUMNS", "find_column", "option_by_text_or_letter", "record_to_item"]
@@ -122,8 +122,8 @@ def option_by_text_or_letter(text: str, options: Sequence[str]) -> str:
     letter = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
     if letter is None or text in options:
         return text
-    labels, _ = labels_of(options)
-    return options[labels.index(letter[1].upper())] if letter[1].upper() in labels else text
+    labels, wanted = letters_of(options), letter[1].upper()
+    return options[labels.index(wanted)] if wanted in labels else text
 
 
 def _choices(value: Any, name: str) -> list[str]:

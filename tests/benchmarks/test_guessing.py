@@ -74,8 +74,9 @@ def test_the_smallest_csv_and_letters_as_answers(folder):
     file.write_text(
         "audio,question,choices,answer\nclips/0.wav,Who?,a dog|a cat,B\nclips/1.wav,Who?,a dog|a cat,a dog\n"
         "clips/2.wav,Which note?,G|A|B,B\nclips/3.wav,Who?,a dog|a cat,E\nclips/4.wav,Who?,B. dog|A. cat,a\n"
+        "clips/5.wav,Who?,1. dog|2. cat,B\n"
     )
     items = load_benchmark(file)
-    assert [item.answer for item in items] == ["a cat", "a dog", "B", "A. cat"]
+    assert [item.answer for item in items] == ["a cat", "a dog", "B", "A. cat", "2. cat"]
     assert [(left.field, "'E'" in left.reason) for left in items.excluded] == [("answer", True)]
     assert not items.drop_undecodable().excluded[1:]
