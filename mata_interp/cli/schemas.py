@@ -184,7 +184,7 @@ SCHEMAS = {
             "repeated_choices": "number of items left out for a repeated option",
             "excluded": _EXCLUDED,
             "odd_fields": "field with values of several types -> type -> number; null for a dataset",
-            "mapping": "with --fields: {name, verified, note}; else null",
+            "mapping": "with --fields: {name, verified (null for a file of yours), note}; else null",
         },
     ),
     "benchmark score": Schema(

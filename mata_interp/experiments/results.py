@@ -144,7 +144,7 @@ class Run:
         Raises:
             RunError: The folder cannot be written, or holds other files.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder} is not an empty folder. Choose another one.")
         written = RunFolder.start(folder, self.manifest)

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from ..benchmarks import Item, Items
+from ..benchmarks.entries import as_items
 from ..errors import RunError
 from ..interventions import AttentionEdit
 from ..tracing import audio_share, trace
@@ -112,8 +113,8 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         >>> done.study.selection.chosen.layers
         (4, 5)
     """
-    out, clock = Path(out), _Clock()
-    items = items if isinstance(items, Items) else Items.from_records(items)
+    out, clock = Path(out).expanduser(), _Clock()
+    items = as_items(items)
     configurations = candidates(lalm, layers)
     grid_conditions = {BASELINE: None, **configurations}
     _refuse_other_study(lalm, out, grid_conditions, batch_size, seed)

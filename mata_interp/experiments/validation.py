@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from ..benchmarks import Exclusion, Item, Items
+from ..benchmarks import Exclusion, Item
+from ..benchmarks.entries import as_items
 from ..errors import ItemError, RunError
 from ..lalm.prompting.lengths import PromptLengths
 from .notices import warn
@@ -91,8 +92,7 @@ def validate_items(
         RunError: No item is left.
         ItemError: An item cannot be used, and ``strict`` is set.
     """
-    if not isinstance(items, Items):
-        items = Items.from_records([items] if isinstance(items, Item) else items)
+    items = as_items(items)
     if strict and items.excluded:
         raise ItemError(*astuple(items.excluded[0]))
     measure = PromptLengths(lalm, format)

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mata_interp.benchmarks import Exclusion, Item
+from mata_interp.benchmarks.entries import as_entries
 from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, ModelError, RunError
 from mata_interp.interventions import AttentionEdit, InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
@@ -100,9 +101,9 @@ def fusion_layers(
         part.bind(lalm.structure.heads)
         for part in require_attention_edits(in_order(baseline), "fusion_layers")
     )
-    entries = [items] if isinstance(items, Item | Prompt) else list(items)
-    measured = _Measurements(lalm, names, excluded=list(getattr(items, "excluded", ())))
-    contexts = list(_contexts(lalm, entries, target, names, active, seed))
+    entries = as_entries(items, Prompt)
+    measured = _Measurements(lalm, names, excluded=list(entries.excluded))
+    contexts = list(_contexts(lalm, list(entries), target, names, active, seed))
     for make in tqdm(contexts, "fusion", unit="item", disable=not progress):
         try:
             context = make()

@@ -137,7 +137,7 @@ class FusionProfile:
         Raises:
             RunError: the file cannot be written.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             part.write_text(self.to_json() + "\n", encoding="utf-8")
@@ -157,7 +157,7 @@ class FusionProfile:
             RunError: there is no such file, or it holds something else, or has another schema version.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).expanduser().read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
             raise RunError(f"Cannot read a fusion profile from {_short(path)}: {reason}.") from error

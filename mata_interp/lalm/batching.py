@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from mata_interp.benchmarks import Exclusion, Item
+from mata_interp.benchmarks.entries import as_entries
 from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, RunError
 
 from .prompting.prompts import Prompt
@@ -41,13 +42,13 @@ class PromptBatches:
     def __init__(
         self, items: Item | Prompt | Sequence[Item | Prompt], strict: bool = False, options: bool = False
     ) -> None:
-        self._items = [items] if isinstance(items, Item | Prompt) else items
+        self._items: Any = as_entries(items, Prompt)
         if not len(self._items):
             raise ArgumentError("There is no item: give at least one item or prompt.")
         self._strict, self._options = strict, options
         self.excluded: list[Exclusion] = []
         self.used = 0
-        for exclusion in getattr(items, "excluded", ()):
+        for exclusion in self._items.excluded:
             self._exclude(exclusion)
 
     def prompts(self, lalm: LALM, batch_size: int, progress: bool, label: str) -> Iterator[Prompt]:

@@ -120,7 +120,7 @@ def _write(profile: FusionProfile, out: Path | None, figure: Path | None) -> Non
         from ...reporting import figure as draw
 
         drawing, form = draw(profile), figure.suffix[1:].lower()
-        write_whole(figure, lambda file: drawing.savefig(file, format=form, dpi=200))
+        write_whole(figure, lambda file: drawing.savefig(file, format=form, dpi=200), resumes=False)
 
 
 def _values(profile: FusionProfile) -> dict[str, Any]:

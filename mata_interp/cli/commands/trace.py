@@ -97,7 +97,7 @@ def trace(  # noqa: PLR0913 a command has one parameter per option
     traced = _traced(lalm, data, prompt, batch_size, settings)
     if out:
         content = traced.to_netcdf(engine="scipy")
-        write_whole(out, lambda file: file.write(content))
+        write_whole(out, lambda file: file.write(content), resumes=False)
     measures = _by_layer(traced)
     if as_json:
         print_result("trace", _values(traced, measures, data, split, query, out))
