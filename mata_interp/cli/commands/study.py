@@ -6,7 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from ..checks import check_out_folder
+import typer
+
+from ..checks import check_name, check_out_folder
 from ..inputs import Source, load_model, model_name, read_layers, resolve_layers
 from ..options import (
     BATCH_SIZE,
@@ -36,6 +38,14 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     items: ItemCount = None,
     layers: Layers = None,
     out: Annotated[Path | None, out_option("Run folder. Default: runs/study-MODEL-BENCHMARK.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="full|coarse",
+            help="Try every window of layers with every strength, or search from coarse to fine. Default: "
+            "coarse where there are more than 600 of them (18 layers and more) and clips enough.",
+        ),
+    ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = BATCH_SIZE,
     as_json: AsJson = False,
@@ -57,11 +67,14 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     source = Source(benchmark, audio_root, fields, subset)
     out = out or Path("runs") / f"study-{Path(name).name}-{source.stem}"
     check_out_folder(out)
+    if search is not None:
+        check_name("search", search, ("full", "coarse"), "--search")
     wanted = read_layers(layers)
     data, lalm = source.usable(), load_model(name)
     import mata_interp
 
     settings = {"items_limit": items, "batch_size": batch_size, "progress": progress(), "seed": seed}
+    settings["search"] = search
     with resumable():
         chosen_layers = resolve_layers(wanted, lalm, lambda: data, seed)
         run = mata_interp.study(lalm, data, out, layers=chosen_layers, **settings)
