@@ -74,7 +74,7 @@ def run_check(check: Check, context: CheckContext) -> CheckResult:
     except Exception as error:  # whatever a new model may do, running out of memory included
         reason = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
         unmeasured = ("could not be measured", ERROR)
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or is_out_of_memory(error.__cause__ or error):
             unmeasured = ("memory ran out", MEMORY)
     else:
         return _result(check, found, context)

@@ -13,20 +13,23 @@ ERRORS: dict[str, Any] = {
 
 
 class SmallMemory:
-    """A hook on the second decoder layer of a model, in force inside ``with``.
+    """A hook on a decoder layer of a model, in force inside ``with``.
 
     Args:
         model: a transformers model.
         rows: most rows of a batch.
         tokens: most tokens of a row.
         error: which of ERRORS is raised.
+        layer: index of the layer.
 
     Attributes:
         refused: how many passes did not fit.
     """
 
-    def __init__(self, model: Any, rows: int = 10**9, tokens: int = 10**9, error: str = "cuda") -> None:
-        self._layer = model.get_decoder().layers[1]
+    def __init__(
+        self, model: Any, rows: int = 10**9, tokens: int = 10**9, error: str = "cuda", layer: int = 1
+    ) -> None:
+        self._layer = model.get_decoder().layers[layer]
         self._rows, self._tokens, self._error, self.refused = rows, tokens, error, 0
 
     def __enter__(self) -> SmallMemory:
