@@ -41,15 +41,20 @@ __all__ = [
     "class_for_config",
     "count_hooks",
     "family_overrides_attention",
+    "float32_products",
     "forward_hooks",
     "has_recurrent_state",
+    "input_device",
     "instance_forward",
     "is_convolution",
     "loaded_from",
     "model_from_config",
     "offloaded_tensor",
     "parametrizations",
+    "privateuse_name",
     "recorded_attention_classes",
+    "restore_float32_products",
+    "round_no_products",
     "sdpa_mask",
     "set_attention_name",
     "tensor_version",
@@ -267,12 +272,66 @@ def offloaded_tensor(model: nn.Module, name: str) -> Tensor | None:
     return None
 
 
+def input_device(model: nn.Module) -> torch.device:
+    """Where a model's inputs go: to its weights, or to where accelerate takes these from the CPU or disk.
+
+    accelerate leaves such weights on meta, and its hooks (``_hf_hook``) name their ``execution_device``.
+    """
+    first = next(model.parameters()).device
+    if first.type != "meta":
+        return first
+    for module in model.modules():
+        hook = getattr(module, "_hf_hook", None)
+        for one in (hook, *getattr(hook, "hooks", ())):
+            if (device := getattr(one, "execution_device", None)) is not None:
+                return torch.device(device)
+    return first
+
+
 def tensor_version(tensor: Tensor) -> int | None:
     """How often a tensor was changed in place (``_version``); None where torch does not count.
 
     Changes through ``tensor.data`` are not counted.
     """
     return None if tensor.is_inference() else tensor._version
+
+
+_PRODUCTS = ("cuda", "mkldnn")  # backends with a setting of their own for float32 products
+
+
+def float32_products() -> tuple[str | None, dict[str, str]]:
+    """How float32 products of matrices are computed, for `restore_float32_products`.
+
+    There is an old setting (``torch.set_float32_matmul_precision``) and one for each backend
+    (``torch.backends.cuda.matmul.fp32_precision``, ``_get_fp32_precision_getter``). The old one cannot be
+    read where the two disagree; it is None then.
+    """
+    by_backend = {name: torch._C._get_fp32_precision_getter(name, "matmul") for name in _PRODUCTS}
+    try:
+        return torch.get_float32_matmul_precision(), by_backend
+    except RuntimeError:
+        return None, by_backend
+
+
+def round_no_products(before: tuple[str | None, dict[str, str]]) -> None:
+    """Compute float32 products in float32, torch's default, if ``before``, the setting now, is another."""
+    if before[0] != "highest" or any(value not in ("none", "ieee") for value in before[1].values()):
+        torch.set_float32_matmul_precision("highest")
+
+
+def restore_float32_products(before: tuple[str | None, dict[str, str]]) -> None:
+    """Undo `round_no_products`."""
+    if float32_products() == before:
+        return
+    if before[0] is not None:
+        torch.set_float32_matmul_precision(before[0])
+    for name, value in before[1].items():
+        torch._C._set_fp32_precision_setter(name, "matmul", value)
+
+
+def privateuse_name() -> str:
+    """The device type of the backend that is not torch's own (``_get_privateuse1_backend_name``)."""
+    return torch._C._get_privateuse1_backend_name()
 
 
 def is_convolution(module: nn.Module) -> bool:

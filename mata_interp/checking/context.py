@@ -28,6 +28,7 @@ __all__ = ["CheckContext", "default_items", "seeded_forwards"]
 Result = TypeVar("Result")
 
 STEPS = 4  # tokens decoded
+REPEATS = 8  # plain forward passes that show whether a device repeats itself
 STRENGTHS = (2.0, -4.0, 8.0)  # nats added to the scores of all audio keys, until the logits change
 
 
@@ -166,17 +167,31 @@ class CheckContext:
         rounding = float((self.plain - eager.to(self.plain)).abs().max())
         return max(bound, ROUNDING_FACTOR * rounding)
 
-    @cached_property
-    def exact_bound(self) -> float:
-        """How far logits may differ that are computed twice in the same way: 0.
+    def exact(self, difference: float) -> tuple[float, str]:
+        """How far logits may differ that are computed twice in the same way, and what that was derived from.
 
-        The kernels of some devices sum in any order. If two plain forward passes differ there, it is the
-        bound of logits.
+        Nothing may differ on a CPU. The kernels of other devices may sum in any order: where plain forward
+        passes differ from each other, it is the bound of logits.
+
+        Args:
+            difference: what was measured. If it is 0, no further pass is made.
+
+        Returns:
+            the bound, and a note for the result; "" if there is nothing to say.
         """
-        if self.lalm.device.type == "cpu":
-            return 0.0
-        again = self.lalm.logits(self.prompt).float()
-        return 0.0 if torch.equal(again, self.plain) else self.logit_bound
+        if difference == 0 or self.lalm.device.type == "cpu":
+            return 0.0, ""
+        apart = self.repeat_difference
+        passes = f"; {REPEATS} more plain forward passes on {self.lalm.device}"
+        if not apart:
+            return 0.0, f"{passes} are equal"
+        return self.logit_bound, f"{passes} differ by up to {apart:.2g}"
+
+    @cached_property
+    def repeat_difference(self) -> float:
+        """How far further plain forward passes are from the first, which did the very same."""
+        again = (self.lalm.logits(self.prompt).float() for _ in range(REPEATS))
+        return max(float((logits - self.plain).abs().max()) for logits in again)
 
     @property
     def row_bound(self) -> float:

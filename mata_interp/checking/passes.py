@@ -76,7 +76,8 @@ def decoding_equals_one_pass(context: CheckContext) -> Measurement:
 def backends_agree(context: CheckContext) -> Measurement:
     direct, nnsight = (_generate(context, True, backend)[0] for backend in ("direct", "nnsight"))
     difference = largest(direct - nnsight)
-    return Measurement(f"max |Δlogit| {difference:.2g} over {STEPS} tokens", difference, context.exact_bound)
+    bound, note = context.exact(difference)
+    return Measurement(f"max |Δlogit| {difference:.2g} over {STEPS} tokens{note}", difference, bound)
 
 
 @register_check(
@@ -254,8 +255,9 @@ def _compare_options(
 def _logprob(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
     """log p of tokens [B, N] from logits [B, N + 1, V], of which the last prompt token's come first:
     float64 [B]."""
-    each = logits[:, :-1].double().log_softmax(-1).gather(2, tokens[:, :, None].to(logits.device))[..., 0]
-    return each.cpu().masked_fill(~real, 0.0).sum(1)
+    logits, tokens = logits[:, :-1].cpu().double(), tokens.cpu()
+    each = logits.log_softmax(-1).gather(2, tokens[:, :, None])[..., 0]
+    return each.masked_fill(~real, 0.0).sum(1)
 
 
 def _generate(context: CheckContext, edited: bool, backend: Backend = "direct") -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ from mata_interp.benchmarks import Item
 from mata_interp.errors import ExclusionWarning
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.verification import being_checked, remember_check
+from mata_interp.precision import full_precision
 from mata_interp.version import __version__
 
 from . import cross_checks, edits, inputs, passes, rows
@@ -85,6 +86,7 @@ def check(
         return _check(lalm, prompt, strict)
 
 
+@full_precision()
 def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bool) -> CheckReport:
     context = CheckContext(lalm, prompt, strict)
     excluded = tuple(f"{left.item}: {left.field}: {left.reason}" for left in context.excluded)
@@ -100,7 +102,7 @@ def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bo
         compared="modules, their attributes, hooks, settings, weights, attention functions and logits before "
         "and after all of the above",
         remedy="Load the model again before you go on. Please report it with this output.",
-        measure=lambda context: before.compare(ModelSnapshot(context), context.exact_bound),
+        measure=lambda context: before.compare(ModelSnapshot(context), context.exact),
     )
     results.append(run_check(unchanged, context))
     report = CheckReport(lalm.name, _about(context), tuple(results), excluded)

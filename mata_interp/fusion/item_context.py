@@ -18,6 +18,7 @@ from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.decoding import end_of_sequence_ids
 from mata_interp.lalm.discovery.hooks import hidden_states_in, temporary_hooks
 from mata_interp.lalm.scoring import option_logprobs
+from mata_interp.precision import full_precision
 from mata_interp.sweeps.shared_prefill import shared
 
 from .baseline_edit import alters_text
@@ -253,6 +254,7 @@ def _answer_scores(
         return np.stack([row.float().cpu().numpy() for row in logits])
 
 
+@full_precision()
 @torch.no_grad()
 def _decide(
     lalm: LALM,

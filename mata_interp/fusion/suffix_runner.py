@@ -81,7 +81,7 @@ class SuffixRunner:
 
     @torch.no_grad()
     def margins(self, rows: int, past_key_values: Any, patch: Patch | None = None) -> Tensor:
-        """logit(right) - logit(wrong) of ``rows`` variants: float64 [R].
+        """logit(right) - logit(wrong) of ``rows`` variants: float64 [R], on the CPU.
 
         Args:
             rows: number of variants.
@@ -94,9 +94,9 @@ class SuffixRunner:
             if patch is not None:
                 stack.enter_context(_patched_states(structure.blocks, patch))
             if not self._inputs.baseline:  # the model's own attention kernel runs
-                return self._margin(self._run(rows, past_key_values)).double()
+                return self._margin(self._run(rows, past_key_values)).cpu().double()
             run = stack.enter_context(_replaced(structure, _ExplicitAttention(self._baseline_edit)))
-            return self._margin(run(lambda: self._run(rows, past_key_values))).double()
+            return self._margin(run(lambda: self._run(rows, past_key_values))).cpu().double()
 
     def trace(self) -> SuffixTrace:
         """Run the suffix once, and record it with the gradient of the margin at every attention call."""

@@ -144,7 +144,8 @@ class Editing:
         self._record()
         if not self._sums:
             return {name: np.full(self._rows, np.nan) for name in DOSE}
-        *sums, counts = sum(part.cpu().double() for part in self._sums)
+        together = torch.stack([part.to(self._sums[0].device) for part in self._sums])
+        *sums, counts = together.cpu().double().sum(0)
         return {name: (of_rows / counts).numpy() for name, of_rows in zip(DOSE, sums, strict=True)}
 
     def _span(self, layer: int, call: AttentionCall, total: int) -> tuple[int, int] | None:
@@ -285,7 +286,7 @@ def _summed_dose(changes: Sequence[Change], counted: Sequence[Tensor | None]) ->
         ]
         on = on & torch.cat(rows, 1).to(on.device)
     values = torch.stack([*(getattr(dose, name) for name in DOSE), torch.ones_like(dose.kl)])
-    # float64 where there is one: MPS has none
+    # not every device has float64
     exact = torch.float64 if on.device.type == "cpu" else torch.float32
     return torch.where(on, values, 0.0).sum((2, 3), dtype=exact)
 

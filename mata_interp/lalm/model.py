@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.benchmarks import Item
-from mata_interp.compat import loaded_from
+from mata_interp.compat import input_device, loaded_from
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 from mata_interp.interventions import InterventionLike, in_order
 
@@ -104,7 +104,7 @@ class LALM:
     @property
     def device(self) -> torch.device:
         """Where its inputs go."""
-        return self.model.device
+        return input_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -372,7 +372,8 @@ class LALM:
         lists = _lists_of_choices(prompt, choices)
         options = [self.option_tokens(item, texts) for item, texts in zip(prompt.items, lists, strict=True)]
         bound = [self._bind(prompt, intervention) for intervention in interventions]
-        return score_options(self.model, prompt, options, bound, self._run)
+        with exclusive(self.structure.decoder):
+            return score_options(self.model, prompt, options, bound, self._run)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""

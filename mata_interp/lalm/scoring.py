@@ -105,7 +105,7 @@ def option_logprobs(
     with last_position_only(model), _positions(model) as seen:
         out = model(**last, use_cache=True)
     grown = set_prompt_positions(out.past_key_values, seen[0])
-    first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
+    first = out.logits[:, -1].float().log_softmax(-1).cpu().double().numpy()  # (B, V)
     for row, choices in enumerate(options):
         logprob[row, : len(choices)] = [first[row, option[0]] for option in choices]
 
@@ -141,7 +141,7 @@ def option_logprobs(
             outputs.append(out.logits)
         logits = torch.cat(outputs, 1)
         picked = logits.float().log_softmax(-1).gather(2, targets.to(tokens.device)[:, :, None])[:, :, 0]
-        sums = picked.double().cpu().masked_fill(~real, 0.0).sum(1).numpy()
+        sums = picked.cpu().double().masked_fill(~real, 0.0).sum(1).numpy()
         for row, c in enumerate(chosen):
             if c is not None:
                 logprob[row, c] += sums[row]

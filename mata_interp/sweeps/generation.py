@@ -16,6 +16,7 @@ from mata_interp.interventions import Editing, InterventionLike
 from mata_interp.lalm import Decoding, GenerationOutput, Prompt
 from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.decoding import decode, read_to_answer
+from mata_interp.precision import full_precision
 
 from .inputs import SweepInputs, SweepWarning, named_configurations
 from .shared_prefill import Edits
@@ -108,6 +109,7 @@ def sweep_generate(
     )
 
 
+@full_precision()
 @torch.inference_mode()
 def _answer_each(
     lalm: LALM, prompt: Prompt, decoding: Decoding, configurations: Sequence[Edits]

@@ -14,6 +14,7 @@ from mata_interp.interventions import AttentionEdit, select_queries
 from mata_interp.lalm import PrefillCache, Prompt
 from mata_interp.lalm.memory import free_bytes, in_halves, is_out_of_memory, memory_devices
 from mata_interp.lalm.scoring import option_logprobs
+from mata_interp.precision import full_precision
 
 from .memory import configurations_at_once
 from .option_slots import OptionSlots
@@ -31,6 +32,7 @@ BOUND = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 6e-3, torch.b
 """Largest relative error of the canary: some roundings of the number format."""
 
 
+@full_precision()
 @torch.inference_mode()
 def shared(
     lalm: LALM,
@@ -143,11 +145,8 @@ def _rows(
         Of the row without an edit, the logits [B, V] and log p of options [B, C].
     """
     levels, ends = grow([(), *some], lalm.attention_layers)
-    parents = {
-        layer: torch.tensor(level.parents, device=lalm.device)
-        for layer, level in levels.items()
-        if level.branches
-    }
+    # on the CPU: each layer takes them to its own device
+    parents = {layer: torch.tensor(level.parents) for layer, level in levels.items() if level.branches}
     editing = TreeEditing(levels, some, prompt.groups, answers.slots)
     hidden = reading.rows(answers.slots, parents, editing)  # (B, N, S, d)
     last = hidden[:, :, answers.slots.given - 1]
@@ -174,16 +173,15 @@ def _options(reading: PrefillCache, hidden: Tensor, answers: OptionSlots) -> np.
     """log p of every option in every node: float64 [B, N, C]."""
     batch, _, width, _ = hidden.shape
     slots = list(range(answers.slots.given - 1, width))  # earlier tokens of the prompt predict no option
-    wanted = torch.tensor(
-        [(b, slot - slots[0], token) for b, _, slot, token in answers.asked], device=hidden.device
-    )
+    wanted = torch.tensor([(b, slot - slots[0], token) for b, _, slot, token in answers.asked])
     vocab = reading.logits.shape[-1]
     step = _rows_at_once(batch * len(slots), vocab)
     logprobs = []
     for some in hidden[:, :, slots].split(step, dim=1):
         logp = reading.head(some.flatten(1, 2)).float().log_softmax(-1)
         logp = logp.reshape(batch, some.shape[1], len(slots), vocab)
-        logprobs.append(logp[wanted[:, 0], :, wanted[:, 1], wanted[:, 2]].T.double().cpu())  # (n, asked)
+        wanted = wanted.to(logp.device)  # which is not always that of the hidden states
+        logprobs.append(logp[wanted[:, 0], :, wanted[:, 1], wanted[:, 2]].T.cpu().double())  # (n, asked)
     return answers.logprob(torch.cat(logprobs).numpy())
 
 

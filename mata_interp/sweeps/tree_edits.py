@@ -40,6 +40,8 @@ class TreeEditing:
         keys = torch.cat([past.expand(len(queries), -1), queries], 1)
         # bool [B, S, P + S] by kind of edit; what a slot does not see is -inf in the scores
         self._masks: dict[tuple[str, str, str], Tensor] = {}
+        # the same where layers are on other devices
+        self._masks_on: dict[torch.device, dict[tuple[str, str, str], Tensor]] = {}
         for part in (part for parts in configurations for part in parts):
             kind = (part.keys, part.queries, part.phase)
             if kind not in self._masks:
@@ -75,10 +77,17 @@ class TreeEditing:
         """The scores that each part may touch, in as few operations for many as for one: [B, N'|1, S, L]."""
         kinds = [(part.keys, part.queries, part.phase) for part in parts]
         different = list(dict.fromkeys(kinds))
-        masks = torch.stack([self._masks[kind].to(device) for kind in different], 1)
+        masks = torch.stack([self._mask(kind, device) for kind in different], 1)
         if len(different) == 1:
             return masks
         return masks.index_select(1, torch.tensor([different.index(kind) for kind in kinds], device=device))
+
+    def _mask(self, kind: tuple[str, str, str], device: torch.device) -> Tensor:
+        """The mask of a kind of edit on a device."""
+        here = self._masks_on.setdefault(device, {})
+        if kind not in here:
+            here[kind] = self._masks[kind].to(device)
+        return here[kind]
 
 
 def _heads(parts: Sequence[AttentionEdit], layer: int, count: int) -> Tensor:

@@ -92,9 +92,9 @@ class Queries:
             chosen: bool [B, T], which tokens are queries.
             mean: take the mean of ``n_tokens`` over the queries.
         """
+        stacked = torch.stack(list(groups.values()), 1)  # (B, G, T)
         columns = chosen.any(0).nonzero()[:, 0]  # (R,) tokens that are a query in some prompt
         queries = ChosenQueries(chosen[:, columns], mean)
-        stacked = torch.stack(list(groups.values()), 1)  # (B, G, T)
         grouped = stacked.any(1)
         group = torch.where(grouped, stacked.int().argmax(1), len(groups))[:, columns]
         position = grouped.cumsum(1)[:, columns] - 1

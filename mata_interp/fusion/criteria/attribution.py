@@ -23,6 +23,7 @@ from torch import Tensor
 from mata_interp.errors import ModelError
 from mata_interp.lalm.discovery.heads import output_projection
 from mata_interp.lalm.scoring import output_head
+from mata_interp.precision import full_precision
 
 from .registry import criterion
 
@@ -35,6 +36,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """How far a sum may be off, relative to its largest part."""
 
 
+@full_precision()
 @torch.enable_grad()
 def head_attributions(context: ItemContext) -> list[Tensor]:
     """What each head adds to the margin from the audio, in logits: one float32 [H] per layer."""
@@ -43,7 +45,7 @@ def head_attributions(context: ItemContext) -> list[Tensor]:
     found = []
     for layer in context.layers:
         _require_sum(context, layer)
-        projected = trace.attention_outputs[layer].float() @ direction
+        projected = trace.attention_outputs[layer].float().to(direction.device) @ direction
         slope = torch.autograd.grad(projected, trace.offsets[layer], retain_graph=True)[0][0, -1]  # (H, Dv)
         found.append((slope.float() * _audio_output(context, layer)).sum(-1).detach())
     return found
@@ -57,10 +59,12 @@ def decomposition(context: ItemContext) -> dict[str, Any]:
         layers without attention), [decoder layers]; ``embed``, of the embedding; and ``margin``, their total.
     """
     direction, trace = margin_direction(context), context.last_token_trace
-    steps = [float((b[-1].float() - a[-1].float()) @ direction) for a, b in pairwise(trace.states)]
+    states = [state[-1].float().to(direction.device) for state in trace.states]  # layers may be on others
+    steps = [float((b - a) @ direction) for a, b in pairwise(states)]
     audio = [float(part.sum()) for part in head_attributions(context)]
     attention = [
-        float(trace.attention_outputs[layer].detach().float() @ direction) for layer in context.layers
+        float(trace.attention_outputs[layer].detach().float().to(direction.device) @ direction)
+        for layer in context.layers
     ]
     for layer, part in zip(context.layers, attention, strict=True):
         steps[layer] -= part
@@ -68,7 +72,7 @@ def decomposition(context: ItemContext) -> dict[str, Any]:
         "audio": audio,
         "attention": [whole - part for whole, part in zip(attention, audio, strict=True)],
         "rest": steps,
-        "embed": float(trace.states[0][-1].float() @ direction),
+        "embed": float(states[0] @ direction),
         "margin": trace.margin,
     }
 
@@ -82,14 +86,16 @@ def margin_direction(context: ItemContext) -> Tensor:
     trace, head = context.last_token_trace, output_head(context.lalm.model)
     if trace.norm_input is None or trace.norm_output is None:
         raise ModelError("the decoder does not end with a norm, so the margin has no direction.")
-    norm_input, norm_output = trace.norm_input.float(), trace.norm_output.float()
+    norm_output = trace.norm_output.float()
+    norm_input = trace.norm_input.float().to(norm_output.device)  # of the last layer, perhaps elsewhere
     with torch.no_grad():
         shifted = trace.norm((trace.norm_input + 1)[None, None])[0, 0].float()
     if torch.allclose(shifted, norm_output, rtol=1e-3, atol=1e-4):
         raise ModelError("the decoder's last norm centres its input, so it does more than scale.")
     weight = head.weight[[context.decision.right, context.decision.wrong]].detach().float()
-    direction = torch.where(norm_input == 0, 0.0, norm_output / norm_input) * (weight[0] - weight[1])
-    total = float(direction @ trace.states[-1][-1].float())
+    rows = (weight[0] - weight[1]).to(norm_output.device)
+    direction = torch.where(norm_input == 0, 0.0, norm_output / norm_input) * rows
+    total = float(direction @ trace.states[-1][-1].float().to(direction.device))
     size = max(1.0, float((direction * norm_input).abs().sum()))
     if abs(total - trace.margin) > _tolerance(context) * size:
         raise ModelError(
@@ -137,15 +143,13 @@ def _audio_output(context: ItemContext, layer: int) -> Tensor:
 def _require_sum(context: ItemContext, layer: int) -> None:
     """Raise ModelError unless the attention module's output is added to the residual stream unchanged."""
     trace = context.last_token_trace
-    before = trace.states[layer][-1].float()
-    total = before + trace.attention_outputs[layer].detach().float()
+    added = trace.attention_outputs[layer].detach().float()
+    total = trace.states[layer][-1].float().to(added.device) + added  # of the layer before, perhaps elsewhere
     bound = _tolerance(context) * float(total.abs().max().clamp(min=1e-6))
     # a module that follows in the layer takes the sum, or the layer returns it
     candidates = (*trace.module_inputs[layer], trace.states[layer + 1][-1])
-    if not any(
-        state.shape == total.shape and torch.allclose(state.float(), total, rtol=0, atol=bound)
-        for state in candidates
-    ):
+    same = [state.float().to(total.device) for state in candidates if state.shape == total.shape]
+    if not any(torch.allclose(state, total, rtol=0, atol=bound) for state in same):
         raise ModelError(f"a norm or factor follows the attention of layer {layer}.")
 
 

@@ -43,8 +43,9 @@ def lens_margins(context: ItemContext, states: list[Tensor], tokens: Tensor) -> 
     if norm is None:
         raise ModelError("the decoder does not end with a norm, which the logit lens applies to states.")
     weight = head.weight[[context.decision.right, context.decision.wrong]].float()
-    normed = [norm(state[tokens][None])[0].float().mean(0) for state in states]
-    return np.array([float((weight[0] - weight[1]) @ mean) for mean in normed])
+    places = tokens.cpu().nonzero()[:, 0]  # layers may be spread over devices
+    normed = [norm(state[places][None])[0].float().mean(0) for state in states]
+    return np.array([float((weight[0] - weight[1]) @ mean.to(weight.device)) for mean in normed])
 
 
 def _rise(context: ItemContext, states: list[Tensor], tokens: Tensor) -> np.ndarray:

@@ -105,8 +105,8 @@ def _mix_caches(clean: Any, corrupted: Any, reads_corrupted: Tensor) -> Any:
 def _patch_text(context: ItemContext, plans: list[tuple[str, int]]) -> Patch:
     """A patch that restores clean states at the text or at its end, each row before its own layer."""
     tokens = {
-        "restored text": context.text_queries | context.answer_queries,
-        "restored last": context.answer_queries,
+        "restored text": (context.text_queries | context.answer_queries).cpu().nonzero()[:, 0],
+        "restored last": context.answer_queries.cpu().nonzero()[:, 0],
     }
     clean = context.suffix_trace.states
 
@@ -114,7 +114,8 @@ def _patch_text(context: ItemContext, plans: list[tuple[str, int]]) -> Patch:
         for row, (kind, at) in enumerate(plans):
             if kind in tokens and at == layer:
                 states = states.clone()
-                states[row, tokens[kind]] = clean[layer][tokens[kind]].to(states)
+                chosen = tokens[kind]  # on the CPU: layers may be spread over devices
+                states[row, chosen] = clean[layer][chosen].to(states)
         return states
 
     return patch

@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from mata_interp.precision import full_precision
+
 __all__ = ["exclusive"]
 
 _guard = threading.Lock()
@@ -17,7 +19,7 @@ _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 
 @contextmanager
 def exclusive(decoder: nn.Module) -> Iterator[None]:
-    """Inside, no other thread runs or intercepts this decoder through this package.
+    """Inside, no other thread runs or intercepts this decoder through this package, in full precision.
 
     The lock belongs to the decoder, so that all wrappers of one model share it, and one thread may take it
     several times. Other models are not held up. A thread that calls the model directly is not held up
@@ -25,5 +27,5 @@ def exclusive(decoder: nn.Module) -> Iterator[None]:
     """
     with _guard:
         lock = _locks.setdefault(decoder, threading.RLock())
-    with lock:
+    with lock, full_precision():
         yield

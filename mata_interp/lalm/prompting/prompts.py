@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mata_interp.benchmarks import Item
+from mata_interp.compat import input_device
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 
 from .formats import PROMPT_FORMATS, Parts, canonical_format
@@ -79,7 +80,7 @@ class Prompt:
                 random noise to the audio, it is set to False unless the inputs say otherwise: the same
                 prompt is then the same prompt twice.
         """
-        device: Any = model.device if isinstance(model, nn.Module) else model
+        device: Any = input_device(model) if isinstance(model, nn.Module) else model
         inputs: dict[str, Any] = {
             name: x.to(device) if isinstance(x, Tensor) else x for name, x in self.inputs.items()
         }
