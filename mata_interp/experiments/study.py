@@ -250,7 +250,7 @@ def _match(
         def divergence(prompt: Prompt) -> np.ndarray:
             return lalm.score(prompt, [item.choices for item in prompt.items], edit).dose["kl"]
 
-        parts = [part for prompt in prompts for part in in_parts(lalm, prompt, divergence, of_items=True)]
+        parts = [part for prompt in prompts for part in in_parts(lalm, prompt, divergence, "options")]
         return float(np.concatenate([found for _, found in parts]).mean())
 
     on_text = replace(mata, keys="text", chosen_on=())

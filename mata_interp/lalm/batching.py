@@ -81,7 +81,7 @@ class PromptBatches:
                 prompt = batch if isinstance(batch, Prompt) else self._make_prompt(lalm, batch)
                 if prompt is not None:
                     self.used += prompt.size
-                    yield from in_parts(lalm, prompt, compute, of_items=not ready)
+                    yield from in_parts(lalm, prompt, compute, None if ready else "options")
                 bar.update(1 if ready else len(batch))
         if not self.excluded:
             return
@@ -118,7 +118,7 @@ class PromptBatches:
 
 
 def in_parts(
-    lalm: LALM, prompt: Prompt, compute: Callable[[Prompt], Result], *, of_items: bool = False
+    lalm: LALM, prompt: Prompt, compute: Callable[[Prompt], Result], format: str | None = None
 ) -> list[tuple[Prompt, Result]]:
     """What ``compute`` returns for a prompt; where memory runs out, for its halves, their halves, and so on.
 
@@ -128,8 +128,8 @@ def in_parts(
         lalm: the model.
         prompt: of one or several rows.
         compute: a function of a prompt on the model's device, in its dtype.
-        of_items: whether ``lalm.prompt`` made the prompt of its items in the default format, so that halves
-            can be made in the same way. Rows of other prompts are cut out of their inputs.
+        format: in which ``lalm.prompt`` made the prompt of its items, so that halves are made in the same way.
+            None: it is a ready-made prompt, whose rows are cut out of its inputs.
 
     Returns:
         Each part with its result, in the order of the rows.
@@ -141,8 +141,8 @@ def in_parts(
 
     def compute_rows(rows: range) -> tuple[Prompt, Result]:
         part = prompt
-        if len(rows) < prompt.size and of_items:
-            part = lalm.prompt([prompt.items[row] for row in rows], width=prompt.width)
+        if len(rows) < prompt.size and format is not None:
+            part = lalm.prompt([prompt.items[row] for row in rows], format=format, width=prompt.width)
         elif len(rows) < prompt.size:
             part = rows_of(prompt, rows)
         part = lalm.prepare(part)
