@@ -61,11 +61,12 @@ def shared(
     if reading is None:
         # the cheaper prefill fails on some models: shapes do not fit, or the canary is off
         try:
-            last_token_only = PrefillCache(lalm.model, lalm.structure, prompt, last_token_only=True)
-            return _shared(lalm, prompt, configurations, options, block, last_token_only)
+            cheaper = PrefillCache(lalm.model, lalm.structure, prompt, last_token_only=True)
+            return _shared(lalm, prompt, configurations, options, block, cheaper)
         except (ModelError, RuntimeError, IndexError) as error:
             if is_out_of_memory(error):
                 raise
+        cheaper = None
         reading = PrefillCache(lalm.model, lalm.structure, prompt)
     return _shared(lalm, prompt, configurations, options, block, reading)
 
