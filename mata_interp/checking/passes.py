@@ -14,6 +14,7 @@ from mata_interp.lalm.calls.attention_calls import Backend
 from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.discovery.entry import enter
 from mata_interp.lalm.discovery.experts import Flips, Routing
+from mata_interp.lalm.generation_settings import generation_arguments
 
 from .bounds import LOGITS, OPTION_SCORES
 from .context import STEPS, CheckContext
@@ -264,22 +265,13 @@ def _generate(context: CheckContext, edited: bool, backend: Backend = "direct") 
     """Logits [B, STEPS, V] and tokens [B, STEPS] of a greedy generation that does not stop."""
     lalm, prompt = context.lalm, context.prompt
     editing = context.editing() if edited else None
-    greedy: dict[str, Any] = {
-        "do_sample": False,
-        "num_beams": 1,
-        "temperature": None,
-        "top_k": None,
-        "top_p": None,
-    }
 
     def generate() -> Any:
         return lalm.model.generate(
             **prompt.inputs,
             max_new_tokens=STEPS,
             min_new_tokens=STEPS,
-            output_logits=True,
-            return_dict_in_generate=True,
-            **greedy,
+            **generation_arguments(lalm.model) | {"output_logits": True, "return_dict_in_generate": True},
         )
 
     with torch.inference_mode():

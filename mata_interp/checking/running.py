@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ExclusionWarning
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.discovery.quantised import describe_quantised
 from mata_interp.lalm.verification import being_checked, remember_check
 from mata_interp.precision import full_precision
 from mata_interp.version import __version__
@@ -82,7 +84,7 @@ def check(
     See Also:
         LALM.to_transformer_lens: the second instrument by itself.
     """
-    with being_checked(lalm):
+    with being_checked(lalm), exclusive(lalm.structure.decoder):
         return _check(lalm, prompt, strict)
 
 
@@ -115,9 +117,11 @@ def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bo
 def _about(context: CheckContext) -> dict[str, str]:
     fingerprint = context.lalm.fingerprint()
     versions = {**fingerprint["versions"], "mata_interp": __version__}
+    quantised = describe_quantised(context.lalm.model, context.lalm.structure.decoder)
     return {
         "class": fingerprint["class"],
         "dtype": fingerprint["dtype"],
+        **({"quantised": quantised} if quantised else {}),
         "device": str(context.lalm.device),
         "attention": str(fingerprint["attention"]),
         "prompt": f"{context.prompt.size} x {context.prompt.width} tokens",

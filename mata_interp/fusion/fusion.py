@@ -18,6 +18,7 @@ from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, Model
 from mata_interp.interventions import AttentionEdit, InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.batching import rows_of
+from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.memory import in_halves
 from mata_interp.statistics import clustered_interval
 
@@ -114,7 +115,8 @@ def fusion_layers(
                 raise
             measured.excluded.append(Exclusion.from_error(error))
             continue
-        _naming(name, lambda context=context: measured.add(context))
+        with exclusive(lalm.structure.decoder):
+            _naming(name, lambda context=context: measured.add(context))
     measured.finish()
     return _profile(measured, active, seed)
 

@@ -269,7 +269,8 @@ def _decide(
     if baseline:
         scores = _answer_scores(lalm, prompt, item, options, prefill, [baseline])[0]
     else:
-        scores = option_logprobs(lalm.model, prompt, [options], prefill.before(1))[0]
+        with exclusive(lalm.structure.decoder):
+            scores = option_logprobs(lalm.model, prompt, [options], prefill.before(1))[0]
     scores[right] = -np.inf
     rival = int(scores.argmax())
     ends = end_of_sequence_ids(lalm.model).tolist()

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from mata_interp.benchmarks import Item
-from mata_interp.compat import input_device, loaded_from
+from mata_interp.compat import input_device, loaded_from, uncompiled
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 from mata_interp.interventions import InterventionLike, in_order
 
 from .calls.edited_calls import edited_calls
-from .calls.locks import exclusive
+from .calls.locks import belongs_to, exclusive
 from .decoding import MAX_NEW_TOKENS, Decoding, GenerationOutput, decode
 from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe_audio_positions
+from .discovery.quantised import compute_dtype
 from .discovery.structure import ModelStructure, unwrap_thinker
 from .fingerprint import fingerprint
 from .loading import feature_extractor_of, load, longest_sound
@@ -41,7 +42,8 @@ class LALM:
     """A large audio-language model (LALM) with its processor.
 
     The model stays as it is, on SDPA or FlashAttention, and is put in eval mode. Without an intervention, or
-    with one that has no layers, it runs as if this class did not exist.
+    with one that has no layers, it runs as if this class did not exist. While it runs through this class it
+    is in eval mode and uncompiled, whatever was done with it since; its state is put back afterwards.
 
     Args:
         model: a transformers model with audio in and text out.
@@ -59,8 +61,10 @@ class LALM:
     def __init__(
         self, model: Any, processor: Any = None, *, name: str | None = None, revision: str | None = None
     ) -> None:
+        model = uncompiled(model)
         self.structure = ModelStructure.from_model(model)
         self.model = unwrap_thinker(model).eval()
+        belongs_to(self.structure.decoder, self.model)
         self.processor = processor
         self.name = name or loaded_from(model.config) or type(model).__name__
         self.revision = revision
@@ -98,6 +102,14 @@ class LALM:
         lalm._why_no_processor = loaded.why_no_processor
         return lalm
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "structure"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.structure = ModelStructure.from_model(self.model)
+        belongs_to(self.structure.decoder, self.model)
+
     def __repr__(self) -> str:
         return f"LALM({self.name!r}, {type(self.model).__name__}, {self.num_layers} layers, {self.dtype})"
 
@@ -108,8 +120,8 @@ class LALM:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its weights."""
-        return self.model.dtype
+        """In which it computes: that of its weights, quantised ones left aside."""
+        return compute_dtype(self.model)
 
     @property
     def num_layers(self) -> int:

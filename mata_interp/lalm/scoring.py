@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .discovery.hooks import hidden_states_in, replace_hidden_states, temporary_hooks
+from .discovery.output_head import output_head
 from .discovery.structure import decoder_of
 from .prompting.prompts import Prompt
 from .rows.caches import (
@@ -180,15 +181,6 @@ def _positions(model: Any) -> Iterator[list[Any]]:
     record = lambda args, kwargs: seen.append(kwargs.get("position_ids"))  # noqa: E731
     with temporary_hooks([(decoder_of(model), record)]):
         yield seen
-
-
-def output_head(model: Any) -> Any:
-    """The module that computes logits from the decoder's output; None where no part of the model names it.
-
-    Where a wrapper does not name its head, the language model in it does.
-    """
-    parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
-    return next((head for part in parts if (head := part.get_output_embeddings()) is not None), None)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from mata_interp.benchmarks import Item
 from mata_interp.interventions import Editing, InterventionLike
 from mata_interp.lalm import Decoding, GenerationOutput, Prompt
 from mata_interp.lalm.calls.edited_calls import edited_calls
+from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.decoding import decode, read_to_answer
 from mata_interp.precision import full_precision
 
@@ -116,11 +117,13 @@ def _answer_each(
 ) -> tuple[list[GenerationOutput], bool]:
     """The answers under each configuration, and whether they share a prefill."""
     tokenizer = getattr(lalm.processor, "tokenizer", None)
-    cache = read_to_answer(lalm.model, prompt, room=1 + decoding.max_new_tokens)
+    with exclusive(lalm.structure.decoder):
+        cache = read_to_answer(lalm.model, prompt, room=1 + decoding.max_new_tokens)
 
     def answer(edits: Edits, cache: Any) -> GenerationOutput:
         if not edits:
-            return decode(lalm.model, tokenizer, prompt, decoding, None, cache)
+            with exclusive(lalm.structure.decoder):
+                return decode(lalm.model, tokenizer, prompt, decoding, None, cache)
         editing = Editing(edits, prompt.groups, lalm.structure.heads)
         cache = cache if editing.shares else None
         with edited_calls(lalm.structure, editing) as run:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mata_interp.errors import ModelError
 from mata_interp.interventions import AttentionEdit, select_queries
 from mata_interp.lalm import PrefillCache, Prompt
+from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.memory import free_bytes, in_halves, is_out_of_memory, memory_devices
 from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.precision import full_precision
@@ -190,11 +191,11 @@ def _plain(
     lalm: LALM, prompt: Prompt, reading: PrefillCache, options: Sequence[Sequence[Sequence[int]]] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The canary's reference: the plain forward's logits [B, V], and log p [B, C] on its cache."""
-    logprob = (
-        np.zeros((prompt.size, 0))
-        if options is None
-        else option_logprobs(lalm.model, prompt, options, reading.before(1))
-    )
+    if options is None:
+        logprob = np.zeros((prompt.size, 0))
+    else:
+        with exclusive(lalm.structure.decoder):
+            logprob = option_logprobs(lalm.model, prompt, options, reading.before(1))
     return reading.logits.float().cpu().numpy(), logprob
 
 

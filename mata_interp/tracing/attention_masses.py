@@ -16,12 +16,11 @@ from mata_interp.errors import ModelError
 from mata_interp.interventions import select_queries
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.calls.attention_calls import attention_calls
-from mata_interp.lalm.decoding import end_of_sequence_ids
 
 from .queries import ChosenQueries, Queries
 
 if TYPE_CHECKING:
-    from mata_interp.lalm import LALM
+    from mata_interp.lalm import LALM, GenerationOutput
 
 __all__ = ["AttentionMasses", "read_masses"]
 
@@ -106,13 +105,11 @@ def _read_answers(lalm: LALM, prompt: Prompt, max_new_tokens: int, mean: bool) -
     steps, answer = _masses_of_answers(lalm, prompt, groups, max_new_tokens)
 
     # all but the last token of the answer are queries, too, after the last one of the prompt
-    longer = torch.cat([prompt.inputs["input_ids"], answer], 1)
-    masks = {name: pad(group, (0, answer.shape[1])) for name, group in groups.items()}
+    longer = torch.cat([prompt.inputs["input_ids"], answer.tokens], 1)
+    width, count = prompt.width, answer.tokens.shape[1]
+    masks = {name: pad(group, (0, count)) for name, group in groups.items()}
     tokens, groups = _on_cpu(longer, masks)
-    width = prompt.width
-    ends = end_of_sequence_ids(lalm.model, getattr(lalm.processor, "tokenizer", None))
-    ended = torch.isin(tokens[:, width:], ends).cumsum(1)
-    predicted = pad(ended[:, :-1], (1, 0)) == 0  # the tokens before the end of the answer, and the end
+    predicted = torch.arange(count) < torch.from_numpy(answer.lengths)[:, None]
     chosen = torch.cat([torch.zeros(prompt.size, width - 1, dtype=torch.bool), predicted], 1)
     groups["generated"][:, width:] = pad(predicted[:, 1:], (0, 1))
     groups = {name: group[:, :-1] for name, group in groups.items()}
@@ -124,11 +121,11 @@ def _read_answers(lalm: LALM, prompt: Prompt, max_new_tokens: int, mean: bool) -
 
 def _masses_of_answers(
     lalm: LALM, prompt: Prompt, groups: dict[str, Tensor], max_new_tokens: int
-) -> tuple[dict[int, list[Tensor]], Tensor]:
+) -> tuple[dict[int, list[Tensor]], GenerationOutput]:
     """The last row at every step of a greedy generation.
 
     Returns:
-        layer -> masses [B, heads, G] of each token predicted, and the answer's tokens [B, N].
+        layer -> masses [B, heads, G] of each token predicted, and the answers.
     """
     keys = _GroupKeys(list(groups.values()), list(groups).index("generated"))
     steps: dict[int, list[Tensor]] = {}
@@ -141,7 +138,7 @@ def _masses_of_answers(
         steps.setdefault(layer, []).append(found)
 
     with attention_calls(lalm.structure, lalm.attention_layers, on_call) as run:
-        answer = run(lambda: lalm.generate(prompt, max_new_tokens=max_new_tokens))
+        answer = run(lambda: lalm.answer(prompt, max_new_tokens=max_new_tokens))
     return steps, answer
 
 

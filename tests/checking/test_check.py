@@ -204,7 +204,10 @@ def test_a_device_whose_kernels_sum_in_any_order_need_not_be_exact(lalm, monkeyp
     assert context.exact(1e-3) == (0.0, "")
     assert context.plain is not None
     monkeypatch.setattr(type(lalm), "device", property(lambda self: torch.device("meta")))
-    for changes, bound, measured in (([0.0] * 8, 0.0, "equal"), ([0, 0, 0.5, 0] * 2, context.logit_bound, "0.5")):
+    for changes, bound, measured in (
+        ([0.0] * 8, 0.0, "equal"),
+        ([0, 0, 0.5, 0] * 2, context.logit_bound, "0.5"),
+    ):
         elsewhere, passes = CheckContext.__new__(CheckContext), iter(changes)
         vars(elsewhere).update(vars(context))
         monkeypatch.setattr(lalm, "logits", lambda prompt, passes=passes: context.plain + next(passes))

@@ -74,6 +74,8 @@ def compiler() -> str | None:
 def install() -> None:
     """Make torch know the device type ``accel``, in this process, for good.
 
+    Call it before the first backward pass of the process: autograd counts the devices then.
+
     Raises:
         RuntimeError: there is no compiler, or it refuses the source.
     """

@@ -13,6 +13,7 @@ import torch
 import mata_interp as mi
 from mata_interp.lalm import LALM
 from tests.interventions.methods import Aad, InstABoost, Vista
+from tests.support.sounds import make_items
 
 __all__ = ["LONG", "PATHS", "Path_"]
 
@@ -151,20 +152,13 @@ def check(lalm: LALM, items: Sequence[mi.Item]) -> Result:
 
 def study(lalm: LALM, items: Sequence[mi.Item]) -> Result:
     with tempfile.TemporaryDirectory() as folder:
-        items = [*items, *(_of_split(item, "confirmation") for item in items)]
-        done = mi.study(lalm, items, Path(folder, "study"), layers=[1, 2], batch_size=4, progress=False)
-        frame = done.effects.to_frame()
-        columns = [name for name in ("estimate", "low", "high", "p") if name in frame]
-        return {name: frame[name].to_numpy(dtype=float) for name in columns} | {
-            "margin": done.records["margin"].to_numpy(dtype=float),
-            "answers": done.records["answer"].tolist() if "answer" in done.records else [],
-        }
-
-
-def _of_split(item: mi.Item, split: str) -> mi.Item:
-    from dataclasses import replace
-
-    return replace(item, split=split)
+        items = make_items(Path(folder), clips=4, splits=("selection", "confirmation"))
+        out = Path(folder, "study")
+        done = mi.study(lalm, items, out, layers=[1, 2], items_limit=4, batch_size=2, progress=False)
+    records = {name: done.records[name].to_numpy(dtype=float) for name in ("margin", "dose_kl")}
+    effects = done.effects.to_frame()
+    measured = {name: effects[name].to_numpy(dtype=float) for name in ("difference", "low", "high")}
+    return records | measured | {"conditions": done.records["condition"].tolist()}
 
 
 def listen(lalm: LALM, items: Sequence[mi.Item]) -> Result:

@@ -3,8 +3,8 @@
     python -m tests.second_device.run RESULTS.json [--model organism] [--placement NAME ...] [--path NAME ...]
 
 RESULTS.json holds, for each placement and path, the largest difference from the CPU relative to the largest
-number of each result (at least 1), or what went wrong; and under "facts", what went wrong with the accelerator
-itself.
+number of each result (at least 1), or what went wrong; and under "facts", what went wrong with the
+accelerator itself.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
+        accelerator.install()
         items = load_items(arguments.model, Path(folder))
         lalm = load(arguments.model)
         expected = {name: PATHS[name](lalm, items) for name in arguments.path}
-        accelerator.install()
         results: dict[str, dict[str, Any]] = {"facts": {name: problem(fact) for name, fact in FACTS.items()}}
         for placement in arguments.placement:
             lalm = load(arguments.model)

@@ -1,4 +1,4 @@
-"""Every public path gives the CPU's numbers on one device, on two, and with weights on the CPU and on disk."""
+"""Every public path gives the CPU's numbers on one device, on two, and with weights on the CPU and disk."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mata_interp.errors import ModelError
 from mata_interp.lalm.discovery.heads import output_projection
-from mata_interp.lalm.scoring import output_head
+from mata_interp.lalm.discovery.output_head import is_plain, output_head, token_directions
 from mata_interp.precision import full_precision
 
 from .registry import criterion
@@ -40,8 +40,9 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 @torch.enable_grad()
 def head_attributions(context: ItemContext) -> list[Tensor]:
     """What each head adds to the margin from the audio, in logits: one float32 [H] per layer."""
-    direction = margin_direction(context)
     trace = context.last_token_trace
+    trace.require_gradients()
+    direction = margin_direction(context)
     found = []
     for layer in context.layers:
         _require_sum(context, layer)
@@ -92,17 +93,25 @@ def margin_direction(context: ItemContext) -> Tensor:
         shifted = trace.norm((trace.norm_input + 1)[None, None])[0, 0].float()
     if torch.allclose(shifted, norm_output, rtol=1e-3, atol=1e-4):
         raise ModelError("the decoder's last norm centres its input, so it does more than scale.")
-    weight = head.weight[[context.decision.right, context.decision.wrong]].detach().float()
-    rows = (weight[0] - weight[1]).to(norm_output.device)
-    direction = torch.where(norm_input == 0, 0.0, norm_output / norm_input) * rows
+    wanted = [context.decision.right, context.decision.wrong]
+    right, wrong = token_directions(head, wanted, trace.norm_output).to(norm_output.device)
+    direction = torch.where(norm_input == 0, 0.0, norm_output / norm_input) * (right - wrong)
     total = float(direction @ trace.states[-1][-1].float().to(direction.device))
     size = max(1.0, float((direction * norm_input).abs().sum()))
-    if abs(total - trace.margin) > _tolerance(context) * size:
+    rounding = 0.0 if is_plain(head) else _rounding_of(head, wanted, trace.norm_output, right - wrong)
+    if abs(total - trace.margin) > _tolerance(context) * size + rounding:
         raise ModelError(
             f"the hidden states add up to a margin of {total:.4g}, but the model's margin is "
             f"{trace.margin:.4g}: something follows the output head or stands before the last norm."
         )
     return direction
+
+
+@torch.no_grad()
+def _rounding_of(head: Any, tokens: list[int], state: Tensor, direction: Tensor) -> float:
+    """How far a head's margin of two tokens is from linear: quantised heads round the state they take."""
+    logits = head(state[None, None])[0, 0, tokens].float()
+    return abs(float(logits[0] - logits[1]) - float(direction @ state.float()))
 
 
 def head_norms(context: ItemContext) -> list[Tensor]:
@@ -125,7 +134,8 @@ def head_norms(context: ItemContext) -> list[Tensor]:
             bound = _tolerance(context) * float(expected.abs().max().clamp(min=1e-6))
             if not torch.allclose(projected, expected, rtol=0, atol=bound):
                 raise ModelError(
-                    f"a gate or norm stands between attention and output projection in layer {layer}."
+                    f"a gate or norm stands between attention and output projection in layer {layer}, or the "
+                    "projection quantises the states of all tokens together."
                 )
             each_head = torch.block_diag(*audio_output)  # (H, H * Dv): row h holds head h alone
             found.append((projection(each_head.to(dtype)).float() - bias).norm(dim=-1))

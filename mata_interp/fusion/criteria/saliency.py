@@ -37,7 +37,11 @@ def saliency(context: ItemContext, trace: SuffixTrace, queries: Tensor) -> np.nd
         context: the item.
         trace: a recorded run of S tokens.
         queries: which of these to sum over, bool [S].
+
+    Raises:
+        ModelError: the model's layers have no backward pass.
     """
+    trace.require_gradients()
     found = []
     queries, audio_keys = queries.cpu(), context.audio_keys.cpu()  # layers may be spread over devices
     rows = queries.nonzero()[:, 0]
