@@ -128,7 +128,7 @@ def in_parts(
         lalm: the model.
         prompt: of one or several rows.
         compute: a function of a prompt on the model's device, in its dtype.
-        format: in which ``lalm.prompt`` made the prompt of its items, so that halves are made in that way, too.
+        format: in which ``lalm.prompt`` made the prompt of its items, so that halves are made in that way.
             None: it is a ready-made prompt, whose rows are cut out of its inputs.
 
     Returns:
