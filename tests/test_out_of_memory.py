@@ -112,6 +112,7 @@ def test_fusion_layers(tiny_lalm, small, items, criteria):
     assert ours.window == theirs.window
 
 
+@pytest.mark.acceptance
 def test_every_stage_of_a_study(tiny_lalm, small, tmp_path):
     made = make_items(tmp_path, clips=8, splits=("selection", "test"))
     ours, theirs = (

@@ -276,6 +276,7 @@ def test_strict_raises_for_an_item_that_cannot_be_used(tiny_lalm, items, tmp_pat
         study(tiny_lalm, items, tmp_path / "s", progress=False, strict=True)
 
 
+@pytest.mark.acceptance
 def test_a_study_may_search_from_coarse_to_fine(tmp_path):
     """Of a deeper model: the choice is the last round's, the folder says how it was made, and is resumed."""
     lalm = LALM(*tiny_qwen2_audio(seed=1, layers=16))
