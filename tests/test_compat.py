@@ -357,6 +357,37 @@ def test_offloaded_tensor(model):
     name = next(name for name in stored if name.endswith("layers.0.mlp.up_proj.weight"))
     assert stored[name].is_meta
     assert torch.equal(compat.offloaded_tensor(model, name), weight)
+    maps = list(compat.offload_maps(model))
+    assert maps
+    assert all(values is maps[0] or hasattr(values, "dataset") for values in maps)
+
+
+def test_input_device(model):
+    accelerate = pytest.importorskip("accelerate")
+    assert compat.input_device(model) == torch.device("cpu")
+    accelerate.cpu_offload(model, torch.device("cpu"))
+    assert model.device == torch.device("meta")
+    assert compat.input_device(model) == torch.device("cpu")
+
+
+def test_float32_products():
+    before = compat.float32_products()
+    assert set(before[1]) == {"cuda", "mkldnn"}
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        now = compat.float32_products()
+        assert now[1] == before[1] | {"cuda": "tf32"}
+        compat.round_no_products(now)
+        assert compat.float32_products()[1]["cuda"] == "ieee"
+        compat.restore_float32_products(now)
+        assert compat.float32_products() == now
+    finally:
+        compat.restore_float32_products(before)
+    assert compat.float32_products() == before
+
+
+def test_privateuse_name():
+    assert not torch.is_autocast_enabled(compat.privateuse_name())
 
 
 def test_tensor_version():
