@@ -18,9 +18,10 @@ from ..benchmarks import Item, Items
 from ..benchmarks.entries import as_items
 from ..errors import RunError
 from ..interventions import AttentionEdit
+from ..lalm.batching import in_parts
 from ..tracing import audio_share, trace
 from .answer import answer_text
-from .choosing import BASELINE, GRID_ITEMS, Choice, candidates, choose
+from .choosing import BASELINE, GRID_ITEMS, Choice, Search, candidates, choose, resolve_search
 from .conditions import Condition, named_conditions
 from .dose_matching import match_alpha
 from .effects import CONFLICT, effects_table
@@ -46,7 +47,7 @@ from .validation import ValidatedItems, validate_items
 
 if TYPE_CHECKING:
     from ..fusion import FusionProfile
-    from ..lalm import LALM
+    from ..lalm import LALM, Prompt
 
 __all__ = ["study"]
 
@@ -67,6 +68,7 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     progress: bool = True,
     seed: int = 0,
     strict: bool = False,
+    search: Search | None = None,
 ) -> Run:
     """Test whether MATA helps a model on a benchmark: choose, match the sham, measure, test.
 
@@ -94,6 +96,10 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         seed: Seed of splits that the data do not define, random layers, other audio, permutations and
             bootstraps.
         strict: Raise for an item that cannot be used, instead of leaving it out with a warning.
+        search: ``"full"``: sweep every window with every alpha. ``"coarse"``: search from coarse to fine
+            (`search_windows`), which at 32 layers takes a seventh of the configurations. None: coarse where
+            the full grid has more than 600 configurations (18 layers and more) and there are at least 32
+            clips to choose on.
 
     Returns:
         The `Run`, with ``trace``, ``effects`` and ``study``.
@@ -130,7 +136,8 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     settings = {"batch_size": batch_size, "progress": progress, "seed": seed}
     subset = selection.only(_conflict_items(selection_items).sample(GRID_ITEMS, seed=seed))
     with clock("choosing layers and alpha"):
-        sweep = swept(lalm, subset, grid_conditions, out / SWEEP, **settings)
+        search = resolve_search(search, configurations, len(subset.clusters))
+        sweep = swept(lalm, subset, grid_conditions, out / SWEEP, search=search, **settings)
         choice = choose(sweep, configurations)
     with clock("tracing attention"):
         to_trace = selection.only(selection_items.sample(TRACE_ITEMS, seed=seed))
@@ -241,8 +248,11 @@ def _match(
     prompts = [lalm.prompt(batch) for batch in batches]
 
     def strength(edit: AttentionEdit) -> float:
-        doses = [lalm.score(prompt, [item.choices for item in prompt.items], edit).dose for prompt in prompts]
-        return float(np.concatenate([dose["kl"] for dose in doses]).mean())
+        def divergence(prompt: Prompt) -> np.ndarray:
+            return lalm.score(prompt, [item.choices for item in prompt.items], edit).dose["kl"]
+
+        parts = [part for prompt in prompts for part in in_parts(lalm, prompt, divergence, "options")]
+        return float(np.concatenate([found for _, found in parts]).mean())
 
     on_text = replace(mata, keys="text", chosen_on=())
     found = match_alpha(lambda alpha: strength(replace(on_text, alpha=alpha)), strength(mata), mata.alpha)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from mata_interp.benchmarks.entries import as_entries
 from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, ModelError, RunError
 from mata_interp.interventions import AttentionEdit, InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.batching import rows_of
 from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.memory import in_halves
 from mata_interp.statistics import clustered_interval
 
 from .baseline_edit import describe_baseline
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
 __all__ = ["fusion_layers"]
+
+Result = TypeVar("Result")
 
 
 @torch.inference_mode(False)
@@ -104,18 +108,23 @@ def fusion_layers(
     entries = as_entries(items, Prompt)
     measured = _Measurements(lalm, names, excluded=list(entries.excluded))
     contexts = list(_contexts(lalm, list(entries), target, names, active, seed))
-    for make in tqdm(contexts, "fusion", unit="item", disable=not progress):
+    for name, make in tqdm(contexts, "fusion", unit="item", disable=not progress):
         try:
-            context = make()
+            context = _naming(name, make)
         except ItemError as error:
             if strict:
                 raise
             measured.excluded.append(Exclusion.from_error(error))
             continue
         with exclusive(lalm.structure.decoder):
-            measured.add(context)
+            _naming(name, lambda context=context: measured.add(context))
     measured.finish()
     return _profile(measured, active, seed)
+
+
+def _naming(item: str, compute: Callable[[], Result]) -> Result:
+    """What ``compute`` returns; a RunError that names the item if memory runs out."""
+    return in_halves(lambda _: compute(), [item], lambda item: f"item {item!r}")[0]
 
 
 @dataclass
@@ -186,8 +195,8 @@ def _contexts(
     names: Sequence[str],
     baseline: tuple[AttentionEdit, ...],
     seed: int,
-) -> Iterator[Callable[[], ItemContext]]:
-    """For each item or prompt row, a function that makes its context."""
+) -> Iterator[tuple[str, Callable[[], ItemContext]]]:
+    """For each item or prompt row, its id and a function that makes its context."""
     if not entries:
         raise ArgumentError("There is nothing to measure: give at least one item or prompt.")
     last_token_only = not any(CRITERIA[name].runs_suffix for name in names)
@@ -201,8 +210,11 @@ def _contexts(
         swaps = any(name.startswith("restoration") for name in names)
         others = counterfactual_items(items, lalm.sampling_rate, seed) if swaps else {}
         for item in items:
-            yield lambda item=item: ItemContext.from_item(
-                lalm, item, others.get(item.id), baseline, last_token_only=last_token_only
+            yield (
+                item.id,
+                lambda item=item: ItemContext.from_item(
+                    lalm, item, others.get(item.id), baseline, last_token_only=last_token_only
+                ),
             )
         return
     rows = [row for prompt in prompts for row in _rows(prompt)]
@@ -211,8 +223,11 @@ def _contexts(
         raise ArgumentError(f"{count} for {len(rows)} rows: give the (right, wrong) token ids of each row.")
     for row, (right, wrong) in zip(rows, target, strict=True):
         decision = Decision(int(right), int(wrong))
-        yield lambda row=row, decision=decision: ItemContext(
-            lalm, row, decision, baseline=baseline, last_token_only=last_token_only
+        yield (
+            row.items[0].id,
+            lambda row=row, decision=decision: ItemContext(
+                lalm, row, decision, baseline=baseline, last_token_only=last_token_only
+            ),
         )
 
 
@@ -224,26 +239,16 @@ def _rows(prompt: Prompt) -> Iterator[Prompt]:
         yield prompt
         return
     for row in range(prompt.size):
+        alone = rows_of(prompt, range(row, row + 1))
         real = slice(None) if mask is None else mask[row].bool()
-        inputs: dict[str, Any] = {}
-        for name, x in prompt.inputs.items():
-            if not isinstance(x, Tensor):
-                inputs[name] = x
-                continue
-            if len(x) != prompt.size:
-                raise ModelError(
-                    f"Input {name!r} of a prompt of {prompt.size} rows has {len(x)} entries, so its rows "
-                    "cannot be separated: give prompts of one row."
-                )
-            per_token = x.shape[:2] == tokens.shape and not x.is_floating_point()
-            inputs[name] = x[row : row + 1, real] if per_token else x[row : row + 1]
+        inputs = {
+            name: x[:, real]
+            if isinstance(x, Tensor) and x.shape[1:2] == tokens.shape[1:] and not x.is_floating_point()
+            else x
+            for name, x in alone.inputs.items()
+        }
         yield replace(
-            prompt,
-            inputs=inputs,
-            groups={name: group[row : row + 1, real] for name, group in prompt.groups.items()},
-            items=prompt.items[row : row + 1],
-            audio_seconds=prompt.audio_seconds[row : row + 1],
-            truncated_seconds=prompt.truncated_seconds[row : row + 1],
+            alone, inputs=inputs, groups={name: group[:, real] for name, group in alone.groups.items()}
         )
 
 

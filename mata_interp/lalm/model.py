@@ -272,8 +272,10 @@ class LALM:
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt)
         prompt = prompt.to(self.model)
-        has_audio = bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any())
-        if has_audio and not self._audio_validated and not in_check(self):
+        # in this order: to look for audio tokens is to wait for the device
+        if self._audio_validated or in_check(self):
+            return prompt
+        if bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any()):
             self.validate_audio_positions(prompt)
         return prompt
 

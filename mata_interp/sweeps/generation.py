@@ -78,8 +78,12 @@ def sweep_generate(
     swept_items: list[Item] = []
     outputs: list[list[GenerationOutput]] = []
     looped = 0
-    for prompt in inputs.prompts(lalm, batch_size, progress, "generate"):
-        answers, shared = _answer_each(lalm, prompt, decoding, list(configurations.values()))
+    edits = list(configurations.values())
+
+    def run(prompt: Prompt) -> tuple[list[GenerationOutput], bool]:
+        return _answer_each(lalm, prompt, decoding, edits)
+
+    for prompt, (answers, shared) in inputs.results(lalm, run, batch_size, progress, "generate"):
         if not shared and looped == 0:
             reason = "the prefill cannot be shared, or the unedited answer from it is another one."
             warnings.warn(SweepWarning(f"{lalm.name} answers in a plain loop: {reason}"), stacklevel=2)

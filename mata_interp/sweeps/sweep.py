@@ -98,23 +98,30 @@ def sweep(
     swept_items: list[Item] = []
     culprits: list[str] = []
     canary, looped, verified = 0.0, 0, not experts_of(lalm.structure.blocks)
-    for prompt in inputs.prompts(lalm, batch_size, progress, "sweep"):
+
+    def run(prompt: Prompt) -> tuple[np.ndarray, float, ModelError | None]:
         options = tokens = None
         if inputs.kind is Item:
             options = [list(item.choices) for item in prompt.items]
             tokens = [lalm.option_tokens(item, item.choices) for item in prompt.items]
         try:
             values, off = shared(lalm, prompt, edits, tokens, block)
-            canary = max(canary, off)
             if not verified:
                 _verify_against_loop(lalm, prompt, edits, options, values)
-                verified = True
+            return values, off, None
         except ModelError as problem:
+            return _loop(lalm, prompt, edits, options), 0.0, problem
+
+    for prompt, (values, off, problem) in inputs.results(lalm, run, batch_size, progress, "sweep"):
+        canary = max(canary, off)
+        if problem is None:
+            verified = True
+        else:
             if not culprits:
                 text = f"{lalm.name} is swept in a plain loop: {problem}"
                 warnings.warn(SweepWarning(text), stacklevel=2)
             culprits.append(str(problem))
-            values, looped = _loop(lalm, prompt, edits, options), looped + prompt.size
+            looped += prompt.size
         batches.append(values)
         swept_items.extend(prompt.items)
     attrs = {

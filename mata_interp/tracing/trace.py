@@ -95,11 +95,16 @@ def trace(
     if max_new_tokens < 1:
         raise ArgumentError(f"max_new_tokens is {max_new_tokens}: an answer has at least one token.")
     batches = PromptBatches(items, strict)
-    note_unchecked(lalm)
+    fingerprint = lalm.fingerprint()
+    note_unchecked(lalm, fingerprint=fingerprint)
     traced: list[Item] = []
     masses: list[AttentionMasses] = []
-    for prompt in batches.prompts(lalm, batch_size or BATCH_SIZE, progress, "trace"):
-        masses.append(read_masses(lalm, prompt, query, max_new_tokens, mean=not per_query))
+
+    def read(prompt: Prompt) -> AttentionMasses:
+        return read_masses(lalm, prompt, query, max_new_tokens, mean=not per_query)
+
+    for prompt, found in batches.results(lalm, read, batch_size or BATCH_SIZE, progress, "trace"):
+        masses.append(found)
         if masses[-1].groups != masses[0].groups:
             raise ArgumentError(f"Prompts have different groups: {masses[0].groups}, {masses[-1].groups}.")
         traced.extend(prompt.items)
@@ -107,7 +112,7 @@ def trace(
     if query == "generated":
         attributes["max_new_tokens"] = max_new_tokens
     attributes |= {"excluded": batches.excluded_lines(), "n_excluded": len(batches.excluded)}
-    return _to_dataset(lalm, traced, masses, per_query).assign_attrs(attributes | _provenance(lalm))
+    return _to_dataset(lalm, traced, masses, per_query).assign_attrs(attributes | _provenance(fingerprint))
 
 
 def _to_dataset(
@@ -153,11 +158,14 @@ def _concatenate(batches: Sequence[np.ndarray], absent: Any) -> np.ndarray:
     return np.concatenate(padded)
 
 
-def _provenance(lalm: LALM) -> dict[str, str | int]:
+def _provenance(fingerprint: dict[str, Any]) -> dict[str, str | int]:
     """Model and versions as flat attributes, which is what netCDF takes."""
-    fingerprint = lalm.fingerprint()
-    versions = {**fingerprint.pop("versions"), "mata_interp": __version__}
-    model = {f"model_{name}": str(value) for name, value in fingerprint.items() if value is not None}
+    versions = {**fingerprint["versions"], "mata_interp": __version__}
+    model = {
+        f"model_{name}": str(value)
+        for name, value in fingerprint.items()
+        if name != "versions" and value is not None
+    }
     return {
         "threads": torch.get_num_threads(),
         **model,

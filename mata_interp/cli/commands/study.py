@@ -6,8 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from ...load_options import LoadOptions
-from ..checks import check_loading, check_out_folder
+from ..checks import check_loading, check_name, check_out_folder
 from ..inputs import Source, load_model, model_name, read_layers, resolve_layers
 from ..options import (
     AS_STORED,
@@ -41,6 +43,14 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     items: ItemCount = None,
     layers: Layers = None,
     out: Annotated[Path | None, out_option("Run folder. Default: runs/study-MODEL-BENCHMARK.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="full|coarse",
+            help="Try every window of layers with every strength, or search from coarse to fine. Default: "
+            "coarse where there are more than 600 of them (18 layers and more) and clips enough.",
+        ),
+    ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = BATCH_SIZE,
     as_json: AsJson = False,
@@ -63,11 +73,14 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     source = Source(benchmark, audio_root, fields, subset)
     out = out or Path("runs") / f"study-{Path(name).name}-{source.stem}"
     check_out_folder(out)
+    if search is not None:
+        check_name("search", search, ("full", "coarse"), "--search")
     wanted = read_layers(layers)
     data, lalm = source.usable(), load_model(name, loading)
     import mata_interp
 
     settings = {"items_limit": items, "batch_size": batch_size, "progress": progress(), "seed": seed}
+    settings["search"] = search
     with resumable():
         chosen_layers = resolve_layers(wanted, lalm, lambda: data, seed)
         run = mata_interp.study(lalm, data, out, layers=chosen_layers, **settings)
