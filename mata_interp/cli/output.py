@@ -66,7 +66,7 @@ def print_json_error(kind: str, message: str) -> None:
 
 def _print_json(value: Any) -> None:
     """``value`` as JSON on stdout; NaN and infinities become null."""
-    from ..experiments.files import plain
+    from ..execution.files import plain
 
     text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
     try:

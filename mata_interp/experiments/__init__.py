@@ -1,10 +1,10 @@
 """Resumable runs of conditions over items, and the study that chooses, measures and tests."""
 
+from ..execution import RayWorkers
+from ..execution.notices import RunWarning
 from .conditions import Condition, Role
 from .effects import Comparison, ComparisonResult, Effects
 from .forecast import Forecast, forecast
-from .notices import RunWarning
-from .ray_backend import RayWorkers
 from .reliance import text_dominance_by, text_dominance_of, text_prior_of
 from .results import Run, load_run
 from .run import run

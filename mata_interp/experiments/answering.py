@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
 
+from .. import execution
 from ..benchmarks import Item
 from ..errors import RunError
+from ..execution.units import absolute
 from .conditions import AudioKind, Condition
 from .prompting import build_batch
 from .records import answer_records, generation_records
@@ -29,20 +30,14 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory",
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(execution.Unit):
     """A batch with one kind of audio: computed at once, and written condition by condition.
 
     Attributes:
-        number: Number of the unit, the same in every process that works on the run.
-        batch: Index in the manifest's batches.
-        items: Item ids, in the order of the batch.
         audio: Kind of audio in the prompts.
         conditions: Names of the conditions to compute, which share one prefill.
     """
 
-    number: int
-    batch: int
-    items: tuple[str, ...]
     audio: AudioKind
     conditions: tuple[str, ...]
 
@@ -81,7 +76,7 @@ class Work:
     partners: Mapping[str, Item]
     prompt_format: str
 
-    def answer(self, lalm: LALM, unit: Unit) -> dict[str, pa.Table]:
+    def compute(self, lalm: LALM, unit: Unit) -> dict[str, pa.Table]:
         """Compute a unit: name of each condition -> its table of records.
 
         Where memory runs out, the batch is halved repeatedly. Each half is padded to the width of the whole,
@@ -102,7 +97,7 @@ class Work:
     ) -> dict[str, list[pa.Table]]:
         try:
             prompt, inputs = whole or self._build(lalm, unit, items, width)
-            return self._compute(lalm, unit, items, prompt, inputs)
+            return self._answer(lalm, unit, items, prompt, inputs)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -120,7 +115,7 @@ class Work:
     def _build(self, lalm: LALM, unit: Unit, items: list[Item], width: int | None) -> Batch:
         return build_batch(lalm, items, unit.audio, self.partners, self.prompt_format, width)
 
-    def _compute(
+    def _answer(
         self, lalm: LALM, unit: Unit, items: list[Item], prompt: Prompt, inputs: list[dict[str, Any]]
     ) -> dict[str, list[pa.Table]]:
         decodings = {name: self.conditions[name].decoding for name in unit.conditions}
@@ -143,8 +138,8 @@ class Work:
 
     def with_absolute_paths(self) -> Work:
         """A copy with absolute paths, because a worker has another working directory."""
-        items = {id: _absolute(item) for id, item in self.items.items()}
-        partners = {id: _absolute(item) for id, item in self.partners.items()}
+        items = {id: absolute(item) for id, item in self.items.items()}
+        partners = {id: absolute(item) for id, item in self.partners.items()}
         return replace(self, items=items, partners=partners)
 
     def only(self, units: Iterable[Unit]) -> Work:
@@ -153,14 +148,6 @@ class Work:
         items = {id: self.items[id] for id in ids}
         partners = {id: self.partners[id] for id in ids if id in self.partners}
         return replace(self, items=items, partners=partners)
-
-
-def _absolute(item: Item) -> Item:
-    if not isinstance(item.audio, str | Path):
-        return item
-    if item.audio_root is None:
-        return replace(item, audio=Path(item.audio).expanduser().absolute())
-    return replace(item, audio_root=Path(item.audio_root).expanduser().absolute())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..benchmarks import Item
+from ..progress import rough_duration
 from .answering import Unit, Work, plan_units
 from .conditions import Condition, Edit
 from .folder import RunFolder, refuse_other_run
 from .manifest import known_beforehand
+from .planning import StageSettings
 from .run import bind_conditions, prepare
 from .validation import validate_items
 
@@ -64,7 +66,7 @@ class Forecast:
         )
         if self.seconds is None:
             return f"{what}\nNothing is left to do."
-        return f"{what}\nTime left: about {_rough(self.seconds)}, estimated from {self.basis}."
+        return f"{what}\nTime left: about {rough_duration(self.seconds)}, estimated from {self.basis}."
 
 
 def forecast(  # noqa: PLR0913 the arguments of `run`
@@ -105,7 +107,7 @@ def forecast(  # noqa: PLR0913 the arguments of `run`
     if out is not None:
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
     validated = validate_items(lalm, items, progress=progress, format=prompt_format)
-    manifest, work = prepare(lalm, validated, named, batch_size, seed, prompt_format)
+    manifest, work = prepare(lalm, validated, named, StageSettings(batch_size, progress, seed, prompt_format))
     batches = manifest["batches"]
     units = plan_units(batches, named)
     folder = None
@@ -158,15 +160,7 @@ def _paces_of_parts(folder: RunFolder, units: Sequence[Unit], done: set, size: A
 
 def _probed(lalm: LALM, work: Work, unit: Unit, size: Any) -> float:
     """Seconds per token of one unit, after a warm-up with its first item."""
-    work.answer(lalm, replace(unit, items=unit.items[:1]))
+    work.compute(lalm, replace(unit, items=unit.items[:1]))
     start = time.perf_counter()
-    work.answer(lalm, unit)
+    work.compute(lalm, unit)
     return (time.perf_counter() - start) / size(unit)
-
-
-def _rough(seconds: float) -> str:
-    """The estimate with two significant digits."""
-    units = (("days", 86400), ("hours", 3600), ("minutes", 60), ("seconds", 1))
-    unit, length = next((one for one in units if seconds >= 2 * one[1]), units[-1])
-    rounded = float(f"{seconds / length:.2g}")
-    return f"{rounded:g} {unit}"

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..benchmarks import Item
+from ..execution.files import plain
+from ..execution.notices import warn
 from ..lalm.prompting.formats import canonical_format, wording
 from ..version import __version__
 from .conditions import Condition
-from .files import plain
-from .notices import warn
 from .planning import plan_batches
 from .reliance import caption_answers
 from .validation import ValidatedItems

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from ..benchmarks import Item
+from ..execution import RayWorkers, open_cluster
+from ..execution.claims import UnitClaims
+from ..execution.notices import warn
+from ..execution.units import compute_here
 from ..lalm.verification import note_unchecked
+from ..progress import progress_bar
 from .answering import Unit, Work, plan_units
-from .claims import UnitClaims
 from .conditions import Condition, Edit, named_conditions
 from .folder import RunFolder, refuse_other_run
 from .manifest import known_beforehand, make_manifest, warn_of_other_machine
-from .notices import warn
 from .partners import audio_partners
-from .ray_backend import RayWorkers, answer_on_ray
+from .planning import StageSettings
 from .results import Run, load_run
 from .validation import ValidatedItems, validate_items
 
@@ -96,32 +97,25 @@ def run(  # noqa: PLR0913 one keyword per setting of a run
     if out is not None:
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
     validated = validate_items(lalm, items, progress=progress, format=prompt_format, strict=strict)
-    settings = {"batch_size": batch_size, "progress": progress, "seed": seed, "ray": ray}
-    return run_validated(lalm, validated, named, out, prompt_format=prompt_format, **settings)
+    settings = StageSettings(batch_size, progress, seed, prompt_format, ray)
+    return run_validated(lalm, validated, named, out, settings)
 
 
-def run_validated(  # noqa: PLR0913 the arguments of `run`
+def run_validated(
     lalm: LALM,
     validated: ValidatedItems,
-    conditions: Mapping[str, Edit | Condition],
+    conditions: Mapping[str, Condition],
     out: str | Path | None,
-    *,
-    batch_size: int,
-    progress: bool,
-    seed: int,
-    decoding: Decoding | None = None,
-    prompt_format: str = "options",
+    settings: StageSettings,
     label: str = "answering",
-    ray: RayWorkers | str | bool = False,
 ) -> Run:
-    """`run` on validated items of the same prompt format; ``label`` names the progress bar."""
-    named = bind_conditions(lalm, conditions, decoding)
-    warn_of_reuse(validated, named)
-    manifest, work = prepare(lalm, validated, named, batch_size, seed, prompt_format)
+    """`run` on validated items of the same prompt format; ``label`` names the stage."""
+    warn_of_reuse(validated, conditions)
+    manifest, work = prepare(lalm, validated, conditions, settings)
     with _run_folder(out) as path:
         folder = RunFolder.start(path, manifest)
         warn_of_other_machine(folder.manifest, manifest)
-        _answer(lalm, folder, work, progress, label, RayWorkers.from_argument(ray))
+        _answer(lalm, folder, work, settings, label)
         finished = load_run(path)
     return finished if out is not None else replace(finished, path=None)
 
@@ -151,11 +145,10 @@ def prepare(
     lalm: LALM,
     validated: ValidatedItems,
     conditions: Mapping[str, Condition],
-    batch_size: int,
-    seed: int,
-    prompt_format: str,
+    settings: StageSettings,
 ) -> tuple[dict[str, Any], Work]:
     """The manifest of a run, and what computing its units needs."""
+    batch_size, seed, prompt_format = settings.batch_size, settings.seed, settings.prompt_format
     needs_partners = any(condition.audio == "other" for condition in conditions.values())
     partners = audio_partners(validated.items, seed) if needs_partners else {}
     manifest = make_manifest(lalm, validated, conditions, partners, batch_size, seed, prompt_format)
@@ -163,9 +156,7 @@ def prepare(
     return manifest, Work(items, dict(conditions), partners, prompt_format)
 
 
-def _answer(
-    lalm: LALM, folder: RunFolder, work: Work, progress: bool, label: str, cluster: RayWorkers | None
-) -> None:
+def _answer(lalm: LALM, folder: RunFolder, work: Work, settings: StageSettings, label: str) -> None:
     """Compute and write the missing parts; what conditions share (audio, prompt) is computed once."""
     done, damaged = folder.scan_parts()
     if damaged:
@@ -175,33 +166,18 @@ def _answer(
     total = sum(len(unit.conditions) for unit in units)
     left = [unit for unit in units if any((name, unit.batch) not in done for name in unit.conditions)]
     with (
-        tqdm(total=total, initial=len(done), desc=label, unit="part", disable=not progress) as bar,
+        progress_bar(label, total, "part", settings.progress, len(done)) as bar,
         UnitClaims(folder.path / "claims.lock") as claims,
     ):
 
         def update(unit: Unit) -> None:
             bar.update(sum((name, unit.batch) not in done for name in unit.conditions))
 
-        if cluster is not None:
-            answer_on_ray(lalm, folder, work, left, claims, update, cluster)
-        else:
-            _answer_here(lalm, folder, work, left, claims, update)
+        if left:
+            with open_cluster(lalm, settings.ray) as cluster:
+                compute = compute_here if cluster is None else cluster.compute
+                compute(lalm, work, left, folder, claims, update)
         claims.remove()
-
-
-def _answer_here(
-    lalm: LALM,
-    folder: RunFolder,
-    work: Work,
-    units: Sequence[Unit],
-    claims: UnitClaims,
-    done: Callable[[Unit], object],
-) -> None:
-    for unit in claims.one_by_one(units):
-        if missing := folder.missing(unit):
-            for name, table in work.answer(lalm, missing).items():
-                folder.write_part(name, unit.batch, table)
-        done(unit)
 
 
 def warn_of_reuse(validated: ValidatedItems, conditions: Mapping[str, Condition]) -> None:

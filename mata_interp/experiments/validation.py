@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-from tqdm.auto import tqdm
+from typing import TYPE_CHECKING
 
 from ..benchmarks import Exclusion, Item, Items
 from ..errors import ItemError, RunError
+from ..execution.batches import item_digest
+from ..execution.notices import warn
 from ..lalm.prompting.lengths import PromptLengths
-from .notices import warn
+from ..progress import track
 
 if TYPE_CHECKING:
     from ..lalm import LALM
@@ -101,7 +100,7 @@ def validate_items(
     digests: dict[str, str] = {}
     truncated: set[str] = set()
     excluded = list(items.excluded)
-    for item in tqdm(items, desc="checking items", unit="item", disable=not progress, leave=False):
+    for item in track(items, "checking items", show=progress):
         try:
             if scored and item.answer is None:
                 raise ItemError(item.id, "answer", "it is not known.")
@@ -113,7 +112,7 @@ def validate_items(
             continue
         good.append(item)
         lengths[item.id] = length.tokens
-        digests[item.id] = _digest(item, length.audio_sha256)
+        digests[item.id] = item_digest(item, length.audio_sha256)
         if length.truncated_seconds > 0:
             truncated.add(item.id)
     first = str(ItemError(*astuple(excluded[0]))) if excluded else ""
@@ -126,9 +125,3 @@ def validate_items(
     return ValidatedItems(
         items.name, items.sha256, tuple(good), lengths, digests, frozenset(truncated), tuple(excluded)
     )
-
-
-def _digest(item: Item, audio_sha256: str) -> str:
-    texts: list[Any] = [item.id, item.question, item.caption, list(item.choices), item.answer]
-    labels = [item.cluster, item.domain, item.kind, item.condition]
-    return f"{hashlib.sha256(json.dumps([*texts, *labels]).encode()).hexdigest()}-{audio_sha256}"

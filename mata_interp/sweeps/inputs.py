@@ -52,6 +52,7 @@ class SweepInputs(PromptBatches):
         items: one or several items, or prompts, but not both.
         options: whether items need options, two or more.
         strict: whether an item that cannot be used is an error.
+        format: wording of items, one of PROMPT_FORMATS.
 
     Attributes:
         kind: ``Item`` or ``Prompt``.
@@ -61,7 +62,11 @@ class SweepInputs(PromptBatches):
     """
 
     def __init__(
-        self, items: Item | Prompt | Sequence[Item | Prompt], options: bool = True, strict: bool = False
+        self,
+        items: Item | Prompt | Sequence[Item | Prompt],
+        options: bool = True,
+        strict: bool = False,
+        format: str = "options",
     ) -> None:
         entries = [items] if isinstance(items, Item | Prompt) else items
         kinds = {Prompt if isinstance(entry, Prompt) else Item for entry in entries}
@@ -71,4 +76,5 @@ class SweepInputs(PromptBatches):
             raise ArgumentError("Items and prompts together: sweep them one after the other.")
         self.kind = kinds.pop()
         ready = self.kind is Prompt or isinstance(entries, Items) or not options
-        super().__init__(entries if ready else Items.from_records(entries), strict, options)  # type: ignore[arg-type]
+        usable: Any = entries if ready else Items.from_records(entries)  # type: ignore[arg-type]
+        super().__init__(usable, strict, options, format)

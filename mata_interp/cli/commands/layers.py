@@ -110,7 +110,7 @@ def _write(profile: FusionProfile, out: Path | None, figure: Path | None) -> Non
     if out:
         profile.save(out)
     if figure:
-        from ...experiments.files import write_whole
+        from ...execution.files import write_whole
         from ...reporting import figure as draw
 
         drawing, form = draw(profile), figure.suffix[1:].lower()

@@ -294,7 +294,7 @@ def _draw(
     found: xr.DataArray, edits: Mapping[str, InterventionLike], out: Path
 ) -> tuple[Path | None, str | None]:
     """Write the map and its figure; the path of the figure, or why there is no map."""
-    from ...experiments.files import write_whole
+    from ...execution.files import write_whole
     from ...interventions import AttentionEdit
     from ...reporting import figure
     from ...sweeps import change

@@ -82,7 +82,7 @@ def trace(  # noqa: PLR0913 a command has one parameter per option
     lalm = load_model(name)
 
     from ...errors import RunError
-    from ...experiments.files import write_whole
+    from ...execution.files import write_whole
 
     data = data.drop_undecodable(lalm.sampling_rate)
     if not len(data):
