@@ -35,11 +35,13 @@ __all__ = [
     "attention_function_table",
     "attention_mask_table",
     "attention_name",
+    "attention_names",
     "build_transformer_lens_bridge",
     "calls_attention_interface",
     "can_crop",
     "class_for_config",
     "count_hooks",
+    "decoder_config_name",
     "family_overrides_attention",
     "forward_hooks",
     "has_recurrent_state",
@@ -83,6 +85,32 @@ def family_overrides_attention(module: nn.Module, name: str) -> bool:
 def attention_name(config: Any) -> str | None:
     """The name of the attention function that a config selects (``_attn_implementation``)."""
     return getattr(config, "_attn_implementation", None)
+
+
+def attention_names(config: Any, skip: Any = None) -> dict[str, Any]:
+    """The attention function of each config inside a config (``sub_configs``), by dotted name.
+
+    Args:
+        config: that of a model; "" is the name of the config itself.
+        skip: a config that is left out, with those inside it.
+    """
+    found = {}
+    pending = [("", config)]
+    while pending:
+        place, part = pending.pop()
+        if part is None or part is skip:
+            continue
+        found[place] = attention_name(part)
+        inner = getattr(part, "sub_configs", None) or {}
+        pending += [(f"{place}.{name}" if place else name, getattr(part, name, None)) for name in inner]
+    return found
+
+
+def decoder_config_name(config: Any) -> str | None:
+    """Under which name a config holds that of its decoder (``sub_configs``); None where it is that itself."""
+    decoder = config.get_text_config(decoder=True)
+    inner = getattr(config, "sub_configs", None) or {}
+    return next((name for name in inner if getattr(config, name, None) is decoder), None)
 
 
 def set_attention_name(config: Any, name: str | None) -> None:

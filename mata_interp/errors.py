@@ -19,6 +19,7 @@ __all__ = [
     "MataWarning",
     "ModelError",
     "RunError",
+    "SlowDeviceWarning",
     "UncheckedWarning",
     "unknown_name",
 ]
@@ -77,6 +78,10 @@ class FigureError(MataError, ValueError):
 
 class UncheckedWarning(MataWarning):
     """The model has not been validated with `mi.check`; results may be wrong."""
+
+
+class SlowDeviceWarning(MataWarning):
+    """A model of more than a billion parameters runs on the CPU, where it takes seconds for each forward."""
 
 
 class ExclusionWarning(MataWarning):

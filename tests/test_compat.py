@@ -96,6 +96,24 @@ def test_attention_name_and_set_attention_name(model):
     assert out.attentions[1] is not None, "the model reads the name from where it is set"
 
 
+def test_attention_names_of_the_configs_inside(model):
+    config = model.config
+    names = {"": "sdpa", "text_config": "sdpa", "audio_config": "sdpa"}
+    assert compat.attention_names(config) == names
+    compat.set_attention_name(config.audio_config, "eager")
+    found = compat.attention_names(config, skip=model.get_decoder().config)
+    assert found == {"": "sdpa", "audio_config": "eager"}
+
+
+def test_decoder_config_name(model):
+    assert compat.decoder_config_name(model.config) == "text_config"
+    assert model.config.text_config is model.get_decoder().config
+    assert compat.decoder_config_name(model.config.text_config) is None
+    config = type(model.config)()
+    config._attn_implementation = {"text_config": "eager"}
+    assert compat.attention_names(config)["text_config"] == "eager", "from_pretrained takes names of configs"
+
+
 def test_sdpa_mask_is_that_of_the_table():
     assert compat.attention_mask_table()["sdpa"] is compat.sdpa_mask
 

@@ -20,6 +20,7 @@ PACKAGES = (
     "version",
     "errors",
     "defaults",
+    "load_options",
     "ranges",
     "seeding",
     "progress",

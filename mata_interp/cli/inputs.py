@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ItemError, RunError
-from .checks import check_file, check_folder, check_model, usage_error
-from .options import AUTO, DEFAULT_MODEL
+from .checks import check_file, check_folder, check_model, usage_error, with_map
+from .options import AS_STORED, AUTO, DEFAULT_MODEL
 from .output import print_note, progress
 
 if TYPE_CHECKING:
     from ..benchmarks import Items
     from ..lalm import LALM
+    from ..load_options import LoadOptions
 
 AUTO_CRITERIA = ("knockout_text", "knockout_last", "restoration_audio")  # what --layers auto measures
 AUTO_ITEMS = 96  # of the selection split, where --items is not used; see analyses/planted_truth.py
@@ -28,15 +29,22 @@ def model_name(argument: str | None, option: str | None) -> str:
     return check_model(argument or option or DEFAULT_MODEL)
 
 
-def load_model(name: str, **settings: Any) -> LALM:
-    """Load the model; transformers' own progress bars are drawn in a terminal only."""
+def load_model(name: str, options: LoadOptions = AS_STORED) -> LALM:
+    """Load the model and say on stderr where and how it runs; bars are drawn in a terminal only.
+
+    Args:
+        name: what `model_name` returned.
+        options: checked by `check_loading` before.
+    """
     from ..lalm import LALM
 
     if not progress():
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-    return LALM.from_pretrained(name, **settings)
+    lalm = LALM.from_pretrained(name, **with_map(options).arguments())
+    print_note(f"{lalm.description}.")
+    return lalm
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,9 @@ def _console(stream: Any) -> Any:
 # ------------------------------------------------------------------------ Python arguments -> option names
 _OPTIONS = {
     "out": "--out", "path": "--benchmark", "audio_root": "--audio-root", "fields": "--fields",
+    "device": "--device", "device_map": "--device-map", "dtype": "--dtype",
+    "attn_implementation": "--attn-implementation", "quantization_config": "--load-in",
+    "revision": "--revision", "chat_template": "--chat-template",
     "subset": "--subset", "layers": "--layers", "alpha": "--alpha", "rule": "--rule", "heads": "--heads",
     "keys": "--keys", "queries": "--queries", "phase": "--phase", "criteria": "--criteria",
     "query": "--query", "prompt_format": "--prompt", "max_new_tokens": "--max-new-tokens",

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..benchmarks import Item
 from ..errors import ItemError
 from ..lalm import Prompt
+from ..lalm.description import template_sha256
 from ..progress import progress_bar
 from .files import plain
 from .parts import PART, MeasuredBatch, MemoryParts
@@ -131,6 +132,7 @@ def batch_identity(
             "version": 1,
             "stage": stage,
             "model": model,
+            "chat_template": template_sha256(lalm.processor),
             "settings": settings,
             "batches": [_batch_digests(batch, rate) for batch in batches],
         }

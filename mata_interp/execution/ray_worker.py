@@ -17,7 +17,7 @@ __all__ = ["Worker"]
 
 
 class Worker:
-    """Holds the model on the GPU that Ray assigns, else on the CPU. `WorkerPool` makes it a Ray actor.
+    """Holds the model on the GPUs that Ray assigns, else on the CPU. `WorkerPool` makes it a Ray actor.
 
     Args:
         arguments: Arguments of `LALM.from_pretrained` that may load the model; None: it will be sent.
@@ -57,7 +57,7 @@ class Worker:
             refuse_other_model(lalm.fingerprint(), self._fingerprint)
         except MataError:
             return None
-        return lalm if arguments.get("device_map") else self._to_device(lalm)
+        return lalm
 
     def _to_device(self, lalm: LALM) -> LALM:
         import torch

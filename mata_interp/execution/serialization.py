@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from ..compat import model_from_config
 from ..errors import ModelError
 from ..lalm.loading import SHIPPED
+from ..load_options import LoadOptions
 from .comparison import first_difference
 
 if TYPE_CHECKING:
@@ -27,11 +29,10 @@ def loading_arguments(lalm: LALM) -> dict[str, Any] | None:
     """
     if lalm.name not in SHIPPED and "/" not in lalm.name and not Path(lalm.name).is_dir():
         return None
-    options = dict(getattr(lalm, "load_options", None) or {})
+    options = lalm.load_options or LoadOptions(revision=lalm.revision, dtype=lalm.dtype)
     places = getattr(lalm.model, "hf_device_map", None) or {}
-    options.pop("device", None)
-    options["device_map"] = "auto" if len(set(places.values())) > 1 else None
-    return {"name": lalm.name, "revision": lalm.revision, "dtype": lalm.dtype, **options}
+    split = "auto" if len(set(places.values())) > 1 else None
+    return {"name": lalm.name, **replace(options, device=None, device_map=split).arguments()}
 
 
 def serialize_model(lalm: LALM) -> dict[str, Any]:

@@ -15,6 +15,7 @@ __all__ = ["IDENTITY", "difference", "identity", "run_digest"]
 IDENTITY = (
     "version",
     "model",
+    "chat_template",
     "generation",
     "data",
     "prompt_format",
@@ -28,6 +29,8 @@ IDENTITY = (
 )
 """Fields of the manifest that determine the tables; the others describe how they were made."""
 
+_LATER = ("chat_template",)  # fields that older manifests do not have; there they decide nothing
+
 _NAMED = 3  # items named in a message
 
 
@@ -38,7 +41,8 @@ def run_digest(manifest: Mapping[str, Any]) -> str:
 
 def identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """All fields of a manifest that determine the tables, as plain data."""
-    return plain({name: _essence(manifest, name) for name in IDENTITY})
+    names = [name for name in IDENTITY if name in manifest or name not in _LATER]
+    return plain({name: _essence(manifest, name) for name in names})
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
@@ -50,7 +54,7 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """
     here = plain(here)
     for name in IDENTITY:
-        if name not in here:
+        if name not in here or (name in _LATER and name not in there):
             continue
         old, new = _essence(there, name), _essence(here, name)
         if name == "data" and (said := _data_difference(old or {}, new)):

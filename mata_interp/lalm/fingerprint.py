@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from mata_interp.compat import (
     CONFIG_ORIGIN,
     adapter_state,
-    attention_name,
     forward_hooks,
     instance_forward,
     offloaded_tensor,
     parametrizations,
     tensor_version,
 )
+
+from .description import attention_of, encoder_attention_of, quantisation_of
 
 __all__ = ["fingerprint", "weights_sha256"]
 
@@ -41,17 +42,21 @@ def fingerprint(model: Any) -> dict[str, Any]:
         model: a transformers model, with or without PEFT around it.
 
     Returns:
-        ``class``; ``dtype``; ``attention``, the name of its attention function; ``config_sha256``;
+        ``class``; ``dtype``; ``attention``, the name of its decoder's attention function;
+        ``encoder_attention``, those of its other parts, there where they differ; ``quantisation``, as
+        "bitsandbytes 8-bit", there where its config states one; ``config_sha256``;
         ``weights_sha256``, of all values of all parameters and buffers; ``adapters``, the active and merged
         adapters of PEFT, whether they are disabled, and a hash of their state by layer; ``changes``, hooks,
         parametrisations and forwards that change what the model computes, without those of this package;
         ``versions`` of the libraries that compute it.
     """
     config = json.dumps(_without_origin(model.config.to_dict()), sort_keys=True, default=str)
+    differing = {"encoder_attention": encoder_attention_of(model), "quantisation": quantisation_of(model)}
     return {
         "class": type(model).__name__,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "attention": attention_name(model.config),
+        "attention": attention_of(model),
+        **{name: value for name, value in differing.items() if value},
         "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
         "weights_sha256": weights_sha256(model),
         "adapters": _adapters(model),

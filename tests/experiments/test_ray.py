@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from mata_interp.errors import ItemError, RunError
-from mata_interp.experiments import Condition, RayWorkers, RunWarning, load_run, run
 from mata_interp.execution.ray_backend import _demand
 from mata_interp.execution.serialization import deserialize_model, loading_arguments, serialize_model
 from mata_interp.execution.worker_pool import WorkerPool
+from mata_interp.experiments import Condition, RayWorkers, RunWarning, load_run, run
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
 from tests.support.sounds import make_items

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mata_interp.execution.claims import UnitClaims
 from mata_interp.experiments import load_run
 from mata_interp.experiments.answering import Unit, plan_units
-from mata_interp.execution.claims import UnitClaims
 from mata_interp.experiments.conditions import Condition
 from tests.support.sounds import make_items
 

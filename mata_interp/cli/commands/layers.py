@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..checks import FIGURES, check_name, check_needs, check_out_file
+from ...load_options import LoadOptions
+from ..checks import FIGURES, check_loading, check_name, check_needs, check_out_file
 from ..inputs import AUTO_ITEMS, Source, clips_to_choose_on, load_model, model_name, take
 from ..options import (
+    AS_STORED,
     AsJson,
     AudioRoot,
     Benchmark,
@@ -23,6 +25,7 @@ from ..options import (
     out_option,
     parse_list,
     parse_path,
+    with_load_options,
 )
 from ..output import print_result, print_table, progress
 
@@ -32,9 +35,11 @@ if TYPE_CHECKING:
 HEADS = 6  # printed; --json has all
 
 
+@with_load_options
 def layers(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
@@ -75,12 +80,13 @@ def layers(  # noqa: PLR0913 a command has one parameter per option
     check_needs({"--profiles": profiles or None}, "--json", as_json)
     _check_criteria(criteria)
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    check_loading(name, loading)
     data, split = source.usable(), split or "selection"
     if split == "selection":
         chosen = clips_to_choose_on(data, items or AUTO_ITEMS, seed)
     else:
         chosen = take(data, split, items or AUTO_ITEMS, seed)
-    lalm = load_model(name)
+    lalm = load_model(name, loading)
     import mata_interp
 
     profile = mata_interp.fusion_layers(lalm, chosen, criteria=criteria, seed=seed, progress=progress())

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...defaults import MAX_NEW_TOKENS
+from ...load_options import LoadOptions
 from ..checks import (
     check_cluster,
     check_edit,
+    check_loading,
     check_needs,
     check_out_folder,
     check_prompt,
@@ -28,6 +30,7 @@ from ..inputs import (
     take,
 )
 from ..options import (
+    AS_STORED,
     AUTO,
     BATCH_SIZE,
     DEFAULT_ALPHA,
@@ -62,6 +65,7 @@ from ..options import (
     TopP,
     Workers,
     out_option,
+    with_load_options,
 )
 from ..output import print_note, print_result, print_table, progress, resumable
 
@@ -74,9 +78,11 @@ if TYPE_CHECKING:
 BASELINE = "baseline"
 
 
+@with_load_options
 def run(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
@@ -144,11 +150,12 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     )
     _check(options)
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    check_loading(name, loading)
     out = out or Path("runs") / f"{Path(name).name}-{source.stem}"
     check_out_folder(out)
     check_cluster(ray)
     edits = read_grid(grid) if grid else {}
-    data, lalm = source.usable(), load_model(name)
+    data, lalm = source.usable(), load_model(name, loading)
 
     chosen_layers = resolve_layers(options.layers, lalm, lambda: data, seed)
     split_name = split or _default_split(data, options.layers, seed)

@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-from ..checks import check_out_folder
+from ...load_options import LoadOptions
+from ..checks import check_loading, check_out_folder
 from ..inputs import Source, load_model, model_name, read_layers, resolve_layers
 from ..options import (
+    AS_STORED,
     BATCH_SIZE,
     AsJson,
     AudioRoot,
@@ -22,13 +24,16 @@ from ..options import (
     Seed,
     Subset,
     out_option,
+    with_load_options,
 )
 from ..output import print_result, progress, resumable
 
 
+@with_load_options
 def study(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
@@ -54,11 +59,12 @@ def study(  # noqa: PLR0913 a command has one parameter per option
       mata-interp study --layers auto      use the layers that `mata-interp layers` finds
     """
     name = model_name(model, model_option)
+    check_loading(name, loading)
     source = Source(benchmark, audio_root, fields, subset)
     out = out or Path("runs") / f"study-{Path(name).name}-{source.stem}"
     check_out_folder(out)
     wanted = read_layers(layers)
-    data, lalm = source.usable(), load_model(name)
+    data, lalm = source.usable(), load_model(name, loading)
     import mata_interp
 
     settings = {"items_limit": items, "batch_size": batch_size, "progress": progress(), "seed": seed}

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...defaults import ALPHAS
-from ..checks import check_edit, check_needs, check_out_folder, usage_error
+from ...load_options import LoadOptions
+from ..checks import check_edit, check_loading, check_needs, check_out_folder, usage_error
 from ..grids import check_grid_options, read_grid
 from ..inputs import Source, load_model, model_name, read_layers, resolve_layers, take
 from ..options import (
+    AS_STORED,
     AUTO,
     BATCH_SIZE,
     LAYERS_HELP,
@@ -40,6 +42,7 @@ from ..options import (
     out_option,
     parse_layers,
     parse_layers_or_source,
+    with_load_options,
 )
 from ..output import print_result, print_table, progress
 
@@ -98,9 +101,11 @@ class SweepOptions:
         return chosen if chosen in MAPS else "sets"
 
 
+@with_load_options
 def sweep(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
@@ -145,13 +150,14 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     options = SweepOptions(layers, widths, alpha, rule, heads, keys, queries, phase, grid)
     _check(options)
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    check_loading(name, loading)
     out = out or Path("runs") / f"sweep-{Path(name).name}-{source.stem}-{options.kind}"
     check_out_folder(out)
     wanted = _layers_source(options)
     split = split or "selection"
     data = take(whole := source.usable(), split, items, seed)
     edits = read_grid(grid) if grid else None
-    lalm = load_model(name)
+    lalm = load_model(name, loading)
 
     from ...experiments.conditions import named_conditions
     from ...experiments.manifest import known_beforehand

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ...defaults import MAX_NEW_TOKENS
-from ..checks import check_needs, check_out_file, check_prompt
+from ...load_options import LoadOptions
+from ..checks import check_loading, check_needs, check_out_file, check_prompt
 from ..inputs import Source, load_model, model_name, take
 from ..options import (
+    AS_STORED,
     BATCH_SIZE,
     AsJson,
     AudioRoot,
@@ -26,6 +28,7 @@ from ..options import (
     Split,
     Subset,
     out_option,
+    with_load_options,
 )
 from ..output import print_result, print_table, progress
 
@@ -42,9 +45,11 @@ QUERIES = {
 }
 
 
+@with_load_options
 def trace(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
@@ -77,9 +82,10 @@ def trace(  # noqa: PLR0913 a command has one parameter per option
     check_prompt(prompt)
     check_needs({"--max-new-tokens": max_new_tokens}, "--query generated", query == "generated")
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    check_loading(name, loading)
     split = split or "all"
     data = take(source.usable(), split, items, seed)
-    lalm = load_model(name)
+    lalm = load_model(name, loading)
 
     from ...errors import RunError
     from ...execution.files import write_whole
