@@ -42,8 +42,9 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
 
 _RUN, _CONTENT = b"mata_interp.run", b"mata_interp.content"  # digests in a part's metadata
 _DAMAGE = (OSError, ValueError, pa.ArrowException)  # what reading a part that is not whole raises
-# what a study writes before it knows its conditions
-_FIRST = ("selection.nc", "selection.nc.parts", "sham.json", "sham.json.parts", "trace.nc", "trace.nc.parts")
+# what a study or a run writes before it knows its conditions, whole or in parts
+_FILES = ("selection.nc", "sham.json", "trace.nc", "layers.json")
+_FIRST = (*_FILES, *(f"{name}.parts" for name in _FILES))
 
 
 class RunFolder:

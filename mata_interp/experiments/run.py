@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..benchmarks import Item
 from ..execution import RayWorkers, open_cluster
@@ -15,13 +15,14 @@ from ..execution.claims import UnitClaims
 from ..execution.notices import warn
 from ..execution.units import compute_here
 from ..lalm.verification import note_unchecked
-from ..progress import progress_bar
+from ..progress import announce, progress_bar
 from .answering import Unit, Work, plan_units
-from .conditions import Condition, Edit, named_conditions
+from .conditions import Condition, Edit
 from .folder import RunFolder, refuse_other_run
-from .manifest import known_beforehand, make_manifest, warn_of_other_machine
-from .partners import audio_partners
+from .forecast import forecast_of
+from .manifest import known_beforehand, warn_of_other_machine
 from .planning import StageSettings
+from .preparation import bind_conditions, prepare
 from .results import Run, load_run
 from .validation import ValidatedItems, validate_items
 
@@ -61,7 +62,7 @@ def run(  # noqa: PLR0913 one keyword per setting of a run
         decoding: Decoding of conditions that have none of their own; None: compare the options.
         prompt_format: Prompt format, one of PROMPT_FORMATS.
         batch_size: Number of items per batch; a batch that does not fit in memory is halved.
-        progress: Show progress bars.
+        progress: Report progress, and at the start what will be done.
         seed: Seed of the choice whose audio ``audio="other"`` uses.
         ray: Use a Ray cluster: True for the available one (or one on this machine), its address, or
             `RayWorkers`.
@@ -98,7 +99,7 @@ def run(  # noqa: PLR0913 one keyword per setting of a run
         refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
     validated = validate_items(lalm, items, progress=progress, format=prompt_format, strict=strict)
     settings = StageSettings(batch_size, progress, seed, prompt_format, ray)
-    return run_validated(lalm, validated, named, out, settings)
+    return run_validated(lalm, validated, named, out, settings, forecasts=progress)
 
 
 def run_validated(
@@ -108,13 +109,22 @@ def run_validated(
     out: str | Path | None,
     settings: StageSettings,
     label: str = "answering",
+    forecasts: bool = False,
 ) -> Run:
-    """`run` on validated items of the same prompt format; ``label`` names the stage."""
+    """`run` on validated items of the same prompt format.
+
+    Args:
+        lalm, validated, conditions, out, settings: What is asked of whom, where it is written, and how.
+        label: Name of the stage.
+        forecasts: Whether to say on stderr what will be done before it starts.
+    """
     warn_of_reuse(validated, conditions)
     manifest, work = prepare(lalm, validated, conditions, settings)
     with _run_folder(out) as path:
         folder = RunFolder.start(path, manifest)
         warn_of_other_machine(folder.manifest, manifest)
+        if forecasts:
+            announce(str(forecast_of(lalm, validated, work, folder, settings, manifest)))
         _answer(lalm, folder, work, settings, label)
         finished = load_run(path)
     return finished if out is not None else replace(finished, path=None)
@@ -128,32 +138,6 @@ def _run_folder(out: str | Path | None) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="mata-interp-") as folder:
         yield Path(folder)
-
-
-def bind_conditions(
-    lalm: LALM, conditions: Mapping[str, Edit | Condition], decoding: Decoding | None
-) -> dict[str, Condition]:
-    """The conditions by name, with their layers and heads checked before anything is computed or written."""
-    named = named_conditions(conditions, decoding)
-    for condition in named.values():
-        for part in condition.interventions:
-            part.bind(lalm.structure.heads)
-    return named
-
-
-def prepare(
-    lalm: LALM,
-    validated: ValidatedItems,
-    conditions: Mapping[str, Condition],
-    settings: StageSettings,
-) -> tuple[dict[str, Any], Work]:
-    """The manifest of a run, and what computing its units needs."""
-    batch_size, seed, prompt_format = settings.batch_size, settings.seed, settings.prompt_format
-    needs_partners = any(condition.audio == "other" for condition in conditions.values())
-    partners = audio_partners(validated.items, seed) if needs_partners else {}
-    manifest = make_manifest(lalm, validated, conditions, partners, batch_size, seed, prompt_format)
-    items = {item.id: item for item in validated.items}
-    return manifest, Work(items, dict(conditions), partners, prompt_format)
 
 
 def _answer(lalm: LALM, folder: RunFolder, work: Work, settings: StageSettings, label: str) -> None:

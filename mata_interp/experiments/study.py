@@ -16,24 +16,26 @@ import xarray as xr
 from ..benchmarks import Item, Items
 from ..execution import Output, RayWorkers, open_cluster
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
-from ..progress import stage
+from ..progress import announce, stage
 from ..tracing import audio_share, trace
 from ..tracing.storage import read_trace
 from .answer import answer_text
 from .choosing import BASELINE, Choice, candidates, choose
-from .conditions import Condition, named_conditions
+from .conditions import named_conditions
 from .effects import CONFLICT, effects_table
 from .folder import refuse_other_run
 from .identity import identity
 from .layer_provenance import layer_origin
 from .manifest import known_beforehand, make_manifest
 from .planning import StageSettings
+from .preparation import bind_conditions
 from .random_layers import random_layers
 from .results import Run, load_run, write_effects
-from .run import bind_conditions, run_validated, warn_of_reuse
+from .run import run_validated, warn_of_reuse
 from .selection import refuse_other_sweep, swept
 from .sham import match_sham
-from .splits import StudySplits
+from .study_forecast import forecast_of
+from .study_plan import DRAWS, SHAM, SWEEP, TRACE, StudySplits, study_conditions
 from .study_result import (
     LayerOrigin,
     LayerShare,
@@ -50,9 +52,6 @@ if TYPE_CHECKING:
     from ..lalm import LALM, Decoding
 
 __all__ = ["study"]
-
-SWEEP = "selection.nc"
-DRAWS = 5  # of random layers
 
 
 def study(  # noqa: PLR0913 one keyword per setting of a study
@@ -143,17 +142,19 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     warn_of_reuse(test, named_conditions({"mata": any_alpha}))
     origin = None if layers is None else layer_origin(layers, any_alpha, selection, test)
 
+    if progress:
+        announce(str(forecast_of(lalm, splits, configurations, out, settings, decoding)))
     with open_cluster(lalm, ray) as cluster:
         settings = replace(settings, ray=cluster)
         with clock("choosing layers and alpha"):
             sweep = swept(lalm, splits.to_sweep, grid_conditions, out / SWEEP, settings)
             choice = choose(sweep, configurations)
         with clock("tracing attention"):
-            traced = _trace(lalm, splits.to_trace, out / "trace.nc", settings)
+            traced = _trace(lalm, splits.to_trace, out / TRACE, settings)
         mata = configurations[choice.name]
         mata = replace(mata, chosen_on=(*mata.chosen_on, *selection.clusters))
         with clock("matching the sham"):
-            sham = match_sham(lalm, mata, choice.chosen, splits.to_match, out / "sham.json", settings)
+            sham = match_sham(lalm, mata, choice.chosen, splits.to_match, out / SHAM, settings)
         draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
         with clock("measuring"):
             conditions = study_conditions(mata, sham.alpha, draws)
@@ -196,28 +197,6 @@ def _refuse_other_study(
     known = known_beforehand(lalm, conditions, settings.batch_size, settings.seed, settings.prompt_format)
     refuse_other_sweep(out / SWEEP, known)
     refuse_other_run(out, {name: value for name, value in known.items() if name != "conditions"})
-
-
-def study_conditions(
-    mata: AttentionEdit, sham_alpha: float, draws: Sequence[tuple[int, ...]]
-) -> dict[str, Condition]:
-    """MATA, its baseline and its controls, in the order in which they are reported."""
-    on_text = replace(mata, alpha=sham_alpha, keys="text")
-    random = {
-        f"mata in random layers {n}": Condition(
-            replace(mata, layers=layers, chosen_on=()), role="sham_random_layers"
-        )
-        for n, layers in enumerate(draws, 1)
-    }
-    return {
-        BASELINE: Condition(role="baseline"),
-        "mata": Condition(mata, role="mata"),
-        "mata on text": Condition(on_text, role="sham_text"),
-        **random,
-        "other audio": Condition(audio="other", role="other_audio"),
-        "mata + other audio": Condition(mata, audio="other", role="mata_other_audio"),
-        "no audio": Condition(audio="none", role="no_audio"),
-    }
 
 
 def _trace(lalm: LALM, validated: ValidatedItems, path: Path, settings: StageSettings) -> xr.Dataset:

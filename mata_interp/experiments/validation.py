@@ -58,6 +58,10 @@ class ValidatedItems:
         """Labels of the clusters (recordings) of the items."""
         return frozenset(item.cluster for item in self.items)
 
+    def as_items(self) -> Items:
+        """The validated items, with what was left out."""
+        return Items(self.items, self.name, self.file_sha256, self.excluded)
+
     def only(self, items: Sequence[Item]) -> ValidatedItems:
         """The validated items that are among ``items``."""
         wanted = {item.id for item in items}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["configurations_at_once", "free_bytes"]
+__all__ = ["configuration_bytes", "configurations_at_once", "free_bytes"]
 
 SHARE = 0.25  # of the free memory
 UNKNOWN = 2 * 2**30  # bytes, where the system does not tell
@@ -33,14 +33,23 @@ def free_bytes(device: torch.device) -> int:
         return UNKNOWN
 
 
+def configuration_bytes(batch: int, slots: int, past: int, heads: int, width: int) -> int:
+    """Bytes that the rows of one configuration take.
+
+    Args:
+        batch, slots: prompts, and tokens of each configuration (the last prompt token and the answers').
+        past: tokens before these.
+        heads, width: query heads (the most of any layer) and size of the hidden states.
+    """
+    return 4 * batch * slots * (COPIES * heads * (past + slots) + STATES * width)
+
+
 def configurations_at_once(free: int, batch: int, slots: int, past: int, heads: int, width: int) -> int:
     """Configurations whose rows fit into ``SHARE`` of ``free`` bytes; at least one, at most ``MOST``.
 
     Args:
         free: bytes.
-        batch, slots: prompts, and tokens of each configuration (the last prompt token and the answers').
-        past: tokens before these.
-        heads, width: query heads (the most of any layer) and size of the hidden states.
+        batch, slots, past, heads, width: those of `configuration_bytes`.
     """
-    each = 4 * batch * slots * (COPIES * heads * (past + slots) + STATES * width)
+    each = configuration_bytes(batch, slots, past, heads, width)
     return min(MOST, max(1, int(SHARE * free) // each))

@@ -1,13 +1,16 @@
-"""The items of a study: those to choose on and those to test on, and what each stage uses of them."""
+"""The plan of a study: items to choose on and to test on, its conditions, and the files it writes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..benchmarks import Items
 from ..errors import RunError
-from .choosing import GRID_ITEMS
+from ..interventions import AttentionEdit
+from .choosing import BASELINE, GRID_ITEMS
+from .conditions import Condition
 from .effects import CONFLICT
 from .planning import StageSettings
 from .validation import ValidatedItems, validate_items
@@ -15,7 +18,10 @@ from .validation import ValidatedItems, validate_items
 if TYPE_CHECKING:
     from ..lalm import LALM
 
-__all__ = ["StudySplits"]
+__all__ = ["DRAWS", "SHAM", "SWEEP", "TRACE", "StudySplits", "study_conditions"]
+
+SWEEP, TRACE, SHAM = "selection.nc", "trace.nc", "sham.json"
+DRAWS = 5  # of random layers
 
 TRACE_ITEMS = 300  # of the selection split, spread evenly
 MATCH_ITEMS = 48  # of the swept items: the sham's alpha needs a mean, not a test
@@ -74,3 +80,25 @@ def _conflict_items(items: Items) -> Items:
     """The items whose caption contradicts the audio; all items where there are none."""
     conflict = items.filter(condition=CONFLICT)
     return conflict if len(conflict) else items
+
+
+def study_conditions(
+    mata: AttentionEdit, sham_alpha: float, draws: Sequence[tuple[int, ...]]
+) -> dict[str, Condition]:
+    """MATA, its baseline and its controls, in the order in which they are reported."""
+    on_text = replace(mata, alpha=sham_alpha, keys="text")
+    random = {
+        f"mata in random layers {n}": Condition(
+            replace(mata, layers=layers, chosen_on=()), role="sham_random_layers"
+        )
+        for n, layers in enumerate(draws, 1)
+    }
+    return {
+        BASELINE: Condition(role="baseline"),
+        "mata": Condition(mata, role="mata"),
+        "mata on text": Condition(on_text, role="sham_text"),
+        **random,
+        "other audio": Condition(audio="other", role="other_audio"),
+        "mata + other audio": Condition(mata, audio="other", role="mata_other_audio"),
+        "no audio": Condition(audio="none", role="no_audio"),
+    }
