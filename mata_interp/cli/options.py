@@ -403,7 +403,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Write nothing; print which items would be used, and about how much time and memory it would take.",
+        help="Write nothing; print which items would be used, and about how much time and memory it takes.",
     ),
 ]
 Ray = Annotated[

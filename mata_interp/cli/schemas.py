@@ -30,8 +30,8 @@ class Schema:
 _OUT = "the file or folder that was written, or null"
 _EXCLUDED = "items left out: a list of {item, field, reason}"
 _MEMORY = (
-    "bytes: {weights, cache, activations, logits, sweep_rows, total}, and `free` bytes of the `device` beside "
-    "the weights"
+    "bytes: {weights, cache, activations, logits, sweep_rows, total}, and `free` bytes of the `device` "
+    "beside the weights"
 )
 _STAGE = {
     "name": "name of the stage",

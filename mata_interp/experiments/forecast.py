@@ -68,8 +68,8 @@ class Forecast:
         names = ", ".join(self.conditions)
         what = (
             f"{describe_items(self.items, self.by_condition)} of {self.clips} recordings "
-            f"({self.excluded} left out), {len(self.conditions)} conditions ({names}), {self.batches} batches: "
-            f"{self.parts} parts, {self.done} of them done."
+            f"({self.excluded} left out), {len(self.conditions)} conditions ({names}), {self.batches} "
+            f"batches: {self.parts} parts, {self.done} of them done."
         )
         if not self.tokens:
             return f"{what}\nNothing is left to do."
