@@ -117,7 +117,8 @@ def forecast_memory(lalm: LALM, batch: BatchSize) -> MemoryForecast:
         >>> forecast.cache == 4 * 101 * forecast_memory(lalm, BatchSize(rows=1, width=0)).cache
         True
     """
-    structure, config = lalm.structure, lalm.structure.decoder.config
+    structure = lalm.structure
+    config: Any = structure.decoder.config
     size, tokens = _item_size(lalm), batch.rows * batch.width
     hidden = int(config.hidden_size)
     wide = int(getattr(config, "intermediate_size", None) or 4 * hidden)

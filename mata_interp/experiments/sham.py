@@ -31,8 +31,8 @@ class DoseBatch:
 
     edit: AttentionEdit
 
-    def __call__(self, lalm: LALM, prompt: Prompt) -> MeasuredBatch:
-        scores = lalm.score(prompt, [item.choices for item in prompt.items], self.edit)
+    def __call__(self, lalm: LALM, batch: Prompt) -> MeasuredBatch:
+        scores = lalm.score(batch, [item.choices for item in batch.items], self.edit)
         return MeasuredBatch({"kl": scores.dose["kl"]})
 
 

@@ -149,7 +149,7 @@ def _measuring(
         partners = audio_partners(test.items, settings.seed)
         work = Work({item.id: item}, conditions, partners, settings.prompt_format)
         pace = 0.0
-        for audio in sorted({condition.audio for condition in conditions.values()}):
+        for audio in dict.fromkeys(condition.audio for condition in conditions.values()):
             names = tuple(name for name, condition in conditions.items() if condition.audio == audio)
             unit = Unit(0, 0, (item.id,), audio, names)
             pace += timed(lambda unit=unit: work.compute(lalm, unit)) / test.lengths[item.id]

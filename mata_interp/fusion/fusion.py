@@ -127,7 +127,7 @@ def fusion_layers(  # noqa: PLR0913 one keyword per setting
     entries = [items] if isinstance(items, Item | Prompt) else list(items)
     rows = _entries(lalm, entries, target, names, seed)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    excluded = list(getattr(items, "excluded", ()))
+    excluded: list[Exclusion] = list(getattr(items, "excluded", ()))
     settings = {
         "criteria": names,
         "baseline": [part.to_dict() for part in active],
