@@ -24,11 +24,13 @@ class Edit(NamedTuple):
         keys: bool, broadcastable to [B, H, R, L]: the scores it may touch. Hidden keys are left out before
             the rule is called.
         alpha: strength.
+        visible_only: whether no hidden key is among ``keys`` as they are; only the first edit's matters.
     """
 
     rule: Callable[[Tensor, Tensor, float], Tensor]
     keys: Tensor
     alpha: float
+    visible_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,22 @@ class Change(NamedTuple):
         Changes with fewer keys are padded with hidden keys. A decoded token is one short row in every layer,
         where each operation costs more than its arithmetic, so that joining saves time.
         """
-        if len(changes) == 1:
-            return changes[0]
-        longest = max(change.scores.shape[3] for change in changes)
-        touched = [change.touched.expand_as(change.scores) for change in changes]
-        return cls(
-            _side_by_side([change.scores for change in changes], longest, -torch.inf),
-            _side_by_side([change.edited for change in changes], longest, -torch.inf),
-            _side_by_side(touched, longest, False),
+        by_length: dict[int, list[Change]] = {}
+        for change in changes:
+            by_length.setdefault(change.scores.shape[3], []).append(change)
+        # the layers of a token are equally long: they are joined first, and padded once
+        parts = [_side_by_side(some) for some in by_length.values()]
+        return parts[0] if len(parts) == 1 else _side_by_side([part.padded(max(by_length)) for part in parts])
+
+    def padded(self, length: int) -> Change:
+        """The same with hidden keys behind, ``length`` keys in all."""
+        more = (0, length - self.scores.shape[3])
+        if not more[1]:
+            return self
+        return Change(
+            pad(self.scores, more, value=-torch.inf),
+            pad(self.edited, more, value=-torch.inf),
+            pad(self.touched, more, value=False),
         )
 
     def dose(self) -> Dose:
@@ -98,6 +108,12 @@ class Change(NamedTuple):
         )
 
 
-def _side_by_side(rows: Sequence[Tensor], longest: int, fill: float | bool) -> Tensor:
-    """Tensors [B, H, R, L] of different L as one [B, H + H' + ..., R, longest]."""
-    return torch.cat([pad(row, (0, longest - row.shape[3]), value=fill) for row in rows], 1)
+def _side_by_side(changes: Sequence[Change]) -> Change:
+    """Changes of the same number of keys, [B, H + H' + ..., R, L]."""
+    if len(changes) == 1:
+        return changes[0]
+    return Change(
+        torch.cat([change.scores for change in changes], 1),
+        torch.cat([change.edited for change in changes], 1),
+        torch.cat([change.touched.expand_as(change.scores) for change in changes], 1),
+    )

@@ -25,7 +25,9 @@ LOGITS = {torch.float64: 1e-7, torch.float32: 1e-5, torch.float16: 5e-3, torch.b
 
 ROUNDING_FACTOR = 4
 """In half precision logits may also differ by this multiple of the difference between the model's own two
-attention implementations, SDPA and eager, on the same prompt: models with small logits round more."""
+attention implementations, SDPA and eager, on the same prompt: models with small logits round more. In models
+with quantised layers logits and attention weights may differ by this multiple of what the model itself makes
+of states that are off by one rounding."""
 
 OPTION_SCORES = 3
 """Of log p of an option, in multiples of the bound of a logit. Measured: 1.9e-6, 4.3e-3 and 0.031 of the

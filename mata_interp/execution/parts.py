@@ -6,12 +6,13 @@ an archive of arrays that any numpy reads (npz, no pickle), written under a temp
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import platform
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,8 +143,19 @@ class Output:
     whole: bool = True
 
     def remove_parts(self) -> None:
-        """Remove the folder of the parts, once the file is whole."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the folders of the parts, once the file is whole."""
+        for folder in (self._folder, *self.path.parent.glob(f"{glob.escape(self.path.name)}.round*.parts")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def round(self, number: int, configurations: Iterable[str]) -> Output:
+        """The parts of one round of work whose rounds depend on those before.
+
+        Args:
+            number: Number of the round.
+            configurations: Names of what is measured in it.
+        """
+        path = self.path.with_name(f"{self.path.name}.round{number}")
+        return Output(path, {**self.identity, "round": list(configurations)}, whole=False)
 
     @property
     def _folder(self) -> Path:

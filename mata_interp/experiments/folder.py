@@ -44,7 +44,6 @@ _RUN, _CONTENT = b"mata_interp.run", b"mata_interp.content"  # digests in a part
 _DAMAGE = (OSError, ValueError, pa.ArrowException)  # what reading a part that is not whole raises
 # what a study or a run writes before it knows its conditions, whole or in parts
 _FILES = ("selection.nc", "sham.json", "trace.nc", "layers.json")
-_FIRST = (*_FILES, *(f"{name}.parts" for name in _FILES))
 
 
 class RunFolder:
@@ -199,7 +198,8 @@ def _refuse_foreign(path: Path) -> None:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise RunError(f"cannot write {path}: {nearest} is no folder to write in. Choose another (out=...).")
     entries = [entry.name for entry in path.iterdir()] if path.exists() else []
-    others = [name for name in entries if name not in _FIRST and not name.endswith(".tmp")]
+    first = {*_FILES, *(name for name in entries if name.endswith(".parts") and name.startswith(_FILES))}
+    others = [name for name in entries if name not in first and not name.endswith(".tmp")]
     if others:
         raise RunError(
             f"{path} has no manifest.json but holds other things: {short(sorted(others))}. "

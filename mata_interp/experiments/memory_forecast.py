@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..lalm.discovery.structure import ModelStructure
-from ..sweeps.memory import configuration_bytes, configurations_at_once, free_bytes
+from ..lalm.memory import free_bytes, memory_devices
+from ..sweeps.memory import configuration_bytes, configurations_at_once
 from ..sweeps.shared_prefill import HEAD_BYTES
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def forecast_memory(lalm: LALM, batch: BatchSize) -> MemoryForecast:
     wide = int(getattr(config, "intermediate_size", None) or 4 * hidden)
     vocab = int(lalm.model.get_output_embeddings().weight.shape[0]) if batch.cached else 0
     heads = max(structure.heads.values())
-    free = free_bytes(lalm.device)
+    free = free_bytes(*memory_devices(lalm.model.parameters()))
     scores = 3 * 4 * batch.rows * heads * batch.queries * batch.width
     prefill = tokens * (_STATES * hidden + _WIDE * wide) * size + scores
     logits = batch.rows * max(batch.new_tokens, 1) * vocab * 4

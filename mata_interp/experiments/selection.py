@@ -12,7 +12,9 @@ import xarray as xr
 from ..errors import RunError
 from ..execution import Output
 from ..execution.files import plain, write_whole
-from ..sweeps import sweep
+from ..interventions import AttentionEdit
+from ..sweeps import search_windows, sweep
+from .choosing import BASELINE, Search
 from .conditions import Edit, named_conditions
 from .identity import difference, identity
 from .manifest import make_manifest
@@ -31,8 +33,11 @@ def swept(
     configurations: Mapping[str, Edit],
     path: Path,
     settings: StageSettings,
+    search: Search = "full",
 ) -> xr.DataArray:
     """The sweep of these items, from the file or its parts if a study that was stopped left them there.
+
+    With ``search="coarse"`` it is a search from coarse to fine over the configurations, ``BASELINE`` aside.
 
     The file is netCDF, whole or not there at all; its attribute ``manifest`` is that of a run of the same
     items under the same conditions, as JSON.
@@ -46,25 +51,37 @@ def swept(
     )
     if path.exists():
         refuse_other_sweep(path, manifest)
+        _refuse_other_search(path, search)
     else:
         batches = plan_batches(validated.items, validated.lengths, settings.batch_size)
         items = [item for batch in batches for item in batch]
         output = Output(path, {"stage": "sweep", **identity(manifest)}, whole=False)
-        found = sweep(
-            lalm,
-            items,
-            configurations,
-            batch_size=settings.batch_size,
-            progress=settings.progress,
-            prompt_format=settings.prompt_format,
-            out=output,
-            ray=settings.ray or False,
-        )
+        options: dict[str, Any] = {
+            "batch_size": settings.batch_size,
+            "progress": settings.progress,
+            "prompt_format": settings.prompt_format,
+            "ray": settings.ray or False,
+            "out": output,
+        }
+        if search == "coarse":
+            edits = {name: edit for name, edit in configurations.items() if isinstance(edit, AttentionEdit)}
+            found = search_windows(lalm, items, edits, BASELINE, **options)
+        else:
+            found = sweep(lalm, items, configurations, **options)
         found = found.assign_attrs(manifest=json.dumps(plain(manifest)))
         content = found.to_netcdf(engine="scipy")
         write_whole(path, lambda file: file.write(content))
         output.remove_parts()
     return read_sweep(path)
+
+
+def _refuse_other_search(path: Path, search: Search) -> None:
+    there = read_sweep(path).attrs.get("search", "full")
+    if there != search:
+        raise RunError(
+            f"{path} holds the sweep of a {there} search, and a {search} one is asked for. Choose another "
+            f"folder (out=...), delete this file, or pass search={there!r}."
+        )
 
 
 def refuse_other_sweep(path: Path, known: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ..execution import MeasuredBatch, measure_batches
 from ..execution.files import read_json, write_json
 from ..interventions import AttentionEdit
+from ..lalm.batching import in_parts
 from .dose_matching import match_alpha
 from .planning import StageSettings
 from .schema import from_plain, read_versioned, write_versioned
@@ -27,13 +28,22 @@ __all__ = ["match_sham"]
 
 @dataclass(frozen=True)
 class DoseBatch:
-    """Measures how much an edit changes the attention of each item of a prompt: row KL, in nats."""
+    """Measures how much an edit changes the attention of each item of a prompt: row KL, in nats.
+
+    Attributes:
+        edit: The edit.
+        prompt_format: Format in which the prompts were made.
+    """
 
     edit: AttentionEdit
+    prompt_format: str
 
     def __call__(self, lalm: LALM, batch: Prompt) -> MeasuredBatch:
-        scores = lalm.score(batch, [item.choices for item in batch.items], self.edit)
-        return MeasuredBatch({"kl": scores.dose["kl"]})
+        def divergence(prompt: Prompt) -> np.ndarray:
+            return lalm.score(prompt, [item.choices for item in prompt.items], self.edit).dose["kl"]
+
+        parts = in_parts(lalm, batch, divergence, self.prompt_format)
+        return MeasuredBatch({"kl": np.concatenate([kl for _, kl in parts])})
 
 
 def match_sham(
@@ -65,7 +75,7 @@ def match_sham(
                 prompts.extend(lalm.prompt(batch, format=settings.prompt_format) for batch in batches)
             parts = measure_batches(
                 lalm,
-                DoseBatch(edit),
+                DoseBatch(edit, settings.prompt_format),
                 prompts,
                 label=f"alpha {edit.alpha:g} on {edit.keys}",
                 progress=settings.progress,

@@ -20,7 +20,7 @@ from ..progress import announce, stage
 from ..tracing import audio_share, trace
 from ..tracing.storage import read_trace
 from .answer import answer_text
-from .choosing import BASELINE, Choice, candidates, choose
+from .choosing import BASELINE, Choice, Search, candidates, choose, resolve_search
 from .conditions import named_conditions
 from .effects import CONFLICT, effects_table
 from .folder import refuse_other_run
@@ -70,6 +70,7 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     seed: int = 0,
     ray: RayWorkers | str | bool = False,
     strict: bool = False,
+    search: Search | None = None,
 ) -> Run:
     """Test whether MATA helps a model on a benchmark: choose, match the sham, measure, test.
 
@@ -108,6 +109,10 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         ray: Spread the batches of every stage over a Ray cluster: True for the available one (or one on this
             machine), its address, or `RayWorkers`.
         strict: Raise for an item that cannot be used, instead of leaving it out with a warning.
+        search: ``"full"``: sweep every window with every alpha. ``"coarse"``: search from coarse to fine
+            (`search_windows`), which at 32 layers takes a seventh of the configurations. None: coarse where
+            the full grid has more than 600 configurations (18 layers and more) and there are at least 32
+            clips to choose on.
 
     Returns:
         The `Run`, with ``trace``, ``effects`` and ``study``.
@@ -142,12 +147,13 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     warn_of_reuse(test, named_conditions({"mata": any_alpha}))
     origin = None if layers is None else layer_origin(layers, any_alpha, selection, test)
 
+    search = resolve_search(search, configurations, len(splits.to_sweep.clusters))
     if progress:
-        announce(str(forecast_of(lalm, splits, configurations, out, settings, decoding)))
+        announce(str(forecast_of(lalm, splits, configurations, out, settings, decoding, search)))
     with open_cluster(lalm, ray) as cluster:
         settings = replace(settings, ray=cluster)
         with clock("choosing layers and alpha"):
-            sweep = swept(lalm, splits.to_sweep, grid_conditions, out / SWEEP, settings)
+            sweep = swept(lalm, splits.to_sweep, grid_conditions, out / SWEEP, settings, search)
             choice = choose(sweep, configurations)
         with clock("tracing attention"):
             traced = _trace(lalm, splits.to_trace, out / TRACE, settings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..benchmarks import Item, Items
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from .answering import Unit, Work
-from .choosing import BASELINE, candidates
+from .choosing import BASELINE, Search, candidates, resolve_search
 from .conditions import Condition
 from .dose_matching import EVALUATIONS
 from .memory_forecast import forecast_memory
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["forecast_of", "forecast_study"]
 
+COARSE = 7  # a search from coarse to fine tries about one of so many configurations on each item
+
 
 def forecast_study(  # noqa: PLR0913 the arguments of `study`
     lalm: LALM,
@@ -48,6 +50,7 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
     alphas: Sequence[float] = DEFAULT_ALPHAS,
     rule: str = "abs",
     decoding: Decoding | None = None,
+    search: Search | None = None,
     prompt_format: str = "options",
     items_limit: int | None = None,
     batch_size: int = 16,
@@ -60,8 +63,8 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
     Nothing is written. Time is estimated from one item of medium length for each stage.
 
     Args:
-        lalm, items, layers, alphas, rule, decoding, prompt_format, items_limit, batch_size, progress, seed,
-            strict: As in `study`.
+        lalm, items, layers, alphas, rule, decoding, search, prompt_format, items_limit, batch_size, progress,
+            seed, strict: As in `study`.
         out: The folder of the study; stages and batches that are done there are not counted.
 
     Returns:
@@ -81,7 +84,9 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
     configurations = candidates(lalm, layers, alphas, rule)
     settings = StageSettings(batch_size, progress, seed, prompt_format)
     splits = StudySplits.of(lalm, items, items_limit, settings, strict)
-    return forecast_of(lalm, splits, configurations, None if out is None else Path(out), settings, decoding)
+    search = resolve_search(search, configurations, len(splits.to_sweep.clusters))
+    folder = None if out is None else Path(out)
+    return forecast_of(lalm, splits, configurations, folder, settings, decoding, search)
 
 
 def forecast_of(
@@ -91,6 +96,7 @@ def forecast_of(
     out: Path | None,
     settings: StageSettings,
     decoding: Decoding | None,
+    search: Search = "full",
 ) -> StudyForecast:
     """The forecast of a study whose items are checked.
 
@@ -101,13 +107,15 @@ def forecast_of(
         out: The folder of the study; None for one that has not begun.
         settings: How its stages are computed.
         decoding: How answers are generated; None: options are compared.
+        search: How configurations are tried; of a coarse search, about a seventh is tried on each item.
     """
 
     def file(name: str) -> Path | None:
         return None if out is None else out / name
 
     some = list(configurations.values())[len(configurations) // 2]  # which one is chosen is not known yet
-    grid = {BASELINE: None, **configurations}
+    tried = list(configurations.items())[:: COARSE if search == "coarse" else 1]
+    grid = {BASELINE: None, **dict(tried)}
     sweep = forecast_sweep(lalm, splits.to_sweep, grid, settings, file(SWEEP))
     trace = forecast_trace(lalm, splits.to_trace, settings, out=file(TRACE))
     size = largest_batch(lalm, splits.to_match, settings, ())
@@ -115,7 +123,7 @@ def forecast_of(
         lalm,
         splits.to_match,
         settings,
-        DoseBatch(some),
+        DoseBatch(some, settings.prompt_format),
         lambda item: lalm.prompt(item, format=settings.prompt_format),
     )
     work = f"up to {EVALUATIONS + 1} strengths"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from mata_interp.execution import (
 from mata_interp.execution.files import read_json, write_json
 from mata_interp.interventions import AttentionEdit, InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.batching import rows_of
+from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.memory import in_halves
 from mata_interp.lalm.prompting.formats import canonical_format
 from mata_interp.statistics import clustered_interval
 
@@ -49,6 +52,8 @@ __all__ = ["fusion_layers"]
 
 BATCH_SIZE = 8
 IDENTITY = "identity"  # the entry of a file that says what decides its content
+
+Result = TypeVar("Result")
 
 
 @torch.inference_mode(False)
@@ -193,14 +198,16 @@ class FusionBatch:
     def __call__(self, lalm: LALM, batch: Sequence[tuple[Any, Any]]) -> MeasuredBatch:
         measured = _Measurements(lalm, list(self.names), [])
         for entry in batch:
+            name = (entry[0].items[0] if isinstance(entry[0], Prompt) else entry[0]).id
             try:
-                context = self._context(lalm, *entry)
+                context = _naming(name, lambda entry=entry: self._context(lalm, *entry))
             except ItemError as error:
                 if self.strict:
                     raise
                 measured.excluded.append(Exclusion.from_error(error))
                 continue
-            measured.add(context)
+            with exclusive(lalm.structure.decoder):
+                _naming(name, lambda context=context: measured.add(context))
         return measured.to_part()
 
     def _context(self, lalm: LALM, entry: Item | Prompt, other: Any) -> ItemContext:
@@ -215,6 +222,11 @@ class FusionBatch:
             last_token_only=last_token_only,
             prompt_format=self.prompt_format,
         )
+
+
+def _naming(item: str, compute: Callable[[], Result]) -> Result:
+    """What ``compute`` returns; a RunError that names the item if memory runs out."""
+    return in_halves(lambda _: compute(), [item], lambda item: f"item {item!r}")[0]
 
 
 @dataclass
@@ -347,26 +359,16 @@ def _rows(prompt: Prompt) -> Iterator[Prompt]:
         yield prompt
         return
     for row in range(prompt.size):
+        alone = rows_of(prompt, range(row, row + 1))
         real = slice(None) if mask is None else mask[row].bool()
-        inputs: dict[str, Any] = {}
-        for name, x in prompt.inputs.items():
-            if not isinstance(x, Tensor):
-                inputs[name] = x
-                continue
-            if len(x) != prompt.size:
-                raise ModelError(
-                    f"Input {name!r} of a prompt of {prompt.size} rows has {len(x)} entries, so its rows "
-                    "cannot be separated: give prompts of one row."
-                )
-            per_token = x.shape[:2] == tokens.shape and not x.is_floating_point()
-            inputs[name] = x[row : row + 1, real] if per_token else x[row : row + 1]
+        inputs = {
+            name: x[:, real]
+            if isinstance(x, Tensor) and x.shape[1:2] == tokens.shape[1:] and not x.is_floating_point()
+            else x
+            for name, x in alone.inputs.items()
+        }
         yield replace(
-            prompt,
-            inputs=inputs,
-            groups={name: group[row : row + 1, real] for name, group in prompt.groups.items()},
-            items=prompt.items[row : row + 1],
-            audio_seconds=prompt.audio_seconds[row : row + 1],
-            truncated_seconds=prompt.truncated_seconds[row : row + 1],
+            alone, inputs=inputs, groups={name: group[:, real] for name, group in alone.groups.items()}
         )
 
 

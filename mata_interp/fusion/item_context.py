@@ -18,6 +18,7 @@ from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.decoding import end_of_sequence_ids
 from mata_interp.lalm.discovery.hooks import hidden_states_in, temporary_hooks
 from mata_interp.lalm.scoring import option_logprobs
+from mata_interp.precision import full_precision
 from mata_interp.sweeps.shared_prefill import shared
 
 from .baseline_edit import alters_text
@@ -259,6 +260,7 @@ def _answer_scores(
         return np.stack([row.float().cpu().numpy() for row in logits])
 
 
+@full_precision()
 @torch.no_grad()
 def _decide(
     lalm: LALM,
@@ -273,7 +275,8 @@ def _decide(
     if baseline:
         scores = _answer_scores(lalm, prompt, item, options, prefill, [baseline])[0]
     else:
-        scores = option_logprobs(lalm.model, prompt, [options], prefill.before(1))[0]
+        with exclusive(lalm.structure.decoder):
+            scores = option_logprobs(lalm.model, prompt, [options], prefill.before(1))[0]
     scores[right] = -np.inf
     rival = int(scores.argmax())
     ends = end_of_sequence_ids(lalm.model).tolist()

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from torch import Tensor
 
 from mata_interp.benchmarks import Exclusion, Item
-from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, RunError
+from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, ModelError, RunError
 from mata_interp.progress import progress_bar
 
+from .memory import in_halves
 from .prompting.formats import canonical_format
 from .prompting.prompts import Prompt
 
 if TYPE_CHECKING:
     from .model import LALM
 
-__all__ = ["PromptBatches", "exclusion_notes", "in_batches", "item_labels", "usable_prompt"]
+__all__ = [
+    "PromptBatches",
+    "exclusion_notes",
+    "in_batches",
+    "in_parts",
+    "item_labels",
+    "rows_of",
+    "usable_prompt",
+]
+
+Result = TypeVar("Result")
 
 
 class PromptBatches:
@@ -56,11 +69,16 @@ class PromptBatches:
         for exclusion in getattr(items, "excluded", ()):
             self._exclude(exclusion)
 
-    def prompts(self, lalm: LALM, batch_size: int, progress: bool, label: str) -> Iterator[Prompt]:
-        """Prompts on the model's device, in order.
+    def results(
+        self, lalm: LALM, compute: Callable[[Prompt], Result], batch_size: int, progress: bool, label: str
+    ) -> Iterator[tuple[Prompt, Result]]:
+        """Prompts on the model's device, in order, each with what ``compute`` returns for it.
+
+        Where memory runs out, a batch is halved repeatedly, as by `in_parts`.
 
         Args:
             lalm: the model.
+            compute: a function of a prompt.
             batch_size: items in a prompt.
             progress: show a bar with this ``label``.
             label: of the bar.
@@ -70,26 +88,23 @@ class PromptBatches:
 
         Raises:
             ItemError: with ``strict``, an item cannot be used.
-            RunError: no item can be used.
+            RunError: no item can be used, or one alone does not fit in memory.
         """
         with progress_bar(label, len(self._items), show=progress) as bar:
             for batch in self.batches(batch_size):
-                prompt, excluded = self.prompt_of(lalm, batch)
+                ready = isinstance(batch, Prompt)
+                prompt, excluded = usable_prompt(lalm, batch, self._format, self._options, self._strict)
                 for exclusion in excluded:
                     self._exclude(exclusion)
                 if prompt is not None:
                     self.used += prompt.size
-                    yield lalm.prepare(prompt)
-                bar.update(1 if isinstance(batch, Prompt) else len(batch))
+                    yield from in_parts(lalm, prompt, compute, None if ready else self._format)
+                bar.update(1 if ready else len(batch))
         self._report(stacklevel=4)
 
     def batches(self, batch_size: int) -> list[Prompt | list[Item]]:
         """The prompts as they are, and the items in lists of ``batch_size``."""
         return list(in_batches(self._items, batch_size))
-
-    def prompt_of(self, lalm: LALM, batch: Prompt | Sequence[Item]) -> tuple[Prompt | None, list[Exclusion]]:
-        """As `usable_prompt`, with these settings."""
-        return usable_prompt(lalm, batch, self._format, self._options, self._strict)
 
     def collect(
         self, batches: Sequence[Prompt | list[Item]], excluded: Sequence[Sequence[Mapping[str, Any]]]
@@ -179,6 +194,72 @@ def usable_prompt(
 def exclusion_notes(excluded: Sequence[Exclusion]) -> list[dict[str, Any]]:
     """Exclusions as plain data, which `PromptBatches.collect` takes."""
     return [asdict(exclusion) for exclusion in excluded]
+
+
+def in_parts(
+    lalm: LALM, prompt: Prompt, compute: Callable[[Prompt], Result], format: str | None = None
+) -> list[tuple[Prompt, Result]]:
+    """What ``compute`` returns for a prompt; where memory runs out, for its halves, their halves, and so on.
+
+    A half is padded to the width of the whole, so that its numbers differ in rounding only.
+
+    Args:
+        lalm: the model.
+        prompt: of one or several rows.
+        compute: a function of a prompt on the model's device, in its dtype.
+        format: in which ``lalm.prompt`` made the prompt of its items, so that halves are made in that way.
+            None: it is a ready-made prompt, whose rows are cut out of its inputs.
+
+    Returns:
+        Each part with its result, in the order of the rows.
+
+    Raises:
+        RunError: one row alone does not fit in memory.
+        ModelError: the rows of a ready-made prompt cannot be separated.
+    """
+
+    def compute_rows(rows: range) -> tuple[Prompt, Result]:
+        part = prompt
+        if len(rows) < prompt.size and format is not None:
+            part = lalm.prompt([prompt.items[row] for row in rows], format=format, width=prompt.width)
+        elif len(rows) < prompt.size:
+            part = rows_of(prompt, rows)
+        part = lalm.prepare(part)
+        return part, compute(part)
+
+    return in_halves(
+        compute_rows,
+        range(prompt.size),
+        lambda row: f"item {prompt.items[row].id!r}, {prompt.width} tokens long,",
+    )
+
+
+def rows_of(prompt: Prompt, rows: range) -> Prompt:
+    """Some rows of a prompt, padded as they are.
+
+    Args:
+        prompt: each of its inputs that is a tensor has one entry for each row.
+        rows: consecutive row numbers.
+
+    Raises:
+        ModelError: an input has another number of entries than the prompt has rows.
+    """
+    chosen = slice(rows.start, rows.stop)
+    inputs: dict[str, Any] = {}
+    for name, x in prompt.inputs.items():
+        if isinstance(x, Tensor) and len(x) != prompt.size:
+            raise ModelError(
+                f"Input {name!r} of a prompt of {prompt.size} rows has {len(x)} entries, so its rows "
+                "cannot be separated: give prompts of one row."
+            )
+        inputs[name] = x[chosen] if isinstance(x, Tensor) else x
+    groups = {name: group[chosen] for name, group in prompt.groups.items()}
+    by_row = {
+        field.name: value[chosen]
+        for field in fields(prompt)
+        if isinstance(value := getattr(prompt, field.name), tuple) and len(value) == prompt.size
+    }
+    return replace(prompt, inputs=inputs, groups=groups, **by_row)
 
 
 def in_batches(items: Sequence[Item | Prompt], batch_size: int) -> Iterator[Prompt | list[Item]]:

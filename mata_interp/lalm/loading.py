@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -67,6 +68,8 @@ def load(name: str | Path, options: LoadOptions) -> Loaded:
         raise ModelError(f"No model folder {str(where)!r}.")
     settings = _settings(options)
     if (Path(where) / "adapter_config.json").is_file():
+        _need_peft(where)
+    if _is_adapter_alone(Path(where)):
         return _adapted(Path(where), options)
     hub = _hub(options)
     config = _attempt("config", name, AutoConfig, where, hub)
@@ -152,12 +155,25 @@ def _config_and_class(config: Any, name: str | Path) -> tuple[Any, Any]:
     return config, family
 
 
+def _is_adapter_alone(where: Path) -> bool:
+    """Whether a folder holds an adapter and no model.
+
+    With a model beside it, as Granite Speech is published, transformers loads that model with the adapter,
+    whatever base the adapter's config names.
+    """
+    return (where / "adapter_config.json").is_file() and not (where / "config.json").is_file()
+
+
+def _need_peft(where: str | Path) -> None:
+    """Refuse a folder with an adapter where PEFT is missing; transformers would leave the adapter out."""
+    if find_spec("peft") is None:
+        raise ModelError(f"{str(where)!r} has an adapter, which needs PEFT: pip install peft.")
+
+
 def _adapted(where: Path, options: LoadOptions) -> Loaded:
     """The model that a PEFT adapter's folder names, with the adapter in its layers."""
-    try:
-        from peft import PeftConfig
-    except ImportError as error:
-        raise ModelError(f"{str(where)!r} is an adapter, which needs PEFT: pip install peft.") from error
+    from peft import PeftConfig
+
     config = _attempt("adapter", where, PeftConfig, where, {})
     if config.is_prompt_learning:
         raise ModelError(

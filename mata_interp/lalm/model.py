@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from mata_interp.benchmarks import Item
-from mata_interp.compat import loaded_from
+from mata_interp.compat import input_device, loaded_from, uncompiled
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 from mata_interp.interventions import InterventionLike, in_order
 from mata_interp.load_options import LoadOptions
 
 from .calls.edited_calls import edited_calls
-from .calls.locks import exclusive
+from .calls.locks import belongs_to, exclusive
 from .decoding import MAX_NEW_TOKENS, Decoding, GenerationOutput, decode
 from .description import describe, warn_of_slow_device
 from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe_audio_positions
+from .discovery.quantised import compute_dtype
 from .discovery.structure import ModelStructure, unwrap_thinker
 from .fingerprint import fingerprint
 from .load_values import template_text
@@ -44,7 +45,8 @@ class LALM:
     """A large audio-language model (LALM) with its processor.
 
     The model stays as it is, on SDPA or FlashAttention, and is put in eval mode. Without an intervention, or
-    with one that has no layers, it runs as if this class did not exist.
+    with one that has no layers, it runs as if this class did not exist. While it runs through this class it
+    is in eval mode and uncompiled, whatever was done with it since; its state is put back afterwards.
 
     Args:
         model: a transformers model with audio in and text out.
@@ -66,8 +68,10 @@ class LALM:
     def __init__(
         self, model: Any, processor: Any = None, *, name: str | None = None, revision: str | None = None
     ) -> None:
+        model = uncompiled(model)
         self.structure = ModelStructure.from_model(model)
         self.model = unwrap_thinker(model).eval()
+        belongs_to(self.structure.decoder, self.model)
         self.processor = processor
         self.name = name or loaded_from(model.config) or type(model).__name__
         self.revision = revision
@@ -147,6 +151,14 @@ class LALM:
         warn_of_slow_device(lalm.model, lalm.name, stacklevel=3)
         return lalm
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "structure"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.structure = ModelStructure.from_model(self.model)
+        belongs_to(self.structure.decoder, self.model)
+
     def __repr__(self) -> str:
         return f"LALM({self.description}: {type(self.model).__name__}, {self.num_layers} layers)"
 
@@ -158,12 +170,12 @@ class LALM:
     @property
     def device(self) -> torch.device:
         """Where its inputs go."""
-        return self.model.device
+        return input_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its weights."""
-        return self.model.dtype
+        """In which it computes: that of its weights, quantised ones left aside."""
+        return compute_dtype(self.model)
 
     @property
     def num_layers(self) -> int:
@@ -258,8 +270,10 @@ class LALM:
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt)
         prompt = prompt.to(self.model)
-        has_audio = bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any())
-        if has_audio and not self._audio_validated and not in_check(self):
+        # in this order: to look for audio tokens is to wait for the device
+        if self._audio_validated or in_check(self):
+            return prompt
+        if bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any()):
             self.validate_audio_positions(prompt)
         return prompt
 
@@ -424,7 +438,8 @@ class LALM:
         lists = _lists_of_choices(prompt, choices)
         options = [self.option_tokens(item, texts) for item, texts in zip(prompt.items, lists, strict=True)]
         bound = [self._bind(prompt, intervention) for intervention in interventions]
-        return score_options(self.model, prompt, options, bound, self._run)
+        with exclusive(self.structure.decoder):
+            return score_options(self.model, prompt, options, bound, self._run)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""

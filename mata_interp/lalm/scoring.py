@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .discovery.hooks import hidden_states_in, replace_hidden_states, temporary_hooks
+from .discovery.output_head import output_head
 from .discovery.structure import decoder_of
 from .prompting.prompts import Prompt
 from .rows.caches import (
@@ -105,7 +106,7 @@ def option_logprobs(
     with last_position_only(model), _positions(model) as seen:
         out = model(**last, use_cache=True)
     grown = set_prompt_positions(out.past_key_values, seen[0])
-    first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
+    first = out.logits[:, -1].float().log_softmax(-1).cpu().double().numpy()  # (B, V)
     for row, choices in enumerate(options):
         logprob[row, : len(choices)] = [first[row, option[0]] for option in choices]
 
@@ -141,7 +142,7 @@ def option_logprobs(
             outputs.append(out.logits)
         logits = torch.cat(outputs, 1)
         picked = logits.float().log_softmax(-1).gather(2, targets.to(tokens.device)[:, :, None])[:, :, 0]
-        sums = picked.double().cpu().masked_fill(~real, 0.0).sum(1).numpy()
+        sums = picked.cpu().double().masked_fill(~real, 0.0).sum(1).numpy()
         for row, c in enumerate(chosen):
             if c is not None:
                 logprob[row, c] += sums[row]
@@ -180,15 +181,6 @@ def _positions(model: Any) -> Iterator[list[Any]]:
     record = lambda args, kwargs: seen.append(kwargs.get("position_ids"))  # noqa: E731
     with temporary_hooks([(decoder_of(model), record)]):
         yield seen
-
-
-def output_head(model: Any) -> Any:
-    """The module that computes logits from the decoder's output; None where no part of the model names it.
-
-    Where a wrapper does not name its head, the language model in it does.
-    """
-    parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
-    return next((head for part in parts if (head := part.get_output_embeddings()) is not None), None)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from mata_interp.execution import (
 from mata_interp.execution.files import plain
 from mata_interp.interventions import InterventionLike
 from mata_interp.lalm import Prompt
-from mata_interp.lalm.batching import exclusion_notes, usable_prompt
+from mata_interp.lalm.batching import exclusion_notes, in_parts, usable_prompt
 from mata_interp.lalm.discovery.experts import experts_of
 from mata_interp.lalm.prompting.formats import canonical_format
 from mata_interp.lalm.verification import note_unchecked
@@ -33,7 +33,7 @@ from mata_interp.lalm.verification import note_unchecked
 from .inputs import SweepInputs, SweepWarning, named_configurations
 from .shared_prefill import BOUND, Edits, shared
 from .storage import load_sweep, save_sweep
-from .table import table
+from .table import concatenate_choices, table
 
 if TYPE_CHECKING:
     from mata_interp.execution.ray_backend import Cluster
@@ -175,24 +175,30 @@ class SweepBatch:
         notes: dict[str, Any] = {"excluded": exclusion_notes(excluded)}
         if prompt is None:
             return MeasuredBatch({}, notes)
-        prompt = lalm.prepare(prompt)
+        ready = isinstance(batch, Prompt)
+        found = in_parts(
+            lalm, prompt, lambda part: self._sweep(lalm, part), None if ready else self.prompt_format
+        )
+        culprits = dict.fromkeys(culprit for _, (_, _, culprit) in found if culprit)
+        notes["canary"] = max(canary for _, (_, canary, _) in found)
+        notes["culprit"] = "\n".join(culprits)
+        notes["looped"] = sum(part.size for part, (_, _, culprit) in found if culprit)
+        return MeasuredBatch({"values": concatenate_choices([values for _, (values, _, _) in found])}, notes)
+
+    def _sweep(self, lalm: LALM, prompt: Prompt) -> tuple[np.ndarray, float, str]:
+        """The values of a prompt, the canary's error, and why a plain loop ran, if it did."""
         options = tokens = None
         if self.scored:
             options = [list(item.choices) for item in prompt.items]
             tokens = [lalm.option_tokens(item, item.choices) for item in prompt.items]
-        canary, culprit = 0.0, ""
         try:
             values, canary = shared(lalm, prompt, self.edits, tokens, self.block)
             if not self.verified and experts_of(lalm.structure.blocks):
                 _verify_against_loop(lalm, prompt, self.edits, options, values)
             self.verified = True
+            return values, canary, ""
         except ModelError as problem:
-            culprit = str(problem)
-            values = _loop(lalm, prompt, self.edits, options)
-        looped = prompt.size if culprit else 0
-        return MeasuredBatch(
-            {"values": values}, {**notes, "canary": canary, "culprit": culprit, "looped": looped}
-        )
+            return _loop(lalm, prompt, self.edits, options), 0.0, str(problem)
 
 
 def _warn_once(lalm: LALM) -> Callable[[MeasuredBatch], None]:

@@ -14,14 +14,14 @@ import xarray as xr
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ArgumentError
 from mata_interp.execution import MeasuredBatch, Output, RayWorkers, batch_identity, measure_batches
-from mata_interp.lalm.batching import PromptBatches, exclusion_notes, item_labels, usable_prompt
+from mata_interp.lalm.batching import PromptBatches, exclusion_notes, in_parts, item_labels, usable_prompt
 from mata_interp.lalm.prompting.formats import canonical_format
 from mata_interp.lalm.prompting.prompts import Prompt
 from mata_interp.lalm.verification import note_unchecked
 from mata_interp.version import __version__
 
 from .attention_masses import AttentionMasses, read_masses
-from .queries import QUERIES
+from .queries import QUERIES, Queries
 from .storage import read_finished, read_trace, write_trace
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
     output = _output(lalm, out, batches, {**settings, "prompt_format": canonical_format(prompt_format)})
     if output is not None and (finished := read_finished(output.path, output.identity)) is not None:
         return finished
-    note_unchecked(lalm)
+    fingerprint = lalm.fingerprint()
+    note_unchecked(lalm, fingerprint=fingerprint)
     measured = measure_batches(
         lalm,
         TraceBatch(query, max_new_tokens, not per_query, prompt_format, strict),
@@ -132,7 +133,8 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
         attributes["max_new_tokens"] = max_new_tokens
     attributes |= {"excluded": source.excluded_lines(), "n_excluded": len(source.excluded)}
     items_traced = [item for batch in traced for item in batch]
-    dataset = _to_dataset(lalm, items_traced, masses, per_query).assign_attrs(attributes | _provenance(lalm))
+    attributes |= _provenance(fingerprint)
+    dataset = _to_dataset(lalm, items_traced, masses, per_query).assign_attrs(attributes)
     if output is None:
         return dataset
     write_trace(output.path, dataset, output.identity)
@@ -159,7 +161,13 @@ class TraceBatch:
         notes = {"excluded": exclusion_notes(excluded)}
         if prompt is None:
             return MeasuredBatch({}, notes)
-        return read_masses(lalm, prompt, self.query, self.max_new_tokens, self.mean).to_part(notes)
+
+        def read(part: Prompt) -> AttentionMasses:
+            return read_masses(lalm, part, self.query, self.max_new_tokens, self.mean)
+
+        ready = isinstance(batch, Prompt)
+        found = in_parts(lalm, prompt, read, None if ready else self.prompt_format)
+        return _joined([masses for _, masses in found]).to_part(notes)
 
 
 def _output(
@@ -218,6 +226,20 @@ def _to_dataset(
     return xr.Dataset(variables, coords)
 
 
+def _joined(found: Sequence[AttentionMasses]) -> AttentionMasses:
+    """The masses of the parts of a batch that was halved, one after the other."""
+    if len(found) == 1:
+        return found[0]
+    queries = [part.queries for part in found]
+    joined = Queries(
+        n_tokens=_concatenate([one.n_tokens for one in queries], 0),
+        position=_concatenate([one.position for one in queries], -1),
+        token=_concatenate([one.token for one in queries], -1),
+        group=_concatenate([one.group for one in queries], ""),
+    )
+    return AttentionMasses(_concatenate([part.mass for part in found], np.nan), joined, found[0].groups)
+
+
 def _concatenate(batches: Sequence[np.ndarray], absent: Any) -> np.ndarray:
     """Batches [B, ..., Q] one after the other, those with fewer queries filled up with ``absent``."""
     width = max(batch.shape[-1] for batch in batches)
@@ -228,11 +250,14 @@ def _concatenate(batches: Sequence[np.ndarray], absent: Any) -> np.ndarray:
     return np.concatenate(padded)
 
 
-def _provenance(lalm: LALM) -> dict[str, str | int]:
+def _provenance(fingerprint: dict[str, Any]) -> dict[str, str | int]:
     """Model and versions as flat attributes, which is what netCDF takes."""
-    fingerprint = lalm.fingerprint()
-    versions = {**fingerprint.pop("versions"), "mata_interp": __version__}
-    model = {f"model_{name}": str(value) for name, value in fingerprint.items() if value is not None}
+    versions = {**fingerprint["versions"], "mata_interp": __version__}
+    model = {
+        f"model_{name}": str(value)
+        for name, value in fingerprint.items()
+        if name != "versions" and value is not None
+    }
     return {
         "threads": torch.get_num_threads(),
         **model,

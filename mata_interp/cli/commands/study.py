@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import typer
+
 from ...defaults import ALPHAS
 from ...load_options import LoadOptions
 from ..checks import (
@@ -13,6 +15,7 @@ from ..checks import (
     check_cluster_options,
     check_edit,
     check_loading,
+    check_name,
     check_out_folder,
     check_prompt,
     usage_error,
@@ -67,6 +70,14 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     prompt: PromptFormat = None,
     answers: AnswerOptions = NO_ANSWERS,
     out: Annotated[Path | None, out_option("Run folder. Default: runs/study-MODEL-BENCHMARK.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            metavar="full|coarse",
+            help="Try every window of layers with every strength, or search from coarse to fine. Default: "
+            "coarse where there are more than 600 of them (18 layers and more) and clips enough.",
+        ),
+    ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = BATCH_SIZE,
     dry_run: DryRun = False,
@@ -99,6 +110,8 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     check_prompt(prompt)
     check_answer_options(answers)
     check_cluster_options(cluster)
+    if search is not None:
+        check_name("search", search, ("full", "coarse"), "--search")
     wanted = read_layers(layers)
     data, lalm = source.usable(), load_model(name, loading)
     import mata_interp
@@ -106,6 +119,7 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     settings = {
         "alphas": alpha or ALPHAS,
         "rule": rule or DEFAULT_RULE,
+        "search": search,
         "decoding": answers.decoding(seed),
         "prompt_format": prompt or "options",
         "items_limit": items,
