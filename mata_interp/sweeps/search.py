@@ -171,7 +171,8 @@ def search_windows(
         configurations: of the full grid, by name, from `window_configs`.
         baseline: name of the configuration without an edit, which is tried on every item.
         options: ``batch_size``, ``block``, ``strict``, ``progress``, ``prompt_format`` and ``ray`` of
-            `sweep`; ``out``, the `Output` of the whole search, beside whose file the parts of each round are kept.
+            `sweep`; ``out``, the `Output` of the whole search, beside whose file the parts of each round are
+            kept.
 
     Returns:
         As `sweep`, of all configurations that were tried; NaN where one was not tried on an item. ``round``,
