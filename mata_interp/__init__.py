@@ -54,6 +54,7 @@ _SOURCE = {
     "Condition": "experiments",
     "RayWorkers": "experiments",
     "forecast": "experiments",
+    "forecast_study": "experiments",
     "run": "experiments",
     "load_run": "experiments",
     "study": "experiments",
@@ -74,7 +75,18 @@ if TYPE_CHECKING:
     from . import errors
     from .benchmarks import Item, Items, load_benchmark
     from .checking import CheckReport, check
-    from .experiments import Condition, Effects, RayWorkers, Run, StudyResult, forecast, load_run, run, study
+    from .experiments import (
+        Condition,
+        Effects,
+        RayWorkers,
+        Run,
+        StudyResult,
+        forecast,
+        forecast_study,
+        load_run,
+        run,
+        study,
+    )
     from .fusion import FusionProfile, fusion_layers
     from .interventions import AttentionEdit, Intervention, Knockout, Mata, published_layers, register_rule
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt

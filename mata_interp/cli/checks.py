@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import typer
 
 from ..errors import ArgumentError, RunError, unknown_name
-from .options import THIS_CLUSTER
+from .options import THIS_CLUSTER, AnswerOptions, ClusterOptions
 
 if TYPE_CHECKING:
     from ..load_options import LoadOptions
@@ -218,3 +218,25 @@ def check_cluster(address: str | None) -> None:
         socket.create_connection((host, port), timeout=SECONDS).close()
     except OSError as error:
         raise RunError(f"No Ray cluster answers at {address}: {error.strerror or error}.") from error
+
+
+def check_cluster_options(cluster: ClusterOptions) -> None:
+    """Refuse options that need ``--ray``, and fail soon where no cluster can be used.
+
+    Raises:
+        RunError: see `check_cluster`.
+    """
+    used = {"--workers": cluster.workers, "--gpus-per-worker": cluster.gpus}
+    check_needs(used, "--ray", cluster.address is not None)
+    check_cluster(cluster.address)
+
+
+def check_answer_options(answers: AnswerOptions) -> None:
+    """Refuse options that need ``--generate``, and values that make no sense."""
+    sampling = {"--temperature": answers.temperature, "--top-p": answers.top_p}
+    check_needs(
+        {"--max-new-tokens": answers.max_new_tokens, **sampling}, "--generate", bool(answers.generate)
+    )
+    check_needs({"--top-p": answers.top_p}, "a --temperature above 0", bool(answers.temperature))
+    if answers.top_p == 0:
+        raise usage_error("it must be above 0.", "--top-p")

@@ -292,7 +292,8 @@ Alpha = Annotated[
         parser=parse_alphas,
         metavar="NUMBER[,...]",
         help="Strength of the edit; a list such as 0.5,1,2 adds one condition for each. Default: 0.1, the "
-        "published strength; in `sweep` 0.1,0.25,0.5,1,2, or 1 with --layers each or heads.",
+        "published strength; in `sweep` 0.1,0.25,0.5,1,2, or 1 with --layers each or heads; `study` chooses "
+        "from the list, 0.1,0.25,0.5,1,2 by default.",
     ),
 ]
 Rule = Annotated[
@@ -356,7 +357,7 @@ PromptFormat = Annotated[
     ),
 ]
 Generate = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--generate", help="Generate answers as text instead of comparing the options' log-probabilities."
     ),
@@ -364,6 +365,7 @@ Generate = Annotated[
 MaxNewTokens = Annotated[
     int | None,
     typer.Option(
+        "--max-new-tokens",
         min=1,
         metavar="N",
         help=f"Longest generated answer, in tokens; longer ones are cut. Default: {MAX_NEW_TOKENS}.",
@@ -390,10 +392,25 @@ TopP = Annotated[
 
 # ------------------------------------------------------------------------------------------------ execution
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of all random draws.")]
-BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Items per batch.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Items per batch; `layers` measures the items of a batch one by one, and writes them together.",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Write nothing; print which items would be used, and about how much time and memory it takes.",
+    ),
+]
 Ray = Annotated[
     str | None,
     typer.Option(
+        "--ray",
         metavar="[ADDRESS]",
         help="Spread the batches over a Ray cluster: the one at ADDRESS (host:port or ray://host:port), or "
         "that of this machine.",
@@ -426,8 +443,76 @@ def out_option(help_text: str, metavar: str = "FOLDER") -> Any:
 
 
 @dataclass(frozen=True)
+class ClusterOptions:
+    """``--ray``, ``--workers`` and ``--gpus-per-worker``; None where an option was not used."""
+
+    address: str | None = None
+    workers: int | None = None
+    gpus: float | None = None
+
+    @property
+    def ray(self) -> Any:
+        """The argument ``ray`` of the library's functions."""
+        if self.address is None:
+            return False
+        from ..execution import RayWorkers
+
+        address = None if self.address == THIS_CLUSTER else self.address
+        return RayWorkers(address=address, workers=self.workers, gpus=self.gpus)
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """``--generate`` and the options of decoding; None where an option was not used."""
+
+    generate: bool | None = None
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+    def decoding(self, seed: int) -> Any:
+        """The argument ``decoding`` of the library's functions; None without ``--generate``."""
+        if not self.generate:
+            return None
+        from ..lalm import Decoding
+
+        return Decoding(
+            self.max_new_tokens or MAX_NEW_TOKENS,
+            self.temperature or 0.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            seed=seed,
+        )
+
+
+NO_CLUSTER, NO_ANSWERS = ClusterOptions(), AnswerOptions()
+_CLUSTER: dict[str, Any] = {"address": Ray, "workers": Workers, "gpus": GpusPerWorker}
+_ANSWERS: dict[str, Any] = {
+    "generate": Generate,
+    "max_new_tokens": MaxNewTokens,
+    "temperature": Temperature,
+    "top_p": TopP,
+}
+
+
+def with_cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a Ray cluster, in place of its parameter ``cluster``.
+
+    The parameter receives `ClusterOptions`; pass it to `check_cluster_options` before a model is loaded.
+    """
+    return _with_options(command, "cluster", _CLUSTER, ClusterOptions)
+
+
+def with_answer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of generated answers, in place of its parameter ``answers``.
+
+    The parameter receives `AnswerOptions`; pass it to `check_answer_options` before a model is loaded.
+    """
+    return _with_options(command, "answers", _ANSWERS, AnswerOptions)
+
+
+@dataclass(frozen=True)
 class RunOptions:
-    """The options of ``run`` that say how the benchmark is answered; None where an option was not used."""
+    """The options of ``run`` that describe the edit; None where an option was not used."""
 
     layers: Any
     alphas: tuple[float, ...] | None
@@ -437,13 +522,3 @@ class RunOptions:
     queries: str | None
     phase: str | None
     grid: Path | None
-    prompt: str | None
-    generate: bool
-    max_new_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    seed: int
-    batch_size: int
-    ray: str | None
-    workers: int | None
-    gpus: float | None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from .. import execution
 from ..benchmarks import Item
+from ..execution.units import absolute
 from ..lalm.memory import in_halves
 from .conditions import AudioKind, Condition
 from .prompting import build_batch
@@ -26,20 +27,14 @@ _AUDIO: tuple[AudioKind, ...] = ("own", "other", "silence", "none")
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(execution.Unit):
     """A batch with one kind of audio: computed at once, and written condition by condition.
 
     Attributes:
-        number: Number of the unit, the same in every process that works on the run.
-        batch: Index in the manifest's batches.
-        items: Item ids, in the order of the batch.
         audio: Kind of audio in the prompts.
         conditions: Names of the conditions to compute, which share one prefill.
     """
 
-    number: int
-    batch: int
-    items: tuple[str, ...]
     audio: AudioKind
     conditions: tuple[str, ...]
 
@@ -78,7 +73,7 @@ class Work:
     partners: Mapping[str, Item]
     prompt_format: str
 
-    def answer(self, lalm: LALM, unit: Unit) -> dict[str, pa.Table]:
+    def compute(self, lalm: LALM, unit: Unit) -> dict[str, pa.Table]:
         """Compute a unit: name of each condition -> its table of records.
 
         Where memory runs out, the batch is halved repeatedly. Each half is padded to the width of the whole,
@@ -94,7 +89,7 @@ class Work:
 
         def compute(some: list[Item]) -> dict[str, pa.Table]:
             prompt, inputs = whole if len(some) == len(items) else self._build(lalm, unit, some, width)
-            return self._compute(lalm, unit, some, prompt, inputs)
+            return self._answer(lalm, unit, some, prompt, inputs)
 
         parts = in_halves(compute, items, lambda item: f"item {item.id!r}, {width} tokens long,")
         return {name: pa.concat_tables([part[name] for part in parts]) for name in unit.conditions}
@@ -102,7 +97,7 @@ class Work:
     def _build(self, lalm: LALM, unit: Unit, items: list[Item], width: int | None) -> Batch:
         return build_batch(lalm, items, unit.audio, self.partners, self.prompt_format, width)
 
-    def _compute(
+    def _answer(
         self, lalm: LALM, unit: Unit, items: list[Item], prompt: Prompt, inputs: list[dict[str, Any]]
     ) -> dict[str, pa.Table]:
         decodings = {name: self.conditions[name].decoding for name in unit.conditions}
@@ -125,8 +120,8 @@ class Work:
 
     def with_absolute_paths(self) -> Work:
         """A copy with absolute paths, because a worker has another working directory."""
-        items = {id: _absolute(item) for id, item in self.items.items()}
-        partners = {id: _absolute(item) for id, item in self.partners.items()}
+        items = {id: absolute(item) for id, item in self.items.items()}
+        partners = {id: absolute(item) for id, item in self.partners.items()}
         return replace(self, items=items, partners=partners)
 
     def only(self, units: Iterable[Unit]) -> Work:
@@ -135,11 +130,3 @@ class Work:
         items = {id: self.items[id] for id in ids}
         partners = {id: self.partners[id] for id in ids if id in self.partners}
         return replace(self, items=items, partners=partners)
-
-
-def _absolute(item: Item) -> Item:
-    if not isinstance(item.audio, str | Path):
-        return item
-    if item.audio_root is None:
-        return replace(item, audio=Path(item.audio).expanduser().absolute())
-    return replace(item, audio_root=Path(item.audio_root).expanduser().absolute())

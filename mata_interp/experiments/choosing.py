@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from ..errors import ArgumentError, InterventionError, unknown_name
-from ..interventions import DEFAULT_ALPHAS, AttentionEdit, Mata
+from ..interventions import DEFAULT_ALPHAS, RULES, AttentionEdit, Mata
 from ..sweeps import LARGE_GRID, LEAST_CLIPS, by_alpha, correct, last_round, margin, window_configs
 from .study_result import Configuration, GridRow, SweepScore
 
@@ -49,7 +49,12 @@ class Choice:
     reason: str
 
 
-def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) -> dict[str, AttentionEdit]:
+def candidates(
+    lalm: LALM,
+    layers: Iterable[int] | FusionProfile | None = None,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+    rule: str = "abs",
+) -> dict[str, AttentionEdit]:
     """Name -> configuration: every window of consecutive layers with every alpha.
 
     A window has at most half of the layers, so that the control in random layers has as many to draw from. 8
@@ -59,17 +64,25 @@ def candidates(lalm: LALM, layers: Iterable[int] | FusionProfile | None = None) 
         lalm: The model.
         layers: Use these layers with every alpha, instead of windows; each configuration carries the clips
             that they were chosen on.
+        alphas: The strengths, above 0.
+        rule: How attention scores change.
 
     Raises:
-        InterventionError: The model does not have these layers, or ``layers`` is empty.
+        InterventionError: The model does not have these layers, or ``layers`` is empty; the rule does not
+            exist or has no strength; there is no alpha, or one is not above 0.
     """
+    if not alphas or min(alphas) <= 0:
+        raise InterventionError(f"alphas is {list(alphas)}: give strengths above 0 to choose from.")
+    if rule in RULES and not RULES[rule].has_strength:
+        strong = ", ".join(name for name, known in RULES.items() if known.has_strength)
+        raise InterventionError(f"Rule {rule!r} has no strength to choose; a study takes {strong}.")
     if layers is not None:
-        mata = Mata(DEFAULT_ALPHAS[0], layers).bind(lalm.structure.heads)
+        mata = Mata(alphas[0], layers, rule=rule).bind(lalm.structure.heads)
         if not mata.layers:
             raise InterventionError("layers is empty: name some layers, or pass layers=None.")
-        return by_alpha([mata.layers], DEFAULT_ALPHAS, chosen_on=mata.chosen_on)
+        return by_alpha([mata.layers], alphas, rule, chosen_on=mata.chosen_on)
     widest = max(1, len(lalm.attention_layers) // 2)
-    return window_configs(lalm, DEFAULT_ALPHAS, widths=range(1, widest + 1))
+    return window_configs(lalm, alphas, rule, widths=range(1, widest + 1))
 
 
 def resolve_search(search: str | None, configurations: Mapping[str, AttentionEdit], clips: int) -> Search:

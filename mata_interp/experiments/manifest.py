@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import shlex
 import sys
@@ -15,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..benchmarks import Item
-from ..lalm.description import devices_of
+from ..execution.files import plain
+from ..execution.notices import warn
+from ..interventions import published_convention, published_layers
+from ..lalm.description import devices_of, template_sha256
 from ..lalm.prompting.formats import canonical_format, wording
 from ..version import __version__
 from .conditions import Condition
-from .files import plain
-from .notices import warn
 from .planning import plan_batches
 from .reliance import caption_answers
 from .validation import ValidatedItems
@@ -55,14 +54,6 @@ def known_beforehand(
         "batch_size": batch_size,
         "conditions": {name: condition.to_dict() for name, condition in conditions.items()},
     }
-
-
-def template_sha256(processor: Any) -> str | None:
-    """SHA-256 of the processor's chat template, which may be several by name; None without one."""
-    template = getattr(processor, "chat_template", None)
-    if not template:
-        return None
-    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()
 
 
 def generation_settings(model: Any) -> dict[str, Any]:
@@ -100,7 +91,8 @@ def make_manifest(
     - ``excluded``: item, field and reason of each that was left out.
 
     ``caption_answers``, item id -> the option that its caption speaks for, tells a reader of the tables which
-    answers followed the text; it decides nothing in them.
+    answers followed the text; it decides nothing in them. ``published_layers``, the layers that MATA's papers
+    edit in this model, and the ``convention`` by which they were found, for those that compare.
 
     These tell how they came about: ``environment`` (version of this package, torch's threads, devices,
     Python, platform), ``loading`` (the `LoadOptions` that were used; null for a model that was passed),
@@ -126,6 +118,10 @@ def make_manifest(
         ],
         "audio_from": {item: partner.id for item, partner in sorted(partners.items())},
         "caption_answers": caption_answers(validated.items),
+        "published_layers": {
+            "layers": published_layers(lalm),
+            "convention": published_convention(lalm),
+        },
         "environment": {
             "mata_interp": __version__,
             "threads": torch.get_num_threads(),

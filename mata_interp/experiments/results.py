@@ -15,17 +15,17 @@ import xarray as xr
 
 from ..benchmarks import Exclusion
 from ..errors import RunError
+from ..execution.notices import warn
+from ..tracing.storage import read_trace, write_trace
 from .comparing import Score, compare_conditions
 from .conditions import Condition, Role
 from .effects import Effects
-from .files import write_whole
 from .folder import RunFolder
-from .notices import warn
 from .records import SCHEMA, sort_records
 from .schema import read_versioned, write_versioned
 from .study_result import StudyResult
 
-__all__ = ["Run", "load_run", "read_effects", "read_trace", "write_effects", "write_trace"]
+__all__ = ["Run", "load_run", "read_effects", "write_effects"]
 
 _SELECTION_FILES = ("selection.nc", "sham.json")  # of a study; not held in memory
 
@@ -239,21 +239,3 @@ def read_effects(path: Path) -> Effects:
         RunError: The file cannot be read, has another format version, or lacks a field.
     """
     return Effects.from_dict(read_versioned(path).get("effects", []))
-
-
-def write_trace(path: Path, trace: xr.Dataset) -> None:
-    """Write the trace of a study as netCDF."""
-    content = trace.to_netcdf(engine="scipy")
-    write_whole(path, lambda file: file.write(content))
-
-
-def read_trace(path: Path) -> xr.Dataset:
-    """Read the trace of a study.
-
-    Raises:
-        RunError: The file is damaged.
-    """
-    try:
-        return xr.load_dataset(path, engine="scipy")
-    except (OSError, ValueError, TypeError, IndexError) as error:
-        raise RunError(f"cannot read {path}: {error}. Delete it, and run the same study again.") from error

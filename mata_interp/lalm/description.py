@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ __all__ = [
     "devices_of",
     "encoder_attention_of",
     "quantisation_of",
+    "template_sha256",
     "warn_of_slow_device",
 ]
 
@@ -88,3 +91,11 @@ def warn_of_slow_device(model: Any, name: str, stacklevel: int) -> None:
         ),
         stacklevel=stacklevel,
     )
+
+
+def template_sha256(processor: Any) -> str | None:
+    """SHA-256 of the processor's chat template, which may be several by name; None without one."""
+    template = getattr(processor, "chat_template", None)
+    if not template:
+        return None
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()

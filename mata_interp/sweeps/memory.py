@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["configurations_at_once"]
+__all__ = ["configuration_bytes", "configurations_at_once"]
 
 SHARE = 0.25  # of the free memory
 # Small blocks share less, as each has its own tree: 1,000 configurations of 12 layers x 512 and 801 tokens
@@ -13,14 +13,23 @@ COPIES = 6  # tensors of scores in memory at once: parts, joined, edited, weight
 STATES = 24  # hidden states in memory at once, the wider ones of the feed-forward part included
 
 
+def configuration_bytes(batch: int, slots: int, past: int, heads: int, width: int) -> int:
+    """Bytes that the rows of one configuration take.
+
+    Args:
+        batch, slots: prompts, and tokens of each configuration (the last prompt token and the answers').
+        past: tokens before these.
+        heads, width: query heads (the most of any layer) and size of the hidden states.
+    """
+    return 4 * batch * slots * (COPIES * heads * (past + slots) + STATES * width)
+
+
 def configurations_at_once(free: int, batch: int, slots: int, past: int, heads: int, width: int) -> int:
     """Configurations whose rows fit into ``SHARE`` of ``free`` bytes; at least one, at most ``MOST``.
 
     Args:
         free: bytes.
-        batch, slots: prompts, and tokens of each configuration (the last prompt token and the answers').
-        past: tokens before these.
-        heads, width: query heads (the most of any layer) and size of the hidden states.
+        batch, slots, past, heads, width: those of `configuration_bytes`.
     """
-    each = 4 * batch * slots * (COPIES * heads * (past + slots) + STATES * width)
+    each = configuration_bytes(batch, slots, past, heads, width)
     return min(MOST, max(1, int(SHARE * free) // each))

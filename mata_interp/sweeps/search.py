@@ -23,6 +23,7 @@ import xarray as xr
 
 from mata_interp.benchmarks import Item, Items
 from mata_interp.errors import ArgumentError, InterventionError
+from mata_interp.execution import Output
 from mata_interp.interventions import AttentionEdit, in_order
 from mata_interp.ranges import brief
 
@@ -169,7 +170,9 @@ def search_windows(
         items: with known answers, of `LEAST_CLIPS` clips at least.
         configurations: of the full grid, by name, from `window_configs`.
         baseline: name of the configuration without an edit, which is tried on every item.
-        options: ``batch_size``, ``block``, ``strict`` and ``progress`` of `sweep`.
+        options: ``batch_size``, ``block``, ``strict``, ``progress``, ``prompt_format`` and ``ray`` of
+            `sweep`; ``out``, the `Output` of the whole search, beside whose file the parts of each round are
+            kept.
 
     Returns:
         As `sweep`, of all configurations that were tried; NaN where one was not tried on an item. ``round``,
@@ -188,10 +191,12 @@ def search_windows(
     grid = WindowGrid.from_configurations(configurations)
     parts = rounds_of_clips(items, len(grid.distances))
     found: list[xr.DataArray] = []
+    output: Output | None = options.pop("out", None)
 
     def measure(names: Sequence[str]) -> list[float]:
         edits = {baseline: None, **{name: configurations[name] for name in names}}
-        found.append(swept := sweep(lalm, parts[len(found)], edits, **options))
+        out = None if output is None else output.round(len(found), edits)
+        found.append(swept := sweep(lalm, parts[len(found)], edits, out=out, **options))
         margins = margin(swept)
         moved = (margins - margins.sel(configuration=baseline, drop=True)).mean("item")
         return moved.sel(configuration=list(names)).values.tolist()

@@ -16,7 +16,7 @@ from mata_interp.ranges import brief
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["configuration_labels", "item_coordinates", "table"]
+__all__ = ["concatenate_choices", "configuration_labels", "item_coordinates", "table"]
 
 
 def table(
@@ -42,6 +42,17 @@ def table(
     dims = ("item", "configuration", kind)
     joined = padded[0] if len(padded) == 1 else np.concatenate(padded)
     return xr.DataArray(joined, coords, dims, "sweep", {"model": lalm.name, **attrs})
+
+
+def concatenate_choices(batches: Sequence[np.ndarray]) -> np.ndarray:
+    """Batches [B, K, C] one after the other, padded with NaN where options are fewer."""
+    width = max(values.shape[-1] for values in batches)
+    return np.concatenate(
+        [
+            np.pad(values, ((0, 0), (0, 0), (0, width - values.shape[-1])), constant_values=np.nan)
+            for values in batches
+        ]
+    )
 
 
 def item_coordinates(items: Sequence[Item]) -> dict[Hashable, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from mata_interp.attention import AttentionCall, SharedMasks
 from mata_interp.errors import ModelError
+from mata_interp.execution import MeasuredBatch
 from mata_interp.interventions import select_queries
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.calls.attention_calls import attention_calls
@@ -39,6 +40,17 @@ class AttentionMasses:
     mass: np.ndarray
     queries: Queries
     groups: list[str]
+
+    def to_part(self, notes: Mapping[str, Any]) -> MeasuredBatch:
+        """The masses as a part of a trace, with further ``notes``."""
+        queries = {name: getattr(self.queries, name) for name in Queries.__dataclass_fields__}
+        return MeasuredBatch({"mass": self.mass, **queries}, {**notes, "groups": self.groups})
+
+    @classmethod
+    def from_part(cls, part: MeasuredBatch) -> AttentionMasses:
+        """What `to_part` made a part of."""
+        queries = Queries(**{name: part.arrays[name] for name in Queries.__dataclass_fields__})
+        return cls(part.arrays["mass"], queries, list(part.notes["groups"]))
 
 
 @torch.inference_mode()

@@ -168,7 +168,7 @@ def test_a_study_stopped_while_measuring_goes_on_to_the_same_tables(
         part.unlink()
     module = import_module("mata_interp.experiments.study")  # the name in the package is the function
     monkeypatch.setattr(module, "trace", None)  # none of these is done again
-    monkeypatch.setattr(module, "match_alpha", None)
+    monkeypatch.setattr(import_module("mata_interp.experiments.sham"), "match_alpha", None)
     monkeypatch.setattr(import_module("mata_interp.experiments.selection"), "sweep", None)
     with pytest.warns(RunWarning, match="left out"):
         again = study(tiny_lalm, items, out, progress=False)

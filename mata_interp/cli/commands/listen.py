@@ -10,7 +10,7 @@ import typer
 from ...defaults import MAX_NEW_TOKENS
 from ...load_options import LoadOptions
 from ..checks import check_edit, check_file, check_loading, check_out_file, check_prompt, usage_error
-from ..inputs import Source, load_model, model_name, read_layers, resolve_layers
+from ..inputs import AutoLayers, Source, load_model, model_name, read_layers, resolve_layers
 from ..options import (
     AS_STORED,
     DEFAULT_ALPHA,
@@ -84,7 +84,7 @@ def listen(  # noqa: PLR0913 a command has one parameter per option
     import mata_interp
 
     lalm = load_model(name, loading)
-    edited = resolve_layers(wanted, lalm, Source("listening", None, None, None).load, seed)
+    edited = resolve_layers(wanted, lalm, AutoLayers(Source("listening", None, None, None).load, seed))
     listening = mata_interp.listen(
         lalm,
         clip,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,19 +11,30 @@ import typer
 
 from ...defaults import ALPHAS
 from ...load_options import LoadOptions
-from ..checks import check_edit, check_loading, check_needs, check_out_folder, usage_error
+from ..checks import (
+    check_cluster_options,
+    check_edit,
+    check_loading,
+    check_needs,
+    check_out_folder,
+    check_prompt,
+    usage_error,
+)
 from ..grids import check_grid_options, read_grid
-from ..inputs import Source, load_model, model_name, read_layers, resolve_layers, take
+from ..inputs import AutoLayers, Source, load_model, model_name, read_layers, resolve_layers, take
 from ..options import (
     AS_STORED,
     AUTO,
     BATCH_SIZE,
     LAYERS_HELP,
+    NO_CLUSTER,
     Alpha,
     AsJson,
     AudioRoot,
     BatchSize,
     Benchmark,
+    ClusterOptions,
+    DryRun,
     Fields,
     GridFile,
     Heads,
@@ -34,6 +43,7 @@ from ..options import (
     Model,
     ModelArgument,
     Phase,
+    PromptFormat,
     Queries,
     Rule,
     Seed,
@@ -42,9 +52,10 @@ from ..options import (
     out_option,
     parse_layers,
     parse_layers_or_source,
+    with_cluster_options,
     with_load_options,
 )
-from ..output import print_result, print_table, progress
+from ..output import print_forecast, print_result, print_table, resumable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,6 +113,7 @@ class SweepOptions:
 
 
 @with_load_options
+@with_cluster_options
 def sweep(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
@@ -121,11 +133,14 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     queries: Queries = None,
     phase: Phase = None,
     grid: GridFile = None,
+    prompt: PromptFormat = None,
     out: Annotated[
         Path | None, out_option("Folder to write. Default: runs/sweep-MODEL-BENCHMARK-KIND.")
     ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = BATCH_SIZE,
+    dry_run: DryRun = False,
+    cluster: ClusterOptions = NO_CLUSTER,
     as_json: AsJson = False,
 ) -> None:
     """Measure how many different edits of attention change the answer, at little more than the cost of one.
@@ -133,6 +148,7 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     Writes the log-probabilities of all options under all edits (sweep.nc, netCDF), the map of the mean change
     of the margin (map.nc) and its figure (map.png, map.svg), and prints the largest gains and losses. A map
     explores: it uses the selection split, and what it suggests is tested on other clips by study or run.
+    A sweep is resumable: run the same command again to continue.
 
     \b
     Examples
@@ -149,6 +165,8 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     """
     options = SweepOptions(layers, widths, alpha, rule, heads, keys, queries, phase, grid)
     _check(options)
+    check_prompt(prompt)
+    check_cluster_options(cluster)
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
     check_loading(name, loading)
     out = out or Path("runs") / f"sweep-{Path(name).name}-{source.stem}-{options.kind}"
@@ -161,18 +179,29 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
 
     from ...experiments.conditions import named_conditions
     from ...experiments.manifest import known_beforehand
+    from ...experiments.planning import StageSettings
     from ...experiments.selection import refuse_other_sweep, swept
+    from ...experiments.stage_forecast import forecast_sweep
     from ...experiments.validation import validate_items
+    from ...progress import announce
 
-    if edits is None:
-        chosen = None if wanted is None else resolve_layers(wanted, lalm, lambda: whole, seed)
-        edits = configurations(lalm, options, chosen)
-    conditions = {NOTHING: None, **edits}
+    settings = StageSettings(batch_size, True, seed, prompt or "options", cluster.ray)
     file = out / "sweep.nc"
-    refuse_other_sweep(file, known_beforehand(lalm, named_conditions(conditions), batch_size, seed))
-    with _not_resumable(out):
-        known = validate_items(lalm, data, progress=progress(), scored=True)
-        found = swept(lalm, known, conditions, file, batch_size=batch_size, progress=progress(), seed=seed)
+    with resumable():
+        if edits is None:
+            auto = AutoLayers(lambda: whole, seed, settings.prompt_format, out, cluster.ray, dry_run)
+            chosen = None if wanted is None else resolve_layers(wanted, lalm, auto)
+            edits = configurations(lalm, options, chosen)
+        conditions = {NOTHING: None, **edits}
+        named = named_conditions(conditions)
+        refuse_other_sweep(file, known_beforehand(lalm, named, batch_size, seed, settings.prompt_format))
+        known = validate_items(lalm, data, scored=True, format=settings.prompt_format)
+        forecast = forecast_sweep(lalm, known, conditions, settings, file)
+        if dry_run:
+            print_forecast("sweep --dry-run", forecast, out, as_json)
+            return
+        announce(str(forecast))
+        found = swept(lalm, known, conditions, file, settings)
     figure, no_map = _draw(found, edits, out)
     rows, baseline = _changes(found), _baseline(found)
     if as_json:
@@ -284,23 +313,11 @@ def configurations(lalm: LALM, options: SweepOptions, chosen: Any = None) -> dic
 
 
 # ----------------------------------------------------------------------------------------------------- result
-@contextmanager
-def _not_resumable(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(
-            f"\nstopped; nothing was written to {out}, and the same command starts again from the beginning",
-            file=sys.stderr,
-        )
-        raise
-
-
 def _draw(
     found: xr.DataArray, edits: Mapping[str, InterventionLike], out: Path
 ) -> tuple[Path | None, str | None]:
     """Write the map and its figure; the path of the figure, or why there is no map."""
-    from ...experiments.files import write_whole
+    from ...execution.files import write_whole
     from ...interventions import AttentionEdit
     from ...reporting import figure
     from ...sweeps import change
