@@ -126,7 +126,7 @@ def forecast_memory(lalm: LALM, batch: BatchSize) -> MemoryForecast:
     vocab = int(lalm.model.get_output_embeddings().weight.shape[0]) if batch.cached else 0
     heads = max(structure.heads.values())
     free = free_bytes(*memory_devices(lalm.model.parameters()))
-    scores = 3 * 4 * batch.rows * heads * batch.queries * batch.width
+    scores = 4 * batch.rows * heads * batch.queries * batch.width
     prefill = tokens * (_STATES * hidden + _WIDE * wide) * size + scores
     logits = batch.rows * max(batch.new_tokens, 1) * vocab * 4
     rows = 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..benchmarks import Item
 from ..execution import Measure
 from ..fusion.fusion import FusionBatch
+from ..interventions import select_queries
 from ..progress import rough_duration
 from ..sweeps.inputs import named_configurations
 from ..sweeps.sweep import SweepBatch
@@ -164,8 +165,8 @@ def forecast_trace(
     item = medium_item(validated)
     queries = 1
     if query == "text":
-        audio = lalm.prompt(item, format=settings.prompt_format).groups["audio"]
-        queries = int((~audio).sum())
+        groups = lalm.prompt(item, format=settings.prompt_format).groups
+        queries = int(select_queries("text", groups).sum())
     rows, width = _largest(validated, settings)
     size = BatchSize(rows, width, max_new_tokens if generated else 0, queries=queries, cached=generated)
     measure = TraceBatch(query, max_new_tokens, True, settings.prompt_format, True)

@@ -13,6 +13,7 @@ from .answering import Unit, Work
 from .choosing import BASELINE, Search, candidates, resolve_search
 from .conditions import Condition
 from .dose_matching import EVALUATIONS
+from .folder import RunFolder
 from .memory_forecast import forecast_memory
 from .partners import audio_partners
 from .planning import StageSettings, plan_batches
@@ -128,8 +129,12 @@ def forecast_of(
     )
     work = f"up to {EVALUATIONS + 1} strengths"
     sham = probe.stage("matching the sham", work, size, file(SHAM), passes=EVALUATIONS + 1)
-    draws = random_layers(lalm.attention_layers, some.layers, DRAWS, settings.seed)
-    conditions = bind_conditions(lalm, study_conditions(some, some.alpha, draws), decoding)
+    if out is not None and (out / "manifest.json").exists():
+        written = RunFolder(out).manifest["conditions"]
+        conditions = {name: Condition.from_dict(data) for name, data in written.items()}
+    else:
+        draws = random_layers(lalm.attention_layers, some.layers, DRAWS, settings.seed)
+        conditions = bind_conditions(lalm, study_conditions(some, some.alpha, draws), decoding)
     stages = (
         replace(sweep, name="choosing layers and alpha"),
         trace,
