@@ -97,7 +97,6 @@ def question(number: int = 0, **fields: Any) -> mi.Item:
         choices=["a dog", "a bell", "a piano", "a voice"],
         answer="a bell",
         id=f"item {number}",
-        cluster=f"clip {number}",
         **fields,
     )
 
@@ -156,7 +155,7 @@ def tasks(lalm: mi.LALM, prompt: mi.Prompt, folder: Path) -> dict[str, Callable[
 
     def listen() -> dict[str, Any]:
         item = question()
-        heard = mi.listen(lalm, item.audio, item.question, item.choices, layers=published)
+        heard = mi.listen(lalm, clip(), item.question, item.choices, layers=published)
         heard.save(folder / "listen.html")
         return {"page_bytes": (folder / "listen.html").stat().st_size}
 

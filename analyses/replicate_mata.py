@@ -114,7 +114,9 @@ def main(
     if as_json:
         frames = {"effects": effects, "accuracies": accuracies}
         print(
-            json.dumps({name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()})
+            json.dumps(
+                {name: json.loads(str(frame.to_json(orient="records"))) for name, frame in frames.items()}
+            )
         )
         return
     print(_summary(effects))

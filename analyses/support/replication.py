@@ -88,7 +88,7 @@ def layer_conventions(lalm: mi.LALM, wanted: Sequence[str]) -> dict[str, tuple[i
 
 def conditions_of(lalm: mi.LALM, choices: Choices) -> dict[str, mi.Condition]:
     """Every combination, its baseline and the controls, once for each kind of answers."""
-    edits: dict[str, tuple[Any, str]] = {"baseline": (None, "own")}
+    edits: dict[str, tuple[Any, Any]] = {"baseline": (None, "own")}
     for rule, phase, (reading, layers) in product(choices.rules, choices.phases, choices.layers.items()):
         edits[f"MATA {rule}, {reading}, {phase}"] = (_mata(choices, layers, rule, phase), "own")
     reading, layers = next(iter(choices.layers.items()))
@@ -153,7 +153,7 @@ def tables(runs: Mapping[tuple[str, str], mi.Run], seed: int) -> tuple[pd.DataFr
     return joined, pd.concat(accuracies, ignore_index=True)
 
 
-def _compared(run: mi.Run, names: Sequence[str], answers: str, column: str, seed: int) -> pd.DataFrame:
+def _compared(run: mi.Run, names: Sequence[str], answers: str, column: Any, seed: int) -> pd.DataFrame:
     """Each condition against the baseline with the same audio."""
     rows = []
     for other in (False, True):

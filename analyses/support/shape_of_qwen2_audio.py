@@ -62,7 +62,8 @@ def build(folder: Path, layers: int, seed: int = 0) -> None:
     """
     tokenizer = mi.LALM.from_pretrained("organism").processor.tokenizer
     config = shape(layers, tokenizer.convert_tokens_to_ids("<|AUDIO|>"))
-    for part in (config, config.text_config):
+    parts: tuple[Any, ...] = (config, config.text_config)
+    for part in parts:
         part.eos_token_id, part.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     config.architectures, config.dtype = ["Qwen2AudioForConditionalGeneration"], torch.bfloat16
     folder.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,7 @@ def compare_conditions(
         table["p_adjusted"] = _adjusted(table, scored, wanted, baseline, score, by, correct, seed)
         order = [column for column in table.columns if column != "p_adjusted"]
         order.insert(order.index("p") + 1, "p_adjusted")
-        table = table[order]
+        table = table.loc[:, order]
     table.attrs = {"score": score, "correction": correct, "level": level, "seed": seed}
     return table
 
@@ -121,8 +121,12 @@ def _row(pair: pd.DataFrame, score: str, seed: int, level: float) -> dict[str, A
         row["standardised"] = standardised_change(before, after)
     flips = count_flips(pair["predicted"].tolist(), pair["predicted_after"].tolist(), pair["answer"].tolist())
     row |= {"churned": flips.churned, "churn": flips.churn}
-    row["dose_kl"] = float(pair["dose_kl_after"].mean()) if "dose_kl_after" in pair else nan
+    row["dose_kl"] = float(np.nanmean(pair["dose_kl_after"])) if _has_dose(pair) else nan
     return row
+
+
+def _has_dose(pair: pd.DataFrame) -> bool:
+    return "dose_kl_after" in pair and bool(pair["dose_kl_after"].notna().any())
 
 
 def _chance(pair: pd.DataFrame) -> float:
