@@ -113,11 +113,8 @@ def main(
     page = write_page(out / "replication.html", lalm, choices, runs, effects, accuracies)
     if as_json:
         frames = {"effects": effects, "accuracies": accuracies}
-        print(
-            json.dumps(
-                {name: json.loads(str(frame.to_json(orient="records"))) for name, frame in frames.items()}
-            )
-        )
+        texts = {name: str(frame.to_json(orient="records")) for name, frame in frames.items()}
+        print(json.dumps({name: json.loads(text) for name, text in texts.items()}))
         return
     print(_summary(effects))
     print(f"\nThe page: {page}")
