@@ -107,7 +107,7 @@ def share_window(
         >>> found.inside.tolist(), found.verdict
         ([False, True, True, False], 'found')
     """
-    complete: np.ndarray = np.isfinite(parts).all(axis=(0, 2))
+    complete = np.asarray(np.isfinite(parts).all(axis=(0, 2)))
     labels = [cluster for cluster, there in zip(clusters, complete, strict=True) if there]
     if not labels:
         return nothing_measured(parts.shape[2])
