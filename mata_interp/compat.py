@@ -399,7 +399,9 @@ def is_cut(output: Tensor) -> bool:
     An operator without a derivative leaves either no graph, or a node that warns (``WarnNotImplemented``) or
     raises (``NotImplemented``) in the backward pass.
     """
-    return not output.requires_grad or "NotImplemented" in type(output.grad_fn).__name__
+    return not output.requires_grad or (
+        output.grad_fn is not None and "NotImplemented" in output.grad_fn.name()
+    )
 
 
 def stored_tensors(tensor: Tensor) -> list[tuple[str, Any]] | None:

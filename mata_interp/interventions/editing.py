@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from mata_interp.attention import AttentionCall, Change, Edit, RowMask, SharedMasks
 from mata_interp.errors import InterventionError
+from mata_interp.precision import full_precision
 from mata_interp.ranges import brief
 
 from .attention_edit import AttentionEdit
@@ -137,6 +138,7 @@ class Editing:
             for part in parts
         ]
 
+    @full_precision()  # rows of the last calls may be waiting to be summed
     def dose(self) -> dict[str, np.ndarray]:
         """Each of DOSE, float64 [B]: its mean over edited layers, heads and queries; NaN if none.
 

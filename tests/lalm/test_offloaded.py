@@ -19,13 +19,10 @@ def items(tmp_path_factory):
     return make_items(tmp_path_factory.mktemp("clips"), clips=2)[::2]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["", "tied"])
-def folder(request, tmp_path_factory):
-    """A saved model; its output head may be its embedding."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved model. (This family cannot be saved with its embedding as output head.)"""
     model, processor = tiny_qwen2_audio(seed=0)
-    if request.param:
-        model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = True
-        model.lm_head.weight = model.get_input_embeddings().weight
     folder = tmp_path_factory.mktemp("model")
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
