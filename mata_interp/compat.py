@@ -39,11 +39,13 @@ __all__ = [
     "attention_function_table",
     "attention_mask_table",
     "attention_name",
+    "attention_names",
     "build_transformer_lens_bridge",
     "calls_attention_interface",
     "can_crop",
     "class_for_config",
     "count_hooks",
+    "decoder_config_name",
     "family_overrides_attention",
     "float32_products",
     "forward_as_written",
@@ -66,6 +68,7 @@ __all__ = [
     "sdpa_mask",
     "set_adapters_enabled",
     "set_attention_name",
+    "settle_quantised",
     "stored_tensors",
     "switches_adapters",
     "tensor_version",
@@ -101,6 +104,32 @@ def family_overrides_attention(module: nn.Module, name: str) -> bool:
 def attention_name(config: Any) -> str | None:
     """The name of the attention function that a config selects (``_attn_implementation``)."""
     return getattr(config, "_attn_implementation", None)
+
+
+def attention_names(config: Any, skip: Any = None) -> dict[str, Any]:
+    """The attention function of each config inside a config (``sub_configs``), by dotted name.
+
+    Args:
+        config: that of a model; "" is the name of the config itself.
+        skip: a config that is left out, with those inside it.
+    """
+    found = {}
+    pending = [("", config)]
+    while pending:
+        place, part = pending.pop()
+        if part is None or part is skip:
+            continue
+        found[place] = attention_name(part)
+        inner = getattr(part, "sub_configs", None) or {}
+        pending += [(f"{place}.{name}" if place else name, getattr(part, name, None)) for name in inner]
+    return found
+
+
+def decoder_config_name(config: Any) -> str | None:
+    """Under which name a config holds that of its decoder (``sub_configs``); None where it is that itself."""
+    decoder = config.get_text_config(decoder=True)
+    inner = getattr(config, "sub_configs", None) or {}
+    return next((name for name in inner if getattr(config, name, None) is decoder), None)
 
 
 def set_attention_name(config: Any, name: str | None) -> None:
@@ -353,13 +382,26 @@ def without_compilation() -> AbstractContextManager[Any]:
     return stance("force_eager")
 
 
+def settle_quantised(model: nn.Module) -> None:
+    """Let layers of bitsandbytes take what their weights hold (``init_8bit_state``), as in a first forward.
+
+    Before that the codes are an attribute of the weight, which the first of several modules that share the
+    weight takes away from the others (bitsandbytes 0.50).
+    """
+    for module in model.modules():
+        if hasattr(module, "init_8bit_state") and getattr(module.weight, "CB", None) is not None:
+            module.init_8bit_state()  # type: ignore[operator]
+
+
 def is_cut(output: Tensor) -> bool:
     """Whether no gradient comes through an operator with this output.
 
     An operator without a derivative leaves either no graph, or a node that warns (``WarnNotImplemented``) or
     raises (``NotImplemented``) in the backward pass.
     """
-    return not output.requires_grad or "NotImplemented" in type(output.grad_fn).__name__
+    return not output.requires_grad or (
+        output.grad_fn is not None and "NotImplemented" in output.grad_fn.name()
+    )
 
 
 def stored_tensors(tensor: Tensor) -> list[tuple[str, Any]] | None:

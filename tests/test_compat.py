@@ -98,6 +98,24 @@ def test_attention_name_and_set_attention_name(model):
     assert out.attentions[1] is not None, "the model reads the name from where it is set"
 
 
+def test_attention_names_of_the_configs_inside(model):
+    config = model.config
+    names = {"": "sdpa", "text_config": "sdpa", "audio_config": "sdpa"}
+    assert compat.attention_names(config) == names
+    compat.set_attention_name(config.audio_config, "eager")
+    found = compat.attention_names(config, skip=model.get_decoder().config)
+    assert found == {"": "sdpa", "audio_config": "eager"}
+
+
+def test_decoder_config_name(model):
+    assert compat.decoder_config_name(model.config) == "text_config"
+    assert model.config.text_config is model.get_decoder().config
+    assert compat.decoder_config_name(model.config.text_config) is None
+    config = type(model.config)()
+    config._attn_implementation = {"text_config": "eager"}
+    assert compat.attention_names(config)["text_config"] == "eager", "from_pretrained takes names of configs"
+
+
 def test_sdpa_mask_is_that_of_the_table():
     assert compat.attention_mask_table()["sdpa"] is compat.sdpa_mask
 
@@ -325,6 +343,18 @@ def test_compiled_modules(model):
     assert len(code) == 1
     attention.forward = torch.compile(attention_of, backend=note)
     assert compat.instance_forward(attention) is attention_of
+
+
+def test_settle_quantised():
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="of the quantised extra")
+    layer = bitsandbytes.nn.Linear8bitLt(8, 8, bias=False, has_fp16_weights=False)
+    layer.load_state_dict(nn.Linear(8, 8, bias=False).state_dict())
+    layer.to("cpu")
+    codes = layer.weight.CB
+    assert codes is not None
+    compat.settle_quantised(nn.Sequential(layer))
+    assert layer.state.CB is codes
+    assert layer.weight.CB is None
 
 
 def test_operators_without_a_derivative():

@@ -17,7 +17,7 @@ from mata_interp.version import __version__
 
 from . import cross_checks, edits, inputs, passes, rows
 from .context import CheckContext, seeded_forwards
-from .registry import Check, run_check
+from .registry import MEMORY, Check, run_check
 from .results import CheckReport
 from .snapshot import ModelSnapshot
 
@@ -112,7 +112,9 @@ def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bo
     )
     results.append(run_check(unchanged, context))
     report = CheckReport(lalm.name, _about(context), tuple(results), excluded)
-    remember_check(lalm, report.to_dict())
+    # where memory ran out and nothing else is wrong, nothing is known of the model
+    if report.ok or any(result.remedy != MEMORY for result in report.failed):
+        remember_check(lalm, report.to_dict())
     return report
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -26,6 +25,7 @@ from ..errors import ArgumentError, ModelError
 from .generation_settings import generation_arguments, stop_strings
 from .prompting.prompts import Prompt
 from .prompting.vocabulary import special_tokens
+from .random_draws import GumbelNoise
 from .rows.caches import branch_cache, crop_last_token, preallocate
 
 __all__ = [
@@ -55,8 +55,8 @@ class Decoding:
         top_k: number of most probable tokens to sample from; 0: all of them.
         top_p: nucleus sampling: sample from the smallest set of tokens whose probability reaches top_p;
             1: all of them.
-        seed: random seed. Each item has a generator of its own, made of seed and item id, so that its sample
-            depends neither on the items beside it, nor on their order, nor on restarts.
+        seed: random seed. What is drawn is a function of seed, item id, position and token, so that a sample
+            depends neither on the items beside it, nor on padding, order, restarts or the kind of device.
 
     Raises:
         ArgumentError: a value makes no sense.
@@ -180,18 +180,23 @@ def decode(
         **how,
     )
     tokens = _padded_behind_ends(model, sequences[:, prompt.width :], chooser.lengths)
-    texts = [
-        _text(tokenizer, prompt.inputs["input_ids"][row], tokens[row, : int(chooser.lengths[row])], ends)
-        for row in range(prompt.size)
-    ]
-    return GenerationOutput(tuple(texts), tokens, chooser.lengths.numpy(), chooser.ended.numpy())
+    # one copy of all from the device
+    ends_of_rows = torch.stack([chooser.lengths, chooser.ended.long()], 1)
+    known = torch.cat([ends_of_rows, sequences[:, : prompt.width].long(), tokens.long()], 1).cpu()
+    lengths, ended, whole = known[:, 0].numpy(), known[:, 1].bool().numpy(), known[:, 2:]
+    read, said = whole[:, : prompt.width], whole[:, prompt.width :]
+    texts = [_text(tokenizer, read[row], said[row, : int(lengths[row])], ends) for row in range(prompt.size)]
+    return GenerationOutput(tuple(texts), tokens, lengths, ended)
 
 
 class _Chooser(LogitsProcessor):
-    """The last logits processor: makes greedy search sample, and records the end of every row."""
+    """The last logits processor: makes greedy search sample, and records the end of every row.
+
+    Everything stays on the device of the logits: reading it would make each token wait for the device.
+    """
 
     def __init__(self, ids: Sequence[str], decoding: Decoding, ends: Tensor, editing: Any) -> None:
-        self._generators = [_generator(decoding.seed, name) for name in ids]
+        self._ids, self._seed = list(ids), decoding.seed
         self._warpers: list[Any] = []
         if decoding.temperature > 0:
             self._warpers.append(TemperatureLogitsWarper(float(decoding.temperature)))
@@ -200,27 +205,31 @@ class _Chooser(LogitsProcessor):
             if decoding.top_p < 1:
                 self._warpers.append(TopPLogitsWarper(float(decoding.top_p)))
         self._ends, self._editing = ends, editing
+        self._noise: GumbelNoise | None = None
+        self._position = 0  # in the answers
         self.ended = torch.zeros(len(ids), dtype=torch.bool)
         self.lengths = torch.zeros(len(ids), dtype=torch.long)
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores [B, V] float32 whose maximum is the next token."""
+        if self._position == 0:
+            device = scores.device
+            self._ends, self.ended = self._ends.to(device), self.ended.to(device)
+            self.lengths = self.lengths.to(device)
+            if self._warpers:
+                self._noise = GumbelNoise(self._seed, self._ids, device)
         for warper in self._warpers:
             scores = warper(input_ids, scores)
-        if self._warpers:
-            noise = torch.zeros(scores.shape)
-            for row, generator in enumerate(self._generators):
-                if not self.ended[row]:
-                    drawn = generator.standard_exponential(scores.shape[1], dtype=np.float32)
-                    noise[row] = -torch.from_numpy(drawn).clamp_min(1e-30).log()
-            scores = scores + noise.to(scores.device)
-        self.lengths += ~self.ended
-        self.end(torch.isin(scores.argmax(-1).cpu(), self._ends))
+        if self._noise is not None:
+            scores = scores + self._noise.draw(self._position, scores.shape[1])
+        self._position += 1
+        self.lengths = self.lengths + ~self.ended
+        self.end(torch.isin(scores.argmax(-1), self._ends))
         return scores
 
     def end(self, ended: Tensor) -> None:
         """Some rows, bool [B], ended with their last token."""
-        self.ended |= ended.cpu()
+        self.ended = self.ended | ended.to(self.ended.device)
         if self._editing is not None:
             self._editing.counted = ~self.ended[:, None]
 
@@ -251,13 +260,8 @@ def _stop_strings(model: Any, tokenizer: Any, chooser: _Chooser) -> StoppingCrit
 def _padded_behind_ends(model: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
     """The tokens [B, n] with padding behind each row's end; ``generate`` pads only behind its own ends."""
     pad = model.generation_config.pad_token_id
-    behind = torch.arange(tokens.shape[1])[None] >= lengths[:, None]
+    behind = torch.arange(tokens.shape[1], device=lengths.device)[None] >= lengths[:, None]
     return tokens if pad is None else tokens.masked_fill(behind.to(tokens.device), pad)
-
-
-def _generator(seed: int, item: str) -> np.random.Generator:
-    name = int.from_bytes(hashlib.sha256(item.encode()).digest()[:8], "big")
-    return np.random.default_rng([seed, name])
 
 
 def end_of_sequence_ids(model: Any, tokenizer: Any = None) -> Tensor:

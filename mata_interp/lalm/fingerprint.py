@@ -22,7 +22,6 @@ from mata_interp.compat import (
     COMPILED_PREFIX,
     CONFIG_ORIGIN,
     adapter_state,
-    attention_name,
     forward_hooks,
     instance_forward,
     offloaded_tensor,
@@ -32,6 +31,7 @@ from mata_interp.compat import (
 )
 from mata_interp.errors import ModelError
 
+from .description import attention_of, encoder_attention_of, quantisation_of
 from .generation_settings import settings_in_force
 
 __all__ = ["fingerprint", "weights_sha256"]
@@ -46,22 +46,26 @@ def fingerprint(model: Any) -> dict[str, Any]:
         model: a transformers model, with or without PEFT around it.
 
     Returns:
-        ``class``; ``dtype``; ``attention``, the name of its attention function; ``config_sha256``;
-        ``generation_sha256``, of the generation settings that decide what it answers; ``weights_sha256``, of
-        all values of all parameters and buffers; ``adapters``, the active and merged adapters of PEFT,
-        whether they are disabled, and a hash of their state by layer; ``changes``, hooks, parametrisations
-        and forwards that change what the model computes, without those of this package; ``versions`` of the
-        libraries that compute it.
+        ``class``; ``dtype``; ``attention``, the name of its decoder's attention function;
+        ``encoder_attention``, those of its other parts, there where they differ; ``quantisation``, as
+        "bitsandbytes 8-bit", there where its config states one; ``config_sha256``; ``generation_sha256``, of
+        the generation settings that decide what it answers; ``weights_sha256``, of all values of all
+        parameters and buffers; ``adapters``, the active and merged adapters of PEFT, whether they are
+        disabled, and a hash of their state by layer; ``changes``, hooks, parametrisations and forwards that
+        change what the model computes, without those of this package; ``versions`` of the libraries that
+        compute it.
 
     Raises:
         ModelError: the values of a weight cannot be read.
     """
     config = json.dumps(_without_origin(model.config.to_dict()), sort_keys=True, default=str)
     generation = json.dumps(settings_in_force(model), sort_keys=True, default=str)
+    differing = {"encoder_attention": encoder_attention_of(model), "quantisation": quantisation_of(model)}
     return {
         "class": type(model).__name__,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "attention": attention_name(model.config),
+        "attention": attention_of(model),
+        **{name: value for name, value in differing.items() if value},
         "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
         "generation_sha256": hashlib.sha256(generation.encode()).hexdigest(),
         "weights_sha256": weights_sha256(model),

@@ -14,14 +14,17 @@ from mata_interp.benchmarks import Item
 from mata_interp.compat import input_device, loaded_from, uncompiled
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 from mata_interp.interventions import InterventionLike, in_order
+from mata_interp.load_options import LoadOptions
 
 from .calls.edited_calls import edited_calls
 from .calls.locks import belongs_to, exclusive
 from .decoding import MAX_NEW_TOKENS, Decoding, GenerationOutput, decode
+from .description import describe, warn_of_slow_device
 from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe_audio_positions
 from .discovery.quantised import compute_dtype
 from .discovery.structure import ModelStructure, unwrap_thinker
 from .fingerprint import fingerprint
+from .load_values import template_text
 from .loading import feature_extractor_of, load, longest_sound
 from .prompting.prompts import Prompt, build_prompt, prompt_from_inputs
 from .scoring import OptionScores, score_options
@@ -53,6 +56,10 @@ class LALM:
         name: the model's name in records; its own if None.
         revision: the revision on the hub that it was loaded from.
 
+    Attributes:
+        load_options: the `LoadOptions` of `from_pretrained`, with which another process can load the same
+            model; None for a model that was passed.
+
     Raises:
         ModelError: the model takes no audio, or its decoder is built in a way that is not supported.
 
@@ -70,38 +77,80 @@ class LALM:
         self.processor = processor
         self.name = name or loaded_from(model.config) or type(model).__name__
         self.revision = revision
+        self.load_options: LoadOptions | None = None  # None: the model was not loaded by this class
         self._why_no_processor = "none was passed to LALM"
         self._audio_validated = False  # whether audio was seen to reach its placeholders, and no other token
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # noqa: PLR0913 the arguments of transformers
         cls,
         name: str | Path,
         *,
-        dtype: Any = None,
+        device: Any = None,
         device_map: Any = None,
+        dtype: Any = None,
+        attn_implementation: Any = None,
+        quantization_config: Any = None,
         revision: str | None = None,
-        token: Any = None,
         chat_template: str | Path | None = None,
+        token: Any = None,
+        **kwargs: Any,
     ) -> LALM:
         """Load a model and its processor.
 
         A model without a usable processor is loaded all the same: prompts are then made with
-        :meth:`prompt_from_inputs`, and other methods say what is missing. The quantization_config
-        in a folder is honoured by transformers itself; untested here, as bitsandbytes needs a GPU build.
+        :meth:`prompt_from_inputs`, and other methods say what is missing.
 
         Args:
             name: ``"organism"`` or ``"organism-unbiased"`` (they ship), a folder, or a hub id; the folder may
                 be that of a PEFT adapter, which names its model.
-            dtype, device_map, revision, token: as in transformers.
+            device: where the whole model goes, such as ``"cuda:1"``, ``"mps"`` or ``"cpu"``. None: the
+                accelerator if there is one (CUDA, then MPS), else the CPU.
+            device_map: in place of ``device``, how the model is split over devices: ``"auto"`` (all GPUs,
+                then the CPU's memory), another name that transformers has, or module -> device.
+            dtype: of the weights: ``"bf16"``, ``"fp16"``, ``"fp32"``, a torch.dtype, or None or ``"auto"``
+                for the checkpoint's own.
+            attn_implementation: the attention function, such as ``"sdpa"``, ``"flash_attention_2"`` or
+                ``"eager"``; where an encoder does not have it, that of the decoder alone. A dictionary names
+                one for each config inside the model's. None: that which transformers chooses.
+            quantization_config: ``"8bit"`` or ``"4bit"`` (bitsandbytes, the latter NF4), or a quantisation
+                config of transformers. None: that in the folder, if any.
+            revision: branch, tag or commit on the hub.
             chat_template: a Jinja template, or a file that holds one, for processors that have none.
+            token: of the hub.
+            **kwargs: go on to transformers' ``from_pretrained``, as ``max_memory`` or ``offload_folder``.
 
         Raises:
-            ModelError: there is no such model, or it takes no audio.
+            ArgumentError: there is no such device, dtype, attention or quantisation, or ``device`` and
+                ``device_map`` are both used.
+            ModelError: there is no such model, it takes no audio, does not fit on the device, or needs a
+                package that is not installed.
+
+        Warns:
+            SlowDeviceWarning: a model of more than a billion parameters is on the CPU.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism", device="cpu", dtype="bf16")
+            >>> lalm.description
+            'organism on cpu, bfloat16, sdpa'
         """
-        loaded = load(name, dtype, device_map, revision, token, chat_template)
+        options = LoadOptions(
+            device=device,
+            device_map=device_map,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            quantization_config=quantization_config,
+            revision=revision,
+            chat_template=template_text(chat_template),
+            token=token,
+            more=kwargs,
+        )
+        loaded = load(name, options)
         lalm = cls(loaded.model, loaded.processor, name=str(name), revision=revision)
+        lalm.load_options = options
         lalm._why_no_processor = loaded.why_no_processor
+        warn_of_slow_device(lalm.model, lalm.name, stacklevel=3)
         return lalm
 
     def __getstate__(self) -> dict[str, Any]:
@@ -113,7 +162,12 @@ class LALM:
         belongs_to(self.structure.decoder, self.model)
 
     def __repr__(self) -> str:
-        return f"LALM({self.name!r}, {type(self.model).__name__}, {self.num_layers} layers, {self.dtype})"
+        return f"LALM({self.description}: {type(self.model).__name__}, {self.num_layers} layers)"
+
+    @property
+    def description(self) -> str:
+        """Name, devices, dtype, quantisation if any, and attention function of the decoder, in one line."""
+        return describe(self.model, self.name)
 
     @property
     def device(self) -> torch.device:
@@ -218,8 +272,10 @@ class LALM:
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt)
         prompt = prompt.to(self.model)
-        has_audio = bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any())
-        if has_audio and not self._audio_validated and not in_check(self):
+        # in this order: to look for audio tokens is to wait for the device
+        if self._audio_validated or in_check(self):
+            return prompt
+        if bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any()):
             self.validate_audio_positions(prompt)
         return prompt
 

@@ -38,6 +38,7 @@ def sweep_generate(
     batch_size: int = 8,
     strict: bool = False,
     progress: bool = True,
+    prompt_format: str = "options",
 ) -> xr.Dataset:
     """The answer under every intervention to every item, with one prefill per prompt.
 
@@ -48,9 +49,8 @@ def sweep_generate(
 
     Args:
         lalm: the model.
-        items: items (options are not needed), asked in the default format, or prompts. Items that cannot be
-            used are left out.
-        interventions, batch_size, strict, progress: those of `sweep`.
+        items: items (options are not needed) or prompts. Items that cannot be used are left out.
+        interventions, batch_size, strict, progress, prompt_format: those of `sweep`.
         decoding: greedy, of at most 64 tokens, if None.
 
     Returns:
@@ -73,13 +73,17 @@ def sweep_generate(
         ('item', 'configuration')
     """
     decoding = decoding or Decoding()
-    inputs = SweepInputs(items, options=False, strict=strict)
+    inputs = SweepInputs(items, options=False, strict=strict, format=prompt_format)
     configurations = named_configurations(lalm, interventions)
     swept_items: list[Item] = []
     outputs: list[list[GenerationOutput]] = []
     looped = 0
-    for prompt in inputs.prompts(lalm, batch_size, progress, "generate"):
-        answers, shared = _answer_each(lalm, prompt, decoding, list(configurations.values()))
+    edits = list(configurations.values())
+
+    def run(prompt: Prompt) -> tuple[list[GenerationOutput], bool]:
+        return _answer_each(lalm, prompt, decoding, edits)
+
+    for prompt, (answers, shared) in inputs.results(lalm, run, batch_size, progress, "generate"):
         if not shared and looped == 0:
             reason = "the prefill cannot be shared, or the unedited answer from it is another one."
             warnings.warn(SweepWarning(f"{lalm.name} answers in a plain loop: {reason}"), stacklevel=2)

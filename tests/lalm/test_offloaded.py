@@ -21,7 +21,7 @@ def items(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A saved model."""
+    """A saved model. (This family cannot be saved with its embedding as output head.)"""
     model, processor = tiny_qwen2_audio(seed=0)
     folder = tmp_path_factory.mktemp("model")
     model.save_pretrained(folder)
