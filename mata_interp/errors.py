@@ -21,6 +21,7 @@ __all__ = [
     "MataWarning",
     "ModelError",
     "RunError",
+    "SlowDeviceWarning",
     "UncheckedWarning",
     "unknown_name",
 ]
@@ -83,6 +84,10 @@ class FigureError(MataError, ValueError):
 
 class UncheckedWarning(MataWarning):
     """The model has not been validated with `mi.check`; results may be wrong."""
+
+
+class SlowDeviceWarning(MataWarning):
+    """A model of more than a billion parameters runs on the CPU, where it takes seconds for each forward."""
 
 
 class ExclusionWarning(MataWarning):

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from markupsafe import Markup
 
-from ..experiments.files import write_whole
+from ..execution.files import write_whole
 from ..version import __version__
 from .figures.clip import LEFT, RIGHT, clip
 from .figures.svg import responsive

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..execution.files import write_whole
 from ..experiments import Condition, Effects, Run, load_run
-from ..experiments.files import write_whole
 from ..version import __version__
 from .accuracy import accuracy_tables
 from .attention import attention_section

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from mata_interp.errors import ArgumentError
+from mata_interp.execution.files import write_whole
 
 __all__ = ["load_sweep", "save_sweep"]
 
@@ -49,10 +49,7 @@ def save_sweep(swept: xr.DataArray | xr.Dataset, path: str | Path) -> Path:
     for name in data.variables:
         data[name].attrs = {}
     content = data.to_netcdf(engine="scipy")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(bytes(content))
-    part.replace(path)
+    write_whole(path, lambda file: file.write(content))
     return path
 
 

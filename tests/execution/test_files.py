@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mata_interp.errors import RunError
-from mata_interp.experiments.files import plain, read_json, remove_leftovers, write_json, write_whole
+from mata_interp.execution.files import plain, read_json, remove_leftovers, write_json, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
