@@ -103,7 +103,8 @@ def options_inside(text: str, choices: Sequence[str]) -> set[int]:
     The set is empty if the text has a negation that does not stand right before an option, since it may
     reject what it names; an option right after a negation is left out.
     """
-    return _phrases(tuple(choices)).affirmed(normalized(text))
+    named = _phrases(tuple(choices)).affirmed(normalized(text))
+    return set() if UNCLEAR in named else named
 
 
 @lru_cache(maxsize=1024)

@@ -109,7 +109,7 @@ class Span(NamedTuple):
 
     Attributes:
         start, end: its characters.
-        option: index of the option.
+        option: index of the option; UNCLEAR of a number that is compared or one end of a range.
     """
 
     start: int
@@ -131,7 +131,7 @@ _MORE = (
 _BEFORE_NUMBER = re.compile(
     r"(?:minus|negative|plus|point|(?:more|less|fewer|greater|higher|lower|longer|shorter)\s+than|over|under"
     r"|above|below|at\s+least|at\s+most|up\s+to|exceed(?:s|ing)?|beyond|nearly|twenty|thirty|forty|fifty"
-    r"|sixty|seventy|eighty|ninety|hundred|thousand|\d\s*(?:-|to|or|through|~))\s*$",
+    r"|sixty|seventy|eighty|ninety|hundred|thousand|\d\s*(?:-|to|through|~))\s*$",
     re.IGNORECASE,
 )
 _AFTER_NUMBER = re.compile(r"\s*(?:-|to|or|through|~)\s*\d", re.IGNORECASE)
@@ -248,12 +248,15 @@ class Phrases:
             if pattern is not None
             for match in pattern.finditer(text)
         ]
-        found = [span for span in found if not self._is_part_of_a_number(span, text)]
+        found = [
+            span._replace(option=UNCLEAR) if self._is_part_of_a_number(span, text) else span for span in found
+        ]
         return [span for span in found if not any(_inside(span, other) for other in found)]
 
     def _is_part_of_a_number(self, span: Span, text: str) -> bool:
         """Whether a number is negated, compared ("more than 2"), or one end of a range."""
-        if not text[span.start].isdigit() and text[span.start : span.end].lower() not in _NUMBERS:
+        place = text[span.start : span.end].lower()
+        if not re.match(r"[-+]?\d", place) and place not in _NUMBERS:
             return False
         before = _BEFORE_NUMBER.search(text[max(0, span.start - 20) : span.start])
         return bool(before or _AFTER_NUMBER.match(text, span.end))
