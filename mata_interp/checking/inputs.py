@@ -33,7 +33,7 @@ def deterministic(context: CheckContext) -> Measurement:
     difference = float((logits[0] - logits[1]).abs().max())
     # kernels of a GPU may sum in any order
     bound = 0.0 if lalm.device.type == "cpu" else context.logit_bound
-    return Measurement(f"max |Δlogit| {difference:.2g}", difference, bound)
+    return Measurement(f"max |Δlogit| {difference:.3g}", difference, bound)
 
 
 @register_check(

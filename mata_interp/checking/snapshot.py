@@ -64,7 +64,7 @@ class ModelSnapshot:
         difference = float((self.logits.float() - later.logits.float()).abs().max())
         count = len(self.parts) + 1
         return Measurement(
-            f"{count - len(changed)} of {count} parts as before, max |Δlogit| {difference:.2g}",
+            f"{count - len(changed)} of {count} parts as before, max |Δlogit| {difference:.3g}",
             difference,
             bound,
             f"changed: {', '.join(changed)}" if changed else "",

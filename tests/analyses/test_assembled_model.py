@@ -161,7 +161,7 @@ def test_low_rank_changes_are_merged_exactly(tmp_path):
     stock, _ = tiny_qwen2_audio()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in adapter.add_low_rank(model, 2, seed=0):
+        for parameter in adapter.add_low_rank(adapter.adapted_decoder(model), 2, seed=0):
             parameter.copy_(torch.randn(parameter.shape, generator=generator).half())
         for parameter in model.model.multi_modal_projector.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator).half())
@@ -183,7 +183,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
     with pytest.raises(ModelError, match=r"linear\.weight"):
         adapter.apply_weights(tiny_qwen2_audio(heads=2)[0], path)
     deep, _ = tiny_qwen2_audio(layers=5)
-    adapter.add_low_rank(deep, 1, seed=0)
+    adapter.add_low_rank(adapter.adapted_decoder(deep), 1, seed=0)
     adapter.save_weights(path, deep, {})
     with pytest.raises(ModelError, match=r"layers\.4\.q_proj"):
         adapter.apply_weights(tiny_qwen2_audio(layers=4)[0], path)

@@ -1,4 +1,4 @@
-"""The trained weights: the projector, and low-rank changes of the decoder's query and value matrices."""
+"""The trained weights: the projector, and low-rank changes of matrices of the encoder and the decoder."""
 
 from __future__ import annotations
 
@@ -12,51 +12,91 @@ from transformers import Qwen2AudioForConditionalGeneration
 
 from mata_interp.errors import ModelError
 
-__all__ = ["LowRankLinear", "adapted_linears", "add_low_rank", "apply_weights", "save_weights"]
+__all__ = [
+    "TUNED",
+    "LowRankLinear",
+    "adapted_decoder",
+    "adapted_encoder",
+    "add_low_rank",
+    "apply_weights",
+    "save_weights",
+]
 
-ADAPTED = ("q_proj", "v_proj")
+TUNED = 2
+"""Number of the encoder's last layers that are changed."""
+
+DECODER_MATRICES = ("q_proj", "v_proj")
+ENCODER_MATRICES = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.out_proj",
+    "fc1",
+    "fc2",
+)
 PROJECTOR = "multi_modal_projector.linear"
+SCALE = ".scale"
 MAX_BYTES = 1_000_000
+
+Place = tuple[str, nn.Module, str]  # name in the file, parent module, attribute
 
 
 class LowRankLinear(nn.Module):
     """A frozen linear map plus the product of two narrow trained matrices (LoRA, arXiv 2106.09685).
 
-    ``y = x W' + x A' B'`` with A at random and B zero in the beginning, so that nothing changes at first.
+    ``y = x W' + x A' B'``.
 
     Args:
         linear: the frozen map.
-        rank: width of the narrow matrices.
-        generator: source of A.
+        down: A, [rank, inputs].
+        up: B, [outputs, rank].
     """
 
-    def __init__(self, linear: nn.Linear, rank: int, generator: torch.Generator) -> None:
+    def __init__(self, linear: nn.Linear, down: Tensor, up: Tensor) -> None:
         super().__init__()
-        self.linear = linear
-        self.down = nn.Parameter(
-            torch.randn(rank, linear.in_features, generator=generator) / linear.in_features**0.5
-        )
-        self.up = nn.Parameter(torch.zeros(linear.out_features, rank))
+        self.linear, self.down, self.up = linear, nn.Parameter(down), nn.Parameter(up)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x) + x @ self.down.T @ self.up.T
 
 
-def adapted_linears(
-    model: Qwen2AudioForConditionalGeneration,
-) -> Iterator[tuple[str, nn.Module, str]]:
-    """Yield name, parent module and attribute of every matrix that low-rank changes apply to."""
+def adapted_decoder(model: Qwen2AudioForConditionalGeneration) -> Iterator[Place]:
+    """Yield the decoder's matrices that low-rank changes apply to."""
     for index, layer in enumerate(model.model.language_model.layers):
-        for attribute in ADAPTED:
+        for attribute in DECODER_MATRICES:
             yield f"layers.{index}.{attribute}", layer.self_attn, attribute
 
 
-def add_low_rank(model: Qwen2AudioForConditionalGeneration, rank: int, seed: int) -> list[nn.Parameter]:
-    """Put `LowRankLinear` in the place of every adapted matrix; return the new parameters."""
+def adapted_encoder(model: Qwen2AudioForConditionalGeneration) -> Iterator[Place]:
+    """Yield the matrices of the encoder's last layers that low-rank changes apply to."""
+    layers = list(enumerate(model.model.audio_tower.layers))[-TUNED:]
+    for index, layer in layers:
+        for path in ENCODER_MATRICES:
+            owner, _, attribute = path.rpartition(".")
+            yield f"encoder.layers.{index}.{path}", layer.get_submodule(owner), attribute
+
+
+def _places(model: Qwen2AudioForConditionalGeneration) -> Iterator[Place]:
+    yield from adapted_encoder(model)
+    yield from adapted_decoder(model)
+
+
+def add_low_rank(places: Iterator[Place], rank: int, seed: int) -> list[nn.Parameter]:
+    """Put `LowRankLinear` in the place of matrices; return the new parameters.
+
+    A is random and B zero, so that nothing changes at first.
+
+    Args:
+        places: of `adapted_decoder` or `adapted_encoder`.
+        rank: of the changes.
+        seed: of their random halves.
+    """
     generator = torch.Generator().manual_seed(seed)
     parameters = []
-    for _, parent, attribute in adapted_linears(model):
-        adapted = LowRankLinear(getattr(parent, attribute), rank, generator)
+    for _, parent, attribute in places:
+        linear = getattr(parent, attribute)
+        down = torch.randn(rank, linear.in_features, generator=generator) / linear.in_features**0.5
+        adapted = LowRankLinear(linear, down, torch.zeros(linear.out_features, rank))
         setattr(parent, attribute, adapted)
         parameters += [adapted.down, adapted.up]
     return parameters
@@ -66,7 +106,7 @@ def trained_weights(model: Qwen2AudioForConditionalGeneration) -> dict[str, Tens
     """Return the projector and the low-rank matrices, if there are any: name -> tensor."""
     projector = model.model.multi_modal_projector.linear
     weights = {f"{PROJECTOR}.{name}": tensor.detach() for name, tensor in projector.state_dict().items()}
-    for name, parent, attribute in adapted_linears(model):
+    for name, parent, attribute in _places(model):
         adapted = getattr(parent, attribute)
         if isinstance(adapted, LowRankLinear):
             weights |= {f"{name}.down": adapted.down.detach(), f"{name}.up": adapted.up.detach()}
@@ -74,7 +114,7 @@ def trained_weights(model: Qwen2AudioForConditionalGeneration) -> dict[str, Tens
 
 
 def save_weights(path: Path, model: Qwen2AudioForConditionalGeneration, notes: dict[str, str]) -> None:
-    """Write what was trained as float16, at most 1 MB in all.
+    """Write what was trained, at most 1 MB in all: the projector's matrix in 8 bits, the others as float16.
 
     Args:
         path: the safetensors file.
@@ -85,42 +125,67 @@ def save_weights(path: Path, model: Qwen2AudioForConditionalGeneration, notes: d
         ModelError: more than 1 MB.
     """
     weights = {name: tensor.half().contiguous() for name, tensor in trained_weights(model).items()}
-    size = sum(tensor.nbytes for tensor in weights.values())
-    if size > MAX_BYTES:
-        raise ModelError(
-            f"The trained weights take {size} bytes as float16; at most {MAX_BYTES} are shipped."
-        )
+    matrix = model.model.multi_modal_projector.linear.weight.detach()
+    weights |= _in_8_bits(f"{PROJECTOR}.weight", matrix)
     save_file(weights, path, metadata=notes)
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ModelError(f"The trained weights take {size} bytes; at most {MAX_BYTES} are shipped.")
+
+
+def _in_8_bits(name: str, matrix: Tensor) -> dict[str, Tensor]:
+    """A matrix as int8 with one float16 scale per row."""
+    scale = (matrix.abs().amax(1, keepdim=True) / 127).half()
+    whole = (matrix / scale.float().clamp_min(1e-8)).round().clamp(-127, 127).to(torch.int8)
+    return {name: whole, name + SCALE: scale}
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    """The file's tensors in float32, scales applied."""
+    stored = load_file(path)
+    scales = {name.removesuffix(SCALE): stored.pop(name) for name in list(stored) if name.endswith(SCALE)}
+    return {
+        name: t.float() * scales[name].float() if name in scales else t.float() for name, t in stored.items()
+    }
 
 
 @torch.no_grad()
-def apply_weights(model: Qwen2AudioForConditionalGeneration, path: Path) -> None:
-    """Load the projector and add the low-rank changes to the decoder's matrices; the model stays a stock one.
+def apply_weights(model: Qwen2AudioForConditionalGeneration, path: Path, merge: bool = True) -> None:
+    """Load the projector and the low-rank changes.
 
     Args:
         model: the converted model.
         path: a file of `save_weights`.
+        merge: add the changes to the matrices, so that the model stays a stock one. Otherwise they are put in
+            as `LowRankLinear`, and `save_weights` writes them again.
 
     Raises:
         ModelError: a tensor of another shape than the model's, or one that belongs nowhere.
     """
-    weights = {name: tensor.float() for name, tensor in load_file(path).items()}
+    weights = _load(path)
     projector = model.model.multi_modal_projector.linear
     for name, parameter in projector.named_parameters():
-        _copy(parameter, weights.pop(f"{PROJECTOR}.{name}", None), f"{PROJECTOR}.{name}", path)
-    for name, parent, attribute in adapted_linears(model):
-        if f"{name}.up" in weights:
-            matrix = getattr(parent, attribute).weight
-            change = weights.pop(f"{name}.up") @ weights.pop(f"{name}.down")
-            _copy(matrix, matrix + change, name, path)
+        full = f"{PROJECTOR}.{name}"
+        parameter.copy_(_fitting(weights.pop(full, None), parameter, full, path))
+    for name, parent, attribute in _places(model):
+        if f"{name}.up" not in weights:
+            continue
+        down, up = weights.pop(f"{name}.down"), weights.pop(f"{name}.up")
+        linear = getattr(parent, attribute)
+        change = _fitting(up @ down, linear.weight, name, path)
+        if merge:
+            linear.weight += change
+        else:
+            setattr(parent, attribute, LowRankLinear(linear, down, up))
     if weights:
         raise ModelError(
             f"{path} holds tensors that the model has no place for: {', '.join(sorted(weights))}."
         )
 
 
-def _copy(parameter: nn.Parameter, value: Tensor | None, name: str, path: Path) -> None:
+def _fitting(value: Tensor | None, parameter: Tensor, name: str, path: Path) -> Tensor:
+    """``value``, if it has the parameter's shape."""
     if value is None or value.shape != parameter.shape:
         found = "is missing" if value is None else f"has shape {tuple(value.shape)}"
         raise ModelError(f"{path}: {name} {found}; the model needs {tuple(parameter.shape)}.")
-    parameter.copy_(value)
+    return value
