@@ -14,11 +14,13 @@ from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
 
 import mata_interp as mi
@@ -155,26 +157,75 @@ def test_whisper_encoder_weights_fit_transformers(tmp_path):
         torch.testing.assert_close(weights[name], tensor, rtol=0, atol=0)
 
 
+def changed_model(tmp_path: Path) -> tuple[Any, Any]:
+    """A tiny model with low-rank changes of encoder and decoder and a projector at random; its processor."""
+    model, processor = tiny_qwen2_audio(encoder_layers=3)
+    generator = torch.Generator().manual_seed(1)
+    projector = model.model.multi_modal_projector.linear
+    parameters = adapter.add_low_rank(adapter.adapted_encoder(model), 2, seed=0)
+    parameters += adapter.add_low_rank(adapter.adapted_decoder(model), 2, seed=0)
+    with torch.no_grad():
+        for parameter in (*parameters, *projector.parameters()):
+            parameter.copy_(torch.randn(parameter.shape, generator=generator).half())
+        # every row a multiple of its 127th part, so that 8 bits hold it exactly
+        whole = torch.randint(-127, 128, projector.weight.shape, generator=generator).float()
+        whole[:, 0] = 127
+        projector.weight.copy_(whole / 64)
+    adapter.save_weights(tmp_path / "trained.safetensors", model, {})
+    return model, processor
+
+
+def logits_with_audio(model: Any, processor: Any) -> torch.Tensor:
+    """Logits of a prompt with a second of noise."""
+    lalm = mi.LALM(model, processor)
+    noise = np.random.default_rng(0).normal(0, 0.3, 16_000).astype(np.float32)
+    return lalm.logits(mi.Item(audio=(noise, 16_000), question="What is it?"))
+
+
 def test_low_rank_changes_are_merged_exactly(tmp_path):
     """The stock model with merged weights computes what the model computed in training."""
-    model, processor = tiny_qwen2_audio()
-    stock, _ = tiny_qwen2_audio()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in adapter.add_low_rank(adapter.adapted_decoder(model), 2, seed=0):
-            parameter.copy_(torch.randn(parameter.shape, generator=generator).half())
-        for parameter in model.model.multi_modal_projector.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator).half())
-    inputs = processor.tokenizer("a question", return_tensors="pt")
-    with torch.no_grad():
-        before = (stock(**inputs).logits - model(**inputs).logits).abs().max()
-        adapter.save_weights(tmp_path / "trained.safetensors", model, {})
-        adapter.apply_weights(stock, tmp_path / "trained.safetensors")
-        after = (stock(**inputs).logits - model(**inputs).logits).abs().max()
-    assert before > 1
-    assert after < 1e-3
+    model, processor = changed_model(tmp_path)
+    stock, _ = tiny_qwen2_audio(encoder_layers=3)
+    expected = logits_with_audio(model, processor)
+    assert (logits_with_audio(stock, processor) - expected).abs().max() > 1
+    adapter.apply_weights(stock, tmp_path / "trained.safetensors")
+    torch.testing.assert_close(logits_with_audio(stock, processor), expected, rtol=1e-4, atol=1e-3)
     ours, theirs = stock.model.multi_modal_projector, model.model.multi_modal_projector
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
+def test_weights_that_are_not_merged_are_written_again(tmp_path):
+    changed_model(tmp_path)
+    again, _ = tiny_qwen2_audio(encoder_layers=3)
+    adapter.apply_weights(again, tmp_path / "trained.safetensors", merge=False)
+    adapter.save_weights(tmp_path / "again.safetensors", again, {})
+    first, second = (load_file(tmp_path / f"{name}.safetensors") for name in ("trained", "again"))
+    assert len(first) == 3 + 2 * (2 * 6 + 4 * 2)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_the_projector_keeps_8_bits_of_every_row(tmp_path):
+    model, _ = tiny_qwen2_audio()
+    matrix = model.model.multi_modal_projector.linear.weight
+    with torch.no_grad():
+        matrix.mul_(torch.logspace(-3, 1, len(matrix))[:, None])
+    before = matrix.detach().clone()
+    adapter.save_weights(tmp_path / "trained.safetensors", model, {})
+    adapter.apply_weights(model, tmp_path / "trained.safetensors")
+    off = (matrix.detach() - before).abs().amax(1) / before.abs().amax(1)
+    assert 0 < off.max() < 0.51 / 127
+
+
+def test_the_last_layers_continue_the_encoder():
+    """What is cached of the encoder and its last layers give the whole encoder's output."""
+    model, processor = tiny_qwen2_audio(encoder_layers=3)
+    rng = np.random.default_rng(0)
+    made = [clips.Clip("word", rng.normal(0, 0.3, 16_000).astype(np.float32), ()) for _ in range(2)]
+    whole, states = features.encode(model, processor, made)
+    with torch.no_grad():
+        found = features.last_layers(model, states.float())
+    assert whole.std() > 0.1
+    torch.testing.assert_close(found, whole.float(), rtol=1e-2, atol=1e-2)
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
@@ -329,7 +380,8 @@ def tiny_decoder() -> tuple[object, object]:
         for word in vocabulary.WORDS[:12]
     ]
     values = torch.randn(12, 50, 16, generator=generator).half()
-    return prompts.Decoder(model, processor), features.EncodedClips(values, ["word+sound"] * 12, segments)
+    kinds = ["word+sound"] * 12
+    return prompts.Decoder(model, processor), features.EncodedClips(values, kinds, segments, torch.empty(0))
 
 
 LABELS = {"word": vocabulary.WORDS, "sound": ("a bell", "a beep", "a guitar", "a cymbal", "a tabla")}
@@ -442,6 +494,28 @@ def test_alignment_names_frames_of_tiny_features():
     encoded = replace(encoded, features=values.half(), segments=segments)
     alignment.align(decoder, encoded, 60, 0)
     assert alignment.frame_accuracy(decoder, encoded) == 1
+
+
+def test_tuning_changes_the_encoder_and_names_frames(tmp_path):
+    """Frames that the last layers mix before they are projected are named better after the tuning."""
+    model, processor = tiny_qwen2_audio(encoder_layers=2)
+    decoder = prompts.Decoder(model, processor)
+    states, segments = torch.randn(12, 100, 16, generator=torch.Generator().manual_seed(2)) * 0.1, []
+    for index, word in enumerate(("dog", "cat", "cow", "owl") * 3):
+        states[index, 10:20] += 2 * torch.eye(16)[index % 4]
+        segments.append((clips.Segment("word", word, 0.2, 0.4, ""),))
+    decoder.ids = lambda text: [ord(text[1]) * ord(text[2]) % 200]  # one token per word
+    with torch.no_grad():
+        raw = features.last_layers(model, states)
+    encoded = features.EncodedClips(raw.half(), ["word"] * 12, segments, states.half())
+    before = alignment.frame_accuracy(decoder, encoded)
+    alignment.tune_encoder(decoder, encoded, 60, 0)
+    path = tmp_path / "tuned.safetensors"
+    features.save_tuned_features(path, model, encoded)
+    tuned = features.load_features(path)
+    assert (tuned.features.float() - raw).abs().max() > 0.01
+    assert tuned.segments == segments
+    assert alignment.frame_accuracy(decoder, tuned) > max(before, 0.9)
 
 
 # Resuming
