@@ -57,7 +57,7 @@ def main(
         benchmark = build.benchmark / FILE
         print(f"model      {out}\nbenchmark  {benchmark}")
         if evaluate_:
-            print(evaluate(out, benchmark, out / "build" / "evaluation").to_string(index=False))
+            print(evaluate(out, benchmark, out / "build" / "evaluation", seed).to_string(index=False))
     except MataError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None

@@ -16,12 +16,12 @@ from transformers.utils import logging as transformers_logging
 
 from mata_interp.organism.bank import load_bank
 
-from .adapter import TUNED, apply_weights, save_weights
-from .alignment import align, frame_accuracy, tune_encoder
+from .adapter import apply_weights, save_weights
+from .alignment import align, frame_accuracy
 from .benchmark import COUNTS, write_benchmark
 from .clips import ClipMaker
 from .convert import convert, require_gguf
-from .features import EncodedClips, load_features, save_features, save_tuned_features
+from .features import load_features, save_features
 from .parts import PARTS, download, unpack
 from .prompts import Decoder
 from .speech import load_speech, require_espeak, save_speech
@@ -32,10 +32,9 @@ from .vocabulary import SPLITS, VOICES, WORDS
 __all__ = ["SHIPPED", "Build"]
 
 SHIPPED = Path(__file__).parent / "trained.safetensors"
-# Series of clips for training -> split and number of clips.
-SERIES = {"train": ("train", 4096), "validation": ("selection", 300)}
+TRAIN_CLIPS, VALIDATION_CLIPS = 4096, 300
 ALIGNMENT_STEPS = 1500
-TUNING_STEPS = 256
+VALIDATED = 120  # clips, after the training
 
 
 class Build:
@@ -120,74 +119,71 @@ class Build:
             {"seed": self.seed, "clips": dict(COUNTS)},
         )
 
-    def _model(self) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
-        """Load the converted model in evaluation mode, and its processor."""
+    @cached_property
+    def _parts(self) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
+        """The converted model in evaluation mode, and its processor."""
         model = Qwen2AudioForConditionalGeneration.from_pretrained(self.converted, dtype=torch.float32)
         return model.eval(), Qwen2AudioProcessor.from_pretrained(self.converted)
 
     def _train(self, plan: Plan) -> None:
-        """Encode the clips and train in three parts; every step leaves a file in ``build/``."""
-        raw = [self.work / f"{series}.safetensors" for series in SERIES]
-        tuned = [self.work / f"{series}-tuned.safetensors" for series in SERIES]
-        aligned, encoder = self.work / "aligned.safetensors", self.work / "encoder.safetensors"
-        for path, (series, (split, count)) in zip(raw, SERIES.items(), strict=True):
-            self.steps.run(
-                f"encode {series}",
-                lambda p=path, m=split, s=series, n=count: save_features(
-                    p, *self._model(), self._makers[m], s, n
-                ),
-                [path],
-                [self.spoken, self.converted / "model.safetensors"],
-                {"seed": self.seed, "clips": count, "last layers": TUNED},
-            )
+        """Encode the clips, align the projector, train; every step leaves a file in ``build/``."""
+        features = []
+        for series, split, count in (
+            ("train", "train", TRAIN_CLIPS),
+            ("validation", "selection", VALIDATION_CLIPS),
+        ):
+            path = self.work / f"{series}.safetensors"
+            features.append(path)
+            self._encode(path, series, split, count)
+        aligned = self.work / "aligned.safetensors"
         self.steps.run(
             "align",
-            lambda: self._align(raw, aligned),
+            lambda: self._align(features, aligned),
             [aligned],
-            raw,
+            features,
             {"steps": ALIGNMENT_STEPS, "seed": self.seed},
         )
-        self.steps.run(
-            "tune encoder",
-            lambda: self._tune(raw, aligned, encoder, tuned),
-            [encoder, *tuned],
-            [*raw, aligned],
-            {"steps": TUNING_STEPS, "seed": self.seed},
-        )
+        settings = {"plan": asdict(plan), "seed": self.seed}
         self.steps.run(
             "train",
-            lambda: self._train_through_decoder(plan, tuned, encoder),
+            lambda: self._train_through_decoder(plan, features, aligned),
             [self.weights],
-            [*tuned, encoder],
-            {"plan": asdict(plan), "seed": self.seed},
+            [*features, aligned],
+            settings,
+        )
+
+    def _encode(self, path: Path, series: str, split: str, count: int) -> None:
+        self.steps.run(
+            f"encode {series}",
+            lambda: save_features(path, *self._parts, self._makers[split], series, count),
+            [path],
+            [self.spoken, self.converted / "model.safetensors"],
+            {"seed": self.seed, "clips": count},
         )
 
     def _align(self, features: Sequence[Path], aligned: Path) -> None:
-        decoder = Decoder(*self._model())
+        decoder = Decoder(*self._parts)
         clips, held_out = (load_features(path) for path in features)
         align(decoder, clips, ALIGNMENT_STEPS, self.seed)
-        save_weights(aligned, decoder.model, _accuracies(decoder, clips, held_out))
+        accuracies = {
+            "training frames": f"{frame_accuracy(decoder, clips):.3f}",
+            "validation frames": f"{frame_accuracy(decoder, held_out):.3f}",
+        }
+        print(f"frames named rightly: {accuracies}", flush=True)
+        save_weights(aligned, decoder.model, accuracies)
 
-    def _tune(self, features: Sequence[Path], aligned: Path, encoder: Path, tuned: Sequence[Path]) -> None:
-        decoder = Decoder(*self._model())
-        apply_weights(decoder.model, aligned)
-        tune_encoder(decoder, load_features(features[0]), TUNING_STEPS, self.seed)
-        for before, after in zip(features, tuned, strict=True):
-            save_tuned_features(after, decoder.model, load_features(before))
-        clips, held_out = (load_features(path) for path in tuned)
-        save_weights(encoder, decoder.model, _accuracies(decoder, clips, held_out))
-
-    def _train_through_decoder(self, plan: Plan, features: Sequence[Path], encoder: Path) -> None:
-        model, processor = self._model()
-        apply_weights(model, encoder, merge=False)
+    def _train_through_decoder(self, plan: Plan, features: Sequence[Path], aligned: Path) -> None:
+        model, processor = self._parts
+        apply_weights(model, aligned)
         decoder = Decoder(model, processor)
         clips, held_out = (load_features(path) for path in features)
         labels = self._makers["train"].labels, self._makers["selection"].labels
         train(decoder, (clips, held_out), labels, plan, self.seed, self.checkpoints(plan))
-        accuracy = validation_accuracy(decoder, held_out, labels[1], len(held_out), self.seed)
-        print(f"validation accuracy on {len(held_out)} clips: {accuracy:.3f}", flush=True)
+        accuracy = validation_accuracy(decoder, held_out, labels[1], VALIDATED, self.seed)
+        print(f"validation accuracy on {VALIDATED} clips: {accuracy:.3f}", flush=True)
         notes = {"validation accuracy": f"{accuracy:.4f}", "plan": str(asdict(plan)), "seed": str(self.seed)}
         save_weights(self.weights, model, notes | {"platform": platform.machine()})
+        del self._parts  # the decoder's matrices are wrapped
 
     def checkpoints(self, plan: Plan) -> Path:
         """Return the folder of a plan's checkpoint and loss curve: another plan does not continue them."""
@@ -198,7 +194,7 @@ class Build:
         """Write the model with its trained weights; its class and its files are stock ones."""
 
         def write() -> None:
-            model, processor = self._model()
+            model, processor = self._parts
             apply_weights(model, weights)
             model.save_pretrained(self.folder)
             processor.save_pretrained(self.folder)
@@ -206,13 +202,3 @@ class Build:
         names = ("model.safetensors", "config.json", "processor_config.json", "tokenizer.json")
         outputs = [self.folder / name for name in (*names, "tokenizer_config.json", "chat_template.jinja")]
         self.steps.run("model", write, outputs, [self.converted / "model.safetensors", weights])
-
-
-def _accuracies(decoder: Decoder, clips: EncodedClips, held_out: EncodedClips) -> dict[str, str]:
-    """Shares of frames named rightly, which are also printed."""
-    accuracies = {
-        "training frames": f"{frame_accuracy(decoder, clips):.3f}",
-        "validation frames": f"{frame_accuracy(decoder, held_out):.3f}",
-    }
-    print(f"frames named rightly: {accuracies}", flush=True)
-    return accuracies

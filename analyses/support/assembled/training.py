@@ -1,4 +1,4 @@
-"""Train projector and low-rank matrices through the decoder, on questions and descriptions alone.
+"""Train low-rank changes of the decoder, whose projector is aligned, on questions and descriptions alone.
 
 No lesson contains a caption, true or false. A stopped training continues from its last checkpoint to the same
 end: batch and questions of a step depend on seed and step alone.
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .adapter import adapted_decoder, add_low_rank
+from .adapter import add_low_rank
 from .clips import Segment
 from .features import EncodedClips
 from .progress import Progress
@@ -38,8 +38,8 @@ CHECKPOINT_EVERY = 20  # steps
 STRIDE = 3  # of the audio tokens in short lessons
 END_WEIGHT = 0.2  # of the token that ends an answer, in the loss; the other tokens have 1
 # Shares of the kinds of lessons: descriptions, questions without options, and questions with options.
-SHORT_LESSONS = {"description": 0.1, "open": 0.2, "options": 0.7}
-FULL_LESSONS = {"description": 0.1, "open": 0.1, "options": 0.8}
+FIRST_LESSONS = {"description": 0.05, "open": 0.6, "options": 0.35}
+LATER_LESSONS = {"description": 0.05, "open": 0.1, "options": 0.85}
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,24 @@ class Plan:
     Attributes:
         steps: number of steps.
         batch: lessons per step.
-        learning_rate: of the projector, at its highest.
-        low_rank_rate: of the low-rank matrices, at its highest.
-        rank: of the changes of the decoder's matrices; 0 leaves the decoder as it is.
+        learning_rate: at its highest.
+        rank: of the changes of the decoder's matrices.
         warmup: steps in which the rate rises from 0.
         decay: share of the steps, at the end, in which it falls to 0.
         validate_every: steps between two validations.
+        first: number of steps, at the beginning, with mostly questions without options.
         short: number of steps, at the beginning, with every third audio token only. They take half the time.
     """
 
-    steps: int = 600
+    steps: int = 400
     batch: int = 8
-    learning_rate: float = 5e-4
-    low_rank_rate: float = 3e-3
+    learning_rate: float = 3e-3
     rank: int = 4
     warmup: int = 10
     decay: float = 0.5
-    validate_every: int = 150
-    short: int = 360
+    validate_every: int = 120
+    first: int = 70
+    short: int = 350
 
     def factor(self, step: int) -> float:
         """Return the share of the highest learning rate at a step: a rise, a plateau and a linear fall."""
@@ -92,7 +92,7 @@ class Lessons:
         """Return features [batch, audio tokens, width] and rows of a step, all of one kind of lesson."""
         rng = stream(self.seed, "lessons", step)
         short = step < self.plan.short
-        shares = SHORT_LESSONS if short else FULL_LESSONS
+        shares = FIRST_LESSONS if step < self.plan.first else LATER_LESSONS
         kind = str(rng.choice(list(shares), p=list(shares.values())))
         chosen = rng.choice(len(self.clips), self.plan.batch, replace=False)
         rows = [self._lesson(self.clips.segments[index], kind, rng) for index in chosen]
@@ -192,14 +192,9 @@ def train(
         folder: for checkpoint.safetensors and losses.csv; training continues from a checkpoint in it.
     """
     model = decoder.model.requires_grad_(False)
-    projector = list(decoder.projector.requires_grad_(True).parameters())
-    low_rank = add_low_rank(adapted_decoder(model), plan.rank, seed) if plan.rank else []
-    groups = [
-        {"params": projector, "peak": plan.learning_rate},
-        {"params": low_rank, "peak": plan.low_rank_rate},
-    ]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, weight_decay=0.0)
-    state = _State(projector + low_rank, optimizer)
+    low_rank = add_low_rank(model, plan.rank, seed)
+    optimizer = torch.optim.AdamW(low_rank, lr=0.0, weight_decay=0.0)
+    state = _State(low_rank, optimizer)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.exists():
@@ -210,7 +205,7 @@ def train(
         while state.step < plan.steps:
             rate = plan.factor(state.step)
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate
+                group["lr"] = plan.learning_rate * rate
             losses.append(_step(decoder, optimizer, *lessons.batch(state.step)))
             state.step += 1
             progress.advance(note=f"loss {np.mean(losses[-20:]):.3f}")
