@@ -382,7 +382,7 @@ def test_answer_logits_equal_the_plain_forward():
 def test_training_that_was_stopped_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(training, "VALIDATED", 4)
-    plan = training.Plan(steps=6, batch=2, rank=1, warmup=2, validate_every=4, first=2, short=3)
+    plan = training.Plan(steps=6, batch=2, rank=1, warmup=2, validate_every=4, first=2)
     ends = []
     for name, stop in (("whole", None), ("stopped", 5)):
         decoder, encoded = tiny_decoder()
@@ -429,7 +429,7 @@ def test_another_plan_has_other_checkpoints(tmp_path):
 
 
 def test_learning_rate_rises_stays_and_falls():
-    plan = training.Plan(steps=100, warmup=10, decay=0.5)
+    plan = training.Plan(steps=100, warmup=10, fall=50, zero=100)
     rates = [plan.factor(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[10:50] == [1.0] * 40

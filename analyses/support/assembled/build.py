@@ -26,7 +26,7 @@ from .parts import PARTS, download, unpack
 from .prompts import Decoder
 from .speech import load_speech, require_espeak, save_speech
 from .steps import Steps
-from .training import Plan, train, validation_accuracy
+from .training import VALIDATED, Plan, train, validation_accuracy
 from .vocabulary import SPLITS, VOICES, WORDS
 
 __all__ = ["SHIPPED", "Build"]
@@ -34,7 +34,6 @@ __all__ = ["SHIPPED", "Build"]
 SHIPPED = Path(__file__).parent / "trained.safetensors"
 TRAIN_CLIPS, VALIDATION_CLIPS = 4096, 300
 ALIGNMENT_STEPS = 1500
-VALIDATED = 120  # clips, after the training
 
 
 class Build:

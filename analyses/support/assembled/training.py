@@ -35,7 +35,7 @@ COLUMNS = ("step", "lessons", "learning_rate", "loss", "validation_accuracy")
 VALIDATION_BATCH = 10
 VALIDATED = 60  # clips of a validation during training
 CHECKPOINT_EVERY = 20  # steps
-STRIDE = 3  # of the audio tokens in short lessons
+STRIDE = 3  # of the audio tokens in lessons, which halves their time
 END_WEIGHT = 0.2  # of the token that ends an answer, in the loss; the other tokens have 1
 # Shares of the kinds of lessons: descriptions, questions without options, and questions with options.
 FIRST_LESSONS = {"description": 0.05, "open": 0.6, "options": 0.35}
@@ -52,25 +52,25 @@ class Plan:
         learning_rate: at its highest.
         rank: of the changes of the decoder's matrices.
         warmup: steps in which the rate rises from 0.
-        decay: share of the steps, at the end, in which it falls to 0.
+        fall: step at which it begins to fall, in a straight line.
+        zero: step at which it would be 0.
         validate_every: steps between two validations.
         first: number of steps, at the beginning, with mostly questions without options.
-        short: number of steps, at the beginning, with every third audio token only. They take half the time.
     """
 
-    steps: int = 400
+    steps: int = 340
     batch: int = 8
     learning_rate: float = 3e-3
     rank: int = 4
     warmup: int = 10
-    decay: float = 0.5
+    fall: int = 200
+    zero: int = 400
     validate_every: int = 120
     first: int = 70
-    short: int = 350
 
     def factor(self, step: int) -> float:
         """Return the share of the highest learning rate at a step: a rise, a plateau and a linear fall."""
-        left = (self.steps - step) / max(self.decay * self.steps, 1)
+        left = (self.zero - step) / (self.zero - self.fall)
         return min(1.0, (step + 1) / self.warmup, left)
 
 
@@ -81,7 +81,7 @@ class Lessons:
         decoder: tokenizes.
         clips: the training clips.
         labels: role -> every label, for wrong options.
-        plan: batch and number of short lessons.
+        plan: batch and number of first lessons.
         seed: seed of the build.
     """
 
@@ -91,15 +91,12 @@ class Lessons:
     def batch(self, step: int) -> tuple[Tensor, list[Row]]:
         """Return features [batch, audio tokens, width] and rows of a step, all of one kind of lesson."""
         rng = stream(self.seed, "lessons", step)
-        short = step < self.plan.short
         shares = FIRST_LESSONS if step < self.plan.first else LATER_LESSONS
         kind = str(rng.choice(list(shares), p=list(shares.values())))
         chosen = rng.choice(len(self.clips), self.plan.batch, replace=False)
         rows = [self._lesson(self.clips.segments[index], kind, rng) for index in chosen]
         features = self.clips.features[torch.from_numpy(chosen)].float()
-        if short:
-            features = features[:, int(rng.integers(STRIDE)) :: STRIDE]
-        return features, rows
+        return features[:, int(rng.integers(STRIDE)) :: STRIDE], rows
 
     def _lesson(self, segments: Sequence[Segment], kind: str, rng: np.random.Generator) -> Row:
         if kind == "description":
