@@ -14,6 +14,7 @@ from mata_interp.lalm.calls.attention_calls import Backend
 from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.discovery.entry import enter
 from mata_interp.lalm.discovery.experts import Flips, Routing
+from mata_interp.lalm.generation_settings import generation_arguments
 
 from .bounds import LOGITS, OPTION_SCORES
 from .context import STEPS, CheckContext
@@ -76,7 +77,8 @@ def decoding_equals_one_pass(context: CheckContext) -> Measurement:
 def backends_agree(context: CheckContext) -> Measurement:
     direct, nnsight = (_generate(context, True, backend)[0] for backend in ("direct", "nnsight"))
     difference = largest(direct - nnsight)
-    return Measurement(f"max |Δlogit| {difference:.3g} over {STEPS} tokens", difference, context.exact_bound)
+    bound, note = context.exact(difference)
+    return Measurement(f"max |Δlogit| {difference:.3g} over {STEPS} tokens{note}", difference, bound)
 
 
 @register_check(
@@ -254,30 +256,22 @@ def _compare_options(
 def _logprob(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:
     """log p of tokens [B, N] from logits [B, N + 1, V], of which the last prompt token's come first:
     float64 [B]."""
-    each = logits[:, :-1].double().log_softmax(-1).gather(2, tokens[:, :, None].to(logits.device))[..., 0]
-    return each.cpu().masked_fill(~real, 0.0).sum(1)
+    logits, tokens = logits[:, :-1].cpu().double(), tokens.cpu()
+    each = logits.log_softmax(-1).gather(2, tokens[:, :, None])[..., 0]
+    return each.masked_fill(~real, 0.0).sum(1)
 
 
 def _generate(context: CheckContext, edited: bool, backend: Backend = "direct") -> tuple[Tensor, Tensor]:
     """Logits [B, STEPS, V] and tokens [B, STEPS] of a greedy generation that does not stop."""
     lalm, prompt = context.lalm, context.prompt
     editing = context.editing() if edited else None
-    greedy: dict[str, Any] = {
-        "do_sample": False,
-        "num_beams": 1,
-        "temperature": None,
-        "top_k": None,
-        "top_p": None,
-    }
 
     def generate() -> Any:
         return lalm.model.generate(
             **prompt.inputs,
             max_new_tokens=STEPS,
             min_new_tokens=STEPS,
-            output_logits=True,
-            return_dict_in_generate=True,
-            **greedy,
+            **generation_arguments(lalm.model) | {"output_logits": True, "return_dict_in_generate": True},
         )
 
     with torch.inference_mode():

@@ -211,7 +211,7 @@ class StudyResult:
     def save(self, path: str | Path) -> None:
         """Write ``study.json``; RunError if the file cannot be written."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        write_versioned(Path(path), **content)
+        write_versioned(Path(path).expanduser(), **content)
 
     @classmethod
     def load(cls, path: str | Path) -> StudyResult:
@@ -220,6 +220,6 @@ class StudyResult:
         Raises:
             RunError: The file cannot be read, has another format version, or lacks a field.
         """
-        content = read_versioned(Path(path))
+        content = read_versioned(Path(path).expanduser())
         del content["version"]
         return from_plain(cls, content, path)

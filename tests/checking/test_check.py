@@ -201,17 +201,22 @@ def test_flips_belong_to_the_check_that_measured_them(lalm, monkeypatch):
 
 
 def test_a_device_whose_kernels_sum_in_any_order_need_not_be_exact(lalm, monkeypatch):
-    """On a CPU the bound is 0. Elsewhere it is 0 only if two plain forward passes are equal."""
+    """On a CPU the bound is 0. Elsewhere it is 0 only if plain forward passes repeat each other."""
     context = CheckContext(lalm, None)
-    assert context.exact_bound == 0.0
+    assert context.exact(1e-3) == (0.0, "")
     assert context.plain is not None
     monkeypatch.setattr(type(lalm), "device", property(lambda self: torch.device("meta")))
-    for change, expected in ((0.0, 0.0), (1e-6, context.logit_bound)):
-        elsewhere = CheckContext.__new__(CheckContext)
+    for changes, bound, measured in (
+        ([0.0] * 8, 0.0, "equal"),
+        ([0, 0, 0.5, 0] * 2, context.logit_bound, "0.5"),
+    ):
+        elsewhere, passes = CheckContext.__new__(CheckContext), iter(changes)
         vars(elsewhere).update(vars(context))
-        vars(elsewhere).pop("exact_bound")
-        monkeypatch.setattr(lalm, "logits", lambda prompt, change=change: context.plain + change)
-        assert elsewhere.exact_bound == expected
+        monkeypatch.setattr(lalm, "logits", lambda prompt, passes=passes: context.plain + next(passes))
+        assert elsewhere.exact(0.0) == (0.0, "")
+        found, note = elsewhere.exact(1e-6)
+        assert found == bound
+        assert measured in note
 
 
 def test_too_weak_an_effect_is_no_pass(lalm):

@@ -12,11 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from mata_interp.benchmarks import Item
+from mata_interp.compat import input_device
 from mata_interp.errors import ArgumentError, ItemError, ModelError
+from mata_interp.precision import full_precision
 
+from ..discovery.quantised import compute_dtype
 from .formats import PROMPT_FORMATS, Parts, canonical_format
 from .groups import group_masks, groups_of_tokens
 from .messages import MARK, ask_by_messages, takes_audio_in_call
+from .templates import OTHER_TEMPLATE, message_writer
 from .vocabulary import special_tokens
 
 __all__ = ["PROMPT_FORMATS", "Prompt", "build_prompt", "prompt_from_inputs"]
@@ -79,13 +83,13 @@ class Prompt:
                 random noise to the audio, it is set to False unless the inputs say otherwise: the same
                 prompt is then the same prompt twice.
         """
-        device: Any = model.device if isinstance(model, nn.Module) else model
+        device: Any = input_device(model) if isinstance(model, nn.Module) else model
         inputs: dict[str, Any] = {
             name: x.to(device) if isinstance(x, Tensor) else x for name, x in self.inputs.items()
         }
         groups = {name: mask.to(device) for name, mask in self.groups.items()}
         if isinstance(model, nn.Module):
-            dtype: Any = model.dtype
+            dtype = compute_dtype(model)
             inputs = {
                 name: x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
                 for name, x in inputs.items()
@@ -127,6 +131,7 @@ def prompt_from_inputs(
     )
 
 
+@full_precision()  # processors compute features, some of them with torch
 def build_prompt(
     processor: Any,
     items: Item | Sequence[Item],
@@ -184,7 +189,8 @@ def build_prompt(
     for row, item in enumerate(items):
         if sounds and "audio" not in rows[row] and seconds[row] >= 1:
             raise ModelError(
-                f"The processor wrote no audio placeholder for {seconds[row]:g} s of audio. {_REMEDY}"
+                f"The chat template and the processor wrote no audio placeholder for {seconds[row]:g} s of "
+                f"audio. {OTHER_TEMPLATE}"
             )
         # Qwen2-Audio takes a lone placeholder for one still to be expanded, and generate then crashes.
         if sounds and (tokens := rows[row].count("audio")) < 2:
@@ -207,12 +213,21 @@ def _ask_by_text(
     texts = ["".join(text for _, text in parts) for parts in rendered]
     bos = processor.tokenizer.bos_token
     text_kwargs = {"add_special_tokens": not (bos and texts[0].startswith(bos))}  # no second BOS
-    inputs = processor(
-        text=texts,
-        **({"audio": sounds, "audio_kwargs": {"sampling_rate": sampling_rate}} if sounds else {}),
-        text_kwargs={**text_kwargs, **padding, "padding_side": "left"},
-        return_tensors="pt",
-    )
+    placeholder = processor.tokenizer.convert_ids_to_tokens(audio_token_id)
+    try:
+        inputs = processor(
+            text=texts,
+            **({"audio": sounds, "audio_kwargs": {"sampling_rate": sampling_rate}} if sounds else {}),
+            text_kwargs={**text_kwargs, **padding, "padding_side": "left"},
+            return_tensors="pt",
+        )
+    except ValueError as error:
+        if not sounds or placeholder in texts[0]:
+            raise
+        raise ModelError(
+            f"The chat template writes no audio placeholder ({placeholder}) for a message with audio: "
+            f"{' '.join(str(error).split()).rstrip('.')}. {OTHER_TEMPLATE}"
+        ) from error
     plain = processor.tokenizer(texts, return_offsets_mapping=True, **text_kwargs)
     rows = []
     for row, parts in enumerate(rendered):
@@ -255,11 +270,7 @@ def _render(parts_of: Sequence[Parts], processor: Any, with_audio: bool) -> list
     if not getattr(processor, "chat_template", None):
         raise ModelError(f"The processor has no chat template. {_REMEDY}")
 
-    def render(text: str) -> str:
-        sound = [{"type": "audio"}] if with_audio else []
-        turn = {"role": "user", "content": [*sound, {"type": "text", "text": text}]}
-        return processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-
+    render = message_writer(processor, clips=int(with_audio))
     around = render(MARK).split(MARK)
     for parts in parts_of:
         text = "".join(text for _, text in parts)
