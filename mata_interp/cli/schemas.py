@@ -131,7 +131,7 @@ SCHEMAS = {
             "baseline": "{margin: nats, accuracy} without an edit",
             "configurations": "a list of {name, layers, heads, rule, alpha, group, queries, phase, change, "
             "low, high, accuracy}; change of the margin in nats with its 95 % interval over clips",
-            "canary": "largest relative error of the unedited row",
+            "canary": "largest difference of the unedited row, in steps of the number format",
             "looped": "number of items answered in a plain loop",
             "culprits": "why: layers and items",
             "excluded": _EXCLUDED,

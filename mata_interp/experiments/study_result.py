@@ -107,7 +107,8 @@ class SweepQuality:
     """Checks that the selection sweep ran.
 
     Attributes:
-        canary: Largest relative difference of the unedited canary row from the plain forward.
+        canary: Largest difference of the unedited canary row from the plain forward, in steps of the number
+            format (see `mata_interp.sweeps.canary`).
         looped: Number of items that were computed one configuration at a time instead.
         culprits: Why, naming layers and items; empty if there are none.
     """

@@ -70,7 +70,7 @@ def test_the_choice_is_the_best_mean_margin_of_the_sweep_on_conflict_items(done)
     assert selection.chosen == best.configuration
     assert selection.baseline.margin == margins["baseline"]
     assert selection.sweep.looped == 0
-    assert selection.sweep.canary < 1e-5
+    assert selection.sweep.canary < 40  # steps of float32
     assert {row.alpha for row in selection.grid} == set(DEFAULT_ALPHAS)
     assert {row.layers for row in selection.grid} == {
         (0,),
