@@ -11,6 +11,7 @@ Examples
   python analyses/instrument_cost.py
   python analyses/instrument_cost.py --json
   python analyses/instrument_cost.py --quick       one second of audio and one round, to try it
+  python analyses/instrument_cost.py --counts      kernels, copies and waits on an accelerator, counted
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ import pandas as pd
 import torch
 import typer
 from support.cost_figure import draw
+from support.counting import count_all
 from support.measuring import in_own_process, interleaved, peak_bytes, quartiles
 from support.medium import ask, medium_lalm
 from support.rivals import RIVALS, rival
 from tqdm import tqdm
 
 import mata_interp as mi
-from mata_interp.errors import UncheckedWarning
+from mata_interp.errors import RunError, UncheckedWarning
 from mata_interp.fusion.criteria import CRITERIA
 from mata_interp.fusion.item_context import Decision, ItemContext
 from mata_interp.sweeps import by_alpha
@@ -66,11 +68,22 @@ def main(
     busy: Annotated[
         bool, typer.Option("--busy", help="Measure CPU time, which other processes affect less.")
     ] = False,
+    counts: Annotated[
+        bool,
+        typer.Option(
+            "--counts",
+            help="Instead: count kernels, copies to an accelerator and waits for it, on the pretend "
+            "accelerator of the tests. It needs a C++ compiler and no accelerator.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     peak_of: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Measure, print, draw."""
     warnings.filterwarnings("ignore", category=UncheckedWarning)  # the model has random weights
+    if counts:
+        print_counts(as_json)
+        return
     seconds = 1.0 if quick else 30.0
     if peak_of is not None:
         print(json.dumps(peak(peak_of, seconds)))
@@ -256,6 +269,22 @@ def memory(quick: bool) -> Any:
         [{"name": name, "peak_bytes": peaks and peaks["after"]} for name, peaks in peaks_by_task.items()]
     )
     return table.assign(memory_ratio=table["peak_bytes"] / table["peak_bytes"].iloc[0])
+
+
+def print_counts(as_json: bool) -> None:
+    """Print what the instruments ask of an accelerator."""
+    try:
+        rows = count_all()
+    except RunError as error:
+        raise typer.BadParameter(str(error), param_hint="--counts") from error
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(f"{'':52}{'kernels':>9}{'copies to it':>14}{'waits':>7}   target reached")
+    for row in rows:
+        numbers = f"{row['kernels']:9.5g}{row['copies_to_device']:14.5g}{row['synchronisations']:7.5g}"
+        verdict = {None: "", True: "yes", False: "no"}[row["reached"]]
+        print(f"{row['name']:52}{numbers}   {verdict}")
 
 
 def show(table: Any, width: int) -> None:

@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 import mata_interp as mi
 from mata_interp.errors import UncheckedWarning
-from mata_interp.sweeps.memory import free_bytes
+from mata_interp.lalm.memory import free_bytes
 
 mpl.use("Agg")
 

@@ -38,11 +38,13 @@ _SOURCE = {
     "aei": "tracing",
     "sweep": "sweeps",
     "sweep_generate": "sweeps",
+    "search_windows": "sweeps",
     "window_configs": "sweeps",
     "layer_configs": "sweeps",
     "head_configs": "sweeps",
     "causal_map": "sweeps",
     "margin": "sweeps",
+    "correct": "sweeps",
     "save_sweep": "sweeps",
     "load_sweep": "sweeps",
     "fusion_layers": "fusion",
@@ -52,6 +54,7 @@ _SOURCE = {
     "Condition": "experiments",
     "RayWorkers": "experiments",
     "forecast": "experiments",
+    "forecast_study": "experiments",
     "run": "experiments",
     "load_run": "experiments",
     "study": "experiments",
@@ -72,7 +75,18 @@ if TYPE_CHECKING:
     from . import errors
     from .benchmarks import Item, Items, load_benchmark
     from .checking import CheckReport, check
-    from .experiments import Condition, Effects, RayWorkers, Run, StudyResult, forecast, load_run, run, study
+    from .experiments import (
+        Condition,
+        Effects,
+        RayWorkers,
+        Run,
+        StudyResult,
+        forecast,
+        forecast_study,
+        load_run,
+        run,
+        study,
+    )
     from .fusion import FusionProfile, fusion_layers
     from .interventions import AttentionEdit, Intervention, Knockout, Mata, published_layers, register_rule
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
@@ -80,11 +94,13 @@ if TYPE_CHECKING:
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,
+        correct,
         head_configs,
         layer_configs,
         load_sweep,
         margin,
         save_sweep,
+        search_windows,
         sweep,
         sweep_generate,
         window_configs,

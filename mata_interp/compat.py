@@ -12,7 +12,9 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -24,35 +26,54 @@ from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixi
 from transformers.masking_utils import sdpa_mask
 
 __all__ = [
+    "COMPILED_PREFIX",
     "CONFIG_ORIGIN",
     "HOOK_TABLES",
     "NNSIGHT_LOOP_END",
     "NNSIGHT_MODULE_NAMES",
     "DynamicLayer",
     "OutOfOrderError",
+    "adapter_layers",
     "adapter_state",
     "attention_call_labels",
     "attention_function_table",
     "attention_mask_table",
     "attention_name",
+    "attention_names",
     "build_transformer_lens_bridge",
     "calls_attention_interface",
     "can_crop",
     "class_for_config",
     "count_hooks",
+    "decoder_config_name",
     "family_overrides_attention",
+    "float32_products",
+    "forward_as_written",
     "forward_hooks",
     "has_recurrent_state",
+    "input_device",
     "instance_forward",
+    "is_compiled",
     "is_convolution",
+    "is_cut",
     "loaded_from",
     "model_from_config",
+    "offload_maps",
     "offloaded_tensor",
     "parametrizations",
+    "privateuse_name",
     "recorded_attention_classes",
+    "restore_float32_products",
+    "round_no_products",
     "sdpa_mask",
+    "set_adapters_enabled",
     "set_attention_name",
+    "settle_quantised",
+    "stored_tensors",
+    "switches_adapters",
     "tensor_version",
+    "uncompiled",
+    "without_compilation",
 ]
 
 # transformers 5.23 -----------------------------------------------------------------------------------------
@@ -83,6 +104,32 @@ def family_overrides_attention(module: nn.Module, name: str) -> bool:
 def attention_name(config: Any) -> str | None:
     """The name of the attention function that a config selects (``_attn_implementation``)."""
     return getattr(config, "_attn_implementation", None)
+
+
+def attention_names(config: Any, skip: Any = None) -> dict[str, Any]:
+    """The attention function of each config inside a config (``sub_configs``), by dotted name.
+
+    Args:
+        config: that of a model; "" is the name of the config itself.
+        skip: a config that is left out, with those inside it.
+    """
+    found = {}
+    pending = [("", config)]
+    while pending:
+        place, part = pending.pop()
+        if part is None or part is skip:
+            continue
+        found[place] = attention_name(part)
+        inner = getattr(part, "sub_configs", None) or {}
+        pending += [(f"{place}.{name}" if place else name, getattr(part, name, None)) for name in inner]
+    return found
+
+
+def decoder_config_name(config: Any) -> str | None:
+    """Under which name a config holds that of its decoder (``sub_configs``); None where it is that itself."""
+    decoder = config.get_text_config(decoder=True)
+    inner = getattr(config, "sub_configs", None) or {}
+    return next((name for name in inner if getattr(config, name, None) is decoder), None)
 
 
 def set_attention_name(config: Any, name: str | None) -> None:
@@ -220,6 +267,10 @@ def forward_hooks(model: nn.Module) -> Iterator[tuple[str, Callable[..., Any]]]:
 def instance_forward(module: nn.Module) -> Callable[..., Any] | None:
     """A forward that someone put on one module in the place of its class's, the inert ones left out."""
     forward = vars(module).get("forward")
+    if "_orig_mod" in module._modules:  # torch.compile around a module: what is called is in it
+        return None
+    if (written := forward_as_written(module)) is not None:
+        forward = None if getattr(written, "__func__", None) is type(module).forward else written
     return None if forward is None or _is_inert(forward) or hasattr(module, "_hf_hook") else forward
 
 
@@ -243,7 +294,7 @@ def parametrizations(model: nn.Module) -> Iterator[tuple[str, str]]:
 def adapter_state(model: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
     """``(module, state)`` of every adapter layer of PEFT: active and merged adapters, on or off, scaling."""
     for name, module in model.named_modules():
-        if isinstance(getattr(module, "active_adapters", None), list) and hasattr(module, "merged_adapters"):
+        if _is_adapter_layer(module):
             scaling = getattr(module, "scaling", None)
             yield (
                 name,
@@ -256,15 +307,169 @@ def adapter_state(model: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
             )
 
 
+def _is_adapter_layer(module: Any) -> bool:
+    return isinstance(getattr(module, "active_adapters", None), list) and hasattr(module, "merged_adapters")
+
+
+def adapter_layers(model: nn.Module) -> list[Any]:
+    """The adapter layers of PEFT in a model; each has ``disable_adapters``, whether it is off."""
+    return [module for module in model.modules() if _is_adapter_layer(module)]
+
+
+def set_adapters_enabled(layers: Sequence[Any], enabled: Sequence[bool]) -> None:
+    """Switch adapter layers on or off (``_disable_adapters``).
+
+    PEFT's own ``enable_adapters`` also changes which weights are trained.
+    """
+    for layer, on in zip(layers, enabled, strict=True):
+        layer._disable_adapters = not on
+
+
+def switches_adapters(model: nn.Module) -> bool:
+    """Whether a model's own ``generate`` switches its adapter on and off, as Granite Speech's does.
+
+    It does so for adapters that transformers loaded (``_hf_peft_config_loaded``), and leaves them so.
+    """
+    return bool(getattr(model, "_hf_peft_config_loaded", False)) and _generate_switches_adapters(type(model))
+
+
+@lru_cache(maxsize=64)
+def _generate_switches_adapters(kind: type) -> bool:
+    try:
+        return "disable_adapters" in inspect.getsource(kind.generate)  # type: ignore[attr-defined]
+    except (AttributeError, OSError, TypeError):
+        return False
+
+
+def forward_as_written(module: nn.Module) -> Callable[..., Any] | None:
+    """What ``module.forward = torch.compile(module.forward)`` compiled; None where the forward is not."""
+    return getattr(vars(module).get("forward"), "_torchdynamo_orig_callable", None)
+
+
+COMPILED_PREFIX = "_orig_mod."
+"""What ``torch.compile(module)`` puts into the names of a module's parts."""
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether calls of a module go to code made by ``torch.compile``, wherever that was applied.
+
+    ``torch.compile(module)`` puts a module around it (``_orig_mod``), ``module.compile()`` keeps the compiled
+    call on it (``_compiled_call_impl``), and a compiled function names its original
+    (``_torchdynamo_orig_callable``).
+    """
+    return (
+        module._compiled_call_impl is not None
+        or "_orig_mod" in module._modules
+        or forward_as_written(module) is not None
+    )
+
+
+def uncompiled(model: Any) -> Any:
+    """A module without what ``torch.compile``, DataParallel or DistributedDataParallel put around it."""
+    while isinstance(model, nn.Module):
+        if (inner := model._modules.get("_orig_mod")) is None:
+            parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
+            inner = model.module if parallel else None
+        if inner is None:
+            break
+        model = inner
+    return model
+
+
+def without_compilation() -> AbstractContextManager[Any]:
+    """Inside, whatever was compiled runs as it was written (``torch.compiler.set_stance``, torch 2.6)."""
+    stance: Any = torch.compiler.set_stance
+    return stance("force_eager")
+
+
+def settle_quantised(model: nn.Module) -> None:
+    """Let layers of bitsandbytes take what their weights hold (``init_8bit_state``), as in a first forward.
+
+    Before that the codes are an attribute of the weight, which the first of several modules that share the
+    weight takes away from the others (bitsandbytes 0.50).
+    """
+    for module in model.modules():
+        if hasattr(module, "init_8bit_state") and getattr(module.weight, "CB", None) is not None:
+            module.init_8bit_state()  # type: ignore[operator]
+
+
+def is_cut(output: Tensor) -> bool:
+    """Whether no gradient comes through an operator with this output.
+
+    An operator without a derivative leaves either no graph, or a node that warns (``WarnNotImplemented``) or
+    raises (``NotImplemented``) in the backward pass.
+    """
+    return not output.requires_grad or (
+        output.grad_fn is not None and "NotImplemented" in output.grad_fn.name()
+    )
+
+
+def stored_tensors(tensor: Tensor) -> list[tuple[str, Any]] | None:
+    """``(name, value)`` of what a tensor of another class than torch's consists of; None for torch's own.
+
+    Quantised and distributed tensors name their inner tensors in ``__tensor_flatten__``, with what else they
+    hold as the last entry.
+
+    Raises:
+        TypeError: the class does not say what its tensors consist of.
+    """
+    if type(tensor) in (Tensor, nn.Parameter) or not hasattr(type(tensor), "__tensor_flatten__"):
+        return None
+    names, more = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+    return [*((name, getattr(tensor, name)) for name in names), ("", more)]
+
+
+def _placing_hooks(module: nn.Module) -> tuple[Any, ...]:
+    """The hooks by which accelerate moves a module's inputs and weights (``_hf_hook``, one or several)."""
+    hook: Any = getattr(module, "_hf_hook", None)
+    return () if hook is None else (hook, *getattr(hook, "hooks", ()))
+
+
 def offloaded_tensor(model: nn.Module, name: str) -> Tensor | None:
-    """The values of a tensor that accelerate keeps on the CPU or on disk while the model has it on meta."""
-    module, _, leaf = name.rpartition(".")
-    hook = getattr(model.get_submodule(module), "_hf_hook", None)
-    hooks = [hook, *getattr(hook, "hooks", ())]
-    for values in (getattr(one, "weights_map", None) for one in hooks):
-        if values is not None:
-            return values[leaf]
+    """The values of a tensor that accelerate keeps on the CPU or on disk while the model has it on meta.
+
+    A hook on the tensor's module, or on one around it, has a ``weights_map``. Tensors that are tied may be in
+    it under one of their names only.
+    """
+    for one in _names_of_same(model, name):
+        parts = one.split(".")
+        for end in reversed(range(len(parts))):
+            for hook in _placing_hooks(model.get_submodule(".".join(parts[:end]))):
+                try:
+                    return hook.weights_map[".".join(parts[end:])]
+                except (AttributeError, KeyError, TypeError):  # no map, or not in it
+                    continue
     return None
+
+
+def _names_of_same(model: nn.Module, name: str) -> Iterator[str]:
+    """A parameter's name, then those of parameters that are the very same tensor."""
+    yield name
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    yield from (other for other in tensors if other != name and tensors[other] is tensors.get(name))
+
+
+def offload_maps(model: nn.Module) -> Iterator[Any]:
+    """The mappings in which accelerate keeps the weights of a model that are on the CPU or on disk."""
+    for module in model.modules():
+        for hook in _placing_hooks(module):
+            if (values := getattr(hook, "weights_map", None)) is not None:
+                yield values
+
+
+def input_device(model: nn.Module) -> torch.device:
+    """Where a model's inputs go: to its weights, or to where accelerate takes these from the CPU or disk.
+
+    accelerate leaves such weights on meta, and its hooks name their ``execution_device``.
+    """
+    first = next(model.parameters()).device
+    if first.type != "meta":
+        return first
+    for module in model.modules():
+        for hook in _placing_hooks(module):
+            if (device := getattr(hook, "execution_device", None)) is not None:
+                return torch.device(device)
+    return first
 
 
 def tensor_version(tensor: Tensor) -> int | None:
@@ -273,6 +478,44 @@ def tensor_version(tensor: Tensor) -> int | None:
     Changes through ``tensor.data`` are not counted.
     """
     return None if tensor.is_inference() else tensor._version
+
+
+_PRODUCTS = ("cuda", "mkldnn")  # backends with a setting of their own for float32 products
+
+
+def float32_products() -> tuple[str | None, dict[str, str]]:
+    """How float32 products of matrices are computed, for `restore_float32_products`.
+
+    There is an old setting (``torch.set_float32_matmul_precision``) and one for each backend
+    (``torch.backends.cuda.matmul.fp32_precision``, ``_get_fp32_precision_getter``). The old one cannot be
+    read where the two disagree; it is None then.
+    """
+    by_backend = {name: torch._C._get_fp32_precision_getter(name, "matmul") for name in _PRODUCTS}
+    try:
+        return torch.get_float32_matmul_precision(), by_backend
+    except RuntimeError:
+        return None, by_backend
+
+
+def round_no_products(before: tuple[str | None, dict[str, str]]) -> None:
+    """Compute float32 products in float32, torch's default, if ``before``, the setting now, is another."""
+    if before[0] != "highest" or any(value not in ("none", "ieee") for value in before[1].values()):
+        torch.set_float32_matmul_precision("highest")
+
+
+def restore_float32_products(before: tuple[str | None, dict[str, str]]) -> None:
+    """Undo `round_no_products`."""
+    if float32_products() == before:
+        return
+    if before[0] is not None:
+        torch.set_float32_matmul_precision(before[0])
+    for name, value in before[1].items():
+        torch._C._set_fp32_precision_setter(name, "matmul", value)
+
+
+def privateuse_name() -> str:
+    """The device type of the backend that is not torch's own (``_get_privateuse1_backend_name``)."""
+    return torch._C._get_privateuse1_backend_name()
 
 
 def is_convolution(module: nn.Module) -> bool:

@@ -13,6 +13,7 @@ import torch
 from nnsight import NNsight
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.testing._internal.two_tensor import TwoTensor
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -20,6 +21,7 @@ from transformers import (
     AutoModelForMultimodalLM,
     DynamicCache,
     FalconMambaConfig,
+    GraniteSpeechForConditionalGeneration,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
@@ -94,6 +96,24 @@ def test_attention_name_and_set_attention_name(model):
     assert compat.attention_name(None) is None
     out = model(input_ids=torch.zeros(1, 3, dtype=torch.long), output_attentions=True)
     assert out.attentions[1] is not None, "the model reads the name from where it is set"
+
+
+def test_attention_names_of_the_configs_inside(model):
+    config = model.config
+    names = {"": "sdpa", "text_config": "sdpa", "audio_config": "sdpa"}
+    assert compat.attention_names(config) == names
+    compat.set_attention_name(config.audio_config, "eager")
+    found = compat.attention_names(config, skip=model.get_decoder().config)
+    assert found == {"": "sdpa", "audio_config": "eager"}
+
+
+def test_decoder_config_name(model):
+    assert compat.decoder_config_name(model.config) == "text_config"
+    assert model.config.text_config is model.get_decoder().config
+    assert compat.decoder_config_name(model.config.text_config) is None
+    config = type(model.config)()
+    config._attn_implementation = {"text_config": "eager"}
+    assert compat.attention_names(config)["text_config"] == "eager", "from_pretrained takes names of configs"
 
 
 def test_sdpa_mask_is_that_of_the_table():
@@ -270,6 +290,94 @@ def test_adapter_state(model):
         assert all(state["disabled"] for state in dict(compat.adapter_state(adapted)).values())
 
 
+def test_switching_adapters(model):
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(r=2, target_modules=r".*language_model.*\.q_proj", init_lora_weights=False)
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        plain = model(input_ids=ids).logits
+        model.add_adapter(settings)
+        layers = compat.adapter_layers(model)
+        adapted = model(input_ids=ids).logits
+        compat.set_adapters_enabled(layers, [False] * len(layers))
+        assert all(layer.disable_adapters for layer in layers)
+        assert torch.equal(model(input_ids=ids).logits, plain)
+        compat.set_adapters_enabled(layers, [True] * len(layers))
+        assert torch.equal(model(input_ids=ids).logits, adapted)
+    assert not torch.equal(adapted, plain)
+    assert not compat.switches_adapters(model)
+    granite = object.__new__(GraniteSpeechForConditionalGeneration)
+    nn.Module.__init__(granite)
+    assert not compat.switches_adapters(granite), "it has no adapter"
+    granite._hf_peft_config_loaded = True
+    assert compat.switches_adapters(granite)
+
+
+def test_compiled_modules(model):
+    decoder = model.get_decoder()
+    assert not compat.is_compiled(decoder)
+    assert compat.uncompiled(decoder) is decoder
+    ids, code = torch.tensor([[1, 2, 3]]), []
+
+    def note(graph, inputs):
+        code.append(graph)
+        return graph.forward
+
+    around = torch.compile(decoder, backend=note)
+    assert compat.is_compiled(around)
+    assert compat.uncompiled(around) is decoder
+    assert next(iter(around.state_dict())).startswith(compat.COMPILED_PREFIX)
+    assert compat.instance_forward(around) is None
+    layer, attention = decoder.layers[0], decoder.layers[1].self_attn
+    layer.compile(backend=note)
+    attention.forward = torch.compile(attention.forward, backend=note)
+    assert compat.is_compiled(layer)
+    assert compat.is_compiled(attention)
+    assert compat.instance_forward(attention) is None
+    with torch.no_grad(), compat.without_compilation():
+        around(input_ids=ids)
+    assert code == []
+    with torch.no_grad():
+        layer.mlp.compile(backend=note)
+        layer.mlp(torch.zeros(1, 1, 32))
+    assert len(code) == 1
+    attention.forward = torch.compile(attention_of, backend=note)
+    assert compat.instance_forward(attention) is attention_of
+
+
+def test_settle_quantised():
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="of the quantised extra")
+    layer = bitsandbytes.nn.Linear8bitLt(8, 8, bias=False, has_fp16_weights=False)
+    layer.load_state_dict(nn.Linear(8, 8, bias=False).state_dict())
+    layer.to("cpu")
+    codes = layer.weight.CB
+    assert codes is not None
+    compat.settle_quantised(nn.Sequential(layer))
+    assert layer.state.CB is codes
+    assert layer.weight.CB is None
+
+
+def test_operators_without_a_derivative():
+    linear = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), dtype=torch.qint8)
+    given = torch.ones(1, 8, requires_grad=True)
+    assert compat.is_cut(linear(given))
+    assert compat.is_cut(given.detach())
+    assert not compat.is_cut(nn.Linear(8, 8)(given))
+
+
+def test_parallel_modules(model):
+    assert compat.uncompiled(nn.DataParallel(model)) is model
+
+
+def test_stored_tensors():
+    assert compat.stored_tensors(torch.zeros(2)) is None
+    assert compat.stored_tensors(nn.Parameter(torch.zeros(2))) is None
+    two = TwoTensor(torch.zeros(2), torch.ones(2))
+    parts = compat.stored_tensors(two)
+    assert [name for name, _ in parts] == ["a", "b", ""]
+    assert torch.equal(parts[1][1], torch.ones(2))
+
+
 def test_offloaded_tensor(model):
     accelerate = pytest.importorskip("accelerate")
     weight = model.get_decoder().layers[0].mlp.up_proj.weight.detach().clone()
@@ -279,6 +387,47 @@ def test_offloaded_tensor(model):
     name = next(name for name in stored if name.endswith("layers.0.mlp.up_proj.weight"))
     assert stored[name].is_meta
     assert torch.equal(compat.offloaded_tensor(model, name), weight)
+    maps = list(compat.offload_maps(model))
+    assert maps
+    assert all(values is maps[0] or hasattr(values, "dataset") for values in maps)
+
+
+def test_offloaded_tensor_that_is_tied(model):
+    """accelerate ties again what was tied: the head has no values of its own."""
+    accelerate = pytest.importorskip("accelerate")
+    weight = model.get_input_embeddings().weight.detach().clone()
+    accelerate.cpu_offload(model.get_decoder(), torch.device("cpu"))
+    model.lm_head.weight = model.get_input_embeddings().weight
+    assert model.lm_head.weight.is_meta
+    assert torch.equal(compat.offloaded_tensor(model, "lm_head.weight"), weight)
+
+
+def test_input_device(model):
+    accelerate = pytest.importorskip("accelerate")
+    assert compat.input_device(model) == torch.device("cpu")
+    accelerate.cpu_offload(model, torch.device("cpu"))
+    assert model.device == torch.device("meta")
+    assert compat.input_device(model) == torch.device("cpu")
+
+
+def test_float32_products():
+    before = compat.float32_products()
+    assert set(before[1]) == {"cuda", "mkldnn"}
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        now = compat.float32_products()
+        assert now[1] == before[1] | {"cuda": "tf32"}
+        compat.round_no_products(now)
+        assert compat.float32_products()[1]["cuda"] == "ieee"
+        compat.restore_float32_products(now)
+        assert compat.float32_products() == now
+    finally:
+        compat.restore_float32_products(before)
+    assert compat.float32_products() == before
+
+
+def test_privateuse_name():
+    assert not torch.is_autocast_enabled(compat.privateuse_name())
 
 
 def test_tensor_version():
@@ -299,16 +448,23 @@ def test_convolutions():
 # The rest of the package -----------------------------------------------------------------------------------
 
 PRIVATE = {
+    "__tensor_flatten__",
     "_attn_implementation",
     "_attn_implementation_internal",
     "_can_record_outputs",
+    "_compiled_call_impl",
+    "_disable_adapters",
     "_ensure_torchvision",
     "_from_config",
     "_global_mapping",
     "_hf_hook",
+    "_hf_peft_config_loaded",
     "_local_mapping",
     "_model_mapping",
     "_name_or_path",
+    "_orig_mod",
+    "_orig_mod.",
+    "_torchdynamo_orig_callable",
     "_version",
     "_ConvNd",
     "is_croppable",

@@ -2,5 +2,6 @@
 
 from .call import AttentionCall
 from .edits import Change, Dose, Edit
+from .row_mask import RowMask, SharedMasks
 
-__all__ = ["AttentionCall", "Change", "Dose", "Edit"]
+__all__ = ["AttentionCall", "Change", "Dose", "Edit", "RowMask", "SharedMasks"]

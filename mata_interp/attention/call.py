@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .edits import Change, Edit
 from .masses import group_masses
+from .row_mask import RowMask
 
 __all__ = ["AttentionCall"]
 
@@ -73,34 +74,67 @@ class AttentionCall:
         seen = seen[None, None]  # (1, 1, R, L)
         return seen if mask is None else seen & mask[:, None, None, -self.length :].bool()
 
-    def scores(self, rows: slice | Tensor) -> Tensor:
-        """Scores of the chosen queries before the softmax: float32 [B, H, R, L], -inf where not visible."""
-        scores = self.raw_scores(rows)
-        return scores if self._sees_all(rows) else scores.masked_fill_(~self.visible(rows), -torch.inf)
+    def row_mask(self, rows: slice | Tensor) -> RowMask:
+        """Which keys the chosen queries see, and what the mask adds to their scores.
 
-    def masses(self, rows: slice | Tensor, groups: Tensor) -> Tensor:
-        """Attention mass of groups of keys: float32 [B, H, R, G]; O(L) memory for each head, for any R.
+        Layers whose calls have the very same mask share it, so that it can be computed once for all of them.
+        """
+        if self._sees_all(rows):
+            return RowMask(None, None)
+        visible = self.visible(rows)
+        if self.mask is not None and self.mask.is_floating_point():
+            bias = self.mask[:, :, rows, : self.length].float()
+            return RowMask(visible, bias.masked_fill(~visible, -torch.inf))
+        hidden = torch.full(visible.shape, -torch.inf, device=visible.device)
+        return RowMask(visible, hidden.masked_fill_(visible, 0.0))
+
+    def scores(self, rows: slice | Tensor, mask: RowMask | None = None) -> Tensor:
+        """Scores of the chosen queries before the softmax: float32 [B, H, R, L], -inf where not visible.
 
         Args:
             rows: the queries: a slice, or their indices, int [R].
-            groups: bool [B, G, L]. Where every visible key is in exactly one group the masses sum to 1.
+            mask: the `row_mask` of these queries, where it is known.
         """
-        chosen = torch.arange(self.query.shape[2])[rows] if isinstance(rows, slice) else rows
-        return group_masses(self, chosen, groups)
+        added = (mask or self.row_mask(rows)).added
+        products = self._products(rows)
+        if added is None:
+            return self._scaled(products)
+        if self.softcap is not None:
+            return self._scaled(products).add_(added)
+        # one operation for both: on an accelerator a row costs little but the launch of each operation
+        return torch.add(added, products, alpha=self.scaling)
 
-    def delta(self, edits: Sequence[Edit], rows: slice) -> tuple[Tensor, Change]:
+    def masses(self, rows: slice | Tensor, groups: Tensor, mask: RowMask | None = None) -> Tensor:
+        """Attention mass of groups of keys: float32 [B, H, R, G]; O(L) memory for each head, for any R.
+
+        Args:
+            rows: the queries: a slice, or their indices, int [R], on the CPU.
+            groups: bool or float32 [B, G, L]. Where every visible key is in exactly one group the masses sum
+                to 1.
+            mask: the `row_mask` of a single query, where it is known.
+        """
+        return group_masses(self, rows, groups, mask)
+
+    def delta(self, edits: Sequence[Edit], rows: slice, mask: RowMask | None = None) -> tuple[Tensor, Change]:
         """The change of the call's output by edits of its scores (at least one), performed in order.
 
         The difference (softmax(edited) - softmax(scores)) V is added, instead of an edited row replacing the
         old one, so that an edit that changes nothing leaves every bit of the output, whatever kernel and
         precision computed it.
 
+        Args:
+            edits: a first edit whose ``visible_only`` is set names visible keys only.
+            rows: the queries.
+            mask: their `row_mask`, where it is known.
+
         Returns:
             float32 [B, R, H, Dv], to be added to the output rows, and the scores before and after.
         """
-        scores = self.scores(rows)
+        mask = mask or self.row_mask(rows)
+        scores = self.scores(rows, mask)
         first, *others = edits
-        touched = first.keys if self._sees_all(rows) else first.keys & (scores > -torch.inf)
+        hides = mask.visible is not None and not first.visible_only
+        touched = first.keys & mask.visible if hides and mask.visible is not None else first.keys
         edited = first.rule(scores, touched, first.alpha)
         for edit in others:
             # neither hidden keys nor those that an earlier edit knocked out
@@ -111,14 +145,21 @@ class AttentionCall:
 
     def raw_scores(self, rows: slice | Tensor) -> Tensor:
         """Scores of the chosen queries, hidden keys included: float32 [B, H, R, L]."""
-        query = self.query[:, :, rows].float() * self.scaling
-        scores = self._per_key_head(query) @ self.key.float().transpose(2, 3)  # (B, Hkv, H / Hkv * R, L)
-        scores = scores.reshape(*query.shape[:3], -1)
-        if self.softcap is not None:
-            scores = self.softcap * torch.tanh(scores / self.softcap)
+        scores = self._scaled(self._products(rows))
         if self.mask is not None and self.mask.is_floating_point():
             scores = scores + self.mask[:, :, rows, : self.length].float()
         return scores
+
+    def _products(self, rows: slice | Tensor) -> Tensor:
+        """Products of the chosen queries and all keys: float32 [B, H, R, L]."""
+        query = self.query[:, :, rows].float()
+        products = self._per_key_head(query) @ self.key.float().transpose(2, 3)  # (B, Hkv, H / Hkv * R, L)
+        return products.reshape(*query.shape[:3], -1)
+
+    def _scaled(self, products: Tensor) -> Tensor:
+        """Products, which are changed in place, as scores without a mask."""
+        scores = products.mul_(self.scaling)
+        return scores if self.softcap is None else self.softcap * torch.tanh(scores / self.softcap)
 
     def mix(self, weights: Tensor) -> Tensor:
         """Values summed by weights [B, H, R, L]: float32 [B, H, R, Dv]."""

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.linalg import vecdot
-from torch.nn.functional import pad
 
 __all__ = ["Change", "Dose", "Edit"]
 
@@ -24,11 +23,13 @@ class Edit(NamedTuple):
         keys: bool, broadcastable to [B, H, R, L]: the scores it may touch. Hidden keys are left out before
             the rule is called.
         alpha: strength.
+        visible_only: whether no hidden key is among ``keys`` as they are; only the first edit's matters.
     """
 
     rule: Callable[[Tensor, Tensor, float], Tensor]
     keys: Tensor
     alpha: float
+    visible_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,28 @@ class Change(NamedTuple):
         Changes with fewer keys are padded with hidden keys. A decoded token is one short row in every layer,
         where each operation costs more than its arithmetic, so that joining saves time.
         """
-        if len(changes) == 1:
-            return changes[0]
-        longest = max(change.scores.shape[3] for change in changes)
-        touched = [change.touched.expand_as(change.scores) for change in changes]
-        return cls(
-            _side_by_side([change.scores for change in changes], longest, -torch.inf),
-            _side_by_side([change.edited for change in changes], longest, -torch.inf),
-            _side_by_side(touched, longest, False),
-        )
+        by_length: dict[int, list[Change]] = {}
+        for change in changes:
+            by_length.setdefault(change.scores.shape[3], []).append(change)
+        if len(by_length) == 1:
+            return cls(
+                torch.cat([change.scores for change in changes], 1),
+                torch.cat([change.edited for change in changes], 1),
+                _touched_side_by_side(changes),
+            )
+        first, longest = changes[0].scores, max(by_length)
+        shape = (len(first), sum(change.scores.shape[1] for change in changes), first.shape[2], longest)
+        scores, edited = first.new_full(shape, -torch.inf), first.new_full(shape, -torch.inf)
+        touched = torch.zeros(shape, dtype=torch.bool, device=first.device)
+        done = 0
+        for length, some in by_length.items():  # the layers of a token are equally long, and put in at once
+            heads = sum(change.scores.shape[1] for change in some)
+            place = (slice(None), slice(done, done + heads), slice(None), slice(length))
+            torch.cat([change.scores for change in some], 1, out=scores[place])
+            torch.cat([change.edited for change in some], 1, out=edited[place])
+            touched[place] = _touched_side_by_side(some)
+            done += heads
+        return cls(scores, edited, touched)
 
     def dose(self) -> Dose:
         """The dose of the edits."""
@@ -98,6 +112,9 @@ class Change(NamedTuple):
         )
 
 
-def _side_by_side(rows: Sequence[Tensor], longest: int, fill: float | bool) -> Tensor:
-    """Tensors [B, H, R, L] of different L as one [B, H + H' + ..., R, longest]."""
-    return torch.cat([pad(row, (0, longest - row.shape[3]), value=fill) for row in rows], 1)
+def _touched_side_by_side(changes: Sequence[Change]) -> Tensor:
+    """Which scores of equally long changes are touched, bool, in a shape that broadcasts to them all."""
+    first = changes[0].touched
+    if all(change.touched is first for change in changes) and (first.dim() < 3 or first.shape[-3] == 1):
+        return first  # layers that are alike
+    return torch.cat([change.touched.expand_as(change.scores) for change in changes], 1)

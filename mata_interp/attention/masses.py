@@ -13,16 +13,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from .row_mask import RowMask
+
 if TYPE_CHECKING:
     from .call import AttentionCall
 
 __all__ = ["group_masses"]
 
+Rows = slice | Tensor
+
 BLOCK = 128  # queries at once: few enough for memory, enough for speed
 PLAIN_BLOCK = 32  # queries at once by the plain formula, whose scores fit into the processor's cache
 
 
-def group_masses(call: AttentionCall, rows: Tensor, groups: Tensor) -> Tensor:
+def group_masses(call: AttentionCall, rows: Rows, groups: Tensor, mask: RowMask | None = None) -> Tensor:
     """Mass of each group in the attention rows of chosen queries: float32 [B, H, R, G].
 
     Memory is O(L) for each head, however many rows there are. Everything is computed in float32: bfloat16
@@ -30,28 +34,47 @@ def group_masses(call: AttentionCall, rows: Tensor, groups: Tensor) -> Tensor:
 
     Args:
         call: one attention call.
-        rows: int [R], the queries.
-        groups: bool [B, G, L].
+        rows: the queries: a slice, or their indices, int [R], on the CPU, where they can be read at no cost.
+        groups: bool or float32 [B, G, L].
+        mask: the row mask of a single query, where it is known.
     """
-    plain = call.softcap is not None or len(rows) == 1  # torch's attention has no softcap
-    batch, heads = call.query.shape[:2]
+    batch, heads, queries = call.query.shape[:3]
+    count = len(range(queries)[rows]) if isinstance(rows, slice) else len(rows)
+    if count == 1:
+        return _plain(call, rows, groups, mask)
+    plain = call.softcap is not None  # torch's attention has no softcap
     # filled block by block: pieces kept for a concatenation would fragment the memory between the blocks
-    masses = torch.empty(batch, heads, len(rows), groups.shape[1], device=call.key.device)
+    masses = torch.empty(batch, heads, count, groups.shape[1], device=call.key.device)
+    blocks = _blocks(rows, queries, PLAIN_BLOCK if plain else BLOCK)
     done = 0
-    for block in (_plain if plain else _by_torch)(call, rows, groups):
+    found = (_plain(call, some, groups) for some in blocks) if plain else _by_torch(call, blocks, groups)
+    for block in found:
         masses[:, :, done : done + block.shape[2]] = block
         done += block.shape[2]
     return masses
 
 
-def _plain(call: AttentionCall, rows: Tensor, groups: Tensor) -> Iterator[Tensor]:
-    """Masses of each block of rows, [B, H, R', G], by the formula."""
-    indicators = groups.transpose(1, 2)[:, None].float()  # (B, 1, L, G)
-    for block in rows.split(PLAIN_BLOCK):
-        yield call.scores(block).softmax(-1) @ indicators
+def _blocks(rows: Rows, queries: int, size: int) -> Iterator[Rows]:
+    """The rows in blocks of ``size``; of a slice, slices, which need no index on the device."""
+    if isinstance(rows, Tensor):
+        yield from rows.split(size)
+        return
+    every = range(queries)[rows]
+    if every.step != 1:
+        yield from torch.tensor(every).split(size)
+        return
+    for begin in range(every.start, every.stop, size):
+        yield slice(begin, min(begin + size, every.stop))
 
 
-def _by_torch(call: AttentionCall, rows: Tensor, groups: Tensor) -> Iterator[Tensor]:
+def _plain(call: AttentionCall, rows: Rows, groups: Tensor, mask: RowMask | None = None) -> Tensor:
+    """Masses of some rows by the formula, [B, H, R, G]."""
+    weights = call.scores(rows, mask).softmax(-1)
+    # heads and rows together, so that the indicators need no copy for each head
+    return (weights.flatten(1, 2) @ groups.transpose(1, 2).float()).unflatten(1, weights.shape[1:3])
+
+
+def _by_torch(call: AttentionCall, blocks: Iterator[Rows], groups: Tensor) -> Iterator[Tensor]:
     """The same through torch's scaled_dot_product_attention, which stores no rows."""
     width, count = call.query.shape[-1], groups.shape[1]
     # torch's fast kernels need values as wide as the keys: without the padding T = 4,000 takes five times as
@@ -61,11 +84,12 @@ def _by_torch(call: AttentionCall, rows: Tensor, groups: Tensor) -> Iterator[Ten
     value = indicators.expand(-1, key.shape[1], -1, -1)
     bias = call.mask if call.mask is not None and call.mask.is_floating_point() else None
     before = call.length - call.query.shape[2]  # keys before the first query
-    for block in rows.split(BLOCK):
+    for block in blocks:
         seen = call.visible(block)
         end = call.length
         if call.mask is None:  # no key after the block's last query is visible; other masks say so themselves
-            end = before + int(block.max()) + 1
+            last = block.stop - 1 if isinstance(block, slice) else int(block.max())
+            end = before + last + 1
         mask = seen[..., :end]
         if bias is not None:
             added = bias[:, :, block, :end].float()

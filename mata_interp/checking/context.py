@@ -15,10 +15,12 @@ from mata_interp.errors import ItemError, ModelError, RunError
 from mata_interp.interventions import AttentionEdit, Editing, Mata
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing, experts_of, routed
+from mata_interp.lalm.discovery.quantised import quantised_layers
 from mata_interp.lalm.prompting.prompts import build_prompt
 
-from .bounds import LOGITS, MIN_EFFECT, ROUNDING_FACTOR, ROWS
+from .bounds import LOGITS, MIN_EFFECT, QUANTISED_FACTOR, ROUNDING_FACTOR, ROWS
 from .eager import EagerReference, ReferenceEdit, real_tokens
+from .results import NotApplicable
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -28,7 +30,13 @@ __all__ = ["CheckContext", "default_items", "seeded_forwards"]
 Result = TypeVar("Result")
 
 STEPS = 4  # tokens decoded
-STRENGTHS = (2.0, -4.0, 8.0)  # nats added to the scores of all audio keys, until the logits change
+REPEATS = 8  # plain forward passes that show whether a device repeats itself
+JITTERS = 4  # runs with other roundings, of quantised models
+STRENGTHS = (1.0, 2.0, -2.0, 3.0, -3.0, 4.0, -4.0, 5.0, 6.0, -6.0, 8.0)
+"""Nats that are added to the scores of all audio keys, tried in this order until the logits change clearly.
+
+The weakest that tells is used: a strong edit in every layer drives a model so far from what it was trained on
+that its own rounding grows beyond every bound."""
 
 
 class CheckContext:
@@ -133,7 +141,20 @@ class CheckContext:
         read = self.plain_routing.experts and not self.plain_routing.unread
         if self.has_experts and not read and self.half:
             return "its choice of experts cannot be read here, and rounding may have flipped it"
+        if self._change_in_batch > self.logit_bound:
+            return (
+                f"its own logits change by {self._change_in_batch:.2g} with the rest of a batch: its "
+                "layers quantise the states of all tokens of a call together"
+            )
         return ""
+
+    @cached_property
+    def _change_in_batch(self) -> float:
+        """By how much a quantised model's own logits of a prompt change in a batch; 0 for other models."""
+        if not quantised_layers(self.lalm.model):
+            return 0.0
+        alone = [self.lalm.logits(self.build((item,))).float()[0] for item in self.items]
+        return max((float((a - b).abs().max()) for a, b in zip(alone, self.plain, strict=True)), default=0.0)
 
     def with_routing(self, run: Callable[[], Result]) -> tuple[Result, Routing]:
         """The result of a run of the model, and the experts that its tokens were routed to."""
@@ -158,6 +179,7 @@ class CheckContext:
     def logit_bound(self) -> float:
         """How far logits may differ."""
         bound = LOGITS.get(self.lalm.dtype, LOGITS[torch.bfloat16]) * max(1.0, float(self.plain.abs().max()))
+        bound = max(bound, QUANTISED_FACTOR * self._quantised_rounding[0])
         if not self.half:
             return bound
         # the model's own two attention implementations, neither of which contains code of this package
@@ -166,28 +188,72 @@ class CheckContext:
         return max(bound, ROUNDING_FACTOR * rounding)
 
     @cached_property
-    def exact_bound(self) -> float:
-        """How far logits may differ that are computed twice in the same way: 0.
+    def _quantised_rounding(self) -> tuple[float, float]:
+        """How far the reference's logits and attention weights move when states are off by roundings.
 
-        The kernels of some devices sum in any order. If two plain forward passes differ there, it is the
-        bound of logits.
+        Layers that quantise what they are given turn a difference in the last digit into one of a step of
+        8 bits. (0, 0) without quantised layers.
         """
-        if self.lalm.device.type == "cpu":
-            return 0.0
-        again = self.lalm.logits(self.prompt).float()
-        return 0.0 if torch.equal(again, self.plain) else self.logit_bound
+        if not quantised_layers(self.lalm.model):
+            return 0.0, 0.0
+        runs = [self._reference_run()]
+        for seed in range(JITTERS):
+            with self.eager.jittered(seed):
+                runs.append(self._reference_run())
+        (logits, weights), *others = runs
+        return (
+            max(float((other - logits).abs().max()) for other, _ in others),
+            max(float((other[i] - weights[i]).abs().max()) for _, other in others for i in weights),
+        )
+
+    def _reference_run(self) -> tuple[Tensor, dict[int, Tensor]]:
+        """Logits [B, 1, V] of the reference, and the last query's weights by layer, [B, H, T]."""
+        inputs, routing = self.prompt.inputs, self.plain_routing
+        try:
+            weights, _ = self.eager.weights(inputs, lambda weights: weights[:, :, -1], routing)
+        except NotApplicable:  # the checks that compare weights are not applicable, then
+            weights = {}
+        return self.eager.logits(inputs, 1, None, routing)[0], weights
+
+    def exact(self, difference: float) -> tuple[float, str]:
+        """How far logits may differ that are computed twice in the same way, and what that was derived from.
+
+        Nothing may differ on a CPU. The kernels of other devices may sum in any order: where plain forward
+        passes differ from each other, it is the bound of logits.
+
+        Args:
+            difference: what was measured. If it is 0, no further pass is made.
+
+        Returns:
+            the bound, and a note for the result; "" if there is nothing to say.
+        """
+        if difference == 0 or self.lalm.device.type == "cpu":
+            return 0.0, ""
+        apart = self.repeat_difference
+        passes = f"; {REPEATS} more plain forward passes on {self.lalm.device}"
+        if not apart:
+            return 0.0, f"{passes} are equal"
+        return self.logit_bound, f"{passes} differ by up to {apart:.2g}"
+
+    @cached_property
+    def repeat_difference(self) -> float:
+        """How far further plain forward passes are from the first, which did the very same."""
+        again = (self.lalm.logits(self.prompt).float() for _ in range(REPEATS))
+        return max(float((logits - self.plain).abs().max()) for logits in again)
 
     @property
     def row_bound(self) -> float:
         """How far attention weights may differ."""
-        return ROWS.get(self.lalm.dtype, ROWS[torch.bfloat16])
+        bound = ROWS.get(self.lalm.dtype, ROWS[torch.bfloat16])
+        return max(bound, QUANTISED_FACTOR * self._quantised_rounding[1])
 
     @cached_property
     def strength(self) -> float:
         """The first of STRENGTHS that changes the eager logits clearly; else the one that does so most."""
         effects = {}
+        plain, _ = self.eager_logits(0.0)
         for alpha in STRENGTHS:
-            edited, plain = (self.eager_logits(strength)[0] for strength in (alpha, 0.0))
+            edited, _ = self.eager_logits(alpha)
             effects[alpha] = float((edited - plain).abs().max())
             if effects[alpha] >= MIN_EFFECT * self.logit_bound:
                 return alpha

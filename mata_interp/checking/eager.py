@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from torch import Tensor
 from mata_interp.lalm import ModelStructure
 from mata_interp.lalm.bridge.clone import clone_sharing_weights, use_eager
 from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing
-from mata_interp.lalm.scoring import output_head
+from mata_interp.lalm.discovery.hooks import hidden_states_in, replace_hidden_states, temporary_hooks
+from mata_interp.lalm.discovery.output_head import output_head
 
 from .results import NotApplicable
 
@@ -124,6 +125,19 @@ class EagerReference:
         if missing:
             raise NotApplicable(f"the model's eager attention returns no weights in layer {missing[0]}.")
         return found, flips
+
+    def jittered(self, seed: int) -> AbstractContextManager[None]:
+        """Inside, the states that enter each layer are off by roundings of their dtype: what a layer makes of
+        that is rounding of the model, in which no code of this package takes part."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def shift(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            states = hidden_states_in(args, kwargs)
+            noise = torch.randn(states.shape, generator=generator).to(states)
+            two_roundings = 2 * torch.finfo(states.dtype).eps  # as much as two attention kernels differ
+            return replace_hidden_states(args, kwargs, states * (1 + two_roundings * noise))
+
+        return temporary_hooks([(block, shift) for block in self.structure.blocks])
 
     def _run(self, inputs: dict[str, Tensor], routing: Routing | None) -> tuple[Any, Flips]:
         return agreeing(

@@ -27,11 +27,8 @@ def zero_strength(context: CheckContext) -> Measurement:
         logits = lalm.logits(prompt, Mata(0.0, lalm.attention_layers, rule))
         apart = float((logits.float() - plain.float()).abs().max())
         difference = max(difference, apart, key=nan_first)
-    bound = context.exact_bound
-    measured = f"max |Δlogit| {difference:.2g} under {', '.join(rules)}"
-    if bound:
-        measured += "; two plain forward passes differ on this device as well"
-    return Measurement(measured, difference, bound)
+    bound, note = context.exact(difference)
+    return Measurement(f"max |Δlogit| {difference:.3g} under {', '.join(rules)}{note}", difference, bound)
 
 
 @register_check(
@@ -50,7 +47,8 @@ def effect(context: CheckContext) -> Measurement:
         float(x.abs().max()) for x in (measured - reference.to(measured), measured, reference)
     )
     return Measurement(
-        f"max |Δlogit| {size:.3g}, reference {expected:.3g}, difference {difference:.1g}",
+        f"{context.strength:+g} on audio scores: max |Δlogit| {size:.3g}, reference {expected:.3g}, "
+        f"difference {difference:.3g}",
         difference,
         context.logit_bound,
         weak=too_small(context, expected),

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mata_interp.lalm.memory import is_out_of_memory, release_memory
+
 from .bounds import SUMS
 from .results import CheckResult, Measurement, NotApplicable, Verdict
 
 if TYPE_CHECKING:
     from .context import CheckContext
 
-__all__ = ["Check", "register_check", "run_check"]
+__all__ = ["MEMORY", "Check", "register_check", "run_check"]
 
 Measure = Callable[["CheckContext"], Measurement]
 
@@ -34,9 +36,10 @@ UNSURE = (
     "This is neither confirmed nor refuted: check in float32 (--dtype float32), and if that passes, compare "
     "a few results in half precision with float32 before you rely on them."
 )
-ERROR = (
-    "The check itself failed, which says nothing about the model. If memory ran out, check with a shorter "
-    "prompt or on a larger device. Otherwise please report it with this output."
+ERROR = "The check itself failed, which says nothing about the model. Please report it with this output."
+MEMORY = (
+    "This says nothing about the model: check with one shorter prompt, mi.check(lalm, lalm.prompt(item)), or "
+    "on a larger device."
 )
 
 
@@ -69,8 +72,18 @@ def run_check(check: Check, context: CheckContext) -> CheckResult:
     except NotApplicable as reason:
         return _unmeasured(check, "not applicable", str(reason), "")
     except Exception as error:  # whatever a new model may do, running out of memory included
-        reason = " ".join(str(error).split()) or "no message"
-        return _unmeasured(check, "error", f"could not be measured: {type(error).__name__}: {reason}", ERROR)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
+        unmeasured = ("could not be measured", ERROR)
+        if is_out_of_memory(error) or is_out_of_memory(error.__cause__ or error):
+            unmeasured = ("memory ran out", MEMORY)
+    else:
+        return _result(check, found, context)
+    release_memory()  # not in the except block: the error keeps the tensors of the failed attempt alive
+    said, remedy = unmeasured
+    return _unmeasured(check, "error", f"{said}: {reason}", remedy)
+
+
+def _result(check: Check, found: Measurement, context: CheckContext) -> CheckResult:
     verdict, remedy = _judge(found, check.remedy, context.half)
     notes = [found.flaw, found.weak]
     if found.flips.flipped:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ExclusionWarning
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.discovery.quantised import describe_quantised
 from mata_interp.lalm.verification import being_checked, remember_check
+from mata_interp.precision import full_precision
 from mata_interp.version import __version__
 
 from . import cross_checks, edits, inputs, passes, rows
 from .context import CheckContext, seeded_forwards
-from .registry import Check, run_check
+from .registry import MEMORY, Check, run_check
 from .results import CheckReport
 from .snapshot import ModelSnapshot
 
@@ -44,6 +47,10 @@ def check(
     are a clone of the model (with its weights) on transformers' eager attention, edits added to its mask, one
     pass instead of many, and transformer-lens where that knows the model. The last check is that the model is
     unchanged.
+
+    Where two computations should be equal bit for bit and are not, on another device than a CPU, plain
+    forward passes are repeated. If these differ as well, because kernels sum in any order, the bound is that
+    of logits, and the result says by how much they differ.
 
     In a mixture of experts, rounding alone may choose other experts, and two runs then compute different
     numbers. Where choices differ, the reference runs with those of the other run
@@ -81,10 +88,11 @@ def check(
     See Also:
         LALM.to_transformer_lens: the second instrument by itself.
     """
-    with being_checked(lalm):
+    with being_checked(lalm), exclusive(lalm.structure.decoder):
         return _check(lalm, prompt, strict)
 
 
+@full_precision()
 def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bool) -> CheckReport:
     context = CheckContext(lalm, prompt, strict)
     excluded = tuple(f"{left.item}: {left.field}: {left.reason}" for left in context.excluded)
@@ -100,20 +108,24 @@ def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bo
         compared="modules, their attributes, hooks, settings, weights, attention functions and logits before "
         "and after all of the above",
         remedy="Load the model again before you go on. Please report it with this output.",
-        measure=lambda context: before.compare(ModelSnapshot(context), context.exact_bound),
+        measure=lambda context: before.compare(ModelSnapshot(context), context.exact),
     )
     results.append(run_check(unchanged, context))
     report = CheckReport(lalm.name, _about(context), tuple(results), excluded)
-    remember_check(lalm, report.to_dict())
+    # where memory ran out and nothing else is wrong, nothing is known of the model
+    if report.ok or any(result.remedy != MEMORY for result in report.failed):
+        remember_check(lalm, report.to_dict())
     return report
 
 
 def _about(context: CheckContext) -> dict[str, str]:
     fingerprint = context.lalm.fingerprint()
     versions = {**fingerprint["versions"], "mata_interp": __version__}
+    quantised = describe_quantised(context.lalm.model, context.lalm.structure.decoder)
     return {
         "class": fingerprint["class"],
         "dtype": fingerprint["dtype"],
+        **({"quantised": quantised} if quantised else {}),
         "device": str(context.lalm.device),
         "attention": str(fingerprint["attention"]),
         "prompt": f"{context.prompt.size} x {context.prompt.width} tokens",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,20 +52,24 @@ class ModelSnapshot:
         names = before.keys() | self._attributes.keys()
         self._stored = {name for name in names if before.get(name) != self._attributes.get(name)}
 
-    def compare(self, later: ModelSnapshot, bound: float = 0.0) -> Measurement:
+    def compare(
+        self, later: ModelSnapshot, exact: Callable[[float], tuple[float, str]] = lambda _: (0.0, "")
+    ) -> Measurement:
         """How a later snapshot differs.
 
         Args:
             later: the other snapshot.
-            bound: how far logits may differ.
+            exact: from a difference of logits, how far they may differ and a note on that; see
+                `CheckContext.exact`.
         """
         changed = [name for name, value in self.parts.items() if later.parts[name] != value]
         if self._own_attributes(later) != later._own_attributes(self):
             changed.append("module attributes")
         difference = float((self.logits.float() - later.logits.float()).abs().max())
         count = len(self.parts) + 1
+        bound, note = exact(difference)
         return Measurement(
-            f"{count - len(changed)} of {count} parts as before, max |Δlogit| {difference:.2g}",
+            f"{count - len(changed)} of {count} parts as before, max |Δlogit| {difference:.3g}{note}",
             difference,
             bound,
             f"changed: {', '.join(changed)}" if changed else "",

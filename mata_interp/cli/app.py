@@ -54,11 +54,11 @@ def _options(
     pass
 
 
-app.command(short_help="Choose, measure and test: the whole analysis, with a report.")(study)
+app.command(short_help="Choose, measure and test: the whole analysis, with a report.", cls=RayCommand)(study)
 app.command(short_help="Ask about one clip, with and without MATA.")(listen)
-app.command(short_help="Measure the attention to audio, layer by layer.")(trace)
-app.command(short_help="Find the layers where text tokens read from audio.")(layers)
-app.command(short_help="Map the causal effect of many edits of attention.")(sweep)
+app.command(short_help="Measure the attention to audio, layer by layer.", cls=RayCommand)(trace)
+app.command(short_help="Find the layers where text tokens read from audio.", cls=RayCommand)(layers)
+app.command(short_help="Map the causal effect of many edits of attention.", cls=RayCommand)(sweep)
 app.command(short_help="Validate a model against plain references.")(check)
 app.command(short_help="Answer a benchmark with and without MATA.", cls=RayCommand)(run)
 app.command(short_help="Write the HTML report of a run folder.")(report)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import json
 import os
 import socket
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import typer
 
-from ..errors import RunError, unknown_name
-from .options import THIS_CLUSTER
+from ..errors import ArgumentError, RunError, unknown_name
+from .options import THIS_CLUSTER, AnswerOptions, ClusterOptions
+
+if TYPE_CHECKING:
+    from ..load_options import LoadOptions
 
 FIGURES = (".png", ".svg", ".pdf")
 SECONDS = 5.0  # to reach a Ray cluster
@@ -76,16 +81,14 @@ def check_excluded(used: Mapping[str, Any], option: str, reason: str) -> None:
 # ---------------------------------------------------------------------------------------- models and files
 def check_model(name: str) -> str:
     """The model to load, ``~`` expanded; a folder that does not exist and a misspelt name are refused."""
-    from ..lalm.loading import SHIPPED
-
-    if name in SHIPPED:
+    if name in _shipped():
         return name
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path)
     if name.startswith((".", "~", os.sep)) or path.is_absolute():
         raise usage_error(f"there is no folder {str(path)!r}.", "MODEL")
-    close = difflib.get_close_matches(name, SHIPPED, 1, cutoff=0.75) if "/" not in name else []
+    close = difflib.get_close_matches(name, _shipped(), 1, cutoff=0.75) if "/" not in name else []
     if close:
         raise usage_error(
             f"there is no folder {name!r} and no model of that name ships with the package. "
@@ -93,6 +96,61 @@ def check_model(name: str) -> str:
             "MODEL",
         )
     return name
+
+
+def check_loading(name: str, options: LoadOptions) -> None:
+    """Refuse values that the model cannot be loaded with on this machine.
+
+    Args:
+        name: what `model_name` returned.
+
+    Raises:
+        ModelError: a package that is needed is not installed.
+    """
+    from ..lalm import load_values
+
+    if options.device is not None and options.device_map is not None:
+        raise usage_error("it cannot be used with --device-map, which splits the model.", "--device")
+    if options.revision is not None and (name in _shipped() or Path(name).is_dir()):
+        raise usage_error(f"{name!r} is a folder; revisions are those of models on the hub.", "--revision")
+    template = options.chat_template
+    check_file(None if template is None else Path(template), "--chat-template")
+    for option, check, value in (
+        ("--device", load_values.device_to_use, options.device),
+        ("--attn-implementation", load_values.attention_to_use, options.attn_implementation),
+        ("--device-map", lambda kind: load_values.map_to_use(None, kind), with_map(options).device_map),
+    ):
+        try:
+            check(value)
+        except ArgumentError as error:
+            raise usage_error(str(error), option) from error
+    load_values.check_quantization(options.quantization_config)
+
+
+def with_map(options: LoadOptions) -> LoadOptions:
+    """The options with the map of devices that ``--device-map FILE`` names.
+
+    Raises:
+        BadParameter: there is no such file, or it is not JSON of the form module -> device.
+    """
+    wanted = options.device_map
+    if not isinstance(wanted, str) or not wanted.lower().endswith(".json"):
+        return options
+    path = Path(wanted).expanduser()
+    check_file(path, "--device-map")
+    try:
+        devices = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise usage_error(f"cannot read {str(path)!r}: {error}.", "--device-map") from error
+    if not isinstance(devices, dict):
+        raise usage_error(f'{str(path)!r} must hold {{"module": "device", ...}}.', "--device-map")
+    return replace(options, device_map=devices)
+
+
+def _shipped() -> Collection[str]:
+    from ..lalm.loading import SHIPPED
+
+    return SHIPPED
 
 
 def check_file(path: Path | None, option: str) -> None:
@@ -161,3 +219,25 @@ def check_cluster(address: str | None) -> None:
         socket.create_connection((host, port), timeout=SECONDS).close()
     except OSError as error:
         raise RunError(f"No Ray cluster answers at {address}: {error.strerror or error}.") from error
+
+
+def check_cluster_options(cluster: ClusterOptions) -> None:
+    """Refuse options that need ``--ray``, and fail soon where no cluster can be used.
+
+    Raises:
+        RunError: see `check_cluster`.
+    """
+    used = {"--workers": cluster.workers, "--gpus-per-worker": cluster.gpus}
+    check_needs(used, "--ray", cluster.address is not None)
+    check_cluster(cluster.address)
+
+
+def check_answer_options(answers: AnswerOptions) -> None:
+    """Refuse options that need ``--generate``, and values that make no sense."""
+    sampling = {"--temperature": answers.temperature, "--top-p": answers.top_p}
+    check_needs(
+        {"--max-new-tokens": answers.max_new_tokens, **sampling}, "--generate", bool(answers.generate)
+    )
+    check_needs({"--top-p": answers.top_p}, "a --temperature above 0", bool(answers.temperature))
+    if answers.top_p == 0:
+        raise usage_error("it must be above 0.", "--top-p")

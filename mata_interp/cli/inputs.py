@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ItemError, RunError
-from .checks import check_file, check_folder, check_model, usage_error
-from .options import AUTO, DEFAULT_MODEL
-from .output import print_note, progress
+from .checks import check_file, check_folder, check_model, usage_error, with_map
+from .options import AS_STORED, AUTO, DEFAULT_MODEL
+from .output import print_note, print_status, progress
 
 if TYPE_CHECKING:
     from ..benchmarks import Items
     from ..lalm import LALM
+    from ..load_options import LoadOptions
 
 AUTO_CRITERIA = ("knockout_text", "knockout_last", "restoration_audio")  # what --layers auto measures
 AUTO_ITEMS = 96  # of the selection split, where --items is not used; see analyses/planted_truth.py
@@ -28,15 +29,22 @@ def model_name(argument: str | None, option: str | None) -> str:
     return check_model(argument or option or DEFAULT_MODEL)
 
 
-def load_model(name: str, **settings: Any) -> LALM:
-    """Load the model; transformers' own progress bars are drawn in a terminal only."""
+def load_model(name: str, options: LoadOptions = AS_STORED) -> LALM:
+    """Load the model and say on stderr where and how it runs; bars are drawn in a terminal only.
+
+    Args:
+        name: what `model_name` returned.
+        options: checked by `check_loading` before.
+    """
     from ..lalm import LALM
 
     if not progress():
         from transformers.utils import logging
 
         logging.disable_progress_bar()
-    return LALM.from_pretrained(name, **settings)
+    lalm = LALM.from_pretrained(name, **with_map(options).arguments())
+    print_status(lalm.description)
+    return lalm
 
 
 @dataclass(frozen=True)
@@ -145,16 +153,63 @@ def read_layers(wanted: Any) -> Any:
         ) from error
 
 
-def resolve_layers(wanted: Any, lalm: LALM, data: Callable[[], Items], seed: int = 0) -> Any:
+@dataclass(frozen=True)
+class AutoLayers:
+    """How ``--layers auto`` is measured.
+
+    Attributes:
+        data: returns the items whose selection split is measured.
+        seed: seed of the split and of the draws.
+        prompt_format: wording of the items.
+        folder: folder of the command's results, in which the profile is kept; None keeps it in memory.
+        ray: the Ray cluster, as in `mata_interp.run`.
+        dry_run: measure nothing, and take the published layers.
+    """
+
+    data: Callable[[], Items]
+    seed: int = 0
+    prompt_format: str = "options"
+    folder: Path | None = None
+    ray: Any = False
+    dry_run: bool = False
+
+    def measure(self, lalm: LALM) -> Any:
+        """The fusion profile, or in a dry run layers in its place."""
+        import mata_interp
+
+        from ..reporting.wording import count, printable
+
+        chosen = clips_to_choose_on(self.data(), AUTO_ITEMS, self.seed)
+        items = f"{count(len(chosen), 'item')} of the selection split of {printable(chosen.name)}"
+        if self.dry_run:
+            print_note(
+                f"--layers auto would be measured on {items} first; here the published layers stand in."
+            )
+            return mata_interp.published_layers(lalm)
+        profile = mata_interp.fusion_layers(
+            lalm,
+            chosen,
+            criteria=AUTO_CRITERIA,
+            seed=self.seed,
+            prompt_format=self.prompt_format,
+            out=None if self.folder is None else self.folder / "layers.json",
+            ray=self.ray,
+        )
+        print_note(f"--layers auto, on {items}: {printable(profile.summary)}")
+        return profile
+
+
+def resolve_layers(wanted: Any, lalm: LALM, auto: AutoLayers) -> Any:
     """What ``Mata(layers=...)`` takes, for the value of ``--layers``.
 
     Args:
         wanted: what `read_layers` returned: layers or None, which come back as they are, a `LayersFile`, or
             ``auto``.
-        data: the items whose selection split ``auto`` measures.
+        lalm: the model.
+        auto: how ``auto`` is measured.
     """
     from ..ranges import brief
-    from ..reporting.wording import count, printable
+    from ..reporting.wording import printable
 
     if isinstance(wanted, LayersFile):
         layers = wanted.layers
@@ -165,15 +220,7 @@ def resolve_layers(wanted: Any, lalm: LALM, data: Callable[[], Items], seed: int
                 f"{printable(lalm.name)}."
             )
         return layers
-    if wanted != AUTO:
-        return wanted
-    import mata_interp
-
-    chosen = clips_to_choose_on(data(), AUTO_ITEMS, seed)
-    profile = mata_interp.fusion_layers(lalm, chosen, criteria=AUTO_CRITERIA, seed=seed, progress=progress())
-    items = f"{count(len(chosen), 'item')} of the selection split of {printable(chosen.name)}"
-    print_note(f"--layers auto, on {items}: {printable(profile.summary)}")
-    return profile
+    return auto.measure(lalm) if wanted == AUTO else wanted
 
 
 def clips_to_choose_on(data: Items, limit: int, seed: int) -> Items:

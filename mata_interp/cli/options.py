@@ -7,7 +7,10 @@ a command notices an option that needs another one.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +19,8 @@ import typer
 from typer.core import TyperCommand
 
 from ..defaults import MAX_NEW_TOKENS
+from ..errors import unknown_name
+from ..load_options import DTYPES, LoadOptions
 from ..ranges import layers_in
 
 AUTO = "auto"  # --layers auto: the layers that mi.fusion_layers finds
@@ -24,13 +29,15 @@ DEFAULT_MODEL = "organism"
 DEFAULT_ALPHA = 0.1
 DEFAULT_RULE = "abs"
 BATCH_SIZE = 16
+DTYPE_NAMES = (*DTYPES, "auto")
 
 ORDER = (
-    "--model", "--dtype", "--benchmark", "--audio-root", "--fields", "--subset", "--split", "--items",
-    "--choices", "--caption",
+    "--model", "--device", "--device-map", "--dtype", "--attn-implementation", "--load-in", "--revision",
+    "--chat-template", "--thinking", "--benchmark", "--audio-root", "--fields", "--subset", "--split",
+    "--items", "--choices", "--caption",
     "--layers", "--widths", "--alpha", "--rule", "--heads", "--keys", "--queries", "--phase", "--grid",
-    "--criteria", "--query", "--prompt", "--thinking", "--generate", "--max-new-tokens", "--temperature",
-    "--top-p", "--out", "--figure", "--profiles", "--seed", "--batch-size", "--dry-run",
+    "--criteria", "--query", "--prompt", "--generate", "--max-new-tokens", "--temperature", "--top-p",
+    "--out", "--figure", "--profiles", "--seed", "--batch-size", "--dry-run",
     "--ray", "--workers", "--gpus-per-worker", "--json",
 )  # fmt: skip
 
@@ -83,12 +90,21 @@ def parse_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(";" if ";" in text else ","))
 
 
+def parse_dtype(text: str) -> str:
+    """``bf16`` or ``bfloat16`` -> ``bf16``, and so on; ``auto``."""
+    short = {long: short for short, long in DTYPES.items()}
+    name = short.get(text.lower(), text.lower())
+    if name not in DTYPE_NAMES:
+        raise typer.BadParameter(unknown_name("dtype", text, DTYPE_NAMES))
+    return name
+
+
 def parse_path(text: str) -> Path:
     """A path; ``~`` is the home folder."""
     return Path(text).expanduser()
 
 
-# ------------------------------------------------------------------------------------------ model and data
+# --------------------------------------------------------------------------------------------------- model
 _MODELS = "organism or organism-unbiased (both ship with the package), a folder, or a Hugging Face id."
 ModelArgument = Annotated[
     str | None, typer.Argument(metavar="MODEL", show_default=False, help="The same as --model.")
@@ -97,12 +113,135 @@ Model = Annotated[
     str | None,
     typer.Option("--model", metavar="MODEL", help=f"Model to use: {_MODELS} Default: organism."),
 ]
+
+# ------------------------------------------------------------------------------- how the model is loaded
+_LOADING: dict[str, Any] = {
+    "device": Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Device that runs the model: cpu, cuda, cuda:1 or mps. Default: the GPU if there is one, "
+            "else the CPU.",
+        ),
+    ],
+    "device_map": Annotated[
+        str | None,
+        typer.Option(
+            "--device-map",
+            metavar="NAME|FILE",
+            help="Split a model that one device cannot hold: auto (all GPUs, then the CPU's memory), "
+            "balanced, sequential, or a JSON file that names a device for each module. Replaces --device.",
+        ),
+    ],
+    "dtype": Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            parser=parse_dtype,
+            metavar="|".join(DTYPE_NAMES),
+            help="Precision of the weights; fp32 takes twice the memory of bf16 and fp16. Default: auto, "
+            "that of the checkpoint.",
+        ),
+    ],
+    "attn_implementation": Annotated[
+        str | None,
+        typer.Option(
+            "--attn-implementation",
+            metavar="NAME",
+            help="Attention kernel: sdpa, flash_attention_2 (needs the package flash-attn, a CUDA GPU, and "
+            "bf16 or fp16), eager (plain and slow) or another of transformers. Default: sdpa where the model "
+            "has it.",
+        ),
+    ],
+    "load_in": Annotated[
+        Literal["4bit", "8bit"] | None,
+        typer.Option(
+            "--load-in",
+            help="Quantise the weights while they are loaded (needs the package bitsandbytes): 8bit takes "
+            "about half of the memory of bf16, 4bit about a quarter. Default: as they are stored.",
+        ),
+    ],
+    "revision": Annotated[
+        str | None,
+        typer.Option(
+            "--revision",
+            metavar="NAME",
+            help="Branch, tag or commit of a model on the Hugging Face hub. Default: main.",
+        ),
+    ],
+    "chat_template": Annotated[
+        Path | None,
+        typer.Option(
+            "--chat-template",
+            parser=parse_path,
+            metavar="FILE",
+            help="Jinja file in place of the chat template of the model's processor, which may have none.",
+        ),
+    ],
+    "thinking": Annotated[
+        Literal["close", "through", "refuse"] | None,
+        typer.Option(
+            help="Where the chat template ends in an open thought (<think>), before options are compared or "
+            "attention is measured: close it, let the model think through it, or refuse. Generated answers "
+            "begin inside the thought in any case. Default: close.",
+        ),
+    ],
+}
+AS_STORED = LoadOptions()
+"""The loading options of a command that uses none of them."""
+
+
+def with_load_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say how its model is loaded, in place of its parameter ``loading``.
+
+    The parameter receives a `LoadOptions`; pass it to `check_loading`, then to `load_model`.
+    """
+
+    def load_options(load_in: str | None, **others: Any) -> LoadOptions:
+        return LoadOptions(quantization_config=load_in, **others)
+
+    return _with_options(command, "loading", _LOADING, load_options)
+
+
+def _with_options(
+    command: Callable[..., Any], parameter: str, options: Mapping[str, Any], build: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A command with several options in place of one parameter, which receives what is built of them.
+
+    Args:
+        command: a function from which typer makes a command.
+        parameter: the name of the parameter to replace.
+        options: name -> annotated type of each option; their defaults are None.
+        build: called with the values of the options by name.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=option)
+        for name, option in options.items()
+    ]
+    parameters: list[inspect.Parameter] = []
+    for name, own in signature.parameters.items():
+        parameters += shared if name == parameter else [own]
+
+    @functools.wraps(command)
+    def expanded(**values: Any) -> Any:
+        built = build(**{name: values.pop(name, None) for name in options})
+        return command(**values, **{parameter: built})
+
+    expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {one.name: one.annotation for one in parameters}
+    return expanded
+
+
+# ---------------------------------------------------------------------------------------------------- items
 Benchmark = Annotated[
     str,
     typer.Option(
-        metavar="NAME|FILE",
+        metavar="NAME|FILE|FOLDER",
         help="listening (ships with the package); a JSON, JSONL or CSV file in the format of MMAU or "
-        "MMAR, or in any format with --fields; a folder saved by `datasets`; or hf:owner/name.",
+        "MMAR, or in any format with --fields; a folder with MMAU or MMAR and its audio, or saved by "
+        "`datasets`; mmau or mmar, once downloaded; or hf:owner/name.",
     ),
 ]
 AudioRoot = Annotated[
@@ -161,7 +300,8 @@ Alpha = Annotated[
         parser=parse_alphas,
         metavar="NUMBER[,...]",
         help="Strength of the edit; a list such as 0.5,1,2 adds one condition for each. Default: 0.1, the "
-        "published strength; in `sweep` 0.1,0.25,0.5,1,2, or 1 with --layers each or heads.",
+        "published strength; in `sweep` 0.1,0.25,0.5,1,2, or 1 with --layers each or heads; `study` chooses "
+        "from the list, 0.1,0.25,0.5,1,2 by default.",
     ),
 ]
 Rule = Annotated[
@@ -226,16 +366,8 @@ PromptFormat = Annotated[
         "Default: options.",
     ),
 ]
-Thinking = Annotated[
-    Literal["close", "through", "refuse"] | None,
-    typer.Option(
-        help="Where the chat template ends in an open thought (<think>), before options are compared or "
-        "attention is measured: close it, let the model think through it, or refuse. Generated answers begin "
-        "inside the thought in any case. Default: close.",
-    ),
-]
 Generate = Annotated[
-    bool,
+    bool | None,
     typer.Option(
         "--generate", help="Generate answers as text instead of comparing the options' log-probabilities."
     ),
@@ -243,6 +375,7 @@ Generate = Annotated[
 MaxNewTokens = Annotated[
     int | None,
     typer.Option(
+        "--max-new-tokens",
         min=1,
         metavar="N",
         help=f"Longest generated answer, in tokens; longer ones are cut. Default: {MAX_NEW_TOKENS}.",
@@ -269,10 +402,25 @@ TopP = Annotated[
 
 # ------------------------------------------------------------------------------------------------ execution
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Seed of all random draws.")]
-BatchSize = Annotated[int, typer.Option(min=1, metavar="N", help="Items per batch.")]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Items per batch; `layers` measures the items of a batch one by one, and writes them together.",
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Write nothing; print which items would be used, and about how much time and memory it takes.",
+    ),
+]
 Ray = Annotated[
     str | None,
     typer.Option(
+        "--ray",
         metavar="[ADDRESS]",
         help="Spread the batches over a Ray cluster: the one at ADDRESS (host:port or ray://host:port), or "
         "that of this machine.",
@@ -305,8 +453,76 @@ def out_option(help_text: str, metavar: str = "FOLDER") -> Any:
 
 
 @dataclass(frozen=True)
+class ClusterOptions:
+    """``--ray``, ``--workers`` and ``--gpus-per-worker``; None where an option was not used."""
+
+    address: str | None = None
+    workers: int | None = None
+    gpus: float | None = None
+
+    @property
+    def ray(self) -> Any:
+        """The argument ``ray`` of the library's functions."""
+        if self.address is None:
+            return False
+        from ..execution import RayWorkers
+
+        address = None if self.address == THIS_CLUSTER else self.address
+        return RayWorkers(address=address, workers=self.workers, gpus=self.gpus)
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """``--generate`` and the options of decoding; None where an option was not used."""
+
+    generate: bool | None = None
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+    def decoding(self, seed: int) -> Any:
+        """The argument ``decoding`` of the library's functions; None without ``--generate``."""
+        if not self.generate:
+            return None
+        from ..lalm import Decoding
+
+        return Decoding(
+            self.max_new_tokens or MAX_NEW_TOKENS,
+            self.temperature or 0.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            seed=seed,
+        )
+
+
+NO_CLUSTER, NO_ANSWERS = ClusterOptions(), AnswerOptions()
+_CLUSTER: dict[str, Any] = {"address": Ray, "workers": Workers, "gpus": GpusPerWorker}
+_ANSWERS: dict[str, Any] = {
+    "generate": Generate,
+    "max_new_tokens": MaxNewTokens,
+    "temperature": Temperature,
+    "top_p": TopP,
+}
+
+
+def with_cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a Ray cluster, in place of its parameter ``cluster``.
+
+    The parameter receives `ClusterOptions`; pass it to `check_cluster_options` before a model is loaded.
+    """
+    return _with_options(command, "cluster", _CLUSTER, ClusterOptions)
+
+
+def with_answer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of generated answers, in place of its parameter ``answers``.
+
+    The parameter receives `AnswerOptions`; pass it to `check_answer_options` before a model is loaded.
+    """
+    return _with_options(command, "answers", _ANSWERS, AnswerOptions)
+
+
+@dataclass(frozen=True)
 class RunOptions:
-    """The options of ``run`` that say how the benchmark is answered; None where an option was not used."""
+    """The options of ``run`` that describe the edit; None where an option was not used."""
 
     layers: Any
     alphas: tuple[float, ...] | None
@@ -316,13 +532,3 @@ class RunOptions:
     queries: str | None
     phase: str | None
     grid: Path | None
-    prompt: str | None
-    generate: bool
-    max_new_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    seed: int
-    batch_size: int
-    ray: str | None
-    workers: int | None
-    gpus: float | None

@@ -59,6 +59,14 @@ def print_result(command: str, values: Mapping[str, Any]) -> None:
     _print_json({"schema": schema.id, **values})
 
 
+def print_forecast(command: str, forecast: Any, out: Any, as_json: bool) -> None:
+    """Print what a command would do, and where it would write."""
+    if as_json:
+        print_result(command, {**forecast.to_dict(), "out": out})
+    else:
+        print(forecast if out is None else f"{forecast}\nTo be written: {out}")
+
+
 def print_json_error(kind: str, message: str) -> None:
     """Print an error as JSON on stdout."""
     _print_json({"schema": SCHEMAS["error"].id, "error": {"type": kind, "message": message}})
@@ -66,7 +74,7 @@ def print_json_error(kind: str, message: str) -> None:
 
 def _print_json(value: Any) -> None:
     """``value`` as JSON on stdout; NaN and infinities become null."""
-    from ..experiments.files import plain
+    from ..execution.files import plain
 
     text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
     try:
@@ -104,6 +112,11 @@ def print_note(message: str) -> None:
     _print_line("note: ", "", message)
 
 
+def print_status(message: str) -> None:
+    """One line on stderr that says what a command works with."""
+    _print_line("", "", message)
+
+
 def print_error(message: str) -> None:
     """One line on stderr that says why a command failed."""
     _print_line("error: ", "bold red", message)
@@ -130,6 +143,9 @@ def _console(stream: Any) -> Any:
 # ------------------------------------------------------------------------ Python arguments -> option names
 _OPTIONS = {
     "out": "--out", "path": "--benchmark", "audio_root": "--audio-root", "fields": "--fields",
+    "device": "--device", "device_map": "--device-map", "dtype": "--dtype",
+    "attn_implementation": "--attn-implementation", "quantization_config": "--load-in",
+    "revision": "--revision", "chat_template": "--chat-template",
     "subset": "--subset", "layers": "--layers", "alpha": "--alpha", "rule": "--rule", "heads": "--heads",
     "keys": "--keys", "queries": "--queries", "phase": "--phase", "criteria": "--criteria",
     "query": "--query", "prompt_format": "--prompt", "max_new_tokens": "--max-new-tokens",
@@ -148,7 +164,7 @@ def option_words(message: str) -> str:
 
 # --------------------------------------------------------------------------------------------------- people
 def progress() -> bool:
-    """Whether to draw progress bars: stderr is a terminal."""
+    """Whether other libraries may draw progress bars: stderr is a terminal."""
     return sys.stderr.isatty()
 
 

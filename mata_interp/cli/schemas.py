@@ -29,6 +29,22 @@ class Schema:
 
 _OUT = "the file or folder that was written, or null"
 _EXCLUDED = "items left out: a list of {item, field, reason}"
+_MEMORY = (
+    "bytes: {weights, cache, activations, logits, sweep_rows, total}, and `free` bytes of the `device` "
+    "beside the weights"
+)
+_STAGE = {
+    "name": "name of the stage",
+    "items": "number of items",
+    "clips": "number of clips",
+    "by_condition": "caption condition -> number of items",
+    "work": "what is done with each item",
+    "batches": "number of batches",
+    "done": "of them, batches that are done",
+    "seconds": "estimated time left, or null",
+    "memory": _MEMORY,
+    "out": "the file or folder that would be written, or null",
+}
 
 SCHEMAS = {
     "error": Schema("mata-interp/error/1", {"error": "{type: class of the error or UsageError, message}"}),
@@ -87,10 +103,14 @@ SCHEMAS = {
             "items": "number of items",
             "clips": "number of clips",
             "window": "recommended layers; an empty list for none",
-            "verdict": "found, no effect, spread, noise or nothing measured",
+            "verdict": "found, no effect, spread, too few clips or nothing measured",
+            "stability": "fraction of resamples of clips with a similar window; null without a window",
+            "clips_needed": "with the verdict 'too few clips', about how many are needed; else null",
             "summary": "the result in plain English",
             "layers": "decoder layers of the lists below",
             "share": "[layer] share of the audio effect",
+            "share_low": "[layer] lower end of its simultaneous 95 % band",
+            "share_high": "[layer] upper end",
             "windows": "criterion -> its layers",
             "boundaries": "window and criterion -> boundaries with their 95 % intervals",
             "agreement": "intersection over union of every two windows",
@@ -113,7 +133,7 @@ SCHEMAS = {
             "baseline": "{margin: nats, accuracy} without an edit",
             "configurations": "a list of {name, layers, heads, rule, alpha, group, queries, phase, change, "
             "low, high, accuracy}; change of the margin in nats with its 95 % interval over clips",
-            "canary": "largest relative error of the unedited row",
+            "canary": "largest difference of the unedited row, in steps of the number format",
             "looped": "number of items answered in a plain loop",
             "culprits": "why: layers and items",
             "excluded": _EXCLUDED,
@@ -151,6 +171,7 @@ SCHEMAS = {
         {
             "items": "number of items",
             "clips": "number of clips",
+            "by_condition": "caption condition -> number of items",
             "excluded": "number of items left out",
             "conditions": "names",
             "batches": "number of batches",
@@ -159,9 +180,24 @@ SCHEMAS = {
             "tokens": "tokens still to be read, with padding",
             "seconds": "estimated time left, or null",
             "basis": "what the estimate rests on",
+            "memory": _MEMORY,
             "out": "the run folder",
         },
     ),
+    "study --dry-run": Schema(
+        "mata-interp/study-forecast/1",
+        {
+            "stages": "a list of objects with the keys of trace --dry-run, but `out`",
+            "excluded": "number of items left out of either split",
+            "seconds": "estimated time left",
+            "memory": f"of the stage that takes most: {_MEMORY}",
+            "out": "the run folder",
+        },
+    ),
+    **{
+        f"{command} --dry-run": Schema(f"mata-interp/{command}-forecast/1", _STAGE)
+        for command in ("trace", "sweep", "layers")
+    },
     "report": Schema("mata-interp/report/1", {"report": "path of the HTML page"}),
     "benchmark list": Schema(
         "mata-interp/benchmark-list/1", {"benchmarks": "a list of {name, source, fields, verified}"}
@@ -182,7 +218,7 @@ SCHEMAS = {
             "repeated_choices": "number of items left out for a repeated option",
             "excluded": _EXCLUDED,
             "odd_fields": "field with values of several types -> type -> number; null for a dataset",
-            "mapping": "with --fields: {name, verified, note}; else null",
+            "mapping": "with --fields: {name, verified (null for a file of yours), note}; else null",
         },
     ),
     "benchmark score": Schema(

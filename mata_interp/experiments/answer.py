@@ -13,6 +13,10 @@ from .study_result import Configuration, LayerOrigin, ShamMatch
 __all__ = ["answer_text"]
 
 LEVEL = 0.05
+GENERATED = (
+    " The answers were generated and scored by the option that each names; one that names none is wrong. "
+    "Layers and strength were chosen by the log-probabilities of the options."
+)
 
 
 def answer_text(
@@ -21,6 +25,7 @@ def answer_text(
     sham: ShamMatch,
     selection_clips: int,
     layer_origin: LayerOrigin | None = None,
+    generated: bool = False,
 ) -> str:
     """The answer, from the effects and the chosen configuration.
 
@@ -30,6 +35,7 @@ def answer_text(
         sham: The sham on text, and how well its strength matches MATA's.
         selection_clips: Number of clips that the settings were chosen on.
         layer_origin: Where the layers come from if the study did not choose them.
+        generated: Whether the answers were generated, and scored by the option that each names.
 
     Returns:
         Two paragraphs with a blank line between them: the primary comparison, then everything else.
@@ -43,7 +49,7 @@ def answer_text(
         f"{_settings(chosen, selection_clips, layer_origin)}) changes accuracy from "
         f"{_percent(effect.before)} to {_percent(effect.after)} ({interval}): {effect.fixed} answers "
         f"corrected, {effect.broken} broken ({_p(effect.p)}; Holm-adjusted over all MATA hypotheses: "
-        f"{_p(primary.p_holm)}). {_judgement(primary)}{_reuse(layer_origin)}"
+        f"{_p(primary.p_holm)}). {_judgement(primary)}{_reuse(layer_origin)}{GENERATED if generated else ''}"
     )
     rest = " ".join(
         [*_shams(effects, primary, sham), *_other_items(effects), *_other_audio(effects, primary)]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import torch
 
+from .. import execution
 from ..benchmarks import Item
-from ..errors import RunError
+from ..execution.units import absolute
+from ..lalm.memory import in_halves
 from .conditions import AudioKind, Condition
 from .prompting import build_batch
 from .records import answer_records, generation_records
@@ -25,24 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["Unit", "Work", "plan_units"]
 
 _AUDIO: tuple[AudioKind, ...] = ("own", "other", "silence", "none")
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
 @dataclass(frozen=True)
-class Unit:
+class Unit(execution.Unit):
     """A batch with one kind of audio: computed at once, and written condition by condition.
 
     Attributes:
-        number: Number of the unit, the same in every process that works on the run.
-        batch: Index in the manifest's batches.
-        items: Item ids, in the order of the batch.
         audio: Kind of audio in the prompts.
         conditions: Names of the conditions to compute, which share one prefill.
     """
 
-    number: int
-    batch: int
-    items: tuple[str, ...]
     audio: AudioKind
     conditions: tuple[str, ...]
 
@@ -81,7 +73,7 @@ class Work:
     partners: Mapping[str, Item]
     prompt_format: str
 
-    def answer(self, lalm: LALM, unit: Unit) -> dict[str, pa.Table]:
+    def compute(self, lalm: LALM, unit: Unit) -> dict[str, pa.Table]:
         """Compute a unit: name of each condition -> its table of records.
 
         Where memory runs out, the batch is halved repeatedly. Each half is padded to the width of the whole,
@@ -94,41 +86,26 @@ class Work:
         items = [self.items[item] for item in unit.items]
         whole = self._build(lalm, unit, items, None)
         width = whole[0].width
-        tables = self._tables(lalm, unit, items, width, whole)
-        return {name: pa.concat_tables(parts) for name, parts in tables.items()}
 
-    def _tables(
-        self, lalm: LALM, unit: Unit, items: list[Item], width: int, whole: Batch | None = None
-    ) -> dict[str, list[pa.Table]]:
-        try:
-            prompt, inputs = whole or self._build(lalm, unit, items, width)
-            return self._compute(lalm, unit, items, prompt, inputs)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(items) == 1:
-                raise RunError(
-                    f"item {items[0].id!r}, {width} tokens long, does not fit in memory by itself. Use a "
-                    "smaller dtype, a larger device, or device_map='auto'."
-                ) from error
-        # not in the except block: the error keeps the tensors of the failed attempt alive
-        _free()
-        half = (len(items) + 1) // 2
-        first, second = (self._tables(lalm, unit, part, width) for part in (items[:half], items[half:]))
-        return {name: first[name] + second[name] for name in unit.conditions}
+        def compute(some: list[Item]) -> dict[str, pa.Table]:
+            prompt, inputs = whole if len(some) == len(items) else self._build(lalm, unit, some, width)
+            return self._answer(lalm, unit, some, prompt, inputs)
+
+        parts = in_halves(compute, items, lambda item: f"item {item.id!r}, {width} tokens long,")
+        return {name: pa.concat_tables([part[name] for part in parts]) for name in unit.conditions}
 
     def _build(self, lalm: LALM, unit: Unit, items: list[Item], width: int | None) -> Batch:
         return build_batch(lalm, items, unit.audio, self.partners, self.prompt_format, width)
 
-    def _compute(
+    def _answer(
         self, lalm: LALM, unit: Unit, items: list[Item], prompt: Prompt, inputs: list[dict[str, Any]]
-    ) -> dict[str, list[pa.Table]]:
+    ) -> dict[str, pa.Table]:
         decodings = {name: self.conditions[name].decoding for name in unit.conditions}
         compared = [name for name in unit.conditions if decodings[name] is None]
-        tables: dict[str, list[pa.Table]] = {}
+        tables: dict[str, pa.Table] = {}
 
         def record(name: str, make: Callable[..., pa.Table], result: Any) -> None:
-            tables[name] = [make(name, unit.batch, items, inputs, result)]
+            tables[name] = make(name, unit.batch, items, inputs, result)
 
         if compared:
             edits = [self.conditions[name].intervention for name in compared]
@@ -143,8 +120,8 @@ class Work:
 
     def with_absolute_paths(self) -> Work:
         """A copy with absolute paths, because a worker has another working directory."""
-        items = {id: _absolute(item) for id, item in self.items.items()}
-        partners = {id: _absolute(item) for id, item in self.partners.items()}
+        items = {id: absolute(item) for id, item in self.items.items()}
+        partners = {id: absolute(item) for id, item in self.partners.items()}
         return replace(self, items=items, partners=partners)
 
     def only(self, units: Iterable[Unit]) -> Work:
@@ -153,28 +130,3 @@ class Work:
         items = {id: self.items[id] for id in ids}
         partners = {id: self.partners[id] for id in ids if id in self.partners}
         return replace(self, items=items, partners=partners)
-
-
-def _absolute(item: Item) -> Item:
-    if not any(isinstance(clip, str | Path) for clip in item.clips):
-        return item
-    if item.audio_root is None:
-        clips = [
-            Path(clip).expanduser().absolute() if isinstance(clip, str | Path) else clip
-            for clip in item.clips
-        ]
-        return replace(item, audio=clips)
-    return replace(item, audio_root=Path(item.audio_root).expanduser().absolute())
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out: CUDA's own class, or the message of a CPU allocator."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _OUT_OF_MEMORY)
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import nan
 from typing import Any, Literal, overload
 
@@ -241,9 +242,10 @@ def comparisons(records: pd.DataFrame, roles: Mapping[str, Role]) -> Iterator[Co
     names: dict[Role, str] = {role: name for name, role in roles.items() if name in done}
     if missing := {"baseline", "mata"} - set(names):
         raise RunError(f"A study needs a condition with the role {min(missing)!r}; there are {roles}.")
-    yield from _on_mata(records, names)
-    yield from _on_shams(records, roles, names)
-    yield from _descriptive(records, names)
+    planned = (_on_mata(records, names), _on_shams(records, roles, names), _descriptive(records, names))
+    for comparison in chain(*planned):
+        if bool(records[comparison.column].notna().to_numpy().any()):  # generated answers have no margins
+            yield comparison
 
 
 def _pair(

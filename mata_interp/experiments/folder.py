@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import RunError
+from ..execution.comparison import short
+from ..execution.files import read_json, remove_leftovers, write_json, write_whole
 from .answering import Unit
-from .files import read_json, remove_leftovers, write_json, write_whole
-from .identity import difference, run_digest, short
+from .identity import difference, run_digest
 from .records import current
 
 __all__ = ["RunFolder", "refuse_other_run", "slugs"]
@@ -41,14 +42,15 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
 
 _RUN, _CONTENT = b"mata_interp.run", b"mata_interp.content"  # digests in a part's metadata
 _DAMAGE = (OSError, ValueError, pa.ArrowException)  # what reading a part that is not whole raises
-_FIRST = ("selection.nc", "sham.json", "trace.nc")  # what a study writes before it knows its conditions
+# what a study or a run writes before it knows its conditions, whole or in parts
+_FILES = ("selection.nc", "sham.json", "trace.nc", "layers.json")
 
 
 class RunFolder:
     """The folder of one run; opened by `RunFolder.start` to write and by ``RunFolder(path)`` to read."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         if not (self.path / "manifest.json").is_file():
             raise RunError(
                 f"{self.path} is no run folder: it has no manifest.json. Give one that a run wrote."
@@ -69,7 +71,7 @@ class RunFolder:
             RunError: it cannot be written, holds other files, or belongs to another run; the message names
                 the first field of the manifest that differs.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         refuse_other_run(path, manifest)
         if not (path / "manifest.json").exists():
             write_json(path / "manifest.json", manifest, new=True)
@@ -94,6 +96,11 @@ class RunFolder:
             self.part_path(condition, batch),
             lambda file: pq.write_table(marked, file, write_page_checksum=True),
         )
+
+    def write(self, unit: Unit, parts: Mapping[str, pa.Table]) -> None:
+        """Write the parts of a unit: name of each condition -> its table."""
+        for name, table in parts.items():
+            self.write_part(name, unit.batch, table)
 
     def missing(self, unit: Unit) -> Unit | None:
         """The unit with those conditions alone whose parts are not there and whole; None if all are."""
@@ -191,7 +198,8 @@ def _refuse_foreign(path: Path) -> None:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise RunError(f"cannot write {path}: {nearest} is no folder to write in. Choose another (out=...).")
     entries = [entry.name for entry in path.iterdir()] if path.exists() else []
-    others = [name for name in entries if name not in _FIRST and not name.endswith(".tmp")]
+    first = {*_FILES, *(name for name in entries if name.endswith(".parts") and name.startswith(_FILES))}
+    others = [name for name in entries if name not in first and not name.endswith(".tmp")]
     if others:
         raise RunError(
             f"{path} has no manifest.json but holds other things: {short(sorted(others))}. "

@@ -7,13 +7,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .files import plain
+from ..execution.comparison import first_difference, short
+from ..execution.files import plain
 
-__all__ = ["IDENTITY", "difference", "first_difference", "run_digest"]
+__all__ = ["IDENTITY", "difference", "identity", "run_digest"]
 
 IDENTITY = (
     "version",
     "model",
+    "chat_template",
     "generation",
     "thinking",
     "data",
@@ -28,13 +30,21 @@ IDENTITY = (
 )
 """Fields of the manifest that determine the tables; the others describe how they were made."""
 
+_LATER = ("chat_template",)  # fields that older manifests do not have; there they decide nothing
+_OPTIONAL = (*_LATER, "thinking")  # fields that are no part of the digest of a manifest without them
+
 _NAMED = 3  # items named in a message
 
 
 def run_digest(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of all that determines the tables; each part carries that of its run."""
-    essence = {name: _essence(manifest, name) for name in IDENTITY}
-    return hashlib.sha256(json.dumps(plain(essence), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(identity(manifest), sort_keys=True).encode()).hexdigest()
+
+
+def identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of a manifest that determine the tables, as plain data."""
+    names = [name for name in IDENTITY if name in manifest or name not in _OPTIONAL]
+    return plain({name: _essence(manifest, name) for name in names})
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
@@ -46,9 +56,9 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """
     here = plain(here)
     for name in IDENTITY:
-        if name not in here:
+        if name not in here or (name in _LATER and name not in there):
             continue
-        old, new = _essence(there, name), _essence(here, name)
+        old, new = _comparable(there, name), _comparable(here, name)
         if name == "data" and (said := _data_difference(old or {}, new)):
             return said
         if found := first_difference(old, new, name):
@@ -57,32 +67,24 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     return None
 
 
-def first_difference(there: Any, here: Any, field: str = "") -> tuple[str, Any, Any] | None:
-    """The first field in which two JSON values differ: (a name like ``model.dtype``, there, here)."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for key in [*here, *(key for key in there if key not in here)]:
-            name = f"{field}.{key}" if field else str(key)
-            if found := first_difference(there.get(key), here.get(key), name):
-                return found
-        return None
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for index, (a, b) in enumerate(zip(there, here, strict=True)):
-            if found := first_difference(a, b, f"{field}[{index}]"):
-                return found
-        return None
-    return None if there == here and type(there) is type(here) else (field, there, here)
-
-
-def short(value: Any, limit: int = 120) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
 def _essence(manifest: Mapping[str, Any], field: str) -> Any:
     """The field without what does not matter: the same weights may go by another name, in another folder."""
     value = manifest.get(field)
     if field == "model" and isinstance(value, Mapping):
         return {name: part for name, part in value.items() if name not in ("name", "revision")}
+    return value
+
+
+def _comparable(manifest: Mapping[str, Any], field: str) -> Any:
+    """The field's essence without what depends on the file that the items came from.
+
+    The same items in another order, or in a file with another name or layout, make the same batches.
+    """
+    value = _essence(manifest, field)
+    if field == "data" and isinstance(value, Mapping) and "digests" in value:
+        return {name: part for name, part in value.items() if name not in ("name", "file_sha256")}
+    if field == "excluded" and isinstance(value, list):
+        return sorted(value, key=lambda row: json.dumps(row, sort_keys=True))
     return value
 
 

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..benchmarks import Item
+from ..execution.files import plain
+from ..execution.notices import warn
+from ..interventions import published_convention, published_layers
+from ..lalm.description import devices_of, template_sha256
 from ..lalm.prompting.formats import canonical_format, wording
-from ..lalm.reasoning import MAX_REASONING_TOKENS
+from ..lalm.reasoning import thinking_settings
 from ..version import __version__
 from .conditions import Condition
-from .files import plain
-from .notices import warn
 from .planning import plan_batches
 from .reliance import caption_answers
 from .validation import ValidatedItems
@@ -45,21 +47,15 @@ def known_beforehand(
     return {
         "version": 2,
         "model": lalm.fingerprint(),
+        "chat_template": template_sha256(lalm.processor),
         **({"generation": generation_settings(lalm.model)} if words else {}),
-        **({"thinking": _thinking(lalm)} if lalm.opens_thought else {}),
+        **({"thinking": thinking_settings(lalm)} if lalm.opens_thought else {}),
         "prompt_format": canonical_format(prompt_format),
         "prompt_wording": wording(prompt_format),
         "seed": seed,
         "batch_size": batch_size,
         "conditions": {name: condition.to_dict() for name, condition in conditions.items()},
     }
-
-
-def _thinking(lalm: LALM) -> dict[str, Any]:
-    """What is done with the thought that the chat template opens, before options are compared."""
-    if lalm.thinking != "through":
-        return {"mode": lalm.thinking}
-    return {"mode": lalm.thinking, "max_tokens": MAX_REASONING_TOKENS}
 
 
 def generation_settings(model: Any) -> dict[str, Any]:
@@ -83,7 +79,9 @@ def make_manifest(
     These decide what is in the tables (`identity.IDENTITY`), and a folder in which one differs is refused:
 
     - ``version``: 2. Folders of version 1 are read; their parts have no digests and no answers in words.
-    - ``model``: its fingerprint; name and revision may differ, the rest may not.
+    - ``model``: its fingerprint, with dtype, attention function and quantisation; name and revision may
+      differ, the rest may not.
+    - ``chat_template``: SHA-256 of the processor's template; null without one.
     - ``generation``: the model's own settings for it, where a condition is answered in words.
     - ``thinking``, where the chat template ends in an open thought: what is done with it before options are
       compared, one of `THINKING`.
@@ -97,10 +95,12 @@ def make_manifest(
     - ``excluded``: item, field and reason of each that was left out.
 
     ``caption_answers``, item id -> the option that its caption speaks for, tells a reader of the tables which
-    answers followed the text; it decides nothing in them.
+    answers followed the text; it decides nothing in them. ``published_layers``, the layers that MATA's papers
+    edit in this model, and the ``convention`` by which they were found, for those that compare.
 
-    These tell how they came about: ``environment`` (version of this package, torch's threads, device,
-    Python, platform), ``command``, ``created``.
+    These tell how they came about: ``environment`` (version of this package, torch's threads, devices,
+    Python, platform), ``loading`` (the `LoadOptions` that were used; null for a model that was passed),
+    ``command``, ``created``.
     """
     return {
         **known_beforehand(lalm, conditions, batch_size, seed, prompt_format),
@@ -122,13 +122,18 @@ def make_manifest(
         ],
         "audio_from": {item: partner.id for item, partner in sorted(partners.items())},
         "caption_answers": caption_answers(validated.items),
+        "published_layers": {
+            "layers": published_layers(lalm),
+            "convention": published_convention(lalm),
+        },
         "environment": {
             "mata_interp": __version__,
             "threads": torch.get_num_threads(),
-            "device": str(lalm.device),
+            "device": " and ".join(devices_of(lalm.model)),
             "python": platform.python_version(),
             "platform": platform.platform(),
         },
+        "loading": None if lalm.load_options is None else lalm.load_options.to_dict(),
         "command": shlex.join(sys.argv),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

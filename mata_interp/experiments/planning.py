@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..benchmarks import Item
 from ..errors import ArgumentError
+from ..execution import RayWorkers
 
-__all__ = ["plan_batches"]
+if TYPE_CHECKING:
+    from ..execution.ray_backend import Cluster
+
+__all__ = ["StageSettings", "plan_batches"]
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """How the stages of a study are computed.
+
+    Attributes:
+        batch_size: Number of items per batch.
+        progress: Report progress.
+        seed: Seed of all random draws.
+        prompt_format: One of PROMPT_FORMATS.
+        ray: The Ray cluster, as in `run`.
+    """
+
+    batch_size: int = 16
+    progress: bool = True
+    seed: int = 0
+    prompt_format: str = "options"
+    ray: RayWorkers | Cluster | str | bool | None = False
 
 
 def plan_batches(

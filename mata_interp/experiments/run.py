@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-
-from tqdm.auto import tqdm
+from typing import TYPE_CHECKING
 
 from ..benchmarks import Item
+from ..execution import RayWorkers, open_cluster
+from ..execution.claims import UnitClaims
+from ..execution.notices import warn
+from ..execution.units import compute_here
 from ..lalm.verification import note_unchecked
+from ..progress import announce, progress_bar
 from .answering import Unit, Work, plan_units
-from .claims import UnitClaims
-from .conditions import Condition, Edit, named_conditions
+from .conditions import Condition, Edit
 from .folder import RunFolder, refuse_other_run
-from .manifest import known_beforehand, make_manifest, warn_of_other_machine
-from .notices import warn
-from .partners import audio_partners
-from .ray_backend import RayWorkers, answer_on_ray
+from .forecast import forecast_of
+from .manifest import known_beforehand, warn_of_other_machine
+from .planning import StageSettings
+from .preparation import bind_conditions, prepare
 from .results import Run, load_run
 from .validation import ValidatedItems, validate_items
 
@@ -60,7 +62,7 @@ def run(  # noqa: PLR0913 one keyword per setting of a run
         decoding: Decoding of conditions that have none of their own; None: compare the options.
         prompt_format: Prompt format, one of PROMPT_FORMATS.
         batch_size: Number of items per batch; a batch that does not fit in memory is halved.
-        progress: Show progress bars.
+        progress: Report progress, and at the start what will be done.
         seed: Seed of the choice whose audio ``audio="other"`` uses.
         ray: Use a Ray cluster: True for the available one (or one on this machine), its address, or
             `RayWorkers`.
@@ -94,34 +96,37 @@ def run(  # noqa: PLR0913 one keyword per setting of a run
     named = bind_conditions(lalm, conditions, decoding)
     note_unchecked(lalm)
     if out is not None:
-        refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
+        out = Path(out).expanduser()
+        refuse_other_run(out, known_beforehand(lalm, named, batch_size, seed, prompt_format))
     validated = validate_items(lalm, items, progress=progress, format=prompt_format, strict=strict)
-    settings = {"batch_size": batch_size, "progress": progress, "seed": seed, "ray": ray}
-    return run_validated(lalm, validated, named, out, prompt_format=prompt_format, **settings)
+    settings = StageSettings(batch_size, progress, seed, prompt_format, ray)
+    return run_validated(lalm, validated, named, out, settings, forecasts=progress)
 
 
-def run_validated(  # noqa: PLR0913 the arguments of `run`
+def run_validated(
     lalm: LALM,
     validated: ValidatedItems,
-    conditions: Mapping[str, Edit | Condition],
+    conditions: Mapping[str, Condition],
     out: str | Path | None,
-    *,
-    batch_size: int,
-    progress: bool,
-    seed: int,
-    decoding: Decoding | None = None,
-    prompt_format: str = "options",
+    settings: StageSettings,
     label: str = "answering",
-    ray: RayWorkers | str | bool = False,
+    forecasts: bool = False,
 ) -> Run:
-    """`run` on validated items of the same prompt format; ``label`` names the progress bar."""
-    named = bind_conditions(lalm, conditions, decoding)
-    warn_of_reuse(validated, named)
-    manifest, work = prepare(lalm, validated, named, batch_size, seed, prompt_format)
+    """`run` on validated items of the same prompt format.
+
+    Args:
+        lalm, validated, conditions, out, settings: What is asked of whom, where it is written, and how.
+        label: Name of the stage.
+        forecasts: Whether to say on stderr what will be done before it starts.
+    """
+    warn_of_reuse(validated, conditions)
+    manifest, work = prepare(lalm, validated, conditions, settings)
     with _run_folder(out) as path:
         folder = RunFolder.start(path, manifest)
         warn_of_other_machine(folder.manifest, manifest)
-        _answer(lalm, folder, work, progress, label, RayWorkers.from_argument(ray))
+        if forecasts:
+            announce(str(forecast_of(lalm, validated, work, folder, settings, manifest)))
+        _answer(lalm, folder, work, settings, label)
         finished = load_run(path)
     return finished if out is not None else replace(finished, path=None)
 
@@ -136,36 +141,7 @@ def _run_folder(out: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def bind_conditions(
-    lalm: LALM, conditions: Mapping[str, Edit | Condition], decoding: Decoding | None
-) -> dict[str, Condition]:
-    """The conditions by name, with their layers and heads checked before anything is computed or written."""
-    named = named_conditions(conditions, decoding)
-    for condition in named.values():
-        for part in condition.interventions:
-            part.bind(lalm.structure.heads)
-    return named
-
-
-def prepare(
-    lalm: LALM,
-    validated: ValidatedItems,
-    conditions: Mapping[str, Condition],
-    batch_size: int,
-    seed: int,
-    prompt_format: str,
-) -> tuple[dict[str, Any], Work]:
-    """The manifest of a run, and what computing its units needs."""
-    needs_partners = any(condition.audio == "other" for condition in conditions.values())
-    partners = audio_partners(validated.items, seed) if needs_partners else {}
-    manifest = make_manifest(lalm, validated, conditions, partners, batch_size, seed, prompt_format)
-    items = {item.id: item for item in validated.items}
-    return manifest, Work(items, dict(conditions), partners, prompt_format)
-
-
-def _answer(
-    lalm: LALM, folder: RunFolder, work: Work, progress: bool, label: str, cluster: RayWorkers | None
-) -> None:
+def _answer(lalm: LALM, folder: RunFolder, work: Work, settings: StageSettings, label: str) -> None:
     """Compute and write the missing parts; what conditions share (audio, prompt) is computed once."""
     done, damaged = folder.scan_parts()
     if damaged:
@@ -175,33 +151,18 @@ def _answer(
     total = sum(len(unit.conditions) for unit in units)
     left = [unit for unit in units if any((name, unit.batch) not in done for name in unit.conditions)]
     with (
-        tqdm(total=total, initial=len(done), desc=label, unit="part", disable=not progress) as bar,
+        progress_bar(label, total, "part", settings.progress, len(done)) as bar,
         UnitClaims(folder.path / "claims.lock") as claims,
     ):
 
         def update(unit: Unit) -> None:
             bar.update(sum((name, unit.batch) not in done for name in unit.conditions))
 
-        if cluster is not None:
-            answer_on_ray(lalm, folder, work, left, claims, update, cluster)
-        else:
-            _answer_here(lalm, folder, work, left, claims, update)
+        if left:
+            with open_cluster(lalm, settings.ray) as cluster:
+                compute = compute_here if cluster is None else cluster.compute
+                compute(lalm, work, left, folder, claims, update)
         claims.remove()
-
-
-def _answer_here(
-    lalm: LALM,
-    folder: RunFolder,
-    work: Work,
-    units: Sequence[Unit],
-    claims: UnitClaims,
-    done: Callable[[Unit], object],
-) -> None:
-    for unit in claims.one_by_one(units):
-        if missing := folder.missing(unit):
-            for name, table in work.answer(lalm, missing).items():
-                folder.write_part(name, unit.batch, table)
-        done(unit)
 
 
 def warn_of_reuse(validated: ValidatedItems, conditions: Mapping[str, Condition]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..errors import RunError
-from .files import read_json, write_json
+from ..execution.files import read_json, write_json
 
 __all__ = ["VERSION", "from_plain", "read_versioned", "write_versioned"]
 

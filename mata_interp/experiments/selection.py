@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from ..errors import RunError
-from ..sweeps import sweep
+from ..execution import Output
+from ..execution.files import plain, write_whole
+from ..interventions import AttentionEdit
+from ..sweeps import search_windows, sweep
+from .choosing import BASELINE, Search
 from .conditions import Edit, named_conditions
-from .files import plain, write_whole
-from .identity import difference
+from .identity import difference, identity
 from .manifest import make_manifest
-from .planning import plan_batches
+from .planning import StageSettings, plan_batches
 from .validation import ValidatedItems
 
 if TYPE_CHECKING:
@@ -29,12 +32,12 @@ def swept(
     validated: ValidatedItems,
     configurations: Mapping[str, Edit],
     path: Path,
-    *,
-    batch_size: int,
-    progress: bool,
-    seed: int,
+    settings: StageSettings,
+    search: Search = "full",
 ) -> xr.DataArray:
-    """The sweep of these items, from the file if a study that was stopped left it there.
+    """The sweep of these items, from the file or its parts if a study that was stopped left them there.
+
+    With ``search="coarse"`` it is a search from coarse to fine over the configurations, ``BASELINE`` aside.
 
     The file is netCDF, whole or not there at all; its attribute ``manifest`` is that of a run of the same
     items under the same conditions, as JSON.
@@ -42,17 +45,43 @@ def swept(
     Raises:
         RunError: the file is of another model, of other data or configurations, or damaged.
     """
-    manifest = make_manifest(lalm, validated, named_conditions(configurations), {}, batch_size, seed)
+    named = named_conditions(configurations)
+    manifest = make_manifest(
+        lalm, validated, named, {}, settings.batch_size, settings.seed, settings.prompt_format
+    )
     if path.exists():
         refuse_other_sweep(path, manifest)
+        _refuse_other_search(path, search)
     else:
-        batches = plan_batches(validated.items, validated.lengths, batch_size)
+        batches = plan_batches(validated.items, validated.lengths, settings.batch_size)
         items = [item for batch in batches for item in batch]
-        found = sweep(lalm, items, configurations, batch_size=batch_size, progress=progress)
+        output = Output(path, {"stage": "sweep", **identity(manifest)}, whole=False)
+        options: dict[str, Any] = {
+            "batch_size": settings.batch_size,
+            "progress": settings.progress,
+            "prompt_format": settings.prompt_format,
+            "ray": settings.ray or False,
+            "out": output,
+        }
+        if search == "coarse":
+            edits = {name: edit for name, edit in configurations.items() if isinstance(edit, AttentionEdit)}
+            found = search_windows(lalm, items, edits, BASELINE, **options)
+        else:
+            found = sweep(lalm, items, configurations, **options)
         found = found.assign_attrs(manifest=json.dumps(plain(manifest)))
         content = found.to_netcdf(engine="scipy")
         write_whole(path, lambda file: file.write(content))
+        output.remove_parts()
     return read_sweep(path)
+
+
+def _refuse_other_search(path: Path, search: Search) -> None:
+    there = read_sweep(path).attrs.get("search", "full")
+    if there != search:
+        raise RunError(
+            f"{path} holds the sweep of a {there} search, and a {search} one is asked for. Choose another "
+            f"folder (out=...), delete this file, or pass search={there!r}."
+        )
 
 
 def refuse_other_sweep(path: Path, known: Mapping[str, Any]) -> None:

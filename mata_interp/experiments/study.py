@@ -11,28 +11,33 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import xarray as xr
 
 from ..benchmarks import Item, Items
-from ..errors import RunError
-from ..interventions import AttentionEdit
+from ..benchmarks.entries import as_items
+from ..execution import Output, RayWorkers, open_cluster
+from ..interventions import DEFAULT_ALPHAS, AttentionEdit
+from ..progress import announce, stage
 from ..tracing import audio_share, trace
+from ..tracing.storage import read_trace
 from .answer import answer_text
-from .choosing import BASELINE, GRID_ITEMS, Choice, candidates, choose
-from .conditions import Condition, named_conditions
-from .dose_matching import match_alpha
+from .choosing import BASELINE, Choice, Search, candidates, choose, resolve_search
+from .conditions import named_conditions
 from .effects import CONFLICT, effects_table
 from .folder import refuse_other_run
+from .identity import identity
 from .layer_provenance import layer_origin
-from .manifest import known_beforehand
+from .manifest import known_beforehand, make_manifest
+from .planning import StageSettings
+from .preparation import bind_conditions
 from .random_layers import random_layers
-from .results import Run, load_run, read_trace, write_effects, write_trace
+from .results import Run, load_run, write_effects
 from .run import run_validated, warn_of_reuse
-from .schema import from_plain, read_versioned, write_versioned
 from .selection import refuse_other_sweep, swept
+from .sham import match_sham
+from .study_forecast import forecast_of
+from .study_plan import DRAWS, SHAM, SWEEP, TRACE, StudySplits, study_conditions
 from .study_result import (
-    Configuration,
     LayerOrigin,
     LayerShare,
     Selection,
@@ -41,18 +46,13 @@ from .study_result import (
     StudyResult,
     SweepQuality,
 )
-from .validation import ValidatedItems, validate_items
+from .validation import ValidatedItems
 
 if TYPE_CHECKING:
     from ..fusion import FusionProfile
-    from ..lalm import LALM
+    from ..lalm import LALM, Decoding
 
 __all__ = ["study"]
-
-TRACE_ITEMS = 300  # of the selection split, spread evenly
-SWEEP = "selection.nc"
-MATCH_ITEMS = 48  # of the swept items: the sham's alpha needs a mean, not a test
-DRAWS = 5  # of random layers
 
 
 def study(  # noqa: PLR0913 one keyword per setting of a study
@@ -61,11 +61,17 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     out: str | Path,
     *,
     layers: Iterable[int] | FusionProfile | None = None,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+    rule: str = "abs",
+    decoding: Decoding | None = None,
+    prompt_format: str = "options",
     items_limit: int | None = None,
     batch_size: int = 16,
     progress: bool = True,
     seed: int = 0,
+    ray: RayWorkers | str | bool = False,
     strict: bool = False,
+    search: Search | None = None,
 ) -> Run:
     """Test whether MATA helps a model on a benchmark: choose, match the sham, measure, test.
 
@@ -78,7 +84,12 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     3. The effects (`mata_interp.experiments.effects` says what is compared and corrected) and the answer in
        plain English.
 
-    A study is resumable: the same call continues one that was stopped.
+    A study is resumable: the same call continues one that was stopped, in whichever stage, and loses at most
+    the batch in hand.
+
+    With ``decoding``, the answers of the second step are generated and scored by the option that each names.
+    There are no margins then. Layers and alpha are still chosen by the margins of the options, on the other
+    clips.
 
     Args:
         lalm: The model.
@@ -87,12 +98,22 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
             ``study.json`` and ``effects.json`` beside the manifest.
         layers: Edit these layers and choose only alpha: layer indices, or the result of `fusion_layers`.
             None: choose both.
+        alphas: The strengths to choose from, above 0.
+        rule: How attention scores change: a registered rule that has a strength.
+        decoding: Generate the answers of the test; None: compare the options' log-probabilities.
+        prompt_format: Prompt format, one of PROMPT_FORMATS.
         items_limit: Use at most this many items of each split, spread evenly over conditions and kinds.
         batch_size: Number of items per batch.
-        progress: Show progress bars.
+        progress: Report progress, and at the start what will be done.
         seed: Seed of splits that the data do not define, random layers, other audio, permutations and
             bootstraps.
+        ray: Spread the batches of every stage over a Ray cluster: True for the available one (or one on this
+            machine), its address, or `RayWorkers`.
         strict: Raise for an item that cannot be used, instead of leaving it out with a warning.
+        search: ``"full"``: sweep every window with every alpha. ``"coarse"``: search from coarse to fine
+            (`search_windows`), which at 32 layers takes a seventh of the configurations. None: coarse where
+            the full grid has more than 600 configurations (18 layers and more) and there are at least 32
+            clips to choose on.
 
     Returns:
         The `Run`, with ``trace``, ``effects`` and ``study``.
@@ -101,8 +122,10 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         RunWarning: Items were left out; ``layers`` were chosen on clips that are tested.
 
     Raises:
-        RunError: A split has no usable item; ``out`` cannot be written or holds another study.
-        InterventionError: The model does not have these ``layers``.
+        RunError: A split has no usable item; ``out`` cannot be written or holds another study; no worker of
+            the Ray cluster is available.
+        InterventionError: The model does not have these ``layers``; the rule does not exist or has no
+            strength; an alpha is not above 0.
         ItemError: An item cannot be used, and ``strict`` is set.
 
     Examples:
@@ -112,46 +135,50 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         >>> done.study.selection.chosen.layers
         (4, 5)
     """
-    out, clock = Path(out), _Clock()
-    items = items if isinstance(items, Items) else Items.from_records(items)
-    configurations = candidates(lalm, layers)
+    out, clock = Path(out).expanduser(), _Clock(progress)
+    items = as_items(items)
+    configurations = candidates(lalm, layers, alphas, rule)
     grid_conditions = {BASELINE: None, **configurations}
-    _refuse_other_study(lalm, out, grid_conditions, batch_size, seed)
-    selection_items = _split(items, "selection", items_limit, seed)
-    test_items = _split(items, "confirmation", items_limit, seed)
+    settings = StageSettings(batch_size, progress, seed, prompt_format)
+    _refuse_other_study(lalm, out, grid_conditions, settings)
     with clock("checking items"):
-        selection = validate_items(lalm, selection_items, progress=progress, scored=True, strict=strict)
-        test = validate_items(lalm, test_items, progress=progress, scored=True, strict=strict)
+        splits = StudySplits.of(lalm, items, items_limit, settings, strict)
+    selection, test = splits.selection, splits.test
     any_alpha = next(iter(configurations.values()))
     warn_of_reuse(test, named_conditions({"mata": any_alpha}))
     origin = None if layers is None else layer_origin(layers, any_alpha, selection, test)
 
-    settings = {"batch_size": batch_size, "progress": progress, "seed": seed}
-    subset = selection.only(_conflict_items(selection_items).sample(GRID_ITEMS, seed=seed))
-    with clock("choosing layers and alpha"):
-        sweep = swept(lalm, subset, grid_conditions, out / SWEEP, **settings)
-        choice = choose(sweep, configurations)
-    with clock("tracing attention"):
-        to_trace = selection.only(selection_items.sample(TRACE_ITEMS, seed=seed))
-        traced = _trace(lalm, to_trace, out / "trace.nc", batch_size=batch_size, progress=progress)
-    mata = configurations[choice.name]
-    mata = replace(mata, chosen_on=(*mata.chosen_on, *selection.clusters))
-    with clock("matching the sham"):
-        to_match = subset.only(subset.items[:MATCH_ITEMS])
-        sham = _match(lalm, mata, choice.chosen, to_match, out / "sham.json", batch_size)
-    draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
-    with clock("measuring"):
-        conditions = _conditions(mata, sham.alpha, draws)
-        measured = run_validated(lalm, test, conditions, out, label="measuring", **settings)
+    search = resolve_search(search, configurations, len(splits.to_sweep.clusters))
+    if progress:
+        announce(str(forecast_of(lalm, splits, configurations, out, settings, decoding, search)))
+    with open_cluster(lalm, ray) as cluster:
+        settings = replace(settings, ray=cluster)
+        with clock("choosing layers and alpha"):
+            sweep = swept(lalm, splits.to_sweep, grid_conditions, out / SWEEP, settings, search)
+            choice = choose(sweep, configurations)
+        with clock("tracing attention"):
+            traced = _trace(lalm, splits.to_trace, out / TRACE, settings)
+        mata = configurations[choice.name]
+        mata = replace(mata, chosen_on=(*mata.chosen_on, *selection.clusters))
+        with clock("matching the sham"):
+            sham = match_sham(lalm, mata, choice.chosen, splits.to_match, out / SHAM, settings)
+        draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
+        with clock("measuring"):
+            conditions = study_conditions(mata, sham.alpha, draws)
+            named = bind_conditions(lalm, conditions, decoding)
+            measured = run_validated(lalm, test, named, out, settings, label="measuring")
     with clock("testing"):
         effects = effects_table(measured.records, measured.roles, seed)
 
     primary = effects[0]
+    answer = answer_text(
+        effects, choice.chosen, sham, len(selection.clusters), origin, generated=decoding is not None
+    )
     result = StudyResult(
-        answer=answer_text(effects, choice.chosen, sham, len(selection.clusters), origin),
-        hypothesis=_hypothesis(primary.comparison.subset),
+        answer=answer,
+        hypothesis=_hypothesis(primary.comparison.subset, decoding is not None),
         primary=primary,
-        selection=_selection(selection, subset, choice, sweep, origin, sham, draws, traced),
+        selection=_selection(splits, choice, sweep, origin, sham, draws, traced),
         test=Split(len(test.items), len(test.clusters)),
         excluded=tuple(dict.fromkeys([*selection.excluded, *test.excluded])),
         truncated=len(selection.truncated) + len(test.truncated),
@@ -167,99 +194,42 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
 
 
 def _refuse_other_study(
-    lalm: LALM, out: Path, grid_conditions: Mapping[str, AttentionEdit | None], batch_size: int, seed: int
+    lalm: LALM,
+    out: Path,
+    grid_conditions: Mapping[str, AttentionEdit | None],
+    settings: StageSettings,
 ) -> None:
     """Raise a RunError if the folder holds a study of another model or other settings."""
-    known = known_beforehand(lalm, named_conditions(grid_conditions), batch_size, seed)
+    conditions = named_conditions(grid_conditions)
+    known = known_beforehand(lalm, conditions, settings.batch_size, settings.seed, settings.prompt_format)
     refuse_other_sweep(out / SWEEP, known)
     refuse_other_run(out, {name: value for name, value in known.items() if name != "conditions"})
 
 
-def _split(items: Items, name: str, limit: int | None, seed: int) -> Items:
-    split = items.split(name, seed=seed)
-    if not len(split):
-        raise RunError(f"{items.name} has no item in its {name} split; a study needs both splits.")
-    return split if limit is None else split.sample(limit, seed=seed)
-
-
-def _conflict_items(items: Items) -> Items:
-    """The items whose caption contradicts the audio; all items where there are none."""
-    conflict = items.filter(condition=CONFLICT)
-    return conflict if len(conflict) else items
-
-
-def _conditions(
-    mata: AttentionEdit, sham_alpha: float, draws: Sequence[tuple[int, ...]]
-) -> dict[str, Condition]:
-    """MATA, its baseline and its controls, in the order in which they are reported."""
-    on_text = replace(mata, alpha=sham_alpha, keys="text")
-    random = {
-        f"mata in random layers {n}": Condition(
-            replace(mata, layers=layers, chosen_on=()), role="sham_random_layers"
-        )
-        for n, layers in enumerate(draws, 1)
-    }
-    return {
-        BASELINE: Condition(role="baseline"),
-        "mata": Condition(mata, role="mata"),
-        "mata on text": Condition(on_text, role="sham_text"),
-        **random,
-        "other audio": Condition(audio="other", role="other_audio"),
-        "mata + other audio": Condition(mata, audio="other", role="mata_other_audio"),
-        "no audio": Condition(audio="none", role="no_audio"),
-    }
-
-
-def _trace(
-    lalm: LALM, validated: ValidatedItems, path: Path, *, batch_size: int, progress: bool
-) -> xr.Dataset:
+def _trace(lalm: LALM, validated: ValidatedItems, path: Path, settings: StageSettings) -> xr.Dataset:
     """Attention on the selection split, from the file if an earlier call of the same study wrote it.
 
     The manifest in the sweep has been compared by then: the file is of this model and these data.
     """
     if not path.exists():
-        traced = trace(lalm, validated.items, query="last", batch_size=batch_size, progress=progress)
-        write_trace(path, traced)
+        batch_size, seed, prompt_format = settings.batch_size, settings.seed, settings.prompt_format
+        baseline = named_conditions({BASELINE: None})
+        manifest = make_manifest(lalm, validated, baseline, {}, batch_size, seed, prompt_format)
+        trace(
+            lalm,
+            validated.items,
+            query="last",
+            batch_size=batch_size,
+            progress=settings.progress,
+            prompt_format=prompt_format,
+            out=Output(path, {"stage": "trace", **identity(manifest)}),
+            ray=settings.ray or False,
+        )
     return read_trace(path)
 
 
-def _match(
-    lalm: LALM,
-    mata: AttentionEdit,
-    settings: Configuration,
-    validated: ValidatedItems,
-    path: Path,
-    batch_size: int,
-) -> ShamMatch:
-    """The sham's alpha by mean row KL, from the file if an earlier call of the same study wrote it."""
-    if path.exists():
-        match = from_plain(ShamMatch, read_versioned(path).get("sham"), path)
-        if match.mata == settings:
-            return match
-    batches = [validated.items[i : i + batch_size] for i in range(0, len(validated.items), batch_size)]
-    prompts = [lalm.prompt(batch) for batch in batches]
-
-    def strength(edit: AttentionEdit) -> float:
-        doses = [lalm.score(prompt, [item.choices for item in prompt.items], edit).dose for prompt in prompts]
-        return float(np.concatenate([dose["kl"] for dose in doses]).mean())
-
-    on_text = replace(mata, keys="text", chosen_on=())
-    found = match_alpha(lambda alpha: strength(replace(on_text, alpha=alpha)), strength(mata), mata.alpha)
-    match = ShamMatch(
-        alpha=found.alpha,
-        kl=found.strength,
-        target_kl=found.target,
-        mata=settings,
-        items=len(validated.items),
-        tried=found.tried,
-    )
-    write_versioned(path, sham=match)
-    return match
-
-
 def _selection(
-    selection: ValidatedItems,
-    subset: ValidatedItems,
+    splits: StudySplits,
     choice: Choice,
     sweep: xr.DataArray,
     origin: LayerOrigin | None,
@@ -268,6 +238,7 @@ def _selection(
     traced: xr.Dataset,
 ) -> Selection:
     """Everything that was chosen on the selection split."""
+    selection, subset = splits.selection, splits.to_sweep
     share = audio_share(traced).mean(["item", "head"])
     return Selection(
         items=len(selection.items),
@@ -291,19 +262,32 @@ def _selection(
     )
 
 
-def _hypothesis(subset: Mapping[str, str]) -> str:
+def _hypothesis(subset: Mapping[str, str], generated: bool) -> str:
     items = "items whose caption contradicts the audio" if subset else "all items"
-    return f"MATA changes the proportion of correct answers (by unnormalised log-probability) on {items}."
+    score = "the option that the generated answer names" if generated else "unnormalised log-probability"
+    return f"MATA changes the proportion of correct answers (by {score}) on {items}."
+
+
+STAGES = (
+    "checking items",
+    "choosing layers and alpha",
+    "tracing attention",
+    "matching the sham",
+    "measuring",
+    "testing",
+)
 
 
 @dataclass
 class _Clock:
     """Seconds that each stage took in this call; a stage that was already done takes almost none."""
 
+    progress: bool
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def __call__(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - start, 2)
+        with stage(f"{name} (stage {STAGES.index(name) + 1} of {len(STAGES)})", self.progress):
+            yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)

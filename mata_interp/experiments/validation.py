@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-from tqdm.auto import tqdm
+from typing import TYPE_CHECKING
 
 from ..benchmarks import Exclusion, Item, Items
+from ..benchmarks.entries import as_items
 from ..errors import ItemError, RunError
+from ..execution.batches import item_digest
+from ..execution.notices import warn
 from ..lalm.prompting.lengths import PromptLengths
-from .notices import warn
+from ..progress import track
 
 if TYPE_CHECKING:
     from ..lalm import LALM
@@ -59,6 +59,10 @@ class ValidatedItems:
         """Labels of the clusters (recordings) of the items."""
         return frozenset(item.cluster for item in self.items)
 
+    def as_items(self) -> Items:
+        """The validated items, with what was left out."""
+        return Items(self.items, self.name, self.file_sha256, self.excluded)
+
     def only(self, items: Sequence[Item]) -> ValidatedItems:
         """The validated items that are among ``items``."""
         wanted = {item.id for item in items}
@@ -91,8 +95,7 @@ def validate_items(
         RunError: No item is left.
         ItemError: An item cannot be used, and ``strict`` is set.
     """
-    if not isinstance(items, Items):
-        items = Items.from_records([items] if isinstance(items, Item) else items)
+    items = as_items(items)
     if strict and items.excluded:
         raise ItemError(*astuple(items.excluded[0]))
     measure = PromptLengths(lalm, format)
@@ -101,7 +104,7 @@ def validate_items(
     digests: dict[str, str] = {}
     truncated: set[str] = set()
     excluded = list(items.excluded)
-    for item in tqdm(items, desc="checking items", unit="item", disable=not progress, leave=False):
+    for item in track(items, "checking items", show=progress):
         try:
             if scored and item.answer is None:
                 raise ItemError(item.id, "answer", "it is not known.")
@@ -113,7 +116,7 @@ def validate_items(
             continue
         good.append(item)
         lengths[item.id] = length.tokens
-        digests[item.id] = _digest(item, length.audio_sha256)
+        digests[item.id] = item_digest(item, length.audio_sha256)
         if length.truncated_seconds > 0:
             truncated.add(item.id)
     first = str(ItemError(*astuple(excluded[0]))) if excluded else ""
@@ -126,9 +129,3 @@ def validate_items(
     return ValidatedItems(
         items.name, items.sha256, tuple(good), lengths, digests, frozenset(truncated), tuple(excluded)
     )
-
-
-def _digest(item: Item, audio_sha256: str) -> str:
-    texts: list[Any] = [item.id, item.question, item.caption, list(item.choices), item.answer]
-    labels = [item.cluster, item.domain, item.kind, item.condition]
-    return f"{hashlib.sha256(json.dumps([*texts, *labels]).encode()).hexdigest()}-{audio_sha256}"

@@ -5,18 +5,32 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mata_interp.benchmarks import Exclusion, Item
+from mata_interp.benchmarks.entries import as_entries
 from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, ModelError, RunError
+from mata_interp.execution import (
+    MeasuredBatch,
+    Output,
+    RayWorkers,
+    batch_identity,
+    measure_batches,
+    refuse_other_work,
+)
+from mata_interp.execution.files import read_json, write_json
 from mata_interp.interventions import AttentionEdit, InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.batching import rows_of
+from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.memory import in_halves
+from mata_interp.lalm.prompting.formats import canonical_format
 from mata_interp.statistics import clustered_interval
 
 from .baseline_edit import describe_baseline
@@ -26,19 +40,25 @@ from .counterfactual_audio import counterfactual_items
 from .criteria import CRITERIA, criteria_named
 from .criteria.attribution import head_attributions
 from .item_context import ItemContext
-from .profile import FusionProfile, label_heads, label_profiles
+from .profile import FusionProfile, label_heads, label_profiles, label_share
 from .recommend import choose
 from .summary import Findings, summarize
 from .windows import DRAWS, Draws, apply_window_rule, draw_profiles
 
 if TYPE_CHECKING:
+    from mata_interp.execution.ray_backend import Cluster
     from mata_interp.lalm import LALM
 
 __all__ = ["fusion_layers"]
 
+BATCH_SIZE = 8
+IDENTITY = "identity"  # the entry of a file that says what decides its content
+
+Result = TypeVar("Result")
+
 
 @torch.inference_mode(False)
-def fusion_layers(
+def fusion_layers(  # noqa: PLR0913 one keyword per setting
     lalm: LALM,
     items: Item | Prompt | Sequence[Item | Prompt],
     target: Sequence[tuple[int, int]] | None = None,
@@ -48,6 +68,10 @@ def fusion_layers(
     seed: int = 0,
     strict: bool = False,
     progress: bool = True,
+    prompt_format: str = "options",
+    batch_size: int = BATCH_SIZE,
+    out: str | Path | None = None,
+    ray: RayWorkers | Cluster | str | bool = False,
 ) -> FusionProfile:
     """Find the layers in which text tokens read from audio. The result may be that there are none.
 
@@ -61,7 +85,7 @@ def fusion_layers(
 
     Args:
         lalm: the model.
-        items: items with options and known answers, asked in the default format; or ready-made prompts.
+        items: items with options and known answers; or ready-made prompts.
         target: of each row of ready-made prompts, ids of the right and of a wrong next token.
         criteria: names of the criteria to measure; all of `CRITERIA` if not given.
         baseline: interventions that are active in all measurements, as if they were part of the model;
@@ -69,7 +93,13 @@ def fusion_layers(
             read.
         seed: seed of the bootstrap and of the choice of counterfactual audio.
         strict: raise for the first item that cannot be used, instead of leaving it out.
-        progress: show a progress bar.
+        progress: report progress.
+        prompt_format: wording of the items, one of PROMPT_FORMATS.
+        batch_size: items that are written together, and given to a worker together; they are measured one by
+            one, so that it changes no number.
+        out: write the profile to this JSON file, batch by batch: the same call goes on with a profile that
+            was stopped, and reads one that is finished. :meth:`FusionProfile.load` reads the file.
+        ray: spread the batches over a Ray cluster: True for the available one, its address, or `RayWorkers`.
 
     Returns:
         The profile. Items that cannot be used are in its ``excluded``, criteria that are not defined on the
@@ -80,10 +110,10 @@ def fusion_layers(
         ExclusionWarning: items were left out.
 
     Raises:
-        ArgumentError: a criterion does not exist; there is nothing to measure; items and prompts are mixed;
-            ``target`` is missing or does not fit the prompts.
+        ArgumentError: a criterion or format does not exist; there is nothing to measure; items and prompts
+            are mixed; ``target`` is missing or does not fit the prompts.
         ItemError: an item cannot be used, with ``strict``.
-        RunError: no item can be used.
+        RunError: no item can be used; ``out`` cannot be written or holds something else; there is no worker.
         InterventionError: the baseline names layers or heads that the model does not have.
 
     Examples:
@@ -99,20 +129,105 @@ def fusion_layers(
         part.bind(lalm.structure.heads)
         for part in require_attention_edits(in_order(baseline), "fusion_layers")
     )
-    entries = [items] if isinstance(items, Item | Prompt) else list(items)
-    measured = _Measurements(lalm, names, excluded=list(getattr(items, "excluded", ())))
-    contexts = list(_contexts(lalm, entries, target, names, active, seed))
-    for make in tqdm(contexts, "fusion", unit="item", disable=not progress):
-        try:
-            context = make()
-        except ItemError as error:
-            if strict:
-                raise
-            measured.excluded.append(Exclusion.from_error(error))
-            continue
-        measured.add(context)
+    canonical_format(prompt_format)
+    entries = as_entries(items, Prompt)
+    rows = _entries(lalm, list(entries), target, names, seed)
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    excluded: list[Exclusion] = list(entries.excluded)
+    settings = {
+        "criteria": names,
+        "baseline": [part.to_dict() for part in active],
+        "seed": seed,
+        "prompt_format": prompt_format,
+        "excluded": [asdict(exclusion) for exclusion in excluded],
+    }
+    output = None
+    if out is not None:
+        output = Output(Path(out), batch_identity(lalm, "fusion profile", batches, settings))
+        if (finished := _finished(output)) is not None:
+            return finished
+    parts = measure_batches(
+        lalm,
+        FusionBatch(tuple(names), active, prompt_format, strict),
+        batches,
+        label="fusion",
+        progress=progress,
+        parts=output and output.parts(lalm),
+        ray=ray,
+    )
+    measured = _Measurements.joined(lalm, names, excluded, batches, parts)
     measured.finish()
-    return _profile(measured, active, seed)
+    profile = _profile(measured, active, seed)
+    if output is not None:
+        write_json(output.path, {**profile.to_dict(), IDENTITY: output.identity})
+        output.remove_parts()
+    return profile
+
+
+def _finished(output: Output) -> FusionProfile | None:
+    """The profile that the same call wrote before; None if there is no file.
+
+    Raises:
+        RunError: the file was written by something else.
+    """
+    if not output.path.exists():
+        return None
+    data = read_json(output.path)
+    if not isinstance(data, dict) or IDENTITY not in data:
+        reason = "is not a profile that can be continued"
+        raise RunError(f"{output.path} {reason}. Choose another file (out=...).")
+    refuse_other_work(output.path, data[IDENTITY], output.identity)
+    return FusionProfile.from_dict(data)
+
+
+@dataclass(frozen=True)
+class FusionBatch:
+    """Measures the items of a batch one by one.
+
+    Attributes:
+        names: names of the criteria.
+        baseline: interventions that are active in all measurements.
+        prompt_format, strict: arguments of `fusion_layers`.
+    """
+
+    names: tuple[str, ...]
+    baseline: tuple[AttentionEdit, ...]
+    prompt_format: str
+    strict: bool
+
+    @torch.inference_mode(False)
+    def __call__(self, lalm: LALM, batch: Sequence[tuple[Any, Any]]) -> MeasuredBatch:
+        measured = _Measurements(lalm, list(self.names), [])
+        for entry in batch:
+            name = (entry[0].items[0] if isinstance(entry[0], Prompt) else entry[0]).id
+            try:
+                context = _naming(name, lambda entry=entry: self._context(lalm, *entry))
+            except ItemError as error:
+                if self.strict:
+                    raise
+                measured.excluded.append(Exclusion.from_error(error))
+                continue
+            with exclusive(lalm.structure.decoder):
+                _naming(name, lambda context=context: measured.add(context))
+        return measured.to_part()
+
+    def _context(self, lalm: LALM, entry: Item | Prompt, other: Any) -> ItemContext:
+        last_token_only = not any(CRITERIA[name].runs_suffix for name in self.names)
+        if isinstance(entry, Prompt):
+            return ItemContext(lalm, entry, other, baseline=self.baseline, last_token_only=last_token_only)
+        return ItemContext.from_item(
+            lalm,
+            entry,
+            other,
+            self.baseline,
+            last_token_only=last_token_only,
+            prompt_format=self.prompt_format,
+        )
+
+
+def _naming(item: str, compute: Callable[[], Result]) -> Result:
+    """What ``compute`` returns; a RunError that names the item if memory runs out."""
+    return in_halves(lambda _: compute(), [item], lambda item: f"item {item!r}")[0]
 
 
 @dataclass
@@ -134,6 +249,40 @@ class _Measurements:
     heads: list[np.ndarray] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     used: list[Item] = field(default_factory=list)
+
+    def to_part(self) -> MeasuredBatch:
+        """The measurements of one batch."""
+        arrays = {f"profile {name}": np.array(rows) for name, rows in self.profiles.items()}
+        if self.heads:
+            arrays["heads"] = np.array(self.heads)
+        notes = {"excluded": [asdict(left) for left in self.excluded], "refused": self.refused}
+        return MeasuredBatch(arrays, notes)
+
+    @classmethod
+    def joined(
+        cls,
+        lalm: LALM,
+        names: list[str],
+        excluded: list[Exclusion],
+        batches: Sequence[Sequence[tuple[Any, Any]]],
+        parts: Sequence[MeasuredBatch],
+    ) -> _Measurements:
+        """The measurements of all batches; a criterion that one of them refuses is refused."""
+        whole = cls(lalm, names, excluded)
+        for batch, part in zip(batches, parts, strict=True):
+            left_out = [Exclusion(**entry) for entry in part.notes["excluded"]]
+            whole.excluded += left_out
+            ids = {exclusion.item for exclusion in left_out}
+            items = [entry.items[0] if isinstance(entry, Prompt) else entry for entry, _ in batch]
+            whole.used += [item for item in items if item.id not in ids]
+            whole.refused = {**part.notes["refused"], **whole.refused}
+            whole.heads += list(part.arrays.get("heads", ()))
+            for name in names:
+                whole.profiles.setdefault(name, []).extend(part.arrays.get(f"profile {name}", ()))
+        whole.profiles = {
+            name: rows for name, rows in whole.profiles.items() if rows and name not in whole.refused
+        }
+        return whole
 
     def add(self, context: ItemContext) -> None:
         """Measure an item by every criterion."""
@@ -176,18 +325,16 @@ class _Measurements:
             )
 
 
-def _contexts(
+def _entries(
     lalm: LALM,
     entries: list[Item | Prompt],
     target: Sequence[tuple[int, int]] | None,
     names: Sequence[str],
-    baseline: tuple[AttentionEdit, ...],
     seed: int,
-) -> Iterator[Callable[[], ItemContext]]:
-    """For each item or prompt row, a function that makes its context."""
+) -> list[tuple[Any, Any]]:
+    """Each item with the same question about another clip (or None), or each prompt row with its decision."""
     if not entries:
         raise ArgumentError("There is nothing to measure: give at least one item or prompt.")
-    last_token_only = not any(CRITERIA[name].runs_suffix for name in names)
     items = [entry for entry in entries if isinstance(entry, Item)]
     prompts = [entry for entry in entries if isinstance(entry, Prompt)]
     if items and prompts:
@@ -197,20 +344,12 @@ def _contexts(
             raise ArgumentError("target= is for ready-made prompts; items have answers of their own.")
         swaps = any(name.startswith("restoration") for name in names)
         others = counterfactual_items(items, lalm.sampling_rate, seed) if swaps else {}
-        for item in items:
-            yield lambda item=item: ItemContext.from_item(
-                lalm, item, others.get(item.id), baseline, last_token_only=last_token_only
-            )
-        return
+        return [(item, others.get(item.id)) for item in items]
     rows = [row for prompt in prompts for row in _rows(prompt)]
     if target is None or len(target) != len(rows):
         count = "no target=" if target is None else f"{len(target)} targets"
         raise ArgumentError(f"{count} for {len(rows)} rows: give the (right, wrong) token ids of each row.")
-    for row, (right, wrong) in zip(rows, target, strict=True):
-        decision = Decision(int(right), int(wrong))
-        yield lambda row=row, decision=decision: ItemContext(
-            lalm, row, decision, baseline=baseline, last_token_only=last_token_only
-        )
+    return [(row, Decision(int(right), int(wrong))) for row, (right, wrong) in zip(rows, target, strict=True)]
 
 
 def _rows(prompt: Prompt) -> Iterator[Prompt]:
@@ -221,26 +360,16 @@ def _rows(prompt: Prompt) -> Iterator[Prompt]:
         yield prompt
         return
     for row in range(prompt.size):
+        alone = rows_of(prompt, range(row, row + 1))
         real = slice(None) if mask is None else mask[row].bool()
-        inputs: dict[str, Any] = {}
-        for name, x in prompt.inputs.items():
-            if not isinstance(x, Tensor):
-                inputs[name] = x
-                continue
-            if len(x) != prompt.size:
-                raise ModelError(
-                    f"Input {name!r} of a prompt of {prompt.size} rows has {len(x)} entries, so its rows "
-                    "cannot be separated: give prompts of one row."
-                )
-            per_token = x.shape[:2] == tokens.shape and not x.is_floating_point()
-            inputs[name] = x[row : row + 1, real] if per_token else x[row : row + 1]
+        inputs = {
+            name: x[:, real]
+            if isinstance(x, Tensor) and x.shape[1:2] == tokens.shape[1:] and not x.is_floating_point()
+            else x
+            for name, x in alone.inputs.items()
+        }
         yield replace(
-            prompt,
-            inputs=inputs,
-            groups={name: group[row : row + 1, real] for name, group in prompt.groups.items()},
-            items=prompt.items[row : row + 1],
-            audio_seconds=prompt.audio_seconds[row : row + 1],
-            truncated_seconds=prompt.truncated_seconds[row : row + 1],
+            alone, inputs=inputs, groups={name: group[:, real] for name, group in alone.groups.items()}
         )
 
 
@@ -250,15 +379,17 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
     clusters = [item.cluster for item in measured.used]
     profiles = {name: np.array(rows) for name, rows in measured.profiles.items()}
     profiles = {name: profiles[name] for name in measured.names if name in profiles}
-    draws = {name: draw_profiles(v, clusters, DRAWS, seed) for name, v in profiles.items()}
-    choice = choose(draws, len(layers))
+    choice, deciding = choose(profiles, clusters, len(layers), seed)
     cuts = {"window": (choice.inside, choice.resampled)}
-    cuts |= {name: apply_window_rule(CRITERIA[name].window_rule, drawn) for name, drawn in draws.items()}
+    cuts |= {
+        name: apply_window_rule(CRITERIA[name].window_rule, values, clusters, seed)
+        for name, values in profiles.items()
+    }
     windows = {name: tuple(np.array(layers)[inside].tolist()) for name, (inside, _) in cuts.items()}
     edges = {name: boundaries(inside, resampled, layers) for name, (inside, resampled) in cuts.items()}
     window = windows.pop("window")
-    totals = {name: _total(drawn) for name, drawn in draws.items()}
-    summary = summarize(Findings(choice, window, windows, edges["window"], totals))
+    totals = {name: _total(draw_profiles(v, clusters, DRAWS, seed)) for name, v in profiles.items()}
+    summary = summarize(Findings(choice, deciding, window, windows, edges["window"], totals))
     if baseline:
         summary = f"Under {describe_baseline(baseline)}: {summary}"
     support = [
@@ -285,7 +416,10 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
         support=xr.DataArray(
             support, {"criterion": list(cuts), "layer": list(layers)}, ("criterion", "layer")
         ),
-        share=xr.DataArray(choice.share, {"layer": list(layers)}, ("layer",)),
+        share=label_share(choice.share, choice.low, choice.high, layers),
+        stability=choice.stability if choice.inside.any() else None,
+        clips=choice.clips,
+        clips_needed=choice.clips_needed,
         heads=heads,
         chosen_on=tuple(sorted(set(clusters))),
         refused={name: measured.refused[name] for name in measured.names if name in measured.refused},

@@ -18,6 +18,7 @@ from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.decoding import end_of_sequence_ids
 from mata_interp.lalm.discovery.hooks import hidden_states_in, temporary_hooks
 from mata_interp.lalm.scoring import option_logprobs
+from mata_interp.precision import full_precision
 from mata_interp.sweeps.shared_prefill import shared
 
 from .baseline_edit import alters_text
@@ -77,6 +78,7 @@ class ItemContext:
         prompt = lalm.prepare(prompt)
         self.item = prompt.items[0]
         self._other, self._last_token_only = other, last_token_only
+        self._prompt_format = "options"  # of ``other``, where it is an item
         first_text_token = _first_text_token(prompt, self.item)
         if options is None:
             options = [] if decision else lalm.option_tokens(self.item, self.item.choices)
@@ -96,12 +98,15 @@ class ItemContext:
         baseline: tuple[AttentionEdit, ...] = (),
         *,
         last_token_only: bool = False,
+        prompt_format: str = "options",
     ) -> ItemContext:
-        """The context of an item, asked in the default format."""
+        """The context of an item, asked in a prompt format."""
         if item.answer is None or item.answer not in item.choices:
             raise ItemError(item.id, "answer", f"{item.answer!r} is not among the choices.")
-        prompt = lalm.prompt(item)
-        return cls(lalm, prompt, other=other, baseline=baseline, last_token_only=last_token_only)
+        prompt = lalm.prompt(item, format=prompt_format)
+        context = cls(lalm, prompt, other=other, baseline=baseline, last_token_only=last_token_only)
+        context._prompt_format = prompt_format
+        return context
 
     def memo(self, key: Any, compute: Callable[[], Result]) -> Result:
         """The value stored under ``key``, computed at its first use. Nothing is stored if that fails."""
@@ -199,7 +204,9 @@ class ItemContext:
     def _counterfactual(self) -> ItemContext:
         if self._other is None:
             raise ItemError(self.item.id, "audio", "there is no other clip to replace its audio with.")
-        prompt = self._other if isinstance(self._other, Prompt) else self.lalm.prompt(self._other)
+        prompt = self._other
+        if not isinstance(prompt, Prompt):
+            prompt = self.lalm.prompt(prompt, format=self._prompt_format)
         if not torch.equal(self.lalm.prepare(prompt).inputs["input_ids"], self.prompt.inputs["input_ids"]):
             raise ItemError(self.item.id, "audio", "the other clip takes another number of tokens.")
         return ItemContext(
@@ -253,6 +260,7 @@ def _answer_scores(
         return np.stack([row.float().cpu().numpy() for row in logits])
 
 
+@full_precision()
 @torch.no_grad()
 def _decide(
     lalm: LALM,
@@ -267,7 +275,8 @@ def _decide(
     if baseline:
         scores = _answer_scores(lalm, prompt, item, options, prefill, [baseline])[0]
     else:
-        scores = option_logprobs(lalm.model, prompt, [options], prefill.before(1))[0]
+        with exclusive(lalm.structure.decoder):
+            scores = option_logprobs(lalm.model, prompt, [options], prefill.before(1))[0]
     scores[right] = -np.inf
     rival = int(scores.argmax())
     ends = end_of_sequence_ids(lalm.model).tolist()

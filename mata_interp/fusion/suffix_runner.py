@@ -6,7 +6,7 @@ of a prompt with audio, and states outside the text need no gradient. A baseline
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from mata_interp.attention import AttentionCall
+from mata_interp.compat import is_cut
+from mata_interp.errors import ModelError
 from mata_interp.lalm.calls.attention_calls import Replace, attention_calls
 from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.discovery.hooks import hidden_states_in, replace_hidden_states, temporary_hooks
+from mata_interp.lalm.discovery.quantised import quantised_layers
 
 from .baseline_edit import BaselineEdit
 from .context_inputs import ContextInputs
@@ -34,7 +37,8 @@ class SuffixTrace:
 
     Attributes:
         calls: attention call of each layer, with S queries. A baseline is part of its mask.
-        gradients: d margin / d output of the attention call of each layer: float32 [H, S, Dv].
+        gradients: d margin / d output of the attention call of each layer: float32 [H, S, Dv]; see
+            :meth:`require_gradients`.
         attention_outputs: output of each layer's attention module for the deciding token, [d]. It is
             differentiable with respect to ``offsets``.
         offsets: zeros that were added to the output of each layer's attention call, [1, S, H, Dv].
@@ -44,6 +48,7 @@ class SuffixTrace:
         norm_input: input of that norm for the deciding token, [d].
         norm_output: its output, [d].
         margin: logit(right) - logit(wrong).
+        without_backward: the first layer that cuts the gradient, as some quantised layers do; "" if none.
     """
 
     calls: dict[int, AttentionCall]
@@ -56,6 +61,14 @@ class SuffixTrace:
     norm_input: Tensor | None
     norm_output: Tensor | None
     margin: float
+    without_backward: str = ""
+
+    def require_gradients(self) -> None:
+        """Raise a ModelError where the model's layers have no backward pass, and so no gradients."""
+        if self.without_backward:
+            raise ModelError(
+                f"{self.without_backward} has no backward pass, as some quantised layers: no gradient."
+            )
 
 
 class SuffixRunner:
@@ -81,7 +94,7 @@ class SuffixRunner:
 
     @torch.no_grad()
     def margins(self, rows: int, past_key_values: Any, patch: Patch | None = None) -> Tensor:
-        """logit(right) - logit(wrong) of ``rows`` variants: float64 [R].
+        """logit(right) - logit(wrong) of ``rows`` variants: float64 [R], on the CPU.
 
         Args:
             rows: number of variants.
@@ -94,25 +107,26 @@ class SuffixRunner:
             if patch is not None:
                 stack.enter_context(_patched_states(structure.blocks, patch))
             if not self._inputs.baseline:  # the model's own attention kernel runs
-                return self._margin(self._run(rows, past_key_values)).double()
+                return self._margin(self._run(rows, past_key_values)).cpu().double()
             run = stack.enter_context(_replaced(structure, _ExplicitAttention(self._baseline_edit)))
-            return self._margin(run(lambda: self._run(rows, past_key_values))).double()
+            return self._margin(run(lambda: self._run(rows, past_key_values))).cpu().double()
 
     def trace(self) -> SuffixTrace:
         """Run the suffix once, and record it with the gradient of the margin at every attention call."""
         lalm = self._inputs.lalm
         attention = _RecordingAttention(self._baseline_edit)
         recording = _replaced(lalm.structure, attention)
+        cut: list[str] = []
         with exclusive(lalm.structure.decoder), _Recorder(lalm.structure) as recorder:
-            with torch.enable_grad(), _frozen(lalm.model), recording as run:
+            with torch.enable_grad(), _frozen(lalm.model), recording as run, _noted_cuts(lalm.model, cut):
                 margin = run(lambda: self._margin(self._run(1, self.past_key_values()))[0])
-            gradients = torch.autograd.grad(margin, list(attention.offsets.values()), retain_graph=True)
+            gradients = _gradients(margin, list(attention.offsets.values()), cut)
         norm, norm_input, norm_output = recorder.norms[-1] if recorder.norms else (None, None, None)
         return SuffixTrace(
             calls=attention.calls,
             gradients={
                 layer: gradient[0].transpose(0, 1)
-                for layer, gradient in zip(attention.offsets, gradients, strict=True)
+                for layer, gradient in zip(attention.offsets, gradients, strict=False)
             },
             attention_outputs=recorder.attention_outputs,
             offsets=attention.offsets,
@@ -122,6 +136,7 @@ class SuffixRunner:
             norm_input=norm_input,
             norm_output=norm_output,
             margin=float(margin.detach()),
+            without_backward=cut[0] if cut else "",
         )
 
     def _run(self, rows: int, past_key_values: Any) -> Tensor:
@@ -148,6 +163,36 @@ class SuffixRunner:
     def _margin(self, logits: Tensor) -> Tensor:
         decision = self._inputs.decision
         return logits[:, decision.right].float() - logits[:, decision.wrong].float()
+
+
+@contextmanager
+def _noted_cuts(model: Any, cut: list[str]) -> Iterator[None]:
+    """Inside, the names of quantised layers whose output does not depend on their input for autograd go to
+    ``cut``: a gradient that went around them would be wrong."""
+
+    def note(name: str) -> Callable[[tuple, dict, Any], None]:
+        def hook(args: tuple, kwargs: dict, output: Any) -> None:
+            given = any(isinstance(x, Tensor) and x.requires_grad for x in (*args, *kwargs.values()))
+            if given and isinstance(output, Tensor) and is_cut(output):
+                cut.append(name)
+
+        return hook
+
+    with temporary_hooks((), [(module, note(name)) for name, module in quantised_layers(model).items()]):
+        yield
+
+
+def _gradients(margin: Tensor, outputs: list[Tensor], cut: list[str]) -> Sequence[Tensor]:
+    """d margin / d outputs; none where the graph is cut, whose place is then noted in ``cut``."""
+    if cut:
+        return ()
+    try:
+        return torch.autograd.grad(margin, outputs, retain_graph=True)
+    except (RuntimeError, NotImplementedError) as error:  # a kernel without a derivative
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        cut.append(f"a layer of the model ({str(error).strip().splitlines()[0].rstrip('.')})")
+        return ()
 
 
 def _replaced(structure: Any, on_call: Any) -> Any:

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from mata_interp.attention import AttentionCall, Change, Edit
+from mata_interp.attention import AttentionCall, Change, Edit, RowMask, SharedMasks
 from mata_interp.errors import InterventionError
+from mata_interp.precision import full_precision
 from mata_interp.ranges import brief
 
 from .attention_edit import AttentionEdit
@@ -32,7 +34,10 @@ __all__ = ["DOSE", "Editing"]
 DOSE = ("mass_before", "mass_after", "kl", "boost", "negative")
 """What is recorded of every edited item; see :class:`mata_interp.attention.Dose`."""
 
-PENDING = 2**20  # scores whose dose may wait: 12 MB with their values before and the mask of those touched
+PENDING = {"cpu": 2**20}  # scores whose dose may wait, which takes 9 bytes for each: as much as a cache holds
+PENDING_ELSEWHERE = 2**23  # an accelerator has more memory, and each operation takes longer to launch
+KEPT = 4  # masks of scores for each part: layers with and without a sliding window take turns
+AHEAD = 64  # tokens of an answer that a mask of columns is made for
 BLOCK = 128  # queries at once where methods need whole rows of weights: never a T x T matrix
 
 
@@ -75,21 +80,21 @@ class Editing:
         self._groups = groups
         self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
         self.counted: Tensor | None = None
-        self.follows_thoughts = any(
-            {part.phase, getattr(part, "keys", "")} & {"reasoning", "answer"} for part in parts
-        )
+        self.follows_thoughts = any(map(_follows_thoughts, parts))
         self.thought_open: Tensor | None = None
         self._rows, self._width = groups["generated"].shape
         self._chosen = {part.queries: select_queries(part.queries, groups) for part in parts}
         self._first = [first_query(part.queries, part.phase, groups) for part in self._parts]
         self.shares = min(self._first, default=self._width) >= self._width - 1
-        self._masks: dict[tuple, Tensor] = {}  # masks of one pass, by all that they depend on
+        self._row_masks = SharedMasks()
+        self._columns_on: dict[tuple[str, torch.device], Tensor] = {}
+        # which scores a part touches, by all that this depends on; with the tensors that are part of it
+        self._touched: dict[tuple, tuple[RowMask, Tensor | None, Tensor]] = {}
         # changes whose dose is not yet computed, each with which of its rows count
         self._pending: list[tuple[Change, Tensor | None]] = []
         self._pending_scores = 0
         # on the model's device until they are asked for: reading them in every layer would make it wait
-        self._sums: Tensor | None = None  # float64 [5, B]
-        self._counts: Tensor | int = 0
+        self._sums: list[Tensor] = []  # [6, B] each: of DOSE, and of how many rows and heads they are sums
 
     def __call__(self, layer: int, call: AttentionCall, total: int) -> tuple[slice, Tensor] | None:
         """What to add to this call's output.
@@ -110,8 +115,9 @@ class Editing:
         rows = slice(span[0] - offset, span[1] - offset)
         if not all(isinstance(part, AttentionEdit) for part in parts):
             return rows, self._apply_methods(parts, layer, call, span, total)
-        edits = self.edits(layer, call, total)
-        delta, change = call.delta(edits, rows)
+        row_mask = self._row_masks.of(call, rows)
+        edits = self._edits(layer, call, span, total, row_mask)
+        delta, change = call.delta(edits, rows, row_mask)
         if any(getattr(edit.rule, "hides_keys", False) for edit in edits):
             refuse_blind_queries(change.edited, change.touched, layer)
         if not self.shares:  # rows of padding see nothing: their change is not 0 but NaN
@@ -124,12 +130,20 @@ class Editing:
         span = self._span(layer, call, total)
         if span is None:
             return []
+        offset = total - call.query.shape[2]
+        row_mask = self._row_masks.of(call, slice(span[0] - offset, span[1] - offset))
+        return self._edits(layer, call, span, total, row_mask)
+
+    def _edits(
+        self, layer: int, call: AttentionCall, span: tuple[int, int], total: int, row_mask: RowMask
+    ) -> list[Edit]:
         parts = [p for p in self._parts if layer in p.layers and isinstance(p, AttentionEdit)]
         return [
-            Edit(find_rule(part.rule), self._mask(part, layer, call, span, total), part.alpha)
+            Edit(find_rule(part.rule), self._mask(part, layer, call, span, total, row_mask), part.alpha, True)
             for part in parts
         ]
 
+    @full_precision()  # rows of the last calls may be waiting to be summed
     def dose(self) -> dict[str, np.ndarray]:
         """Each of DOSE, float64 [B]: its mean over edited layers, heads and queries; NaN if none.
 
@@ -138,9 +152,11 @@ class Editing:
         if not all(isinstance(part, AttentionEdit) for part in self._parts):
             return {}
         self._record()
-        if self._sums is None:
+        if not self._sums:
             return {name: np.full(self._rows, np.nan) for name in DOSE}
-        return dict(zip(DOSE, (self._sums / self._counts).cpu().numpy(), strict=True))
+        together = torch.stack([part.to(self._sums[0].device) for part in self._sums])
+        *sums, counts = together.cpu().double().sum(0)
+        return {name: (of_rows / counts).numpy() for name, of_rows in zip(DOSE, sums, strict=True)}
 
     def _span(self, layer: int, call: AttentionCall, total: int) -> tuple[int, int] | None:
         """The first position edited in this call and the one after the last; None where there is none."""
@@ -151,27 +167,52 @@ class Editing:
         return None if first >= last else (first, last)
 
     def _mask(
-        self, part: AttentionEdit, layer: int, call: AttentionCall, span: tuple[int, int], total: int
+        self,
+        part: AttentionEdit,
+        layer: int,
+        call: AttentionCall,
+        span: tuple[int, int],
+        total: int,
+        row_mask: RowMask,
     ) -> Tensor:
-        """Which scores a part may touch at the positions of ``span``: bool [B, 1|H, R, L]."""
+        """Which visible scores a part may touch at the positions of ``span``: bool [B, 1|H, R, L]."""
+        heads, count, device = part.heads_of(layer), call.query.shape[1], call.key.device
         # most layers of a pass are alike: the mask is computed once for all of them
-        alike = (part.keys, part.queries, part.phase, span, total, call.length, call.key.device)
-        if alike not in self._masks:
-            if len(self._masks) > len(self._parts):
-                self._masks.clear()
-            positions = torch.arange(*span, device=call.key.device)
+        settings = (part.keys, part.queries, part.phase, heads, count if heads else None)
+        thought = self.thought_open if _follows_thoughts(part) else None
+        alike = (*settings, span, total, call.length, device, id(row_mask), id(thought))
+        if alike in self._touched:
+            return self._touched[alike][-1]
+        if span[0] >= self._width and part.phase != "prefill" and not _follows_thoughts(part):
+            # every token of the answer is edited, and none of them is text of the prompt
+            mask = self._columns(part.keys, total, device)[:, None, None, total - call.length :]
+        else:
+            positions = torch.arange(*span, device=device)
             # a sliding cache has the newest keys only
-            columns = torch.arange(total - call.length, total, device=call.key.device)
+            columns = torch.arange(total - call.length, total, device=device)
             tokens, chosen = self._tokens[part.keys], self._chosen[part.queries]
             mask = select_scores(
-                tokens, chosen, part.keys, part.phase, columns[None], positions[None], self.thought_open
+                tokens, chosen, part.keys, part.phase, columns[None], positions[None], thought
             )
-            self._masks[alike] = mask[:, None]
-        mask = self._masks[alike]
-        heads = part.heads_of(layer)
-        if heads is None:
-            return mask
-        return mask & select_heads(heads, call.query.shape[1], call.key.device)[:, None, None]
+            mask = mask[:, None]
+        if heads is not None:
+            mask = mask & select_heads(heads, count, device)[:, None, None]
+        if row_mask.visible is not None:
+            mask = mask & row_mask.visible
+        if len(self._touched) > KEPT * len(self._parts):
+            self._touched.clear()
+        # the row mask and the thoughts too, so that no others take their identity
+        self._touched[alike] = row_mask, thought, mask
+        return mask
+
+    def _columns(self, keys: str, total: int, device: torch.device) -> Tensor:
+        """Which of the first ``total`` tokens are in a group, bool [B, total]; made for many tokens ahead."""
+        known = self._columns_on.get((keys, device))
+        if known is None or known.shape[1] < total:
+            tokens = self._tokens[keys].to(device)
+            known = pad(tokens, (0, total + AHEAD - self._width), value=keys == "generated")
+            self._columns_on[keys, device] = known
+        return known[:, :total]
 
     def _apply_methods(
         self,
@@ -244,26 +285,48 @@ class Editing:
         """Put a change aside: the dose of many layers and decoded tokens is computed at once."""
         self._pending.append((change, None if self.counted is None else self.counted[:, rows]))
         self._pending_scores += change.scores.numel()
-        if self._pending_scores > PENDING:
+        if self._pending_scores > PENDING.get(change.scores.device.type, PENDING_ELSEWHERE):
             self._record()
 
     def _record(self) -> None:
         """Add the dose of all that is pending to the sums."""
         alike: dict[tuple, list[tuple[Change, Tensor | None]]] = {}
         for change, counted in self._pending:
-            storage = None if counted is None else (counted.data_ptr(), counted.shape)
-            key = (change.scores.shape[2], change.scores.device, storage)
+            key = (change.scores.shape[2], change.scores.device, counted is None)
             alike.setdefault(key, []).append((change, counted))
         self._pending.clear()
         self._pending_scores = 0
         for some in alike.values():
-            counted = some[0][1]
-            dose = Change.joined([change for change, _ in some]).dose()
-            on = dose.touched if counted is None else dose.touched & counted.to(dose.touched.device)[:, None]
-            values = torch.where(on, torch.stack([getattr(dose, name) for name in DOSE]), 0.0)
-            sums = values.sum((2, 3), dtype=torch.float64)
-            self._sums = sums if self._sums is None else self._sums + sums.to(self._sums.device)
-            self._counts = self._counts + on.sum((1, 2)).to(self._sums.device)
+            self._sums.append(_summed_dose([change for change, _ in some], [counted for _, counted in some]))
+
+
+def _summed_dose(changes: Sequence[Change], counted: Sequence[Tensor | None]) -> Tensor:
+    """Sums over heads and rows of the dose of changes of as many rows each, and how many there are: [6, B].
+
+    Args:
+        changes: the changes.
+        counted: which of their rows count, bool [B, R] each; None: all.
+    """
+    # those of a length stand together, as `joined` puts them
+    order = sorted(range(len(changes)), key=lambda i: changes[i].scores.shape[3])
+    dose = Change.joined([changes[i] for i in order]).dose()
+    on = dose.touched
+    if counted[0] is not None:
+        rows = [
+            mask[:, None].expand(-1, changes[i].scores.shape[1], -1)
+            for i in order
+            if (mask := counted[i]) is not None
+        ]
+        on = on & torch.cat(rows, 1).to(on.device)
+    values = torch.stack([*(getattr(dose, name) for name in DOSE), torch.ones_like(dose.kl)])
+    # not every device has float64
+    exact = torch.float64 if on.device.type == "cpu" else torch.float32
+    return torch.where(on, values, 0.0).sum((2, 3), dtype=exact)
+
+
+def _follows_thoughts(part: Intervention) -> bool:
+    """Whether a part needs to know which tokens are reasoning."""
+    return bool({part.phase, getattr(part, "keys", "")} & {"reasoning", "answer"})
 
 
 def _refuse_part(part: Intervention, heads: Mapping[int, int]) -> None:

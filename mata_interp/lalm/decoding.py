@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,20 +12,24 @@ from torch import Tensor
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    StopStringCriteria,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
 from ..defaults import MAX_NEW_TOKENS
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ModelError
+from .generation_settings import generation_arguments, stop_strings
 from .prompting.prompts import Prompt
 from .prompting.thinking import TAGS, OpenThought, ThoughtState
 from .prompting.vocabulary import special_tokens
+from .random_draws import GumbelNoise
 from .rows.caches import branch_cache, crop_last_token, preallocate
 
 __all__ = [
-    "GREEDY",
     "MAX_NEW_TOKENS",
     "Decoding",
     "GenerationOutput",
@@ -49,8 +52,8 @@ class Decoding:
         top_k: number of most probable tokens to sample from; 0: all of them.
         top_p: nucleus sampling: sample from the smallest set of tokens whose probability reaches top_p;
             1: all of them.
-        seed: random seed. Each item has a generator of its own, made of seed and item id, so that its sample
-            depends neither on the items beside it, nor on their order, nor on restarts.
+        seed: random seed. What is drawn is a function of seed, item id, position and token, so that a sample
+            depends neither on the items beside it, nor on padding, order, restarts or the kind of device.
 
     Raises:
         ArgumentError: a value makes no sense.
@@ -91,7 +94,7 @@ class GenerationOutput:
         texts: without the end-of-sequence token; thoughts and tags stay in.
         tokens: their ids, int64 [B, n], each row padded after its end.
         lengths: number of tokens generated, the end-of-sequence token included, int [B].
-        stopped: whether a row reached an end-of-sequence token; False where it was cut at
+        stopped: whether a row reached an end-of-sequence token or a stop string; False where it was cut at
             ``max_new_tokens``. bool [B].
         dose: the intervention's dose, a mean over edited layers, heads and queries (the last prompt token and
             all tokens of the answer that the model read): name -> float64 [B]. Empty without an intervention.
@@ -116,10 +119,6 @@ class GenerationOutput:
         return f"<GenerationOutput {len(self.texts)} answers, {cut} cut, the first {first!r}>"
 
 
-# None for what only sampling uses, so that greedy decoding is not warned about
-GREEDY = {"do_sample": False, "num_beams": 1, "temperature": None, "top_k": None, "top_p": None}
-
-
 def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
     """The cache of all prompt tokens but the last, with the positions that generation itself uses.
 
@@ -133,7 +132,8 @@ def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
     per_token = {name for name, x in tensors.items() if x.dim() > 1 and x.shape[-1] == prompt.width}
     if per_token - {"input_ids", "attention_mask"} or prompt.groups["audio"][:, -1].any():
         return None
-    out = model.generate(**prompt.inputs, max_new_tokens=1, return_dict_in_generate=True, **GREEDY)
+    how = generation_arguments(model) | {"return_dict_in_generate": True, "min_new_tokens": None}
+    out = model.generate(**prompt.inputs, max_new_tokens=1, **how)
     back = crop_last_token(out.past_key_values)
     return None if back is None else preallocate(back, room)
 
@@ -148,16 +148,21 @@ def decode(
 ) -> GenerationOutput:
     """Generate with a KV cache; attention edits are made around this function, by the instrument.
 
-    The model's own generation settings hold, but for its sampling: greedy search runs over logits to which,
-    for a temperature above 0, Gumbel noise is added, whose maximum is an exact draw (Gumbel 1954; Maddison
-    et al. 2014, arXiv 1411.0030).
+    The model's own generation settings hold (penalties, bad words, stop strings, ...), but for those of
+    `generation_settings.REPLACED`: sampling, beams, and how a cache is kept. Greedy search runs over logits
+    to which, for a temperature above 0, Gumbel noise is added, whose maximum is an exact draw (Gumbel 1954;
+    Maddison et al. 2014, arXiv 1411.0030).
 
     Args:
         prompt: on the model's device.
         editing: bound interventions; its ``counted`` is set to the rows that have not ended, so that padding
             does not enter the dose.
         cache: from `read_to_answer` for these prompts; None: they are read here.
+
+    Raises:
+        ModelError: a generation setting of the model makes answers that cannot be edited.
     """
+    how = generation_arguments(model)
     ends = end_of_sequence_ids(model, tokenizer)
     chooser = _Chooser([item.id for item in prompt.items], decoding, ends, editing)
     if editing is not None and editing.follows_thoughts:
@@ -174,27 +179,30 @@ def decode(
         **inputs,
         max_new_tokens=decoding.max_new_tokens,
         logits_processor=LogitsProcessorList([chooser]),
-        **GREEDY,
+        stopping_criteria=_stop_strings(model, tokenizer, chooser),
+        **how,
     )
-    tokens = sequences[:, prompt.width :]
+    tokens = _padded_behind_ends(model, sequences[:, prompt.width :], chooser.lengths)
+    # one copy of all from the device
+    ends_of_rows = torch.stack([chooser.lengths, chooser.ended.long()], 1)
+    known = torch.cat([ends_of_rows, sequences[:, : prompt.width].long(), tokens.long()], 1).cpu()
+    lengths, ended, whole = known[:, 0].numpy(), known[:, 1].bool().numpy(), known[:, 2:]
+    read, said = whole[:, : prompt.width], whole[:, prompt.width :]
     texts = [
-        _text(
-            tokenizer,
-            prompt.inputs["input_ids"][row],
-            tokens[row, : int(chooser.lengths[row])],
-            ends,
-            prompt.thought,
-        )
+        _text(tokenizer, read[row], said[row, : int(lengths[row])], ends, prompt.thought)
         for row in range(prompt.size)
     ]
-    return GenerationOutput(tuple(texts), tokens, chooser.lengths.numpy(), chooser.ended.numpy())
+    return GenerationOutput(tuple(texts), tokens, lengths, ended)
 
 
 class _Chooser(LogitsProcessor):
-    """The last logits processor: makes greedy search sample, and records the end of every row."""
+    """The last logits processor: makes greedy search sample, and records the end of every row.
+
+    Everything stays on the device of the logits: reading it would make each token wait for the device.
+    """
 
     def __init__(self, ids: Sequence[str], decoding: Decoding, ends: Tensor, editing: Any) -> None:
-        self._generators = [_generator(decoding.seed, name) for name in ids]
+        self._ids, self._seed = list(ids), decoding.seed
         self._warpers: list[Any] = []
         if decoding.temperature > 0:
             self._warpers.append(TemperatureLogitsWarper(float(decoding.temperature)))
@@ -204,33 +212,67 @@ class _Chooser(LogitsProcessor):
                 self._warpers.append(TopPLogitsWarper(float(decoding.top_p)))
         self._ends, self._editing = ends, editing
         self.thoughts: ThoughtState | None = None
+        self._noise: GumbelNoise | None = None
+        self._position = 0  # in the answers
         self.ended = torch.zeros(len(ids), dtype=torch.bool)
         self.lengths = torch.zeros(len(ids), dtype=torch.long)
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """Scores [B, V] float32 whose maximum is the next token."""
+        if self._position == 0:
+            device = scores.device
+            self._ends, self.ended = self._ends.to(device), self.ended.to(device)
+            self.lengths = self.lengths.to(device)
+            if self._warpers:
+                self._noise = GumbelNoise(self._seed, self._ids, device)
         for warper in self._warpers:
             scores = warper(input_ids, scores)
-        if self._warpers:
-            noise = torch.zeros(scores.shape)
-            for row, generator in enumerate(self._generators):
-                if not self.ended[row]:
-                    drawn = generator.standard_exponential(scores.shape[1], dtype=np.float32)
-                    noise[row] = -torch.from_numpy(drawn).clamp_min(1e-30).log()
-            scores = scores + noise.to(scores.device)
-        self.lengths += ~self.ended
-        self.ended |= torch.isin(scores.argmax(-1).cpu(), self._ends)
-        if self._editing is not None:
-            self._editing.counted = ~self.ended[:, None]
+        if self._noise is not None:
+            scores = scores + self._noise.draw(self._position, scores.shape[1])
+        self._position += 1
+        self.lengths = self.lengths + ~self.ended
+        chosen = scores.argmax(-1)
+        self.end(torch.isin(chosen, self._ends))
         if self.thoughts is not None and self._editing is not None:
-            self.thoughts.add(scores.argmax(-1).tolist())
+            self.thoughts.add(chosen.tolist())
             self._editing.thought_open = self.thoughts.open
         return scores
 
+    def end(self, ended: Tensor) -> None:
+        """Some rows, bool [B], ended with their last token."""
+        self.ended = self.ended | ended.to(self.ended.device)
+        if self._editing is not None:
+            self._editing.counted = ~self.ended[:, None]
 
-def _generator(seed: int, item: str) -> np.random.Generator:
-    name = int.from_bytes(hashlib.sha256(item.encode()).digest()[:8], "big")
-    return np.random.default_rng([seed, name])
+
+class _StopStrings(StoppingCriteria):
+    """Ends rows at a stop string, and tells the chooser, which records the end of every row."""
+
+    def __init__(self, tokenizer: Any, strings: list[str], chooser: _Chooser) -> None:
+        self._found, self._chooser = StopStringCriteria(tokenizer, strings), chooser
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        found = self._found(input_ids, scores)
+        self._chooser.end(found)
+        return found
+
+
+def _stop_strings(model: Any, tokenizer: Any, chooser: _Chooser) -> StoppingCriteriaList:
+    """The criteria that end rows at the stop strings of a model's generation settings, if it has any."""
+    strings = stop_strings(model)
+    if strings and tokenizer is None:
+        raise ModelError(
+            f"The generation settings of this model have stop_strings={strings!r}, which need its tokenizer: "
+            "pass the processor to LALM, or set lalm.model.generation_config.stop_strings = None."
+        )
+    return StoppingCriteriaList([_StopStrings(tokenizer, strings, chooser)] if strings else [])
+
+
+def _padded_behind_ends(model: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
+    """The tokens [B, n] with padding behind each row's end; ``generate`` pads only behind its own ends."""
+    pad = model.generation_config.pad_token_id
+    behind = torch.arange(tokens.shape[1], device=lengths.device)[None] >= lengths[:, None]
+    return tokens if pad is None else tokens.masked_fill(behind.to(tokens.device), pad)
 
 
 def end_of_sequence_ids(model: Any, tokenizer: Any = None) -> Tensor:

@@ -19,15 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from mata_interp.compat import (
+    COMPILED_PREFIX,
     CONFIG_ORIGIN,
     adapter_state,
-    attention_name,
     forward_hooks,
     instance_forward,
     offloaded_tensor,
     parametrizations,
+    stored_tensors,
     tensor_version,
 )
+from mata_interp.errors import ModelError
+
+from .description import attention_of, encoder_attention_of, quantisation_of
+from .generation_settings import settings_in_force
 
 __all__ = ["fingerprint", "weights_sha256"]
 
@@ -41,18 +46,28 @@ def fingerprint(model: Any) -> dict[str, Any]:
         model: a transformers model, with or without PEFT around it.
 
     Returns:
-        ``class``; ``dtype``; ``attention``, the name of its attention function; ``config_sha256``;
-        ``weights_sha256``, of all values of all parameters and buffers; ``adapters``, the active and merged
-        adapters of PEFT, whether they are disabled, and a hash of their state by layer; ``changes``, hooks,
-        parametrisations and forwards that change what the model computes, without those of this package;
-        ``versions`` of the libraries that compute it.
+        ``class``; ``dtype``; ``attention``, the name of its decoder's attention function;
+        ``encoder_attention``, those of its other parts, there where they differ; ``quantisation``, as
+        "bitsandbytes 8-bit", there where its config states one; ``config_sha256``; ``generation_sha256``, of
+        the generation settings that decide what it answers; ``weights_sha256``, of all values of all
+        parameters and buffers; ``adapters``, the active and merged adapters of PEFT, whether they are
+        disabled, and a hash of their state by layer; ``changes``, hooks, parametrisations and forwards that
+        change what the model computes, without those of this package; ``versions`` of the libraries that
+        compute it.
+
+    Raises:
+        ModelError: the values of a weight cannot be read.
     """
     config = json.dumps(_without_origin(model.config.to_dict()), sort_keys=True, default=str)
+    generation = json.dumps(settings_in_force(model), sort_keys=True, default=str)
+    differing = {"encoder_attention": encoder_attention_of(model), "quantisation": quantisation_of(model)}
     return {
         "class": type(model).__name__,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "attention": attention_name(model.config),
+        "attention": attention_of(model),
+        **{name: value for name, value in differing.items() if value},
         "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
+        "generation_sha256": hashlib.sha256(generation.encode()).hexdigest(),
         "weights_sha256": weights_sha256(model),
         "adapters": _adapters(model),
         "changes": _changes(model),
@@ -118,7 +133,7 @@ def _parts(value: Any, depth: int) -> Iterator[bytes]:
 
 def _inner_parts(value: Any, depth: int) -> Iterator[bytes]:
     if isinstance(value, Tensor):
-        yield _tensor_digest(value)
+        yield _digest_of(value, _tensor_digest)
     elif isinstance(value, nn.Module):  # the model itself, often; its weights are hashed elsewhere
         yield repr(value).encode()
     elif isinstance(value, set | frozenset):
@@ -159,11 +174,38 @@ def _contents(cell: Any) -> Any:
 def weights_sha256(model: nn.Module) -> str:
     """SHA-256 of names, shapes, dtypes and all values of a model's parameters and persistent buffers."""
     weights = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
-        weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        stored = offloaded_tensor(model, name) if tensor.is_meta else tensor
-        weights.update(b"not loaded" if stored is None else _digests(stored))
+    for name, value in sorted(model.state_dict(keep_vars=True).items()):
+        name = name.replace(COMPILED_PREFIX, "")  # what torch.compile puts into names changes no weight
+        if not isinstance(value, Tensor):  # packed weights of torch's quantised layers
+            weights.update(name.encode())
+            for part in _parts(value, depth=6):
+                weights.update(part)
+            continue
+        weights.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        stored = offloaded_tensor(model, name) if value.is_meta else value
+        try:
+            weights.update(b"not loaded" if stored is None else _digest_of(stored, _digests))
+        except (RuntimeError, NotImplementedError, TypeError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ModelError(
+                f"The weights {name!r} are a {type(value).__name__}, whose values cannot be read, so that "
+                f"this model cannot be told from others: {reason}"
+            ) from error
     return weights.hexdigest()
+
+
+def _digest_of(tensor: Tensor, digest: Callable[[Tensor], bytes]) -> bytes:
+    """The digest of a tensor; of one that consists of others, as quantised ones do, of all of these."""
+    inner = stored_tensors(tensor)
+    if inner is None:
+        return digest(tensor)
+    whole = hashlib.sha256(type(tensor).__qualname__.encode())
+    for name, value in inner:
+        whole.update(name.encode())
+        parts = [_digest_of(value, digest)] if isinstance(value, Tensor) else _parts(value, depth=6)
+        for part in parts:
+            whole.update(part)
+    return whole.digest()
 
 
 class _Digests:
@@ -224,11 +266,12 @@ def _row_sums(tensor: Tensor) -> bytes:
 def _as_integers(tensor: Tensor) -> Tensor:
     """The same bits as whole numbers; of tensors that do not show their bits, the values in float32."""
     tensor = tensor.detach()
+    if tensor.is_quantized:  # torch's own kinds, which show their bits wrongly or not at all
+        return _bits(tensor.dequantize())
     try:
         return _bits(tensor)
-    except (RuntimeError, NotImplementedError, TypeError):  # quantised and sparse kinds
-        dense = tensor.to_dense() if tensor.layout != torch.strided else tensor
-        return _bits(dense.dequantize() if dense.is_quantized else dense.to(torch.float32))
+    except (RuntimeError, NotImplementedError, TypeError):  # sparse kinds
+        return _bits((tensor.to_dense() if tensor.layout != torch.strided else tensor).to(torch.float32))
 
 
 def _bits(tensor: Tensor) -> Tensor:

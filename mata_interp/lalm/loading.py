@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -10,11 +12,20 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
-from mata_interp.compat import class_for_config
-from mata_interp.errors import ModelError
+from mata_interp.compat import class_for_config, decoder_config_name
+from mata_interp.errors import ArgumentError, ModelError
+from mata_interp.load_options import LoadOptions
 
+from .description import attention_of
 from .discovery.structure import unsupported_reason
 from .fingerprint import weights_sha256
+from .load_values import (
+    attention_to_use,
+    check_quantization,
+    dtype_to_use,
+    map_to_use,
+    quantization_to_use,
+)
 
 __all__ = ["SHIPPED", "Loaded", "feature_extractor_of", "load", "shipped_weights"]
 
@@ -33,52 +44,91 @@ class Loaded(NamedTuple):
     why_no_processor: str
 
 
-def load(
-    name: str | Path,
-    dtype: Any = None,
-    device_map: Any = None,
-    revision: str | None = None,
-    token: Any = None,
-    chat_template: str | Path | None = None,
-) -> Loaded:
+_HUB = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder")  # not for weights alone
+_FIXED = ("config", "trust_remote_code", "use_safetensors")  # keywords that this package sets
+
+
+def load(name: str | Path, options: LoadOptions) -> Loaded:
     """Load a model, or an adapter with its base model, and the processor where there is one.
 
-    Only safetensors are read, and no code from the hub runs. The default dtype is the config's. Of an Omni
-    checkpoint only the thinker is loaded, which reads audio and answers.
+    Only safetensors are read, and no code from the hub runs. Weights are loaded straight to their device. Of
+    an Omni checkpoint only the thinker is loaded, which reads audio and answers.
 
     Args:
-        name, dtype, device_map, revision, token: as in transformers.
-        chat_template: a Jinja template in place of the processor's own, or the file that holds it.
+        name: of a model that ships, a folder, or a hub id.
+        options: as in `LALM.from_pretrained`; the chat template is Jinja text.
 
     Raises:
-        ModelError: there is no such model, it takes no audio, or something it needs is not installed.
+        ArgumentError: an option has a value that does not exist here.
+        ModelError: there is no such model, it takes no audio, something it needs is not installed, or it does
+            not fit on the device.
     """
     where = SHIPPED.get(str(name), name)
     if not Path(where).is_dir() and (where in SHIPPED.values() or _looks_like_a_path(str(name))):
         raise ModelError(f"No model folder {str(where)!r}.")
-    if chat_template is not None:
-        chat_template = _template(chat_template)
-    hub: dict[str, Any] = {"revision": revision, "token": token}
+    settings = _settings(options)
     if (Path(where) / "adapter_config.json").is_file():
-        return _adapted(Path(where), dtype, device_map, token, chat_template)
+        _need_peft(where)
+    if _is_adapter_alone(Path(where)):
+        return _adapted(Path(where), options)
+    hub = _hub(options)
     config = _attempt("config", name, AutoConfig, where, hub)
     if reason := unsupported_reason(config):
         architecture = (getattr(config, "architectures", None) or [config.model_type])[0]
         raise ModelError(f"{str(name)!r} ({architecture}) {reason}")
     config, family = _config_and_class(config, name)
-    options = hub | {"config": config, "use_safetensors": True}
-    if dtype is not None:
-        options["dtype"] = dtype
-    if device_map is not None:
-        options["device_map"] = device_map
-    model = _attempt("weights", name, family, where, options)
+    quantised = quantization_to_use(options.quantization_config, settings.get("dtype"), config)
+    if quantised is not None:
+        settings["quantization_config"] = quantised
+    model = _model(name, family, where, settings | hub | {"config": config, "use_safetensors": True})
     try:
-        processor, why = _processor(name, where, hub, chat_template), ""
+        processor, why = _processor(name, where, hub, options.chat_template), ""
     except ModelError as error:
         processor, why = None, str(error)
     if where in SHIPPED.values():
         _shipped[model] = weights_sha256(model)
     return Loaded(model.eval(), processor, why)
+
+
+def _settings(options: LoadOptions) -> dict[str, Any]:
+    """What transformers' from_pretrained takes for the weights, the quantisation aside."""
+    for name in _FIXED:
+        if name in options.more:
+            raise ArgumentError(
+                f"{name!r} cannot be set: only safetensors are read, with the model's own config, and no "
+                "code from the hub runs."
+            )
+    check_quantization(options.quantization_config)
+    settings: dict[str, Any] = {
+        "device_map": map_to_use(options.device, options.device_map),
+        "dtype": dtype_to_use(options.dtype),
+        "attn_implementation": attention_to_use(options.attn_implementation),
+    }
+    return {name: value for name, value in settings.items() if value is not None} | dict(options.more)
+
+
+def _hub(options: LoadOptions) -> dict[str, Any]:
+    """Where config, weights and processor come from."""
+    given = {name: options.more[name] for name in _HUB if name in options.more}
+    return {"revision": options.revision, "token": options.token, **given}
+
+
+def _model(name: str | Path, family: Any, where: str | Path, settings: dict[str, Any]) -> Any:
+    """The weights. An attention function that an encoder lacks is used by the decoder alone."""
+    wanted = settings.get("attn_implementation")
+    try:
+        model = _attempt("weights", name, family, where, settings)
+    except ModelError as error:
+        part = decoder_config_name(settings["config"])
+        if not isinstance(wanted, str) or part is None or not isinstance(error.__cause__, ValueError):
+            raise
+        model = _attempt("weights", name, family, where, settings | {"attn_implementation": {part: wanted}})
+    if "flash" in str(attention_of(model)) and model.dtype == torch.float32:
+        raise ModelError(
+            f"{str(name)!r} is loaded in float32, and FlashAttention computes in 16 bits: pass dtype='bf16' "
+            "or dtype='fp16'."
+        )
+    return model
 
 
 _shipped: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # models that ship -> hash of their weights
@@ -105,24 +155,36 @@ def _config_and_class(config: Any, name: str | Path) -> tuple[Any, Any]:
     return config, family
 
 
-def _adapted(
-    where: Path, dtype: Any, device_map: Any, token: Any, chat_template: str | Path | None
-) -> Loaded:
+def _is_adapter_alone(where: Path) -> bool:
+    """Whether a folder holds an adapter and no model.
+
+    With a model beside it, as Granite Speech is published, transformers loads that model with the adapter,
+    whatever base the adapter's config names.
+    """
+    return (where / "adapter_config.json").is_file() and not (where / "config.json").is_file()
+
+
+def _need_peft(where: str | Path) -> None:
+    """Refuse a folder with an adapter where PEFT is missing; transformers would leave the adapter out."""
+    if find_spec("peft") is None:
+        raise ModelError(f"{str(where)!r} has an adapter, which needs PEFT: pip install peft.")
+
+
+def _adapted(where: Path, options: LoadOptions) -> Loaded:
     """The model that a PEFT adapter's folder names, with the adapter in its layers."""
-    try:
-        from peft import PeftConfig
-    except ImportError as error:
-        raise ModelError(f"{str(where)!r} is an adapter, which needs PEFT: pip install peft.") from error
+    from peft import PeftConfig
+
     config = _attempt("adapter", where, PeftConfig, where, {})
     if config.is_prompt_learning:
         raise ModelError(
             f"{str(where)!r} is a {config.peft_type.value} adapter: it puts vectors before the prompt "
             "that belong to no group of tokens. Adapters in the layers, such as LoRA, can be traced."
         )
-    base = load(config.base_model_name_or_path, dtype, device_map, config.revision, token, chat_template)
+    base = load(config.base_model_name_or_path, replace(options, revision=config.revision))
     base.model.load_adapter(str(where))
     if (where / "processor_config.json").is_file() or (where / "preprocessor_config.json").is_file():
-        return base._replace(processor=_processor(where, where, {}, chat_template), why_no_processor="")
+        processor = _processor(where, where, {}, options.chat_template)
+        return base._replace(processor=processor, why_no_processor="")
     return base
 
 
@@ -146,18 +208,6 @@ def feature_extractor_of(processor: Any) -> Any:
     return getattr(processor, "feature_extractor", None) or getattr(processor, "audio_processor", None)
 
 
-def _template(template: str | Path) -> str:
-    """The template; a text without any Jinja in it names a file."""
-    if isinstance(template, str) and ("{{" in template or "{%" in template):
-        return template
-    try:
-        return Path(template).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ModelError(
-            f"No chat template {str(template)!r}: it is no Jinja text, and no such file exists."
-        ) from error
-
-
 def _attempt(part: str, name: str | Path, kind: Any, where: str | Path, options: dict[str, Any]) -> Any:
     """``kind.from_pretrained``, with errors of one line."""
     try:
@@ -169,6 +219,11 @@ def _attempt(part: str, name: str | Path, kind: Any, where: str | Path, options:
             "installed by: pip install 'mata-interp[families]' torchvision. torchvision and torchaudio must "
             f"be of the same build as torch, here {torch.__version__}: take them from where that came from, "
             "or importing transformers fails."
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"The {part} of {str(name)!r} do not fit on the device: use dtype='bf16', device_map='auto' (all "
+            "GPUs, then the CPU's memory), or quantization_config='8bit' or '4bit'."
         ) from error
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")

@@ -12,21 +12,25 @@ import torch
 from torch import Tensor
 
 from mata_interp.benchmarks import Item
-from mata_interp.compat import loaded_from
+from mata_interp.compat import input_device, loaded_from, uncompiled
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 from mata_interp.interventions import InterventionLike, in_order
 from mata_interp.interventions.selection import refuse_reasoning_phase
+from mata_interp.load_options import LoadOptions
 
 from .calls.edited_calls import edited_calls
-from .calls.locks import exclusive
+from .calls.locks import belongs_to, exclusive
 from .decoding import MAX_NEW_TOKENS, Decoding, GenerationOutput, decode
+from .description import describe, warn_of_slow_device
 from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe_audio_positions
+from .discovery.quantised import compute_dtype
 from .discovery.structure import ModelStructure, unwrap_thinker
 from .fingerprint import fingerprint
+from .load_values import template_text
 from .loading import feature_extractor_of, load
 from .prompting.limits import AudioLimit
 from .prompting.prompts import Prompt, audio_limit, build_prompt, prompt_from_inputs
-from .prompting.thinking import check_thinking
+from .prompting.thinking import DEFAULT_THINKING, check_thinking
 from .reasoning import reason_through
 from .scoring import OptionScores, score_options
 from .site_hooks import BoundInterventions
@@ -46,7 +50,10 @@ class LALM:
     """A large audio-language model (LALM) with its processor.
 
     The model stays as it is, on SDPA or FlashAttention, and is put in eval mode. Without an intervention, or
-    with one that has no layers, it runs as if this class did not exist.
+    with one that has no layers, it runs as if this class did not exist. While it runs through this class it
+    is in eval mode and uncompiled, whatever was done with it since; its state is put back afterwards. It runs
+    in the dtype of its weights and with float32 products that are not rounded, also under ``torch.autocast``
+    and ``torch.set_float32_matmul_precision``.
 
     Args:
         model: a transformers model with audio in and text out.
@@ -57,6 +64,10 @@ class LALM:
             is scored or attention is traced: ``"close"`` it; go ``"through"`` it, so that the model reasons
             first, greedily and without any intervention; or ``"refuse"`` it. Answers are generated from the
             open thought in any case.
+
+    Attributes:
+        load_options: the `LoadOptions` of `from_pretrained`, with which another process can load the same
+            model; None for a model that was passed.
 
     Raises:
         ArgumentError: there is no such way with thoughts.
@@ -73,62 +84,120 @@ class LALM:
         *,
         name: str | None = None,
         revision: str | None = None,
-        thinking: str = "close",
+        thinking: str = DEFAULT_THINKING,
     ) -> None:
         self.thinking = check_thinking(thinking)
+        model = uncompiled(model)
         self.structure = ModelStructure.from_model(model)
         self.model = unwrap_thinker(model).eval()
+        belongs_to(self.structure.decoder, self.model)
         self.processor = processor
         self.name = name or loaded_from(model.config) or type(model).__name__
         self.revision = revision
+        self.load_options: LoadOptions | None = None  # None: the model was not loaded by this class
         self._why_no_processor = "none was passed to LALM"
         self._audio_validated = False  # whether audio was seen to reach its placeholders, and no other token
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # noqa: PLR0913 the arguments of transformers
         cls,
         name: str | Path,
         *,
-        dtype: Any = None,
+        device: Any = None,
         device_map: Any = None,
+        dtype: Any = None,
+        attn_implementation: Any = None,
+        quantization_config: Any = None,
         revision: str | None = None,
-        token: Any = None,
         chat_template: str | Path | None = None,
-        thinking: str = "close",
+        thinking: str = DEFAULT_THINKING,
+        token: Any = None,
+        **kwargs: Any,
     ) -> LALM:
         """Load a model and its processor.
 
         A model without a usable processor is loaded all the same: prompts are then made with
-        :meth:`prompt_from_inputs`, and other methods say what is missing. The quantization_config
-        in a folder is honoured by transformers itself; untested here, as bitsandbytes needs a GPU build.
+        :meth:`prompt_from_inputs`, and other methods say what is missing.
 
         Args:
             name: ``"organism"`` or ``"organism-unbiased"`` (they ship), a folder, or a hub id; the folder may
                 be that of a PEFT adapter, which names its model.
-            dtype, device_map, revision, token: as in transformers.
+            device: where the whole model goes, such as ``"cuda:1"``, ``"mps"`` or ``"cpu"``. None: the
+                accelerator if there is one (CUDA, then MPS), else the CPU.
+            device_map: in place of ``device``, how the model is split over devices: ``"auto"`` (all GPUs,
+                then the CPU's memory), another name that transformers has, or module -> device.
+            dtype: of the weights: ``"bf16"``, ``"fp16"``, ``"fp32"``, a torch.dtype, or None or ``"auto"``
+                for the checkpoint's own.
+            attn_implementation: the attention function, such as ``"sdpa"``, ``"flash_attention_2"`` or
+                ``"eager"``; where an encoder does not have it, that of the decoder alone. A dictionary names
+                one for each config inside the model's. None: that which transformers chooses.
+            quantization_config: ``"8bit"`` or ``"4bit"`` (bitsandbytes, the latter NF4), or a quantisation
+                config of transformers. None: that in the folder, if any.
+            revision: branch, tag or commit on the hub.
             chat_template: a Jinja template, or a file that holds one, for processors that have none.
             thinking: that of `LALM`.
+            token: of the hub.
+            **kwargs: go on to transformers' ``from_pretrained``, as ``max_memory`` or ``offload_folder``.
 
         Raises:
-            ModelError: there is no such model, or it takes no audio.
+            ArgumentError: there is no such device, dtype, attention or quantisation, or ``device`` and
+                ``device_map`` are both used.
+            ModelError: there is no such model, it takes no audio, does not fit on the device, or needs a
+                package that is not installed.
+
+        Warns:
+            SlowDeviceWarning: a model of more than a billion parameters is on the CPU.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism", device="cpu", dtype="bf16")
+            >>> lalm.description
+            'organism on cpu, bfloat16, sdpa'
         """
-        loaded = load(name, dtype, device_map, revision, token, chat_template)
+        options = LoadOptions(
+            device=device,
+            device_map=device_map,
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            quantization_config=quantization_config,
+            revision=revision,
+            chat_template=template_text(chat_template),
+            thinking=None if check_thinking(thinking) == DEFAULT_THINKING else thinking,
+            token=token,
+            more=kwargs,
+        )
+        loaded = load(name, options)
         lalm = cls(loaded.model, loaded.processor, name=str(name), revision=revision, thinking=thinking)
+        lalm.load_options = options
         lalm._why_no_processor = loaded.why_no_processor
+        warn_of_slow_device(lalm.model, lalm.name, stacklevel=3)
         return lalm
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "structure"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.structure = ModelStructure.from_model(self.model)
+        belongs_to(self.structure.decoder, self.model)
+
     def __repr__(self) -> str:
-        return f"LALM({self.name!r}, {type(self.model).__name__}, {self.num_layers} layers, {self.dtype})"
+        return f"LALM({self.description}: {type(self.model).__name__}, {self.num_layers} layers)"
+
+    @property
+    def description(self) -> str:
+        """Name, devices, dtype, quantisation if any, and attention function of the decoder, in one line."""
+        return describe(self.model, self.name)
 
     @property
     def device(self) -> torch.device:
         """Where its inputs go."""
-        return self.model.device
+        return input_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its weights."""
-        return self.model.dtype
+        """In which it computes: that of its weights, quantised ones left aside."""
+        return compute_dtype(self.model)
 
     @property
     def num_layers(self) -> int:
@@ -161,7 +230,9 @@ class LALM:
 
     @property
     def opens_thought(self) -> bool:
-        """Whether the chat template ends in an open thought."""
+        """Whether the chat template ends in an open thought; False without a processor."""
+        if self.processor is None:
+            return False
         noise = np.random.default_rng(0).standard_normal(self.sampling_rate, dtype=np.float32)
         return self.prompt(Item(audio=(0.1 * noise, self.sampling_rate), question="?")).thought is not None
 
@@ -244,8 +315,12 @@ class LALM:
         if not isinstance(prompt, Prompt):
             prompt = self.prompt(prompt)
         prompt = prompt.to(self.model)
-        has_audio = bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any())
-        if has_audio and not self._audio_validated and not in_check(self):
+        # to look for audio tokens is to wait for the device, so it comes last
+        if (
+            not self._audio_validated
+            and not in_check(self)
+            and bool((prompt.inputs["input_ids"] == self.structure.audio_token_id).any())
+        ):
             self.validate_audio_positions(prompt)
         return prompt if generating or prompt.thought is None else reason_through(self, prompt)
 
@@ -413,7 +488,8 @@ class LALM:
         lists = _lists_of_choices(prompt, choices)
         options = [self.option_tokens(item, texts) for item, texts in zip(prompt.items, lists, strict=True)]
         bound = [self._bind(prompt, intervention) for intervention in interventions]
-        return score_options(self.model, prompt, options, bound, self._run)
+        with exclusive(self.structure.decoder):
+            return score_options(self.model, prompt, options, bound, self._run)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""

@@ -11,14 +11,15 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from mata_interp.errors import MataWarning, ModelError
 
-from .decoding import GREEDY, end_of_sequence_ids
+from .decoding import end_of_sequence_ids
+from .generation_settings import generation_arguments
 from .prompting.prompts import Prompt
 from .prompting.thinking import ThoughtState
 
 if TYPE_CHECKING:
     from .model import LALM
 
-__all__ = ["MAX_REASONING_TOKENS", "reason_through"]
+__all__ = ["MAX_REASONING_TOKENS", "reason_through", "thinking_settings"]
 
 MAX_REASONING_TOKENS = 1024
 """Longest reasoning, in tokens; what is longer is closed there."""
@@ -54,7 +55,7 @@ def reason_through(lalm: LALM, prompt: Prompt) -> Prompt:
     tokenizer = lalm.processor.tokenizer
     state = ThoughtState(tokenizer, thought.tags, prompt.size)
     stop = StoppingCriteriaList([_ThoughtClosed(state, prompt.width)])
-    settings: dict[str, Any] = {"max_new_tokens": MAX_REASONING_TOKENS, **GREEDY}
+    settings = {"max_new_tokens": MAX_REASONING_TOKENS, **generation_arguments(lalm.model)}
     sequences = lalm._run(
         lambda: lalm.model.generate(**prompt.inputs, stopping_criteria=stop, **settings), None
     )
@@ -82,6 +83,13 @@ def reason_through(lalm: LALM, prompt: Prompt) -> Prompt:
     appended, real, reasoning = (x.to(device) for x in (appended, real, reasoning))
     groups = {"generated": reasoning, "reasoning": reasoning, "template": real & ~reasoning}
     return prompt.continued(appended, real, groups)
+
+
+def thinking_settings(lalm: LALM) -> dict[str, Any]:
+    """What is done with the thought that the chat template opens, before options are compared."""
+    if lalm.thinking != "through":
+        return {"mode": lalm.thinking}
+    return {"mode": lalm.thinking, "max_tokens": MAX_REASONING_TOKENS}
 
 
 def _reasoning(tokens: Tensor, open_after: Tensor, ends: Tensor) -> tuple[Tensor, bool]:

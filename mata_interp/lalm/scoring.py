@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .discovery.hooks import hidden_states_in, replace_hidden_states, temporary_hooks
+from .discovery.output_head import output_head
 from .discovery.structure import decoder_of
 from .prompting.prompts import Prompt
 from .rows.caches import (
@@ -105,7 +106,7 @@ def option_logprobs(
     with last_position_only(model), _positions(model) as seen:
         out = model(**last, use_cache=True)
     grown = set_prompt_positions(out.past_key_values, seen[0])
-    first = out.logits[:, -1].float().log_softmax(-1).double().cpu().numpy()  # (B, V)
+    first = out.logits[:, -1].float().log_softmax(-1).cpu().double().numpy()  # (B, V)
     for row, choices in enumerate(options):
         logprob[row, : len(choices)] = [first[row, option[0]] for option in choices]
 
@@ -141,7 +142,7 @@ def option_logprobs(
             outputs.append(out.logits)
         logits = torch.cat(outputs, 1)
         picked = logits.float().log_softmax(-1).gather(2, targets.to(tokens.device)[:, :, None])[:, :, 0]
-        sums = picked.double().cpu().masked_fill(~real, 0.0).sum(1).numpy()
+        sums = picked.cpu().double().masked_fill(~real, 0.0).sum(1).numpy()
         for row, c in enumerate(chosen):
             if c is not None:
                 logprob[row, c] += sums[row]
@@ -167,10 +168,29 @@ def score_options(
     cache = read(model, prompt, room=int(lengths.max()))
     scores = []
     for editing in editings:
-        shared = cache if editing is None or editing.shares else None
-        forward = partial(option_logprobs, model, prompt, options, shared, editing)
+        if editing is None or editing.shares or cache is None:
+            forward = partial(option_logprobs, model, prompt, options, cache, editing)
+        else:
+            forward = partial(_read_and_score, model, prompt, options, editing, int(lengths.max()))
         scores.append(OptionScores(run(forward, editing), lengths, editing.dose() if editing else {}))
     return scores
+
+
+def _read_and_score(
+    model: Any, prompt: Prompt, options: Sequence[Sequence[Tokens]], editing: Any, room: int
+) -> np.ndarray:
+    """`option_logprobs` under an intervention that edits earlier tokens, too, and needs a prefill of its own.
+
+    The prompt is read as it is without an intervention: in whole, then its last token once more on the cache.
+    The same kernels then run on the same shapes, so that strength 0 is no intervention, bit for bit. The last
+    token enters the dose once.
+    """
+    counted = torch.ones_like(prompt.groups["audio"])
+    counted[:, -1] = False
+    editing.counted = counted
+    cache = read(model, prompt, room)
+    editing.counted = None
+    return option_logprobs(model, prompt, options, cache, editing)
 
 
 @contextmanager
@@ -180,15 +200,6 @@ def _positions(model: Any) -> Iterator[list[Any]]:
     record = lambda args, kwargs: seen.append(kwargs.get("position_ids"))  # noqa: E731
     with temporary_hooks([(decoder_of(model), record)]):
         yield seen
-
-
-def output_head(model: Any) -> Any:
-    """The module that computes logits from the decoder's output; None where no part of the model names it.
-
-    Where a wrapper does not name its head, the language model in it does.
-    """
-    parts = (part for part in model.modules() if hasattr(part, "get_output_embeddings"))
-    return next((head for part in parts if (head := part.get_output_embeddings()) is not None), None)
 
 
 @contextmanager

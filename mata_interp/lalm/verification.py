@@ -86,15 +86,20 @@ def in_check(lalm: LALM) -> bool:
     return lalm.model in _in_check
 
 
-def note_unchecked(lalm: LALM, stacklevel: int = 3) -> None:
+def note_unchecked(lalm: LALM, stacklevel: int = 3, fingerprint: dict[str, Any] | None = None) -> None:
     """Warn, once for a model and process, that `mi.check` has not verified it.
 
     Silence it with ``warnings.simplefilter("ignore", mi.errors.UncheckedWarning)``, or for scripts with
     ``MATA_UNCHECKED=ignore`` in the environment.
+
+    Args:
+        lalm: the model.
+        stacklevel: of the warning.
+        fingerprint: of the model as it is, for callers that need it, too: it takes a pass over the weights.
     """
     if os.environ.get("MATA_UNCHECKED") == "ignore" or lalm.model in _in_check:
         return
-    fingerprint = lalm.fingerprint()
+    fingerprint = fingerprint or lalm.fingerprint()
     ok, key = _was_checked(lalm, fingerprint), _key(lalm, fingerprint)
     if ok or key in _warned:
         return

@@ -26,7 +26,7 @@ COUNTS = (
 
 OTHER_SCORES = {
     "correct_normalised": "MATA, answers chosen by log-probability per token",
-    "official": "MATA, the chosen option's text judged by the string match of MMAU and MMAR",
+    "official": "MATA, the answer judged by the string match of MMAU and MMAR",
 }
 
 
@@ -35,7 +35,8 @@ def changes_section(records: pd.DataFrame, comparisons: Comparisons) -> Section:
     content: list[Content] = [("figure", _forest(comparisons)), ("table", _table(comparisons))]
     if scatter := _scatter(records, comparisons):
         content.append(("figure", scatter))
-    content.append(("folded", _margin_table(comparisons)))
+    if comparisons.groups("margin"):  # generated answers have none
+        content.append(("folded", _margin_table(comparisons)))
     return Section("effect", "Effect of MATA", content)
 
 
@@ -88,6 +89,9 @@ def _reading(comparisons: Comparisons) -> str:
 
 def _table(comparisons: Comparisons) -> Table:
     groups = comparisons.groups()
+    scored = "by the options' summed log-probability unless stated otherwise"
+    if comparisons.generated:
+        scored = "by generation, and scored by the option that each names; one that names none is wrong"
     for column, title in OTHER_SCORES.items():
         rows = comparisons.effects.select(before_role="baseline", after_role="mata", column=column)
         if rows:
@@ -97,8 +101,8 @@ def _table(comparisons: Comparisons) -> Table:
         "Corrected and broken answers.",
         ("Comparison", *COUNTS),
         [Block([_row(member) for member in group.members], group.title) for group in groups],
-        "Corrected: wrong before, right after. Broken: right before, wrong after. Answers are chosen by the "
-        f"options' summed log-probability unless stated otherwise. {_methods(groups)}",
+        "Corrected: wrong before, right after. Broken: right before, wrong after. Answers are chosen "
+        f"{scored}. {_methods(groups)}",
     )
 
 

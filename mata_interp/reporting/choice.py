@@ -71,10 +71,21 @@ def _map(selection: Selection) -> FigurePart:
         "Configurations tried on the selection clips.",
         "Each cell is a window of consecutive layers, placed above its middle; wider windows are higher. The "
         f"colour is the mean margin of {count(base.n, 'item')} minus the baseline's ({number(base.margin)} "
-        f"nats, accuracy {percent(base.accuracy)}).{clipped} Framed: the selected "
+        f"nats, accuracy {percent(base.accuracy)}).{_parts(selection)}{clipped} Framed: the selected "
         f"{named_layers(chosen.layers)} at alpha {chosen.alpha:g} with rule {printable(chosen.rule)}. The "
         f"best of {count(len(grid), 'configuration')} is optimistic here; only the test clips give an "
         "unbiased estimate.",
+    )
+
+
+def _parts(selection: Selection) -> str:
+    """On how many items each configuration was tried, where a search did not try all on all."""
+    numbers = {row.n for row in selection.grid}
+    if numbers == {selection.baseline.n}:
+        return ""
+    return (
+        f" A search from coarse to fine tried each on {min(numbers)} to {max(numbers)} of these items; the "
+        "colour is its mean change on those."
     )
 
 

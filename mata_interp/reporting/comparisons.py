@@ -56,6 +56,14 @@ class Comparisons:
         self.primary = effects.primary
         self.subset: Mapping[str, str] = self.primary.comparison.subset if self.primary else {}
 
+    @property
+    def generated(self) -> bool:
+        """Whether the answers of the primary comparison were generated."""
+        if self.primary is None:
+            return False
+        condition = self.conditions.get(self.primary.comparison.after)
+        return condition is not None and condition.decoding is not None
+
     def groups(self, column: str = "correct") -> list[Group]:
         """Groups of the forest plot and the table: primary, other items, domains, controls."""
         if self.primary is None:

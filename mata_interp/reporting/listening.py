@@ -12,7 +12,7 @@ import numpy as np
 
 from ..benchmarks import Item
 from ..defaults import MAX_NEW_TOKENS
-from ..experiments.files import plain
+from ..execution.files import plain
 from .wording import printable
 
 if TYPE_CHECKING:

@@ -45,6 +45,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Model", model.get("name")),
         ("Revision", model.get("revision")),
         ("Number format", model.get("dtype")),
+        ("Attention function", model.get("attention")),
+        ("Quantisation", model.get("quantisation")),
         *hashes,
         ("Benchmark", data.get("name")),
         ("SHA-256 of its file", data.get("file_sha256")),
@@ -54,6 +56,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Unfinished", missing),
         ("Audio too long", _truncated(run.records) + both),
         ("Prompt format", manifest["prompt_format"]),
+        ("Published layers", _published(manifest)),
         ("Seed", f"{manifest['seed']} (splits, random layers, other audio, permutations, bootstraps)"),
         ("Batches", f"{batches} of up to {count(manifest['batch_size'], 'item')}"),
         ("Machine", f"{machine.get('device')}, {threads}, {machine.get('platform')}"),
@@ -63,6 +66,14 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Time", _seconds(study.seconds if study else None)),
     ]
     return [(name, printable(value)) for name, value in facts if value not in (None, "")]
+
+
+def _published(manifest: Mapping[str, Any]) -> str:
+    """The layers that the papers edit, and the convention by which they were found; empty in old runs."""
+    published = manifest.get("published_layers")
+    if not published:
+        return ""
+    return f"{named_layers(published['layers'])} ({published['convention']})"
 
 
 def _release(data: Mapping[str, Any]) -> str:

@@ -2,20 +2,26 @@
 
 from .generation import sweep_generate
 from .inputs import SweepWarning
-from .maps import by_alpha, causal_map, change, head_configs, layer_configs, margin, window_configs
+from .maps import by_alpha, causal_map, change, correct, head_configs, layer_configs, margin, window_configs
+from .search import LARGE_GRID, LEAST_CLIPS, last_round, search_windows
 from .storage import load_sweep, save_sweep
 from .sweep import sweep
 
 __all__ = [
+    "LARGE_GRID",
+    "LEAST_CLIPS",
     "SweepWarning",
     "by_alpha",
     "causal_map",
     "change",
+    "correct",
     "head_configs",
+    "last_round",
     "layer_configs",
     "load_sweep",
     "margin",
     "save_sweep",
+    "search_windows",
     "sweep",
     "sweep_generate",
     "window_configs",

@@ -15,7 +15,9 @@ from mata_interp.benchmarks import Item
 from mata_interp.interventions import Editing, InterventionLike
 from mata_interp.lalm import Decoding, GenerationOutput, Prompt
 from mata_interp.lalm.calls.edited_calls import edited_calls
+from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.decoding import decode, read_to_answer
+from mata_interp.precision import full_precision
 
 from .inputs import SweepInputs, SweepWarning, named_configurations
 from .shared_prefill import Edits
@@ -36,6 +38,7 @@ def sweep_generate(
     batch_size: int = 8,
     strict: bool = False,
     progress: bool = True,
+    prompt_format: str = "options",
 ) -> xr.Dataset:
     """The answer under every intervention to every item, with one prefill per prompt.
 
@@ -46,9 +49,8 @@ def sweep_generate(
 
     Args:
         lalm: the model.
-        items: items (options are not needed), asked in the default format, or prompts. Items that cannot be
-            used are left out.
-        interventions, batch_size, strict, progress: those of `sweep`.
+        items: items (options are not needed) or prompts. Items that cannot be used are left out.
+        interventions, batch_size, strict, progress, prompt_format: those of `sweep`.
         decoding: greedy, of at most 64 tokens, if None.
 
     Returns:
@@ -71,13 +73,18 @@ def sweep_generate(
         ('item', 'configuration')
     """
     decoding = decoding or Decoding()
-    inputs = SweepInputs(items, options=False, strict=strict)
+    inputs = SweepInputs(items, options=False, strict=strict, format=prompt_format)
     configurations = named_configurations(lalm, interventions)
     swept_items: list[Item] = []
     outputs: list[list[GenerationOutput]] = []
     looped = 0
-    for prompt in inputs.prompts(lalm, batch_size, progress, "generate", generating=True):
-        answers, shared = _answer_each(lalm, prompt, decoding, list(configurations.values()))
+    edits = list(configurations.values())
+
+    def run(prompt: Prompt) -> tuple[list[GenerationOutput], bool]:
+        return _answer_each(lalm, prompt, decoding, edits)
+
+    results = inputs.results(lalm, run, batch_size, progress, "generate", generating=True)
+    for prompt, (answers, shared) in results:
         if not shared and looped == 0:
             reason = "the prefill cannot be shared, or the unedited answer from it is another one."
             warnings.warn(SweepWarning(f"{lalm.name} answers in a plain loop: {reason}"), stacklevel=2)
@@ -104,17 +111,20 @@ def sweep_generate(
     )
 
 
+@full_precision()
 @torch.inference_mode()
 def _answer_each(
     lalm: LALM, prompt: Prompt, decoding: Decoding, configurations: Sequence[Edits]
 ) -> tuple[list[GenerationOutput], bool]:
     """The answers under each configuration, and whether they share a prefill."""
     tokenizer = getattr(lalm.processor, "tokenizer", None)
-    cache = read_to_answer(lalm.model, prompt, room=1 + decoding.max_new_tokens)
+    with exclusive(lalm.structure.decoder):
+        cache = read_to_answer(lalm.model, prompt, room=1 + decoding.max_new_tokens)
 
     def answer(edits: Edits, cache: Any) -> GenerationOutput:
         if not edits:
-            return decode(lalm.model, tokenizer, prompt, decoding, None, cache)
+            with exclusive(lalm.structure.decoder):
+                return decode(lalm.model, tokenizer, prompt, decoding, None, cache)
         editing = Editing(edits, prompt.groups, lalm.structure.heads)
         cache = cache if editing.shares else None
         with edited_calls(lalm.structure, editing) as run:

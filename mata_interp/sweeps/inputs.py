@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mata_interp.benchmarks import Item, Items
+from mata_interp.benchmarks.entries import as_entries, as_items
 from mata_interp.errors import ArgumentError, MataWarning
 from mata_interp.interventions import InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
@@ -52,6 +53,7 @@ class SweepInputs(PromptBatches):
         items: one or several items, or prompts, but not both.
         options: whether items need options, two or more.
         strict: whether an item that cannot be used is an error.
+        format: wording of items, one of PROMPT_FORMATS.
 
     Attributes:
         kind: ``Item`` or ``Prompt``.
@@ -61,9 +63,13 @@ class SweepInputs(PromptBatches):
     """
 
     def __init__(
-        self, items: Item | Prompt | Sequence[Item | Prompt], options: bool = True, strict: bool = False
+        self,
+        items: Item | Prompt | Sequence[Item | Prompt],
+        options: bool = True,
+        strict: bool = False,
+        format: str = "options",
     ) -> None:
-        entries = [items] if isinstance(items, Item | Prompt) else items
+        entries: Any = as_entries(items, Prompt)
         kinds = {Prompt if isinstance(entry, Prompt) else Item for entry in entries}
         if not kinds:
             raise ArgumentError("Nothing to sweep: pass at least one item or prompt.")
@@ -71,4 +77,5 @@ class SweepInputs(PromptBatches):
             raise ArgumentError("Items and prompts together: sweep them one after the other.")
         self.kind = kinds.pop()
         ready = self.kind is Prompt or isinstance(entries, Items) or not options
-        super().__init__(entries if ready else Items.from_records(entries), strict, options)  # type: ignore[arg-type]
+        usable: Any = entries if ready else as_items(entries)  # type: ignore[arg-type]
+        super().__init__(usable, strict, options, format)

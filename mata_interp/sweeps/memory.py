@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import torch
-
-__all__ = ["configurations_at_once", "free_bytes"]
+__all__ = ["configuration_bytes", "configurations_at_once"]
 
 SHARE = 0.25  # of the free memory
-UNKNOWN = 2 * 2**30  # bytes, where the system does not tell
 # Small blocks share less, as each has its own tree: 1,000 configurations of 12 layers x 512 and 801 tokens
 # took 2.98, 2.34, 1.97, 1.76, 1.70 and 1.77 plain forwards in blocks of 32, 64, 125, 250, 500 and 1,000 (one
 # core, roughly). Larger blocks gain nothing.
@@ -19,18 +13,15 @@ COPIES = 6  # tensors of scores in memory at once: parts, joined, edited, weight
 STATES = 24  # hidden states in memory at once, the wider ones of the feed-forward part included
 
 
-def free_bytes(device: torch.device) -> int:
-    """Free memory of a device, in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():  # available memory, unlike free memory, counts what caches would release
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return UNKNOWN
+def configuration_bytes(batch: int, slots: int, past: int, heads: int, width: int) -> int:
+    """Bytes that the rows of one configuration take.
+
+    Args:
+        batch, slots: prompts, and tokens of each configuration (the last prompt token and the answers').
+        past: tokens before these.
+        heads, width: query heads (the most of any layer) and size of the hidden states.
+    """
+    return 4 * batch * slots * (COPIES * heads * (past + slots) + STATES * width)
 
 
 def configurations_at_once(free: int, batch: int, slots: int, past: int, heads: int, width: int) -> int:
@@ -38,9 +29,7 @@ def configurations_at_once(free: int, batch: int, slots: int, past: int, heads: 
 
     Args:
         free: bytes.
-        batch, slots: prompts, and tokens of each configuration (the last prompt token and the answers').
-        past: tokens before these.
-        heads, width: query heads (the most of any layer) and size of the hidden states.
+        batch, slots, past, heads, width: those of `configuration_bytes`.
     """
-    each = 4 * batch * slots * (COPIES * heads * (past + slots) + STATES * width)
+    each = configuration_bytes(batch, slots, past, heads, width)
     return min(MOST, max(1, int(SHARE * free) // each))

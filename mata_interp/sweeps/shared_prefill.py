@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +12,13 @@ from torch import Tensor
 from mata_interp.errors import ModelError
 from mata_interp.interventions import AttentionEdit, select_queries
 from mata_interp.lalm import PrefillCache, Prompt
+from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.memory import free_bytes, in_halves, is_out_of_memory, memory_devices
 from mata_interp.lalm.scoring import option_logprobs
+from mata_interp.precision import full_precision
 
-from .memory import configurations_at_once, free_bytes
+from .canary import STEPS, Rounding, relative_bound, token_counts
+from .memory import configurations_at_once
 from .option_slots import OptionSlots
 from .tree import grow
 from .tree_edits import TreeEditing
@@ -23,14 +26,13 @@ from .tree_edits import TreeEditing
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["BOUND", "Edits", "shared"]
+__all__ = ["Edits", "shared"]
 
 Edits = tuple[AttentionEdit, ...]
 HEAD_BYTES = 256 * 2**20  # bytes of logits at once
-BOUND = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 6e-3, torch.bfloat16: 5e-2}
-"""Largest relative error of the canary: some roundings of the number format."""
 
 
+@full_precision()
 @torch.inference_mode()
 def shared(
     lalm: LALM,
@@ -51,16 +53,21 @@ def shared(
         reading: the prefill of this prompt, if there is one already.
 
     Returns:
-        float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and the canary's relative error.
+        float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and by how many
+        steps of the number format the canary differs, see `Rounding`.
 
     Raises:
         ModelError: rows cannot run on the model, or an unedited row differs from the plain forward.
     """
     if reading is None:
         # the cheaper prefill fails on some models: shapes do not fit, or the canary is off
-        with suppress(ModelError, RuntimeError, IndexError):
-            last_token_only = PrefillCache(lalm.model, lalm.structure, prompt, last_token_only=True)
-            return _shared(lalm, prompt, configurations, options, block, last_token_only)
+        try:
+            cheaper = PrefillCache(lalm.model, lalm.structure, prompt, last_token_only=True)
+            return _shared(lalm, prompt, configurations, options, block, cheaper)
+        except (ModelError, RuntimeError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
+        cheaper = None
         reading = PrefillCache(lalm.model, lalm.structure, prompt)
     return _shared(lalm, prompt, configurations, options, block, reading)
 
@@ -74,27 +81,33 @@ def _shared(
     reading: PrefillCache,
 ) -> tuple[np.ndarray, float]:
     plain = _plain(lalm, prompt, reading, options)
-    found: list[tuple[list[int], np.ndarray]] = []
+    tokens = token_counts(options or [], plain[1].shape)
+    if options is None:
+        found = np.empty((prompt.size, len(configurations), reading.logits.shape[-1]), np.float32)
+    else:
+        found = np.empty((prompt.size, len(configurations), plain[1].shape[1]))
     worst = 0.0
     for given, chosen in _by_what_they_rerun(prompt, configurations).items():
         answers = OptionSlots(prompt.inputs["input_ids"][:, -given:], options or [[] for _ in prompt.items])
         # similar configurations together, so that a block shares most of its rows
         chosen = sorted(chosen, key=lambda k: _likeness(configurations[k]))
         step = block or configurations_at_once(
-            free_bytes(lalm.device),
+            free_bytes(*memory_devices(lalm.structure.decoder.parameters())),
             prompt.size,
             answers.slots.tokens.shape[1],
             reading.length - given,
             max(lalm.structure.heads.values()),
             reading.size,
         )
+
+        def run(some: list[int], answers: OptionSlots = answers) -> float:
+            edits = [configurations[k] for k in some]
+            canary = _rows(lalm, prompt, reading, answers, edits, found, some)
+            return _check(lalm, prompt, reading, canary, plain, tokens)
+
         for begin in range(0, len(chosen), step):
-            some = chosen[begin : begin + step]
-            logits, values = _rows(lalm, prompt, reading, answers, [configurations[k] for k in some])
-            worst = max(worst, _check(lalm, prompt, reading, (logits[:, 0], values[:, 0]), plain))
-            found.append((some, (logits if options is None else values)[:, 1:]))
-    order = np.concatenate([some for some, _ in found])
-    return np.concatenate([values for _, values in found], 1)[:, np.argsort(order)], worst
+            worst = max(worst, *in_halves(run, chosen[begin : begin + step]))
+    return found, worst
 
 
 def _by_what_they_rerun(prompt: Prompt, configurations: Sequence[Edits]) -> dict[int, list[int]]:
@@ -117,41 +130,61 @@ def _likeness(parts: Edits) -> tuple:
 
 
 def _rows(
-    lalm: LALM, prompt: Prompt, reading: PrefillCache, answers: OptionSlots, some: Sequence[Edits]
+    lalm: LALM,
+    prompt: Prompt,
+    reading: PrefillCache,
+    answers: OptionSlots,
+    some: Sequence[Edits],
+    found: np.ndarray,
+    places: Sequence[int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One block, the unedited row first: logits [B, 1 + K, V] and log p of options [B, 1 + K, C].
+    """Run one block.
 
-    Where there are options, the logits are those of the unedited row alone.
+    Args:
+        some: the configurations of the block.
+        found: written at ``[:, places]``: log p of options, [B, K, C]; without options, logits, [B, K, V].
+
+    Returns:
+        Of the row without an edit, the logits [B, V] and log p of options [B, C].
     """
     levels, ends = grow([(), *some], lalm.attention_layers)
-    parents = {
-        layer: torch.tensor(level.parents, device=lalm.device)
-        for layer, level in levels.items()
-        if level.branches
-    }
+    # on the CPU: each layer takes them to its own device
+    parents = {layer: torch.tensor(level.parents) for layer, level in levels.items() if level.branches}
     editing = TreeEditing(levels, some, prompt.groups, answers.slots)
     hidden = reading.rows(answers.slots, parents, editing)  # (B, N, S, d)
-    nodes = list(ends[:1] if answers.asked else ends)
-    logits = reading.head(hidden[:, nodes, answers.slots.given - 1]).float().cpu().numpy()
-    return logits, _options(reading, hidden, answers)[:, list(ends)]
+    last = hidden[:, :, answers.slots.given - 1]
+    unedited, *nodes = ends
+    canary = reading.head(last[:, [unedited]])[:, 0].float().cpu().numpy()
+    if answers.asked:
+        logprob = _options(reading, hidden, answers)
+        found[:, places] = logprob[:, nodes]
+        return canary, logprob[:, unedited]
+    # logits of all rows together would be larger than everything else
+    step = _rows_at_once(len(last), found.shape[2])
+    for begin in range(0, len(nodes), step):
+        logits = reading.head(last[:, nodes[begin : begin + step]])
+        found[:, places[begin : begin + step]] = logits.float().cpu().numpy()
+    return canary, np.zeros((len(last), 0))
+
+
+def _rows_at_once(batch: int, vocab: int) -> int:
+    """Rows of B prompts whose logits are computed at once."""
+    return max(1, HEAD_BYTES // (4 * batch * vocab))
 
 
 def _options(reading: PrefillCache, hidden: Tensor, answers: OptionSlots) -> np.ndarray:
-    """log p of every option in every node: float64 [B, N, C]; C is 0 where there are none."""
-    if not answers.asked:
-        return np.zeros((*hidden.shape[:2], 0))
+    """log p of every option in every node: float64 [B, N, C]."""
     batch, _, width, _ = hidden.shape
     slots = list(range(answers.slots.given - 1, width))  # earlier tokens of the prompt predict no option
-    wanted = torch.tensor(
-        [(b, slot - slots[0], token) for b, _, slot, token in answers.asked], device=hidden.device
-    )
+    wanted = torch.tensor([(b, slot - slots[0], token) for b, _, slot, token in answers.asked])
     vocab = reading.logits.shape[-1]
-    step = max(1, HEAD_BYTES // (4 * batch * len(slots) * vocab))
+    step = _rows_at_once(batch * len(slots), vocab)
     logprobs = []
     for some in hidden[:, :, slots].split(step, dim=1):
         logp = reading.head(some.flatten(1, 2)).float().log_softmax(-1)
         logp = logp.reshape(batch, some.shape[1], len(slots), vocab)
-        logprobs.append(logp[wanted[:, 0], :, wanted[:, 1], wanted[:, 2]].T.double().cpu())  # (n, asked)
+        wanted = wanted.to(logp.device)  # which is not always that of the hidden states
+        logprobs.append(logp[wanted[:, 0], :, wanted[:, 1], wanted[:, 2]].T.cpu().double())  # (n, asked)
     return answers.logprob(torch.cat(logprobs).numpy())
 
 
@@ -159,11 +192,11 @@ def _plain(
     lalm: LALM, prompt: Prompt, reading: PrefillCache, options: Sequence[Sequence[Sequence[int]]] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The canary's reference: the plain forward's logits [B, V], and log p [B, C] on its cache."""
-    logprob = (
-        np.zeros((prompt.size, 0))
-        if options is None
-        else option_logprobs(lalm.model, prompt, options, reading.before(1))
-    )
+    if options is None:
+        logprob = np.zeros((prompt.size, 0))
+    else:
+        with exclusive(lalm.structure.decoder):
+            logprob = option_logprobs(lalm.model, prompt, options, reading.before(1))
     return reading.logits.float().cpu().numpy(), logprob
 
 
@@ -173,23 +206,24 @@ def _check(
     reading: PrefillCache,
     canary: tuple[np.ndarray, np.ndarray],
     plain: tuple[np.ndarray, np.ndarray],
+    tokens: np.ndarray,
 ) -> float:
-    """The canary's relative error.
+    """By how many steps the canary differs.
 
     Raises:
-        ModelError: it is above the bound; the text names the item and the first layer that differs.
+        ModelError: more than are allowed; the text names the item and the first layer that differs.
     """
-    logits = np.abs(canary[0] - plain[0]).max(1) / np.abs(plain[0]).max(1).clip(1)
-    exists = ~np.isnan(plain[1])
-    options = np.where(exists, np.abs(canary[1] - plain[1]) / np.abs(plain[1]).clip(1), 0)
-    off = np.maximum(logits, options.max(1, initial=0))  # (B,); NaN stays NaN
-    bound = BOUND[lalm.dtype]
-    if (off <= bound).all():
+    rounding = Rounding.at(lalm.dtype, plain[0])
+    logits = rounding.of_logits(canary[0], plain[0])
+    off = np.maximum(logits, rounding.of_options(canary[1], plain[1], tokens))  # (B,); NaN stays NaN
+    allowed = STEPS[lalm.dtype]
+    if (off <= allowed).all():
         return float(off.max())
-    stray = reading.first_divergent_layer(bound)
+    stray = reading.first_divergent_layer(relative_bound(lalm.dtype))
     row = int(np.nan_to_num(off, nan=np.inf).argmax()) if stray is None else stray[1]
     where = "after the last layer" if stray is None else f"first after layer {stray[0]}"
     raise ModelError(
-        f"an unedited row is {off.max():.2g} off the plain forward (relative, and {bound:g} is allowed), "
-        f"{where}, in item {prompt.items[row].id!r}."
+        f"an unedited row is {off.max():.3g} steps of {str(lalm.dtype).removeprefix('torch.')} off the plain "
+        f"forward (of {rounding.step[row]:.2g} each; {allowed} are allowed), {where}, in item "
+        f"{prompt.items[row].id!r}."
     )

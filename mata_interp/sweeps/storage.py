@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from mata_interp.errors import ArgumentError
+from mata_interp.execution.files import write_whole
 
 __all__ = ["load_sweep", "save_sweep"]
 
@@ -36,7 +36,7 @@ def save_sweep(swept: xr.DataArray | xr.Dataset, path: str | Path) -> Path:
         ...     mi.load_sweep(mi.save_sweep(swept, f"{folder}/sweep.nc")).identical(swept)
         True
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     data = swept.to_dataset(name=swept.name or _UNNAMED) if isinstance(swept, xr.DataArray) else swept.copy()
     layout = {
         "array": isinstance(swept, xr.DataArray) and (swept.name or _UNNAMED),
@@ -49,10 +49,7 @@ def save_sweep(swept: xr.DataArray | xr.Dataset, path: str | Path) -> Path:
     for name in data.variables:
         data[name].attrs = {}
     content = data.to_netcdf(engine="scipy")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(bytes(content))
-    part.replace(path)
+    write_whole(path, lambda file: file.write(content))
     return path
 
 
@@ -74,7 +71,7 @@ def load_sweep(path: str | Path) -> Any:
         True
     """
     try:
-        with xr.open_dataset(path, engine="scipy") as stored:
+        with xr.open_dataset(Path(path).expanduser(), engine="scipy") as stored:
             data = stored.load()
     except (OSError, ValueError, TypeError) as error:
         raise ArgumentError(f"Cannot read {path} as a sweep: {error}") from error

@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from mata_interp.benchmarks import Item
-from mata_interp.errors import ModelError
+from mata_interp.errors import ArgumentError, ModelError, RunError
+from mata_interp.execution import (
+    MeasuredBatch,
+    Output,
+    RayWorkers,
+    batch_identity,
+    measure_batches,
+    refuse_other_work,
+)
+from mata_interp.execution.files import plain
 from mata_interp.interventions import InterventionLike
 from mata_interp.interventions.selection import refuse_reasoning_phase
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.batching import exclusion_notes, in_parts, usable_prompt
 from mata_interp.lalm.discovery.experts import experts_of
+from mata_interp.lalm.prompting.formats import canonical_format
 from mata_interp.lalm.verification import note_unchecked
 
+from .canary import STEPS, Rounding, token_counts
 from .inputs import SweepInputs, SweepWarning, named_configurations
-from .shared_prefill import BOUND, Edits, shared
-from .table import table
+from .shared_prefill import Edits, shared
+from .storage import load_sweep, save_sweep
+from .table import concatenate_choices, table
 
 if TYPE_CHECKING:
+    from mata_interp.execution.ray_backend import Cluster
     from mata_interp.lalm import LALM
 
 __all__ = ["sweep"]
 
 BATCH = 8
+IDENTITY = "identity"  # the attribute of a file that says what decides its content, as JSON
 SLACK = 4  # an edit sharpens attention, which amplifies rounding beyond what the unedited row shows
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     lalm: LALM,
     items: Item | Prompt | Sequence[Item | Prompt],
     interventions: Sequence[InterventionLike] | Mapping[str, InterventionLike],
@@ -39,6 +57,9 @@ def sweep(
     block: int | None = None,
     strict: bool = False,
     progress: bool = True,
+    prompt_format: str = "options",
+    out: str | Path | Output | None = None,
+    ray: RayWorkers | Cluster | str | bool = False,
 ) -> xr.DataArray:
     """Every intervention on every item, with one prefill per prompt.
 
@@ -53,29 +74,33 @@ def sweep(
 
     Args:
         lalm: the model.
-        items: items with options, asked in the default format, or prompts; a prompt of B rows is B items.
-            Items that cannot be used are left out.
+        items: items with options, or prompts; a prompt of B rows is B items. Items that cannot be used are
+            left out.
         interventions: configurations of attention edits; a mapping names them. None is a configuration, too.
         batch_size: items in a batch. Prompts are batches already.
         block: configurations that run at once; as many as a quarter of the free memory holds if None.
         strict: raise an error for the first item that cannot be used, instead of leaving it out.
-        progress: show a progress bar.
+        progress: report progress.
+        prompt_format: wording of the items, one of PROMPT_FORMATS.
+        out: write the sweep to this netCDF file, batch by batch: the same call goes on with a sweep that was
+            stopped, and reads one that is finished. `load_sweep` reads the file.
+        ray: spread the batches over a Ray cluster: True for the available one, its address, or `RayWorkers`.
 
     Returns:
         Items: ``[item, configuration, choice]``, log p of each option in nats, NaN where there is none.
         Prompts: ``[item, configuration, vocab]``, logits at the last prompt token.
-        Attributes: ``canary``, the largest difference between the unedited row and the plain forward in next
-        tokens and options, relative to the size of the logits and of each log p; ``looped``, how many items
-        ran in a plain loop because rows cannot run on the model or the canary was off, and ``culprits``, why
-        (layer and item); ``excluded``, the items left out, with reasons. `save_sweep` writes a file, and so
-        does ``to_netcdf``.
+        Attributes: ``canary``, the largest difference between the unedited row and the plain forward in
+        logits and in log p per token of an option, in steps of the number format at the largest logit;
+        ``looped``, how many items ran in a plain loop because rows cannot run on the model or the canary was
+        off, and ``culprits``, why (layer and item); ``excluded``, the items left out, with reasons.
+        `save_sweep` writes a file, and so does ``to_netcdf``.
 
     Warns:
         ExclusionWarning: items were left out.
         SweepWarning: items ran in a plain loop.
 
     Raises:
-        RunError: no item can be used.
+        RunError: no item can be used; ``out`` cannot be written or holds something else; there is no worker.
         ItemError: an item cannot be used, with ``strict``.
         InterventionError: a configuration names what the model or a prompt does not have, or acts on another
             site than attention scores.
@@ -91,42 +116,140 @@ def sweep(
         >>> swept.dims
         ('item', 'configuration', 'choice')
     """
-    inputs = SweepInputs(items, strict=strict)
+    inputs = SweepInputs(items, strict=strict, format=prompt_format)
     configurations = named_configurations(lalm, interventions)
+    refuse_reasoning_phase(part for parts in configurations.values() for part in parts)
+    batches = inputs.batches(batch_size)
+    output = _output(lalm, out, batches, configurations, prompt_format)
+    if output is not None and output.whole and (finished := _finished(output)) is not None:
+        return finished
     note_unchecked(lalm)
-    edits = list(configurations.values())
-    refuse_reasoning_phase(part for parts in edits for part in parts)
-    batches: list[np.ndarray] = []
-    swept_items: list[Item] = []
-    culprits: list[str] = []
-    canary, looped, verified = 0.0, 0, not experts_of(lalm.structure.blocks)
-    for prompt in inputs.prompts(lalm, batch_size, progress, "sweep"):
-        options = tokens = None
-        if inputs.kind is Item:
-            options = [list(item.choices) for item in prompt.items]
-            tokens = [lalm.option_tokens(item, item.choices) for item in prompt.items]
-        try:
-            values, off = shared(lalm, prompt, edits, tokens, block)
-            canary = max(canary, off)
-            if not verified:
-                _verify_against_loop(lalm, prompt, edits, options, values)
-                verified = True
-        except ModelError as problem:
-            if not culprits:
-                text = f"{lalm.name} is swept in a plain loop: {problem}"
-                warnings.warn(SweepWarning(text), stacklevel=2)
-            culprits.append(str(problem))
-            values, looped = _loop(lalm, prompt, edits, options), looped + prompt.size
-        batches.append(values)
-        swept_items.extend(prompt.items)
+    edits = tuple(configurations.values())
+    measured = measure_batches(
+        lalm,
+        SweepBatch(edits, inputs.kind is Item, block, prompt_format, strict),
+        batches,
+        label="sweep",
+        progress=progress,
+        parts=output and output.parts(lalm),
+        ray=ray,
+        on_part=_warn_once(lalm),
+    )
+    used = inputs.collect(batches, [part.notes["excluded"] for part in measured])
+    notes = [part.notes for part in measured if part.arrays]
+    culprits = [note["culprit"] for note in notes if note["culprit"]]
     attrs = {
-        "canary": canary,
-        "looped": looped,
+        "canary": max(note["canary"] for note in notes),
+        "looped": sum(note["looped"] for note in notes),
         "culprits": "\n".join(dict.fromkeys(culprits)),
         "excluded": inputs.excluded_lines(),
     }
     kind = "vocab" if inputs.kind is Prompt else "choice"
-    return table(lalm, batches, swept_items, configurations, kind, attrs)
+    values = [part.arrays["values"] for part in measured if part.arrays]
+    swept_items = [item for batch in used for item in batch]
+    swept = table(lalm, values, swept_items, configurations, kind, attrs)
+    if output is not None and output.whole:
+        swept.attrs[IDENTITY] = json.dumps(plain(output.identity))
+        save_sweep(swept, output.path)
+        output.remove_parts()
+    return swept
+
+
+@dataclass
+class SweepBatch:
+    """Sweeps one batch.
+
+    Attributes:
+        edits: the configurations.
+        scored: whether options are scored; else next-token logits are taken.
+        block, prompt_format, strict: arguments of `sweep`.
+        verified: whether an edited row was compared with the loop in this process, where that is necessary.
+    """
+
+    edits: tuple[Edits, ...]
+    scored: bool
+    block: int | None
+    prompt_format: str
+    strict: bool
+    verified: bool = False
+
+    def __call__(self, lalm: LALM, batch: Prompt | list[Item]) -> MeasuredBatch:
+        prompt, excluded = usable_prompt(lalm, batch, self.prompt_format, self.scored, self.strict)
+        notes: dict[str, Any] = {"excluded": exclusion_notes(excluded)}
+        if prompt is None:
+            return MeasuredBatch({}, notes)
+        ready = isinstance(batch, Prompt)
+        found = in_parts(
+            lalm, prompt, lambda part: self._sweep(lalm, part), None if ready else self.prompt_format
+        )
+        culprits = dict.fromkeys(culprit for _, (_, _, culprit) in found if culprit)
+        notes["canary"] = max(canary for _, (_, canary, _) in found)
+        notes["culprit"] = "\n".join(culprits)
+        notes["looped"] = sum(part.size for part, (_, _, culprit) in found if culprit)
+        return MeasuredBatch({"values": concatenate_choices([values for _, (values, _, _) in found])}, notes)
+
+    def _sweep(self, lalm: LALM, prompt: Prompt) -> tuple[np.ndarray, float, str]:
+        """The values of a prompt, the canary's error, and why a plain loop ran, if it did."""
+        options = tokens = None
+        if self.scored:
+            options = [list(item.choices) for item in prompt.items]
+            tokens = [lalm.option_tokens(item, item.choices) for item in prompt.items]
+        try:
+            values, canary = shared(lalm, prompt, self.edits, tokens, self.block)
+            if not self.verified and experts_of(lalm.structure.blocks):
+                _verify_against_loop(lalm, prompt, self.edits, options, values)
+            self.verified = True
+            return values, canary, ""
+        except ModelError as problem:
+            return _loop(lalm, prompt, self.edits, options), 0.0, str(problem)
+
+
+def _warn_once(lalm: LALM) -> Callable[[MeasuredBatch], None]:
+    """A function that warns of the first part that ran in a plain loop."""
+    warned: list[str] = []
+
+    def check(part: MeasuredBatch) -> None:
+        culprit = part.notes.get("culprit")
+        if culprit and not warned:
+            warned.append(culprit)
+            warnings.warn(SweepWarning(f"{lalm.name} is swept in a plain loop: {culprit}"), stacklevel=5)
+
+    return check
+
+
+def _output(
+    lalm: LALM,
+    out: str | Path | Output | None,
+    batches: Sequence[Any],
+    configurations: Mapping[Any, Edits],
+    prompt_format: str,
+) -> Output | None:
+    """The file to write, with what decides its content."""
+    if out is None or isinstance(out, Output):
+        return out
+    edits = {str(name): [part.to_dict() for part in parts] for name, parts in configurations.items()}
+    settings = {"configurations": edits, "prompt_format": canonical_format(prompt_format)}
+    return Output(Path(out), batch_identity(lalm, "sweep", batches, settings))
+
+
+def _finished(output: Output) -> xr.DataArray | None:
+    """The sweep that the same call wrote before; None if there is no file.
+
+    Raises:
+        RunError: the file was written by something else.
+    """
+    if not output.path.exists():
+        return None
+    try:
+        found = load_sweep(output.path)
+        identity = json.loads(found.attrs[IDENTITY])
+    except (ArgumentError, KeyError) as error:
+        raise RunError(
+            f"cannot read {output.path} as a sweep: {error}. Delete it, and the same command makes it again, "
+            "or choose another file (out=...)."
+        ) from error
+    refuse_other_work(output.path, identity, output.identity)
+    return found
 
 
 def _verify_against_loop(
@@ -145,14 +268,21 @@ def _verify_against_loop(
     if not edited:
         return
     chosen = max(edited, key=lambda k: sum(len(part.layers) * abs(part.alpha) for part in configurations[k]))
-    loop = _loop(lalm, prompt, [configurations[chosen]], options)[:, 0]
-    size = np.abs(loop).clip(1) if options is not None else np.abs(loop).max(1, keepdims=True).clip(1)
-    off = np.nan_to_num(np.abs(values[:, chosen] - loop) / size, nan=0.0).max(1)  # (B,)
-    bound = SLACK * BOUND[lalm.dtype]
-    if not (off <= bound).all():
+    found, loop = values[:, chosen], _loop(lalm, prompt, [configurations[chosen]], options)[:, 0]
+    if options is None:
+        rounding = Rounding.at(lalm.dtype, loop)
+        off = rounding.of_logits(found, loop)
+    else:
+        rounding = Rounding.at(lalm.dtype, lalm.logits(prompt, configurations[chosen]).float().cpu().numpy())
+        tokens = [lalm.option_tokens(i, texts) for i, texts in zip(prompt.items, options, strict=True)]
+        off = rounding.of_options(found, loop, token_counts(tokens, loop.shape))
+    allowed = SLACK * STEPS[lalm.dtype]
+    if not (off <= allowed).all():
+        worst = int(np.nan_to_num(off, nan=np.inf).argmax())
         raise ModelError(
-            f"an edited row is {off.max():.2g} off the plain loop (relative, and {bound:g} is allowed), "
-            f"in item {prompt.items[int(off.argmax())].id!r}."
+            f"an edited row is {off[worst]:.3g} steps of the number format off the plain loop "
+            f"(of {rounding.step[worst]:.2g} each; {allowed} are allowed), in item "
+            f"{prompt.items[worst].id!r}."
         )
 
 

@@ -16,7 +16,7 @@ from mata_interp.ranges import brief
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["configuration_labels", "item_coordinates", "table"]
+__all__ = ["concatenate_choices", "configuration_labels", "item_coordinates", "table"]
 
 
 def table(
@@ -30,7 +30,9 @@ def table(
     """``[item, configuration, kind]`` from batches [B, K, C], padded with NaN where options are fewer."""
     width = max(values.shape[-1] for values in batches)
     padded = [
-        np.pad(values, ((0, 0), (0, 0), (0, width - values.shape[-1])), constant_values=np.nan)
+        values  # logits are large: no copy without need
+        if values.shape[-1] == width
+        else np.pad(values, ((0, 0), (0, 0), (0, width - values.shape[-1])), constant_values=np.nan)
         for values in batches
     ]
     coords = {**item_coordinates(items), **configuration_labels(configurations)}
@@ -38,7 +40,19 @@ def table(
         answers = [item.choices.index(item.answer) if item.answer in item.choices else -1 for item in items]
         coords["answer"] = ("item", answers)
     dims = ("item", "configuration", kind)
-    return xr.DataArray(np.concatenate(padded), coords, dims, "sweep", {"model": lalm.name, **attrs})
+    joined = padded[0] if len(padded) == 1 else np.concatenate(padded)
+    return xr.DataArray(joined, coords, dims, "sweep", {"model": lalm.name, **attrs})
+
+
+def concatenate_choices(batches: Sequence[np.ndarray]) -> np.ndarray:
+    """Batches [B, K, C] one after the other, padded with NaN where options are fewer."""
+    width = max(values.shape[-1] for values in batches)
+    return np.concatenate(
+        [
+            np.pad(values, ((0, 0), (0, 0), (0, width - values.shape[-1])), constant_values=np.nan)
+            for values in batches
+        ]
+    )
 
 
 def item_coordinates(items: Sequence[Item]) -> dict[Hashable, Any]:

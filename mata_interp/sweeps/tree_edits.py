@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.interventions import RULES, AttentionEdit, select_queries, select_tokens
-from mata_interp.interventions.selection import refuse_blind_queries, select_heads, select_scores
+from mata_interp.interventions.selection import refuse_blind_queries, select_scores
 from mata_interp.lalm import SuffixTokens
 
 from .tree import Level
@@ -40,6 +40,8 @@ class TreeEditing:
         keys = torch.cat([past.expand(len(queries), -1), queries], 1)
         # bool [B, S, P + S] by kind of edit; what a slot does not see is -inf in the scores
         self._masks: dict[tuple[str, str, str], Tensor] = {}
+        # the same where layers are on other devices
+        self._masks_on: dict[torch.device, dict[tuple[str, str, str], Tensor]] = {}
         for part in (part for parts in configurations for part in parts):
             kind = (part.keys, part.queries, part.phase)
             if kind not in self._masks:
@@ -57,22 +59,43 @@ class TreeEditing:
 
     def _edit(self, layer: int, scores: Tensor, rule: str, parts: Mapping[int, AttentionEdit]) -> Tensor:
         """One rule in the nodes that have it; the others keep their scores."""
-        _, heads, count, _, _ = scores.shape
-        device = scores.device
+        device, everywhere = scores.device, len(parts) == scores.shape[2]
         nodes = torch.tensor(list(parts), device=device)
         alpha = torch.tensor([part.alpha for part in parts.values()], device=device)
-        where = torch.stack([select_heads(part.heads_of(layer), heads, device) for part in parts.values()], 1)
-        # (B, N', S, P + S), of which scores; (H, N', 1, 1), of which heads
-        masks = [self._masks[part.keys, part.queries, part.phase] for part in parts.values()]
-        touched = torch.stack(masks, 1).to(device)[:, None] & where[:, :, None, None]
-        everywhere = len(parts) == count
         some = scores if everywhere else scores.index_select(2, nodes)
+        touched = self._touched(list(parts.values()), device)[:, None]  # (B, 1, N'|1, S, P + S)
+        if any(part.heads_of(layer) is not None for part in parts.values()):
+            touched = touched & _heads(list(parts.values()), layer, scores.shape[1]).to(device)
         # neither hidden keys nor those that an earlier edit has knocked out
         touched = touched & (some > -torch.inf)
         changed = RULES[rule](some, touched, alpha[:, None, None])
         if RULES[rule].hides_keys:
             refuse_blind_queries(changed, touched, layer)
         return changed if everywhere else scores.index_copy(2, nodes, changed)
+
+    def _touched(self, parts: Sequence[AttentionEdit], device: torch.device) -> Tensor:
+        """The scores that each part may touch, in as few operations for many as for one: [B, N'|1, S, L]."""
+        kinds = [(part.keys, part.queries, part.phase) for part in parts]
+        different = list(dict.fromkeys(kinds))
+        masks = torch.stack([self._mask(kind, device) for kind in different], 1)
+        if len(different) == 1:
+            return masks
+        return masks.index_select(1, torch.tensor([different.index(kind) for kind in kinds], device=device))
+
+    def _mask(self, kind: tuple[str, str, str], device: torch.device) -> Tensor:
+        """The mask of a kind of edit on a device."""
+        here = self._masks_on.setdefault(device, {})
+        if kind not in here:
+            here[kind] = self._masks[kind].to(device)
+        return here[kind]
+
+
+def _heads(parts: Sequence[AttentionEdit], layer: int, count: int) -> Tensor:
+    """Which of the layer's heads each part edits: bool [H, N', 1, 1], made on the CPU at once."""
+    chosen = [part.heads_of(layer) for part in parts]
+    return torch.tensor([[some is None or head in some for some in chosen] for head in range(count)])[
+        :, :, None, None
+    ]
 
 
 def _positions(slots: SuffixTokens, width: int) -> Tensor:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mata_interp.attention import AttentionCall
+from mata_interp.attention import AttentionCall, SharedMasks
 from mata_interp.errors import ModelError
+from mata_interp.execution import MeasuredBatch
 from mata_interp.interventions import select_queries
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.calls.attention_calls import attention_calls
-from mata_interp.lalm.decoding import end_of_sequence_ids
-from mata_interp.lalm.prompting.thinking import ThoughtState
+from mata_interp.lalm.prompting.thinking import TAGS, ThoughtState
 
-from .queries import Queries, gather_queries, mean_over_queries
+from .queries import ChosenQueries, Queries
 
 if TYPE_CHECKING:
-    from mata_interp.lalm import LALM
+    from mata_interp.lalm import LALM, GenerationOutput
 
 __all__ = ["AttentionMasses", "read_masses"]
 
@@ -44,10 +45,26 @@ class AttentionMasses:
     groups: list[str]
     predicts: np.ndarray | None = None
 
+    def to_part(self, notes: Mapping[str, Any]) -> MeasuredBatch:
+        """The masses as a part of a trace, with further ``notes``."""
+        arrays = {name: getattr(self.queries, name) for name in Queries.__dataclass_fields__}
+        if self.predicts is not None:
+            arrays["predicts"] = self.predicts
+        return MeasuredBatch({"mass": self.mass, **arrays}, {**notes, "groups": self.groups})
+
+    @classmethod
+    def from_part(cls, part: MeasuredBatch) -> AttentionMasses:
+        """What `to_part` made a part of."""
+        queries = Queries(**{name: part.arrays[name] for name in Queries.__dataclass_fields__})
+        return cls(part.arrays["mass"], queries, list(part.notes["groups"]), part.arrays.get("predicts"))
+
 
 @torch.inference_mode()
 def read_masses(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mean: bool) -> AttentionMasses:
     """Run the model and read its attention.
+
+    The model's device is waited for twice, whatever the number of layers and tokens: for the tokens and their
+    groups, and for the masses.
 
     Args:
         lalm: the model.
@@ -57,127 +74,185 @@ def read_masses(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mea
         mean: take the mean over queries.
     """
     prompt = lalm.prepare(prompt, generating=query == "generated")
-    tokens, groups = prompt.inputs["input_ids"], dict(prompt.groups)
     if query == "generated":
-        no_token = torch.zeros_like(tokens, dtype=torch.bool)
-        groups.setdefault("generated", no_token)
-        masses, answer, predicted = _masses_of_answers(lalm, prompt, groups, max_new_tokens)
-        opened = thoughts_in(lalm, prompt, answer)
-        if opened is not None:
-            return _masses_with_thoughts(lalm, prompt, answer, predicted, opened, mean)
-        mass = _reduce_queries(masses, predicted, mean).cpu().numpy()
-        # all but the last token of the answer are queries, too, after the last one of the prompt
-        chosen = torch.cat([no_token[:, :-1], predicted], 1)
-        groups = {
-            name: torch.cat([group, predicted[:, 1:] & (name == "generated")], 1)
-            for name, group in groups.items()
-        }
-        tokens = torch.cat([tokens, answer[:, :-1]], 1)
-    else:
-        chosen = select_queries(query, groups)
-        mass = _masses_of_prompts(lalm, prompt, groups, chosen, mean)
+        return _read_answers(lalm, prompt, max_new_tokens, mean)
+    tokens, groups = _on_cpu(prompt.inputs["input_ids"], prompt.groups)
+    chosen = select_queries(query, groups)
+    mass = _masses_of_prompts(lalm, prompt, chosen, mean)
     return AttentionMasses(mass, Queries.from_tokens(tokens, groups, chosen, mean), list(groups))
 
 
-def _masses_of_prompts(
-    lalm: LALM, prompt: Prompt, groups: dict[str, Tensor], chosen: Tensor, mean: bool
-) -> np.ndarray:
-    """[B, layers, heads, G, Q] of the queries ``chosen``, bool [B, T], in one forward."""
-    stacked = torch.stack(list(groups.values()), 1)  # (B, G, T)
-    columns = chosen.any(0).nonzero()[:, 0].cpu()  # (R,) tokens that are a query in some prompt
-    chosen = chosen[:, columns]  # (B, R)
-    mass = _empty_masses(lalm, prompt.size, len(groups), 1 if mean else int(chosen.sum(1).max()))
-    place = {layer: i for i, layer in enumerate(lalm.attention_layers)}
+def _on_cpu(tokens: Tensor, groups: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Tokens [B, T] and groups, bool [B, T] each, in one copy."""
+    together = torch.stack([tokens, *(group.to(tokens.dtype) for group in groups.values())]).cpu()
+    return together[0], {name: group.bool() for name, group in zip(groups, together[1:], strict=True)}
+
+
+def _masses_of_prompts(lalm: LALM, prompt: Prompt, chosen: Tensor, mean: bool) -> np.ndarray:
+    """[B, layers, heads, G, Q] of the queries ``chosen``, bool [B, T] on the CPU, in one forward."""
+    keys = _GroupKeys(list(prompt.groups.values()))
+    columns = chosen.any(0).nonzero()[:, 0]  # (R,) tokens that are a query in some prompt
+    queries = ChosenQueries(chosen[:, columns], mean)
+    first, last = int(columns[0]), int(columns[-1])
+    together = last - first + 1 == len(columns)  # no index is needed on the device
+    masses: dict[int, Tensor] = {}
+    masks = SharedMasks()
 
     def on_call(layer: int, call: AttentionCall, total: int) -> None:
-        rows = columns - (total - call.query.shape[2])
-        if rows[0] < 0:
+        before = total - call.query.shape[2]
+        if first < before:
             raise ModelError(
                 f"The attention of layer {layer} does not get all queries at once: trace query='last'."
             )
-        keys = stacked[..., total - call.length :].to(call.key.device)
-        masses = call.masses(rows, keys).transpose(2, 3)  # (B, H, G, R)
-        masses = _reduce_queries(masses, chosen.to(masses.device), mean)
-        mass[:, place[layer], : masses.shape[1]] = masses.cpu().numpy()
+        rows = slice(first - before, last + 1 - before) if together else columns - before
+        mask = masks.of(call, rows) if isinstance(rows, slice) and len(columns) == 1 else None
+        found = call.masses(rows, keys.of(call, total), mask)  # (B, H, R, G)
+        masses[layer] = queries.reduce(found.transpose(2, 3))
 
     # nothing after the last layer's scores is needed: neither its values nor the output head
     with attention_calls(lalm.structure, lalm.attention_layers, on_call, stop_early=True) as run:
         run(lambda: lalm.model(**prompt.inputs, use_cache=False))
-    return mass
+    return _collect(masses)
+
+
+def _read_answers(lalm: LALM, prompt: Prompt, max_new_tokens: int, mean: bool) -> AttentionMasses:
+    """The masses of the tokens that predict a greedy answer."""
+    groups = dict(prompt.groups)
+    no_token = torch.zeros_like(prompt.inputs["input_ids"], dtype=torch.bool)
+    groups.setdefault("generated", no_token)
+    steps, answer = _masses_of_answers(lalm, prompt, groups, max_new_tokens)
+
+    # all but the last token of the answer are queries, too, after the last one of the prompt
+    longer = torch.cat([prompt.inputs["input_ids"], answer.tokens], 1)
+    width, count = prompt.width, answer.tokens.shape[1]
+    masks = {name: pad(group, (0, count)) for name, group in groups.items()}
+    tokens, groups = _on_cpu(longer, masks)
+    predicted = torch.arange(count) < torch.from_numpy(answer.lengths)[:, None]
+    opened = _thoughts_in(lalm, prompt, tokens[:, width:])
+    if opened is not None:
+        return _masses_with_thoughts(lalm, prompt, answer.tokens, predicted, opened, mean)
+    chosen = torch.cat([torch.zeros(prompt.size, width - 1, dtype=torch.bool), predicted], 1)
+    groups["generated"][:, width:] = pad(predicted[:, 1:], (0, 1))
+    groups = {name: group[:, :-1] for name, group in groups.items()}
+
+    queries = ChosenQueries(predicted, mean)
+    mass = _collect({layer: queries.reduce(torch.stack(found, -1)) for layer, found in steps.items()})
+    return AttentionMasses(mass, Queries.from_tokens(tokens[:, :-1], groups, chosen, mean), list(groups))
 
 
 def _masses_of_answers(
     lalm: LALM, prompt: Prompt, groups: dict[str, Tensor], max_new_tokens: int
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[dict[int, list[Tensor]], GenerationOutput]:
     """The last row at every step of a greedy generation.
 
     Returns:
-        masses [B, layers, heads, G, N], the answer's tokens [B, N], and which of them come before or are
-        the end of their answer, bool [B, N].
+        layer -> masses [B, heads, G] of each token predicted, and the answers.
     """
-    stacked = torch.stack(list(groups.values()), 1)  # (B, G, P)
-    generated = torch.tensor([name == "generated" for name in groups], device=stacked.device)
-    place = {layer: i for i, layer in enumerate(lalm.attention_layers)}
-    steps: list[np.ndarray] = []  # of each token predicted, [B, layers, heads, G]
+    keys = _GroupKeys(list(groups.values()), list(groups).index("generated"))
+    steps: dict[int, list[Tensor]] = {}
+    masks = SharedMasks()
 
     def on_call(layer: int, call: AttentionCall, total: int) -> None:
-        step = total - prompt.width  # tokens of the answer so far
-        if step == len(steps):
-            steps.append(_empty_masses(lalm, prompt.size, len(groups), 1)[..., 0])
-        keys = torch.cat([stacked, generated[:, None].expand(prompt.size, -1, step)], 2)
-        keys = keys[..., total - call.length :].to(call.key.device)  # a sliding cache has the newest only
-        masses = call.masses(slice(-1, None), keys)[:, :, 0]  # (B, H, G)
-        steps[step][:, place[layer], : masses.shape[1]] = masses.cpu().numpy()
+        last = call.query.shape[2] - 1
+        rows = slice(last, last + 1)
+        found = call.masses(rows, keys.of(call, total), masks.of(call, rows))[:, :, 0]  # (B, H, G)
+        steps.setdefault(layer, []).append(found)
 
     with attention_calls(lalm.structure, lalm.attention_layers, on_call) as run:
-        answer = run(lambda: lalm.generate(prompt, max_new_tokens=max_new_tokens))
-    ends = end_of_sequence_ids(lalm.model, getattr(lalm.processor, "tokenizer", None)).to(answer)
-    ended = torch.isin(answer, ends).cumsum(1)
-    masses = torch.from_numpy(np.stack(steps, -1)).to(answer.device)
-    return masses, answer, pad(ended[:, :-1], (1, 0)) == 0
+        answer = run(lambda: lalm.answer(prompt, max_new_tokens=max_new_tokens))
+    return steps, answer
 
 
-def thoughts_in(lalm: LALM, prompt: Prompt, answer: Tensor) -> Tensor | None:
-    """Whether a thought is open before and after each token of answers [B, N]: bool [B, 1 + N].
+def _thoughts_in(lalm: LALM, prompt: Prompt, tokens: Tensor) -> Tensor | None:
+    """Whether a thought is open before and after each token of answers [B, N]: bool [B, 1 + N], on the CPU.
 
     None where no answer has a thought, or where there is no tokenizer to find its tags.
+
+    Args:
+        lalm: the model.
+        prompt: the prompts, of which all or none end in an open thought.
+        tokens: the answers, on the CPU.
     """
     tokenizer = getattr(lalm.processor, "tokenizer", None)
     if tokenizer is None:
         return None
-    tags = None if prompt.thought is None else prompt.thought.tags
-    state = ThoughtState(tokenizer, tags, prompt.size)
-    for tokens in answer.T.tolist():
-        state.add(tokens)
-    return state.open.to(answer.device) if bool(state.open.any()) else None
+    rows = tokens.tolist()
+    if prompt.thought is None:
+        texts = [tokenizer.decode(row, skip_special_tokens=False) for row in rows]
+        if not any(tags.open in text for text in texts for tags in TAGS):
+            return None
+    state = ThoughtState(tokenizer, prompt.thought and prompt.thought.tags, prompt.size)
+    for column in zip(*rows, strict=True):
+        state.add(column)
+    return state.open if bool(state.open.any()) else None
 
 
 def _masses_with_thoughts(
-    lalm: LALM, prompt: Prompt, answer: Tensor, predicted: Tensor, opened: Tensor, mean: bool
+    lalm: LALM, prompt: Prompt, answers: Tensor, predicted: Tensor, opened: Tensor, mean: bool
 ) -> AttentionMasses:
     """The masses of answers with thoughts, of which reasoning and answer are groups of their own.
 
     Which tokens are reasoning is known when they have been generated, so the answers are read once more, in
     one pass.
     """
+    device = answers.device
     real = predicted[:, 1:]
     inside = (opened[:, :-1] | opened[:, 1:])[:, :-1]  # the tags belong to the thought
     groups = {"generated": real, "reasoning": real & inside, "answer": real & ~inside}
-    whole = prompt.continued(answer[:, :-1], real, groups, align=False)
-    chosen = torch.cat([torch.zeros_like(whole.groups["generated"])[:, : prompt.width - 1], predicted], 1)
-    mass = _masses_of_prompts(lalm, whole, whole.groups, chosen, mean)
-    queries = Queries.from_tokens(whole.inputs["input_ids"], whole.groups, chosen, mean)
-    names = np.where(opened[:, :-1].cpu().numpy(), "reasoning", "answer")
-    names = np.where(predicted.cpu().numpy(), names, "")[:, : queries.position.shape[1]]
-    return AttentionMasses(mass, queries, list(whole.groups), None if mean else names)
+    groups = {name: group.to(device) for name, group in groups.items()}
+    whole = prompt.continued(answers[:, :-1], real.to(device), groups, align=False)
+    chosen = torch.cat([torch.zeros(prompt.size, prompt.width - 1, dtype=torch.bool), predicted], 1)
+    mass = _masses_of_prompts(lalm, whole, chosen, mean)
+    tokens, groups = _on_cpu(whole.inputs["input_ids"], whole.groups)
+    queries = Queries.from_tokens(tokens, groups, chosen, mean)
+    names = np.where(opened[:, :-1].numpy(), "reasoning", "answer")
+    names = np.where(predicted.numpy(), names, "")[:, : queries.position.shape[1]]
+    return AttentionMasses(mass, queries, list(groups), None if mean else names)
 
 
-def _reduce_queries(masses: Tensor, chosen: Tensor, mean: bool) -> Tensor:
-    """Masses [B, ..., R] of the chosen queries: their mean, [B, ..., 1], or each, [B, ..., Q]."""
-    return mean_over_queries(masses, chosen) if mean else gather_queries(masses, chosen, torch.nan)
+class _GroupKeys:
+    """The group of every key of a call, computed once for all layers that are alike.
+
+    Args:
+        groups: bool [B, P] each, of the prompts' tokens.
+        generated: index of the group of the answer's tokens.
+    """
+
+    def __init__(self, groups: list[Tensor], generated: int | None = None) -> None:
+        self._stacked = torch.stack(groups, 1).float()  # (B, G, P)
+        self._generated = generated
+        self._last: dict[tuple, Tensor] = {}  # those of the pass at hand
+
+    def of(self, call: AttentionCall, total: int) -> Tensor:
+        """float32 [B, G, L] for a call whose last key is the last of ``total`` tokens."""
+        alike = (total, call.length, call.key.device)
+        if alike not in self._last:
+            if any(key[0] != total for key in self._last):
+                self._last.clear()
+            keys, behind = self._stacked, total - self._stacked.shape[2]
+            if behind and self._generated is not None:
+                keys = pad(keys, (0, behind))
+                keys[:, self._generated, -behind:] = 1.0
+            # a sliding cache has the newest keys only
+            self._last[alike] = keys[..., total - call.length :].to(call.key.device)
+        return self._last[alike]
 
 
-def _empty_masses(lalm: LALM, rows: int, groups: int, queries: int) -> np.ndarray:
-    """NaN [B, layers, heads, G, Q]."""
-    heads = lalm.structure.heads
-    return np.full((rows, len(heads), max(heads.values()), groups, queries), np.nan, np.float32)
+def _collect(masses: dict[int, Tensor]) -> np.ndarray:
+    """Masses [B, heads, G, Q] of each layer as [B, layers, heads, G, Q], with one copy from each device."""
+    by_device: dict[torch.device, list[int]] = {}
+    for layer, found in masses.items():
+        by_device.setdefault(found.device, []).append(layer)
+    copied: dict[int, Tensor] = {}
+    for layers in by_device.values():
+        together = torch.cat([masses[layer].flatten() for layer in layers]).cpu()
+        parts = together.split([masses[layer].numel() for layer in layers])
+        copied |= {
+            layer: part.reshape(masses[layer].shape) for layer, part in zip(layers, parts, strict=True)
+        }
+    heads = max(found.shape[1] for found in copied.values())
+    batch, _, groups, queries = next(iter(copied.values())).shape
+    mass = np.full((batch, len(copied), heads, groups, queries), np.nan, np.float32)
+    for place, layer in enumerate(sorted(copied)):
+        mass[:, place, : copied[layer].shape[1]] = copied[layer].numpy()
+    return mass

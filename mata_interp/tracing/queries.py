@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["QUERIES", "Queries", "gather_queries", "mean_over_queries"]
+__all__ = ["QUERIES", "ChosenQueries", "Queries"]
 
 QUERIES = {
     "last": "the last prompt token",
@@ -16,6 +16,53 @@ QUERIES = {
     "generated": "the last prompt token and the answer's, but its last: each predicts one of the answer",
 }
 """The queries that can be traced, with the description that a trace carries in its attributes."""
+
+
+class ChosenQueries:
+    """Which tokens of B prompts are queries, and how values of tokens become values of queries.
+
+    Everything that has to be counted or sorted is on the CPU: a device would have to be waited for. What is
+    needed on a device is copied there once.
+
+    Args:
+        chosen: bool [B, R], on the CPU.
+        mean: whether the mean over queries is taken.
+    """
+
+    def __init__(self, chosen: Tensor, mean: bool) -> None:
+        counts = chosen.sum(1)
+        self.count, self._mean = int(counts.max()), mean  # Q, the most queries that any prompt has
+        order = chosen.int().argsort(dim=1, descending=True, stable=True)[:, : self.count]
+        self._single = bool((chosen.shape[1] == 1) & chosen.all())
+        self._on: dict[torch.device, tuple[Tensor, ...]] = {
+            chosen.device: (chosen, counts, order, chosen.gather(1, order))
+        }
+
+    def reduce(self, values: Tensor) -> Tensor:
+        """Values [B, ..., R] of the queries: their mean, [B, ..., 1], or each, [B, ..., Q], then NaN."""
+        if self._single:
+            return values
+        return self.mean(values) if self._mean else self.gather(values, torch.nan)
+
+    def gather(self, values: Tensor, absent: float) -> Tensor:
+        """The queries' values, in order: [B, ..., Q]; ``absent`` fills up prompts with fewer queries."""
+        _, _, order, present = self._parts(values)
+        gathered = values.gather(-1, order.expand(*values.shape[:-1], -1))
+        return torch.where(present, gathered, absent)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of values [B, ..., R] over the queries: [B, ..., 1]."""
+        chosen, counts, _, _ = self._parts(values)
+        # selected, not multiplied: what a padding query attends to may be NaN
+        return torch.where(chosen, values, 0).sum(-1, keepdim=True) / counts
+
+    def _parts(self, values: Tensor) -> list[Tensor]:
+        """Chosen, counts, order and present on the device of values, in a shape that broadcasts to them."""
+        if values.device not in self._on:
+            parts = next(iter(self._on.values()))
+            self._on[values.device] = tuple(part.to(values.device) for part in parts)
+        shape = (len(values), *(1,) * (values.dim() - 2), -1)
+        return [part.reshape(shape) for part in self._on[values.device]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +84,7 @@ class Queries:
 
     @classmethod
     def from_tokens(cls, tokens: Tensor, groups: dict[str, Tensor], chosen: Tensor, mean: bool) -> Queries:
-        """Describe the chosen tokens of prompts.
+        """Describe the chosen tokens of prompts. Everything is on the CPU.
 
         Args:
             tokens: ids [B, T].
@@ -45,49 +92,22 @@ class Queries:
             chosen: bool [B, T], which tokens are queries.
             mean: take the mean of ``n_tokens`` over the queries.
         """
-        columns = chosen.any(0).nonzero()[:, 0]  # (R,) tokens that are a query in some prompt
-        chosen = chosen[:, columns]  # (B, R)
         stacked = torch.stack(list(groups.values()), 1)  # (B, G, T)
+        columns = chosen.any(0).nonzero()[:, 0]  # (R,) tokens that are a query in some prompt
+        queries = ChosenQueries(chosen[:, columns], mean)
         grouped = stacked.any(1)
         group = torch.where(grouped, stacked.int().argmax(1), len(groups))[:, columns]
         position = grouped.cumsum(1)[:, columns] - 1
         n_tokens = stacked.cumsum(-1)[..., columns].double()
-        n_tokens = mean_over_queries(n_tokens, chosen) if mean else gather_queries(n_tokens, chosen, 0)
+        n_tokens = queries.mean(n_tokens) if mean else queries.gather(n_tokens, 0)
         return cls(
-            n_tokens=n_tokens.cpu().numpy(),
-            position=gather_queries(position, chosen, -1).cpu().numpy(),
-            token=gather_queries(tokens[:, columns], chosen, -1).cpu().numpy(),
-            group=np.array([*groups, ""])[gather_queries(group, chosen, len(groups)).cpu().numpy()],
+            n_tokens=n_tokens.numpy(),
+            position=queries.gather(position, -1).numpy(),
+            token=queries.gather(tokens[:, columns], -1).numpy(),
+            group=np.array([*groups, ""])[queries.gather(group, len(groups)).numpy()],
         )
 
     @property
     def counts(self) -> np.ndarray:
         """int [B], the queries each prompt has."""
         return (self.position >= 0).sum(1)
-
-
-def gather_queries(values: Tensor, chosen: Tensor, absent: float) -> Tensor:
-    """The chosen queries' values, in order: [B, ..., Q], Q being the most that any prompt has.
-
-    Args:
-        values: [B, ..., R].
-        chosen: bool [B, R].
-        absent: fills up prompts with fewer queries.
-    """
-    shape = _broadcast_shape(values, chosen)
-    order = chosen.int().argsort(dim=1, descending=True, stable=True)[:, : int(chosen.sum(1).max())]
-    gathered = values.gather(-1, order.reshape(shape).expand(*values.shape[:-1], -1))
-    return torch.where(chosen.gather(1, order).reshape(shape), gathered, absent)
-
-
-def mean_over_queries(values: Tensor, chosen: Tensor) -> Tensor:
-    """The mean of values [B, ..., R] over the chosen queries, bool [B, R]: [B, ..., 1]."""
-    shape = _broadcast_shape(values, chosen)
-    # selected, not multiplied: what a padding query attends to may be NaN
-    total = torch.where(chosen.reshape(shape), values, 0).sum(-1, keepdim=True)
-    return total / chosen.sum(1).reshape(shape)
-
-
-def _broadcast_shape(values: Tensor, chosen: Tensor) -> tuple[int, ...]:
-    """The shape in which [B, R] broadcasts against [B, ..., R]."""
-    return (len(chosen), *(1,) * (values.dim() - 2), -1)

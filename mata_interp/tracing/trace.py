@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +13,20 @@ import xarray as xr
 
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ArgumentError
-from mata_interp.lalm.batching import PromptBatches, item_labels
+from mata_interp.execution import MeasuredBatch, Output, RayWorkers, batch_identity, measure_batches
+from mata_interp.lalm.batching import PromptBatches, exclusion_notes, in_parts, item_labels, usable_prompt
+from mata_interp.lalm.prompting.formats import canonical_format
 from mata_interp.lalm.prompting.prompts import Prompt
 from mata_interp.lalm.verification import note_unchecked
 from mata_interp.version import __version__
 
 from .attention_masses import AttentionMasses, read_masses
-from .queries import QUERIES
+from .queries import QUERIES, Queries
+from .storage import read_finished, read_trace, write_trace
 from .subgroups import concatenate, of_groups, of_subgroups, predicts, whole_groups
 
 if TYPE_CHECKING:
+    from mata_interp.execution.ray_backend import Cluster
     from mata_interp.lalm import LALM
 
 __all__ = ["trace"]
@@ -28,7 +34,7 @@ __all__ = ["trace"]
 BATCH_SIZE = 16
 
 
-def trace(
+def trace(  # noqa: PLR0913 one keyword per setting of a trace
     lalm: LALM,
     items: Item | Prompt | Sequence[Item | Prompt],
     query: str = "last",
@@ -38,6 +44,9 @@ def trace(
     per_query: bool = False,
     max_new_tokens: int = 32,
     strict: bool = False,
+    prompt_format: str = "options",
+    out: str | Path | Output | None = None,
+    ray: RayWorkers | Cluster | str | bool = False,
 ) -> xr.Dataset:
     """Measure how much attention chosen tokens pay to each group of tokens.
 
@@ -46,7 +55,7 @@ def trace(
 
     Args:
         lalm: the model.
-        items: one or several items, asked in the default format, or prompts; a prompt of B rows is B items.
+        items: one or several items, or prompts; a prompt of B rows is B items.
         query: ``"last"``, the last prompt token, which predicts the first token of the answer; ``"text"``,
             the tokens of question, options, caption and template after the first audio token, and the last
             one (text before the audio cannot see it, and a mean over it would measure the length of the
@@ -57,6 +66,10 @@ def trace(
         per_query: keep the queries, instead of the mean over them.
         max_new_tokens: of the answer, for ``"generated"``.
         strict: raise an error for an item that cannot be used, instead of leaving it out.
+        prompt_format: wording of the items, one of PROMPT_FORMATS.
+        out: write the trace to this netCDF file, batch by batch: the same call goes on with a trace that was
+            stopped, and reads one that is finished. The trace is then returned as it is read from the file.
+        ray: spread the batches over a Ray cluster: True for the available one, its address, or `RayWorkers`.
 
     Returns:
         ``mass[item, layer, head, group]``, float32, summing to 1 over ``group``; NaN for heads that a layer
@@ -77,9 +90,10 @@ def trace(
         ExclusionWarning: items were left out.
 
     Raises:
-        ArgumentError: the query does not exist, there is no item, or the prompts have different groups.
+        ArgumentError: the query or the format does not exist, there is no item, or the prompts have different
+            groups.
         ItemError: with ``strict``, an item's audio or text cannot be used.
-        RunError: no item can be used.
+        RunError: no item can be used; ``out`` cannot be written or holds something else; there is no worker.
         ModelError: the model's attention is not understood.
 
     See Also:
@@ -99,22 +113,90 @@ def trace(
         raise ArgumentError(f"No query {query!r}: choose one of {', '.join(map(repr, QUERIES))}.")
     if max_new_tokens < 1:
         raise ArgumentError(f"max_new_tokens is {max_new_tokens}: an answer has at least one token.")
-    batches = PromptBatches(items, strict)
-    note_unchecked(lalm)
-    traced: list[Item] = []
-    masses: list[AttentionMasses] = []
-    generating = query == "generated"
-    for prompt in batches.prompts(lalm, batch_size or BATCH_SIZE, progress, "trace", generating):
-        masses.append(read_masses(lalm, prompt, query, max_new_tokens, mean=not per_query))
-        first, last = (whole_groups(batch.groups) for batch in (masses[0], masses[-1]))
-        if last != first:
-            raise ArgumentError(f"Prompts have different groups: {first}, {last}.")
-        traced.extend(prompt.items)
+    source = PromptBatches(items, strict, format=prompt_format)
+    batches = source.batches(batch_size or BATCH_SIZE)
+    settings = {"query": query, "max_new_tokens": max_new_tokens, "per_query": per_query}
+    output = _output(lalm, out, batches, {**settings, "prompt_format": canonical_format(prompt_format)})
+    if output is not None and (finished := read_finished(output.path, output.identity)) is not None:
+        return finished
+    fingerprint = lalm.fingerprint()
+    note_unchecked(lalm, fingerprint=fingerprint)
+    measured = measure_batches(
+        lalm,
+        TraceBatch(query, max_new_tokens, not per_query, prompt_format, strict),
+        batches,
+        label="trace",
+        progress=progress,
+        parts=output and output.parts(lalm),
+        ray=ray,
+        on_part=_same_groups(),
+    )
+    traced = source.collect(batches, [part.notes["excluded"] for part in measured])
+    masses = [AttentionMasses.from_part(part) for part in measured if part.arrays]
     attributes: dict[str, Any] = {"query": query, "queries": QUERIES[query]}
     if query == "generated":
         attributes["max_new_tokens"] = max_new_tokens
-    attributes |= {"excluded": batches.excluded_lines(), "n_excluded": len(batches.excluded)}
-    return _to_dataset(lalm, traced, masses, per_query).assign_attrs(attributes | _provenance(lalm))
+    attributes |= {"excluded": source.excluded_lines(), "n_excluded": len(source.excluded)}
+    items_traced = [item for batch in traced for item in batch]
+    attributes |= _provenance(fingerprint)
+    dataset = _to_dataset(lalm, items_traced, masses, per_query).assign_attrs(attributes)
+    if output is None:
+        return dataset
+    write_trace(output.path, dataset, output.identity)
+    output.remove_parts()
+    return read_trace(output.path)
+
+
+@dataclass(frozen=True)
+class TraceBatch:
+    """Measures one batch; the arguments are those of `trace`.
+
+    Attributes:
+        mean: take the mean over queries.
+    """
+
+    query: str
+    max_new_tokens: int
+    mean: bool
+    prompt_format: str
+    strict: bool
+
+    def __call__(self, lalm: LALM, batch: Prompt | list[Item]) -> MeasuredBatch:
+        prompt, excluded = usable_prompt(lalm, batch, self.prompt_format, strict=self.strict)
+        notes = {"excluded": exclusion_notes(excluded)}
+        if prompt is None:
+            return MeasuredBatch({}, notes)
+
+        def read(part: Prompt) -> AttentionMasses:
+            return read_masses(lalm, part, self.query, self.max_new_tokens, self.mean)
+
+        ready = isinstance(batch, Prompt)
+        generating = self.query == "generated"
+        found = in_parts(lalm, prompt, read, None if ready else self.prompt_format, generating)
+        return _joined([masses for _, masses in found]).to_part(notes)
+
+
+def _output(
+    lalm: LALM, out: str | Path | Output | None, batches: Sequence[Any], settings: dict[str, Any]
+) -> Output | None:
+    """The file to write, with what decides its content."""
+    if out is None or isinstance(out, Output):
+        return out
+    return Output(Path(out), batch_identity(lalm, "trace", batches, settings))
+
+
+def _same_groups() -> Callable[[MeasuredBatch], None]:
+    """A function that refuses a part whose groups differ from those of the first."""
+    first: list[list[str]] = []
+
+    def check(part: MeasuredBatch) -> None:
+        if not part.arrays:
+            return
+        first.append(whole_groups(part.notes["groups"]))
+        if first[-1] != first[0]:
+            raise ArgumentError(f"Prompts have different groups: {first[0]}, {first[-1]}.")
+
+    return check
 
 
 def _to_dataset(
@@ -152,11 +234,32 @@ def _to_dataset(
     return xr.Dataset(variables, coords).merge(of_subgroups(masses, per_query))
 
 
-def _provenance(lalm: LALM) -> dict[str, str | int]:
+def _joined(found: Sequence[AttentionMasses]) -> AttentionMasses:
+    """The masses of the parts of a batch that was halved, one after the other."""
+    if len(found) == 1:
+        return found[0]
+    groups = list(dict.fromkeys(name for part in found for name in part.groups))
+    mass, n_tokens = of_groups(found, groups)
+    queries = [part.queries for part in found]
+    joined = Queries(
+        n_tokens=n_tokens,
+        position=concatenate([one.position for one in queries], -1),
+        token=concatenate([one.token for one in queries], -1),
+        group=concatenate([one.group for one in queries], ""),
+    )
+    thoughts = any(part.predicts is not None for part in found)
+    named = concatenate([predicts(part) for part in found], "") if thoughts else None
+    return AttentionMasses(mass, joined, groups, named)
+
+
+def _provenance(fingerprint: dict[str, Any]) -> dict[str, str | int]:
     """Model and versions as flat attributes, which is what netCDF takes."""
-    fingerprint = lalm.fingerprint()
-    versions = {**fingerprint.pop("versions"), "mata_interp": __version__}
-    model = {f"model_{name}": str(value) for name, value in fingerprint.items() if value is not None}
+    versions = {**fingerprint["versions"], "mata_interp": __version__}
+    model = {
+        f"model_{name}": str(value)
+        for name, value in fingerprint.items()
+        if name != "versions" and value is not None
+    }
     return {
         "threads": torch.get_num_threads(),
         **model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -18,7 +19,9 @@ from mata_interp.cli.checks import unknown_name
 from mata_interp.cli.options import ORDER
 from mata_interp.cli.schemas import SCHEMAS
 from mata_interp.errors import RunError
+from mata_interp.load_options import LoadOptions
 from tests.reporting.small import small_study
+from tests.support.packages import without_bitsandbytes
 
 COMMANDS = ("study", "listen", "trace", "layers", "sweep", "check", "run", "report")
 ON_ITEMS = ("study", "trace", "layers", "sweep", "run")
@@ -76,6 +79,9 @@ def test_commands_on_items_share_their_options():
     shared = {"--model", "--benchmark", "--audio-root", "--fields", "--subset", "--items", "--seed", "--json"}
     for command in ON_ITEMS:
         assert shared <= {option.opts[0] for option in options_of(command)}
+    loading = {"--device", *LOADING}
+    for command in COMMANDS:
+        assert (loading <= {option.opts[0] for option in options_of(command)}) is (command != "report")
     for command in ("trace", "layers", "sweep", "run"):
         assert "--split" in {option.opts[0] for option in options_of(command)}
 
@@ -148,10 +154,34 @@ WRONG = [
     (("layers", "--figure", "{tmp}/file/profile.png"), ("--figure",)),
     (("layers", "--out", "{tmp}"), ("--out",)),
     (("layers", "--profiles"), ("--json",)),
+    (("study", "--rule", "knockout"), ("--rule", "strength")),
+    (("study", "--alpha", "0,1"), ("--alpha", "above 0")),
+    (("study", "--temperature", "1"), ("--temperature", "--generate")),
+    (("study", "--prompt", "kimy"), ("'kimi'",)),
+    (("sweep", "--prompt", "kimy"), ("'kimi'",)),
+    (("layers", "--prompt", "kimy"), ("'kimi'",)),
+    (("study", "--workers", "2"), ("--workers", "--ray")),
+    (("trace", "--workers", "2"), ("--workers", "--ray")),
+    (("sweep", "--gpus-per-worker", "1"), ("--gpus-per-worker", "--ray")),
+    (("layers", "--workers", "2"), ("--workers", "--ray")),
     (("listen", "{tmp}/none.wav", "What?"), ("none.wav",)),
     (("listen", "{tmp}/file", "What?", "--alpha", "1,2"), ("--alpha",)),
     (("listen", "{tmp}/file", "What?", "--choices", "a,b", "--max-new-tokens", "2"), ("--choices",)),
     (("report", "{tmp}/none"), ("none",)),
+    (("check", "--dtype", "int8"), ("--dtype", "'int8'", "bf16")),
+    (("trace", "--dtype", "bf61"), ("'bf16'",)),
+    (("run", "--device", "cuda:99"), ("--device", "'cuda:99'", "cpu")),
+    (("layers", "--device", "gpu"), ("--device", "'gpu'")),
+    (("study", "--device", "cpu", "--device-map", "auto"), ("--device", "--device-map")),
+    (("sweep", "--device-map", "automatic"), ("--device-map", "'auto'")),
+    (("sweep", "--device-map", "{tmp}/none.json"), ("--device-map", "none.json")),
+    (("sweep", "--device-map", "{tmp}/list.json"), ("--device-map", "list.json")),
+    (("sweep", "--device-map", "{tmp}/map.json"), ("--device-map", "'cuda:99'")),
+    (("study", "--attn-implementation", "sdap"), ("--attn-implementation", "'sdpa'")),
+    (("listen", "{tmp}/file", "What?", "--load-in", "2bit"), ("--load-in", "'8bit'")),
+    (("trace", "--revision", "main"), ("--revision", "'organism'")),
+    (("trace", "--model", "{tmp}", "--revision", "main"), ("--revision",)),
+    (("run", "--chat-template", "{tmp}/none.jinja"), ("--chat-template", "none.jinja")),
 ]
 
 
@@ -162,6 +192,8 @@ def test_wrong_values_fail_before_a_model_is_loaded(
 ):
     (tmp_path / "file").write_text("")
     (tmp_path / "grid.json").write_text("{}")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "map.json").write_text('{"": "cuda:99"}')
     arguments = [text.format(tmp=tmp_path) for text in arguments]
     if as_json and "--profiles" in arguments:
         pytest.skip("with --json it is right")
@@ -178,6 +210,68 @@ def test_wrong_values_fail_before_a_model_is_loaded(
         assert message.startswith("error: ")
     assert [fact for fact in facts if fact not in message] == []
     assert "Traceback" not in printed.err
+
+
+class Loading(Exception):
+    """Raised in the place of loading a model."""
+
+
+@pytest.fixture
+def asked_for(monkeypatch):
+    """What would have been loaded: name and arguments."""
+    asked: list[tuple[str, dict]] = []
+
+    def from_pretrained(name, **arguments):
+        asked.append((name, arguments))
+        raise Loading
+
+    monkeypatch.setattr(mata_interp.LALM, "from_pretrained", from_pretrained)
+    return asked
+
+
+LOADING = {
+    "--device-map": ("{tmp}/map.json", "device_map", {"": "cpu"}),
+    "--dtype": ("bfloat16", "dtype", "bf16"),
+    "--attn-implementation": ("eager", "attn_implementation", "eager"),
+    "--load-in": ("8bit", "quantization_config", "8bit"),
+    "--revision": ("v2", "revision", "v2"),
+    "--chat-template": ("{tmp}/mine.jinja", "chat_template", "{tmp}/mine.jinja"),
+}  # option -> its value, the argument of LALM.from_pretrained, the value of that
+
+
+@pytest.mark.parametrize("command", ["study", "listen", "trace", "layers", "sweep", "check", "run"])
+def test_every_command_loads_as_its_options_say(command, monkeypatch, tmp_path, asked_for):
+    monkeypatch.setattr("mata_interp.lalm.load_values.check_quantization", lambda wanted: None)
+    (tmp_path / "map.json").write_text('{"": "cpu"}')
+    (tmp_path / "mine.jinja").write_text("{{ messages }}")
+    (tmp_path / "clip.wav").write_text("")
+    first = [tmp_path / "clip.wav", "What?"] if command == "listen" else []
+    words = [word.format(tmp=tmp_path) for option, (value, *_) in LOADING.items() for word in (option, value)]
+    expected = {
+        name: Path(value.format(tmp=tmp_path)) if name == "chat_template" else value
+        for _, name, value in LOADING.values()
+    }
+    monkeypatch.chdir(tmp_path)
+    for used, arguments in ((words, expected), (["--device", "cpu"], {"device": "cpu"}), ([], {})):
+        monkeypatch.setattr(
+            sys, "argv", ["mata-interp", command, *map(str, [*first, "--model", "owner/name", *used])]
+        )
+        with pytest.raises(Loading):
+            cli.main()
+        assert asked_for[-1] == ("owner/name", arguments)
+
+
+def test_loading_says_where_and_how_the_model_runs(capsys):
+    mata_interp.cli.inputs.load_model("organism", LoadOptions(device="cpu", dtype="bf16"))
+    assert "organism on cpu, bfloat16, sdpa" in capsys.readouterr().err
+
+
+def test_bitsandbytes_is_needed_before_anything_is_loaded(monkeypatch, capsys, no_model):
+    without_bitsandbytes(monkeypatch)
+    assert call_main(monkeypatch, "check", "--load-in", "4bit") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert "pip install bitsandbytes" in printed
 
 
 def test_failures_are_json_too(monkeypatch, capsys, tmp_path):

@@ -37,12 +37,12 @@ for n in range(count):
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
-seen, answer = [], Work.answer
+seen, answer = [], Work.compute
 def watched(self, lalm, unit):
     if unit.batch % 25 == 0 and unit.audio == "own":
         seen.append((unit.batch * 16, resident()))
     return answer(self, lalm, unit)
-Work.answer = watched
+Work.compute = watched
 
 mata = Mata(0.5, [1, 2])
 conditions = {"baseline": None, "mata": mata, "words": Condition(mata, decoding=Decoding(2))}

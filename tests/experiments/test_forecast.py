@@ -9,7 +9,6 @@ import pytest
 
 from mata_interp.errors import InterventionError, RunError
 from mata_interp.experiments import Condition, RunWarning, forecast, run
-from mata_interp.experiments.forecast import _rough
 from mata_interp.interventions import Mata
 from mata_interp.lalm import Decoding
 from tests.support.sounds import make_items
@@ -76,17 +75,3 @@ def test_words_are_probed_too(tiny_lalm, items):
     assert few is not None
     assert many is not None
     assert many > few
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.31, "0.31 seconds"),
-        (100, "100 seconds"),
-        (600, "10 minutes"),
-        (9000, "2.5 hours"),
-        (1e6, "12 days"),
-    ],
-)
-def test_two_figures_are_enough(seconds, text):
-    assert _rough(seconds) == text

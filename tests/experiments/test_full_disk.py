@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from mata_interp.errors import RunError
+from mata_interp.execution.files import write_whole
 from mata_interp.experiments import RunWarning, load_run, run
-from mata_interp.experiments.files import write_whole
 from mata_interp.interventions import Mata
 from tests.support.sounds import make_items
 

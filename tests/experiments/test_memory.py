@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from mata_interp.errors import RunError
 from mata_interp.experiments import Condition, run
-from mata_interp.experiments.answering import is_out_of_memory
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
+from tests.support.small_memory import ERRORS, SmallMemory
 from tests.support.sounds import make_items
 from tests.tiny import tiny_qwen2_audio
 
@@ -22,26 +21,8 @@ CONDITIONS = {
     "no audio": Condition(audio="none"),
     "words": Condition(MATA, decoding=Decoding(6, temperature=1.0)),
 }
-ERRORS = {
-    "cuda": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    "cpu": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
-}
 # sums of log-probabilities, tens of nats large, where float32 is 2e-6 coarse
 ATOL, RTOL = 1e-5, 2e-6
-
-
-class Small:
-    """Makes a model's decoder layers raise what torch raises, above so many rows or rows x tokens."""
-
-    def __init__(self, model, most: int, error: str) -> None:
-        self.most, self.error, self.refused = most, ERRORS[error], 0
-        self.handle = model.get_decoder().layers[1].register_forward_pre_hook(self, with_kwargs=True)
-
-    def __call__(self, module, args, kwargs):
-        states = kwargs.get("hidden_states", args[0] if args else None)
-        if states.shape[0] > self.most:
-            self.refused += 1
-            raise self.error()
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +38,9 @@ def undisturbed(tiny_lalm, items):
 @pytest.mark.parametrize("error", ERRORS)
 def test_halves_give_the_same_records_and_say_so(undisturbed, items, error, tmp_path):
     model, processor = tiny_qwen2_audio(seed=0)
-    small = Small(model, most=3, error=error)
     lalm = LALM(model, processor)
-    records = run(lalm, items, CONDITIONS, tmp_path / "run", batch_size=7, progress=False).records
+    with SmallMemory(model, rows=3, error=error) as small:
+        records = run(lalm, items, CONDITIONS, tmp_path / "run", batch_size=7, progress=False).records
     assert small.refused > 0
     assert set(undisturbed["rows_together"]) == {7, 2}  # 9 items
     assert set(records["rows_together"]) == {3, 2}  # 7 is 4 + 3, and 4 is 2 + 2
@@ -77,22 +58,13 @@ def test_halves_give_the_same_records_and_say_so(undisturbed, items, error, tmp_
 
 def test_an_item_that_does_not_fit_alone_is_named(items, tmp_path):
     model, processor = tiny_qwen2_audio(seed=0)
-    Small(model, most=0, error="cuda")
-    with pytest.raises(RunError, match=r"item 'clip\d\d-\w+', \d+ tokens long"):
+    with SmallMemory(model, rows=0), pytest.raises(RunError, match=r"item 'clip\d\d-\w+', \d+ tokens long"):
         run(LALM(model, processor), items, CONDITIONS, tmp_path / "run", progress=False)
 
 
 def test_other_errors_are_not_taken_for_it(items, tmp_path, monkeypatch):
     model, processor = tiny_qwen2_audio(seed=0)
     monkeypatch.setitem(ERRORS, "cuda", lambda: RuntimeError("a bug"))
-    small = Small(model, most=0, error="cuda")
-    with pytest.raises(RuntimeError, match="a bug"):
+    with SmallMemory(model, rows=0) as small, pytest.raises(RuntimeError, match="a bug"):
         run(LALM(model, processor), items, CONDITIONS, tmp_path / "run", progress=False)
     assert small.refused == 1
-
-
-def test_the_real_allocators_words_are_understood():
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**60, dtype=torch.uint8)
-    assert is_out_of_memory(caught.value)
-    assert not is_out_of_memory(ValueError("out of memory"))

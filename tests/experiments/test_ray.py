@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from mata_interp.errors import ItemError, RunError
+from mata_interp.execution.ray_backend import _demand
+from mata_interp.execution.serialization import deserialize_model, loading_arguments, serialize_model
+from mata_interp.execution.worker_pool import WorkerPool
 from mata_interp.experiments import Condition, RayWorkers, RunWarning, load_run, run
-from mata_interp.experiments.ray_backend import _demand
-from mata_interp.experiments.serialization import deserialize_model, loading_arguments, serialize_model
-from mata_interp.experiments.worker_pool import WorkerPool
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
 from tests.support.sounds import make_items
@@ -89,13 +89,13 @@ def test_a_serialized_model_is_the_same_model(tiny_lalm, items):
 
 def test_as_many_workers_as_there_is_room_for():
     eight = {"CPU": 64.0, "GPU": 8.0}
-    assert _demand(eight, RayWorkers(), 100) == (8, {"num_cpus": 1, "num_gpus": 1.0})
-    assert _demand(eight, RayWorkers(gpus=0.5), 100)[0] == 16
-    assert _demand(eight, RayWorkers(cpus=32), 100)[0] == 2
-    assert _demand(eight, RayWorkers(workers=3), 100)[0] == 3
-    assert _demand(eight, RayWorkers(), 5)[0] == 5  # no more than there are batches
-    assert _demand({"CPU": 4.0}, RayWorkers(), 100) == (4, {"num_cpus": 1, "num_gpus": 0.0})
-    assert _demand({}, RayWorkers(), 100)[0] == 1  # waits for a cluster that grows
+    assert _demand(eight, RayWorkers()) == (8, {"num_cpus": 1, "num_gpus": 1.0})
+    assert _demand(eight, RayWorkers(gpus=0.5))[0] == 16
+    assert _demand(eight, RayWorkers(gpus=2)) == (4, {"num_cpus": 1, "num_gpus": 2})
+    assert _demand(eight, RayWorkers(cpus=32))[0] == 2
+    assert _demand(eight, RayWorkers(workers=3))[0] == 3
+    assert _demand({"CPU": 4.0}, RayWorkers()) == (4, {"num_cpus": 1, "num_gpus": 0.0})
+    assert _demand({}, RayWorkers())[0] == 1  # waits for a cluster that grows
 
 
 def test_without_ray_it_is_said(tiny_lalm, items, tmp_path, monkeypatch):
@@ -165,9 +165,9 @@ def test_errors_of_workers_are_those_of_one_process(one_node, tiny_lalm, items, 
     batch = [*moved, replace(items[3], audio=lost)]
     start = WorkerPool._start
 
-    def lose(self):
+    def lose(self, queued):
         lost.unlink(missing_ok=True)
-        start(self)
+        start(self, queued)
 
     monkeypatch.setattr(WorkerPool, "_start", lose)
     with pytest.raises(ItemError, match=r"item 'clip01-neutral', field 'audio': no such file"):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mata_interp.execution.claims import UnitClaims
 from mata_interp.experiments import load_run
 from mata_interp.experiments.answering import Unit, plan_units
-from mata_interp.experiments.claims import UnitClaims
 from mata_interp.experiments.conditions import Condition
 from tests.support.sounds import make_items
 
@@ -31,7 +31,7 @@ def answer(clips: Path, out: Path, told: Path | None = None, slow: float = 0.0) 
     from tests.tiny import tiny_qwen2_audio
 
     torch.set_num_threads(1)
-    compute = Work.answer
+    compute = Work.compute
 
     def telling(self, lalm, unit):
         if told:
@@ -40,7 +40,7 @@ def answer(clips: Path, out: Path, told: Path | None = None, slow: float = 0.0) 
         time.sleep(slow)
         return compute(self, lalm, unit)
 
-    Work.answer = telling
+    Work.compute = telling
     conditions = {"baseline": None, "mata": Mata(0.5, [1, 2]), "no audio": Condition(audio="none")}
     run(LALM(*tiny_qwen2_audio(seed=0)), make_items(clips), conditions, out, batch_size=2, progress=False)
 

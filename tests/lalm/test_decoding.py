@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ import torch
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ArgumentError
 from mata_interp.interventions import Mata
-from mata_interp.lalm import Decoding
+from mata_interp.lalm import Decoding, random_draws
 from mata_interp.lalm.decoding import _Chooser, _text
+from mata_interp.lalm.random_draws import GumbelNoise
 from tests.tiny import RATE, tiny_processor
 
 SAMPLED = Decoding(12, temperature=1.5, top_k=40, top_p=0.95, seed=7)
@@ -36,11 +38,27 @@ def prompt(tiny_lalm):
     return tiny_lalm.prompt(items_of(3))
 
 
+MASK = 2**64 - 1
+
+
+def splitmix(x: int) -> int:
+    """The finaliser of SplitMix64, in whole numbers of any size."""
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
+    return x ^ (x >> 31)
+
+
+def gumbel(seed: int, item: str, position: int, token: int) -> float:
+    """The noise of one token, written out."""
+    step = 0x9E3779B97F4A7C15
+    key = int.from_bytes(hashlib.sha256(f"{seed} {item}".encode()).digest()[:8], "little")
+    bits = splitmix((splitmix((key + (position + 1) * step) & MASK) + (token + 1) * step) & MASK)
+    return -math.log(-math.log1p(-((bits >> 11) + 0.5) / 2**53))
+
+
 def drawn_one_by_one(lalm, item: Item, how: Decoding) -> list[int]:
     """The plain reference: the whole text read anew for every token, the draw written out."""
     inputs = lalm.prompt(item).inputs
-    name = int.from_bytes(hashlib.sha256(item.id.encode()).digest()[:8], "big")
-    generator = np.random.default_rng([how.seed, name])
     said: list[int] = []
     while len(said) < how.max_new_tokens:
         ids = torch.cat([inputs["input_ids"], torch.tensor([said], dtype=torch.long)], 1)
@@ -52,9 +70,8 @@ def drawn_one_by_one(lalm, item: Item, how: Decoding) -> list[int]:
             order = p.argsort(descending=True)[: how.top_k or None]
             kept = p[order] / p[order].sum()
             few = int((kept.cumsum(0) - kept < how.top_p).sum())
-            order = order[:few]
-            noise = -np.log(generator.standard_exponential(len(p), dtype=np.float32))
-            token = int(order[(p[order].log() + torch.from_numpy(noise)[order]).argmax()])
+            noise = {token: gumbel(how.seed, item.id, len(said), token) for token in order[:few].tolist()}
+            token = max(noise, key=lambda token: float(p[token].log()) + noise[token])
         else:
             token = int(logits.argmax())
         said.append(token)
@@ -105,6 +122,36 @@ def test_draws_have_the_probabilities_of_the_softmax():
     chi2 = ((drawn - expected)[:4] ** 2 / expected[:4]).sum()
     assert drawn[4] == 0
     assert chi2 < 16.3  # 3 degrees of freedom, p = 0.001
+
+
+def test_noise_is_that_of_whole_numbers_written_out():
+    noise = GumbelNoise(3, ["a", "b"], torch.device("cpu")).draw(5, 300)
+    theirs = [[gumbel(3, item, 5, token) for token in range(300)] for item in "ab"]
+    torch.testing.assert_close(noise, torch.tensor(theirs), atol=2e-6, rtol=2e-6)
+
+
+def test_noise_is_gumbel_and_every_name_has_its_own():
+    """Kolmogorov-Smirnov against the Gumbel distribution; tokens, positions, items and seeds uncorrelated."""
+    n = 200_000
+    noise = GumbelNoise(0, ["x", "y"], torch.device("cpu"))
+    draws = [noise.draw(0, n)[0], noise.draw(0, n)[1], noise.draw(1, n)[0]]
+    draws.append(GumbelNoise(1, ["x"], torch.device("cpu")).draw(0, n)[0])
+    for draw in draws:
+        ordered = (-(-draw.double()).exp()).exp().sort().values  # uniform if it is Gumbel
+        steps = torch.arange(n) / n
+        assert float((ordered - steps).abs().max()) < 1.95 / n**0.5  # p = 0.001
+        lag = torch.corrcoef(torch.stack([draw[:-1], draw[1:]]))[0, 1]
+        assert abs(float(lag)) < 3.3 / n**0.5
+    off = torch.corrcoef(torch.stack(draws)) - torch.eye(len(draws))
+    assert float(off.abs().max()) < 3.9 / n**0.5  # 6 pairs, p = 0.001
+
+
+@pytest.mark.parametrize("bits", [0, 1, 2**53 - 1, 2**53 - 2, 2**52])
+def test_noise_is_finite_at_the_ends(bits, monkeypatch):
+    monkeypatch.setattr(
+        random_draws, "_hash", lambda x: torch.full_like(x, bits << 11 if bits < 2**52 else -1)
+    )
+    assert torch.isfinite(GumbelNoise(0, ["x"], torch.device("cpu")).draw(0, 3)).all()
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode", "both"])

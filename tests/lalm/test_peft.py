@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import Qwen2AudioForConditionalGeneration
 
 import mata_interp as mi
 from mata_interp import Mata
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM
+from mata_interp.lalm.discovery.output_head import output_head, token_directions
 from tests import reference
 from tests.tiny import tiny_qwen2_audio
 
@@ -91,3 +93,49 @@ def test_adapters_in_front_of_the_prompt_are_refused(tmp_path):
     model = peft.get_peft_model(tiny_qwen2_audio(seed=0)[0], settings)
     with pytest.raises(ModelError, match="puts vectors in front of prompts"):
         LALM(model)
+
+
+@pytest.mark.parametrize("base", ["the folder itself", "somebody/a-text-model"])
+def test_a_folder_with_model_and_adapter_is_loaded_as_transformers_loads_it(items, tmp_path, base):
+    model, processor = adapted()
+    tiny_qwen2_audio(seed=0)[0].save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    model.peft_config["default"].base_model_name_or_path = str(tmp_path) if "itself" in base else base
+    model.save_pretrained(tmp_path)
+    whole = Qwen2AudioForConditionalGeneration.from_pretrained(tmp_path).eval()
+    lalm = LALM.from_pretrained(tmp_path)
+    assert lalm.fingerprint()["adapters"] is not None
+    prompt = lalm.prompt(items)
+    with torch.no_grad():
+        expected = whole(**prompt.inputs).logits[:, -1]
+    assert torch.equal(lalm.logits(prompt), expected)
+
+
+@pytest.mark.parametrize("with_model", [True, False])
+def test_an_adapter_without_peft_is_refused_not_left_out(tmp_path, monkeypatch, with_model):
+    model, _ = adapted()
+    model.save_pretrained(tmp_path)
+    if with_model:
+        tiny_qwen2_audio(seed=0)[0].save_pretrained(tmp_path)
+    monkeypatch.setattr("mata_interp.lalm.loading.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="PEFT"):
+        LALM.from_pretrained(tmp_path)
+
+
+def test_an_adapted_output_head_is_read_with_its_adapter(items):
+    model, processor = tiny_qwen2_audio(seed=0)
+    settings = peft.LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        lalm = LALM(peft.get_peft_model(model, settings).eval(), processor)
+    head = output_head(lalm.model)
+    states = torch.randn(1, 3, 32, generator=torch.Generator().manual_seed(0))
+    rows = token_directions(head, [3, 4], states)
+    with torch.no_grad():
+        torch.testing.assert_close(states @ rows.T, head(states)[..., [3, 4]], atol=1e-4, rtol=0)
+    assert (rows - head.base_layer.weight[[3, 4]]).abs().max() > 1e-3
+    answered = [
+        mi.Item(audio=i.audio, question=i.question, choices=i.choices, answer=i.choices[0]) for i in items
+    ]
+    found = mi.fusion_layers(lalm, answered[:1], criteria=["attribution", "lens_last"], progress=False)
+    assert set(found.profiles["criterion"].values) == {"attribution", "lens_last"}

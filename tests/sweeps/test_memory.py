@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import mata_interp as mi
-from mata_interp.sweeps.memory import SHARE, configurations_at_once, free_bytes
+from mata_interp.lalm.memory import free_bytes
+from mata_interp.sweeps.memory import SHARE, configurations_at_once
 from tests.sweeps.counted_memory import counted_peak
 from tests.tiny import RATE, tiny_qwen2_audio
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import typer
 
+from ...load_options import LoadOptions
+from ..checks import check_loading
 from ..inputs import load_model, model_name
-from ..options import AsJson, Model, ModelArgument
+from ..options import AS_STORED, AsJson, Model, ModelArgument, with_load_options
 from ..output import print_result
 
 
+@with_load_options
 def check(
     model: ModelArgument = None,
     model_option: Model = None,
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Precision of the weights. Default: that of the model's config."),
-    ] = None,
+    loading: LoadOptions = AS_STORED,
     as_json: AsJson = False,
 ) -> None:
     """Compare what is measured and edited in a model with plain references, on this machine.
@@ -31,13 +29,14 @@ def check(
     \b
     Examples
       mata-interp check
-      mata-interp check Qwen/Qwen2-Audio-7B-Instruct --dtype bfloat16
+      mata-interp check Qwen/Qwen2-Audio-7B-Instruct --dtype bf16
       mata-interp check ./my-model --json
     """
     name = model_name(model, model_option)
+    check_loading(name, loading)
     import mata_interp
 
-    report = mata_interp.check(load_model(name, dtype=dtype))
+    report = mata_interp.check(load_model(name, loading))
     if as_json:
         print_result("check", report.to_dict())
     else:

@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..checks import FIGURES, check_name, check_needs, check_out_file
+from ...load_options import LoadOptions
+from ..checks import (
+    FIGURES,
+    check_cluster_options,
+    check_loading,
+    check_name,
+    check_needs,
+    check_out_file,
+    check_prompt,
+)
 from ..inputs import AUTO_ITEMS, Source, clips_to_choose_on, load_model, model_name, take
 from ..options import (
+    AS_STORED,
+    BATCH_SIZE,
+    NO_CLUSTER,
     AsJson,
     AudioRoot,
+    BatchSize,
     Benchmark,
+    ClusterOptions,
+    DryRun,
     Fields,
     ItemCount,
     Model,
     ModelArgument,
+    PromptFormat,
     Seed,
     Split,
     Subset,
-    Thinking,
     out_option,
     parse_list,
     parse_path,
+    with_cluster_options,
+    with_load_options,
 )
-from ..output import print_result, print_table, progress
+from ..output import print_forecast, print_result, print_table, resumable
 
 if TYPE_CHECKING:
+    from ...benchmarks import Items
+    from ...experiments import StageForecast
     from ...fusion import FusionProfile
+    from ...lalm import LALM
 
 HEADS = 6  # printed; --json has all
 
 
+@with_load_options
+@with_cluster_options
 def layers(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
@@ -46,7 +70,7 @@ def layers(  # noqa: PLR0913 a command has one parameter per option
         tuple | None,
         typer.Option(parser=parse_list, metavar="A,B,C", help="Measure only these criteria. Default: all."),
     ] = None,
-    thinking: Thinking = None,
+    prompt: PromptFormat = None,
     out: Annotated[
         Path | None, out_option("Write the whole profile to this JSON file, for --layers FILE.", "FILE")
     ] = None,
@@ -58,13 +82,16 @@ def layers(  # noqa: PLR0913 a command has one parameter per option
         bool, typer.Option("--profiles", help="With --json: add the profile of every item.")
     ] = False,
     seed: Seed = 0,
+    batch_size: BatchSize = BATCH_SIZE,
+    dry_run: DryRun = False,
+    cluster: ClusterOptions = NO_CLUSTER,
     as_json: AsJson = False,
 ) -> None:
     """Find the layers where text tokens read from audio. The result may be "none".
 
     Several criteria are measured. Those that change the model (attention knockout, activation patching)
     decide before those that only observe attention. Test the layers on other clips than these: `run` and
-    `study` do so.
+    `study` do so. With --out the search is resumable: run the same command again to continue.
 
     \b
     Examples
@@ -75,18 +102,39 @@ def layers(  # noqa: PLR0913 a command has one parameter per option
     check_out_file(out)
     check_out_file(figure, "--figure", FIGURES)
     check_needs({"--profiles": profiles or None}, "--json", as_json)
+    check_prompt(prompt)
+    check_cluster_options(cluster)
     _check_criteria(criteria)
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    check_loading(name, loading)
     data, split = source.usable(), split or "selection"
     if split == "selection":
         chosen = clips_to_choose_on(data, items or AUTO_ITEMS, seed)
     else:
         chosen = take(data, split, items or AUTO_ITEMS, seed)
-    lalm = load_model(name, thinking=thinking or "close")
+    lalm = load_model(name, loading)
     import mata_interp
 
-    profile = mata_interp.fusion_layers(lalm, chosen, criteria=criteria, seed=seed, progress=progress())
-    _write(profile, out, figure)
+    from ...progress import announce
+
+    prompt_format = prompt or "options"
+    forecast = _forecast(lalm, chosen, criteria, batch_size, prompt_format, out)
+    if dry_run:
+        print_forecast("layers --dry-run", forecast, out, as_json)
+        return
+    announce(str(forecast))
+    with resumable() if out else nullcontext():
+        profile = mata_interp.fusion_layers(
+            lalm,
+            chosen,
+            criteria=criteria,
+            seed=seed,
+            prompt_format=prompt_format,
+            batch_size=batch_size,
+            out=out,
+            ray=cluster.ray,
+        )
+    _draw(profile, figure)
     if as_json:
         written = {"split": split, "out": out, "figure": figure}
         print_result(
@@ -108,22 +156,45 @@ def _check_criteria(criteria: tuple[str, ...] | None) -> None:
         check_name("criterion", name, CRITERIA, "--criteria")
 
 
-def _write(profile: FusionProfile, out: Path | None, figure: Path | None) -> None:
-    if out:
-        profile.save(out)
+def _forecast(
+    lalm: LALM,
+    chosen: Items,
+    criteria: tuple[str, ...] | None,
+    batch_size: int,
+    prompt_format: str,
+    out: Path | None,
+) -> StageForecast:
+    """What the search would do; the search itself reports which items it leaves out."""
+    import warnings
+
+    from ...execution.notices import RunWarning
+    from ...experiments.planning import StageSettings
+    from ...experiments.stage_forecast import forecast_layers
+    from ...experiments.validation import validate_items
+    from ...fusion.criteria import criteria_named
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RunWarning)
+        known = validate_items(lalm, chosen, scored=True, format=prompt_format)
+    settings = StageSettings(batch_size, prompt_format=prompt_format)
+    return forecast_layers(lalm, known, criteria_named(criteria), settings, out)
+
+
+def _draw(profile: FusionProfile, figure: Path | None) -> None:
     if figure:
-        from ...experiments.files import write_whole
+        from ...execution.files import write_whole
         from ...reporting import figure as draw
 
         drawing, form = draw(profile), figure.suffix[1:].lower()
-        write_whole(figure, lambda file: drawing.savefig(file, format=form, dpi=200))
+        write_whole(figure, lambda file: drawing.savefig(file, format=form, dpi=200), resumes=False)
 
 
 def _values(profile: FusionProfile) -> dict[str, Any]:
     """What the JSON says of a profile, without the profiles of single items."""
     whole, mean = profile.to_dict(), profile.mean
-    same = ("model", "window", "verdict", "summary", "layers", "share", "windows", "boundaries", "agreement",
-            "refused", "excluded", "seed")  # fmt: skip
+    same = ("model", "window", "verdict", "stability", "clips_needed", "summary", "layers", "share",
+            "share_low", "share_high", "windows", "boundaries", "agreement", "refused", "excluded",
+            "seed")  # fmt: skip
     about = ("label", "evidence", "reads", "unit")
     return {
         **{key: whole[key] for key in same},

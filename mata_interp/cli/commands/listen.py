@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from ...defaults import MAX_NEW_TOKENS
-from ..checks import check_edit, check_file, check_out_file, check_prompt, usage_error
-from ..inputs import Source, load_model, model_name, read_layers, resolve_layers
+from ...load_options import LoadOptions
+from ..checks import check_edit, check_file, check_loading, check_out_file, check_prompt, usage_error
+from ..inputs import AutoLayers, Source, load_model, model_name, read_layers, resolve_layers
 from ..options import (
+    AS_STORED,
     DEFAULT_ALPHA,
     DEFAULT_RULE,
     Alpha,
@@ -21,14 +23,15 @@ from ..options import (
     PromptFormat,
     Rule,
     Seed,
-    Thinking,
     out_option,
     parse_list,
     parse_path,
+    with_load_options,
 )
 from ..output import print_result
 
 
+@with_load_options
 def listen(  # noqa: PLR0913 a command has one parameter per option
     clip: Annotated[
         Path,
@@ -36,6 +39,7 @@ def listen(  # noqa: PLR0913 a command has one parameter per option
     ],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question about it.")],
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     choices: Annotated[
         tuple | None,
         typer.Option(
@@ -51,7 +55,6 @@ def listen(  # noqa: PLR0913 a command has one parameter per option
     alpha: Alpha = None,
     rule: Rule = None,
     prompt: PromptFormat = None,
-    thinking: Thinking = None,
     max_new_tokens: MaxNewTokens = None,
     out: Annotated[Path | None, out_option("Write an HTML page with a player to this file.", "FILE")] = None,
     seed: Seed = 0,
@@ -77,10 +80,11 @@ def listen(  # noqa: PLR0913 a command has one parameter per option
         raise usage_error("it has no effect with --choices, whose options are compared.", "--max-new-tokens")
     wanted = read_layers(layers)
     name = model_name(None, model_option)
+    check_loading(name, loading)
     import mata_interp
 
-    lalm = load_model(name, thinking=thinking or "close")
-    edited = resolve_layers(wanted, lalm, Source("listening", None, None, None).load, seed)
+    lalm = load_model(name, loading)
+    edited = resolve_layers(wanted, lalm, AutoLayers(Source("listening", None, None, None).load, seed))
     listening = mata_interp.listen(
         lalm,
         clip,

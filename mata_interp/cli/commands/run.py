@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from ...defaults import MAX_NEW_TOKENS
+from ...load_options import LoadOptions
 from ..checks import (
-    check_cluster,
+    check_answer_options,
+    check_cluster_options,
     check_edit,
-    check_needs,
+    check_loading,
     check_out_folder,
     check_prompt,
-    usage_error,
 )
 from ..grids import check_grid_options, read_grid
 from ..inputs import (
+    AutoLayers,
     LayersFile,
     Source,
     clusters_of,
@@ -28,43 +27,43 @@ from ..inputs import (
     take,
 )
 from ..options import (
+    AS_STORED,
     AUTO,
     BATCH_SIZE,
     DEFAULT_ALPHA,
     DEFAULT_RULE,
-    THIS_CLUSTER,
+    NO_ANSWERS,
+    NO_CLUSTER,
     Alpha,
+    AnswerOptions,
     AsJson,
     AudioRoot,
     BatchSize,
     Benchmark,
+    ClusterOptions,
+    DryRun,
     Fields,
-    Generate,
-    GpusPerWorker,
     GridFile,
     Heads,
     ItemCount,
     Keys,
     Layers,
-    MaxNewTokens,
     Model,
     ModelArgument,
     Phase,
     PromptFormat,
     Queries,
-    Ray,
     Rule,
     RunOptions,
     Seed,
     Split,
     Subset,
-    Temperature,
-    Thinking,
-    TopP,
-    Workers,
     out_option,
+    with_answer_options,
+    with_cluster_options,
+    with_load_options,
 )
-from ..output import print_note, print_result, print_table, progress, resumable
+from ..output import print_forecast, print_note, print_result, print_table, resumable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,9 +74,13 @@ if TYPE_CHECKING:
 BASELINE = "baseline"
 
 
+@with_load_options
+@with_answer_options
+@with_cluster_options
 def run(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
@@ -93,21 +96,12 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     phase: Phase = None,
     grid: GridFile = None,
     prompt: PromptFormat = None,
-    thinking: Thinking = None,
-    generate: Generate = False,
-    max_new_tokens: MaxNewTokens = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
+    answers: AnswerOptions = NO_ANSWERS,
     out: Annotated[Path | None, out_option("Run folder. Default: runs/MODEL-BENCHMARK.")] = None,
     seed: Seed = 0,
     batch_size: BatchSize = BATCH_SIZE,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Write nothing; print what would be done and the time it would take."),
-    ] = False,
-    ray: Ray = None,
-    workers: Workers = None,
-    gpus: GpusPerWorker = None,
+    dry_run: DryRun = False,
+    cluster: ClusterOptions = NO_CLUSTER,
     as_json: AsJson = False,
 ) -> None:
     """Answer a benchmark without an edit and with the one that you set; nothing is chosen for you.
@@ -133,49 +127,40 @@ def run(  # noqa: PLR0913 a command has one parameter per option
         queries=queries,
         phase=phase,
         grid=grid,
-        prompt=prompt,
-        generate=generate,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        batch_size=batch_size,
-        ray=ray,
-        workers=workers,
-        gpus=gpus,
     )
     _check(options)
+    check_prompt(prompt)
+    check_answer_options(answers)
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    check_loading(name, loading)
     out = out or Path("runs") / f"{Path(name).name}-{source.stem}"
     check_out_folder(out)
-    check_cluster(ray)
+    check_cluster_options(cluster)
     edits = read_grid(grid) if grid else {}
-    data, lalm = source.usable(), load_model(name, thinking=thinking or "close")
+    data, lalm = source.usable(), load_model(name, loading)
 
-    chosen_layers = resolve_layers(options.layers, lalm, lambda: data, seed)
+    auto = AutoLayers(lambda: data, seed, prompt or "options", out, cluster.ray, dry_run)
+    chosen_layers = resolve_layers(options.layers, lalm, auto)
     split_name = split or _default_split(data, options.layers, seed)
     data = take(data, split_name, items, seed)
     conditions = {BASELINE: None, **(edits or _edits(lalm, chosen_layers, options))}
     settings = {
-        "decoding": _decoding(options),
+        "decoding": answers.decoding(seed),
         "prompt_format": prompt or "options",
         "batch_size": batch_size,
-        "progress": progress(),
+        "progress": True,
         "seed": seed,
     }
     import mata_interp
 
     if dry_run:
         forecast = mata_interp.forecast(lalm, data, conditions, out, **settings)
-        if as_json:
-            print_result("run --dry-run", {**forecast.to_dict(), "out": out})
-        else:
-            print(f"{forecast}\nThe run folder: {out}")
+        print_forecast("run --dry-run", forecast, out, as_json)
         return
     with resumable():
-        done = mata_interp.run(lalm, data, conditions, out, ray=_cluster(options), **settings)
+        done = mata_interp.run(lalm, data, conditions, out, ray=cluster.ray, **settings)
     tables = _tables(done)
-    rates, effects = _rates(tables, generate), _effects(tables, seed)
+    rates, effects = _rates(tables, bool(answers.generate)), _effects(tables, seed)
     if as_json:
         values = {"items": len(set(done.records["item"])), "split": split_name, "excluded": done.excluded}
         changes = {name: effect.to_dict() for name, effect in effects.items()}
@@ -188,7 +173,6 @@ def run(  # noqa: PLR0913 a command has one parameter per option
 def _check(options: RunOptions) -> None:
     """Refuse values and combinations that make no sense, before a model is loaded."""
     check_edit(options.rule, options.keys, options.queries, options.phase)
-    check_prompt(options.prompt)
     check_grid_options(
         options.grid,
         {
@@ -201,35 +185,6 @@ def _check(options: RunOptions) -> None:
             "--phase": options.phase,
         },
     )
-    sampling = {"--temperature": options.temperature, "--top-p": options.top_p}
-    check_needs({"--max-new-tokens": options.max_new_tokens, **sampling}, "--generate", options.generate)
-    check_needs({"--top-p": options.top_p}, "a --temperature above 0", bool(options.temperature))
-    if options.top_p == 0:
-        raise usage_error("it must be above 0.", "--top-p")
-    cluster = {"--workers": options.workers, "--gpus-per-worker": options.gpus}
-    check_needs(cluster, "--ray", options.ray is not None)
-
-
-def _decoding(options: RunOptions) -> Any:
-    if not options.generate:
-        return None
-    from ...lalm import Decoding
-
-    return Decoding(
-        options.max_new_tokens or MAX_NEW_TOKENS,
-        options.temperature or 0.0,
-        top_p=1.0 if options.top_p is None else options.top_p,
-        seed=options.seed,
-    )
-
-
-def _cluster(options: RunOptions) -> Any:
-    if options.ray is None:
-        return False
-    from ...experiments import RayWorkers
-
-    address = None if options.ray == THIS_CLUSTER else options.ray
-    return RayWorkers(address=address, workers=options.workers, gpus=options.gpus)
 
 
 def _edits(lalm: LALM, layers: Any, options: RunOptions) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,18 +10,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...defaults import ALPHAS
-from ..checks import check_edit, check_needs, check_out_folder, usage_error
+from ...load_options import LoadOptions
+from ..checks import (
+    check_cluster_options,
+    check_edit,
+    check_loading,
+    check_needs,
+    check_out_folder,
+    check_prompt,
+    usage_error,
+)
 from ..grids import check_grid_options, read_grid
-from ..inputs import Source, load_model, model_name, read_layers, resolve_layers, take
+from ..inputs import AutoLayers, Source, load_model, model_name, read_layers, resolve_layers, take
 from ..options import (
+    AS_STORED,
     AUTO,
     BATCH_SIZE,
     LAYERS_HELP,
+    NO_CLUSTER,
     Alpha,
     AsJson,
     AudioRoot,
     BatchSize,
     Benchmark,
+    ClusterOptions,
+    DryRun,
     Fields,
     GridFile,
     Heads,
@@ -32,17 +43,19 @@ from ..options import (
     Model,
     ModelArgument,
     Phase,
+    PromptFormat,
     Queries,
     Rule,
     Seed,
     Split,
     Subset,
-    Thinking,
     out_option,
     parse_layers,
     parse_layers_or_source,
+    with_cluster_options,
+    with_load_options,
 )
-from ..output import print_result, print_table, progress
+from ..output import print_forecast, print_result, print_table, resumable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -99,9 +112,12 @@ class SweepOptions:
         return chosen if chosen in MAPS else "sets"
 
 
+@with_load_options
+@with_cluster_options
 def sweep(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
@@ -117,12 +133,14 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     queries: Queries = None,
     phase: Phase = None,
     grid: GridFile = None,
-    thinking: Thinking = None,
+    prompt: PromptFormat = None,
     out: Annotated[
         Path | None, out_option("Folder to write. Default: runs/sweep-MODEL-BENCHMARK-KIND.")
     ] = None,
     seed: Seed = 0,
     batch_size: BatchSize = BATCH_SIZE,
+    dry_run: DryRun = False,
+    cluster: ClusterOptions = NO_CLUSTER,
     as_json: AsJson = False,
 ) -> None:
     """Measure how many different edits of attention change the answer, at little more than the cost of one.
@@ -130,6 +148,7 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     Writes the log-probabilities of all options under all edits (sweep.nc, netCDF), the map of the mean change
     of the margin (map.nc) and its figure (map.png, map.svg), and prints the largest gains and losses. A map
     explores: it uses the selection split, and what it suggests is tested on other clips by study or run.
+    A sweep is resumable: run the same command again to continue.
 
     \b
     Examples
@@ -146,29 +165,43 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     """
     options = SweepOptions(layers, widths, alpha, rule, heads, keys, queries, phase, grid)
     _check(options)
+    check_prompt(prompt)
+    check_cluster_options(cluster)
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    check_loading(name, loading)
     out = out or Path("runs") / f"sweep-{Path(name).name}-{source.stem}-{options.kind}"
     check_out_folder(out)
     wanted = _layers_source(options)
     split = split or "selection"
     data = take(whole := source.usable(), split, items, seed)
     edits = read_grid(grid) if grid else None
-    lalm = load_model(name, thinking=thinking or "close")
+    lalm = load_model(name, loading)
 
     from ...experiments.conditions import named_conditions
     from ...experiments.manifest import known_beforehand
+    from ...experiments.planning import StageSettings
     from ...experiments.selection import refuse_other_sweep, swept
+    from ...experiments.stage_forecast import forecast_sweep
     from ...experiments.validation import validate_items
+    from ...progress import announce
 
-    if edits is None:
-        chosen = None if wanted is None else resolve_layers(wanted, lalm, lambda: whole, seed)
-        edits = configurations(lalm, options, chosen)
-    conditions = {NOTHING: None, **edits}
+    settings = StageSettings(batch_size, True, seed, prompt or "options", cluster.ray)
     file = out / "sweep.nc"
-    refuse_other_sweep(file, known_beforehand(lalm, named_conditions(conditions), batch_size, seed))
-    with _not_resumable(out):
-        known = validate_items(lalm, data, progress=progress(), scored=True)
-        found = swept(lalm, known, conditions, file, batch_size=batch_size, progress=progress(), seed=seed)
+    with resumable():
+        if edits is None:
+            auto = AutoLayers(lambda: whole, seed, settings.prompt_format, out, cluster.ray, dry_run)
+            chosen = None if wanted is None else resolve_layers(wanted, lalm, auto)
+            edits = configurations(lalm, options, chosen)
+        conditions = {NOTHING: None, **edits}
+        named = named_conditions(conditions)
+        refuse_other_sweep(file, known_beforehand(lalm, named, batch_size, seed, settings.prompt_format))
+        known = validate_items(lalm, data, scored=True, format=settings.prompt_format)
+        forecast = forecast_sweep(lalm, known, conditions, settings, file)
+        if dry_run:
+            print_forecast("sweep --dry-run", forecast, out, as_json)
+            return
+        announce(str(forecast))
+        found = swept(lalm, known, conditions, file, settings)
     figure, no_map = _draw(found, edits, out)
     rows, baseline = _changes(found), _baseline(found)
     if as_json:
@@ -280,23 +313,11 @@ def configurations(lalm: LALM, options: SweepOptions, chosen: Any = None) -> dic
 
 
 # ----------------------------------------------------------------------------------------------------- result
-@contextmanager
-def _not_resumable(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(
-            f"\nstopped; nothing was written to {out}, and the same command starts again from the beginning",
-            file=sys.stderr,
-        )
-        raise
-
-
 def _draw(
     found: xr.DataArray, edits: Mapping[str, InterventionLike], out: Path
 ) -> tuple[Path | None, str | None]:
     """Write the map and its figure; the path of the figure, or why there is no map."""
-    from ...experiments.files import write_whole
+    from ...execution.files import write_whole
     from ...interventions import AttentionEdit
     from ...reporting import figure
     from ...sweeps import change
@@ -318,18 +339,10 @@ def _draw(
     return out / "map.png", None
 
 
-def _right(found: xr.DataArray) -> xr.DataArray:
-    from ...statistics import is_correct
-
-    found = found.transpose("item", "configuration", "choice")
-    correct = is_correct(found.values, found["answer"].values[:, None])
-    return found.isel(choice=0, drop=True).copy(data=correct)
-
-
 def _baseline(found: xr.DataArray) -> dict[str, float]:
-    from ...sweeps import margin
+    from ...sweeps import correct, margin
 
-    margins, right = margin(found), _right(found)
+    margins, right = margin(found), correct(found)
     return {
         "margin": float(margins.sel(configuration=NOTHING).mean()),
         "accuracy": float(right.sel(configuration=NOTHING).mean()),
@@ -339,9 +352,9 @@ def _baseline(found: xr.DataArray) -> dict[str, float]:
 def _changes(found: xr.DataArray) -> list[dict[str, Any]]:
     """Each configuration, and how it changes the margin, with an interval over clips."""
     from ...statistics import clustered_interval
-    from ...sweeps import margin
+    from ...sweeps import correct, margin
 
-    margins, right = margin(found), _right(found)
+    margins, right = margin(found), correct(found)
     others = [name for name in found["configuration"].values if name != NOTHING]
     moved = (margins - margins.sel(configuration=NOTHING, drop=True)).sel(configuration=others)
     mean, low, high = clustered_interval(moved.transpose("item", ...).values, found["cluster"].values)

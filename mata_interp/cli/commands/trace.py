@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ...defaults import MAX_NEW_TOKENS
-from ..checks import check_needs, check_out_file, check_prompt
+from ...load_options import LoadOptions
+from ..checks import check_cluster_options, check_loading, check_needs, check_out_file, check_prompt
 from ..inputs import Source, load_model, model_name, take
 from ..options import (
+    AS_STORED,
     BATCH_SIZE,
+    NO_CLUSTER,
     AsJson,
     AudioRoot,
     BatchSize,
     Benchmark,
+    ClusterOptions,
+    DryRun,
     Fields,
     ItemCount,
     MaxNewTokens,
@@ -25,10 +31,11 @@ from ..options import (
     Seed,
     Split,
     Subset,
-    Thinking,
     out_option,
+    with_cluster_options,
+    with_load_options,
 )
-from ..output import print_result, print_table, progress
+from ..output import print_forecast, print_result, print_table, resumable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,9 +50,12 @@ QUERIES = {
 }
 
 
+@with_load_options
+@with_cluster_options
 def trace(  # noqa: PLR0913 a command has one parameter per option
     model: ModelArgument = None,
     model_option: Model = None,
+    loading: LoadOptions = AS_STORED,
     benchmark: Benchmark = "listening",
     audio_root: AudioRoot = None,
     fields: Fields = None,
@@ -60,14 +70,17 @@ def trace(  # noqa: PLR0913 a command has one parameter per option
         ),
     ] = "last",
     prompt: PromptFormat = None,
-    thinking: Thinking = None,
     max_new_tokens: MaxNewTokens = None,
     out: Annotated[Path | None, out_option("Write the whole trace to this netCDF file.", "FILE")] = None,
     seed: Seed = 0,
     batch_size: BatchSize = BATCH_SIZE,
+    dry_run: DryRun = False,
+    cluster: ClusterOptions = NO_CLUSTER,
     as_json: AsJson = False,
 ) -> None:
     """Measure the share of attention that audio gets from the last prompt token, layer by layer.
+
+    With --out a trace is resumable: run the same command again to continue.
 
     \b
     Examples
@@ -77,23 +90,39 @@ def trace(  # noqa: PLR0913 a command has one parameter per option
     """
     check_out_file(out)
     check_prompt(prompt)
+    check_cluster_options(cluster)
     check_needs({"--max-new-tokens": max_new_tokens}, "--query generated", query == "generated")
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
+    check_loading(name, loading)
     split = split or "all"
     data = take(source.usable(), split, items, seed)
-    lalm = load_model(name, thinking=thinking or "close")
+    lalm = load_model(name, loading)
 
-    from ...errors import RunError
-    from ...experiments.files import write_whole
+    from ...experiments.planning import StageSettings
+    from ...experiments.stage_forecast import forecast_trace
+    from ...experiments.validation import validate_items
+    from ...progress import announce
+    from ...tracing import trace as trace_items
 
-    data = data.drop_undecodable(lalm.sampling_rate)
-    if not len(data):
-        raise RunError(f"{data.name}: none of {len(data.excluded)} item(s) can be used.")
-    settings = {"query": query, "max_new_tokens": max_new_tokens or MAX_NEW_TOKENS}
-    traced = _traced(lalm, data, prompt, batch_size, settings)
-    if out:
-        content = traced.to_netcdf(engine="scipy")
-        write_whole(out, lambda file: file.write(content))
+    tokens, prompt_format = max_new_tokens or MAX_NEW_TOKENS, prompt or "options"
+    known = validate_items(lalm, data, format=prompt_format)
+    settings = StageSettings(batch_size, prompt_format=prompt_format)
+    forecast = forecast_trace(lalm, known, settings, query, tokens, out)
+    if dry_run:
+        print_forecast("trace --dry-run", forecast, out, as_json)
+        return
+    announce(str(forecast))
+    with resumable() if out else nullcontext():
+        traced = trace_items(
+            lalm,
+            data := known.as_items(),
+            query=query,
+            max_new_tokens=tokens,
+            batch_size=batch_size,
+            prompt_format=prompt_format,
+            out=out,
+            ray=cluster.ray,
+        )
     measures = _by_layer(traced)
     if as_json:
         print_result("trace", _values(traced, measures, data, split, query, out))
@@ -101,27 +130,6 @@ def trace(  # noqa: PLR0913 a command has one parameter per option
         _print(traced, measures, lalm, data, query)
         if out:
             print(f"The trace: {out}")
-
-
-def _traced(
-    lalm: LALM, data: Items, prompt: str | None, batch_size: int, settings: dict[str, Any]
-) -> xr.Dataset:
-    """The trace of all items; a prompt format other than the default is asked batch by batch."""
-    import xarray as xr
-    from tqdm.auto import tqdm
-
-    import mata_interp
-
-    if prompt is None:
-        return mata_interp.trace(lalm, data, batch_size=batch_size, progress=progress(), **settings)
-    starts = range(0, len(data), batch_size)
-    parts = [
-        mata_interp.trace(
-            lalm, lalm.prompt(data[start : start + batch_size], format=prompt), progress=False, **settings
-        )
-        for start in tqdm(starts, "trace", unit="batch", disable=not progress())
-    ]
-    return xr.concat(parts, "item", data_vars="minimal", combine_attrs="override")
 
 
 def _by_layer(traced: xr.Dataset) -> dict[str, Any]:

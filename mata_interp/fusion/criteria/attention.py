@@ -32,7 +32,7 @@ def audio_shares(context: ItemContext) -> tuple[np.ndarray, float]:
     for layer in context.layers:
         call = context.last_token_trace.calls[layer]
         visible = groups[..., -call.length :].to(call.key.device)
-        audio, text = call.masses(slice(-1, None), visible)[0, :, 0].double().unbind(-1)  # (H,)
+        audio, text = call.masses(slice(-1, None), visible)[0, :, 0].cpu().double().unbind(-1)  # (H,)
         shares.append(float((audio / (audio + text)).mean()))
     tokens = groups[0].sum(-1)
     return np.array(shares), float(tokens[0] / tokens.sum())

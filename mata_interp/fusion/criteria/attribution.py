@@ -22,7 +22,8 @@ from torch import Tensor
 
 from mata_interp.errors import ModelError
 from mata_interp.lalm.discovery.heads import output_projection
-from mata_interp.lalm.scoring import output_head
+from mata_interp.lalm.discovery.output_head import is_plain, output_head, token_directions
+from mata_interp.precision import full_precision
 
 from .registry import criterion
 
@@ -35,15 +36,17 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 """How far a sum may be off, relative to its largest part."""
 
 
+@full_precision()
 @torch.enable_grad()
 def head_attributions(context: ItemContext) -> list[Tensor]:
     """What each head adds to the margin from the audio, in logits: one float32 [H] per layer."""
-    direction = margin_direction(context)
     trace = context.last_token_trace
+    trace.require_gradients()
+    direction = margin_direction(context)
     found = []
     for layer in context.layers:
         _require_sum(context, layer)
-        projected = trace.attention_outputs[layer].float() @ direction
+        projected = trace.attention_outputs[layer].float().to(direction.device) @ direction
         slope = torch.autograd.grad(projected, trace.offsets[layer], retain_graph=True)[0][0, -1]  # (H, Dv)
         found.append((slope.float() * _audio_output(context, layer)).sum(-1).detach())
     return found
@@ -57,10 +60,12 @@ def decomposition(context: ItemContext) -> dict[str, Any]:
         layers without attention), [decoder layers]; ``embed``, of the embedding; and ``margin``, their total.
     """
     direction, trace = margin_direction(context), context.last_token_trace
-    steps = [float((b[-1].float() - a[-1].float()) @ direction) for a, b in pairwise(trace.states)]
+    states = [state[-1].float().to(direction.device) for state in trace.states]  # layers may be on others
+    steps = [float((b - a) @ direction) for a, b in pairwise(states)]
     audio = [float(part.sum()) for part in head_attributions(context)]
     attention = [
-        float(trace.attention_outputs[layer].detach().float() @ direction) for layer in context.layers
+        float(trace.attention_outputs[layer].detach().float().to(direction.device) @ direction)
+        for layer in context.layers
     ]
     for layer, part in zip(context.layers, attention, strict=True):
         steps[layer] -= part
@@ -68,7 +73,7 @@ def decomposition(context: ItemContext) -> dict[str, Any]:
         "audio": audio,
         "attention": [whole - part for whole, part in zip(attention, audio, strict=True)],
         "rest": steps,
-        "embed": float(trace.states[0][-1].float() @ direction),
+        "embed": float(states[0] @ direction),
         "margin": trace.margin,
     }
 
@@ -82,21 +87,31 @@ def margin_direction(context: ItemContext) -> Tensor:
     trace, head = context.last_token_trace, output_head(context.lalm.model)
     if trace.norm_input is None or trace.norm_output is None:
         raise ModelError("the decoder does not end with a norm, so the margin has no direction.")
-    norm_input, norm_output = trace.norm_input.float(), trace.norm_output.float()
+    norm_output = trace.norm_output.float()
+    norm_input = trace.norm_input.float().to(norm_output.device)  # of the last layer, perhaps elsewhere
     with torch.no_grad():
         shifted = trace.norm((trace.norm_input + 1)[None, None])[0, 0].float()
     if torch.allclose(shifted, norm_output, rtol=1e-3, atol=1e-4):
         raise ModelError("the decoder's last norm centres its input, so it does more than scale.")
-    weight = head.weight[[context.decision.right, context.decision.wrong]].detach().float()
-    direction = torch.where(norm_input == 0, 0.0, norm_output / norm_input) * (weight[0] - weight[1])
-    total = float(direction @ trace.states[-1][-1].float())
+    wanted = [context.decision.right, context.decision.wrong]
+    right, wrong = token_directions(head, wanted, trace.norm_output).to(norm_output.device)
+    direction = torch.where(norm_input == 0, 0.0, norm_output / norm_input) * (right - wrong)
+    total = float(direction @ trace.states[-1][-1].float().to(direction.device))
     size = max(1.0, float((direction * norm_input).abs().sum()))
-    if abs(total - trace.margin) > _tolerance(context) * size:
+    rounding = 0.0 if is_plain(head) else _rounding_of(head, wanted, trace.norm_output, right - wrong)
+    if abs(total - trace.margin) > _tolerance(context) * size + rounding:
         raise ModelError(
             f"the hidden states add up to a margin of {total:.4g}, but the model's margin is "
             f"{trace.margin:.4g}: something follows the output head or stands before the last norm."
         )
     return direction
+
+
+@torch.no_grad()
+def _rounding_of(head: Any, tokens: list[int], state: Tensor, direction: Tensor) -> float:
+    """How far a head's margin of two tokens is from linear: quantised heads round the state they take."""
+    logits = head(state[None, None])[0, 0, tokens].float()
+    return abs(float(logits[0] - logits[1]) - float(direction @ state.float()))
 
 
 def head_norms(context: ItemContext) -> list[Tensor]:
@@ -119,7 +134,8 @@ def head_norms(context: ItemContext) -> list[Tensor]:
             bound = _tolerance(context) * float(expected.abs().max().clamp(min=1e-6))
             if not torch.allclose(projected, expected, rtol=0, atol=bound):
                 raise ModelError(
-                    f"a gate or norm stands between attention and output projection in layer {layer}."
+                    f"a gate or norm stands between attention and output projection in layer {layer}, or the "
+                    "projection quantises the states of all tokens together."
                 )
             each_head = torch.block_diag(*audio_output)  # (H, H * Dv): row h holds head h alone
             found.append((projection(each_head.to(dtype)).float() - bias).norm(dim=-1))
@@ -137,15 +153,13 @@ def _audio_output(context: ItemContext, layer: int) -> Tensor:
 def _require_sum(context: ItemContext, layer: int) -> None:
     """Raise ModelError unless the attention module's output is added to the residual stream unchanged."""
     trace = context.last_token_trace
-    before = trace.states[layer][-1].float()
-    total = before + trace.attention_outputs[layer].detach().float()
+    added = trace.attention_outputs[layer].detach().float()
+    total = trace.states[layer][-1].float().to(added.device) + added  # of the layer before, perhaps elsewhere
     bound = _tolerance(context) * float(total.abs().max().clamp(min=1e-6))
     # a module that follows in the layer takes the sum, or the layer returns it
     candidates = (*trace.module_inputs[layer], trace.states[layer + 1][-1])
-    if not any(
-        state.shape == total.shape and torch.allclose(state.float(), total, rtol=0, atol=bound)
-        for state in candidates
-    ):
+    same = [state.float().to(total.device) for state in candidates if state.shape == total.shape]
+    if not any(torch.allclose(state, total, rtol=0, atol=bound) for state in same):
         raise ModelError(f"a norm or factor follows the attention of layer {layer}.")
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.errors import ModelError
-from mata_interp.lalm.scoring import output_head
+from mata_interp.lalm.discovery.output_head import output_head, token_directions
 
 from .registry import criterion
 
@@ -42,9 +42,11 @@ def lens_margins(context: ItemContext, states: list[Tensor], tokens: Tensor) -> 
     norm, head = context.last_token_trace.norm, output_head(context.lalm.model)
     if norm is None:
         raise ModelError("the decoder does not end with a norm, which the logit lens applies to states.")
-    weight = head.weight[[context.decision.right, context.decision.wrong]].float()
-    normed = [norm(state[tokens][None])[0].float().mean(0) for state in states]
-    return np.array([float((weight[0] - weight[1]) @ mean) for mean in normed])
+    places = tokens.cpu().nonzero()[:, 0]  # layers may be spread over devices
+    outputs = [norm(state[places][None])[0] for state in states]
+    rows = token_directions(head, [context.decision.right, context.decision.wrong], outputs[-1])
+    direction = (rows[0] - rows[1]).to(outputs[-1].device)
+    return np.array([float(direction @ output.float().mean(0)) for output in outputs])
 
 
 def _rise(context: ItemContext, states: list[Tensor], tokens: Tensor) -> np.ndarray:

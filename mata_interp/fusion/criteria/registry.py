@@ -46,6 +46,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mata_interp.errors import ArgumentError, unknown_name
+from mata_interp.precision import full_precision
 
 if TYPE_CHECKING:
     from ..item_context import ItemContext
@@ -91,7 +92,7 @@ class Criterion:
 
 def criterion(**attributes: Any) -> Callable[[Measure], Criterion]:
     """Decorator that makes a `Criterion` of its function; the keyword arguments are the other attributes."""
-    return lambda measure: Criterion(measure=measure, **attributes)
+    return lambda measure: Criterion(measure=full_precision()(measure), **attributes)
 
 
 def select_criteria(known: Mapping[str, Criterion], names: Collection[str] | None) -> list[str]:

@@ -15,6 +15,7 @@ P_clean - P_corrupted. Unlike a knockout, nothing is hidden: attention stays as 
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.errors import ModelError
+from mata_interp.lalm.memory import in_halves
 
 from .registry import criterion
 
@@ -63,11 +65,16 @@ def _margins(context: ItemContext) -> dict[str, np.ndarray]:
     plans = [(kind, at) for kind in AT_AUDIO for at in range(n + 1)]
     plans += [(kind, at) for kind in AT_TEXT for at in range(n)]
     reads_corrupted = torch.stack([_reads_corrupted(kind, at, n) for kind, at in plans])  # (plans, n)
+
+    def measure(rows: range) -> list[float]:
+        some = [plans[row] for row in rows]
+        past = _mix_caches(runner.past_key_values(), corrupted, reads_corrupted[rows.start : rows.stop])
+        return runner.margins(len(some), past, _patch_text(context, some)).tolist()
+
+    every = range(len(plans))
     measured: list[float] = []
-    for begin in range(0, len(plans), ROWS):
-        some = plans[begin : begin + ROWS]
-        past = _mix_caches(runner.past_key_values(), corrupted, reads_corrupted[begin : begin + ROWS])
-        measured += runner.margins(len(some), past, _patch_text(context, some)).tolist()
+    for begin in every[::ROWS]:
+        measured += chain.from_iterable(in_halves(measure, every[begin : begin + ROWS]))
     found = {}
     for kind in (*AT_AUDIO, *AT_TEXT):
         found[kind] = np.array([measured[i] for i, (name, _) in enumerate(plans) if name == kind])
@@ -98,8 +105,8 @@ def _mix_caches(clean: Any, corrupted: Any, reads_corrupted: Tensor) -> Any:
 def _patch_text(context: ItemContext, plans: list[tuple[str, int]]) -> Patch:
     """A patch that restores clean states at the text or at its end, each row before its own layer."""
     tokens = {
-        "restored text": context.text_queries | context.answer_queries,
-        "restored last": context.answer_queries,
+        "restored text": (context.text_queries | context.answer_queries).cpu().nonzero()[:, 0],
+        "restored last": context.answer_queries.cpu().nonzero()[:, 0],
     }
     clean = context.suffix_trace.states
 
@@ -107,7 +114,8 @@ def _patch_text(context: ItemContext, plans: list[tuple[str, int]]) -> Patch:
         for row, (kind, at) in enumerate(plans):
             if kind in tokens and at == layer:
                 states = states.clone()
-                states[row, tokens[kind]] = clean[layer][tokens[kind]].to(states)
+                chosen = tokens[kind]  # on the CPU: layers may be spread over devices
+                states[row, chosen] = clean[layer][chosen].to(states)
         return states
 
     return patch

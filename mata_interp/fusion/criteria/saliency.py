@@ -37,12 +37,17 @@ def saliency(context: ItemContext, trace: SuffixTrace, queries: Tensor) -> np.nd
         context: the item.
         trace: a recorded run of S tokens.
         queries: which of these to sum over, bool [S].
+
+    Raises:
+        ModelError: the model's layers have no backward pass.
     """
+    trace.require_gradients()
     found = []
+    queries, audio_keys = queries.cpu(), context.audio_keys.cpu()  # layers may be spread over devices
     rows = queries.nonzero()[:, 0]
     for layer in context.layers:
         call, gradient = trace.calls[layer], trace.gradients[layer]  # [H, S, Dv]
-        keys = context.audio_keys[-call.length :].to(call.key.device)
+        keys = audio_keys[-call.length :].nonzero()[:, 0].to(call.key.device)
         value = call.value[0][:, keys].float().repeat_interleave(len(gradient) // call.value.shape[1], 0)
         total = 0.0
         for some in rows.split(BLOCK):

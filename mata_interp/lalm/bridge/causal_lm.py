@@ -15,8 +15,8 @@ from mata_interp.compat import build_transformer_lens_bridge, class_for_config
 from mata_interp.errors import ModelError
 
 from ..discovery.hooks import temporary_hooks
+from ..discovery.output_head import output_head
 from ..discovery.structure import ModelStructure
-from ..scoring import output_head
 from .clone import clone_sharing_weights, use_eager
 
 __all__ = ["bridge_whole", "decoder_call", "wrap_as_causal_lm"]

@@ -7,12 +7,12 @@ clone, and the model stays unchanged.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from mata_interp.compat import set_attention_name
+from mata_interp.compat import offload_maps, set_attention_name, settle_quantised
 
 from ..calls.function_table import configs_of
 
@@ -22,10 +22,20 @@ __all__ = ["clone_sharing_weights", "use_eager"]
 def clone_sharing_weights(model: Any) -> Any:
     """The same model made of other modules: weights and buffers are shared, configs and hooks are copies.
 
-    Costs no memory for weights, and computes bit for bit what the model computes.
+    Costs no memory for weights, and computes bit for bit what the model computes in evaluation mode.
     """
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, shared)
+    settle_quantised(model)
+    shared = {id(held): held for held in (*_tensors(model), *offload_maps(model))}
+    return copy.deepcopy(model, shared).eval()
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Parameters, buffers, and what quantised layers keep beside them (bitsandbytes: in a ``state``)."""
+    yield from (*model.parameters(), *model.buffers())
+    for module in model.modules():
+        for held in vars(module).values():
+            inner = () if isinstance(held, Tensor) else getattr(held, "__dict__", {}).values()
+            yield from (value for value in (held, *inner) if isinstance(value, Tensor))
 
 
 def use_eager(modules: Iterable[nn.Module]) -> None:

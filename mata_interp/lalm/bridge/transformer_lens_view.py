@@ -11,11 +11,12 @@ import xarray as xr
 from torch import Tensor
 
 from mata_interp.errors import ModelError
+from mata_interp.precision import full_precision
 
 from ..calls.locks import exclusive
 from ..discovery.audio_positions import audio_input_names
+from ..discovery.output_head import output_head, token_directions
 from ..prompting.prompts import Prompt
-from ..scoring import output_head
 from .causal_lm import bridge_whole, decoder_call, wrap_as_causal_lm
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class TransformerLensView:
         """Attention weights of a decoder layer: [B, H, T, T]."""
         return self.cache["pattern", layer]
 
+    @full_precision()
     @torch.no_grad()
     def run_with_cache(self, prompt: Prompt | None = None, **kwargs: Any) -> tuple[Tensor, ActivationCache]:
         """Logits [B, T, V] and the cache.
@@ -123,6 +125,7 @@ class TransformerLensView:
         args, rest = (self.args, self.kwargs) if prompt is None else self.encode(prompt)
         return self.bridge.run_with_cache(*args, **rest, **kwargs)
 
+    @full_precision()
     @torch.no_grad()
     def run_with_hooks(self, hooks: Hooks, prompt: Prompt | None = None) -> Tensor:
         """Logits [B, T, V] with hooks ``(name, f(activation, hook))``, as in transformer-lens."""
@@ -199,6 +202,11 @@ class TransformerLensView:
         more: Any = {"expand_neurons": False} if heads else {}
         try:
             parts, labels = split(layer=-1, mlp_input=False, pos_slice=-1, return_labels=True, **more)
+        except NotImplementedError as error:  # packed weights, and classes of tensors without some operators
+            raise ModelError(
+                f"transformer-lens cannot read the quantised weights of {self._lalm.name}: use heads=False, "
+                'or the attribution criterion of mi.fusion_layers (criteria=["attribution"]).'
+            ) from error
         except KeyError as missing:  # of hybrid decoders, say, whose layers are not all of one kind
             raise ModelError(
                 f"transformer-lens caches no {missing} of {self._lalm.name}: its parts cannot be summed. Use "
@@ -210,10 +218,10 @@ class TransformerLensView:
         parts = torch.cat([self.cache["resid_pre", 0][:, -1][None], parts[chosen]])
         normed = self.cache["ln_final.hook_out"][:, -1].float()
         factor = torch.where(last == 0, 0.0, normed / last.float())
-        weight = output_head(self._lalm.model).weight
-        direction = weight[torch.as_tensor(tokens, device=weight.device)].float()  # (B, d)
+        head, out = output_head(self._lalm.model), self.cache["ln_final.hook_out"][:, -1]
+        direction = token_directions(head, tokens, out)  # (B, d)
         if against is not None:
-            direction = direction - weight[torch.as_tensor(against, device=weight.device)].float()
+            direction = direction - token_directions(head, against, out)
         attribution = (parts.float() * factor * direction).sum(-1)  # (N, B)
         logit = (normed * direction).sum(-1)
         off = float((attribution.sum(0) - logit).abs().max())

@@ -244,7 +244,7 @@ class _Direct:
             raise ModelError(f"The attention of layer {layer} is not replaced, and all of it has to be.")
         output = original(module, *args, **kwargs)
         if change is not None:
-            output[0][:, change.rows] += change.delta  # (B, R, H, Dv), summed in float32
+            output[0][:, change.rows].add_(change.delta)  # (B, R, H, Dv), summed in float32
         return output
 
 

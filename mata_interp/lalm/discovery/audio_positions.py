@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from mata_interp.errors import ModelError
 
 from ..calls.locks import exclusive
+from ..memory import is_out_of_memory
 from .entry import enter
 from .structure import ModelStructure
 
@@ -189,7 +190,7 @@ def _entry(
         try:
             states = enter(model, structure, inputs).states
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
-            if isinstance(error, ModelError):
+            if isinstance(error, ModelError) or is_out_of_memory(error):
                 raise
             reason = str(error).strip().split("\n")[0]
             raise ModelError(f"{type(model).__name__} does not take these inputs: {reason}.") from error

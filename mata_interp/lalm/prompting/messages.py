@@ -21,10 +21,10 @@ from mata_interp.errors import ModelError
 
 from .formats import Parts
 from .groups import clip_group, groups_of_tokens
+from .templates import MARK
 
-__all__ = ["MARK", "Asked", "ask_by_messages", "number_clips", "places_by_decoding", "takes_audio_in_call"]
+__all__ = ["Asked", "ask_by_messages", "number_clips", "places_by_decoding", "takes_audio_in_call"]
 
-MARK = "\ue000user text\ue000"  # stands for the user's text; private-use characters occur in no template
 _UNFINISHED = "\ufffd"  # what the first bytes of a character decode to
 
 

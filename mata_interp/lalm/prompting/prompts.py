@@ -13,12 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from mata_interp.benchmarks import Item
+from mata_interp.compat import input_device
 from mata_interp.errors import ArgumentError, ItemError, ModelError
+from mata_interp.precision import full_precision
 
+from ..discovery.quantised import compute_dtype
 from .formats import PROMPT_FORMATS, canonical_format
 from .groups import clip_group, group_masks
 from .limits import AudioLimit
 from .messages import Asked, ask_by_messages, takes_audio_in_call
+from .templates import OTHER_TEMPLATE
 from .texts import REMEDY, SeveralClipsError, ask_by_text
 from .thinking import OpenThought, check_thinking
 from .vocabulary import special_tokens
@@ -142,13 +146,13 @@ class Prompt:
                 random noise to the audio, it is set to False unless the inputs say otherwise: the same
                 prompt is then the same prompt twice.
         """
-        device: Any = model.device if isinstance(model, nn.Module) else model
+        device: Any = input_device(model) if isinstance(model, nn.Module) else model
         inputs: dict[str, Any] = {
             name: x.to(device) if isinstance(x, Tensor) else x for name, x in self.inputs.items()
         }
         groups = {name: mask.to(device) for name, mask in self.groups.items()}
         if isinstance(model, nn.Module):
-            dtype: Any = model.dtype
+            dtype = compute_dtype(model)
             inputs = {
                 name: x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
                 for name, x in inputs.items()
@@ -190,6 +194,7 @@ def prompt_from_inputs(
     )
 
 
+@full_precision()  # processors compute features, some of them with torch
 def build_prompt(
     processor: Any,
     items: Item | Sequence[Item],
@@ -319,7 +324,10 @@ def _refuse_short_clips(
         tokens = names.count("audio" if len(clips) == 1 else clip_group(number))
         seconds = len(clip) / sampling_rate
         if tokens == 0 and seconds >= 1:
-            raise ModelError(f"The processor wrote no audio placeholder for {seconds:g} s of audio. {REMEDY}")
+            raise ModelError(
+                f"The chat template and the processor wrote no audio placeholder for {seconds:g} s of audio. "
+                f"{OTHER_TEMPLATE}"
+            )
         # Qwen2-Audio takes a lone placeholder for one still to be expanded, and generate then crashes.
         if tokens < 2:
             which = f"clip {number}: " if len(clips) > 1 else ""

@@ -11,7 +11,8 @@ from mata_interp.errors import ModelError
 
 from .formats import Parts
 from .groups import clip_group, groups_of_tokens
-from .messages import MARK, Asked
+from .messages import Asked
+from .templates import MARK, OTHER_TEMPLATE, message_writer
 
 __all__ = ["REMEDY", "SeveralClipsError", "ask_by_text", "render"]
 
@@ -42,12 +43,18 @@ def ask_by_text(
     sounds = [clip for own in clips for clip in own]
     audio = {"audio": sounds, "audio_kwargs": {"sampling_rate": sampling_rate}} if sounds else {}
     settings = {**text_kwargs, **padding, "padding_side": "left"}
+    placeholder = processor.tokenizer.convert_ids_to_tokens(audio_token_id)
     try:
         inputs = processor(text=texts, **audio, text_kwargs=settings, return_tensors="pt")
     except ValueError as error:
+        reason = " ".join(str(error).split())
+        if sounds and placeholder not in texts[0]:
+            raise ModelError(
+                f"The chat template writes no audio placeholder ({placeholder}) for a message with audio: "
+                f"{reason.rstrip('.')}. {OTHER_TEMPLATE}"
+            ) from error
         if all(len(own) < 2 for own in clips):
             raise
-        reason = " ".join(str(error).split())
         raise SeveralClipsError(f"{type(processor).__name__} takes one in a prompt: {reason}") from error
     plain = processor.tokenizer(texts, return_offsets_mapping=True, **text_kwargs)
 
@@ -87,23 +94,18 @@ def render(parts_of: Sequence[Parts], processor: Any, clips: Sequence[int]) -> l
         clips: number of clips of each item.
 
     Raises:
-        ModelError: there is no template, or it alters the user's text.
+        ModelError: there is no template, it fails, or it alters the user's text.
     """
     if not getattr(processor, "chat_template", None):
         raise ModelError(f"The processor has no chat template. {REMEDY}")
 
-    def written(text: str, count: int) -> str:
-        # some public templates of Qwen2-Audio look for the key, others for the type
-        sounds = [{"type": "audio", "audio_url": "clip"}] * count
-        turn = {"role": "user", "content": [*sounds, {"type": "text", "text": text}]}
-        return processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-
-    texts_around = {count: written(MARK, count).split(MARK) for count in set(clips)}
+    writers = {count: message_writer(processor, count) for count in set(clips)}
+    texts_around = {count: write(MARK).split(MARK) for count, write in writers.items()}
     rendered = []
     for parts, count in zip(parts_of, clips, strict=True):
         around = texts_around[count]
         text = "".join(text for _, text in parts)
-        if len(around) != 2 or written(text, count) != text.join(around):
+        if len(around) != 2 or writers[count](text) != text.join(around):
             raise ModelError(f"The chat template alters or repeats the user's text {text!r}. {REMEDY}")
         rendered.append([("template", around[0]), *parts, ("template", around[1])])
     return rendered

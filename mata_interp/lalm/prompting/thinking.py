@@ -15,7 +15,16 @@ from torch import Tensor
 
 from mata_interp.errors import ArgumentError, ModelError, unknown_name
 
-__all__ = ["TAGS", "THINKING", "OpenThought", "Tags", "ThoughtState", "check_thinking", "open_tags"]
+__all__ = [
+    "DEFAULT_THINKING",
+    "TAGS",
+    "THINKING",
+    "OpenThought",
+    "Tags",
+    "ThoughtState",
+    "check_thinking",
+    "open_tags",
+]
 
 THINKING = {
     "close": "the thought is closed, so that the answer comes next",
@@ -23,6 +32,8 @@ THINKING = {
     "refuse": "an open thought is an error",
 }
 """What is done with a thought that a prompt leaves open, where it is scored or traced."""
+
+DEFAULT_THINKING = "close"
 
 
 class Tags(NamedTuple):

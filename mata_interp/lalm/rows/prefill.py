@@ -132,8 +132,8 @@ class PrefillCache:
 
         Args:
             slots: the tokens, the same for every variant.
-            parents: layer -> [N'] the rows (variants so far) that its N' rows continue; no entry: the same
-                rows as before. Before the first layer there is one.
+            parents: layer -> [N'] the rows (variants so far) that its N' rows continue, on any device; no
+                entry: the same rows as before. Before the first layer there is one.
             edit: called at each layer with the scores of all rows.
         """
         width, given = slots.tokens.shape[1], slots.given
@@ -249,7 +249,7 @@ class _Branching:
     def _branched(self, hidden: Tensor, parents: Tensor) -> Tensor:
         shape = hidden.shape
         hidden = hidden.reshape(*shape[:-2], self._count, self._width, shape[-1])
-        hidden = hidden.index_select(-3, parents).reshape(*shape[:-2], -1, shape[-1])
+        hidden = hidden.index_select(-3, parents.to(hidden.device)).reshape(*shape[:-2], -1, shape[-1])
         self._count = len(parents)
         self._attention.branch(parents)
         return hidden

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -40,6 +40,11 @@ class SuffixTokens:
     sees: Tensor
     given: int = 1
 
+    def to(self, device: torch.device) -> SuffixTokens:
+        """The same on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("tokens", "depth", "sees")}
+        return replace(self, **moved)
+
 
 class RowAttention:
     """Attention of N variants of S slots over a shared past and each over itself, for ``attention_calls``.
@@ -57,12 +62,13 @@ class RowAttention:
         self, cache: Any, modules: Mapping[int, nn.Module], slots: SuffixTokens, edit: EditScores
     ) -> None:
         self._cache, self._modules, self._slots, self._edit = cache, modules, slots, edit
+        self._slots_on = {slots.tokens.device: slots}  # layers may be spread over devices
         # of each layer of the cache, the keys of the rows; layers that share keys pass the very same tensor
         self._owners: dict[int, weakref.ref[Tensor]] = {}
-        # of each layer of the cache, which of its rows each row comes from, if rows branched since
+        # of each layer of the cache, which of its rows each row comes from if rows branched since; on the CPU
         self._origin: dict[int, Tensor] = {}
-        # the mask seen last, the number of keys before the slots, and what it hides
-        self._last_mask: tuple[Tensor | None, int, Tensor | None] | None = None
+        # on each device, the mask seen last, the number of keys before the slots, and what it hides
+        self._last_mask: dict[torch.device, tuple[Tensor | None, int, Tensor | None]] = {}
 
     def __call__(self, layer: int, call: AttentionCall, total: int) -> Replace:
         query = call.query
@@ -82,7 +88,7 @@ class RowAttention:
         rows = (batch, heads, tokens // width, width, -1)  # B, H, N, S
         past_scores = past.raw_scores(slice(None)).reshape(rows)
         scores = torch.cat([past_scores, _join_variants(itself.raw_scores(slice(None)), batch)], -1)
-        hidden = self._hidden(call.mask, past.length)
+        hidden = self._hidden(call.mask, past.length, query.device)
         if hidden is not None:
             scores = scores.masked_fill_(hidden[:, None, None], -torch.inf)
         weights = self._edit(layer, scores).softmax(-1)
@@ -101,6 +107,7 @@ class RowAttention:
 
     def branch(self, parents: Tensor) -> None:
         """From here on, row n continues row ``parents[n]``."""
+        parents = parents.cpu()
         self._origin = {i: self._origin[i][parents] if i in self._origin else parents for i in self._owners}
 
     def _shared_keys(self, layer: int, key: Tensor, value: Tensor) -> tuple[Any, Tensor, Tensor]:
@@ -114,20 +121,25 @@ class RowAttention:
         if origin is not None:
             width = self._slots.tokens.shape[1]
             key, value = (
-                x.unflatten(2, (-1, width)).index_select(2, origin).flatten(2, 3) for x in (key, value)
+                x.unflatten(2, (-1, width)).index_select(2, origin.to(x.device)).flatten(2, 3)
+                for x in (key, value)
             )
         return self._cache.layers[owner], key, value
 
-    def _hidden(self, mask: Tensor | None, past: int) -> Tensor | None:
+    def _hidden(self, mask: Tensor | None, past: int, device: torch.device) -> Tensor | None:
         """Which keys the slots do not see, bool [B, S, P + S]; None: they see all. Layers share masks."""
-        if self._last_mask is None or self._last_mask[0] is not mask or self._last_mask[1] != past:
-            hidden = ~self._visible(mask, past)
-            self._last_mask = mask, past, hidden if hidden.any() else None
-        return self._last_mask[2]
+        last = self._last_mask.get(device)
+        if last is None or last[1] != past or not _same_mask(last[0], mask):
+            hidden = ~self._visible(mask, past, device)
+            last = self._last_mask[device] = mask, past, hidden if hidden.any() else None
+        return last[2]
 
-    def _visible(self, mask: Tensor | None, past: int) -> Tensor:
+    def _visible(self, mask: Tensor | None, past: int, device: torch.device) -> Tensor:
         """Which keys the slots see: bool [B, S, P + S]. Where a slot stands is its row and column."""
-        sees, place = self._slots.sees, self._slots.depth + self._slots.given - 1
+        if device not in self._slots_on:
+            self._slots_on[device] = self._slots.to(device)
+        slots_here = self._slots_on[device]
+        sees, place = slots_here.sees, slots_here.depth + slots_here.given - 1
         if mask is None:
             return torch.cat([torch.ones(*place.shape, past, dtype=torch.bool, device=sees.device), sees], -1)
         rows = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].expand(len(place), -1, -1)
@@ -135,6 +147,13 @@ class RowAttention:
         slots = rows[..., past:].gather(2, place[:, None].expand(-1, place.shape[1], -1))
         itself = torch.eye(place.shape[1], dtype=torch.bool, device=sees.device)  # padding sees itself alone
         return torch.cat([rows[..., :past], sees & (slots | itself)], -1)
+
+
+def _same_mask(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether two layers have the same mask. Away from the first device each layer has a copy of its own."""
+    if a is None or b is None or a is b:
+        return a is b
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _split_variants(x: Tensor, width: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,9 @@ import torch
 from ..compat import model_from_config
 from ..errors import ModelError
 from ..lalm.loading import SHIPPED
-from .identity import first_difference
+from ..lalm.prompting.thinking import DEFAULT_THINKING
+from ..load_options import LoadOptions
+from .comparison import first_difference
 
 if TYPE_CHECKING:
     from ..lalm import LALM
@@ -21,18 +24,18 @@ __all__ = ["deserialize_model", "loading_arguments", "refuse_other_model", "seri
 def loading_arguments(lalm: LALM) -> dict[str, Any] | None:
     """Arguments with which `LALM.from_pretrained` may load the same model; compare fingerprints afterwards.
 
-    None where the model cannot be loaded by its name.
+    They are those that loaded it here, but for its place: a worker uses the devices that Ray assigns to it,
+    and a model that is split over devices here is split there, too. None where the model cannot be loaded by
+    its name.
     """
     if lalm.name not in SHIPPED and "/" not in lalm.name and not Path(lalm.name).is_dir():
         return None
-    spread = len(set(getattr(lalm.model, "hf_device_map", None) or {})) > 1
-    return {
-        "name": lalm.name,
-        "revision": lalm.revision,
-        "dtype": lalm.dtype,
-        "device_map": "auto" if spread else None,
-        "thinking": lalm.thinking,
-    }
+    options = lalm.load_options or LoadOptions(revision=lalm.revision, dtype=lalm.dtype)
+    places = getattr(lalm.model, "hf_device_map", None) or {}
+    split = "auto" if len(set(places.values())) > 1 else None
+    thinking = None if lalm.thinking == DEFAULT_THINKING else lalm.thinking  # it may have been set since
+    options = replace(options, device=None, device_map=split, thinking=thinking)
+    return {"name": lalm.name, **options.arguments()}
 
 
 def serialize_model(lalm: LALM) -> dict[str, Any]:

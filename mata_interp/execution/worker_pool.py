@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import MataError, RunError
-from .answering import Unit, Work
 from .claims import UnitClaims
-from .folder import RunFolder
 from .notices import warn
 from .ray_worker import Worker
 from .serialization import loading_arguments, serialize_model
+from .units import Store, Work
 
 if TYPE_CHECKING:
     from ..lalm import LALM
@@ -28,12 +27,12 @@ _SLOW = 60.0  # seconds without a worker after which the user is warned
 
 
 class WorkerPool:
-    """Workers, and the unit that each of them computes.
+    """Workers, and the unit that each of them computes. They stay for further work until the pool is closed.
 
     Args:
         ray: The module, connected.
         lalm: The model that the workers must hold.
-        wanted: Number of workers.
+        wanted: Number of workers, at most; no more are started than there are units.
         options: Resources that Ray reserves for each.
         startup_timeout: Seconds to wait for a worker when there is none.
     """
@@ -49,7 +48,7 @@ class WorkerPool:
         self._payload: Any = None
         self._starting: dict[Any, Any] = {}  # reference that is ready when the worker is -> worker
         self._idle: list[Any] = []
-        self._busy: dict[Any, tuple[Any, Unit]] = {}  # reference of the tables -> worker, unit
+        self._busy: dict[Any, tuple[Any, Any]] = {}  # reference of the parts -> worker, unit
         self._failed_starts = 0
         self._deaths: Counter[int] = Counter()
         self._last_worker = time.monotonic()  # when there was a worker last
@@ -65,11 +64,11 @@ class WorkerPool:
 
     def compute(
         self,
-        units: Sequence[Unit],
+        units: Sequence[Any],
         work: Work,
-        folder: RunFolder,
+        store: Store,
         claims: UnitClaims,
-        done: Callable[[Unit], object],
+        done: Callable[[Any], object],
     ) -> None:
         """Compute and write the missing parts of the units, and call ``done`` with each finished unit.
 
@@ -77,13 +76,14 @@ class WorkerPool:
             RunError: No worker starts in time, or workers die repeatedly.
             MataError: A worker raised it.
         """
-        queue = _UnitQueue(units, folder, claims, done)
+        queue = _UnitQueue(units, store, claims, done)
         self._last_worker, self._warned = time.monotonic(), False
+        self._deaths.clear()
         while queue or self._busy:
-            self._start()
+            self._start(len(queue))
             while self._idle and (unit := queue.next(wait=not self._busy)):
                 worker = self._idle.pop()
-                self._busy[worker.answer.remote(work.only([unit]), unit)] = worker, unit
+                self._busy[worker.compute.remote(work.only([unit]), unit)] = worker, unit
             pending = [*self._busy, *self._starting]
             if not pending:
                 continue  # other processes have done what was left
@@ -92,12 +92,13 @@ class WorkerPool:
                 if reference in self._starting:
                     self._register(reference)
                 else:
-                    self._collect(reference, queue, folder)
+                    self._collect(reference, queue, store)
             self._check_startup()
 
-    def _start(self) -> None:
-        """Start as many workers as are wanted and not there."""
-        for _ in range(self._wanted - len(self._starting) - len(self._idle) - len(self._busy)):
+    def _start(self, queued: int) -> None:
+        """Start as many workers as are wanted and not there, for ``queued`` units and those in hand."""
+        wanted = min(self._wanted, queued + len(self._busy))
+        for _ in range(wanted - len(self._starting) - len(self._idle) - len(self._busy)):
             worker = self._actor.remote(
                 loading_arguments(self._lalm), self._lalm.fingerprint(), torch.get_num_threads()
             )
@@ -123,11 +124,11 @@ class WorkerPool:
             self._payload = self._ray.put(serialize_model(self._lalm))
         self._starting[worker.receive.remote(self._payload)] = worker
 
-    def _collect(self, reference: Any, queue: _UnitQueue, folder: RunFolder) -> None:
+    def _collect(self, reference: Any, queue: _UnitQueue, store: Store) -> None:
         """Write what a worker has computed; put its unit back if the worker died."""
         worker, unit = self._busy.pop(reference)
         try:
-            tables = self._ray.get(reference)
+            parts = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             self._stop(worker)
             raise _cause(error) from None
@@ -143,8 +144,7 @@ class WorkerPool:
             queue.put_back(unit)
             return
         self._idle.append(worker)
-        for name, table in tables.items():
-            folder.write_part(name, unit.batch, table)
+        store.write(unit, parts)
         queue.finish(unit)
 
     def _check_startup(self) -> None:
@@ -173,22 +173,22 @@ class _UnitQueue:
 
     Args:
         units: The units, in order.
-        folder: The run folder.
+        store: Where the parts go.
         claims: Claims against other processes.
         done: Called with each finished unit.
     """
 
     def __init__(
-        self, units: Sequence[Unit], folder: RunFolder, claims: UnitClaims, done: Callable[[Unit], object]
+        self, units: Sequence[Any], store: Store, claims: UnitClaims, done: Callable[[Any], object]
     ) -> None:
-        self._todo, self._later = deque(units), deque[Unit]()  # later: those that other processes compute
-        self._folder, self._claims, self._done = folder, claims, done
+        self._todo, self._later = deque(units), deque[Any]()  # later: those that other processes compute
+        self._store, self._claims, self._done = store, claims, done
 
-    def __bool__(self) -> bool:
-        return bool(self._todo or self._later)
+    def __len__(self) -> int:
+        return len(self._todo) + len(self._later)
 
-    def next(self, wait: bool) -> Unit | None:
-        """The next unit with its missing conditions, or None.
+    def next(self, wait: bool) -> Any:
+        """The next unit with its missing parts, or None.
 
         Args:
             wait: Wait for units that other processes compute, once there are no others.
@@ -201,16 +201,16 @@ class _UnitQueue:
             unit = queue.popleft()
             if not self._claims.claim(unit.number, waiting):
                 self._later.append(unit)
-            elif missing := self._folder.missing(unit):
+            elif missing := self._store.missing(unit):
                 return missing
             else:
                 self.finish(unit)
 
-    def put_back(self, unit: Unit) -> None:
+    def put_back(self, unit: Any) -> None:
         """Queue a unit again, whose claim is kept."""
         self._todo.appendleft(unit)
 
-    def finish(self, unit: Unit) -> None:
+    def finish(self, unit: Any) -> None:
         """Release a finished unit's claim."""
         self._claims.release(unit.number)
         self._done(unit)

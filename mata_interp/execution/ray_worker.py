@@ -8,16 +8,16 @@ from ..errors import MataError
 from .serialization import deserialize_model, refuse_other_model
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Mapping
 
     from ..lalm import LALM
-    from .answering import Unit, Work
+    from .units import Work
 
 __all__ = ["Worker"]
 
 
 class Worker:
-    """Holds the model on the GPU that Ray assigns, else on the CPU. `WorkerPool` makes it a Ray actor.
+    """Holds the model on the GPUs that Ray assigns, else on the CPU. `WorkerPool` makes it a Ray actor.
 
     Args:
         arguments: Arguments of `LALM.from_pretrained` that may load the model; None: it will be sent.
@@ -43,11 +43,11 @@ class Worker:
         self._lalm = self._to_device(lalm)
         return True
 
-    def answer(self, work: Work, unit: Unit) -> dict[str, pa.Table]:
-        """Compute a unit: name of each condition -> its table."""
+    def compute(self, work: Work, unit: Any) -> Mapping[str, Any]:
+        """Compute a unit: name of each part -> the part."""
         if self._lalm is None:
             raise RuntimeError("The worker does not hold the model yet.")
-        return work.answer(self._lalm, unit)
+        return work.compute(self._lalm, unit)
 
     def _load(self, arguments: dict[str, Any]) -> LALM | None:
         from ..lalm import LALM
@@ -57,7 +57,7 @@ class Worker:
             refuse_other_model(lalm.fingerprint(), self._fingerprint)
         except MataError:
             return None
-        return lalm if arguments["device_map"] else self._to_device(lalm)
+        return lalm
 
     def _to_device(self, lalm: LALM) -> LALM:
         import torch

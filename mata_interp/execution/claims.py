@@ -12,8 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from .answering import Unit
+from typing import Any
 
 try:
     import fcntl
@@ -24,14 +23,18 @@ __all__ = ["UnitClaims"]
 
 
 class UnitClaims:
-    """The lock file of a run folder, open in this process; a context manager that releases all claims."""
+    """The lock file of a folder, open in this process; a context manager that releases all claims.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file; None: nobody else works on these units, and every claim succeeds.
+    """
+
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._file: int | None = None
 
     def __enter__(self) -> UnitClaims:
-        if fcntl is not None:
+        if fcntl is not None and self._path is not None:
             with contextlib.suppress(OSError):  # then there are no claims
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         return self
@@ -53,9 +56,9 @@ class UnitClaims:
             return True
         return True
 
-    def one_by_one(self, units: Iterable[Unit]) -> Iterator[Unit]:
+    def one_by_one(self, units: Iterable[Any]) -> Iterator[Any]:
         """Yield every unit while it is claimed: first the free ones, then the others as they are released."""
-        later: list[Unit] = []
+        later: list[Any] = []
         for unit in units:
             if not self.claim(unit.number):
                 later.append(unit)
@@ -76,4 +79,5 @@ class UnitClaims:
     def remove(self) -> None:
         """Remove the lock file of a finished run; processes that have it open keep using it."""
         with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)

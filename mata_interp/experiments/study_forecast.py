@@ -1,0 +1,182 @@
+"""What a study would do: every stage with its items, its time and its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..benchmarks import Item, Items
+from ..interventions import DEFAULT_ALPHAS, AttentionEdit
+from .answering import Unit, Work
+from .choosing import BASELINE, Search, candidates, resolve_search
+from .conditions import AudioKind, Condition
+from .dose_matching import EVALUATIONS
+from .folder import RunFolder
+from .memory_forecast import forecast_memory
+from .partners import audio_partners
+from .planning import StageSettings, plan_batches
+from .preparation import bind_conditions
+from .random_layers import random_layers
+from .sham import DoseBatch
+from .stage_forecast import (
+    Probe,
+    StageForecast,
+    StudyForecast,
+    count_by_condition,
+    forecast_sweep,
+    forecast_trace,
+    largest_batch,
+    medium_item,
+    timed,
+)
+from .study_plan import DRAWS, SHAM, SWEEP, TRACE, StudySplits, study_conditions
+
+if TYPE_CHECKING:
+    from ..fusion import FusionProfile
+    from ..lalm import LALM, Decoding
+
+__all__ = ["forecast_of", "forecast_study"]
+
+COARSE = 7  # a search from coarse to fine tries about one of so many configurations on each item
+
+
+def forecast_study(  # noqa: PLR0913 the arguments of `study`
+    lalm: LALM,
+    items: Items | Sequence[Item],
+    out: str | Path | None = None,
+    *,
+    layers: Iterable[int] | FusionProfile | None = None,
+    alphas: Sequence[float] = DEFAULT_ALPHAS,
+    rule: str = "abs",
+    decoding: Decoding | None = None,
+    search: Search | None = None,
+    prompt_format: str = "options",
+    items_limit: int | None = None,
+    batch_size: int = 16,
+    progress: bool = True,
+    seed: int = 0,
+    strict: bool = False,
+) -> StudyForecast:
+    """What `study` would do with the same arguments, about how long and in how much memory.
+
+    Nothing is written. Time is estimated from one item of medium length for each stage.
+
+    Args:
+        lalm, items, layers, alphas, rule, decoding, search, prompt_format, items_limit, batch_size, progress,
+            seed, strict: As in `study`.
+        out: The folder of the study; stages and batches that are done there are not counted.
+
+    Returns:
+        The `StudyForecast`.
+
+    Raises:
+        RunError, InterventionError, ItemError: As in `study`.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> forecast = mi.forecast_study(lalm, items, layers=[4, 5], items_limit=6, progress=False)
+        >>> forecast.stages[-1].by_condition
+        {'conflict': 2, 'congruent': 2, 'neutral': 2}
+    """
+    items = items if isinstance(items, Items) else Items.from_records(items)
+    configurations = candidates(lalm, layers, alphas, rule)
+    settings = StageSettings(batch_size, progress, seed, prompt_format)
+    splits = StudySplits.of(lalm, items, items_limit, settings, strict)
+    search = resolve_search(search, configurations, len(splits.to_sweep.clusters))
+    folder = None if out is None else Path(out)
+    return forecast_of(lalm, splits, configurations, folder, settings, decoding, search)
+
+
+def forecast_of(
+    lalm: LALM,
+    splits: StudySplits,
+    configurations: Mapping[str, AttentionEdit],
+    out: Path | None,
+    settings: StageSettings,
+    decoding: Decoding | None,
+    search: Search = "full",
+) -> StudyForecast:
+    """The forecast of a study whose items are checked.
+
+    Args:
+        lalm: The model.
+        splits: The items.
+        configurations: Name -> configuration to choose from.
+        out: The folder of the study; None for one that has not begun.
+        settings: How its stages are computed.
+        decoding: How answers are generated; None: options are compared.
+        search: How configurations are tried; of a coarse search, about a seventh is tried on each item.
+    """
+
+    def file(name: str) -> Path | None:
+        return None if out is None else out / name
+
+    some = list(configurations.values())[len(configurations) // 2]  # which one is chosen is not known yet
+    tried = list(configurations.items())[:: COARSE if search == "coarse" else 1]
+    grid = {BASELINE: None, **dict(tried)}
+    sweep = forecast_sweep(lalm, splits.to_sweep, grid, settings, file(SWEEP))
+    trace = forecast_trace(lalm, splits.to_trace, settings, out=file(TRACE))
+    size = largest_batch(lalm, splits.to_match, settings, ())
+    probe = Probe(
+        lalm,
+        splits.to_match,
+        settings,
+        DoseBatch(some, settings.prompt_format),
+        lambda item: lalm.prompt(item, format=settings.prompt_format),
+    )
+    work = f"up to {EVALUATIONS + 1} strengths"
+    sham = probe.stage("matching the sham", work, size, file(SHAM), passes=EVALUATIONS + 1)
+    if out is not None and (out / "manifest.json").exists():
+        written = RunFolder(out).manifest["conditions"]
+        conditions = {name: Condition.from_dict(data) for name, data in written.items()}
+    else:
+        draws = random_layers(lalm.attention_layers, some.layers, DRAWS, settings.seed)
+        conditions = bind_conditions(lalm, study_conditions(some, some.alpha, draws), decoding)
+    stages = (
+        replace(sweep, name="choosing layers and alpha"),
+        trace,
+        sham,
+        _measuring(lalm, splits, conditions, out, settings),
+    )
+    return StudyForecast(stages, len({*splits.selection.excluded, *splits.test.excluded}))
+
+
+def _measuring(
+    lalm: LALM,
+    splits: StudySplits,
+    conditions: Mapping[str, Condition],
+    out: Path | None,
+    settings: StageSettings,
+) -> StageForecast:
+    """The stage that tests: one item of medium length under all conditions, for each kind of audio."""
+    test = splits.test
+    batches = plan_batches(test.items, test.lengths, settings.batch_size)
+    expected = len(batches) * len(conditions)
+    written = 0 if out is None else len(list((out / "parts").glob("*.parquet")))
+    seconds = None
+    if written < expected:
+        item = medium_item(test)
+        partners = audio_partners(test.items, settings.seed)
+        work = Work({item.id: item}, conditions, partners, settings.prompt_format)
+        pace = 0.0
+        kinds: list[AudioKind] = list(dict.fromkeys(each.audio for each in conditions.values()))
+        for audio in kinds:
+            names = tuple(name for name, condition in conditions.items() if condition.audio == audio)
+            unit = Unit(0, 0, (item.id,), audio, names)
+            pace += timed(lambda unit=unit: work.compute(lalm, unit)) / test.lengths[item.id]
+        tokens = sum(len(batch) * max(test.lengths[item.id] for item in batch) for batch in batches)
+        seconds = pace * tokens * (1 - written / expected)
+    return StageForecast(
+        name="measuring",
+        items=len(test.items),
+        clips=len(test.clusters),
+        by_condition=count_by_condition(test.items),
+        work=f"{len(conditions)} conditions",
+        batches=len(batches),
+        done=written // len(conditions),
+        seconds=seconds,
+        memory=forecast_memory(lalm, largest_batch(lalm, test, settings, conditions.values())),
+    )

@@ -1,0 +1,104 @@
+"""The plan of a study: items to choose on and to test on, its conditions, and the files it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..benchmarks import Items
+from ..errors import RunError
+from ..interventions import AttentionEdit
+from .choosing import BASELINE, GRID_ITEMS
+from .conditions import Condition
+from .effects import CONFLICT
+from .planning import StageSettings
+from .validation import ValidatedItems, validate_items
+
+if TYPE_CHECKING:
+    from ..lalm import LALM
+
+__all__ = ["DRAWS", "SHAM", "SWEEP", "TRACE", "StudySplits", "study_conditions"]
+
+SWEEP, TRACE, SHAM = "selection.nc", "trace.nc", "sham.json"
+DRAWS = 5  # of random layers
+
+TRACE_ITEMS = 300  # of the selection split, spread evenly
+MATCH_ITEMS = 48  # of the swept items: the sham's alpha needs a mean, not a test
+
+
+@dataclass(frozen=True)
+class StudySplits:
+    """The items of a study, checked.
+
+    Attributes:
+        selection: Those on which layers and alpha are chosen.
+        test: Those of the other split, on which they are tested.
+        to_sweep, to_trace, to_match: Those of the selection that each stage uses.
+    """
+
+    selection: ValidatedItems
+    test: ValidatedItems
+    to_sweep: ValidatedItems
+    to_trace: ValidatedItems
+    to_match: ValidatedItems
+
+    @classmethod
+    def of(
+        cls, lalm: LALM, items: Items, limit: int | None, settings: StageSettings, strict: bool
+    ) -> StudySplits:
+        """Split the items and check each.
+
+        Args:
+            lalm: The model.
+            items: Items of both splits.
+            limit: Number of items of each split, at most.
+            settings: Seed, progress and prompt format.
+            strict: Raise for an item that cannot be used.
+
+        Raises:
+            RunError: A split has no usable item.
+        """
+        seed = settings.seed
+        chosen, tested = (_split(items, name, limit, seed) for name in ("selection", "confirmation"))
+        checks = {"progress": settings.progress, "scored": True, "strict": strict}
+        selection = validate_items(lalm, chosen, format=settings.prompt_format, **checks)
+        test = validate_items(lalm, tested, format=settings.prompt_format, **checks)
+        to_sweep = selection.only(_conflict_items(chosen).sample(GRID_ITEMS, seed=seed))
+        to_trace = selection.only(chosen.sample(TRACE_ITEMS, seed=seed))
+        return cls(selection, test, to_sweep, to_trace, to_sweep.only(to_sweep.items[:MATCH_ITEMS]))
+
+
+def _split(items: Items, name: str, limit: int | None, seed: int) -> Items:
+    split = items.split(name, seed=seed)
+    if not len(split):
+        raise RunError(f"{items.name} has no item in its {name} split; a study needs both splits.")
+    return split if limit is None else split.sample(limit, seed=seed)
+
+
+def _conflict_items(items: Items) -> Items:
+    """The items whose caption contradicts the audio; all items where there are none."""
+    conflict = items.filter(condition=CONFLICT)
+    return conflict if len(conflict) else items
+
+
+def study_conditions(
+    mata: AttentionEdit, sham_alpha: float, draws: Sequence[tuple[int, ...]]
+) -> dict[str, Condition]:
+    """MATA, its baseline and its controls, in the order in which they are reported."""
+    on_text = replace(mata, alpha=sham_alpha, keys="text")
+    random = {
+        f"mata in random layers {n}": Condition(
+            replace(mata, layers=layers, chosen_on=()), role="sham_random_layers"
+        )
+        for n, layers in enumerate(draws, 1)
+    }
+    return {
+        BASELINE: Condition(role="baseline"),
+        "mata": Condition(mata, role="mata"),
+        "mata on text": Condition(on_text, role="sham_text"),
+        **random,
+        "other audio": Condition(audio="other", role="other_audio"),
+        "mata + other audio": Condition(mata, audio="other", role="mata_other_audio"),
+        "no audio": Condition(audio="none", role="no_audio"),
+    }
