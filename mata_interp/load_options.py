@@ -31,7 +31,7 @@ class LoadOptions:
 
     Attributes:
         device, device_map, dtype, attn_implementation, quantization_config, revision, chat_template,
-            thinking, token: as in `LALM.from_pretrained`; a chat template that was read from a file is its text.
+            thinking, token: as in `LALM.from_pretrained`; of a chat template read from a file, its text.
         more: keywords that go on to transformers.
     """
 
