@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 import torch
+import xarray as xr
 
 import mata_interp as mi
 from mata_interp import Item, Knockout, Mata
 from mata_interp.errors import InterventionError, ItemError
+from mata_interp.execution.units import absolute
 from mata_interp.experiments import Condition
 from mata_interp.experiments.prompting import build_batch
 from mata_interp.lalm import GROUPS, LALM
 from mata_interp.lalm.prompting.lengths import PromptLengths
 from tests import reference
 from tests.reference import Edit
+from tests.support.small_memory import SmallMemory
 from tests.tiny import RATE, tiny_qwen2_audio
 
 
@@ -204,6 +210,31 @@ def test_a_run(tiny_lalm, items, tmp_path):
     other = [*four[:3], four[3].with_audio([sound(0.4, 7), sound(0.5, 9)])]
     with pytest.raises(mi.errors.RunError, match="another sound"):
         mi.run(tiny_lalm, other, conditions, tmp_path / "run", batch_size=2, progress=False)
+
+
+def test_a_trace_in_a_file(tiny_lalm, items, tmp_path):
+    """Read again by the same call; another clip is another trace. Workers get whole paths."""
+    settings = {"out": tmp_path / "trace.nc", "batch_size": 2, "progress": False}
+    traced = mi.trace(tiny_lalm, items, **settings)
+    assert traced["subgroup"].values.tolist() == ["audio_1", "audio_2", "audio_3"]
+    assert mi.trace(tiny_lalm, items, **settings).identical(traced)
+    with pytest.raises(mi.errors.RunError, match="trace"):
+        mi.trace(tiny_lalm, [items[0].with_audio([sound(0.4, 7), sound(0.5, 9)]), *items[1:]], **settings)
+    soundfile.write(tmp_path / "a.wav", *sound(0.4, 7))
+    item = absolute(Item([tmp_path / "a.wav", "b.wav", sound(0.4, 8)], "Which?"))
+    assert item.clips[:2] == (tmp_path / "a.wav", Path("b.wav").absolute())
+    assert absolute(Item(["a.wav", "b.wav"], "Which?", audio_root=".")).audio_root == Path.cwd()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_memory_that_takes_fewer_rows(tiny_lalm, items, rows):
+    """A batch of items with several clips is halved where memory runs out."""
+    whole = mi.trace(tiny_lalm, items, progress=False)
+    model, processor = tiny_qwen2_audio(seed=0)
+    with SmallMemory(model, rows=rows) as memory:
+        halved = mi.trace(mi.LALM(model, processor), items, progress=False)
+        assert memory.refused
+    xr.testing.assert_allclose(halved, whole, 2e-6, 1e-5)
 
 
 def scores(values: np.ndarray) -> np.ndarray:

@@ -7,13 +7,18 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import mata_interp as mi
 from mata_interp import Decoding, Item, Mata
 from mata_interp.errors import ArgumentError, InterventionError, ModelError
+from mata_interp.execution import batch_identity
+from mata_interp.execution.serialization import deserialize_model, loading_arguments, serialize_model
 from mata_interp.lalm import LALM
 from mata_interp.lalm.prompting.thinking import TAGS, OpenThought, ThoughtState, open_tags
 from mata_interp.lalm.reasoning import ReasoningWarning
+from mata_interp.tracing.attention_masses import AttentionMasses, read_masses
+from mata_interp.tracing.trace import _joined, _to_dataset
 from tests import reference
 from tests.reference import Edit
 from tests.tiny import RATE, tiny_processor, tiny_qwen2_audio
@@ -349,6 +354,47 @@ def test_manifests_record_it(items, tmp_path):
     assert other.manifest["thinking"] == {"mode": "through", "max_tokens": 1024}
     plain = mi.run(thinking_lalm(""), items, {"baseline": None}, progress=False)
     assert "thinking" not in plain.manifest
+
+
+def test_stages_record_it(items, tmp_path):
+    """A file that was written with other thoughts is refused; ready-made prompts count, too."""
+    settings = {"query": "last", "out": tmp_path / "trace.nc", "progress": False}
+    traced = mi.trace(thinking_lalm(), items, **settings)
+    xr.testing.assert_identical(mi.trace(thinking_lalm(), items, **settings), traced)
+    through = thinking_lalm(thinking="through")
+    for entries in (items, through.prompt(items)):
+        assert batch_identity(through, "trace", [entries], {})["thinking"]["mode"] == "through"
+    with pytest.raises(mi.errors.RunError, match="thinking"):
+        mi.trace(through, items, **settings)
+    assert "thinking" not in batch_identity(thinking_lalm(""), "trace", [items], {})
+
+
+def test_loading_options_and_workers_keep_it(tmp_path):
+    lalm = thinking_lalm()
+    lalm.model.save_pretrained(tmp_path)
+    lalm.processor.save_pretrained(tmp_path)
+    loaded = LALM.from_pretrained(tmp_path, device="cpu", thinking="through")
+    assert loaded.load_options.to_dict() == {"device": "cpu", "thinking": "through"}
+    again = LALM.from_pretrained(**loading_arguments(loaded))
+    assert (again.thinking, again.opens_thought) == ("through", True)
+    assert deserialize_model(serialize_model(loaded)).thinking == "through"
+    loaded.thinking = "refuse"
+    assert loading_arguments(loaded)["thinking"] == "refuse"
+    assert LALM.from_pretrained(tmp_path, device="cpu").load_options.to_dict() == {"device": "cpu"}
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_halves_of_a_batch_of_which_one_has_a_thought(items, mean):
+    lalm = thinking_lalm("")
+    halves = []
+    for item, text in zip(items, ["<think>hm</think>\n\ndog", "two"], strict=True):
+        with scripted(lalm, [text]):
+            halves.append(read_masses(lalm, lalm.prompt(item), "generated", 40, mean))
+    assert "reasoning" in halves[0].groups
+    assert "reasoning" not in halves[1].groups
+    whole = AttentionMasses.from_part(_joined(halves).to_part({}))
+    expected = _to_dataset(lalm, items, halves, not mean)
+    xr.testing.assert_identical(_to_dataset(lalm, items, [whole], not mean), expected)
 
 
 def test_a_check_closes_the_thought(items):
