@@ -75,7 +75,8 @@ class ItemContext:
         last_token_only: bool = False,
         options: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        prompt = lalm.prepare(prompt)
+        self._asked = lalm.prepare(prompt, generating=True)
+        prompt = lalm.prepare(self._asked)
         self.item = prompt.items[0]
         self._other, self._last_token_only = other, last_token_only
         self._prompt_format = "options"  # of ``other``, where it is an item
@@ -207,10 +208,13 @@ class ItemContext:
         prompt = self._other
         if not isinstance(prompt, Prompt):
             prompt = self.lalm.prompt(prompt, format=self._prompt_format)
-        if not torch.equal(self.lalm.prepare(prompt).inputs["input_ids"], self.prompt.inputs["input_ids"]):
+        asked = self.lalm.prepare(prompt, generating=True)
+        if not torch.equal(asked.inputs["input_ids"], self._asked.inputs["input_ids"]):
             raise ItemError(self.item.id, "audio", "the other clip takes another number of tokens.")
+        if asked.thought is not None:
+            asked = _with_audio_of(self.prompt, asked)
         return ItemContext(
-            self.lalm, replace(prompt, items=(self.item,)), self.decision, baseline=self.baseline
+            self.lalm, replace(asked, items=(self.item,)), self.decision, baseline=self.baseline
         )
 
     def answer_scores(self, edits: Sequence[tuple[AttentionEdit, ...]]) -> np.ndarray:
@@ -227,6 +231,24 @@ class ItemContext:
         return _answer_scores(
             self.lalm, self.prompt, self.item, self.options, self.inputs.prefill, configurations
         )
+
+
+def _with_audio_of(prompt: Prompt, other: Prompt) -> Prompt:
+    """A prompt whose thought is over with other audio: the same thought, not one about that audio.
+
+    Args:
+        prompt: what came of ``other`` with the audio of ``prompt``.
+        other: the same tokens, up to the open thought.
+    """
+    ids = other.inputs["input_ids"]
+    per_token = {name for name, x in other.inputs.items() if isinstance(x, Tensor) and x.shape == ids.shape}
+    audio = {name: x for name, x in other.inputs.items() if name not in per_token}
+    return replace(
+        prompt,
+        inputs=prompt.inputs | audio,
+        audio_seconds=other.audio_seconds,
+        truncated_seconds=other.truncated_seconds,
+    )
 
 
 def _first_text_token(prompt: Prompt, item: Item) -> int:

@@ -14,6 +14,7 @@ from mata_interp import Decoding, Item, Mata
 from mata_interp.errors import ArgumentError, InterventionError, ModelError
 from mata_interp.execution import batch_identity
 from mata_interp.execution.serialization import deserialize_model, loading_arguments, serialize_model
+from mata_interp.fusion.item_context import ItemContext
 from mata_interp.lalm import LALM
 from mata_interp.lalm.prompting.thinking import TAGS, OpenThought, ThoughtState, open_tags
 from mata_interp.lalm.reasoning import ReasoningWarning
@@ -395,6 +396,24 @@ def test_halves_of_a_batch_of_which_one_has_a_thought(items, mean):
     whole = AttentionMasses.from_part(_joined(halves).to_part({}))
     expected = _to_dataset(lalm, items, halves, not mean)
     xr.testing.assert_identical(_to_dataset(lalm, items, [whole], not mean), expected)
+
+
+def test_another_clip_is_thought_about_with_the_same_words(items):
+    """What the model would think about the counterfactual clip is not what is measured."""
+    lalm = thinking_lalm(thinking="through")
+    noise = np.random.default_rng(8).normal(0, 0.1, RATE).astype(np.float32)
+    other = items[0].with_audio((noise, RATE))
+    with scripted(lalm, ["a bark</think>"]):
+        context = ItemContext(lalm, lalm.prompt(items[0]), other=other)
+    with scripted(lalm, ["hm</think>"]):
+        counterfactual = context.counterfactual
+        own = lalm.prepare(other)
+    tokens = context.prompt.inputs["input_ids"]
+    assert not torch.equal(own.inputs["input_ids"], tokens)
+    assert torch.equal(counterfactual.prompt.inputs["input_ids"], tokens)
+    features = [one.inputs["input_features"] for one in (counterfactual.prompt, own, context.prompt)]
+    assert torch.equal(features[0], features[1])
+    assert not torch.equal(features[0], features[2])
 
 
 def test_a_check_closes_the_thought(items):
