@@ -19,8 +19,12 @@ test smoke acceptance test-floors: export MPLBACKEND = Agg
 SMOKE = tests/test_package.py tests/test_dependencies.py tests/attention tests/interventions tests/statistics \
 	tests/lalm/test_model.py tests/lalm/test_mata.py tests/sweeps/test_sweep.py tests/tracing
 
+# Files of tests are spread over two processes, in their order; `make WORKERS=8 test` takes more.
+WORKERS ?= 2
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: .venv/installed  # all tests but the long ones
-	.venv/bin/python -m pytest -m "not acceptance"
+	.venv/bin/python -m pytest $(PARALLEL) -m "not acceptance"
 
 smoke: .venv/installed  # in under two minutes: does the core still work?
 	.venv/bin/python -m pytest -x -m "not acceptance" $(SMOKE)

@@ -42,7 +42,7 @@ import mata_interp as mi
 from mata_interp.attention import AttentionCall
 from mata_interp.cli.options import parse_layers
 from mata_interp.fusion import CRITERIA, FusionProfile
-from mata_interp.fusion.windows import DRAWS, apply_window_rule, draw_profiles, overlap
+from mata_interp.fusion.windows import apply_window_rule, overlap
 from mata_interp.interventions import Editing
 from mata_interp.lalm.calls.attention_calls import Add, attention_calls
 from mata_interp.ranges import layer_range
@@ -109,8 +109,7 @@ def criterion_falls(intact: FusionProfile, suppressed: FusionProfile) -> list[di
     rows = []
     for name in (name for name in intact.windows if name in suppressed.windows):
         fall = intact.profiles.sel(criterion=name).values - suppressed.profiles.sel(criterion=name).values
-        draws = draw_profiles(fall, clusters, DRAWS, intact.seed)
-        inside, _ = apply_window_rule("shares", draws)
+        inside, _ = apply_window_rule("shares", fall, clusters, intact.seed)
         window = tuple(np.array(layers)[inside].tolist())
         rows.append(
             {
@@ -181,7 +180,7 @@ def sweep_inverse_edits(
     found = mi.sweep(lalm, items, configurations, progress=False)
     distances = distance(found, "intact")
     best = inverses[str(distances.sel(configuration=list(inverses)).idxmin("configuration").item())]
-    accuracy = (found.fillna(-np.inf).argmax("choice") == found["answer"]).mean("item")
+    accuracy = mi.correct(found).mean("item")
     margins = mi.margin(found).mean("item")
     exact = next(
         name

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import typer
 from support.layer_selection_figure import draw
@@ -160,7 +159,7 @@ def best_alphas(swept: Any, tried: Mapping[str, mi.AttentionEdit]) -> dict[Windo
 def measure(swept: Any, names: list[str]) -> dict[str, Any]:
     """Log-probability difference (nats) and correctness: baseline ``[item]``, windows ``[item, window]``."""
     margins = mi.margin(swept)
-    right = (swept.fillna(-np.inf).argmax("choice") == swept["answer"]).astype(float)
+    right = mi.correct(swept).astype(float)
     measured: dict[str, Any] = {"clusters": list(map(str, swept["cluster"].values))}
     for measure, values in (("margin", margins), ("accuracy", right)):
         values = values.transpose("item", "configuration")

@@ -35,7 +35,7 @@ from support.planted_figure import draw
 import mata_interp as mi
 from mata_interp.fusion import FusionProfile
 from mata_interp.fusion.recommend import CAUSES, choose
-from mata_interp.fusion.windows import DRAWS, draw_profiles, overlap
+from mata_interp.fusion.windows import overlap
 from mata_interp.organism.planted_model import PlantedModelSpec, train_planted_model
 from mata_interp.ranges import runs
 from mata_interp.statistics import proportion
@@ -161,11 +161,8 @@ def by_clips(spec: PlantedModelSpec, truth: Truth, profile: FusionProfile, seed:
         windows = []
         for _ in range(SUBSETS if size < len(clips) else 1):
             kept = np.isin(clusters, rng.choice(clips, size, replace=False))
-            draws = {
-                name: draw_profiles(values[kept], clusters[kept], DRAWS, seed)
-                for name, values in causal.items()
-            }
-            inside = choose(draws, len(profile.layers)).inside
+            subset = {name: values[kept] for name, values in causal.items()}
+            inside = choose(subset, clusters[kept], len(profile.layers), seed)[0].inside
             windows.append(tuple(np.array(profile.layers)[inside].tolist()))
         rows.append(
             {

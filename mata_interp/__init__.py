@@ -44,6 +44,7 @@ _SOURCE = {
     "head_configs": "sweeps",
     "causal_map": "sweeps",
     "margin": "sweeps",
+    "correct": "sweeps",
     "save_sweep": "sweeps",
     "load_sweep": "sweeps",
     "fusion_layers": "fusion",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,
+        correct,
         head_configs,
         layer_configs,
         load_sweep,

@@ -58,6 +58,7 @@ __all__ = [
     "is_cut",
     "loaded_from",
     "model_from_config",
+    "offload_maps",
     "offloaded_tensor",
     "parametrizations",
     "privateuse_name",
@@ -67,6 +68,7 @@ __all__ = [
     "sdpa_mask",
     "set_adapters_enabled",
     "set_attention_name",
+    "settle_quantised",
     "stored_tensors",
     "switches_adapters",
     "tensor_version",
@@ -380,13 +382,26 @@ def without_compilation() -> AbstractContextManager[Any]:
     return stance("force_eager")
 
 
+def settle_quantised(model: nn.Module) -> None:
+    """Let layers of bitsandbytes take what their weights hold (``init_8bit_state``), as in a first forward.
+
+    Before that the codes are an attribute of the weight, which the first of several modules that share the
+    weight takes away from the others (bitsandbytes 0.50).
+    """
+    for module in model.modules():
+        if hasattr(module, "init_8bit_state") and getattr(module.weight, "CB", None) is not None:
+            module.init_8bit_state()  # type: ignore[operator]
+
+
 def is_cut(output: Tensor) -> bool:
     """Whether no gradient comes through an operator with this output.
 
     An operator without a derivative leaves either no graph, or a node that warns (``WarnNotImplemented``) or
     raises (``NotImplemented``) in the backward pass.
     """
-    return not output.requires_grad or "NotImplemented" in type(output.grad_fn).__name__
+    return not output.requires_grad or (
+        output.grad_fn is not None and "NotImplemented" in output.grad_fn.name()
+    )
 
 
 def stored_tensors(tensor: Tensor) -> list[tuple[str, Any]] | None:
@@ -404,38 +419,55 @@ def stored_tensors(tensor: Tensor) -> list[tuple[str, Any]] | None:
     return [*((name, getattr(tensor, name)) for name in names), ("", more)]
 
 
+def _placing_hooks(module: nn.Module) -> tuple[Any, ...]:
+    """The hooks by which accelerate moves a module's inputs and weights (``_hf_hook``, one or several)."""
+    hook: Any = getattr(module, "_hf_hook", None)
+    return () if hook is None else (hook, *getattr(hook, "hooks", ()))
+
+
 def offloaded_tensor(model: nn.Module, name: str) -> Tensor | None:
     """The values of a tensor that accelerate keeps on the CPU or on disk while the model has it on meta.
 
-    A hook (``_hf_hook``) on the tensor's module, or on one around it, has a ``weights_map``. Tensors that are
-    tied may be in it under one of their names only.
+    A hook on the tensor's module, or on one around it, has a ``weights_map``. Tensors that are tied may be in
+    it under one of their names only.
     """
-    tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
-    same = (other for other, tensor in tensors.items() if tensor is tensors.get(name) and other != name)
-    for one in (name, *same):
+    for one in _names_of_same(model, name):
         parts = one.split(".")
         for end in reversed(range(len(parts))):
-            hook = getattr(model.get_submodule(".".join(parts[:end])), "_hf_hook", None)
-            for each in (hook, *getattr(hook, "hooks", ())):
+            for hook in _placing_hooks(model.get_submodule(".".join(parts[:end]))):
                 try:
-                    return each.weights_map[".".join(parts[end:])]
+                    return hook.weights_map[".".join(parts[end:])]
                 except (AttributeError, KeyError, TypeError):  # no map, or not in it
                     continue
     return None
 
 
+def _names_of_same(model: nn.Module, name: str) -> Iterator[str]:
+    """A parameter's name, then those of parameters that are the very same tensor."""
+    yield name
+    tensors = dict(model.named_parameters(remove_duplicate=False))
+    yield from (other for other in tensors if other != name and tensors[other] is tensors.get(name))
+
+
+def offload_maps(model: nn.Module) -> Iterator[Any]:
+    """The mappings in which accelerate keeps the weights of a model that are on the CPU or on disk."""
+    for module in model.modules():
+        for hook in _placing_hooks(module):
+            if (values := getattr(hook, "weights_map", None)) is not None:
+                yield values
+
+
 def input_device(model: nn.Module) -> torch.device:
     """Where a model's inputs go: to its weights, or to where accelerate takes these from the CPU or disk.
 
-    accelerate leaves such weights on meta, and its hooks (``_hf_hook``) name their ``execution_device``.
+    accelerate leaves such weights on meta, and its hooks name their ``execution_device``.
     """
     first = next(model.parameters()).device
     if first.type != "meta":
         return first
     for module in model.modules():
-        hook = getattr(module, "_hf_hook", None)
-        for one in (hook, *getattr(hook, "hooks", ())):
-            if (device := getattr(one, "execution_device", None)) is not None:
+        for hook in _placing_hooks(module):
+            if (device := getattr(hook, "execution_device", None)) is not None:
                 return torch.device(device)
     return first
 

@@ -1,6 +1,7 @@
 """The errors users meet. Each says what is wrong, where, with which value, and what to do about it.
 
-Every class is also the builtin a caller would expect to catch (``ValueError``, ``RuntimeError``).
+Every class is also the builtin a caller would expect to catch (``ValueError``, ``TypeError``,
+``RuntimeError``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArgumentError",
+    "ArgumentTypeError",
     "BenchmarkError",
     "ExclusionWarning",
     "FigureError",
@@ -35,6 +37,10 @@ class MataWarning(UserWarning):
 
 class ArgumentError(MataError, ValueError):
     """An argument of a function has a value that does not exist or makes no sense."""
+
+
+class ArgumentTypeError(MataError, TypeError):
+    """An argument of a function has a type that the function does not take."""
 
 
 class ItemError(MataError, ValueError):

@@ -29,6 +29,7 @@ ORDER = (
     "sweeps",
     "checking",
     "fusion",
+    "second_device",
     "families",
     "reporting",
     "cli",

@@ -345,6 +345,18 @@ def test_compiled_modules(model):
     assert compat.instance_forward(attention) is attention_of
 
 
+def test_settle_quantised():
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="of the quantised extra")
+    layer = bitsandbytes.nn.Linear8bitLt(8, 8, bias=False, has_fp16_weights=False)
+    layer.load_state_dict(nn.Linear(8, 8, bias=False).state_dict())
+    layer.to("cpu")
+    codes = layer.weight.CB
+    assert codes is not None
+    compat.settle_quantised(nn.Sequential(layer))
+    assert layer.state.CB is codes
+    assert layer.weight.CB is None
+
+
 def test_operators_without_a_derivative():
     linear = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), dtype=torch.qint8)
     given = torch.ones(1, 8, requires_grad=True)
@@ -375,6 +387,47 @@ def test_offloaded_tensor(model):
     name = next(name for name in stored if name.endswith("layers.0.mlp.up_proj.weight"))
     assert stored[name].is_meta
     assert torch.equal(compat.offloaded_tensor(model, name), weight)
+    maps = list(compat.offload_maps(model))
+    assert maps
+    assert all(values is maps[0] or hasattr(values, "dataset") for values in maps)
+
+
+def test_offloaded_tensor_that_is_tied(model):
+    """accelerate ties again what was tied: the head has no values of its own."""
+    accelerate = pytest.importorskip("accelerate")
+    weight = model.get_input_embeddings().weight.detach().clone()
+    accelerate.cpu_offload(model.get_decoder(), torch.device("cpu"))
+    model.lm_head.weight = model.get_input_embeddings().weight
+    assert model.lm_head.weight.is_meta
+    assert torch.equal(compat.offloaded_tensor(model, "lm_head.weight"), weight)
+
+
+def test_input_device(model):
+    accelerate = pytest.importorskip("accelerate")
+    assert compat.input_device(model) == torch.device("cpu")
+    accelerate.cpu_offload(model, torch.device("cpu"))
+    assert model.device == torch.device("meta")
+    assert compat.input_device(model) == torch.device("cpu")
+
+
+def test_float32_products():
+    before = compat.float32_products()
+    assert set(before[1]) == {"cuda", "mkldnn"}
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        now = compat.float32_products()
+        assert now[1] == before[1] | {"cuda": "tf32"}
+        compat.round_no_products(now)
+        assert compat.float32_products()[1]["cuda"] == "ieee"
+        compat.restore_float32_products(now)
+        assert compat.float32_products() == now
+    finally:
+        compat.restore_float32_products(before)
+    assert compat.float32_products() == before
+
+
+def test_privateuse_name():
+    assert not torch.is_autocast_enabled(compat.privateuse_name())
 
 
 def test_tensor_version():

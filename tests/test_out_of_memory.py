@@ -104,14 +104,15 @@ def test_generated_answers(tiny_lalm, small, items):
     assert ours.identical(theirs) or (ours["text"].values == theirs["text"].values).all()
 
 
-@pytest.mark.parametrize("criteria", [["knockout_last", "restoration_audio", "saliency_text"]])
-def test_fusion_layers(tiny_lalm, small, items, criteria):
-    options = {"criteria": criteria, "progress": False}
-    ours, theirs = (mi.fusion_layers(lalm, items, **options) for lalm in (small.lalm, tiny_lalm))
+def test_fusion_layers(tiny_lalm, small, items):
+    """Of two clips; rows of restoration are halved, of which there are sixteen at once."""
+    options = {"criteria": ["knockout_last", "restoration_audio"], "progress": False}
+    ours, theirs = (mi.fusion_layers(lalm, items[::3], **options) for lalm in (small.lalm, tiny_lalm))
     xr.testing.assert_allclose(ours.profiles, theirs.profiles, 1e-4, 1e-5)
     assert ours.window == theirs.window
 
 
+@pytest.mark.acceptance
 def test_every_stage_of_a_study(tiny_lalm, small, tmp_path):
     made = make_items(tmp_path, clips=8, splits=("selection", "test"))
     ours, theirs = (

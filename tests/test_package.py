@@ -25,6 +25,7 @@ PACKAGES = (
     "seeding",
     "progress",
     "compat",
+    "precision",
     "attention",
     "benchmarks",
     "statistics",

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 import mata_interp as mi
-from mata_interp.fusion.windows import DRAWS, MIN_EFFECT, draw_profiles
+from mata_interp.fusion.share_window import MIN_EFFECT
+from mata_interp.fusion.windows import DRAWS, draw_profiles
 from mata_interp.lalm import Prompt
 from mata_interp.statistics import margin as option_margin
 from mata_interp.statistics import proportion

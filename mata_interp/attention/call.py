@@ -82,9 +82,11 @@ class AttentionCall:
         if self._sees_all(rows):
             return RowMask(None, None)
         visible = self.visible(rows)
-        biased = self.mask is not None and self.mask.is_floating_point()
-        bias = self.mask[:, :, rows, : self.length].float() if biased and self.mask is not None else 0.0
-        return RowMask(visible, torch.where(visible, bias, -torch.inf))
+        if self.mask is not None and self.mask.is_floating_point():
+            bias = self.mask[:, :, rows, : self.length].float()
+            return RowMask(visible, bias.masked_fill(~visible, -torch.inf))
+        hidden = torch.full(visible.shape, -torch.inf, device=visible.device)
+        return RowMask(visible, hidden.masked_fill_(visible, 0.0))
 
     def scores(self, rows: slice | Tensor, mask: RowMask | None = None) -> Tensor:
         """Scores of the chosen queries before the softmax: float32 [B, H, R, L], -inf where not visible.

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.linalg import vecdot
-from torch.nn.functional import pad
 
 __all__ = ["Change", "Dose", "Edit"]
 
@@ -74,20 +73,25 @@ class Change(NamedTuple):
         by_length: dict[int, list[Change]] = {}
         for change in changes:
             by_length.setdefault(change.scores.shape[3], []).append(change)
-        # the layers of a token are equally long: they are joined first, and padded once
-        parts = [_side_by_side(some) for some in by_length.values()]
-        return parts[0] if len(parts) == 1 else _side_by_side([part.padded(max(by_length)) for part in parts])
-
-    def padded(self, length: int) -> Change:
-        """The same with hidden keys behind, ``length`` keys in all."""
-        more = (0, length - self.scores.shape[3])
-        if not more[1]:
-            return self
-        return Change(
-            pad(self.scores, more, value=-torch.inf),
-            pad(self.edited, more, value=-torch.inf),
-            pad(self.touched, more, value=False),
-        )
+        if len(by_length) == 1:
+            return cls(
+                torch.cat([change.scores for change in changes], 1),
+                torch.cat([change.edited for change in changes], 1),
+                _touched_side_by_side(changes),
+            )
+        first, longest = changes[0].scores, max(by_length)
+        shape = (len(first), sum(change.scores.shape[1] for change in changes), first.shape[2], longest)
+        scores, edited = first.new_full(shape, -torch.inf), first.new_full(shape, -torch.inf)
+        touched = torch.zeros(shape, dtype=torch.bool, device=first.device)
+        done = 0
+        for length, some in by_length.items():  # the layers of a token are equally long, and put in at once
+            heads = sum(change.scores.shape[1] for change in some)
+            place = (slice(None), slice(done, done + heads), slice(None), slice(length))
+            torch.cat([change.scores for change in some], 1, out=scores[place])
+            torch.cat([change.edited for change in some], 1, out=edited[place])
+            touched[place] = _touched_side_by_side(some)
+            done += heads
+        return cls(scores, edited, touched)
 
     def dose(self) -> Dose:
         """The dose of the edits."""
@@ -108,12 +112,9 @@ class Change(NamedTuple):
         )
 
 
-def _side_by_side(changes: Sequence[Change]) -> Change:
-    """Changes of the same number of keys, [B, H + H' + ..., R, L]."""
-    if len(changes) == 1:
-        return changes[0]
-    return Change(
-        torch.cat([change.scores for change in changes], 1),
-        torch.cat([change.edited for change in changes], 1),
-        torch.cat([change.touched.expand_as(change.scores) for change in changes], 1),
-    )
+def _touched_side_by_side(changes: Sequence[Change]) -> Tensor:
+    """Which scores of equally long changes are touched, bool, in a shape that broadcasts to them all."""
+    first = changes[0].touched
+    if all(change.touched is first for change in changes) and (first.dim() < 3 or first.shape[-3] == 1):
+        return first  # layers that are alike
+    return torch.cat([change.touched.expand_as(change.scores) for change in changes], 1)

@@ -8,23 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+
+from .answer_text import after_lead_ins, boxed, final_answer, json_values, normalized
+from .option_letters import corrected, letter_spans, read_letter
+from .option_phrases import UNCLEAR, Phrases, strip_around
 
 __all__ = ["final_answer", "official_match", "option_named", "options_inside", "tokens"]
-
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
-_OPENED = re.compile(r"<think>.*\Z", re.DOTALL | re.IGNORECASE)
-_CLOSED = re.compile(r"</think>", re.IGNORECASE)
-_TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
-
-_LEAD_IN = re.compile(r"\b(?:answer|option|choice)\s*(?:is|would be|:)\s*:?\s*", re.IGNORECASE)
-_LABEL = re.compile(r"(?:option|choice)\s+(?=\(?[a-z]\)?(?:\W|$))", re.IGNORECASE)
-_LETTERS = (
-    re.compile(r"\(([A-Za-z])\)[.:]?(.*)", re.DOTALL),  # (B), (B) rain
-    re.compile(r"([A-Za-z])[.):](?:\s+(.*))?", re.DOTALL),  # B., B) rain, B: rain
-    re.compile(r"([A-Za-z])()"),  # B
-)
-_NEGATION = re.compile(r"(?<!\w)(?:not|no|nor|neither|never|without|cannot)(?!\w)|n['\u2019]t(?!\w)")
-_AROUND = " \t\r\n\"'`*.,;:!"
 
 
 def tokens(text: str) -> frozenset[str]:
@@ -63,38 +53,24 @@ def official_match(text: str, answer: str, choices: Sequence[str]) -> bool:
     return right <= words and not words & wrong
 
 
-def final_answer(text: str) -> str:
-    """The answer in a generated text, without reasoning; empty if the text ends within the reasoning.
-
-    Reasoning is ``<think>...</think>``, or everything before a ``</think>`` whose beginning is part of the
-    chat template. Of several ``<answer>`` tags the last one counts; an unclosed one extends to the end of the
-    text.
-
-    Examples:
-        >>> final_answer("<think>A bell? No.</think> <answer>a dog</answer>")
-        'a dog'
-        >>> final_answer("<think>It could be")
-        ''
-    """
-    rest = _CLOSED.split(_OPENED.sub("", _THOUGHT.sub("", text)))[-1]
-    tagged = _TAGGED.findall(rest)
-    return (tagged[-1] if tagged else rest).strip()
-
-
 def option_named(text: str, choices: Sequence[str]) -> int | None:
     """Index of the option that a generated text names; None if it names none or is ambiguous.
 
-    The rules are applied to the text after the last lead-in of `final_answer` ("The answer is", "Final
-    answer:"), then to all of it. The first rule that applies decides:
+    The text is that of `final_answer`, whatever its Unicode form and markup. What it says in a LaTeX box, in
+    JSON, or after a lead-in ("The answer is", "Final answer:", "答案是"; the last one first) comes before
+    the rest. The first of these rules that applies decides:
 
-    1. The text is an option's text, or begins with an option's letter: "(B)", "B.", "B)", "B: rain",
-       "option B". It is ambiguous if the letter belongs to no option, precedes another option's text, or is
-       itself another option's text (an option "D" that is not the fourth).
-    2. The text contains exactly one option as a phrase, not counting options inside longer ones that are also
-       contained, and no "not" or "no" outside the options.
+    1. The text, or its first or last line or its first sentence, is an option's text (without regard to case,
+       surrounding punctuation and articles) or begins with an option's letter: "(B)", "B.", "B) rain",
+       "B: rain", "option B". The explanation behind it is not read. It is ambiguous if the letter belongs to
+       no option, stands beside another option's text or letter, or is itself another option's text (an option
+       "D" that is not the fourth), if a list of options follows, or if it is taken back ("Wait, ...").
+    2. The text names exactly one option, by its text or letter, and does not reject it ("not rain", "rather
+       than rain"). Options inside longer ones, inside other words and inside other numbers (2 in "2.5", "-2",
+       "more than 2") do not count. A negation or condition about something else leaves the answer open.
 
-    Case, surrounding quotes and full stops, and repeated spaces are ignored. A repeated option is named by
-    the index of its first occurrence.
+    A repeated option is named by the index of its first occurrence. Options that bring letters along
+    ("B. cat") are named by these.
 
     Args:
         text: the generated text.
@@ -103,51 +79,94 @@ def option_named(text: str, choices: Sequence[str]) -> int | None:
     Examples:
         >>> option_named("The answer is (B) rain.", ["a dog", "rain"])
         1
+        >>> option_named("It is not rain but a dog.", ["a dog", "rain"])
+        0
         >>> option_named("a dog or rain", ["a dog", "rain"]) is None
         True
     """
-    whole = final_answer(text)
-    parts = list(dict.fromkeys((_LEAD_IN.split(whole)[-1], whole)))
-    for rule in (_option_or_letter, options_inside):
-        for part in parts:
-            named = rule(part, choices)
-            if named:
-                return max(named) if len(named) == 1 and max(named) >= 0 else None
-    return None
-
-
-def _option_or_letter(text: str, choices: Sequence[str]) -> set[int]:
-    """Indices of the options that the text equals or names by letter; -1 for a letter of no option."""
-    plain, options = _plain(text), [_plain(choice) for choice in choices]
-    named = {options.index(plain)} if plain and plain in options else set()
-    text = text.strip(_AROUND.replace(".", "").replace(":", ""))
-    text = _LABEL.sub("", text, count=1) if _LABEL.match(text) else text
-    letter = next((match for form in _LETTERS if (match := form.fullmatch(text))), None)
-    if letter is not None:
-        index = ord(letter[1].upper()) - ord("A")
-        beside = _plain(letter[2] or "")
-        named.add(index if index < len(options) else -1)
-        named |= {options.index(beside)} if beside in options and beside != "" else set()
-    # equal options have the index of the first one
-    return {options.index(options[index]) if index >= 0 else -1 for index in named}
+    phrases = _phrases(tuple(choices))
+    answer = final_answer(text)
+    whole = normalized(answer)
+    for claims in (boxed(answer), json_values(answer)):
+        readings = [read for claim in claims if (read := _read_all(normalized(claim), phrases))]
+        if readings:
+            return _certain(set().union(*readings))
+    for claim in after_lead_ins(whole):
+        if reading := _read_all(claim, phrases):
+            return _certain(reading)
+    return _certain(_read_all(whole, phrases, every_line=True))
 
 
 def options_inside(text: str, choices: Sequence[str]) -> set[int]:
     """Indices of the options that a text contains as a phrase, without those inside longer contained options.
 
-    The set is empty if the text has a negation outside the options, since it may reject what it names.
+    The set is empty if the text has a negation that does not stand right before an option, since it may
+    reject what it names; an option right after a negation is left out.
     """
-    plain, options = _plain(text), [_plain(choice) for choice in choices]
-    contained = {o for o in options if o and re.search(rf"(?<!\w){re.escape(o)}(?!\w)", plain)}
-    rest = plain
-    for option in sorted(contained, key=len, reverse=True):
-        rest = rest.replace(option, " ")
-    if _NEGATION.search(rest):
+    named = _phrases(tuple(choices)).affirmed(normalized(text))
+    return set() if UNCLEAR in named else named
+
+
+@lru_cache(maxsize=1024)
+def _phrases(choices: tuple[str, ...]) -> Phrases:
+    return Phrases(choices)
+
+
+def _certain(reading: set[int]) -> int | None:
+    return next(iter(reading)) if len(reading) == 1 and UNCLEAR not in reading else None
+
+
+def _read_all(text: str, phrases: Phrases, every_line: bool = False) -> set[int]:
+    """Indices of the options that a text gives as its answer: one if it is certain, none if there is none.
+
+    Args:
+        text: normalized text: the whole answer, or what follows a lead-in.
+        phrases: the options.
+        every_line: read the last line and all sentences; else the first sentence only.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
         return set()
-    longest = [o for o in contained if not any(o != other and o in other for other in contained)]
-    return {options.index(option) for option in longest}
+    reading = _read_beginning(text, phrases)
+    if every_line and len(lines) > 1:
+        reading = reading | _read_beginning(lines[-1], phrases)
+    if reading:
+        return reading
+    claim = text if every_line else _first_sentence(lines[0])
+    return phrases.affirmed(claim, letter_spans(claim, phrases))
 
 
-def _plain(text: str) -> str:
-    """The text in lower case, with single spaces, without punctuation at either end."""
-    return " ".join(text.lower().split()).strip(_AROUND)
+def _read_beginning(text: str, phrases: Phrases) -> set[int]:
+    """The option that a text equals or begins with, by letter or text."""
+    same, letter = phrases.equal(text), read_letter(text, phrases)
+    if same is not None:
+        return {same} | (letter - {UNCLEAR} if len(strip_around(text)) == 1 else set())
+    return letter or _read_first_sentence(text, phrases)
+
+
+_SENTENCE = re.compile(r"[.!。](?=\s|$)|\n|。")
+_TAKES_BACK = re.compile(r"\W*(?:not|no|never|wrong|incorrect|unlikely|but|or|and)\b", re.IGNORECASE)
+
+
+def _first_sentence(text: str) -> str:
+    end = _SENTENCE.search(text)
+    return text[: end.start()] if end else text
+
+
+def _read_first_sentence(text: str, phrases: Phrases) -> set[int]:
+    """The option whose text is the first sentence or line, or what stands before its first comma."""
+    text = text.strip()
+    head = _first_sentence(text)
+    rest = text[len(head) + 1 :].strip()
+    found = phrases.equal(head)
+    numbered = head.strip().isdigit() and "\n" not in text[: len(head) + 2] and rest != ""
+    if found is not None and not head.rstrip().endswith("?") and not numbered:
+        if corrected("\n" + rest) or _TAKES_BACK.match(rest):
+            return {found, UNCLEAR}
+        second = phrases.equal(_first_sentence(rest)) if rest else None
+        return {found} if second is None else {found, second}
+    head, comma, rest = text.partition(", ")
+    found = phrases.equal(head) if comma else None
+    if found is not None and not corrected("\n" + rest) and phrases.affirmed(rest) <= {found}:
+        return set() if phrases.spans(rest) and not phrases.affirmed(rest) else {found}
+    return set()

@@ -19,6 +19,7 @@ import soxr
 from cachetools import LRUCache
 
 from ..errors import BenchmarkError, ItemError
+from .audio_objects import holds_sound, sound_of
 from .values import is_missing, quote
 
 __all__ = ["Audio", "AudioSource", "audio_source", "find_audio", "load_audio"]
@@ -140,7 +141,7 @@ def audio_source(value: Any, item: str = "") -> AudioSource | None:
 
     Args:
         value: a path; ``(samples, rate)``; a mapping with ``array`` and ``sampling_rate`` as in the datasets
-            library; or a missing value.
+            library, or with encoded ``bytes``; a decoder of that library; or a missing value.
         item: id of the item, for error messages.
 
     Raises:
@@ -154,6 +155,8 @@ def audio_source(value: Any, item: str = "") -> AudioSource | None:
         return value[0], value[1]
     if isinstance(value, Mapping) and {"array", "sampling_rate"} <= set(value):
         return np.asarray(value["array"]), value["sampling_rate"]
+    if holds_sound(value):
+        return sound_of(value, item)
     remedy = "Give a path, (samples, rate), or {'array': samples, 'sampling_rate': rate}."
     raise ItemError(item, "audio", f"{quote(value)} is not audio.", remedy)
 
@@ -196,12 +199,20 @@ def _prepare(samples: np.ndarray, own_rate: int, rate: int | None, item: str) ->
             raise ItemError(item, "audio", problem, "Give one of the channels.")
     if rate is not None and rate != own_rate:
         notes.append(f"resampled from {own_rate} Hz")
-        mono, own_rate = soxr.resample(mono, own_rate, rate), rate
+        mono, own_rate = _resampled(mono, own_rate, rate, item), rate
         if not len(mono):
             raise ItemError(item, "audio", f"{len(samples)} samples are too few to resample to {rate} Hz.")
     mono.flags.writeable = False
     digest = hashlib.sha256(mono.tobytes() + str(own_rate).encode()).hexdigest()
     return Audio(mono, own_rate, digest, tuple(notes))
+
+
+def _resampled(mono: np.ndarray, own_rate: int, rate: int, item: str) -> np.ndarray:
+    try:
+        return soxr.resample(mono, own_rate, rate)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        problem = f"it cannot be resampled from {own_rate:,} to {rate:,} Hz: {_short(error)}"
+        raise ItemError(item, "audio", problem) from error
 
 
 def _rms(samples: np.ndarray) -> float:
@@ -217,7 +228,7 @@ def _read_file(path: Path, item: str) -> tuple[np.ndarray, int]:
             stated, log, own_rate = file.frames, file.extra_info, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
         extra = _bytes_after_data(path)
-    except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError, ValueError) as error:
+    except Exception as error:  # of any kind: one file must not end a run
         problem = f"{str(path)!r} cannot be decoded: {_short(error)}"
         raise ItemError(item, "audio", problem) from error
     lengths = [(int(stated), int(actual)) for stated, actual in _CHUNK_LENGTHS.findall(log)]
@@ -232,25 +243,33 @@ def _read_file(path: Path, item: str) -> tuple[np.ndarray, int]:
     return samples, own_rate
 
 
+# container -> format of a chunk's name and length, name of the chunk with the samples, kinds
+_CONTAINERS = {
+    b"RIFF": ("<4sI", b"data", (b"WAVE",)),
+    b"FORM": (">4sI", b"SSND", (b"AIFF", b"AIFC")),
+}
+
+
 def _bytes_after_data(path: Path) -> int:
-    """Bytes after the data chunk of a WAV file that belong to no chunk, where they are too many for padding.
+    """Bytes after the samples of a WAV or AIFF file that belong to no chunk, if too many for padding.
 
     A header that states too small a length, or 0, hides the rest of the audio from libsndfile.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        form, data, kinds = _CONTAINERS.get(head[:4], ("", b"", ()))
+        if head[8:] not in kinds:
             return 0
         position, data_length = 12, None
         while position + 8 <= size:
             file.seek(position)
-            name, length = struct.unpack("<4sI", file.read(8))
+            name, length = struct.unpack(form, file.read(8))
             end = position + 8 + length + length % 2
             if data_length is not None and (not name.isascii() or end > size + 1):
                 extra = size - position
                 return extra if extra > max(1000, data_length // 10) else 0
-            if name == b"data":
+            if name == data:
                 data_length = length
             position = end
     return 0

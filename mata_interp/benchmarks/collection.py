@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import BenchmarkError, ItemError
 from .items import Item
 from .records import record_to_item
+from .rows import as_record, as_records
 from .values import quote
 
 __all__ = ["SPLITS", "Exclusion", "Items"]
@@ -79,8 +80,8 @@ class Items(Sequence[Item]):
         name in the file (such as ``"test"``), so that ``Item.split`` and `split` agree.
 
         Args:
-            records: records with the columns of `load_benchmark`, such as ``table.to_dict("records")`` of a
-                pandas table, or items.
+            records: records with the columns of `load_benchmark`, a pandas table, a dataset of the datasets
+                library, or items.
             name: name of the collection.
             audio_root: folder that audio paths of records start from and may not leave.
             fields: field of an item -> its column, where the records have another name for it.
@@ -92,12 +93,12 @@ class Items(Sequence[Item]):
             raise BenchmarkError(f"{quote(records)} is not a list of records or items.")
         kept: dict[str, Item] = {}
         excluded = []
-        for number, record in enumerate(records, start=1):
+        for number, record in enumerate(as_records(records), start=1):
             try:
                 if isinstance(record, Item):
                     item = record
                 else:
-                    item = record_to_item(record, number, audio_root, fields)
+                    item = record_to_item(as_record(record) or record, number, audio_root, fields)
                 item.validate()
                 if item.id in kept:
                     raise ItemError(item.id, "id", "an earlier item has the same id.", "Give each its own.")

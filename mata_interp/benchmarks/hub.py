@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import BenchmarkError
 from .values import quote
 
-__all__ = ["hub_records", "is_dataset"]
+__all__ = ["hub_records", "is_dataset", "is_saved", "undecoded"]
 
 _PREFIX = "hf:"
 
@@ -18,6 +19,11 @@ _PREFIX = "hf:"
 def is_dataset(place: str | Path) -> bool:
     """Whether ``place`` is a folder or, by its prefix ``hf:``, the name of a dataset on the hub."""
     return str(place).startswith(_PREFIX) or Path(place).is_dir()
+
+
+def is_saved(place: str | Path) -> bool:
+    """Whether ``place`` is a folder that ``save_to_disk`` of the datasets library wrote."""
+    return any((Path(place) / mark).is_file() for mark in ("state.json", "dataset_dict.json"))
 
 
 def hub_records(
@@ -70,14 +76,39 @@ def hub_records(
     return records, start, digest.hexdigest()
 
 
+def undecoded(data: Any) -> Iterator[dict[str, Any]]:
+    """The records of a dataset in memory, with paths in its audio columns.
+
+    Audio inside the dataset is written, unchanged, into the cache of the datasets library.
+
+    Args:
+        data: a ``Dataset`` or ``IterableDataset``.
+    """
+    import datasets
+    from datasets.config import HF_DATASETS_CACHE
+
+    features = data.features or {}
+    columns = [name for name, kind in features.items() if isinstance(kind, datasets.Audio)]
+    for column in columns:
+        data = data.cast_column(column, datasets.Audio(decode=False))
+    written_to = (Path(HF_DATASETS_CACHE) / "mata_interp").resolve()
+    for record in map(dict, data):
+        for column in columns:
+            if (name := _path(record[column], written_to)) is not None:
+                stored = bool(record[column]["bytes"])
+                record[column] = str(written_to / name) if stored else name
+            else:
+                record[column] = None
+        yield record
+
+
 def _load(place: str, split: str | None) -> Any:
     """One split of a dataset."""
     import datasets
 
-    name, folder = place.removeprefix(_PREFIX), Path(place)
-    saved = any((folder / mark).is_file() for mark in ("state.json", "dataset_dict.json"))
+    name = place.removeprefix(_PREFIX)
     try:
-        data = datasets.load_from_disk(place) if saved else datasets.load_dataset(name)
+        data = datasets.load_from_disk(place) if is_saved(place) else datasets.load_dataset(name)
     except Exception as error:  # of many kinds: no such name, no network, no data files, ...
         reason = str(error.__cause__ or error)[:500]
         raise BenchmarkError(f"The dataset {place!r} cannot be loaded: {reason}") from error

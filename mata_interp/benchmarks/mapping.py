@@ -38,7 +38,7 @@ from ..errors import BenchmarkError, ItemError
 from .answer_matching import options_inside
 from .collection import Exclusion
 from .items import Item
-from .records import COLUMNS, record_to_item
+from .records import COLUMNS, option_by_text_or_letter, record_to_item
 from .values import plain_value, quote
 
 __all__ = ["FieldMapping", "read_mapping", "shipped_mappings"]
@@ -289,7 +289,7 @@ def _evaluate(form: Any, record: Mapping[str, Any], context: _Context) -> Any:
     value = _get(record, argument)
     text = "" if value is None else str(value).strip()
     if kind == "option":
-        return _option_by_text_or_letter(text, context.options)
+        return option_by_text_or_letter(text, context.options)
     if kind == "other_than":
         others = [option for option in context.options if option != text]
         return others[0] if len(others) == 1 else None
@@ -303,15 +303,6 @@ def _options_from_column(column: str, context: _Context) -> list[str]:
         problem = f"column {column!r} has {len(values)} values: too many to be the options of a question."
         raise ItemError(context.item, context.field, problem, "Map choices to a column that has them.")
     return values
-
-
-def _option_by_text_or_letter(text: str, options: Sequence[str]) -> str:
-    letter = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
-    if letter and text not in options:
-        index = ord(letter[1].upper()) - ord("A")
-        if index < len(options):
-            return options[index]
-    return text
 
 
 def _fill(template: str, record: Mapping[str, Any], context: _Context) -> str:

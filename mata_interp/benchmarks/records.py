@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ItemError
 from .audio import audio_source
 from .items import Item
+from .option_phrases import letters_of
 from .values import plain_value, quote, text_of
 
-__all__ = ["COLUMNS", "record_to_item"]
+__all__ = ["COLUMNS", "find_column", "option_by_text_or_letter", "record_to_item"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -69,6 +71,7 @@ def record_to_item(
             raise ItemError(name, field, f"{quote(values[field])} is not a text.")
         return value
 
+    options = _choices(values.get("choices"), name)
     used = set(columns.values())
     extra = {key: plain_value(value) for key, value in record.items() if key not in used}
     if isinstance(extra.get("category"), list):  # 13 items of MMAU have a list, the others a text
@@ -76,14 +79,14 @@ def record_to_item(
     return Item(
         audio=audio_source(values.get("audio"), name),
         question=text("question"),
-        choices=_choices(values.get("choices"), name),
-        answer=text("answer") or None,
+        choices=options,
+        answer=option_by_text_or_letter(text("answer"), options) or None,
         id=text("id"),
         caption=text("caption"),
         domain=text("domain"),
         kind=text("kind"),
         condition=text("condition"),
-        caption_answer=text("caption_answer") or None,
+        caption_answer=option_by_text_or_letter(text("caption_answer"), options) or None,
         split=text("split"),
         source=text("source"),
         audio_root=audio_root,
@@ -91,25 +94,36 @@ def record_to_item(
     )
 
 
+def find_column(record: Mapping[str, Any], field: str) -> str | None:
+    """The column of a field by its known names: the first of the same case, else the only one of any case."""
+    names = COLUMNS[field]
+    exact = next((name for name in names if name in record), None)
+    if exact is not None:
+        return exact
+    similar = [name for name in record if isinstance(name, str) and name.strip().lower() in names]
+    return similar[0] if len(similar) == 1 else None
+
+
 def _find_columns(record: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, str]:
     """Field -> its column in this record, for the fields that it has. A column without a name is no field."""
-    by_lower_case: dict[str, list[str]] = {}
-    for column in record:
-        if isinstance(column, str):
-            by_lower_case.setdefault(column.strip().lower(), []).append(column)
     columns = {}
-    for field, names in COLUMNS.items():
-        if field in fields:
-            if fields[field] in record:
-                columns[field] = fields[field]
-            continue
-        exact = next((name for name in names if name in record), None)
-        similar = [column for name in names for column in by_lower_case.get(name, ())]
-        if exact is not None:
-            columns[field] = exact
-        elif len(similar) == 1:
-            columns[field] = similar[0]
+    for field in COLUMNS:
+        column = fields[field] if field in fields else find_column(record, field)
+        if column is not None and column in record:
+            columns[field] = column
     return columns
+
+
+def option_by_text_or_letter(text: str, options: Sequence[str]) -> str:
+    """The option that a text is, or whose letter it is; else the text itself.
+
+    A text that is an option is never a letter. Options may bring their letters along, as in ["B. cat", ...].
+    """
+    letter = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
+    if letter is None or text in options:
+        return text
+    labels, wanted = letters_of(options), letter[1].upper()
+    return options[labels.index(wanted)] if wanted in labels else text
 
 
 def _choices(value: Any, name: str) -> list[str]:

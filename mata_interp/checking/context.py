@@ -18,7 +18,7 @@ from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing, experts
 from mata_interp.lalm.discovery.quantised import quantised_layers
 from mata_interp.lalm.prompting.prompts import build_prompt
 
-from .bounds import LOGITS, MIN_EFFECT, ROUNDING_FACTOR, ROWS
+from .bounds import LOGITS, MIN_EFFECT, QUANTISED_FACTOR, ROUNDING_FACTOR, ROWS
 from .eager import EagerReference, ReferenceEdit, real_tokens
 from .results import NotApplicable
 
@@ -31,8 +31,12 @@ Result = TypeVar("Result")
 
 STEPS = 4  # tokens decoded
 REPEATS = 8  # plain forward passes that show whether a device repeats itself
-JITTERS = 3  # runs with other roundings, of quantised models
-STRENGTHS = (2.0, -4.0, 8.0)  # nats added to the scores of all audio keys, until the logits change
+JITTERS = 4  # runs with other roundings, of quantised models
+STRENGTHS = (1.0, 2.0, -2.0, 3.0, -3.0, 4.0, -4.0, 5.0, 6.0, -6.0, 8.0)
+"""Nats that are added to the scores of all audio keys, tried in this order until the logits change clearly.
+
+The weakest that tells is used: a strong edit in every layer drives a model so far from what it was trained on
+that its own rounding grows beyond every bound."""
 
 
 class CheckContext:
@@ -138,7 +142,20 @@ class CheckContext:
         read = self.plain_routing.experts and not self.plain_routing.unread
         if self.has_experts and not read and self.half:
             return "its choice of experts cannot be read here, and rounding may have flipped it"
+        if self._change_in_batch > self.logit_bound:
+            return (
+                f"its own logits change by {self._change_in_batch:.2g} with the rest of a batch: its "
+                "layers quantise the states of all tokens of a call together"
+            )
         return ""
+
+    @cached_property
+    def _change_in_batch(self) -> float:
+        """By how much a quantised model's own logits of a prompt change in a batch; 0 for other models."""
+        if not quantised_layers(self.lalm.model):
+            return 0.0
+        alone = [self.lalm.logits(self.build((item,))).float()[0] for item in self.items]
+        return max((float((a - b).abs().max()) for a, b in zip(alone, self.plain, strict=True)), default=0.0)
 
     def with_routing(self, run: Callable[[], Result]) -> tuple[Result, Routing]:
         """The result of a run of the model, and the experts that its tokens were routed to."""
@@ -163,17 +180,17 @@ class CheckContext:
     def logit_bound(self) -> float:
         """How far logits may differ."""
         bound = LOGITS.get(self.lalm.dtype, LOGITS[torch.bfloat16]) * max(1.0, float(self.plain.abs().max()))
-        rounding = self._quantised_rounding[0]
+        bound = max(bound, QUANTISED_FACTOR * self._quantised_rounding[0])
         if not self.half:
-            return max(bound, ROUNDING_FACTOR * rounding)
+            return bound
         # the model's own two attention implementations, neither of which contains code of this package
         eager, _ = self.eager_logits(0.0, self.plain_routing)
-        rounding = max(rounding, float((self.plain - eager.to(self.plain)).abs().max()))
+        rounding = float((self.plain - eager.to(self.plain)).abs().max())
         return max(bound, ROUNDING_FACTOR * rounding)
 
     @cached_property
     def _quantised_rounding(self) -> tuple[float, float]:
-        """How far the reference's logits and attention weights move when states are off by one rounding.
+        """How far the reference's logits and attention weights move when states are off by roundings.
 
         Layers that quantise what they are given turn a difference in the last digit into one of a step of
         8 bits. (0, 0) without quantised layers.
@@ -229,14 +246,15 @@ class CheckContext:
     def row_bound(self) -> float:
         """How far attention weights may differ."""
         bound = ROWS.get(self.lalm.dtype, ROWS[torch.bfloat16])
-        return max(bound, ROUNDING_FACTOR * self._quantised_rounding[1])
+        return max(bound, QUANTISED_FACTOR * self._quantised_rounding[1])
 
     @cached_property
     def strength(self) -> float:
         """The first of STRENGTHS that changes the eager logits clearly; else the one that does so most."""
         effects = {}
+        plain, _ = self.eager_logits(0.0)
         for alpha in STRENGTHS:
-            edited, plain = (self.eager_logits(strength)[0] for strength in (alpha, 0.0))
+            edited, _ = self.eager_logits(alpha)
             effects[alpha] = float((edited - plain).abs().max())
             if effects[alpha] >= MIN_EFFECT * self.logit_bound:
                 return alpha

@@ -44,7 +44,7 @@ def sweep_equals_loop(context: CheckContext) -> Measurement:
     parts = [in_order(edit) for edit in edits.values()]
     difference, flips = _sweep_difference(context, parts, list(routings), loop)
     return Measurement(
-        f"max |Δlogit| {difference:.1g} over {len(edits)} edits",
+        f"max |Δlogit| {difference:.3g} over {len(edits)} edits",
         difference,
         context.logit_bound,
         unsure=context.unsure,
@@ -126,8 +126,8 @@ def transformer_lens_agrees(context: CheckContext) -> Measurement:
     difference = max(largest(rows[layer] - patterns[layer].to(rows[layer])) for layer in rows)
     part = "the whole model" if lens.whole else "the decoder"
     bound = context.logit_bound
-    flaw = "" if logit_difference <= bound else f"the difference of logits exceeds {bound:.0e}"
-    measured = f"on {part}: rows differ by {difference:.1g}, logits by {logit_difference:.1g}"
+    flaw = "" if logit_difference <= bound else f"the difference of logits exceeds {bound:.3g}"
+    measured = f"on {part}: rows differ by {difference:.3g}, logits by {logit_difference:.3g}"
     if not context.has_experts:
         return Measurement(measured, difference, context.row_bound, flaw)
     unsure = "it chooses among experts for itself, and rounding may have changed a choice"

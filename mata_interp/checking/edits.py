@@ -28,7 +28,7 @@ def zero_strength(context: CheckContext) -> Measurement:
         apart = float((logits.float() - plain.float()).abs().max())
         difference = max(difference, apart, key=nan_first)
     bound, note = context.exact(difference)
-    return Measurement(f"max |Δlogit| {difference:.2g} under {', '.join(rules)}{note}", difference, bound)
+    return Measurement(f"max |Δlogit| {difference:.3g} under {', '.join(rules)}{note}", difference, bound)
 
 
 @register_check(
@@ -47,7 +47,8 @@ def effect(context: CheckContext) -> Measurement:
         float(x.abs().max()) for x in (measured - reference.to(measured), measured, reference)
     )
     return Measurement(
-        f"max |Δlogit| {size:.3g}, reference {expected:.3g}, difference {difference:.1g}",
+        f"{context.strength:+g} on audio scores: max |Δlogit| {size:.3g}, reference {expected:.3g}, "
+        f"difference {difference:.3g}",
         difference,
         context.logit_bound,
         weak=too_small(context, expected),

@@ -32,7 +32,7 @@ def deterministic(context: CheckContext) -> Measurement:
             hook.remove()
     difference = float((logits[0] - logits[1]).abs().max())
     bound, note = context.exact(difference)
-    return Measurement(f"max |Δlogit| {difference:.2g}{note}", difference, bound)
+    return Measurement(f"max |Δlogit| {difference:.3g}{note}", difference, bound)
 
 
 @register_check(

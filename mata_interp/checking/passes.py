@@ -59,7 +59,7 @@ def decoding_equals_one_pass(context: CheckContext) -> Measurement:
             plain, _ = context.eager.logits(inputs, STEPS)
             effect = largest(reference - plain)
     return Measurement(
-        f"max |Δlogit| {worst:.1g} over {STEPS} tokens; the edit changes {effect:.2g}",
+        f"max |Δlogit| {worst:.3g} over {STEPS} tokens; the edit changes {effect:.3g}",
         worst,
         context.logit_bound,
         weak=too_small(context, effect),
@@ -78,7 +78,7 @@ def backends_agree(context: CheckContext) -> Measurement:
     direct, nnsight = (_generate(context, True, backend)[0] for backend in ("direct", "nnsight"))
     difference = largest(direct - nnsight)
     bound, note = context.exact(difference)
-    return Measurement(f"max |Δlogit| {difference:.2g} over {STEPS} tokens{note}", difference, bound)
+    return Measurement(f"max |Δlogit| {difference:.3g} over {STEPS} tokens{note}", difference, bound)
 
 
 @register_check(
@@ -108,8 +108,8 @@ def options_equal_one_pass(context: CheckContext) -> Measurement:
             parts.append(_compare_options(context, option, alone))
         found = _worst_of(parts)
     measured = (
-        f"max |Δlog p| {found.difference:.1g}, up to {found.tokens:.0f} tokens; the edit changes "
-        f"{found.effect:.2g}"
+        f"max |Δlog p| {found.difference:.3g}, up to {found.tokens:.0f} tokens; the edit changes "
+        f"{found.effect:.3g}"
     )
     return Measurement(measured, found.difference, bound, unsure=context.unsure, flips=found.flips)
 
@@ -140,7 +140,7 @@ class _Batch:
             alone.append(self._run(row, lambda x, b=b, w=row.width: x[b : b + 1, -w:], same))
         difference = largest(torch.cat(alone, 1) - self._logits)
         padded = max(prompt.width - row.width for row in rows)
-        measured = f"max |Δlogit| {difference:.1g}; {prompt.size} prompts, up to {padded} tokens of padding"
+        measured = f"max |Δlogit| {difference:.3g}; {prompt.size} prompts, up to {padded} tokens of padding"
         if not difference <= context.logit_bound:
             measured += _difference_before_decoder(context, rows)
         return self._measurement(measured, difference)
@@ -151,7 +151,7 @@ class _Batch:
         wider = _padded(prompt, n, self._context.lalm.model.config)
         moved = self._run(wider, lambda x: torch.cat([x[:, :1].expand(-1, n, -1), x], 1), True)
         difference = largest(moved - self._logits)
-        measured = f"max |Δlogit| {difference:.1g} with {n} tokens of padding; rows cannot be separated"
+        measured = f"max |Δlogit| {difference:.3g} with {n} tokens of padding; rows cannot be separated"
         return self._measurement(measured, difference)
 
     def _run(self, other: Prompt, align: Callable[[Tensor], Tensor], same_tokens: bool) -> Tensor:
@@ -192,7 +192,7 @@ def _difference_before_decoder(context: CheckContext, rows: Sequence[Prompt]) ->
     size = max(map(largest, alone))
     if difference <= LOGITS.get(lalm.dtype, LOGITS[torch.bfloat16]) * size:
         return ""
-    return f"; audio embeddings in a batch differ before the decoder, by {difference:.1g} of {size:.1g}"
+    return f"; audio embeddings in a batch differ before the decoder, by {difference:.3g} of {size:.3g}"
 
 
 def _same_tokens(prompt: Prompt, place: int, alone: Prompt) -> bool:

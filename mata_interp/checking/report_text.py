@@ -41,7 +41,7 @@ def count_verdicts(results: Sequence[CheckResult]) -> str:
 def _table(results: Sequence[CheckResult]) -> str:
     rows = [("", "check", "measured", "bound")]
     for result in results:
-        bound = "" if result.bound is None else "exact" if result.bound == 0 else f"{result.bound:.0e}"
+        bound = "" if result.bound is None else "exact" if result.bound == 0 else f"{result.bound:.3g}"
         measured = result.measured if result.difference is not None else "see below"
         first, *more = _wrapped(measured)
         rows.append((SYMBOLS.get(result.verdict, result.verdict), result.name, first, bound))

@@ -35,7 +35,7 @@ def row_sums(context: CheckContext) -> Measurement:
     total = mass.sum("group", skipna=False).values[~mass.isnull().all("group").values]
     difference = float(abs(total - 1).max()) if total.size else float("nan")
     bound = SUMS.get(context.lalm.dtype, 1e-5)
-    return Measurement(f"largest difference {difference:.1g}", difference, bound)
+    return Measurement(f"largest difference {difference:.3g}", difference, bound)
 
 
 @register_check(
@@ -51,7 +51,7 @@ def rows_equal_eager(context: CheckContext) -> Measurement:
     )
     apart = {layer: _difference(rows[layer], reference[layer]) for layer in rows}
     worst = max(apart, key=lambda layer: nan_first(apart[layer]))
-    measured = f"largest difference {apart[worst]:.1g}, in layer {worst}; {len(apart)} layers"
+    measured = f"largest difference {apart[worst]:.3g}, in layer {worst}; {len(apart)} layers"
     return Measurement(measured, apart[worst], context.row_bound, unsure=context.unsure, flips=flips)
 
 
@@ -76,7 +76,7 @@ def trace_equals_eager(context: CheckContext) -> Measurement:
         except ItemError as error:  # there is no text after the audio
             notes.append(f"{query}: {error.problem}")
             continue
-        notes.append(f"{query}: largest difference {difference:.1g}")
+        notes.append(f"{query}: largest difference {difference:.3g}")
         worst = max(worst, difference, key=nan_first)
     return Measurement("; ".join(notes), worst, context.row_bound, unsure=context.unsure, flips=flips)
 

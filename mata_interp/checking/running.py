@@ -48,6 +48,10 @@ def check(
     pass instead of many, and transformer-lens where that knows the model. The last check is that the model is
     unchanged.
 
+    Where two computations should be equal bit for bit and are not, on another device than a CPU, plain
+    forward passes are repeated. If these differ as well, because kernels sum in any order, the bound is that
+    of logits, and the result says by how much they differ.
+
     In a mixture of experts, rounding alone may choose other experts, and two runs then compute different
     numbers. Where choices differ, the reference runs with those of the other run
     (`mata_interp.lalm.discovery.experts`), so that the bounds hold as elsewhere, and the result says how many

@@ -69,7 +69,7 @@ class ModelSnapshot:
         count = len(self.parts) + 1
         bound, note = exact(difference)
         return Measurement(
-            f"{count - len(changed)} of {count} parts as before, max |Δlogit| {difference:.2g}{note}",
+            f"{count - len(changed)} of {count} parts as before, max |Δlogit| {difference:.3g}{note}",
             difference,
             bound,
             f"changed: {', '.join(changed)}" if changed else "",

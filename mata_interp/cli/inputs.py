@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ItemError, RunError
 from .checks import check_file, check_folder, check_model, usage_error, with_map
 from .options import AS_STORED, AUTO, DEFAULT_MODEL
-from .output import print_note, progress
+from .output import print_note, print_status, progress
 
 if TYPE_CHECKING:
     from ..benchmarks import Items
@@ -43,7 +43,7 @@ def load_model(name: str, options: LoadOptions = AS_STORED) -> LALM:
 
         logging.disable_progress_bar()
     lalm = LALM.from_pretrained(name, **with_map(options).arguments())
-    print_note(f"{lalm.description}.")
+    print_status(lalm.description)
     return lalm
 
 

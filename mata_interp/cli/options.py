@@ -230,9 +230,10 @@ def _with_options(
 Benchmark = Annotated[
     str,
     typer.Option(
-        metavar="NAME|FILE",
+        metavar="NAME|FILE|FOLDER",
         help="listening (ships with the package); a JSON, JSONL or CSV file in the format of MMAU or "
-        "MMAR, or in any format with --fields; a folder saved by `datasets`; or hf:owner/name.",
+        "MMAR, or in any format with --fields; a folder with MMAU or MMAR and its audio, or saved by "
+        "`datasets`; mmau or mmar, once downloaded; or hf:owner/name.",
     ),
 ]
 AudioRoot = Annotated[

@@ -112,6 +112,11 @@ def print_note(message: str) -> None:
     _print_line("note: ", "", message)
 
 
+def print_status(message: str) -> None:
+    """One line on stderr that says what a command works with."""
+    _print_line("", "", message)
+
+
 def print_error(message: str) -> None:
     """One line on stderr that says why a command failed."""
     _print_line("error: ", "bold red", message)

@@ -23,7 +23,9 @@ _SUFFIX = ".tmp"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, no larger file
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object], new: bool = False) -> None:
+def write_whole(
+    path: Path, write: Callable[[BinaryIO], object], new: bool = False, *, resumes: bool = True
+) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
 
     The rename is atomic on one file system and both the file and its folder are flushed to the disk, so a
@@ -33,6 +35,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], new: bool = Fal
         path: The file.
         write: Fills an open binary file.
         new: Keep a file that exists already, even if another process has just written it.
+        resumes: Whether the command that writes goes on where it stopped; a full disk is answered with that.
 
     Raises:
         RunError: the folder cannot be written (no permission, no space, a file in the way).
@@ -49,7 +52,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], new: bool = Fal
     except OSError as error:
         remedy = "Choose a folder that can be written (out=...)."
         if error.errno in _FULL:
-            remedy = "Make room, and run the same command again to continue."
+            remedy = f"Make room, and run the same command again{' to continue' if resumes else ''}."
         raise RunError(f"cannot write {path}: {error}. {remedy}") from error
     finally:
         _discard(temporary)
@@ -137,12 +140,19 @@ def _put_new(temporary: Path, path: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush the folder's entry for a renamed file; a no-op where folders cannot be opened (Windows)."""
+    """Flush the folder's entry for a renamed file, where the file system can.
+
+    Windows does not open folders, and some network and shared drives refuse to flush one. The file is written
+    there all the same; it may only be lost by a power cut.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in (*_FULL, errno.EIO):
+            raise
     finally:
         os.close(descriptor)

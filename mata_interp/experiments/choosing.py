@@ -11,8 +11,7 @@ import xarray as xr
 
 from ..errors import ArgumentError, InterventionError, unknown_name
 from ..interventions import DEFAULT_ALPHAS, RULES, AttentionEdit, Mata
-from ..statistics import is_correct
-from ..sweeps import LARGE_GRID, LEAST_CLIPS, by_alpha, last_round, margin, window_configs
+from ..sweeps import LARGE_GRID, LEAST_CLIPS, by_alpha, correct, last_round, margin, window_configs
 from .study_result import Configuration, GridRow, SweepScore
 
 if TYPE_CHECKING:
@@ -156,17 +155,13 @@ def _scores(
     configuration that was tried on a part of the items is the baseline's margin on all plus its mean change.
     The last round's are compared on its own items, where both orders are the same.
     """
-    margins, items = margin(swept), np.ones(swept.sizes["item"], dtype=bool)
-    correct = is_correct(
-        swept.transpose("item", "configuration", "choice").values, swept["answer"].values[:, None]
-    )
-    names = _names(swept)
+    margins, right, items = margin(swept), correct(swept), np.ones(swept.sizes["item"], dtype=bool)
 
     def score(name: str, tried: np.ndarray) -> SweepScore:
         of_items = margins.sel(configuration=name).isel(item=tried)
         return SweepScore(
             margin=float(of_items.mean()),
-            accuracy=float(correct[tried, names.index(name)].mean()),
+            accuracy=float(right.sel(configuration=name).isel(item=tried).mean()),
             n=int(tried.sum()),
         )
 

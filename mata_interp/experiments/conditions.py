@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from ..errors import InterventionError
+from ..errors import ArgumentTypeError, InterventionError
 from ..interventions import AttentionEdit
 from ..lalm import Decoding
 
@@ -142,6 +142,11 @@ def named_conditions(
         InterventionError: There is no condition, a name is empty, or a value is neither intervention nor
             Condition.
     """
+    if not isinstance(conditions, Mapping):
+        raise ArgumentTypeError(
+            f"The conditions are a {type(conditions).__name__}, not a mapping: give names to them, such as "
+            '{"baseline": None, "mata": mi.Mata(0.1)}.'
+        )
     if not conditions:
         raise InterventionError('There is no condition; the simplest is {"baseline": None}.')
     for name in conditions:

@@ -50,7 +50,7 @@ class RunFolder:
     """The folder of one run; opened by `RunFolder.start` to write and by ``RunFolder(path)`` to read."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         if not (self.path / "manifest.json").is_file():
             raise RunError(
                 f"{self.path} is no run folder: it has no manifest.json. Give one that a run wrote."
@@ -71,7 +71,7 @@ class RunFolder:
             RunError: it cannot be written, holds other files, or belongs to another run; the message names
                 the first field of the manifest that differs.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         refuse_other_run(path, manifest)
         if not (path / "manifest.json").exists():
             write_json(path / "manifest.json", manifest, new=True)

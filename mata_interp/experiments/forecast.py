@@ -115,7 +115,8 @@ def forecast(  # noqa: PLR0913 the arguments of `run`
     """
     named = bind_conditions(lalm, conditions, decoding)
     if out is not None:
-        refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
+        out = Path(out).expanduser()
+        refuse_other_run(out, known_beforehand(lalm, named, batch_size, seed, prompt_format))
     validated = validate_items(lalm, items, progress=progress, format=prompt_format)
     settings = StageSettings(batch_size, progress, seed, prompt_format)
     manifest, work = prepare(lalm, validated, named, settings)

@@ -56,7 +56,7 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     for name in IDENTITY:
         if name not in here or (name in _LATER and name not in there):
             continue
-        old, new = _essence(there, name), _essence(here, name)
+        old, new = _comparable(there, name), _comparable(here, name)
         if name == "data" and (said := _data_difference(old or {}, new)):
             return said
         if found := first_difference(old, new, name):
@@ -70,6 +70,19 @@ def _essence(manifest: Mapping[str, Any], field: str) -> Any:
     value = manifest.get(field)
     if field == "model" and isinstance(value, Mapping):
         return {name: part for name, part in value.items() if name not in ("name", "revision")}
+    return value
+
+
+def _comparable(manifest: Mapping[str, Any], field: str) -> Any:
+    """The field's essence without what depends on the file that the items came from.
+
+    The same items in another order, or in a file with another name or layout, make the same batches.
+    """
+    value = _essence(manifest, field)
+    if field == "data" and isinstance(value, Mapping) and "digests" in value:
+        return {name: part for name, part in value.items() if name not in ("name", "file_sha256")}
+    if field == "excluded" and isinstance(value, list):
+        return sorted(value, key=lambda row: json.dumps(row, sort_keys=True))
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..benchmarks import Exclusion
 from ..errors import RunError
 from ..execution.notices import warn
 from ..tracing.storage import read_trace, write_trace
+from .comparing import Score, compare_conditions
 from .conditions import Condition, Role
 from .effects import Effects
 from .folder import RunFolder
@@ -77,6 +78,60 @@ class Run:
         """Name of each condition -> its role."""
         return {name: condition.inferred_role for name, condition in self.conditions.items()}
 
+    def compare(
+        self,
+        baseline: str = "baseline",
+        *,
+        score: Score = "correct",
+        by: str | None = None,
+        conditions: Sequence[str] | None = None,
+        correct: str = "max-t",
+        seed: int = 0,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Compare each condition with a baseline on the same items: one row each.
+
+        Args:
+            baseline: Name of the condition to compare with.
+            score: What is compared: ``"correct"``, ``"official"`` (the benchmark's own string match),
+                ``"margin"``, or ``"correct_normalised"`` or ``"margin_normalised"`` (per token of an option).
+            by: A column of the records, such as ``"kind"``, ``"domain"`` or ``"caption_condition"``: one row
+                for each of its values.
+            conditions: The conditions to compare; None: all others.
+            correct: Correction over all rows: ``"max-t"`` (sign flips of whole clips, keeps the correlation
+                of conditions), ``"holm"``, ``"bh"`` (false discovery rate) or ``"none"``.
+            seed: Seed of sign flips and bootstraps.
+            level: Coverage of the intervals.
+
+        Returns:
+            A table with ``n`` items, ``clips``, ``left_out`` (items without a value), ``chance`` (mean of 1 /
+            number of options), ``before``, ``after``, ``difference`` with ``low`` and ``high``, ``p``,
+            ``p_adjusted``; for correctness ``fixed``, ``broken`` and their ``odds_ratio`` with interval; for
+            margins ``standardised`` (mean / standard deviation of the changes); ``churned`` (from one wrong
+            answer to another), ``churn`` (fraction of answers that changed) and ``dose_kl`` (nats).
+
+        Raises:
+            ArgumentError: A condition, a column or a correction does not exist, or the run is not finished.
+
+        Examples:
+            >>> import mata_interp as mi
+            >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+            >>> conditions = {"baseline": None, "mata": mi.Mata(1.0, [4, 5])}
+            >>> run = mi.run(lalm, items[:2], conditions, progress=False)
+            >>> run.compare()[["condition", "n"]].to_dict("records")
+            [{'condition': 'mata', 'n': 2}]
+        """
+        return compare_conditions(
+            self.records,
+            baseline,
+            score=score,
+            by=by,
+            conditions=conditions,
+            correct=correct,
+            seed=seed,
+            level=level,
+        )
+
     def save(self, folder: str | Path) -> Path:
         """Write the run to a folder, which `load` reads back.
 
@@ -89,7 +144,7 @@ class Run:
         Raises:
             RunError: The folder cannot be written, or holds other files.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder} is not an empty folder. Choose another one.")
         written = RunFolder.start(folder, self.manifest)

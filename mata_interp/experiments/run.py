@@ -96,7 +96,8 @@ def run(  # noqa: PLR0913 one keyword per setting of a run
     named = bind_conditions(lalm, conditions, decoding)
     note_unchecked(lalm)
     if out is not None:
-        refuse_other_run(Path(out), known_beforehand(lalm, named, batch_size, seed, prompt_format))
+        out = Path(out).expanduser()
+        refuse_other_run(out, known_beforehand(lalm, named, batch_size, seed, prompt_format))
     validated = validate_items(lalm, items, progress=progress, format=prompt_format, strict=strict)
     settings = StageSettings(batch_size, progress, seed, prompt_format, ray)
     return run_validated(lalm, validated, named, out, settings, forecasts=progress)

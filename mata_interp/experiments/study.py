@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from ..benchmarks import Item, Items
+from ..benchmarks.entries import as_items
 from ..execution import Output, RayWorkers, open_cluster
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from ..progress import announce, stage
@@ -134,8 +135,8 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         >>> done.study.selection.chosen.layers
         (4, 5)
     """
-    out, clock = Path(out), _Clock(progress)
-    items = items if isinstance(items, Items) else Items.from_records(items)
+    out, clock = Path(out).expanduser(), _Clock(progress)
+    items = as_items(items)
     configurations = candidates(lalm, layers, alphas, rule)
     grid_conditions = {BASELINE: None, **configurations}
     settings = StageSettings(batch_size, progress, seed, prompt_format)

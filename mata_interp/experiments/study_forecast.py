@@ -11,7 +11,7 @@ from ..benchmarks import Item, Items
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from .answering import Unit, Work
 from .choosing import BASELINE, Search, candidates, resolve_search
-from .conditions import Condition
+from .conditions import AudioKind, Condition
 from .dose_matching import EVALUATIONS
 from .folder import RunFolder
 from .memory_forecast import forecast_memory
@@ -162,7 +162,8 @@ def _measuring(
         partners = audio_partners(test.items, settings.seed)
         work = Work({item.id: item}, conditions, partners, settings.prompt_format)
         pace = 0.0
-        for audio in dict.fromkeys(condition.audio for condition in conditions.values()):
+        kinds: list[AudioKind] = list(dict.fromkeys(each.audio for each in conditions.values()))
+        for audio in kinds:
             names = tuple(name for name, condition in conditions.items() if condition.audio == audio)
             unit = Unit(0, 0, (item.id,), audio, names)
             pace += timed(lambda unit=unit: work.compute(lalm, unit)) / test.lengths[item.id]

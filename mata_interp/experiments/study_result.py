@@ -107,7 +107,8 @@ class SweepQuality:
     """Checks that the selection sweep ran.
 
     Attributes:
-        canary: Largest relative difference of the unedited canary row from the plain forward.
+        canary: Largest difference of the unedited canary row from the plain forward, in steps of the number
+            format (see `mata_interp.sweeps.canary`).
         looped: Number of items that were computed one configuration at a time instead.
         culprits: Why, naming layers and items; empty if there are none.
     """
@@ -210,7 +211,7 @@ class StudyResult:
     def save(self, path: str | Path) -> None:
         """Write ``study.json``; RunError if the file cannot be written."""
         content = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        write_versioned(Path(path), **content)
+        write_versioned(Path(path).expanduser(), **content)
 
     @classmethod
     def load(cls, path: str | Path) -> StudyResult:
@@ -219,6 +220,6 @@ class StudyResult:
         Raises:
             RunError: The file cannot be read, has another format version, or lacks a field.
         """
-        content = read_versioned(Path(path))
+        content = read_versioned(Path(path).expanduser())
         del content["version"]
         return from_plain(cls, content, path)

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..benchmarks import Exclusion, Item, Items
+from ..benchmarks.entries import as_items
 from ..errors import ItemError, RunError
 from ..execution.batches import item_digest
 from ..execution.notices import warn
@@ -94,8 +95,7 @@ def validate_items(
         RunError: No item is left.
         ItemError: An item cannot be used, and ``strict`` is set.
     """
-    if not isinstance(items, Items):
-        items = Items.from_records([items] if isinstance(items, Item) else items)
+    items = as_items(items)
     if strict and items.excluded:
         raise ItemError(*astuple(items.excluded[0]))
     measure = PromptLengths(lalm, format)

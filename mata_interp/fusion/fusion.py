@@ -14,6 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from mata_interp.benchmarks import Exclusion, Item
+from mata_interp.benchmarks.entries import as_entries
 from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, ModelError, RunError
 from mata_interp.execution import (
     MeasuredBatch,
@@ -39,7 +40,7 @@ from .counterfactual_audio import counterfactual_items
 from .criteria import CRITERIA, criteria_named
 from .criteria.attribution import head_attributions
 from .item_context import ItemContext
-from .profile import FusionProfile, label_heads, label_profiles
+from .profile import FusionProfile, label_heads, label_profiles, label_share
 from .recommend import choose
 from .summary import Findings, summarize
 from .windows import DRAWS, Draws, apply_window_rule, draw_profiles
@@ -129,10 +130,10 @@ def fusion_layers(  # noqa: PLR0913 one keyword per setting
         for part in require_attention_edits(in_order(baseline), "fusion_layers")
     )
     canonical_format(prompt_format)
-    entries = [items] if isinstance(items, Item | Prompt) else list(items)
-    rows = _entries(lalm, entries, target, names, seed)
+    entries = as_entries(items, Prompt)
+    rows = _entries(lalm, list(entries), target, names, seed)
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    excluded: list[Exclusion] = list(getattr(items, "excluded", ()))
+    excluded: list[Exclusion] = list(entries.excluded)
     settings = {
         "criteria": names,
         "baseline": [part.to_dict() for part in active],
@@ -378,15 +379,17 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
     clusters = [item.cluster for item in measured.used]
     profiles = {name: np.array(rows) for name, rows in measured.profiles.items()}
     profiles = {name: profiles[name] for name in measured.names if name in profiles}
-    draws = {name: draw_profiles(v, clusters, DRAWS, seed) for name, v in profiles.items()}
-    choice = choose(draws, len(layers))
+    choice, deciding = choose(profiles, clusters, len(layers), seed)
     cuts = {"window": (choice.inside, choice.resampled)}
-    cuts |= {name: apply_window_rule(CRITERIA[name].window_rule, drawn) for name, drawn in draws.items()}
+    cuts |= {
+        name: apply_window_rule(CRITERIA[name].window_rule, values, clusters, seed)
+        for name, values in profiles.items()
+    }
     windows = {name: tuple(np.array(layers)[inside].tolist()) for name, (inside, _) in cuts.items()}
     edges = {name: boundaries(inside, resampled, layers) for name, (inside, resampled) in cuts.items()}
     window = windows.pop("window")
-    totals = {name: _total(drawn) for name, drawn in draws.items()}
-    summary = summarize(Findings(choice, window, windows, edges["window"], totals))
+    totals = {name: _total(draw_profiles(v, clusters, DRAWS, seed)) for name, v in profiles.items()}
+    summary = summarize(Findings(choice, deciding, window, windows, edges["window"], totals))
     if baseline:
         summary = f"Under {describe_baseline(baseline)}: {summary}"
     support = [
@@ -413,7 +416,10 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
         support=xr.DataArray(
             support, {"criterion": list(cuts), "layer": list(layers)}, ("criterion", "layer")
         ),
-        share=xr.DataArray(choice.share, {"layer": list(layers)}, ("layer",)),
+        share=label_share(choice.share, choice.low, choice.high, layers),
+        stability=choice.stability if choice.inside.any() else None,
+        clips=choice.clips,
+        clips_needed=choice.clips_needed,
         heads=heads,
         chosen_on=tuple(sorted(set(clusters))),
         refused={name: measured.refused[name] for name in measured.names if name in measured.refused},

@@ -21,7 +21,7 @@ from .windows import overlap
 
 __all__ = ["SCHEMA_VERSION", "FusionProfile"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the files that :meth:`FusionProfile.save` writes."""
 
 
@@ -35,7 +35,7 @@ class FusionProfile:
         model: name of the model.
         window: the recommended layers, sorted; empty if fusion is not concentrated or not detectable.
         summary: the finding in plain English.
-        verdict: ``"found"``, ``"no effect"``, ``"spread"``, ``"noise"`` or ``"nothing measured"``.
+        verdict: ``"found"``, ``"no effect"``, ``"spread"``, ``"too few clips"`` or ``"nothing measured"``.
         windows: layers of each criterion.
         boundaries: of ``"window"`` and of each criterion, the boundaries of its contiguous runs with 95 %
             bootstrap intervals.
@@ -43,7 +43,12 @@ class FusionProfile:
             ``reads`` and ``unit`` of a criterion and ``cluster`` of an item are coordinates.
         support: [criterion, layer], with ``"window"`` among the criteria: the fraction of bootstrap resamples
             whose window has the layer; NaN with a single clip.
-        share: [layer], share of each layer in the effect of the audio that decides the recommended window.
+        share: [layer], share of each layer in the effect of the audio that decides the recommended window,
+            with ``low`` and ``high``, the simultaneous 95 % band (NaN with fewer than 6 clips).
+        stability: fraction of resamples of clips whose window overlaps this one by half (IoU >= 0.5);
+            None without a window.
+        clips: number of clips that decided.
+        clips_needed: with the verdict ``"too few clips"``, about how many would be needed; else None.
         heads: [layer, head], what each head adds to the margin (right - best wrong, logits) from the audio by
             direct attribution, mean over items, with ``low`` and ``high``; None if that was not measured.
         chosen_on: clusters of the items that were used.
@@ -74,6 +79,9 @@ class FusionProfile:
     share: xr.DataArray
     heads: xr.DataArray | None
     chosen_on: tuple[str, ...]
+    stability: float | None = None
+    clips: int = 0
+    clips_needed: int | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     baseline: tuple[AttentionEdit, ...] = ()
@@ -129,7 +137,7 @@ class FusionProfile:
         Raises:
             RunError: the file cannot be written.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             part.write_text(self.to_json() + "\n", encoding="utf-8")
@@ -149,7 +157,7 @@ class FusionProfile:
             RunError: there is no such file, or it holds something else, or has another schema version.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).expanduser().read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
             raise RunError(f"Cannot read a fusion profile from {_short(path)}: {reason}.") from error
@@ -203,6 +211,11 @@ class FusionProfile:
             "model": self.model,
             "layers": list(self.layers),
             "share": _numbers(self.share.values),
+            "share_low": _numbers(self.share["low"].values),
+            "share_high": _numbers(self.share["high"].values),
+            "stability": self.stability,
+            "clips": self.clips,
+            "clips_needed": self.clips_needed,
             "windows": {name: list(layers) for name, layers in self.windows.items()},
             "boundaries": {name: list(edges) for name, edges in self.boundaries.items()},
             "agreement": {a: dict(row) for a, row in self.agreement.round(4).T.to_dict().items()},
@@ -252,7 +265,12 @@ class FusionProfile:
                 {"criterion": list(support), "layer": layers},
                 ("criterion", "layer"),
             ),
-            share=xr.DataArray(_array(data["share"]), {"layer": layers}, ("layer",)),
+            share=label_share(
+                _array(data["share"]), _array(data["share_low"]), _array(data["share_high"]), layers
+            ),
+            stability=data["stability"],
+            clips=data["clips"],
+            clips_needed=data["clips_needed"],
             heads=None
             if heads is None
             else label_heads(_array(heads["mean"]), _array(heads["low"]), _array(heads["high"]), layers),
@@ -294,6 +312,12 @@ def label_profiles(
     for key in COORDINATES:
         coords[key] = ("criterion", [attributes[name][key] for name in profiles])
     return xr.DataArray(values, coords, ("criterion", "item", "layer"), "profile")
+
+
+def label_share(share: np.ndarray, low: np.ndarray, high: np.ndarray, layers: Sequence[int]) -> xr.DataArray:
+    """A labelled array [layer] with its band as coordinates."""
+    coords = {"layer": list(layers), "low": ("layer", low), "high": ("layer", high)}
+    return xr.DataArray(share, coords, ("layer",), "share")
 
 
 def label_heads(mean: np.ndarray, low: np.ndarray, high: np.ndarray, layers: Sequence[int]) -> xr.DataArray:

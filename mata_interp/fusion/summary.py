@@ -9,8 +9,9 @@ from mata_interp.ranges import named_layers
 
 from .boundaries import Boundary
 from .criteria import CRITERIA
-from .recommend import CAUSES, SPREAD, Choice
-from .windows import MIN_EFFECT, overlap
+from .recommend import CAUSES
+from .share_window import MIN_EFFECT, SPREAD, ShareWindow
+from .windows import overlap
 
 __all__ = ["Findings", "summarize"]
 
@@ -26,6 +27,7 @@ class Findings:
 
     Attributes:
         choice: the recommended window and what it rests on.
+        deciding: names of the criteria that decided it.
         window: its layers.
         windows: window of each criterion.
         edges: boundaries of the recommended window.
@@ -33,23 +35,19 @@ class Findings:
             whole effect of the audio on the margin, nats.
     """
 
-    choice: Choice
+    choice: ShareWindow
+    deciding: Sequence[str]
     window: Sequence[int]
     windows: Mapping[str, Sequence[int]]
     edges: Sequence[Boundary]
     totals: Mapping[str, Total]
-
-    @property
-    def share_in_window(self) -> float:
-        """Share of the effect that lies in the window."""
-        return float(self.choice.share[self.choice.inside].sum())
 
 
 def summarize(found: Findings) -> str:
     """One to four sentences."""
     verdict = found.choice.verdict
     sentences = [_verdict_sentence(found)]
-    if verdict in ("found", "noise", "spread"):
+    if verdict in ("found", "too few clips", "spread"):
         sentences += [_disagreement_sentence(found), _last_token_sentence(found)]
     if verdict != "nothing measured":
         sentences.append(_attention_sentence(found))
@@ -60,7 +58,7 @@ def _verdict_sentence(found: Findings) -> str:
     choice = found.choice
     effects = " and ".join(
         f"{_MEASURES[name]} lowers the margin by {_nats(found.totals[name])}"
-        for name in choice.criteria
+        for name in found.deciding
         if name in _MEASURES
     )
     if choice.verdict == "nothing measured":
@@ -75,18 +73,31 @@ def _verdict_sentence(found: Findings) -> str:
             f"Text reads the audio in more than {SPREAD:.0%} of the layers ({effects}). Fusion is not "
             "concentrated, so there is no window."
         )
-    if choice.verdict == "noise":
+    if choice.verdict == "too few clips":
+        needed = "" if choice.clips_needed is None else f": about {choice.clips_needed} are needed"
         return (
-            f"The audio may affect the answers ({effects}), but on these items neither the effect nor any "
-            "layer's part in it stands out from the noise, so there is no window. More clips may show one."
+            f"The audio may affect the answers ({effects}), but {_clips(choice.clips)} cannot show in which "
+            f"layers{needed}. No window is recommended."
         )
-    if not set(choice.criteria) & set(CAUSES):
-        return f"By saliency, which is not causal, text reads the audio in {named_layers(found.window)}."
+    if not set(found.deciding) & set(CAUSES):
+        return (
+            f"By saliency, which is not causal, text reads the audio in {named_layers(found.window)}"
+            f"{_stability(choice)}."
+        )
     verb = "carries" if len(found.window) == 1 else "carry"
     return (
         f"Text reads the audio in {named_layers(found.window)}{_boundary_intervals(found.edges)}, which "
-        f"{verb} {found.share_in_window:.0%} of its effect on the answer ({effects})."
+        f"{verb} {choice.share_inside:.0%} of its effect on the answer ({effects}){_stability(choice)}."
     )
+
+
+def _clips(count: int) -> str:
+    return "one clip" if count == 1 else f"{count} clips"
+
+
+def _stability(choice: ShareWindow) -> str:
+    """How often resamples of the clips lead to a similar window."""
+    return f"; {choice.stability:.0%} of resamples of the {_clips(choice.clips)} give a similar window"
 
 
 _MEASURES = {

@@ -1,17 +1,7 @@
-"""From a profile over layers to a window: a set of layers, contiguous or not, possibly empty.
-
-The rules were fixed before any of them was tried on a model whose fusion layers are known:
+"""From the profile of one criterion to its window: a set of layers, contiguous or not, possibly empty.
 
 ``parts`` and ``shares``: for a profile in which each layer has a part of a total (the effect of the audio on
-the answer; the sum of all saliency). A layer is in the window if
-
-1. its share of the total, as a ratio of means over items, is at least half of an equal share: 1 / (2 n) for n
-   layers; and
-2. that share is above the noise: the lower end of its 95 % bootstrap interval over clips is above 0.
-
-The ``parts`` add up to an effect on the margin. There is no window unless that effect is real: its interval
-lies above 0 and it is at least 0.1 nats (a change of the odds by a tenth). Of ``shares``, whose signs may
-differ and whose sum has no meaning of its own, the total is the sum of the positive ones.
+the answer in nats; the sum of all saliency). The rule is that of `mata_interp.fusion.share_window`.
 
 ``deficit``: the run of layers with the largest sum of (mean over layers - efficiency), among layers that get
 at least a tenth of what their size suggests; none if efficiency varies by less than a tenth of its mean.
@@ -22,7 +12,7 @@ one segment fits best.
 
 ``marked``: the layers in which the profile is above one half.
 
-Each rule is applied in the same way to every bootstrap resample, with the noise of rule 2 held fixed.
+Each rule is applied in the same way to every bootstrap resample of whole clips.
 """
 
 from __future__ import annotations
@@ -34,26 +24,19 @@ import numpy as np
 
 from mata_interp.statistics import cluster_bootstrap_means
 
-__all__ = [
-    "DRAWS",
-    "MIN_EFFECT",
-    "WINDOW_RULES",
-    "Draws",
-    "above_noise",
-    "apply_window_rule",
-    "draw_profiles",
-    "effect_is_real",
-    "overlap",
-]
+from .share_window import MIN_EFFECT, share_window
+
+__all__ = ["DRAWS", "WINDOW_RULES", "Draws", "apply_window_rule", "draw_profiles", "overlap"]
 
 DRAWS = 1000  # bootstrap resamples
-MIN_EFFECT = 0.1  # nats
 MIN_EFFICIENCY = 0.1  # of what the size of the audio suggests
 MIN_VARIATION = 0.1  # of the mean
 MIN_RESIDUAL = 0.01  # of the variance over layers
 
 Draws = tuple[np.ndarray, np.ndarray]
 """Means over items [n], and over the items of each resample [D, n]."""
+
+Rule = Callable[[np.ndarray, Sequence[str], int], tuple[np.ndarray, np.ndarray]]
 
 
 def draw_profiles(values: np.ndarray, clusters: Sequence[str], draws: int, seed: int) -> Draws:
@@ -77,35 +60,22 @@ def draw_profiles(values: np.ndarray, clusters: Sequence[str], draws: int, seed:
     return mean, np.nan_to_num(resampled)
 
 
-def effect_is_real(total: float, resampled: np.ndarray) -> bool:
-    """Whether a mean effect is at least 0.1 nats with a bootstrap interval above 0.
-
-    Args:
-        total: the mean effect, nats.
-        resampled: the effect of each resample, [D]; empty if there are none.
-
-    >>> effect_is_real(0.05, np.empty(0))
-    False
-    """
-    return total >= MIN_EFFECT and (len(resampled) == 0 or float(np.percentile(resampled, 2.5)) > 0)
-
-
-def above_noise(share: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rules 1 and 2 on shares [n] and on those of resamples [D, n]: bool [n] and bool [D, n]."""
-    threshold = np.full(len(share), 0.5 / len(share))
-    if len(resampled):
-        threshold = np.maximum(threshold, share - np.percentile(resampled, 2.5, axis=0))
-    return share >= threshold, resampled >= threshold
-
-
-def apply_window_rule(rule: str, draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+def apply_window_rule(
+    rule: str, values: np.ndarray, clusters: Sequence[str], seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """The window, bool [n], by one of :data:`WINDOW_RULES`, and that of each resample, bool [D, n].
 
-    >>> inside, _ = apply_window_rule("marked", (np.array([0.0, 1.0]), np.empty((0, 2))))
+    Args:
+        rule: its name.
+        values: the profile, float64 [item, n]. Items with NaN are left out.
+        clusters: cluster of each item.
+        seed: seed of the resampling.
+
+    >>> inside, _ = apply_window_rule("marked", np.array([[0.0, 1.0]]), ["a clip"])
     >>> inside.tolist()
     [False, True]
     """
-    return WINDOW_RULES[rule](*draws)
+    return WINDOW_RULES[rule](values, clusters, seed)
 
 
 def overlap(a: Sequence[int], b: Sequence[int]) -> float:
@@ -118,27 +88,29 @@ def overlap(a: Sequence[int], b: Sequence[int]) -> float:
     return len({*a} & {*b}) / len(either) if either else 1.0
 
 
-def _parts(mean: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if not effect_is_real(mean.sum(), resampled.sum(1)):
-        return np.zeros(mean.shape, bool), np.zeros(resampled.shape, bool)
-    return above_noise(mean / mean.sum(), resampled / _divisor(resampled.sum(1)))
+def _parts(values: np.ndarray, clusters: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    found = share_window(values[None], clusters, MIN_EFFECT, seed)
+    return found.inside, found.resampled
 
 
-def _shares(mean: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    total, totals = mean.clip(0).sum(-1), resampled.clip(0).sum(-1)
-    if total <= 0:
-        return np.zeros(mean.shape, bool), np.zeros(resampled.shape, bool)
-    return above_noise(mean / total, resampled / _divisor(totals))
+def _shares(values: np.ndarray, clusters: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    found = share_window(values[None], clusters, None, seed)
+    return found.inside, found.resampled
 
 
-def _divisor(total: np.ndarray) -> np.ndarray:
-    """Totals to divide by; infinite, so that shares are 0, in a resample without any effect."""
-    return np.where(total > 0, total, np.inf)[:, None]
+def _of_means(rule: Callable[[np.ndarray], np.ndarray]) -> Rule:
+    """A rule that looks at means over items [R, n] alone, in each row for itself."""
+
+    def apply(values: np.ndarray, clusters: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+        mean, resampled = draw_profiles(values, clusters, DRAWS, seed)
+        windows = rule(np.vstack([mean[None], resampled]))
+        return windows[0], windows[1:]
+
+    return apply
 
 
-def _deficit(mean: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    windows = np.array([_longest_deficit(profile) for profile in resampled]).reshape(resampled.shape)
-    return _longest_deficit(mean), windows
+def _deficit(rows: np.ndarray) -> np.ndarray:
+    return np.array([_longest_deficit(profile) for profile in rows])
 
 
 def _longest_deficit(profile: np.ndarray) -> np.ndarray:
@@ -155,11 +127,10 @@ def _longest_deficit(profile: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _change(mean: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    n = len(mean)
+def _change(rows: np.ndarray) -> np.ndarray:
+    n = rows.shape[1]
     segmentations = [(0, *ends, n) for k in range(3) for ends in combinations(range(1, n), k)]
-    floor = MIN_RESIDUAL * max(float(np.var(mean)), 1e-12)
-    rows = np.vstack([mean[None], resampled])
+    floor = MIN_RESIDUAL * max(float(np.var(rows[0])), 1e-12)  # of the means over all items
     sums = np.pad(np.cumsum(rows, 1), ((0, 0), (1, 0)))
     squares = (rows**2).sum(1)
     best, chosen = np.full(len(rows), np.inf), np.zeros(len(rows), int)
@@ -174,18 +145,18 @@ def _change(mean: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarray, np.nda
             heights = [rows[row, a:b].mean() for a, b in spans]
             a, b = spans[int(np.argmax(heights))]
             inside[row, a:b] = True
-    return inside[0], inside[1:]
+    return inside
 
 
-def _marked(mean: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return mean > 0.5, resampled > 0.5
+def _marked(rows: np.ndarray) -> np.ndarray:
+    return rows > 0.5
 
 
-WINDOW_RULES: dict[str, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+WINDOW_RULES: dict[str, Rule] = {
     "parts": _parts,
     "shares": _shares,
-    "deficit": _deficit,
-    "change": _change,
-    "marked": _marked,
+    "deficit": _of_means(_deficit),
+    "change": _of_means(_change),
+    "marked": _of_means(_marked),
 }
-"""Name -> rule, a function of the means [n] and those of resamples [D, n]."""
+"""Name -> rule, a function of a profile [item, n], its clusters and a seed."""

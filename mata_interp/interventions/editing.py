@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mata_interp.attention import AttentionCall, Change, Edit, RowMask, SharedMasks
 from mata_interp.errors import InterventionError
+from mata_interp.precision import full_precision
 from mata_interp.ranges import brief
 
 from .attention_edit import AttentionEdit
@@ -35,6 +37,7 @@ DOSE = ("mass_before", "mass_after", "kl", "boost", "negative")
 PENDING = {"cpu": 2**20}  # scores whose dose may wait, which takes 9 bytes for each: as much as a cache holds
 PENDING_ELSEWHERE = 2**23  # an accelerator has more memory, and each operation takes longer to launch
 KEPT = 4  # masks of scores for each part: layers with and without a sliding window take turns
+AHEAD = 64  # tokens of an answer that a mask of columns is made for
 BLOCK = 128  # queries at once where methods need whole rows of weights: never a T x T matrix
 
 
@@ -79,6 +82,7 @@ class Editing:
         self._first = [first_query(part.queries, part.phase, groups) for part in self._parts]
         self.shares = min(self._first, default=self._width) >= self._width - 1
         self._row_masks = SharedMasks()
+        self._columns_on: dict[tuple[str, torch.device], Tensor] = {}
         # which scores a part touches, by all that this depends on; with the row mask that is part of it
         self._touched: dict[tuple, tuple[RowMask, Tensor]] = {}
         # changes whose dose is not yet computed, each with which of its rows count
@@ -134,6 +138,7 @@ class Editing:
             for part in parts
         ]
 
+    @full_precision()  # rows of the last calls may be waiting to be summed
     def dose(self) -> dict[str, np.ndarray]:
         """Each of DOSE, float64 [B]: its mean over edited layers, heads and queries; NaN if none.
 
@@ -172,11 +177,16 @@ class Editing:
         alike = (*settings, span, total, call.length, device, id(row_mask))
         if alike in self._touched:
             return self._touched[alike][1]
-        positions = torch.arange(*span, device=device)
-        # a sliding cache has the newest keys only
-        columns = torch.arange(total - call.length, total, device=device)
-        tokens, chosen = self._tokens[part.keys], self._chosen[part.queries]
-        mask = select_scores(tokens, chosen, part.keys, part.phase, columns[None], positions[None])[:, None]
+        if span[0] >= self._width and part.phase != "prefill":
+            # every token of the answer is edited, and none of them is text of the prompt
+            mask = self._columns(part.keys, total, device)[:, None, None, total - call.length :]
+        else:
+            positions = torch.arange(*span, device=device)
+            # a sliding cache has the newest keys only
+            columns = torch.arange(total - call.length, total, device=device)
+            tokens, chosen = self._tokens[part.keys], self._chosen[part.queries]
+            mask = select_scores(tokens, chosen, part.keys, part.phase, columns[None], positions[None])
+            mask = mask[:, None]
         if heads is not None:
             mask = mask & select_heads(heads, count, device)[:, None, None]
         if row_mask.visible is not None:
@@ -185,6 +195,15 @@ class Editing:
             self._touched.clear()
         self._touched[alike] = row_mask, mask  # the row mask too, so that no other takes its identity
         return mask
+
+    def _columns(self, keys: str, total: int, device: torch.device) -> Tensor:
+        """Which of the first ``total`` tokens are in a group, bool [B, total]; made for many tokens ahead."""
+        known = self._columns_on.get((keys, device))
+        if known is None or known.shape[1] < total:
+            tokens = self._tokens[keys].to(device)
+            known = pad(tokens, (0, total + AHEAD - self._width), value=keys == "generated")
+            self._columns_on[keys, device] = known
+        return known[:, :total]
 
     def _apply_methods(
         self,

@@ -121,7 +121,9 @@ def replace_scores(keys: Tensor, changed: Tensor, scores: Tensor) -> Tensor:
 
 def _abs(scores: Tensor, keys: Tensor, alpha: Any) -> Tensor:
     """The rule of PAI, MATA's ancestor, as in its code (LALBJ/PAI)."""
-    return replace_scores(keys, scores + alpha * scores.abs(), scores)
+    if isinstance(alpha, Tensor):
+        return replace_scores(keys, scores + alpha * scores.abs(), scores)
+    return replace_scores(keys, torch.add(scores, scores.abs(), alpha=alpha), scores)  # one operation less
 
 
 def _mul(scores: Tensor, keys: Tensor, alpha: Any) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from torch import Tensor
 
 from mata_interp.benchmarks import Exclusion, Item
+from mata_interp.benchmarks.entries import as_entries
 from mata_interp.errors import ArgumentError, ExclusionWarning, ItemError, ModelError, RunError
 from mata_interp.progress import progress_bar
 
@@ -60,13 +61,13 @@ class PromptBatches:
         format: str = "options",
     ) -> None:
         canonical_format(format)
-        self._items = [items] if isinstance(items, Item | Prompt) else items
+        self._items: Any = as_entries(items, Prompt)
         if not len(self._items):
             raise ArgumentError("There is no item: give at least one item or prompt.")
         self._strict, self._options, self._format = strict, options, format
         self.excluded: list[Exclusion] = []
         self.used = 0
-        for exclusion in getattr(items, "excluded", ()):
+        for exclusion in self._items.excluded:
             self._exclude(exclusion)
 
     def results(

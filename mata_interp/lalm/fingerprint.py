@@ -48,12 +48,12 @@ def fingerprint(model: Any) -> dict[str, Any]:
     Returns:
         ``class``; ``dtype``; ``attention``, the name of its decoder's attention function;
         ``encoder_attention``, those of its other parts, there where they differ; ``quantisation``, as
-        "bitsandbytes 8-bit", there where its config states one; ``config_sha256``;
-        ``generation_sha256``, of the generation settings that decide what it answers; ``weights_sha256``, of
-        all values of all parameters and buffers; ``adapters``, the active and merged adapters of PEFT,
-        whether they are disabled, and a hash of their state by layer; ``changes``, hooks, parametrisations
-        and forwards that change what the model computes, without those of this package; ``versions`` of the
-        libraries that compute it.
+        "bitsandbytes 8-bit", there where its config states one; ``config_sha256``; ``generation_sha256``, of
+        the generation settings that decide what it answers; ``weights_sha256``, of all values of all
+        parameters and buffers; ``adapters``, the active and merged adapters of PEFT, whether they are
+        disabled, and a hash of their state by layer; ``changes``, hooks, parametrisations and forwards that
+        change what the model computes, without those of this package; ``versions`` of the libraries that
+        compute it.
 
     Raises:
         ModelError: the values of a weight cannot be read.

@@ -12,7 +12,7 @@ from typing import Any
 
 from mata_interp.errors import ModelError
 
-__all__ = ["REPLACED", "generation_arguments", "settings_in_force"]
+__all__ = ["REPLACED", "generation_arguments", "settings_in_force", "stop_strings"]
 
 _SEARCH: dict[str, Any] = {
     "do_sample": False,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 
+from mata_interp.compat import attention_function_table
 from mata_interp.errors import ArgumentError, ModelError, unknown_name
 from mata_interp.load_options import DEVICE_MAPS, DTYPES, QUANTISATIONS
 
@@ -124,7 +125,7 @@ def attention_to_use(name: Any) -> Any:
     Raises:
         ArgumentError: there is no such attention function.
     """
-    known = ["eager", *AttentionInterface().valid_keys()]
+    known = ["eager", *attention_function_table()]
     if isinstance(name, str) and name not in known and "/" not in name:
         raise ArgumentError(unknown_name("attention", name, known))
     return name

@@ -46,7 +46,9 @@ class LALM:
 
     The model stays as it is, on SDPA or FlashAttention, and is put in eval mode. Without an intervention, or
     with one that has no layers, it runs as if this class did not exist. While it runs through this class it
-    is in eval mode and uncompiled, whatever was done with it since; its state is put back afterwards.
+    is in eval mode and uncompiled, whatever was done with it since; its state is put back afterwards. It runs
+    in the dtype of its weights and with float32 products that are not rounded, also under ``torch.autocast``
+    and ``torch.set_float32_matmul_precision``.
 
     Args:
         model: a transformers model with audio in and text out.

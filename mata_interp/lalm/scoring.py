@@ -168,10 +168,29 @@ def score_options(
     cache = read(model, prompt, room=int(lengths.max()))
     scores = []
     for editing in editings:
-        shared = cache if editing is None or editing.shares else None
-        forward = partial(option_logprobs, model, prompt, options, shared, editing)
+        if editing is None or editing.shares or cache is None:
+            forward = partial(option_logprobs, model, prompt, options, cache, editing)
+        else:
+            forward = partial(_read_and_score, model, prompt, options, editing, int(lengths.max()))
         scores.append(OptionScores(run(forward, editing), lengths, editing.dose() if editing else {}))
     return scores
+
+
+def _read_and_score(
+    model: Any, prompt: Prompt, options: Sequence[Sequence[Tokens]], editing: Any, room: int
+) -> np.ndarray:
+    """`option_logprobs` under an intervention that edits earlier tokens, too, and needs a prefill of its own.
+
+    The prompt is read as it is without an intervention: in whole, then its last token once more on the cache.
+    The same kernels then run on the same shapes, so that strength 0 is no intervention, bit for bit. The last
+    token enters the dose once.
+    """
+    counted = torch.ones_like(prompt.groups["audio"])
+    counted[:, -1] = False
+    editing.counted = counted
+    cache = read(model, prompt, room)
+    editing.counted = None
+    return option_logprobs(model, prompt, options, cache, editing)
 
 
 @contextmanager

@@ -30,8 +30,8 @@ __all__ = ["render_html", "save_html"]
 
 def save_html(listening: Listening, path: str | Path) -> Path:
     """Write `render_html` to ``path``; returns the path."""
-    path, html = Path(path), render_html(listening)
-    write_whole(path, lambda file: file.write(html.encode("utf-8", errors="replace")))
+    path, html = Path(path).expanduser(), render_html(listening)
+    write_whole(path, lambda file: file.write(html.encode("utf-8", errors="replace")), resumes=False)
     return path
 
 

@@ -66,8 +66,9 @@ def report(run_folder: str | Path, out: str | Path | None = None) -> Path:
     """
     run = load_run(run_folder)
     path = Path(out) if out is not None else Path(run_folder) / "report.html"
+    path = path.expanduser()
     html = render("report.jinja", page=build_page(run), version=__version__)
-    write_whole(path, lambda file: file.write(html.encode("utf-8", errors="replace")))
+    write_whole(path, lambda file: file.write(html.encode("utf-8", errors="replace")), resumes=False)
     return path
 
 

@@ -45,6 +45,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Model", model.get("name")),
         ("Revision", model.get("revision")),
         ("Number format", model.get("dtype")),
+        ("Attention function", model.get("attention")),
+        ("Quantisation", model.get("quantisation")),
         *hashes,
         ("Benchmark", data.get("name")),
         ("SHA-256 of its file", data.get("file_sha256")),

@@ -19,5 +19,11 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["style"] = Markup((folder / "style.css").read_text("utf-8"))
+    environment.globals["style"] = style_sheet()
     return environment.get_template(template).render(**values)
+
+
+def style_sheet() -> Markup:
+    """The style sheet of this package's pages."""
+    folder = resources.files("mata_interp.reporting") / "templates"
+    return Markup((folder / "style.css").read_text("utf-8"))

@@ -6,20 +6,20 @@ draws clusters, not items. Every bootstrap of means in this project is `cluster_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from ..errors import ArgumentError
 
-__all__ = ["DRAWS", "cluster_bootstrap_means", "cluster_codes", "clustered_interval"]
+__all__ = ["DRAWS", "cluster_bootstrap_means", "cluster_codes", "clustered_interval", "resampled_counts"]
 
 DRAWS = 2000
 """Resamples of the percentile bootstrap. The Monte-Carlo error of an interval's end is then about 4 % of its
 half-width. (The BCa bootstrap of `paired_effect`, which scipy computes, uses 9,999.)"""
 
-_BLOCK = 4_000_000  # drawn counts in memory at once
+_BLOCK = 4_000_000  # numbers in memory at once
 
 
 def cluster_codes(labels: Iterable) -> tuple[np.ndarray, int]:
@@ -42,6 +42,24 @@ def cluster_codes(labels: Iterable) -> tuple[np.ndarray, int]:
     rank = np.empty(len(names), dtype=int)
     rank[order] = np.arange(len(names))
     return rank[codes], len(names)
+
+
+def resampled_counts(count: int, draws: int, seed: int, columns: int = 1) -> Iterator[np.ndarray]:
+    """Blocks of how often each resample of whole clusters holds each cluster: int ``[rows, count]``.
+
+    The same count, draws and seed give the same resamples, whatever ``columns``.
+
+    Args:
+        count: Number of clusters; a resample draws as many.
+        draws: Number of resamples.
+        seed: Seed of the resamples.
+        columns: Number of columns that the caller computes from each resample; it limits a block's size.
+    """
+    rng = np.random.default_rng(seed)
+    chances = np.full(count, 1 / count)
+    rows = max(1, _BLOCK // max(count, columns))
+    for start in range(0, draws, rows):
+        yield rng.multinomial(count, chances, size=min(rows, draws - start))
 
 
 def cluster_bootstrap_means(
@@ -83,13 +101,11 @@ def cluster_bootstrap_means(
         mean = np.where(present, flat, 0.0).sum(0) / present.sum(0)
     resampled = np.full((draws, flat.shape[1]), np.nan)
     if n_clusters > 1:
-        rng = np.random.default_rng(seed)
-        chances = np.full(n_clusters, 1 / n_clusters)
-        rows = max(1, _BLOCK // n_clusters)
-        for start in range(0, draws, rows):
-            counts = rng.multinomial(n_clusters, chances, size=min(rows, draws - start))  # (rows, cluster)
+        start = 0
+        for counts in resampled_counts(n_clusters, draws, seed):  # (rows, cluster)
             with np.errstate(invalid="ignore"):
-                resampled[start : start + rows] = (counts @ sums) / (counts @ sizes)
+                resampled[start : start + len(counts)] = (counts @ sums) / (counts @ sizes)
+            start += len(counts)
     return mean.reshape(shape), resampled.reshape(draws, *shape)
 
 

@@ -15,7 +15,7 @@ from .proportions import check_level, mcnemar_exact, mcnemar_mid, tango_interval
 from .resampling import DRAWS, bca_interval, sign_flip, sign_flip_counts
 from .units import Units
 
-__all__ = ["paired_effect"]
+__all__ = ["paired_effect", "paired_values"]
 
 BOOTSTRAP_UNITS = 8  # fewer have less than a few thousand distinct resamples
 
@@ -61,10 +61,8 @@ def paired_effect(
     check_level(level)
     if kind not in ("binary", "margin"):
         raise ArgumentError(f"kind must be 'binary' or 'margin', got {kind!r}")
-    x, y = _values("before", before, kind), _values("after", after, kind)
+    x, y = paired_values(before, after, kind)
     labels = None if clusters is None else list(clusters)
-    if len(x) != len(y):
-        raise ArgumentError(f"before has {len(x)} items and after has {len(y)}: pair them item by item")
     if labels is not None and len(labels) != len(x):
         raise ArgumentError(f"clusters names {len(labels)} items, but there are {len(x)}")
     if labels is not None and any(label is None or label != label for label in labels):
@@ -85,7 +83,22 @@ def paired_effect(
     )
 
 
-def _values(name: str, values: ArrayLike, kind: str) -> np.ndarray:
+def paired_values(before: ArrayLike, after: ArrayLike, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """The two measurements as arrays, checked.
+
+    Args:
+        before, after, kind: as in `paired_effect`.
+
+    Raises:
+        ArgumentError: as in `paired_effect`.
+    """
+    x, y = _checked("before", before, kind), _checked("after", after, kind)
+    if len(x) != len(y):
+        raise ArgumentError(f"before has {len(x)} items and after has {len(y)}: pair them item by item")
+    return x, y
+
+
+def _checked(name: str, values: ArrayLike, kind: str) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:

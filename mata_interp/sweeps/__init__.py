@@ -2,7 +2,7 @@
 
 from .generation import sweep_generate
 from .inputs import SweepWarning
-from .maps import by_alpha, causal_map, change, head_configs, layer_configs, margin, window_configs
+from .maps import by_alpha, causal_map, change, correct, head_configs, layer_configs, margin, window_configs
 from .search import LARGE_GRID, LEAST_CLIPS, last_round, search_windows
 from .storage import load_sweep, save_sweep
 from .sweep import sweep
@@ -14,6 +14,7 @@ __all__ = [
     "by_alpha",
     "causal_map",
     "change",
+    "correct",
     "head_configs",
     "last_round",
     "layer_configs",

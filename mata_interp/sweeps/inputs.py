@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mata_interp.benchmarks import Item, Items
+from mata_interp.benchmarks.entries import as_entries, as_items
 from mata_interp.errors import ArgumentError, MataWarning
 from mata_interp.interventions import InterventionLike, in_order, require_attention_edits
 from mata_interp.lalm import Prompt
@@ -68,7 +69,7 @@ class SweepInputs(PromptBatches):
         strict: bool = False,
         format: str = "options",
     ) -> None:
-        entries = [items] if isinstance(items, Item | Prompt) else items
+        entries: Any = as_entries(items, Prompt)
         kinds = {Prompt if isinstance(entry, Prompt) else Item for entry in entries}
         if not kinds:
             raise ArgumentError("Nothing to sweep: pass at least one item or prompt.")
@@ -76,5 +77,5 @@ class SweepInputs(PromptBatches):
             raise ArgumentError("Items and prompts together: sweep them one after the other.")
         self.kind = kinds.pop()
         ready = self.kind is Prompt or isinstance(entries, Items) or not options
-        usable: Any = entries if ready else Items.from_records(entries)  # type: ignore[arg-type]
+        usable: Any = entries if ready else as_items(entries)  # type: ignore[arg-type]
         super().__init__(usable, strict, options, format)

@@ -20,6 +20,7 @@ from mata_interp.errors import ArgumentError, InterventionError
 from mata_interp.interventions import DEFAULT_ALPHAS, AttentionEdit
 from mata_interp.ranges import brief
 from mata_interp.statistics import clustered_interval
+from mata_interp.statistics.options import is_correct
 from mata_interp.statistics.options import margin as option_margin
 
 from .sweep import sweep
@@ -27,7 +28,16 @@ from .sweep import sweep
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["by_alpha", "causal_map", "change", "head_configs", "layer_configs", "margin", "window_configs"]
+__all__ = [
+    "by_alpha",
+    "causal_map",
+    "change",
+    "correct",
+    "head_configs",
+    "layer_configs",
+    "margin",
+    "window_configs",
+]
 
 NOTHING = "no intervention"  # the name of a map's baseline
 SHARED = ("rule", "keys", "queries", "phase")  # the same in all configurations of a map
@@ -144,10 +154,40 @@ def margin(swept: xr.DataArray) -> xr.DataArray:
         >>> mi.margin(swept).dims
         ('item', 'configuration')
     """
+    values, answer = _options(swept)
+    return _by_configuration(swept, option_margin(values, answer), "margin")
+
+
+def correct(swept: xr.DataArray) -> xr.DataArray:
+    """Whether the right option is the likeliest: bool ``[item, configuration]``, False without an answer.
+
+    Args:
+        swept: from `sweep` over items: ``[item, configuration, choice]`` with ``answer``.
+
+    Raises:
+        ArgumentError: the sweep is one of prompts, which have no options.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> swept = mi.sweep(lalm, items[:2], {"none": None, "mata": mi.Mata(1.0, [4, 5])}, progress=False)
+        >>> mi.correct(swept).mean("item").shape
+        (2,)
+    """
+    values, answer = _options(swept)
+    return _by_configuration(swept, is_correct(values, answer), "correct")
+
+
+def _options(swept: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """The log-probabilities ``[item, configuration, choice]`` and the right options ``[item, 1]``."""
     if "choice" not in swept.dims:
-        raise ArgumentError("A margin needs options: sweep items, not prompts.")
-    values = option_margin(swept.values, swept["answer"].values[:, None])
-    return swept.isel(choice=0, drop=True).copy(data=values).rename("margin")
+        raise ArgumentError("A sweep of prompts has no options: sweep items.")
+    return swept.transpose("item", "configuration", "choice").values, swept["answer"].values[:, None]
+
+
+def _by_configuration(swept: xr.DataArray, values: np.ndarray, name: str) -> xr.DataArray:
+    """Values ``[item, configuration]`` with the labels of a sweep."""
+    return swept.isel(choice=0, drop=True).transpose("item", "configuration").copy(data=values).rename(name)
 
 
 def causal_map(

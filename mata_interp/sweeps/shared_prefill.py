@@ -17,6 +17,7 @@ from mata_interp.lalm.memory import free_bytes, in_halves, is_out_of_memory, mem
 from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.precision import full_precision
 
+from .canary import STEPS, Rounding, relative_bound, token_counts
 from .memory import configurations_at_once
 from .option_slots import OptionSlots
 from .tree import grow
@@ -25,12 +26,10 @@ from .tree_edits import TreeEditing
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["BOUND", "Edits", "shared"]
+__all__ = ["Edits", "shared"]
 
 Edits = tuple[AttentionEdit, ...]
 HEAD_BYTES = 256 * 2**20  # bytes of logits at once
-BOUND = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 6e-3, torch.bfloat16: 5e-2}
-"""Largest relative error of the canary: some roundings of the number format."""
 
 
 @full_precision()
@@ -54,7 +53,8 @@ def shared(
         reading: the prefill of this prompt, if there is one already.
 
     Returns:
-        float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and the canary's relative error.
+        float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and by how many
+        steps of the number format the canary differs, see `Rounding`.
 
     Raises:
         ModelError: rows cannot run on the model, or an unedited row differs from the plain forward.
@@ -81,6 +81,7 @@ def _shared(
     reading: PrefillCache,
 ) -> tuple[np.ndarray, float]:
     plain = _plain(lalm, prompt, reading, options)
+    tokens = token_counts(options or [], plain[1].shape)
     if options is None:
         found = np.empty((prompt.size, len(configurations), reading.logits.shape[-1]), np.float32)
     else:
@@ -102,7 +103,7 @@ def _shared(
         def run(some: list[int], answers: OptionSlots = answers) -> float:
             edits = [configurations[k] for k in some]
             canary = _rows(lalm, prompt, reading, answers, edits, found, some)
-            return _check(lalm, prompt, reading, canary, plain)
+            return _check(lalm, prompt, reading, canary, plain, tokens)
 
         for begin in range(0, len(chosen), step):
             worst = max(worst, *in_halves(run, chosen[begin : begin + step]))
@@ -205,23 +206,24 @@ def _check(
     reading: PrefillCache,
     canary: tuple[np.ndarray, np.ndarray],
     plain: tuple[np.ndarray, np.ndarray],
+    tokens: np.ndarray,
 ) -> float:
-    """The canary's relative error.
+    """By how many steps the canary differs.
 
     Raises:
-        ModelError: it is above the bound; the text names the item and the first layer that differs.
+        ModelError: more than are allowed; the text names the item and the first layer that differs.
     """
-    logits = np.abs(canary[0] - plain[0]).max(1) / np.abs(plain[0]).max(1).clip(1)
-    exists = ~np.isnan(plain[1])
-    options = np.where(exists, np.abs(canary[1] - plain[1]) / np.abs(plain[1]).clip(1), 0)
-    off = np.maximum(logits, options.max(1, initial=0))  # (B,); NaN stays NaN
-    bound = BOUND[lalm.dtype]
-    if (off <= bound).all():
+    rounding = Rounding.at(lalm.dtype, plain[0])
+    logits = rounding.of_logits(canary[0], plain[0])
+    off = np.maximum(logits, rounding.of_options(canary[1], plain[1], tokens))  # (B,); NaN stays NaN
+    allowed = STEPS[lalm.dtype]
+    if (off <= allowed).all():
         return float(off.max())
-    stray = reading.first_divergent_layer(bound)
+    stray = reading.first_divergent_layer(relative_bound(lalm.dtype))
     row = int(np.nan_to_num(off, nan=np.inf).argmax()) if stray is None else stray[1]
     where = "after the last layer" if stray is None else f"first after layer {stray[0]}"
     raise ModelError(
-        f"an unedited row is {off.max():.2g} off the plain forward (relative, and {bound:g} is allowed), "
-        f"{where}, in item {prompt.items[row].id!r}."
+        f"an unedited row is {off.max():.3g} steps of {str(lalm.dtype).removeprefix('torch.')} off the plain "
+        f"forward (of {rounding.step[row]:.2g} each; {allowed} are allowed), {where}, in item "
+        f"{prompt.items[row].id!r}."
     )

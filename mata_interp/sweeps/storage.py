@@ -36,7 +36,7 @@ def save_sweep(swept: xr.DataArray | xr.Dataset, path: str | Path) -> Path:
         ...     mi.load_sweep(mi.save_sweep(swept, f"{folder}/sweep.nc")).identical(swept)
         True
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     data = swept.to_dataset(name=swept.name or _UNNAMED) if isinstance(swept, xr.DataArray) else swept.copy()
     layout = {
         "array": isinstance(swept, xr.DataArray) and (swept.name or _UNNAMED),
@@ -71,7 +71,7 @@ def load_sweep(path: str | Path) -> Any:
         True
     """
     try:
-        with xr.open_dataset(path, engine="scipy") as stored:
+        with xr.open_dataset(Path(path).expanduser(), engine="scipy") as stored:
             data = stored.load()
     except (OSError, ValueError, TypeError) as error:
         raise ArgumentError(f"Cannot read {path} as a sweep: {error}") from error

@@ -30,8 +30,9 @@ from mata_interp.lalm.discovery.experts import experts_of
 from mata_interp.lalm.prompting.formats import canonical_format
 from mata_interp.lalm.verification import note_unchecked
 
+from .canary import STEPS, Rounding, token_counts
 from .inputs import SweepInputs, SweepWarning, named_configurations
-from .shared_prefill import BOUND, Edits, shared
+from .shared_prefill import Edits, shared
 from .storage import load_sweep, save_sweep
 from .table import concatenate_choices, table
 
@@ -87,11 +88,11 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     Returns:
         Items: ``[item, configuration, choice]``, log p of each option in nats, NaN where there is none.
         Prompts: ``[item, configuration, vocab]``, logits at the last prompt token.
-        Attributes: ``canary``, the largest difference between the unedited row and the plain forward in next
-        tokens and options, relative to the size of the logits and of each log p; ``looped``, how many items
-        ran in a plain loop because rows cannot run on the model or the canary was off, and ``culprits``, why
-        (layer and item); ``excluded``, the items left out, with reasons. `save_sweep` writes a file, and so
-        does ``to_netcdf``.
+        Attributes: ``canary``, the largest difference between the unedited row and the plain forward in
+        logits and in log p per token of an option, in steps of the number format at the largest logit;
+        ``looped``, how many items ran in a plain loop because rows cannot run on the model or the canary was
+        off, and ``culprits``, why (layer and item); ``excluded``, the items left out, with reasons.
+        `save_sweep` writes a file, and so does ``to_netcdf``.
 
     Warns:
         ExclusionWarning: items were left out.
@@ -265,14 +266,21 @@ def _verify_against_loop(
     if not edited:
         return
     chosen = max(edited, key=lambda k: sum(len(part.layers) * abs(part.alpha) for part in configurations[k]))
-    loop = _loop(lalm, prompt, [configurations[chosen]], options)[:, 0]
-    size = np.abs(loop).clip(1) if options is not None else np.abs(loop).max(1, keepdims=True).clip(1)
-    off = np.nan_to_num(np.abs(values[:, chosen] - loop) / size, nan=0.0).max(1)  # (B,)
-    bound = SLACK * BOUND[lalm.dtype]
-    if not (off <= bound).all():
+    found, loop = values[:, chosen], _loop(lalm, prompt, [configurations[chosen]], options)[:, 0]
+    if options is None:
+        rounding = Rounding.at(lalm.dtype, loop)
+        off = rounding.of_logits(found, loop)
+    else:
+        rounding = Rounding.at(lalm.dtype, lalm.logits(prompt, configurations[chosen]).float().cpu().numpy())
+        tokens = [lalm.option_tokens(i, texts) for i, texts in zip(prompt.items, options, strict=True)]
+        off = rounding.of_options(found, loop, token_counts(tokens, loop.shape))
+    allowed = SLACK * STEPS[lalm.dtype]
+    if not (off <= allowed).all():
+        worst = int(np.nan_to_num(off, nan=np.inf).argmax())
         raise ModelError(
-            f"an edited row is {off.max():.2g} off the plain loop (relative, and {bound:g} is allowed), "
-            f"in item {prompt.items[int(off.argmax())].id!r}."
+            f"an edited row is {off[worst]:.3g} steps of the number format off the plain loop "
+            f"(of {rounding.step[worst]:.2g} each; {allowed} are allowed), in item "
+            f"{prompt.items[worst].id!r}."
         )
 
 

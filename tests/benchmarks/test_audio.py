@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import numpy as np
 import pytest
 import soundfile
 
+from mata_interp.benchmarks import Item, Items, load_audio
 from mata_interp.benchmarks import audio as audio_module
-from mata_interp.benchmarks import load_audio
 from mata_interp.benchmarks.audio import AudioCache
 from mata_interp.errors import BenchmarkError, ItemError
 
@@ -224,10 +225,13 @@ def test_a_wav_from_a_pipe_has_an_unknown_length(tmp_path, stated):
     assert load_audio(tmp_path / "a.wav").samples.shape == (8000,)
 
 
-@pytest.mark.parametrize("stated", [0, 100])
-def test_a_wav_with_too_small_a_length_is_refused(tmp_path, stated):
-    write_with_length(tmp_path / "a.wav", stated)
-    assert str(tmp_path / "a.wav") in refusal(tmp_path / "a.wav").problem
+@pytest.mark.parametrize("kind", ["wav", "aiff"])
+@pytest.mark.parametrize("stated", [0, 8, 100])
+def test_a_header_with_too_small_a_length_is_refused(tmp_path, kind, stated):
+    file = tmp_path / f"a.{kind}"
+    write_with_length(file, stated)
+    problem = refusal(file).problem
+    assert str(file) in problem or "no samples" in problem
 
 
 def test_a_wav_with_other_chunks_after_its_audio_is_read(tmp_path):
@@ -240,11 +244,12 @@ def test_a_wav_with_other_chunks_after_its_audio_is_read(tmp_path):
 
 
 def write_with_length(file, stated: int) -> None:
-    """A WAV of 8000 samples whose header states another number of bytes."""
+    """A WAV or AIFF of 8000 samples whose header states another number of bytes."""
     soundfile.write(file, tone(), 16_000)
     data = file.read_bytes()
-    at = data.index(b"data") + 4
-    file.write_bytes(data[:at] + stated.to_bytes(4, "little") + data[at + 4 :])
+    name, order = (b"data", "little") if file.suffix == ".wav" else (b"SSND", "big")
+    at = data.index(name) + 4
+    file.write_bytes(data[:at] + stated.to_bytes(4, order) + data[at + 4 :])
 
 
 def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
@@ -253,3 +258,59 @@ def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
     assert load_audio("~/a.wav").seconds == 0.5
     assert load_audio("~/a.wav", audio_root="~").seconds == 0.5
     assert load_audio("a.wav", audio_root="~").seconds == 0.5
+
+
+def damaged_files(folder) -> dict[str, str]:
+    """Files that cannot be decoded, each for another reason: name -> fact in the message."""
+    soundfile.write(folder / "whole.wav", tone(), 16_000)
+    whole = (folder / "whole.wav").read_bytes()
+    at = whole.index(b"fmt ") + 8
+    content = {
+        "zero.wav": (b"", "0 bytes"),
+        "header.wav": (whole[:20], "cannot be decoded"),
+        "text.wav": (b"not a sound" * 99, "cannot be decoded"),
+        "page.mp3": (b"<html><body>404</body></html>" * 99, "cannot be decoded"),
+        "suffix.raw": (whole, "cannot be decoded"),  # libsndfile asks for a rate, with a TypeError
+        "codec.m4a": (b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom" + bytes(4000), "cannot be decoded"),
+        "format.wav": (whole[:at] + b"\x77\x77" + whole[at + 2 :], "cannot be decoded"),
+        "rate.wav": (whole[: at + 4] + bytes(4) + whole[at + 8 :], "cannot be decoded"),
+        "channels.wav": (whole[: at + 2] + b"\0\0" + whole[at + 4 :], "cannot be decoded"),
+        "cut.flac": (b"fLaC" + bytes(100), "cannot be decoded"),
+        "cut.wav": (whole[: len(whole) // 2], "truncated"),
+    }
+    for name, (data, _) in content.items():
+        (folder / name).write_bytes(data)
+    (folder / "folder.wav").mkdir()
+    (folder / "loop.wav").symlink_to(folder / "loop.wav")
+    facts = {name: fact for name, (_, fact) in content.items()}
+    return facts | {
+        "folder.wav": "no such file",
+        "loop.wav": "",
+        "none.wav": "no such file",
+        "a\0.wav": "path",
+    }
+
+
+def test_a_clip_that_cannot_be_decoded_is_left_out_with_the_reason(tmp_path):
+    facts = damaged_files(tmp_path)
+    items = Items.from_records(
+        [
+            Item(name, "Which?", ["a", "b"], "a", id=name, audio_root=tmp_path)
+            for name in [*facts, "whole.wav"]
+        ]
+    )
+    for rate in (16_000, 8_000, None):
+        usable = items.drop_undecodable(rate)
+        assert [item.id for item in usable] == ["whole.wav"]
+        reasons = {left.item: left.reason for left in usable.excluded}
+        assert reasons.keys() == facts.keys()
+        for name, fact in facts.items():
+            assert fact in reasons[name], (name, reasons[name])
+            assert len(reasons[name]) < 600
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16_000)
+    (tmp_path / "a.wav").chmod(0)
+    assert "cannot be decoded" in refusal(tmp_path / "a.wav").problem

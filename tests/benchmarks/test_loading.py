@@ -165,8 +165,6 @@ def test_files_that_hold_no_records(tmp_path, name, content, message):
 def test_names_and_columns_that_do_not_exist(folder):
     with pytest.raises(BenchmarkError, match=r"'listenin'.*'listening'"):
         load_benchmark("listenin")
-    with pytest.raises(BenchmarkError, match=r"mmau.* path="):
-        load_benchmark("mmau")
     with pytest.raises(BenchmarkError, match=r"none\.json' cannot be read"):
         load_benchmark(folder / "none.json")
     file = write_json(folder / "a.json", [a_record(0)])

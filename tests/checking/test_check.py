@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,9 @@ from transformers import AttentionInterface
 
 import mata_interp as mi
 from mata_interp.checking import CheckReport, running
-from mata_interp.checking.context import CheckContext, default_items
+from mata_interp.checking.context import STRENGTHS, CheckContext, default_items
 from mata_interp.checking.registry import WEAK, Check
-from mata_interp.checking.results import Measurement, NotApplicable
+from mata_interp.checking.results import CheckResult, Measurement, NotApplicable
 from mata_interp.errors import ExclusionWarning, ItemError, ModelError, RunError
 from mata_interp.lalm import LALM, scoring
 from mata_interp.lalm.discovery.experts import Flips
@@ -233,3 +235,33 @@ def test_the_random_state_is_left_alone(lalm):
     mi.check(lalm)
     assert torch.equal(torch.get_rng_state(), before)
     assert caches.branch_cache is scoring.branch_cache
+
+
+def test_the_weakest_strength_that_tells_is_used(lalm):
+    context = CheckContext(lalm, None)
+    assert context.strength == STRENGTHS[0]
+    for wanted in (3.0, -4.0, 6.0):
+        plain = torch.zeros(2, 5)
+        tried = []
+
+        def logits(alpha, routing=None, tried=tried, plain=plain, wanted=wanted):
+            tried.append(alpha)
+            return plain + 1.0 * (alpha == wanted), Flips()
+
+        fake = CheckContext(lalm, context.prompt)
+        vars(fake).update(eager_logits=logits, logit_bound=0.2)
+        assert fake.strength == wanted
+        assert tried == [0.0, *STRENGTHS[: STRENGTHS.index(wanted) + 1]]
+
+
+def test_strengths_grow_slowly():
+    sizes = [abs(alpha) for alpha in STRENGTHS]
+    assert sizes == sorted(sizes)
+    assert all(later <= 2 * earlier for earlier, later in pairwise(sizes))
+    assert all(later - earlier <= 2 for earlier, later in pairwise(sizes))
+
+
+def test_bounds_are_printed_as_they_are():
+    result = CheckResult("name", "compared", "max |Δlogit| 1.56", 1.5625, 1.5, "fail", "remedy")
+    line = next(line for line in str(CheckReport("m", {}, (result,))).splitlines() if "1.56" in line)
+    assert line.split()[-1] == "1.5"

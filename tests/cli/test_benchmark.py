@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -199,3 +200,58 @@ def test_help_is_light():
     code = "import sys, mata_interp.cli.app\nprint({'torch', 'datasets', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
+
+
+# ------------------------------------------------------------------------------------------------ first use
+def write_csv(folder, header="file,question,option_a,option_b,option_c,correct"):
+    rows = "".join(f"clips/{n}.wav,Who barks?,a dog,a cat,rain,{'ABC'[n % 3]}\n" for n in range(6))
+    (folder / "own.csv").write_text(f"{header}\n{rows}")
+    return folder / "own.csv"
+
+
+def test_inspect_of_unknown_columns_says_what_it_saw_and_guesses(folder, monkeypatch, capsys):
+    file, fields = write_csv(folder), folder / "fields.json"
+    said = fails(monkeypatch, capsys, "inspect", file)
+    for fact in ("'option_a'", '"audio": "file"', '"answer": {"option": "correct"}', "--write-fields"):
+        assert fact in said
+    assert "path=" not in said
+    counts = json.loads(invoke("inspect", file, "--write-fields", fields, "--decode", "--json"))
+    assert (counts["items"], counts["excluded"], counts["missing_audio"]) == (6, [], 0)
+    assert counts["mapping"]["verified"] is None
+    assert set(counts) == {"schema", *SCHEMAS["benchmark inspect"].keys}
+    again = invoke("inspect", file, "--fields", fields)
+    assert "6 items, 0 left out" in again
+    for word in ("verified", "known", "pinned"):
+        assert word not in again
+
+
+def test_write_fields_and_fields_exclude_each_other(folder):
+    arguments = ["inspect", write_csv(folder), "--fields", "mmsu", "--write-fields", folder / "f.json"]
+    done = CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
+    assert done.exit_code == 2
+    assert not (folder / "f.json").exists()
+
+
+def test_write_fields_without_a_guess_writes_nothing(folder, monkeypatch, capsys):
+    (folder / "own.csv").write_text("x,y\n1,2\n")
+    said = fails(monkeypatch, capsys, "inspect", folder / "own.csv", "--write-fields", folder / "f.json")
+    assert "'x', 'y'" in said
+    assert not (folder / "f.json").exists()
+
+
+def test_a_folder_and_a_name(folder, tmp_path, monkeypatch, capsys):
+    place = tmp_path / "data" / "mmau"
+    place.mkdir(parents=True)
+    shutil.move(folder / "clips", place / "test-mini-audios")
+    write_json(place / "mmau-test-mini.json", [a_record(n, audio_id=f"./audio/{n}.wav") for n in range(6)])
+    said = json.loads(invoke("inspect", place, "--decode", "--json"))
+    assert (said["items"], said["missing_audio"], said["name"]) == (6, 0, "mmau")
+    assert said["odd_fields"] == {}
+    monkeypatch.setenv("MATA_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(invoke("inspect", "mmau", "--json"))["sha256"] == said["sha256"]
+    missing = fails(monkeypatch, capsys, "inspect", "mmar")
+    assert "huggingface.co/datasets/BoJack/MMAR" in missing
+    assert str(tmp_path / "data" / "mmar") in missing
+    rows = {row["name"]: row for row in json.loads(invoke("list", "--json"))["benchmarks"]}
+    assert "BoJack/MMAR" in rows["mmar"]["source"]

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import socket
+import stat
 import subprocess
 import sys
 
@@ -89,3 +90,39 @@ def test_a_file_that_is_there_is_left_alone_if_only_a_new_one_is_wanted(tmp_path
 
 def refuse(*_):
     raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("refusal", [errno.EINVAL, errno.ENOTSUP, errno.EACCES])
+def test_a_folder_that_cannot_be_flushed_is_written_all_the_same(tmp_path, monkeypatch, refusal):
+    """As on some network and shared drives."""
+    whole = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(refusal, os.strerror(refusal))
+        return whole(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_json(tmp_path / "new" / "a.json", 1)
+    assert read_json(tmp_path / "new" / "a.json") == 1
+    assert os.listdir(tmp_path / "new") == ["a.json"]
+
+
+def test_a_failing_disk_is_an_error_also_for_the_folder(tmp_path, monkeypatch):
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(RunError, match="Input/output error"):
+        write_json(tmp_path / "a.json", 1)
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_full_disk_promises_to_continue_only_where_the_command_does(tmp_path, resumes):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(RunError, match="Make room") as caught:
+        write_whole(tmp_path / "a", full, resumes=resumes)
+    assert ("continue" in str(caught.value)) is resumes

@@ -16,19 +16,20 @@ import pytest
 from mata_interp.experiments import RunWarning, load_run
 from tests.support.sounds import make_items
 
+# Moment -> how the run is stopped there, and the number of parts at which it waits for that.
 MOMENTS = {
-    "manifest": signal.SIGKILL,
-    "first part": signal.SIGINT,  # Ctrl-C
-    "temporary file": signal.SIGKILL,
-    "twelfth part": signal.SIGKILL,
+    "manifest": (signal.SIGKILL, 0),
+    "first part": (signal.SIGINT, 1),  # Ctrl-C
+    "temporary file": (signal.SIGKILL, 4),
+    "twelfth part": (signal.SIGKILL, 12),
 }
 
 
-def answer(clips: Path, out: Path, linger: float) -> None:
+def answer(clips: Path, out: Path, wait_at: int | None) -> None:
     """The run, in a process of its own: 18 items in batches of 2 under 6 conditions, 54 parts.
 
-    It waits ``linger`` seconds before a file gets its name, so that a watcher sees it without, however busy
-    the machine is.
+    With ``wait_at`` parts, it waits before the next part gets its name, until it is stopped: however busy the
+    machine is, a watcher finds it there.
     """
     import torch
 
@@ -40,11 +41,12 @@ def answer(clips: Path, out: Path, linger: float) -> None:
     torch.set_num_threads(1)
     rename = os.replace
 
-    def later(*paths) -> None:
-        time.sleep(linger)
-        rename(*paths)
+    def wait_and_rename(source, target) -> None:
+        while wait_at is not None and str(target).endswith(".parquet") and count_parts(out) >= wait_at:
+            time.sleep(0.01)
+        rename(source, target)
 
-    os.replace = later
+    os.replace = wait_and_rename
     mata = Mata(alpha=0.5, layers=[1, 2])
     conditions = {
         "baseline": None,
@@ -64,32 +66,30 @@ def start():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mata_interp.experiments", "mata_interp.lalm", "tests.tiny", __name__])
 
-    def start(clips: Path, out: Path, linger: float = 0.0):
-        process = context.Process(target=answer, args=(clips, out, linger), daemon=True)
+    def start(clips: Path, out: Path, wait_at: int | None = None):
+        process = context.Process(target=answer, args=(clips, out, wait_at), daemon=True)
         process.start()
         return process
 
     return start
 
 
-def reached(moment: str, out: Path) -> bool:
-    if not (out / "manifest.json").exists():
-        return False
+def count_parts(out: Path, suffix: str = ".parquet") -> int:
     names = os.listdir(out / "parts") if (out / "parts").exists() else []
-    parts = sum(name.endswith(".parquet") for name in names)
-    return {
-        "manifest": True,
-        "first part": parts >= 1,
-        "temporary file": parts >= 4 and any(name.endswith(".tmp") for name in names),
-        "twelfth part": parts >= 12,
-    }[moment]
+    return sum(name.endswith(suffix) for name in names)
 
 
-def stop(process, moment: str, out: Path, how: signal.Signals) -> None:
+def reached(moment: str, out: Path) -> bool:
+    if not (out / "manifest.json").exists() or count_parts(out) < MOMENTS[moment][1]:
+        return False
+    return moment != "temporary file" or count_parts(out, ".tmp") > 0
+
+
+def stop(process, moment: str, out: Path) -> None:
     while process.is_alive() and not reached(moment, out):
         time.sleep(0.0005)
     assert process.is_alive(), f"the run ended, with {process.exitcode}, before the moment came: {moment}"
-    os.kill(process.pid, how)
+    os.kill(process.pid, MOMENTS[moment][0])
     process.join()
     assert process.exitcode != 0
 
@@ -110,8 +110,8 @@ def undisturbed(start, tmp_path_factory) -> Path:
 def test_stopped_at_every_moment_and_resumed_it_is_the_same_run_bit_for_bit(start, undisturbed, tmp_path):
     out = tmp_path / "run"
     seen = 0
-    for moment, how in MOMENTS.items():
-        stop(start(undisturbed, out, linger=0.05), moment, out, how)
+    for moment, (_, parts) in MOMENTS.items():
+        stop(start(undisturbed, out, parts), moment, out)
         if (out / "parts").exists():
             with pytest.warns(RunWarning, match=r"part\(s\) are missing"):
                 half = load_run(out)

@@ -70,7 +70,7 @@ def test_the_choice_is_the_best_mean_margin_of_the_sweep_on_conflict_items(done)
     assert selection.chosen == best.configuration
     assert selection.baseline.margin == margins["baseline"]
     assert selection.sweep.looped == 0
-    assert selection.sweep.canary < 1e-5
+    assert selection.sweep.canary < 40  # steps of float32
     assert {row.alpha for row in selection.grid} == set(DEFAULT_ALPHAS)
     assert {row.layers for row in selection.grid} == {
         (0,),
@@ -276,6 +276,7 @@ def test_strict_raises_for_an_item_that_cannot_be_used(tiny_lalm, items, tmp_pat
         study(tiny_lalm, items, tmp_path / "s", progress=False, strict=True)
 
 
+@pytest.mark.acceptance
 def test_a_study_may_search_from_coarse_to_fine(tmp_path):
     """Of a deeper model: the choice is the last round's, the folder says how it was made, and is resumed."""
     lalm = LALM(*tiny_qwen2_audio(seed=1, layers=16))

@@ -68,7 +68,7 @@ def test_audio_heads_are_those_whose_interval_is_above_zero(profile):
 
 def test_random_weights_give_no_window(profile):
     assert profile.window == ()
-    assert profile.verdict in ("no effect", "noise")
+    assert profile.verdict in ("no effect", "too few clips")
     assert profile.window == ()
     with pytest.raises(InterventionError):
         mi.Mata(0.1, layers=profile)
@@ -121,7 +121,7 @@ def test_files_of_something_else_are_refused_briefly(profile, tmp_path):
             mi.FusionProfile.load(tmp_path / name)
     data = profile.to_dict()
     for version in (None, 0, 99):
-        with pytest.raises(RunError, match=f"{version!r}.* 1"):
+        with pytest.raises(RunError, match=f"{version!r}.* 2"):
             mi.FusionProfile.from_dict(data | {"schema_version": version})
     (tmp_path / "newer.json").write_text(json.dumps(data | {"schema_version": 99}))
     with pytest.raises(RunError, match=r"newer\.json.*99"):

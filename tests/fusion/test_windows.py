@@ -6,22 +6,12 @@ import numpy as np
 import pytest
 
 from mata_interp.fusion.boundaries import boundaries
-from mata_interp.fusion.recommend import choose
+from mata_interp.fusion.recommend import CAUSES, choose
 from mata_interp.fusion.summary import Findings, summarize
-from mata_interp.fusion.windows import (
-    DRAWS,
-    WINDOW_RULES,
-    apply_window_rule,
-    draw_profiles,
-    overlap,
-)
+from mata_interp.fusion.windows import WINDOW_RULES, apply_window_rule, draw_profiles, overlap
 
 ITEMS = 60
 CLUSTERS = [f"clip {i // 2}" for i in range(ITEMS)]
-
-
-def draw(values: np.ndarray, clusters: list[str], seed: int):
-    return draw_profiles(values, clusters, DRAWS, seed)
 
 
 def profile(truth: dict[int, float], n: int = 8, noise: float = 0.3, seed: int = 0) -> np.ndarray:
@@ -31,12 +21,12 @@ def profile(truth: dict[int, float], n: int = 8, noise: float = 0.3, seed: int =
 
 
 def window(kind: str, values: np.ndarray) -> list[int]:
-    return np.flatnonzero(apply_window_rule(kind, draw(values, CLUSTERS, 0))[0]).tolist()
+    return np.flatnonzero(apply_window_rule(kind, values, CLUSTERS)[0]).tolist()
 
 
 def chosen(knockout: np.ndarray, restoration: np.ndarray):
-    draws = {"knockout_text": knockout, "restoration_audio": restoration}
-    return choose({name: draw(v, CLUSTERS, 0) for name, v in draws.items()}, knockout.shape[1])
+    profiles = {"knockout_text": knockout, "restoration_audio": restoration}
+    return choose(profiles, CLUSTERS, knockout.shape[1])[0]
 
 
 TRUTHS = [
@@ -55,7 +45,8 @@ def test_parts_find_contiguous_and_split_windows(truth):
     found = chosen(profile(truth), profile({k: 3 * v for k, v in truth.items()}, seed=1))
     assert np.flatnonzero(found.inside).tolist() == sorted(truth)
     assert found.verdict == "found"
-    assert found.share[found.inside].sum() > 0.85
+    assert 0.85 < found.share_inside <= 1
+    assert found.stability > 0.9
 
 
 def test_the_unit_of_an_effect_does_not_matter_but_its_size_does():
@@ -68,7 +59,7 @@ def test_the_unit_of_an_effect_does_not_matter_but_its_size_does():
 def test_noise_has_no_window(seed):
     assert window("parts", profile({}, seed=seed)) == []
     found = chosen(profile({}, seed=seed), profile({2: 1.0}, seed=seed + 1))
-    assert found.verdict in ("no effect", "noise")
+    assert found.verdict in ("no effect", "too few clips")
     assert not found.inside.any()
     assert not found.resampled.any()
 
@@ -85,25 +76,25 @@ def test_audio_that_is_read_everywhere_is_not_concentrated():
     assert (found.verdict, found.inside.any(), found.resampled.any()) == ("spread", False, False)
 
 
-def test_an_effect_in_which_no_layer_stands_out_is_noise():
+def test_an_effect_in_which_no_layer_stands_out_needs_more_clips():
     rng = np.random.default_rng(0)
     swing = rng.normal(0, 30, (ITEMS, 8))
     values = swing - swing.mean(1, keepdims=True) + 0.1  # every item's parts sum to 0.8
     found = chosen(values, values)
-    assert found.verdict == "noise"
+    assert found.verdict == "too few clips"
+    assert found.clips_needed > 30
     assert not found.inside.any()
 
 
 def test_without_causal_criteria_saliency_decides_and_the_summary_says_so():
-    draws = {"saliency_text": draw(np.abs(profile({2: 5.0}, noise=0.01)), CLUSTERS, 0)}
-    found = choose(draws, 8)
-    assert (found.criteria, np.flatnonzero(found.inside).tolist()) == (("saliency_text",), [2])
-    summary = summarize(Findings(found, (2,), {}, [], {}))
+    found, deciding = choose({"saliency_text": np.abs(profile({2: 5.0}, noise=0.01))}, CLUSTERS, 8)
+    assert (deciding, np.flatnonzero(found.inside).tolist()) == (("saliency_text",), [2])
+    summary = summarize(Findings(found, deciding, (2,), {}, [], {}))
     assert "layer 2" in summary
     assert "not causal" in summary
-    nothing = choose({}, 8)
+    nothing, deciding = choose({}, [], 8)
     assert nothing.verdict == "nothing measured"
-    assert summarize(Findings(nothing, (), {}, [], {}))
+    assert summarize(Findings(nothing, deciding, (), {}, [], {}))
 
 
 def totals(value: float) -> dict[str, tuple[float, float, float]]:
@@ -115,7 +106,7 @@ def test_the_summary_states_window_intervals_share_and_effects():
     choice = chosen(values, values)
     edges = boundaries(choice.inside, choice.resampled, range(8))
     windows = {"knockout_text": (2, 3), "restoration_audio": (5,), "knockout_last": (4,), "deficit": (7,)}
-    summary = summarize(Findings(choice, (2, 3), windows, edges, totals(1.25)))
+    summary = summarize(Findings(choice, CAUSES, (2, 3), windows, edges, totals(1.25)))
     for fact in ("layers 2\u20133", "first 2, last 3", "1.25 nats (1.24 to 1.26)", "layer 5", "layer 4"):
         assert fact in summary
     assert "1 of 1 attention and gradient criteria" in summary
@@ -125,7 +116,7 @@ def test_the_summary_states_window_intervals_share_and_effects():
 def test_the_summary_of_no_effect_quotes_the_effects():
     choice = chosen(profile({}), profile({2: 0.05}, noise=0.01))
     assert choice.verdict == "no effect"
-    summary = summarize(Findings(choice, (), {}, [], totals(0.02)))
+    summary = summarize(Findings(choice, CAUSES, (), {}, [], totals(0.02)))
     assert summary.startswith("No detectable effect of audio on the answers")
     assert "0.02 nats (0.01 to 0.03)" in summary
 
@@ -149,16 +140,16 @@ def test_boundaries_are_more_certain_with_more_items():
     truth = {2: 0.3, 3: 1.0, 4: 0.3}
     few, many = profile(truth, noise=1.0), np.vstack([profile(truth, noise=1.0, seed=s) for s in range(30)])
     clusters = [f"{i}" for i in range(len(many))]
-    (edge,) = boundaries(*apply_window_rule("parts", draw(many, clusters, 0)), range(8))
+    (edge,) = boundaries(*apply_window_rule("parts", many, clusters), range(8))
     assert (edge["first"], edge["last"], edge["found"]) == (2, 4, 1.0)
     assert (edge["first_interval"], edge["last_interval"]) == ([2, 2], [4, 4])
-    uncertain = boundaries(*apply_window_rule("parts", draw(few, CLUSTERS, 0)), range(8))
+    uncertain = boundaries(*apply_window_rule("parts", few, CLUSTERS), range(8))
     spans = [e["first_interval"] for e in uncertain] + [e["last_interval"] for e in uncertain]
     assert any(high > low for low, high in spans)
 
 
 def test_two_runs_have_four_boundaries():
-    inside, drawn = apply_window_rule("parts", draw(profile({1: 1.0, 2: 1.0, 6: 1.0}), CLUSTERS, 0))
+    inside, drawn = apply_window_rule("parts", profile({1: 1.0, 2: 1.0, 6: 1.0}), CLUSTERS)
     edges = boundaries(inside, drawn, range(10, 18))  # layers are numbered as the decoder does
     assert [(e["first"], e["last"]) for e in edges] == [(11, 12), (16, 16)]
     assert [e["first_interval"] for e in edges] == [[11, 11], [16, 16]]
@@ -166,17 +157,17 @@ def test_two_runs_have_four_boundaries():
 
 def test_resamples_are_of_clusters_and_seeded():
     values = profile({2: 1.0})
-    mean, drawn = draw(values, CLUSTERS, 3)
+    mean, drawn = draw_profiles(values, CLUSTERS, 100, 3)
     np.testing.assert_allclose(mean, values.mean(0))
-    np.testing.assert_array_equal(drawn, draw(values, CLUSTERS, 3)[1])
-    assert not np.array_equal(drawn, draw(values, CLUSTERS, 4)[1])
-    alone = draw(values, ["one"] * ITEMS, 0)
-    assert len(alone[1]) == 0
+    np.testing.assert_array_equal(drawn, draw_profiles(values, CLUSTERS, 100, 3)[1])
+    assert not np.array_equal(drawn, draw_profiles(values, CLUSTERS, 100, 4)[1])
+    alone = ["one"] * ITEMS
+    assert len(draw_profiles(values, alone, 100, 0)[1]) == 0
     for kind in WINDOW_RULES:
-        inside, each = apply_window_rule(kind, alone)
+        inside, each = apply_window_rule(kind, values, alone)
         assert (inside.shape, each.shape) == ((8,), (0, 8))
     values[:10] = np.nan  # items that could not be measured are left out
-    np.testing.assert_allclose(draw(values, CLUSTERS, 0)[0], values[10:].mean(0))
+    np.testing.assert_allclose(draw_profiles(values, CLUSTERS, 100, 0)[0], values[10:].mean(0))
 
 
 def test_overlap():

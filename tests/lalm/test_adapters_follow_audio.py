@@ -123,14 +123,19 @@ def by_hand(lalm: LALM, prompt: Prompt, adapter: bool) -> torch.Tensor:
 
 
 def answers(lalm: LALM, prompt: Prompt) -> dict[str, np.ndarray]:
+    edit = MATA if prompt.groups["audio"].any() else None
     found = {
-        "logits": lalm.logits(prompt, MATA).numpy(),
+        "logits": lalm.logits(prompt, edit).numpy(),
         "plain": lalm.logits(prompt).numpy(),
-        "generate": lalm.generate(prompt, MATA, max_new_tokens=4).numpy(),
+        "generate": lalm.generate(prompt, edit, max_new_tokens=4).numpy(),
         "trace": mi.trace(lalm, prompt, progress=False)["mass"].values,
-        "sweep": mi.sweep(lalm, prompt, [None, MATA], progress=False).values,
+        "sweep": mi.sweep(lalm, prompt, {"none": None, "edit": edit}, progress=False).values,
         "texts": mi.sweep_generate(
-            lalm, prompt, [None, MATA], decoding=mi.Decoding(max_new_tokens=4), progress=False
+            lalm,
+            prompt,
+            {"none": None, "edit": edit},
+            decoding=mi.Decoding(max_new_tokens=4),
+            progress=False,
         )["tokens"].values,
     }
     if prompt.groups["audio"].any():

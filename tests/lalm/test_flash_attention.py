@@ -1,4 +1,4 @@
-"""Everything on a model under FlashAttention: masks of keys or none, windows as keywords, 16-bit layouts.
+"""Everything on a model under FlashAttention: masks of keys or none, windows as keywords, its layout.
 
 The kernels run on GPUs only. A stand-in under the same name receives what they would, and results are those
 of the same model under SDPA.
@@ -13,18 +13,21 @@ import numpy as np
 import pytest
 import torch
 from transformers import DynamicCache, StaticCache
+from transformers import modeling_flash_attention_utils as utils
+from transformers.integrations.flash_attention import flash_attention_forward
 
 import mata_interp as mi
 from mata_interp import Mata
 from mata_interp.lalm import LALM
-from tests.support.flash_attention import NAME, flash_attention
+from tests.support.flash_attention import NAME, flash_attention, kernel, varlen_kernel
 from tests.tiny import tiny_qwen2_audio
 
 EDITS = {
     "baseline": None,
     "zero": Mata(0.0, [1, 2]),
     "abs": Mata(1.0, [0, 1, 2, 3]),
-    "heads": Mata(2.0, [1, 3], "add", heads=[0, 3]),
+    "heads": Mata(2.0, [0, 2], "add", heads=[0, 3]),
+    "text": Mata(1.0, [1, 3], keys="text"),  # in the layers with a window, which ends after the audio
     "prefill": Mata(1.0, [1, 2], phase="prefill"),
     "decode": Mata(1.0, [1, 2], phase="decode"),
     "all text": Mata(0.7, [1, 2], queries="text"),
@@ -80,6 +83,24 @@ def some(request, items):
 def test_the_window_is_seen(plain, windowed, items):
     apart = plain.logits(items) - make("sdpa", not windowed, torch.float32).logits(items)
     assert float(apart.abs().max()) > 0.01
+
+
+def test_the_stand_in_is_transformers_own_function_on_plain_kernels(windowed, items, monkeypatch):
+    """In prefill, decode, and several tokens at once, with and without padding."""
+    # transformers looks for the kernels when it needs them, and keeps them in its module
+    for name, value in list(vars(utils).items()):
+        if name.startswith(("_flash", "_process", "_loaded", "_pad_fn", "_unpad_fn")):
+            monkeypatch.setattr(utils, name, value)
+    kernels = (kernel, varlen_kernel, None, utils._pad_input, utils._unpad_input)
+    monkeypatch.setattr(utils, "_lazy_imports", lambda *_, **__: kernels)
+    lalm = make(NAME, windowed, torch.float32)
+    with flash_attention() as stand_in:
+        stand_in.original = flash_attention_forward
+        for some in (items[:1], items):
+            lalm.generate(some, max_new_tokens=3)
+            lalm.score(some)
+    assert stand_in.compared > 20
+    assert stand_in.masks == {None, 2}
 
 
 def test_logits_and_edits(plain, flash, some):

@@ -15,7 +15,6 @@ from transformers import (
     AutoProcessor,
     BitsAndBytesConfig,
     Qwen2AudioConfig,
-    Qwen2AudioEncoder,
     Qwen2AudioForConditionalGeneration,
 )
 
@@ -23,6 +22,7 @@ from mata_interp.errors import ArgumentError, ModelError, SlowDeviceWarning
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, description, load_values
 from mata_interp.lalm.loading import SHIPPED
+from tests.families.registry import FAMILIES
 from tests.lalm.test_structure import text_model
 from tests.support.packages import without_bitsandbytes
 
@@ -308,11 +308,17 @@ def test_the_attention_of_the_decoder_alone(folder):
     assert lalm.description.endswith(", eager")
 
 
-def test_where_the_encoder_lacks_an_attention_the_decoder_has_it(folder, monkeypatch):
-    monkeypatch.setattr(Qwen2AudioEncoder, "_supports_sdpa", False)
-    lalm = LALM.from_pretrained(folder, attn_implementation="sdpa")
-    assert lalm.fingerprint()["attention"] == "sdpa"
-    assert lalm.model.config.audio_config._attn_implementation == "eager"
+def test_where_the_encoder_lacks_an_attention_the_decoder_has_it(tmp_path):
+    """Gemma 4's audio encoder has no SDPA; transformers refuses it for the whole model."""
+    model = FAMILIES["gemma4"].model(None)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="scaled_dot_product_attention"):
+        type(model).from_pretrained(tmp_path, attn_implementation="sdpa")
+    lalm = LALM.from_pretrained(tmp_path, attn_implementation="sdpa")
+    found = lalm.fingerprint()
+    assert found["attention"] == "sdpa"
+    assert found["encoder_attention"] == {"audio_config": "eager"}
+    assert lalm.load_options.to_dict() == {"attn_implementation": "sdpa"}
 
 
 def test_flash_attention_needs_16_bits(folder, monkeypatch):

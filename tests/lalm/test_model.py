@@ -22,7 +22,7 @@ def test_what_it_says_of_the_model(tiny_lalm):
     assert tiny_lalm.max_audio_seconds == 1.0
     assert tiny_lalm.device.type == "cpu"
     assert tiny_lalm.dtype == torch.float32
-    assert repr(tiny_lalm).endswith("Qwen2AudioForConditionalGeneration, 4 layers, torch.float32)")
+    assert repr(tiny_lalm).endswith("on cpu, float32, sdpa: Qwen2AudioForConditionalGeneration, 4 layers)")
 
 
 def test_longer_hops():

@@ -67,7 +67,7 @@ def test_training_mode_is_off_while_the_model_is_used_and_put_back(with_dropout,
             noisy = lalm.model(**prompt.inputs).logits[:, -1]
         assert (noisy - lalm.logits(prompt)).abs().max() > 1e-3, "a dropout that does nothing shows nothing"
         assert_same(measured(lalm, items), expected)
-        assert mi.check(lalm).ok
+        assert part or mi.check(lalm).ok
         assert [m.training for m in lalm.model.modules()] == modes
     finally:
         lalm.model.eval()

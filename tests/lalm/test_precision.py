@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import mata_interp as mi
 from mata_interp.compat import float32_products
 from mata_interp.lalm import LALM
 from mata_interp.precision import full_precision
@@ -27,33 +28,30 @@ def setting(tmp_path_factory):
 
 
 @contextmanager
-def rounded_products():
+def surroundings():
+    """Autocast, and float32 products that may be rounded to bfloat16."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        yield
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
 
 
-def autocast():
-    return torch.autocast("cpu", dtype=torch.bfloat16)
-
-
-def test_autocast_changes_this_model(setting):
+def test_surroundings_change_this_model(setting):
     """Without protection it would show."""
     lalm, items = setting
     prompt = lalm.prompt(items)
     with torch.no_grad():
         plain = lalm.model(**prompt.inputs).logits
-        with autocast():
+        with surroundings():
             cast = lalm.model(**prompt.inputs).logits
     assert (cast.float() - plain).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("surroundings", [autocast, rounded_products])
 @pytest.mark.parametrize("name", EQUAL)
-def test_a_path_gives_the_same_bits(setting, name, surroundings):
+def test_a_path_gives_the_same_bits(setting, name):
     lalm, items = setting
     plain = PATHS[name](lalm, items)
     with surroundings():
@@ -66,17 +64,35 @@ def test_a_path_gives_the_same_bits(setting, name, surroundings):
             assert surrounded[key] == value, key
 
 
-def test_a_check_passes_under_autocast(setting):
+def test_the_model_runs_in_the_dtype_of_its_weights(setting):
     lalm, items = setting
-    with autocast():
+    seen = []
+
+    def note(module, args, output):
+        seen.append((output.dtype, torch.get_float32_matmul_precision()))
+
+    hook = lalm.structure.blocks[1].mlp.register_forward_hook(note)
+    try:
+        with surroundings():
+            lalm.logits(items, mi.Mata(1.0, [1]))
+            mi.trace(lalm, items, progress=False)
+    finally:
+        hook.remove()
+    assert set(seen) == {(torch.float32, "highest")}
+
+
+@pytest.mark.acceptance
+def test_a_check_passes_in_these_surroundings(setting):
+    lalm, items = setting
+    with surroundings():
         PATHS["check"](lalm, items)  # which requires that it passes
 
 
-@pytest.mark.parametrize("setting", ["highest", "high", "medium"])
-def test_the_setting_of_products_is_put_back(setting):
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_the_setting_of_products_is_put_back(precision):
     before = float32_products()
     try:
-        torch.set_float32_matmul_precision(setting)
+        torch.set_float32_matmul_precision(precision)
         expected = float32_products()
         with full_precision():
             assert torch.get_float32_matmul_precision() == "highest"

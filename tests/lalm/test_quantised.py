@@ -5,8 +5,10 @@ The reference is the same quantised model on eager attention, one prompt at a ti
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,11 @@ import mata_interp as mi
 from mata_interp import Mata
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM
+from mata_interp.lalm.bridge.clone import clone_sharing_weights
 from mata_interp.lalm.discovery.output_head import output_head, token_directions
 from mata_interp.lalm.discovery.quantised import compute_dtype, describe_quantised, quantised_layers
 from mata_interp.lalm.fingerprint import weights_sha256
+from mata_interp.sweeps import SweepWarning
 from tests import reference
 from tests.tiny import tiny_qwen2_audio
 
@@ -82,9 +86,8 @@ KINDS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "torch dynamic int8": ("torch", by_torch),
     "fp8": ("torch", in_fp8),
 }
-EXACT = {name: 3e-4 for name in KINDS} | {
-    "bitsandbytes int8": 0.05
-}  # of logits up to 15; it computes in float16
+EXACT = {name: 3e-4 for name in KINDS} | {"bitsandbytes int8": 0.3}
+# of logits up to 15; states that are quantised flip by a step of 8 bits
 ALONE = (
     "torch dynamic int8"  # it quantises the states of all tokens together: a batch changes what a row gives
 )
@@ -108,15 +111,37 @@ def quantised(tmp_path_factory):
     return make
 
 
-@pytest.fixture(params=KINDS)
+# two packages, each with the way that differs most from plain weights, in every run of the tests
+OFTEN = ("bitsandbytes int8", "torchao int8", ALONE)
+
+
+@pytest.fixture(params=[pytest.param(k, marks=[] if k in OFTEN else pytest.mark.acceptance) for k in KINDS])
 def kind(request) -> str:
     return request.param
+
+
+@pytest.fixture(params=KINDS)
+def every_kind(request) -> str:
+    return request.param
+
+
+def test_a_clone_made_before_the_first_forward_leaves_the_model_as_it_is(quantised, kind, items):
+    lalm, other = quantised(kind, again=1), quantised(kind)
+    clone = clone_sharing_weights(lalm.model)
+    prompt = lalm.prompt(items)
+    with torch.no_grad():
+        first = clone(**prompt.inputs).logits[:, -1]
+    assert torch.equal(first, lalm.logits(prompt))
+    assert torch.equal(first, other.logits(prompt))
+    copied = copy.deepcopy(lalm)
+    assert torch.equal(copied.logits(prompt, MATA), lalm.logits(prompt, MATA))
 
 
 # Every call -------------------------------------------------------------------------------------------------
 
 
-def test_reads_and_edits_equal_eager_attention(quantised, kind, items):
+def test_reads_and_edits_equal_eager_attention(quantised, every_kind, items):
+    kind = every_kind
     lalm, eager = quantised(kind), quantised(kind, "eager").model
     assert lalm.dtype == torch.float32
     for some in [[items[0]], [items[1]]] if kind == ALONE else [items]:
@@ -142,7 +167,9 @@ def test_answers_scores_and_sweeps(quantised, kind, items):
     lalm = quantised(kind)
     some = items[:1] if kind == ALONE else items
     prompt = lalm.prompt(some)
-    swept = mi.sweep(lalm, prompt, {"none": None, "mata": MATA}, progress=False)
+    # whose rounding depends on the other rows is swept in a loop, and that is said
+    with pytest.warns(SweepWarning, match="loop") if kind == ALONE else nullcontext():
+        swept = mi.sweep(lalm, prompt, {"none": None, "mata": MATA}, progress=False)
     assert swept.attrs["looped"] == (len(some) if kind == ALONE else 0)
     looped = torch.stack([lalm.logits(prompt, edit) for edit in (None, MATA)], 1)
     torch.testing.assert_close(torch.tensor(swept.values), looped, atol=EXACT[kind], rtol=0)
@@ -188,8 +215,8 @@ CHECKED = [
 
 
 @pytest.mark.parametrize("which", CHECKED)
-def test_the_check_passes_and_names_what_is_quantised(quantised, which):
-    report = mi.check(quantised(which))
+def test_the_check_passes_and_names_what_is_quantised(quantised, which, items):
+    report = mi.check(quantised(which), items[:2] if which == "torchao int8" else None)
     assert report.ok, str(report)
     for part in ("the decoder", "audio_tower"):
         assert part in report.about["quantised"]
@@ -201,7 +228,7 @@ def test_the_check_tells_that_a_batch_changes_answers(quantised):
     report = mi.check(quantised(ALONE))
     assert report["attention rows equal eager attention"].verdict == "pass"
     assert report["alpha 0 leaves logits unchanged"].verdict == "pass"
-    assert report["batch equals single prompts"].verdict == "fail"
+    assert report["batch equals single prompts"].verdict == "not comparable"
     assert not report.ok
 
 
@@ -269,14 +296,19 @@ def test_the_rows_of_a_head_are_what_it_computes(which):
 
 
 def test_a_head_without_weights_is_refused():
+    class Table(nn.Module):
+        def forward(self, states: Tensor) -> Tensor:
+            return torch.zeros(*states.shape[:-1], 8)
+
     with pytest.raises(ModelError, match="output head"):
-        token_directions(torch.jit.trace(nn.Identity(), torch.zeros(1)).eval(), [300], torch.zeros(1, 3, 4))
+        token_directions(Table(), [3], torch.zeros(1, 3, 4))
 
 
 # Fingerprints -----------------------------------------------------------------------------------------------
 
 
-def test_weights_are_told_apart(quantised, kind):
+def test_weights_are_told_apart(quantised, every_kind):
+    kind = every_kind
     lalm = quantised(kind)
     before = weights_sha256(lalm.model)
     assert weights_sha256(lalm.model) == before
@@ -364,3 +396,5 @@ def test_the_dtype_of_a_model_is_not_that_of_narrow_weights(tiny_lalm):
         weight.data = weight.data.to(torch.float8_e5m2)
     model.config.dtype = torch.float16
     assert compute_dtype(model) == torch.float16
+    model.config.dtype = torch.float8_e5m2
+    assert compute_dtype(model) == torch.float32

@@ -48,7 +48,7 @@ def load_items(model: str, folder: Path) -> list[mi.Item]:
             for item in make_items(folder, clips=4, splits=("selection",))
             if item.condition != "congruent"
         ][:4]
-    return list(mi.load_benchmark("listening").split("selection").head(4))
+    return list(mi.load_benchmark("listening").split("selection")[:4])
 
 
 def difference(found: Result, expected: Result) -> tuple[float, list[str]]:

@@ -43,9 +43,14 @@ def attend(
 
 
 class FlashAttention:
-    """The function, and what it was called with: ``masks`` and ``windows``, a set of each."""
+    """The function, and what it was called with: ``masks`` and ``windows``, a set of each.
+
+    ``original``, if it is set, is called too, and its output compared.
+    """
 
     def __init__(self) -> None:
+        self.original: Any = None
+        self.compared = 0
         self.masks: set[int | None] = set()  # numbers of dimensions
         self.windows: set[int | None] = set()
 
@@ -67,6 +72,7 @@ class FlashAttention:
         self.windows.add(sliding_window)
         causal = module.is_causal if is_causal is None else is_causal
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # (B, T, H, D)
+        given = attention_mask
         if attention_mask is None:
             attention_mask = query.new_ones(key.shape[:2])
         elif attention_mask.dim() != 2:
@@ -77,7 +83,36 @@ class FlashAttention:
             tokens = mask[-query.shape[1] :]
             keys, values = (x[row, : len(mask)][mask] for x in (key, value))  # a static cache has room behind
             output[row, tokens] = attend(query[row, tokens], keys, values, *settings)
+        if self.original is not None:
+            args = (module, *(x.transpose(1, 2) for x in (query, key, value)), given)
+            more = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
+            theirs, _ = self.original(*args, **more, is_causal=is_causal, **kwargs)
+            torch.testing.assert_close(output, theirs, atol=1e-6, rtol=0)
+            self.compared += 1
         return output, None
+
+
+def kernel(
+    query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0, softmax_scale: float | None = None,
+    causal: bool = False, window_size: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """``flash_attn.flash_attn_func``: [B, T, H, D] on [B, L, Hkv, D]."""
+    assert softmax_scale is not None
+    window = None if window_size[0] < 0 else window_size[0] + 1
+    rows = zip(query, key, value, strict=True)
+    return torch.stack([attend(*row, softmax_scale, window, softcap or None, causal) for row in rows])
+
+
+def varlen_kernel(  # noqa: PLR0913 arguments of flash-attn
+    query: Tensor, key: Tensor, value: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_seqlen_q: int,
+    max_seqlen_k: int, dropout_p: float = 0.0, softmax_scale: float | None = None, causal: bool = False,
+    window_size: tuple[int, int] = (-1, -1), softcap: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """``flash_attn.flash_attn_varlen_func``: the tokens of all sequences one after the other."""
+    settings = (dropout_p, softmax_scale, causal, window_size, softcap)
+    bounds = zip(cu_seqlens_q[:-1], cu_seqlens_q[1:], cu_seqlens_k[:-1], cu_seqlens_k[1:], strict=True)
+    pieces = [(query[a:b], key[c:d], value[c:d]) for a, b, c, d in bounds]
+    return torch.cat([kernel(*(x[None] for x in piece), *settings)[0] for piece in pieces])
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def test_the_margin_is_that_of_the_records(lalm, items):
         found = float(swept.sel(item=row["item"], configuration=row["condition"]))
         assert found == pytest.approx(row["margin"], abs=1e-4)
     assert np.isnan(swept.sel(item=items[2].id)).all()
-    with pytest.raises(ValueError, match="needs options"):
+    with pytest.raises(ValueError, match="has no options"):
         margin(sweep(lalm, lalm.prompt(items), configurations, progress=False))
 
 

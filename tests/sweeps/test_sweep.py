@@ -80,7 +80,7 @@ def test_a_sweep_is_the_loop(lalm, items):
     found = sweep(lalm, items, CONFIGURATIONS, progress=False)
     loop = looped(lalm, items, CONFIGURATIONS)
     assert found.attrs["looped"] == 0
-    assert found.attrs["canary"] < 1e-5
+    assert found.attrs["canary"] < 20  # steps of float32
     assert (np.isnan(found.values) == np.isnan(loop)).all()
     np.testing.assert_allclose(found.values, loop, atol=1e-5, rtol=3e-7)
     moved = np.abs(found - found.sel(configuration="baseline")).max(["item", "choice"])

@@ -26,7 +26,7 @@ from .parts import PARTS, download, unpack
 from .prompts import Decoder
 from .speech import load_speech, require_espeak, save_speech
 from .steps import Steps
-from .training import Plan, train, validation_accuracy
+from .training import VALIDATED, Plan, train, validation_accuracy
 from .vocabulary import SPLITS, VOICES, WORDS
 
 __all__ = ["SHIPPED", "Build"]
@@ -178,8 +178,8 @@ class Build:
         clips, held_out = (load_features(path) for path in features)
         labels = self._makers["train"].labels, self._makers["selection"].labels
         train(decoder, (clips, held_out), labels, plan, self.seed, self.checkpoints(plan))
-        accuracy = validation_accuracy(decoder, held_out, labels[1], len(held_out), self.seed)
-        print(f"validation accuracy on {len(held_out)} clips: {accuracy:.3f}", flush=True)
+        accuracy = validation_accuracy(decoder, held_out, labels[1], VALIDATED, self.seed)
+        print(f"validation accuracy on {VALIDATED} clips: {accuracy:.3f}", flush=True)
         notes = {"validation accuracy": f"{accuracy:.4f}", "plan": str(asdict(plan)), "seed": str(self.seed)}
         save_weights(self.weights, model, notes | {"platform": platform.machine()})
         del self._parts  # the decoder's matrices are wrapped

@@ -10,25 +10,32 @@ from statsmodels.stats.proportion import proportion_confint
 
 import mata_interp as mi
 
-__all__ = ["accuracy_table", "evaluate"]
+__all__ = ["accuracy_table", "evaluate", "held_out"]
 
 WITH, WITHOUT = "audio", "no audio"
 
 
-def evaluate(model: Path, benchmark: Path, out: Path) -> pd.DataFrame:
+def held_out(benchmark: Path) -> mi.Items:
+    """The test split, which is looked at once, after the training."""
+    return mi.load_benchmark(str(benchmark)).split("confirmation")
+
+
+def evaluate(model: Path, benchmark: Path, out: Path, seed: int = 0) -> pd.DataFrame:
     """Answer the test split with and without audio, and return (and write as CSV) the table of accuracies.
 
     Args:
         model: folder of the model.
         benchmark: JSON file of the benchmark.
         out: run folder; a run in it is continued.
+        seed: of the run.
 
     Returns:
         One row per audio condition and group, see `accuracy_table`.
     """
     lalm = mi.LALM.from_pretrained(str(model))
-    items = mi.load_benchmark(str(benchmark)).split("confirmation")
-    records = mi.run(lalm, items, {WITH: None, WITHOUT: mi.Condition(audio="none")}, out=out).records
+    items = held_out(benchmark)
+    conditions = {WITH: None, WITHOUT: mi.Condition(audio="none")}
+    records = mi.run(lalm, items, conditions, out=out, seed=seed).records
     claims = {item.id: item.caption_answer for item in items}
     table = accuracy_table(records.assign(claim=[claims[item] for item in records["item"]]))
     table.to_csv(out / "accuracy.csv", index=False)

@@ -1,4 +1,4 @@
-"""Train projector and low-rank matrices through the frozen decoder, on questions and descriptions alone.
+"""Train low-rank changes of the decoder, whose projector is aligned, on questions and descriptions alone.
 
 No lesson contains a caption, true or false. A stopped training continues from its last checkpoint to the same
 end: batch and questions of a step depend on seed and step alone.
@@ -35,10 +35,11 @@ COLUMNS = ("step", "lessons", "learning_rate", "loss", "validation_accuracy")
 VALIDATION_BATCH = 10
 VALIDATED = 60  # clips of a validation during training
 CHECKPOINT_EVERY = 20  # steps
-STRIDE = 3  # of the audio tokens in short lessons
+STRIDE = 3  # of the audio tokens in lessons, which halves their time
+END_WEIGHT = 0.2  # of the token that ends an answer, in the loss; the other tokens have 1
 # Shares of the kinds of lessons: descriptions, questions without options, and questions with options.
-SHORT_LESSONS = {"description": 0.3, "open": 0.3, "options": 0.4}
-FULL_LESSONS = {"description": 0.15, "open": 0.05, "options": 0.8}
+FIRST_LESSONS = {"description": 0.05, "open": 0.6, "options": 0.35}
+LATER_LESSONS = {"description": 0.05, "open": 0.1, "options": 0.85}
 
 
 @dataclass(frozen=True)
@@ -48,28 +49,28 @@ class Plan:
     Attributes:
         steps: number of steps.
         batch: lessons per step.
-        learning_rate: of the projector, at its highest.
-        low_rank_rate: of the low-rank matrices, at its highest.
-        rank: of the changes of the decoder's matrices; 0 leaves the decoder as it is.
+        learning_rate: at its highest.
+        rank: of the changes of the decoder's matrices.
         warmup: steps in which the rate rises from 0.
-        decay: share of the steps, at the end, in which it falls to 0.
+        fall: step at which it begins to fall, in a straight line.
+        zero: step at which it would be 0.
         validate_every: steps between two validations.
-        short: number of steps, at the beginning, with every third audio token only. They take half the time.
+        first: number of steps, at the beginning, with mostly questions without options.
     """
 
-    steps: int = 600
+    steps: int = 340
     batch: int = 8
-    learning_rate: float = 1e-3
-    low_rank_rate: float = 3e-3
-    rank: int = 3
+    learning_rate: float = 3e-3
+    rank: int = 4
     warmup: int = 10
-    decay: float = 0.4
-    validate_every: int = 200
-    short: int = 140
+    fall: int = 200
+    zero: int = 400
+    validate_every: int = 120
+    first: int = 70
 
     def factor(self, step: int) -> float:
         """Return the share of the highest learning rate at a step: a rise, a plateau and a linear fall."""
-        left = (self.steps - step) / max(self.decay * self.steps, 1)
+        left = (self.zero - step) / (self.zero - self.fall)
         return min(1.0, (step + 1) / self.warmup, left)
 
 
@@ -80,7 +81,7 @@ class Lessons:
         decoder: tokenizes.
         clips: the training clips.
         labels: role -> every label, for wrong options.
-        plan: batch and number of short lessons.
+        plan: batch and number of first lessons.
         seed: seed of the build.
     """
 
@@ -90,15 +91,12 @@ class Lessons:
     def batch(self, step: int) -> tuple[Tensor, list[Row]]:
         """Return features [batch, audio tokens, width] and rows of a step, all of one kind of lesson."""
         rng = stream(self.seed, "lessons", step)
-        short = step < self.plan.short
-        shares = SHORT_LESSONS if short else FULL_LESSONS
+        shares = FIRST_LESSONS if step < self.plan.first else LATER_LESSONS
         kind = str(rng.choice(list(shares), p=list(shares.values())))
         chosen = rng.choice(len(self.clips), self.plan.batch, replace=False)
         rows = [self._lesson(self.clips.segments[index], kind, rng) for index in chosen]
         features = self.clips.features[torch.from_numpy(chosen)].float()
-        if short:
-            features = features[:, int(rng.integers(STRIDE)) :: STRIDE]
-        return features, rows
+        return features[:, int(rng.integers(STRIDE)) :: STRIDE], rows
 
     def _lesson(self, segments: Sequence[Segment], kind: str, rng: np.random.Generator) -> Row:
         if kind == "description":
@@ -191,14 +189,9 @@ def train(
         folder: for checkpoint.safetensors and losses.csv; training continues from a checkpoint in it.
     """
     model = decoder.model.requires_grad_(False)
-    projector = list(decoder.projector.requires_grad_(True).parameters())
-    low_rank = add_low_rank(model, plan.rank, seed) if plan.rank else []
-    groups = [
-        {"params": projector, "peak": plan.learning_rate},
-        {"params": low_rank, "peak": plan.low_rank_rate},
-    ]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, weight_decay=0.0)
-    state = _State(projector + low_rank, optimizer)
+    low_rank = add_low_rank(model, plan.rank, seed)
+    optimizer = torch.optim.AdamW(low_rank, lr=0.0, weight_decay=0.0)
+    state = _State(low_rank, optimizer)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.exists():
@@ -209,7 +202,7 @@ def train(
         while state.step < plan.steps:
             rate = plan.factor(state.step)
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate
+                group["lr"] = plan.learning_rate * rate
             losses.append(_step(decoder, optimizer, *lessons.batch(state.step)))
             state.step += 1
             progress.advance(note=f"loss {np.mean(losses[-20:]):.3f}")
@@ -225,14 +218,21 @@ def train(
 def _step(decoder: Decoder, optimizer: torch.optim.Optimizer, features: Tensor, rows: list[Row]) -> float:
     """One step of the optimizer; returns the mean loss of the batch's answers."""
     logits = decoder.answer_logits(features, rows)
-    pairs = zip(logits, rows, strict=True)
-    loss = torch.stack([F.cross_entropy(row, torch.tensor(target.answer)) for row, target in pairs]).mean()
+    loss = torch.stack([_answer_loss(*pair) for pair in zip(logits, rows, strict=True)]).mean()
     optimizer.zero_grad()
     loss.backward()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     return loss.item()
+
+
+def _answer_loss(logits: Tensor, row: Row) -> Tensor:
+    """Cross-entropy of one answer, a weighted mean over its tokens."""
+    losses = F.cross_entropy(logits, torch.tensor(row.answer), reduction="none")
+    weights = torch.ones_like(losses)
+    weights[-1] = END_WEIGHT
+    return (losses * weights).sum() / weights.sum()
 
 
 def _append(path: Path, plan: Plan, step: int, rate: float, losses: list[float], accuracy: float) -> None:

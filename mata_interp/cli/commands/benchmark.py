@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..checks import check_file, check_folder, check_name, check_out_file
+from ..checks import check_file, check_folder, check_name, check_out_file, usage_error
 from ..inputs import Source
 from ..options import AsJson, AudioRoot, Fields, Subset, out_option, parse_path
-from ..output import print_result, print_table
+from ..output import print_note, print_result, print_table
 
 if TYPE_CHECKING:
     from ...benchmarks import Items
@@ -27,7 +28,8 @@ BenchmarkPath = Annotated[
     str,
     typer.Argument(
         metavar="PATH",
-        help="listening; a JSON, JSONL or CSV file; a folder saved by `datasets`; or hf:owner/name.",
+        help="listening; a JSON, JSONL or CSV file; a folder with MMAU or MMAR and its audio, or "
+        "saved by `datasets`; mmau or mmar, once downloaded; or hf:owner/name.",
     ),
 ]
 
@@ -47,12 +49,13 @@ def list_benchmarks(as_json: AsJson = False) -> None:
       mata-interp benchmark list --json
     """
     from ...benchmarks import read_mapping, shipped_mappings
-    from ...benchmarks.loading import DOWNLOADS, SHIPPED
+    from ...benchmarks.loading import SHIPPED
+    from ...benchmarks.places import DOWNLOADS
 
     rows = [{"name": name, "source": "ships", "fields": "own", "verified": True} for name in SHIPPED]
-    rows += [
-        {"name": n, "source": where, "fields": "own", "verified": True} for n, where in DOWNLOADS.items()
-    ]
+    for name, download in DOWNLOADS.items():
+        source = f"{download.data}; {download.audio}"
+        rows.append({"name": name, "source": source, "fields": "own", "verified": True})
     for name in shipped_mappings():
         mapping = read_mapping(name)
         rows.append({"name": name, "source": mapping.source, "fields": name, "verified": mapping.verified})
@@ -73,39 +76,69 @@ def inspect(
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode every audio file, to find unusable ones.")
     ] = False,
+    write_fields: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-fields",
+            parser=parse_path,
+            metavar="FILE",
+            help="Guess which columns hold which fields, write this mapping to a JSON file, and use it.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count items by domain, condition, kind and split, and list the items left out, with reasons.
 
-    Exit code 1 if no item can be used.
+    Exit code 1 if no item can be used. Where columns have unknown names, the error lists them and a guess.
 
     \b
     Examples
       mata-interp benchmark inspect listening
       mata-interp benchmark inspect mmau-test-mini.json --audio-root audio/ --decode
       mata-interp benchmark inspect MMSU.jsonl --fields mmsu
+      mata-interp benchmark inspect own.csv --write-fields own-fields.json
     """
-    from ...benchmarks import read_mapping
-    from ...benchmarks.hub import is_dataset
-    from ...benchmarks.loading import locate
+    from ...benchmarks import read_mapping, shipped_mappings
+    from ...benchmarks.loading import file_at, locate
     from ...benchmarks.reading import mixed_columns, read_records
 
+    if write_fields is not None:
+        fields = _write_guess(path, fields, write_fields)
     items = Source(path, audio_root, fields, subset).load("PATH")
     missing = _missing(items)
     if decode:
         items = items.drop_undecodable()
     summary = _summary(items, missing, decode) | {"odd_fields": None, "mapping": None}
-    if not is_dataset(file := locate(path)):
+    if (file := file_at(locate(path), subset)) is not None:
         summary["odd_fields"] = mixed_columns(read_records(file))
     if fields is not None:
         mapping = read_mapping(fields)
-        summary["mapping"] = {"name": mapping.name, "verified": mapping.verified, "note": mapping.note}
+        verified = mapping.verified if fields in shipped_mappings() else None  # nothing is known of others
+        summary["mapping"] = {"name": mapping.name, "verified": verified, "note": mapping.note}
     if as_json:
         print_result("benchmark inspect", summary)
     else:
         _print(items, summary)
     if not len(items):
         raise typer.Exit(1)
+
+
+def _write_guess(path: str, fields: str | None, out: Path) -> str:
+    """Write the guess at the columns of a file; the mapping for ``--fields``."""
+    from ...benchmarks.guessing import guess_fields, missing_fields, unknown_columns, write_fields
+    from ...benchmarks.loading import locate, records_of
+    from ...errors import BenchmarkError
+
+    if fields is not None:
+        raise usage_error("it makes a mapping, and --fields gives one.", "--write-fields")
+    check_out_file(out, "--write-fields", suffixes=(".json",))
+    found = records_of(locate(path))
+    guess = guess_fields(found.records)
+    if missing := [field for field in missing_fields(found.records) if field not in guess]:
+        raise BenchmarkError(unknown_columns(found.records, found.file, missing))
+    write_fields(guess, out)
+    print_note(f"{out}: {json.dumps(guess, ensure_ascii=False)}")
+    return str(out)
 
 
 def _missing(items: Items) -> list[str]:
@@ -158,8 +191,8 @@ def _print(items: Items, summary: dict[str, Any]) -> None:
     excluded, release = summary["excluded"], summary["release"]
     audio = "every audio file decoded" if summary["decoded"] else "audio not decoded (use --decode)"
     print(f"{printable(items.name)}: {count(len(items), 'item')}, {len(excluded)} left out; {audio}")
-    print(f"SHA-256 {items.sha256} ({_release(release)})")
-    if (mapping := summary["mapping"]) and not mapping["verified"]:
+    print(f"SHA-256 {items.sha256}{_release(release)}")
+    if (mapping := summary["mapping"]) and mapping["verified"] is False:
         print(f"field mapping {printable(mapping['name'])}: not verified on the released files")
         if mapping["note"]:
             print(f"  {printable(mapping['note'])}")
@@ -190,9 +223,8 @@ def _print(items: Items, summary: dict[str, Any]) -> None:
 
 
 def _release(release: dict[str, Any] | None) -> str:
-    if release is None:
-        return "not a known release"
-    return f"a known release: {release['benchmark']}, {release['file']}"
+    """Which released file it is; nothing for any other file, such as a user's own."""
+    return "" if release is None else f" (a known release: {release['benchmark']}, {release['file']})"
 
 
 @app.command(short_help="Score predictions as the benchmark's own script does.")
@@ -315,4 +347,4 @@ def submit(
         print_result("benchmark submit", values)
     else:
         print(f"{out}: {len(answers)} predictions, {missing} items without one")
-        print(f"The data file: SHA-256 {digest} ({_release(release)})")
+        print(f"The data file: SHA-256 {digest}{_release(release)}")

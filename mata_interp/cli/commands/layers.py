@@ -186,14 +186,15 @@ def _draw(profile: FusionProfile, figure: Path | None) -> None:
         from ...reporting import figure as draw
 
         drawing, form = draw(profile), figure.suffix[1:].lower()
-        write_whole(figure, lambda file: drawing.savefig(file, format=form, dpi=200))
+        write_whole(figure, lambda file: drawing.savefig(file, format=form, dpi=200), resumes=False)
 
 
 def _values(profile: FusionProfile) -> dict[str, Any]:
     """What the JSON says of a profile, without the profiles of single items."""
     whole, mean = profile.to_dict(), profile.mean
-    same = ("model", "window", "verdict", "summary", "layers", "share", "windows", "boundaries", "agreement",
-            "refused", "excluded", "seed")  # fmt: skip
+    same = ("model", "window", "verdict", "stability", "clips_needed", "summary", "layers", "share",
+            "share_low", "share_high", "windows", "boundaries", "agreement", "refused", "excluded",
+            "seed")  # fmt: skip
     about = ("label", "evidence", "reads", "unit")
     return {
         **{key: whole[key] for key in same},

@@ -339,18 +339,10 @@ def _draw(
     return out / "map.png", None
 
 
-def _right(found: xr.DataArray) -> xr.DataArray:
-    from ...statistics import is_correct
-
-    found = found.transpose("item", "configuration", "choice")
-    correct = is_correct(found.values, found["answer"].values[:, None])
-    return found.isel(choice=0, drop=True).copy(data=correct)
-
-
 def _baseline(found: xr.DataArray) -> dict[str, float]:
-    from ...sweeps import margin
+    from ...sweeps import correct, margin
 
-    margins, right = margin(found), _right(found)
+    margins, right = margin(found), correct(found)
     return {
         "margin": float(margins.sel(configuration=NOTHING).mean()),
         "accuracy": float(right.sel(configuration=NOTHING).mean()),
@@ -360,9 +352,9 @@ def _baseline(found: xr.DataArray) -> dict[str, float]:
 def _changes(found: xr.DataArray) -> list[dict[str, Any]]:
     """Each configuration, and how it changes the margin, with an interval over clips."""
     from ...statistics import clustered_interval
-    from ...sweeps import margin
+    from ...sweeps import correct, margin
 
-    margins, right = margin(found), _right(found)
+    margins, right = margin(found), correct(found)
     others = [name for name in found["configuration"].values if name != NOTHING]
     moved = (margins - margins.sel(configuration=NOTHING, drop=True)).sel(configuration=others)
     mean, low, high = clustered_interval(moved.transpose("item", ...).values, found["cluster"].values)

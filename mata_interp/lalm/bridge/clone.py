@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mata_interp.compat import set_attention_name
+from mata_interp.compat import offload_maps, set_attention_name, settle_quantised
 
 from ..calls.function_table import configs_of
 
@@ -24,7 +24,8 @@ def clone_sharing_weights(model: Any) -> Any:
 
     Costs no memory for weights, and computes bit for bit what the model computes in evaluation mode.
     """
-    shared = {id(tensor): tensor for tensor in _tensors(model)}
+    settle_quantised(model)
+    shared = {id(held): held for held in (*_tensors(model), *offload_maps(model))}
     return copy.deepcopy(model, shared).eval()
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 from mata_interp.errors import ModelError
+from mata_interp.precision import full_precision
 
 from ..calls.locks import exclusive
 from ..discovery.audio_positions import audio_input_names
@@ -112,6 +113,7 @@ class TransformerLensView:
         """Attention weights of a decoder layer: [B, H, T, T]."""
         return self.cache["pattern", layer]
 
+    @full_precision()
     @torch.no_grad()
     def run_with_cache(self, prompt: Prompt | None = None, **kwargs: Any) -> tuple[Tensor, ActivationCache]:
         """Logits [B, T, V] and the cache.
@@ -123,6 +125,7 @@ class TransformerLensView:
         args, rest = (self.args, self.kwargs) if prompt is None else self.encode(prompt)
         return self.bridge.run_with_cache(*args, **rest, **kwargs)
 
+    @full_precision()
     @torch.no_grad()
     def run_with_hooks(self, hooks: Hooks, prompt: Prompt | None = None) -> Tensor:
         """Logits [B, T, V] with hooks ``(name, f(activation, hook))``, as in transformer-lens."""

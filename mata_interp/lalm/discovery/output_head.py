@@ -24,7 +24,7 @@ def output_head(model: Any) -> Any:
 
 def is_plain(head: Any) -> bool:
     """Whether a head is a linear layer with plain weights, neither quantised, adapted nor offloaded."""
-    weight = getattr(head, "weight", None)
+    weight: Any = getattr(head, "weight", None)
     plain = type(head) is nn.Linear and type(weight) in (Tensor, nn.Parameter)
     return plain and weight.dtype.itemsize > 1 and not weight.is_meta
 

@@ -16,9 +16,10 @@ _NARROW = 1  # bytes; fp8 and smaller are ways to store weights, in which no mod
 
 def compute_dtype(model: Any) -> torch.dtype:
     """The dtype of a model's activations: of its first floating-point weights of more than 8 bits."""
-    dtypes = (weight.dtype for weight in model.parameters() if weight.is_floating_point())
-    wide = next((dtype for dtype in dtypes if dtype.itemsize > _NARROW), None)
-    return wide or getattr(model.config, "dtype", None) or torch.float32
+    dtypes = [weight.dtype for weight in model.parameters() if weight.is_floating_point()]
+    stated = getattr(model.config, "dtype", None)
+    dtypes += [stated] if isinstance(stated, torch.dtype) else []
+    return next((dtype for dtype in dtypes if dtype.itemsize > _NARROW), torch.float32)
 
 
 def quantised_layers(model: nn.Module) -> dict[str, nn.Module]:

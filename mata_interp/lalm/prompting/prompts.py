@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mata_interp.benchmarks import Item
 from mata_interp.compat import input_device
 from mata_interp.errors import ArgumentError, ItemError, ModelError
+from mata_interp.precision import full_precision
 
 from ..discovery.quantised import compute_dtype
 from .formats import PROMPT_FORMATS, Parts, canonical_format
@@ -130,6 +131,7 @@ def prompt_from_inputs(
     )
 
 
+@full_precision()  # processors compute features, some of them with torch
 def build_prompt(
     processor: Any,
     items: Item | Sequence[Item],

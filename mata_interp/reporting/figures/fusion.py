@@ -1,4 +1,4 @@
-"""Fusion criteria as stacked profiles over layers, each with its window and the interval of its ends."""
+"""A fusion profile: first the answer, the share of the effect by layer; then every criterion."""
 
 from __future__ import annotations
 
@@ -23,31 +23,36 @@ __all__ = ["fusion"]
 
 COLOURS = {"causal": AUDIO, "gradient": "#009e73", "attention": TEXT, "prior": SOFT}
 ROW = 0.5  # inches
+ANSWER = 3.0  # rows of the first panel
+LEGEND = (
+    "Shaded: the window. Bars below: 95 % intervals of its ends over resamples of clips. Error bars of the "
+    "share: simultaneous 95 % band over all layers. Bands of the criteria: 95 % interval of each layer alone."
+)
 
 
 def fusion(found: FusionProfile, width: float) -> Figure:
-    """Draw a profile: first the share of the effect that the window is based on, then every criterion.
+    """Draw a profile: first the share of the effect that decides the window, then every criterion.
 
-    A line is the mean over items in the unit of the criterion, with the 95 % bootstrap interval over clips as
-    a band. The window is shaded, and bars at the bottom are the 95 % intervals of its ends. The last panel,
-    if measured, shows each head's direct attribution from audio to the margin.
+    The share has its simultaneous 95 % band. A criterion's line is the mean over items in its own unit, with
+    the pointwise 95 % bootstrap interval over clips as a band; causal criteria come first. Windows are
+    shaded, and bars at the bottom are the 95 % intervals of their ends. The last panel, if measured, shows
+    each head's direct attribution from audio to the margin.
     """
     with figure_style("fusion"):
-        names = [str(name) for name in found.profiles["criterion"].values]
+        names = _causal_first(found)
         note = textwrap.wrap(found.summary, int(width * 15))
         row = ROW if width >= 5 else 1.3 * ROW  # in a narrow figure names stand above the axes
-        head, footer = 0.35 + 0.15 * len(note), 0.62
+        head, footer = 0.35 + 0.15 * len(note), 0.62 + 0.14 * len(textwrap.wrap(LEGEND, int(width * 16)))
         by_head = [] if found.heads is None else [min(3.0, max(1.0, 0.25 * found.heads.sizes["head"]))]
-        ratios = [1.5, *[1.0] * len(names), *by_head]
+        ratios = [ANSWER, *[1.0] * len(names), *by_head]
         height = head + row * sum(ratios) + footer
         figure = Figure(figsize=(width, height))
         axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios)
         rows: Sequence[Axes] = np.atleast_1d(axes).tolist()
         layers, clusters = list(found.layers), found.profiles["cluster"].values
         x = np.arange(len(layers))
-        sns.barplot(x=x, y=100 * found.share.values, ax=rows[0], color=AUDIO, width=0.8)
-        _window(rows[0], layers, found.window, found.boundaries["window"])
-        _name(rows[0], "share of the effect, %; the recommended window is shaded", INK, width >= 5, bold=True)
+        _answer(rows[0], found)
+        _name(rows[0], _headline(found), INK, width >= 5, bold=True)
         for axis, name in zip(rows[1:], names, strict=False):
             profile = found.profiles.sel(criterion=name)
             colour = COLOURS[str(profile["evidence"].item())]
@@ -72,12 +77,20 @@ def fusion(found: FusionProfile, width: float) -> Figure:
         for number, (evidence, colour) in enumerate(COLOURS.items()):
             figure.text(
                 0.02 + (0.13 if width >= 5 else 0.24) * number,
-                0.06 / height,
+                (footer - 0.56) / height,
                 evidence,
                 color=colour,
                 fontsize=7.5,
                 weight="bold",
             )
+        figure.text(
+            0.02,
+            0.05 / height,
+            "\n".join(textwrap.wrap(LEGEND, int(width * 16))),
+            va="bottom",
+            fontsize=7,
+            color=INK,
+        )
         figure.text(0.02, 1 - 0.1 / height, "\n".join(note), va="top", fontsize=8)
         left = (1.9 if width >= 5 else 0.5) / width
         figure.subplots_adjust(
@@ -88,6 +101,37 @@ def fusion(found: FusionProfile, width: float) -> Figure:
             hspace=0.25 if width >= 5 else 0.7,
         )
         return figure
+
+
+def _causal_first(found: FusionProfile) -> list[str]:
+    """Names of the criteria: causal ones, gradients, attention, priors."""
+    order, evidence = list(COLOURS), found.profiles["evidence"]
+    names = [str(name) for name in found.profiles["criterion"].values]
+    return sorted(names, key=lambda name: order.index(str(evidence.sel(criterion=name).item())))
+
+
+def _headline(found: FusionProfile) -> str:
+    """Name of the first panel: what it shows, on how many clips, and how stable the window is."""
+    parts = ["share of the effect of audio, %", f"{found.clips} clips"]
+    if found.stability is not None:
+        parts.append(f"stability {found.stability:.0%}")
+    return "; ".join(parts)
+
+
+def _answer(axis: Axes, found: FusionProfile) -> None:
+    """The share of each layer with its simultaneous band; layers in the window in a full colour."""
+    layers, x = list(found.layers), np.arange(len(found.layers))
+    share = found.share.values
+    colours = [AUDIO if layer in found.window else SOFT for layer in layers]
+    axis.bar(x, 100 * share, color=colours, width=0.8)
+    low, high = found.share["low"].values, found.share["high"].values
+    if np.isfinite(low).all():
+        axis.errorbar(
+            x, 100 * share, 100 * np.array([share - low, high - share]), fmt="none", ecolor=INK,
+            elinewidth=0.8, capsize=2 if len(layers) <= 20 else 0,
+        )  # fmt: skip
+    axis.axhline(0, color=INK, linewidth=0.6)
+    _window(axis, layers, found.window, found.boundaries["window"])
 
 
 def _heads(axis: Axes, heads: xr.DataArray) -> None:

@@ -1,0 +1,162 @@
+"""The table of every paper, for any run: each condition against a baseline, by stratum if wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import nan
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ..errors import ArgumentError, unknown_name
+from ..statistics import (
+    benjamini_hochberg,
+    count_flips,
+    holm,
+    max_t,
+    odds_ratio,
+    paired_effect,
+    standardised_change,
+)
+
+__all__ = ["CORRECTIONS", "compare_conditions"]
+
+CORRECTIONS = ("max-t", "holm", "bh", "none")
+
+Score = Literal["correct", "official", "margin", "correct_normalised", "margin_normalised"]
+SCORES: tuple[Score, ...] = ("correct", "official", "margin", "correct_normalised", "margin_normalised")
+
+
+def compare_conditions(
+    records: pd.DataFrame,
+    baseline: str,
+    *,
+    score: Score = "correct",
+    by: str | None = None,
+    conditions: Sequence[str] | None = None,
+    correct: str = "max-t",
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Compare each condition with a baseline on the same items; see `mata_interp.Run.compare`.
+
+    Args:
+        records: One row per item and condition; items without a known answer are left out.
+        baseline, score, by, conditions, correct, seed, level: As in `Run.compare`.
+
+    Raises:
+        ArgumentError: A condition, a column or a correction does not exist, or an item was answered under one
+            of the conditions only.
+    """
+    if correct not in CORRECTIONS:
+        raise ArgumentError(unknown_name("correction", correct, CORRECTIONS))
+    if score not in SCORES:
+        raise ArgumentError(unknown_name("score", score, SCORES))
+    if by is not None and by not in records:
+        raise ArgumentError(unknown_name("column", by, list(records)))
+    known = list(dict.fromkeys(records["condition"]))
+    wanted = [name for name in known if name != baseline] if conditions is None else list(conditions)
+    for name in (baseline, *wanted):
+        if name not in known:
+            raise ArgumentError(unknown_name("condition", name, known))
+    scored = records.loc[records["answer"].notna()]
+    strata = [None] if by is None else sorted(scored[by].dropna().unique(), key=str)
+    rows: list[dict[str, Any]] = []
+    for stratum in strata:
+        part = scored if stratum is None else scored.loc[scored[by] == stratum]
+        own = part.loc[part["condition"] == baseline].set_index("item")
+        pairs = {name: _paired(part, own, name, baseline, score) for name in wanted}
+        about = {} if by is None else {by: stratum}
+        for name, pair in pairs.items():
+            rows.append({"condition": name, "baseline": baseline, **about, **_row(pair, score, seed, level)})
+    table = pd.DataFrame(rows)
+    if len(table):
+        table["p_adjusted"] = _adjusted(table, scored, wanted, baseline, score, by, correct, seed)
+        order = [column for column in table.columns if column != "p_adjusted"]
+        order.insert(order.index("p") + 1, "p_adjusted")
+        table = table.loc[:, order]
+    table.attrs = {"score": score, "correction": correct, "level": level, "seed": seed}
+    return table
+
+
+def _paired(part: pd.DataFrame, own: pd.DataFrame, name: str, baseline: str, score: str) -> pd.DataFrame:
+    """The items of a condition beside the baseline's; those without a value in either are counted."""
+    theirs = part.loc[part["condition"] == name].set_index("item")
+    if set(theirs.index) != set(own.index):
+        missing = sorted(set(theirs.index) ^ set(own.index), key=str)
+        raise ArgumentError(
+            f"Items of {name!r} and {baseline!r} differ: {len(missing)} were answered under one of them only "
+            f"(the first: {missing[0]!r}). Finish the run first."
+        )
+    pair = own.join(theirs.add_suffix("_after")).sort_index()
+    values = pair[[score, f"{score}_after"]].astype(float)
+    there = np.isfinite(values.to_numpy()).all(1)
+    return pair.loc[there].assign(
+        before=values[score], after=values[f"{score}_after"], left_out=(~there).sum()
+    )
+
+
+def _row(pair: pd.DataFrame, score: str, seed: int, level: float) -> dict[str, Any]:
+    kind = "margin" if score.startswith("margin") else "binary"
+    before, after = pair["before"].to_numpy(), pair["after"].to_numpy()
+    effect = paired_effect(before, after, kind, pair["cluster"].tolist(), seed, level)
+    row: dict[str, Any] = {
+        "n": effect.n,
+        "clips": effect.n_clusters,
+        "left_out": int(pair["left_out"].iloc[0]) if len(pair) else 0,
+        "chance": _chance(pair),
+        "before": effect.before,
+        "after": effect.after,
+        "difference": effect.difference,
+        "low": effect.low,
+        "high": effect.high,
+        "p": effect.p,
+    }
+    if kind == "binary":
+        ratio, ratio_low, ratio_high = odds_ratio(effect.fixed or 0, effect.broken or 0, level)
+        row |= {"fixed": effect.fixed, "broken": effect.broken}
+        row |= {"odds_ratio": ratio, "odds_low": ratio_low, "odds_high": ratio_high}
+    else:
+        row["standardised"] = standardised_change(before, after)
+    flips = count_flips(pair["predicted"].tolist(), pair["predicted_after"].tolist(), pair["answer"].tolist())
+    row |= {"churned": flips.churned, "churn": flips.churn}
+    row["dose_kl"] = float(np.nanmean(pair["dose_kl_after"])) if _has_dose(pair) else nan
+    return row
+
+
+def _has_dose(pair: pd.DataFrame) -> bool:
+    return "dose_kl_after" in pair and bool(pair["dose_kl_after"].notna().any())
+
+
+def _chance(pair: pd.DataFrame) -> float:
+    """Mean chance level: one over the number of options of each item; NaN where options are not recorded."""
+    if "choices" not in pair or not len(pair):
+        return nan
+    return float(np.mean([1 / len(choices) for choices in pair["choices"]]))
+
+
+def _adjusted(
+    table: pd.DataFrame,
+    scored: pd.DataFrame,
+    wanted: Sequence[str],
+    baseline: str,
+    score: str,
+    by: str | None,
+    correct: str,
+    seed: int,
+) -> np.ndarray:
+    """The p-values of all rows as one family."""
+    p = table["p"].to_numpy(dtype=float)
+    if correct == "none":
+        return np.full(len(p), nan)
+    if correct in ("holm", "bh"):
+        return (holm if correct == "holm" else benjamini_hochberg)(p)
+    values = scored.pivot(index="item", columns="condition", values=score).astype(float)
+    items = scored.drop_duplicates("item").set_index("item").loc[values.index]
+    columns = []
+    for _, row in table.iterrows():
+        change = (values[row["condition"]] - values[baseline]).to_numpy()
+        inside = np.ones(len(items), bool) if by is None else (items[by] == row[by]).to_numpy()
+        columns.append(np.where(inside & np.isfinite(change), change, 0.0))  # others change nothing
+    return max_t(np.array(columns).T, items["cluster"].tolist(), seed=seed).p

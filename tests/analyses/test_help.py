@@ -1,0 +1,27 @@
+"""Every analysis states its question, and is listed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.analyses import ROOT
+
+SCRIPTS = sorted(p.name for p in (ROOT / "analyses").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_has_the_question_and_examples(script):
+    command = [sys.executable, str(ROOT / "analyses" / script), "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "?" in text.split("--")[0]
+    assert f"python analyses/{script}" in text
+
+
+def test_the_index_has_every_script():
+    linked = re.findall(r"\[(\w+\.py)\]\((\w+\.py)\)", (ROOT / "analyses" / "README.md").read_text())
+    assert all(name == target for name, target in linked)
+    assert sorted(name for name, _ in linked) == SCRIPTS

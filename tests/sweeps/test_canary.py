@@ -1,0 +1,111 @@
+"""The canary counts in steps of the number format: it finds faults, and rounding of large logits is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import mata_interp as mi
+from mata_interp.interventions import Mata
+from mata_interp.sweeps import SweepWarning, shared_prefill
+from mata_interp.sweeps.canary import STEPS, Rounding, token_counts
+from tests.tiny import tiny_qwen2_audio
+
+from .test_sweep import CONFIGURATIONS, ITEMS, looped
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "step"),
+    [
+        (torch.bfloat16, 38.0, 0.25),
+        (torch.bfloat16, 64.0, 0.5),
+        (torch.float16, 38.0, 2.0**-5),
+        (torch.float32, 38.0, 2.0**-18),
+        (torch.bfloat16, 0.01, 2.0**-7),
+    ],
+)
+def test_a_step_is_the_distance_to_the_next_number(dtype, size, step):
+    found = Rounding.at(dtype, np.array([[0.5 * size, -size]])).step
+    assert found == [step]
+    if size >= 1:
+        value = torch.tensor(size, dtype=dtype)
+        assert float(torch.nextafter(value, torch.tensor(torch.inf, dtype=dtype)) - value) == step
+
+
+def test_differences_in_steps():
+    rounding = Rounding(torch.bfloat16, np.array([0.25, 0.5]))
+    logits = np.array([[1.0, 2.0], [3.0, 4.0]])
+    assert rounding.of_logits(logits + np.array([[0, 1], [0, -1]]), logits).tolist() == [4, 2]
+    plain = np.array([[-1.0, -2.0], [-3.0, np.nan]])
+    tokens = token_counts([[[5], [6, 7]], [[8, 9, 10]]], plain.shape)
+    moved = plain + np.array([[0.25, 1.0], [0.75, 0]])
+    assert tokens.tolist() == [[1, 2], [3, 0]]
+    assert rounding.of_options(moved, plain, tokens).tolist() == [2, 0.5]
+    broken = np.array([[np.nan, -2.0], [-3.0, np.nan]])
+    assert np.isnan(rounding.of_options(broken, plain, tokens)).tolist() == [True, False]
+    assert rounding.of_options(np.zeros((2, 0)), np.zeros((2, 0)), np.zeros((2, 0))).tolist() == [0, 0]
+
+
+def large_logits(dtype: torch.dtype, size: float = 40.0) -> mi.LALM:
+    """A model whose largest logit is about ``size``."""
+    model, processor = tiny_qwen2_audio(seed=3)
+    lalm = mi.LALM(model, processor)
+    found = float(lalm.logits(lalm.prompt(ITEMS)).abs().max())
+    with torch.no_grad():
+        model.lm_head.weight.mul_(size / found)
+    return mi.LALM(model.to(dtype), processor)
+
+
+def test_rounding_of_large_logits_is_no_fault(monkeypatch):
+    """Log p near 0 of logits near 40 may be off by more than a twentieth of itself in bfloat16: by a step."""
+    lalm = large_logits(torch.bfloat16)
+    items = [replace(item, choices=("r", "("), answer="r") for item in ITEMS]
+    plain = looped(lalm, items, {"baseline": None})
+    assert 0.05 * np.abs(plain).clip(1).min() < 0.24
+    right = shared_prefill._options
+
+    def rounded(reading, hidden, answers):
+        found = right(reading, hidden, answers)
+        found[:, 0] -= 0.24
+        return found
+
+    monkeypatch.setattr(shared_prefill, "_options", rounded)
+    found = mi.sweep(lalm, items, [None, Mata(1.0, [1])], progress=False)
+    assert found.attrs["looped"] == 0
+    assert 0.9 < found.attrs["canary"] < STEPS[torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("size", [4.0, 40.0])
+def test_rows_that_are_mixed_are_found(dtype, size):
+    lalm = large_logits(dtype, size)
+    assert mi.sweep(lalm, ITEMS, CONFIGURATIONS, progress=False).attrs["looped"] == 0
+    layer = lalm.structure.decoder.layers[2]
+    handle = layer.register_forward_hook(lambda m, args, out: out + 0.2 * out.mean(-2, keepdim=True))
+    try:
+        with pytest.warns(SweepWarning, match="steps of"):
+            found = mi.sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
+        assert found.attrs["looped"] == len(ITEMS)
+        np.testing.assert_array_equal(found.values, looped(lalm, ITEMS, CONFIGURATIONS))
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_options_scored_on_a_wrong_token_are_found(dtype, monkeypatch):
+    """Logits of the next token are right, and each option's log p is read one slot too early."""
+    lalm = large_logits(dtype)
+    right = shared_prefill._options
+
+    def wrong(reading, hidden, answers):
+        return right(reading, hidden.roll(1, 2), answers)
+
+    monkeypatch.setattr(shared_prefill, "_options", wrong)
+    with pytest.warns(SweepWarning, match="after the last layer"):
+        found = mi.sweep(lalm, ITEMS, [Mata(1.0, [1])], progress=False)
+    assert found.attrs["looped"] == len(ITEMS)
