@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 __all__ = ["Progress", "announce", "progress_bar", "rough_duration", "stage", "track"]
 
 INTERVAL = 60.0  # seconds between two lines where there is no terminal
+QUICK = 5.0  # seconds that work takes at least before a line about it is printed
 
 T = TypeVar("T")
 
@@ -158,9 +159,12 @@ class _Lines:
     def showing(self, count: _Count) -> Iterator[_Count]:
         """Report ``count`` until the block ends."""
         with self._lock:
-            self._stack.append(count)
+            now = time.monotonic()
             if self._last is None:
-                self._last = time.monotonic()
+                self._last = now
+            if not self._stack:  # after a pause, too, what is quick prints nothing
+                self._last = max(self._last, now - INTERVAL + min(INTERVAL, QUICK))
+            self._stack.append(count)
             if self._ended is None:
                 self._ended = threading.Event()
                 arguments = (self._ended,)
