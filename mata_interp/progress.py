@@ -19,7 +19,6 @@ from tqdm.auto import tqdm
 __all__ = ["Progress", "announce", "progress_bar", "rough_duration", "stage", "track"]
 
 INTERVAL = 60.0  # seconds between two lines where there is no terminal
-QUICK = 5.0  # seconds that work takes at least before a line about it is printed
 
 T = TypeVar("T")
 
@@ -153,6 +152,7 @@ class _Lines:
         self._lock = threading.RLock()
         self._stack: list[_Count] = []
         self._last: float | None = None  # when the last line was printed, or the first stage began
+        self._idle: float | None = None  # when the last stage ended, while there is none
         self._ended: threading.Event | None = None
 
     @contextmanager
@@ -162,8 +162,9 @@ class _Lines:
             now = time.monotonic()
             if self._last is None:
                 self._last = now
-            if not self._stack:  # after a pause, too, what is quick prints nothing
-                self._last = max(self._last, now - INTERVAL + min(INTERVAL, QUICK))
+            elif self._idle is not None:  # time without any stage does not count
+                self._last += now - self._idle
+            self._idle = None
             self._stack.append(count)
             if self._ended is None:
                 self._ended = threading.Event()
@@ -174,6 +175,8 @@ class _Lines:
         finally:
             with self._lock:
                 self._stack.remove(count)
+                if not self._stack:
+                    self._idle = time.monotonic()
                 if not self._stack and self._ended is not None:
                     self._ended.set()
                     self._ended = None
