@@ -191,6 +191,8 @@ SCHEMAS = {
             "excluded": "number of items left out of either split",
             "seconds": "estimated time left",
             "memory": f"of the stage that takes most: {_MEMORY}",
+            "power": "of the primary comparison: items, assumed discordance, smallest detectable change, "
+            "whether that is too large, and the items that a change of 10 points needs",
             "out": "the run folder",
         },
     ),

@@ -2,67 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isnan
 
 from ..ranges import named_layers
-from .dose_matching import TOLERANCE
-from .effects import Comparison, ComparisonResult, Effects
-from .study_result import Configuration, LayerOrigin, ShamMatch
+from .effects import ComparisonResult, Effects
+from .number_text import change_text, p_text, percent, points
+from .planned_comparisons import Comparison
+from .study_result import LayerOrigin, Selection, ShamMatch
+from .verdicts import (
+    control_words,
+    effect_words,
+    items_words,
+    no_harm_words,
+    other_findings,
+    power_words,
+    random_layers_words,
+    sham_words,
+)
 
 __all__ = ["answer_text"]
 
-LEVEL = 0.05
 GENERATED = (
     " The answers were generated and scored by the option that each names; one that names none is wrong. "
     "Layers and strength were chosen by the log-probabilities of the options."
 )
 
 
-def answer_text(
-    effects: Effects,
-    chosen: Configuration,
-    sham: ShamMatch,
-    selection_clips: int,
-    layer_origin: LayerOrigin | None = None,
-    generated: bool = False,
-) -> str:
-    """The answer, from the effects and the chosen configuration.
+def answer_text(effects: Effects, selection: Selection, generated: bool = False) -> str:
+    """The answer, from the effects and from what was chosen.
 
     Args:
         effects: All comparisons of the study, the primary one among them.
-        chosen: MATA's settings.
-        sham: The sham on text, and how well its strength matches MATA's.
-        selection_clips: Number of clips that the settings were chosen on.
-        layer_origin: Where the layers come from if the study did not choose them.
+        selection: The chosen configuration, where it comes from, and the doses of the shams.
         generated: Whether the answers were generated, and scored by the option that each names.
 
     Returns:
-        Two paragraphs with a blank line between them: the primary comparison, then everything else.
+        Three paragraphs with blank lines between them. The headline: the primary comparison, MATA against the
+        sham on text, and every other hypothesis on MATA that is significant. Then the items that MATA is not
+        meant to help: claims of no harm, and what could have been detected. Then the controls.
     """
     primary = next(row for row in effects if row.comparison.family == "primary")
+    headline = [
+        _finding(primary, selection),
+        effect_words(primary) + _reuse(selection.layer_origin) + (GENERATED if generated else ""),
+        *_against_text(effects, primary, selection.sham),
+        *other_findings(effects),
+    ]
+    other_items = [*map(no_harm_words, effects.no_harm), *_undetected(effects)]
+    controls = [*_controls(effects, primary, selection), *_other_audio(effects, primary)]
+    return "\n\n".join(" ".join(part) for part in (headline, other_items, controls) if part)
+
+
+def _finding(primary: ComparisonResult, selection: Selection) -> str:
+    """The primary comparison in numbers."""
     effect = primary.effect
-    items = "items whose caption contradicts the audio" if primary.comparison.subset else "items"
-    interval = f"{_change(primary)}{', 95 % interval' if not isnan(effect.low) else ''}"
-    finding = (
-        f"On {effect.n} {items} ({effect.n_clusters} clips), MATA (rule {chosen.rule}, "
-        f"{_settings(chosen, selection_clips, layer_origin)}) changes accuracy from "
-        f"{_percent(effect.before)} to {_percent(effect.after)} ({interval}): {effect.fixed} answers "
-        f"corrected, {effect.broken} broken ({_p(effect.p)}; Holm-adjusted over all MATA hypotheses: "
-        f"{_p(primary.p_holm)}). {_judgement(primary)}{_reuse(layer_origin)}{GENERATED if generated else ''}"
+    interval = "" if isnan(effect.low) else ", 95 % interval"
+    return (
+        f"On {effect.n} {items_words(primary.comparison.subset)} ({effect.n_clusters} clips), MATA (rule "
+        f"{selection.chosen.rule}, {_settings(selection)}) changes accuracy from {percent(effect.before)} to "
+        f"{percent(effect.after)} ({_chance(primary)}{change_text(effect)}{interval}): {effect.fixed} "
+        f"answers corrected, {effect.broken} broken ({p_text(effect.p)}; Holm-adjusted over all MATA "
+        f"hypotheses: {p_text(primary.p_holm)})."
     )
-    rest = " ".join(
-        [*_shams(effects, primary, sham), *_other_items(effects), *_other_audio(effects, primary)]
-    )
-    return "\n\n".join(paragraph for paragraph in (finding, rest) if paragraph)
 
 
-def _settings(chosen: Configuration, clips: int, layer_origin: LayerOrigin | None) -> str:
-    """Strength and layers, and which of them the study chose."""
-    alpha, layers = f"alpha {chosen.alpha:g}", named_layers(chosen.layers)
-    if layer_origin is None:
-        return f"{alpha}, {layers}, chosen on {clips} other clips"
-    return f"{alpha}, chosen on {clips} other clips, in prespecified {layers}"
+def _chance(row: ComparisonResult) -> str:
+    return "" if isnan(row.chance) else f"chance {percent(row.chance)}; "
+
+
+def _settings(selection: Selection) -> str:
+    """Strength and layers, which of them the study chose, and whether the choice is at the grid's edge."""
+    alpha, layers = f"alpha {selection.chosen.alpha:g}", named_layers(selection.chosen.layers)
+    edge = f", at the edge of the grid: {' and '.join(selection.edges)}" if selection.edges else ""
+    if selection.layer_origin is None:
+        return f"{alpha}, {layers}, chosen on {selection.clips} other clips{edge}"
+    return f"{alpha}, chosen on {selection.clips} other clips{edge}, in prespecified {layers}"
 
 
 def _reuse(layer_origin: LayerOrigin | None) -> str:
@@ -71,55 +86,90 @@ def _reuse(layer_origin: LayerOrigin | None) -> str:
     return f" The layers were chosen on {layer_origin.test_clips} of the test clips, so this is exploratory."
 
 
-def _judgement(primary: ComparisonResult) -> str:
-    if primary.verdict != "undetected":
-        uncorrected = " (before Holm's correction, but not after it)" if primary.p_holm >= LEVEL else ""
-        return f"On these items MATA {primary.verdict}{uncorrected}."
-    effect = primary.effect
-    if isnan(effect.low) or isnan(effect.high):
-        return f"No difference is detectable, and there is no interval. {effect.note}".strip()
+def _against_text(effects: Effects, primary: ComparisonResult, match: ShamMatch) -> Iterator[str]:
+    """MATA against the sham on text: the difference of their changes, on the same items."""
+    shams = _comparable(effects, primary, after_role="sham_text")
+    differences = _comparable(effects, primary, before_role="sham_text")
+    if shams and differences:
+        sham, against = shams[0], differences[0]
+        yield (
+            f"The same rule on text tokens, {_dose(match)}, changes accuracy by {change_text(sham.effect)}; "
+            f"MATA's change minus this one is {change_text(against.effect)} ({p_text(against.effect.p)}). "
+            f"{sham_words(primary, sham, against)}"
+        )
+
+
+def _dose(match: ShamMatch) -> str:
+    """Text has fewer keys than audio, so its attention cannot always be disturbed as much."""
+    kl = f"mean row KL {match.kl:.3g} against {match.target_kl:.3g} nats"
+    return f"at {'equal dose' if match.is_matched else 'the closest possible dose'} ({kl})"
+
+
+def _undetected(effects: Effects) -> Iterator[str]:
+    """MATA on the items with other captions, with what could have been detected there."""
+    for row in effects.select(family="mata", column="correct"):
+        items = items_words(row.comparison.subset)
+        power = f" {power_words(row)}" if row.verdict == "undetected" else ""
+        yield (
+            f"On {items}, MATA changes accuracy from {percent(row.effect.before)} by "
+            f"{change_text(row.effect)}{f' ({_chance(row)[:-2]})' if _chance(row) else ''}.{power}"
+        )
+
+
+def _controls(effects: Effects, primary: ComparisonResult, selection: Selection) -> Iterator[str]:
+    """Each control on the items of the primary comparison, and what follows from it."""
+    text = _comparable(effects, primary, after_role="sham_text")
+    if text and (words := control_words(text[0])):
+        yield f"The control on text changes accuracy by {change_text(text[0].effect)}. {words}"
+    draws = _comparable(effects, primary, after_role="sham_random_layers")
+    if draws:
+        yield _random_layers(effects, primary, draws, selection)
+        yield from random_layers_words(draws, selection.random_layers)
+    for row in _comparable(effects, primary, after_role="mata_other_audio"):
+        yield (
+            f"With another clip's audio, MATA changes accuracy by {change_text(row.effect)} relative to that "
+            f"audio without MATA. {control_words(row)}"
+        ).strip()
+
+
+def _random_layers(
+    effects: Effects,
+    primary: ComparisonResult,
+    draws: tuple[ComparisonResult, ...],
+    selection: Selection,
+) -> str:
+    """The draws of random layers in numbers, with their doses and their overlap with the chosen window."""
+    changes = sorted(row.effect.difference for row in draws)
+    against = _comparable(effects, primary, before_role="sham_random_layers")
+    better = sum(row.verdict == "helps" for row in against)
     return (
-        "No difference is detectable: the data are compatible with any change from "
-        f"{_points(effect.low)} to {_points(effect.high)} points."
+        f"In {len(draws)} draws of random layers, {_doses(selection.random_layers)}, accuracy changes by "
+        f"{points(changes[0])} to {points(changes[-1])} points; MATA in its own layers is detectably better "
+        f"than {better} of them.{_overlap(selection.random_layers)}"
     )
 
 
-def _shams(effects: Effects, primary: ComparisonResult, sham: ShamMatch) -> Iterator[str]:
-    """The effect of each sham on the items of the primary comparison, and MATA against it."""
-    rows = [
-        row for row in effects if _is_comparable(row.comparison, primary) and row.comparison.family == "sham"
-    ]
-    shams = {row.comparison.after: row for row in rows if row.comparison.before_role == "baseline"}
-    against = {row.comparison.before: row for row in rows if row.comparison.after_role == "mata"}
-    for name, row in shams.items():
-        if row.comparison.after_role == "sham_text":
-            yield (
-                f"The same rule on text tokens, {_strength(sham)}, changes accuracy by {_change(row)}; "
-                f"MATA {_compared(against[name])}."
-            )
-    draws = [name for name, row in shams.items() if row.comparison.after_role == "sham_random_layers"]
-    if draws:
-        changes = sorted(shams[name].effect.difference for name in draws)
-        better = sum(against[name].verdict == "helps" for name in draws)
-        yield (
-            f"In {len(draws)} draws of random layers MATA changes accuracy by {_points(changes[0])} to "
-            f"{_points(changes[-1])} points; MATA in its own layers is detectably better than {better} of "
-            "them."
-        )
-    for row in rows:
-        if row.comparison.after_role == "mata_other_audio":
-            yield (
-                f"With another clip's audio, MATA changes accuracy by {_change(row)} relative to that audio "
-                "without MATA."
-            )
+def _doses(matches: Sequence[ShamMatch]) -> str:
+    off = [match for match in matches if not match.is_matched]
+    if not off:
+        return "at MATA's dose"
+    low, high = min(match.kl for match in off), max(match.kl for match in off)
+    return (
+        f"at MATA's dose or, for {len(off)} of them, the closest possible (mean row KL {low:.3g} to "
+        f"{high:.3g} against {off[0].target_kl:.3g} nats)"
+    )
 
 
-def _other_items(effects: Effects) -> Iterator[str]:
-    """MATA on the items with other captions."""
-    rows = effects.select(family="mata", column="correct")
-    if rows:
-        changes = [f"{_change(row)} on {row.comparison.subset['caption_condition']} items" for row in rows]
-        yield f"On other items MATA changes accuracy by {'; '.join(changes)}."
+def _overlap(matches: Sequence[ShamMatch]) -> str:
+    """How many draws share layers with the chosen window: those that had to."""
+    shared = [len(match.shared_layers) for match in matches if match.shared_layers]
+    if not shared:
+        return ""
+    few = str(min(shared)) if min(shared) == max(shared) else f"{min(shared)} to {max(shared)}"
+    return (
+        f" {len(shared)} of the {len(matches)} draws had to share {few} of the {len(matches[0].mata.layers)} "
+        "layers of the chosen window."
+    )
 
 
 def _other_audio(effects: Effects, primary: ComparisonResult) -> Iterator[str]:
@@ -128,46 +178,18 @@ def _other_audio(effects: Effects, primary: ComparisonResult) -> Iterator[str]:
     for row in effects.select(family="descriptive", column="correct"):
         opening = openings.get(row.comparison.after_role)
         if opening and _is_comparable(row.comparison, primary):
-            after, before = _percent(row.effect.after), _percent(row.effect.before)
-            yield f"{opening}, accuracy is {after} instead of {before}."
+            chance = f" ({_chance(row)[:-2]})" if _chance(row) else ""
+            after, before = percent(row.effect.after), percent(row.effect.before)
+            yield f"{opening}, accuracy is {after} instead of {before}{chance}."
+
+
+def _comparable(effects: Effects, primary: ComparisonResult, **roles) -> tuple[ComparisonResult, ...]:
+    """The controls with this role on the items and by the score of the primary comparison."""
+    rows = effects.select(family="sham", **roles)
+    return tuple(row for row in rows if _is_comparable(row.comparison, primary))
 
 
 def _is_comparable(comparison: Comparison, primary: ComparisonResult) -> bool:
     """Whether a comparison is on the same items and the same score as the primary one."""
     other = primary.comparison
     return comparison.subset == other.subset and comparison.column == other.column
-
-
-def _strength(sham: ShamMatch) -> str:
-    """Text has fewer keys than audio, so its attention cannot always be disturbed as much."""
-    if abs(sham.kl / sham.target_kl - 1) <= TOLERANCE:
-        return "at equal strength"
-    return f"at the closest possible strength (mean KL {sham.kl:.2g} against {sham.target_kl:.2g} nats)"
-
-
-def _compared(row: ComparisonResult) -> str:
-    words = {
-        "helps": "is detectably better",
-        "hurts": "is detectably worse",
-        "undetected": "is not detectably different",
-    }
-    return f"{words[row.verdict]} ({_change(row)})"
-
-
-def _change(row: ComparisonResult) -> str:
-    """``+6.1 points [+2.0, +10.1]``."""
-    low, high = row.effect.low, row.effect.high
-    interval = "" if isnan(low) or isnan(high) else f" [{_points(low)}, {_points(high)}]"
-    return f"{_points(row.effect.difference)} points{interval}"
-
-
-def _points(fraction: float) -> str:
-    return f"{100 * fraction:+.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"

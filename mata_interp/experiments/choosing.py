@@ -39,6 +39,7 @@ class Choice:
         chosen: Its settings.
         grid: Every configuration with its score.
         baseline: The score without intervention.
+        edges: In which respects it is the largest that was tried; empty if in none.
         reason: The choice in words.
     """
 
@@ -46,6 +47,7 @@ class Choice:
     chosen: Configuration
     grid: tuple[GridRow, ...]
     baseline: SweepScore
+    edges: tuple[str, ...]
     reason: str
 
 
@@ -138,8 +140,9 @@ def choose(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit]) -> 
             f"the {len(compared):,} configurations of the last round of a search, which tried {len(grid):,} "
             f"of {int(swept.attrs['grid']):,},"
         )
-    reason = _reason(grid[best], tuple(grid.values()), baseline, tried)
-    return Choice(best, grid[best].configuration, tuple(grid.values()), baseline, reason)
+    edges = _edges(grid[best], tuple(grid.values()))
+    reason = _reason(grid[best], edges, baseline, tried)
+    return Choice(best, grid[best].configuration, tuple(grid.values()), baseline, edges, reason)
 
 
 def _names(swept: xr.DataArray) -> list[str]:
@@ -184,7 +187,7 @@ def _scores(
     return grid, baseline
 
 
-def _reason(best: GridRow, rows: Sequence[GridRow], baseline: SweepScore, tried: str) -> str:
+def _reason(best: GridRow, edges: Sequence[str], baseline: SweepScore, tried: str) -> str:
     """The choice in words."""
     reason = (
         f"Best mean margin ({_nats(best.margin)} nats) of {tried} on {best.n} items of "
@@ -192,8 +195,8 @@ def _reason(best: GridRow, rows: Sequence[GridRow], baseline: SweepScore, tried:
     )
     if best.margin <= baseline.margin:
         reason += " No configuration raised it: the one that lowers it least is tested."
-    if edges := _edges(best, rows):
-        reason += f" It is at the edge of the grid ({edges}): a larger one might do better."
+    if edges:
+        reason += f" It is at the edge of the grid ({' and '.join(edges)}): a larger one might do better."
     return reason
 
 
@@ -201,7 +204,7 @@ def _nats(value: float) -> str:
     return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _edges(best: GridRow, rows: Sequence[GridRow]) -> str:
+def _edges(best: GridRow, rows: Sequence[GridRow]) -> tuple[str, ...]:
     """In which respects the best configuration is the largest that was tried; empty if in none."""
     widths = {len(row.layers) for row in rows}
     edges = []
@@ -209,4 +212,4 @@ def _edges(best: GridRow, rows: Sequence[GridRow]) -> str:
         edges.append("the largest alpha")
     if len(widths) > 1 and len(best.layers) == max(widths):
         edges.append("the widest window")
-    return " and ".join(edges)
+    return tuple(edges)

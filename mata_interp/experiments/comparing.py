@@ -19,6 +19,7 @@ from ..statistics import (
     paired_effect,
     standardised_change,
 )
+from .chance import chance_of
 
 __all__ = ["CORRECTIONS", "compare_conditions"]
 
@@ -105,7 +106,7 @@ def _row(pair: pd.DataFrame, score: str, seed: int, level: float) -> dict[str, A
         "n": effect.n,
         "clips": effect.n_clusters,
         "left_out": int(pair["left_out"].iloc[0]) if len(pair) else 0,
-        "chance": _chance(pair),
+        "chance": chance_of(pair),
         "before": effect.before,
         "after": effect.after,
         "difference": effect.difference,
@@ -127,13 +128,6 @@ def _row(pair: pd.DataFrame, score: str, seed: int, level: float) -> dict[str, A
 
 def _has_dose(pair: pd.DataFrame) -> bool:
     return "dose_kl_after" in pair and bool(pair["dose_kl_after"].notna().any())
-
-
-def _chance(pair: pd.DataFrame) -> float:
-    """Mean chance level: one over the number of options of each item; NaN where options are not recorded."""
-    if "choices" not in pair or not len(pair):
-        return nan
-    return float(np.mean([1 / len(choices) for choices in pair["choices"]]))
 
 
 def _adjusted(

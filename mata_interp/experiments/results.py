@@ -229,7 +229,7 @@ def load_run(path: str | Path) -> Run:
 
 def write_effects(path: Path, effects: Effects) -> None:
     """Write ``effects.json``."""
-    write_versioned(path, effects=effects)
+    write_versioned(path, **effects.to_dict())
 
 
 def read_effects(path: Path) -> Effects:
@@ -238,4 +238,4 @@ def read_effects(path: Path) -> Effects:
     Raises:
         RunError: The file cannot be read, has another format version, or lacks a field.
     """
-    return Effects.from_dict(read_versioned(path).get("effects", []))
+    return Effects.from_dict(read_versioned(path))

@@ -14,8 +14,9 @@ from ..execution.files import read_json, write_json
 
 __all__ = ["VERSION", "from_plain", "read_versioned", "write_versioned"]
 
-VERSION = 2
-"""Version of ``study.json`` and ``effects.json``. Version 1 had no condition roles."""
+VERSION = 3
+"""Version of ``study.json``, ``sham.json`` and ``effects.json``. Version 1 had no condition roles; version 2
+had neither chance, power and claims of no harm, nor a dose for each draw of random layers."""
 
 T = TypeVar("T")
 

@@ -1,10 +1,12 @@
-"""The sham on text, at the alpha at which it changes attention as much as MATA does."""
+"""The shams on text and in random layers, at the alphas at which they change attention as much as MATA."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +16,17 @@ from ..execution import MeasuredBatch, measure_batches
 from ..execution.files import read_json, write_json
 from ..interventions import AttentionEdit
 from ..lalm.batching import in_parts
+from ..ranges import named_layers
 from .dose_matching import match_alpha
 from .planning import StageSettings
 from .schema import from_plain, read_versioned, write_versioned
-from .study_result import Configuration, ShamMatch
+from .study_result import Configuration, ShamMatch, ShamMatches
 from .validation import ValidatedItems
 
 if TYPE_CHECKING:
     from ..lalm import LALM, Prompt
 
-__all__ = ["match_sham"]
+__all__ = ["match_shams"]
 
 
 @dataclass(frozen=True)
@@ -46,55 +49,88 @@ class DoseBatch:
         return MeasuredBatch({"kl": np.concatenate([kl for _, kl in parts])})
 
 
-def match_sham(
+def match_shams(
     lalm: LALM,
     mata: AttentionEdit,
-    chosen: Configuration,
+    draws: Sequence[tuple[int, ...]],
     validated: ValidatedItems,
     path: Path,
     settings: StageSettings,
-) -> ShamMatch:
-    """The sham's alpha by mean row KL, from the file if an earlier call of the same study wrote it.
+) -> ShamMatches:
+    """The alpha of each sham by mean row KL, from the file if an earlier call of the same study wrote it.
 
     Every strength that was tried is written at once, so that a study that is stopped goes on from there.
+
+    Args:
+        lalm: The model.
+        mata: The chosen configuration.
+        draws: The random layers.
+        validated: Items of the selection split.
+        path: The file to write.
+        settings: How batches are computed.
     """
+    chosen = Configuration(tuple(mata.layers), mata.alpha, mata.rule)
     if path.exists():
-        match = from_plain(ShamMatch, read_versioned(path).get("sham"), path)
-        if match.mata == chosen:
-            return match
-    size = settings.batch_size
-    batches = [validated.items[i : i + size] for i in range(0, len(validated.items), size)]
-    prompts: list[Prompt] = []
+        known = from_plain(ShamMatches, read_versioned(path).get("shams"), path)
+        if known.text.mata == chosen and [match.layers for match in known.random_layers] == list(draws):
+            return known
     notes = path.with_name(f"{path.name}.parts") / "strengths.json"
-    strengths: dict[str, float] = dict(read_json(notes)) if notes.exists() else {}
+    strength = _Strength(lalm, validated, notes, settings)
+    target = strength(mata)
 
-    def strength(edit: AttentionEdit) -> float:
-        key = json.dumps(replace(edit, chosen_on=()).to_dict(), sort_keys=True)
-        if key not in strengths:
-            if not prompts:
-                prompts.extend(lalm.prompt(batch, format=settings.prompt_format) for batch in batches)
-            parts = measure_batches(
-                lalm,
-                DoseBatch(edit, settings.prompt_format),
-                prompts,
-                label=f"alpha {edit.alpha:g} on {edit.keys}",
-                progress=settings.progress,
-                ray=settings.ray,
-            )
-            strengths[key] = float(np.concatenate([part.arrays["kl"] for part in parts]).mean())
-            write_json(notes, strengths)
-        return strengths[key]
+    def match(sham: AttentionEdit) -> ShamMatch:
+        found = match_alpha(lambda alpha: strength(replace(sham, alpha=alpha)), target, mata.alpha)
+        return ShamMatch(
+            keys=sham.keys,
+            layers=tuple(sham.layers),
+            alpha=found.alpha,
+            kl=found.strength,
+            target_kl=found.target,
+            mata=chosen,
+            items=len(validated.items),
+            tried=found.tried,
+        )
 
-    on_text = replace(mata, keys="text", chosen_on=())
-    found = match_alpha(lambda alpha: strength(replace(on_text, alpha=alpha)), strength(mata), mata.alpha)
-    match = ShamMatch(
-        alpha=found.alpha,
-        kl=found.strength,
-        target_kl=found.target,
-        mata=chosen,
-        items=len(validated.items),
-        tried=found.tried,
+    matches = ShamMatches(
+        text=match(replace(mata, keys="text", chosen_on=())),
+        random_layers=tuple(match(replace(mata, layers=layers, chosen_on=())) for layers in draws),
     )
-    write_versioned(path, sham=match)
+    write_versioned(path, shams=matches)
     shutil.rmtree(notes.parent, ignore_errors=True)
-    return match
+    return matches
+
+
+class _Strength:
+    """Mean row KL of an edit over items, each edit measured once and noted in a file.
+
+    Args:
+        lalm: The model.
+        validated: The items.
+        notes: The file of the notes.
+        settings: How batches are computed.
+    """
+
+    def __init__(self, lalm: LALM, validated: ValidatedItems, notes: Path, settings: StageSettings) -> None:
+        self.lalm, self.items, self.notes, self.settings = lalm, validated.items, notes, settings
+        self.known: dict[str, float] = dict(read_json(notes)) if notes.exists() else {}
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        size = self.settings.batch_size
+        batches = [self.items[start : start + size] for start in range(0, len(self.items), size)]
+        return [self.lalm.prompt(batch, format=self.settings.prompt_format) for batch in batches]
+
+    def __call__(self, edit: AttentionEdit) -> float:
+        key = json.dumps(replace(edit, chosen_on=()).to_dict(), sort_keys=True)
+        if key not in self.known:
+            parts = measure_batches(
+                self.lalm,
+                DoseBatch(edit, self.settings.prompt_format),
+                self.prompts,
+                label=f"alpha {edit.alpha:g} on {edit.keys} in {named_layers(edit.layers)}",
+                progress=self.settings.progress,
+                ray=self.settings.ray,
+            )
+            self.known[key] = float(np.concatenate([part.arrays["kl"] for part in parts]).mean())
+            write_json(self.notes, self.known)
+        return self.known[key]

@@ -21,6 +21,7 @@ from ..tracing.trace import TraceBatch
 from .conditions import Condition, Edit
 from .memory_forecast import BatchSize, MemoryForecast, forecast_memory
 from .planning import StageSettings, plan_batches
+from .power import PlannedPower
 from .validation import ValidatedItems
 
 if TYPE_CHECKING:
@@ -92,10 +93,12 @@ class StudyForecast:
     Attributes:
         stages: Its stages, in order; the last but none tests the items of the confirmation split.
         excluded: Number of items left out of either split.
+        power: What its primary comparison can detect.
     """
 
     stages: tuple[StageForecast, ...]
     excluded: int
+    power: PlannedPower
 
     @property
     def seconds(self) -> float:
@@ -113,12 +116,13 @@ class StudyForecast:
             "excluded": self.excluded,
             "seconds": self.seconds,
             "memory": self.memory.to_dict(),
+            "power": self.power.to_dict(),
         }
 
     def __str__(self) -> str:
         lines = [stage.summary for stage in self.stages]
         time_left = f"Time left: about {rough_duration(self.seconds)} in all; {self.excluded} items left out."
-        return "\n".join([*lines, time_left, f"Memory: {self.memory}"])
+        return "\n".join([*lines, time_left, f"Memory: {self.memory}", str(self.power)])
 
 
 def count_by_condition(items: Iterable[Item]) -> dict[str, int]:

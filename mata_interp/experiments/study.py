@@ -21,27 +21,29 @@ from ..progress import announce, stage
 from ..tracing import audio_share, trace
 from ..tracing.storage import read_trace
 from .answer import answer_text
+from .chance import mean_chance
 from .choosing import BASELINE, Choice, Search, candidates, choose, resolve_search
 from .conditions import named_conditions
-from .effects import CONFLICT, effects_table
+from .effects import effects_table
 from .folder import refuse_other_run
 from .identity import identity
 from .layer_provenance import layer_origin
 from .manifest import known_beforehand, make_manifest
+from .planned_comparisons import CONFLICT
 from .planning import StageSettings
 from .preparation import bind_conditions
 from .random_layers import random_layers
 from .results import Run, load_run, write_effects
 from .run import run_validated, warn_of_reuse
 from .selection import refuse_other_sweep, swept
-from .sham import match_sham
+from .sham import match_shams
 from .study_forecast import forecast_of
 from .study_plan import DRAWS, SHAM, SWEEP, TRACE, StudySplits, study_conditions
 from .study_result import (
     LayerOrigin,
     LayerShare,
     Selection,
-    ShamMatch,
+    ShamMatches,
     Split,
     StudyResult,
     SweepQuality,
@@ -77,12 +79,12 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
 
     1. Selection split: every window of consecutive layers up to half the model with five alphas is swept over
        up to 96 conflict items (all items if there are none), and the best mean margin chosen; attention is
-       traced on up to 300 items; the sham on text gets the alpha at which its mean row KL equals MATA's (on
-       48 of the swept items).
-    2. Confirmation split, other recordings: baseline, MATA, the sham on text, MATA in five draws of random
-       layers, another clip's audio without and with MATA, and no audio.
-    3. The effects (`mata_interp.experiments.effects` says what is compared and corrected) and the answer in
-       plain English.
+       traced on up to 300 items; the sham on text and MATA in five draws of random layers get the alphas at
+       which their mean row KL equals MATA's (on 48 of the swept items).
+    2. Confirmation split, other recordings: baseline, MATA, the sham on text, MATA in the random layers,
+       another clip's audio without and with MATA, and no audio.
+    3. The effects (`mata_interp.experiments.planned_comparisons` says what is compared and corrected) and the
+       answer in plain English.
 
     A study is resumable: the same call continues one that was stopped, in whichever stage, and loses at most
     the batch in hand.
@@ -161,24 +163,23 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         mata = configurations[choice.name]
         mata = replace(mata, chosen_on=(*mata.chosen_on, *selection.clusters))
         with clock("matching the sham"):
-            sham = match_sham(lalm, mata, choice.chosen, splits.to_match, out / SHAM, settings)
-        draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
+            draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
+            shams = match_shams(lalm, mata, draws, splits.to_match, out / SHAM, settings)
         with clock("measuring"):
-            conditions = study_conditions(mata, sham.alpha, draws)
+            alphas_of_draws = {match.layers: match.alpha for match in shams.random_layers}
+            conditions = study_conditions(mata, shams.text.alpha, alphas_of_draws)
             named = bind_conditions(lalm, conditions, decoding)
             measured = run_validated(lalm, test, named, out, settings, label="measuring")
     with clock("testing"):
         effects = effects_table(measured.records, measured.roles, seed)
 
     primary = effects[0]
-    answer = answer_text(
-        effects, choice.chosen, sham, len(selection.clusters), origin, generated=decoding is not None
-    )
+    chosen = _selection(splits, choice, sweep, origin, shams, traced)
     result = StudyResult(
-        answer=answer,
+        answer=answer_text(effects, chosen, generated=decoding is not None),
         hypothesis=_hypothesis(primary.comparison.subset, decoding is not None),
         primary=primary,
-        selection=_selection(splits, choice, sweep, origin, sham, draws, traced),
+        selection=chosen,
         test=Split(len(test.items), len(test.clusters)),
         excluded=tuple(dict.fromkeys([*selection.excluded, *test.excluded])),
         truncated=len(selection.truncated) + len(test.truncated),
@@ -233,8 +234,7 @@ def _selection(
     choice: Choice,
     sweep: xr.DataArray,
     origin: LayerOrigin | None,
-    sham: ShamMatch,
-    draws: Sequence[tuple[int, ...]],
+    shams: ShamMatches,
     traced: xr.Dataset,
 ) -> Selection:
     """Everything that was chosen on the selection split."""
@@ -245,16 +245,18 @@ def _selection(
         clips=len(selection.clusters),
         grid_items=len(subset.items),
         grid_caption_condition=CONFLICT if subset.items[0].condition == CONFLICT else None,
+        grid_chance=mean_chance(item.choices for item in subset.items),
         layer_origin=origin,
         grid=choice.grid,
         baseline=choice.baseline,
         chosen=choice.chosen,
+        edges=choice.edges,
         reason=choice.reason,
         sweep=SweepQuality(
             float(sweep.attrs["canary"]), int(sweep.attrs["looped"]), str(sweep.attrs["culprits"])
         ),
-        sham=sham,
-        random_layers=tuple(draws),
+        sham=shams.text,
+        random_layers=shams.random_layers,
         trace_items=traced.sizes["item"],
         trace_share_by_layer=tuple(
             LayerShare(int(layer), float(share.sel(layer=layer))) for layer in share["layer"].values

@@ -16,7 +16,9 @@ from .dose_matching import EVALUATIONS
 from .folder import RunFolder
 from .memory_forecast import forecast_memory
 from .partners import audio_partners
+from .planned_comparisons import CONFLICT
 from .planning import StageSettings, plan_batches
+from .power import plan_power
 from .preparation import bind_conditions
 from .random_layers import random_layers
 from .sham import DoseBatch
@@ -127,21 +129,29 @@ def forecast_of(
         DoseBatch(some, settings.prompt_format),
         lambda item: lalm.prompt(item, format=settings.prompt_format),
     )
-    work = f"up to {EVALUATIONS + 1} strengths"
-    sham = probe.stage("matching the sham", work, size, file(SHAM), passes=EVALUATIONS + 1)
+    draws = random_layers(lalm.attention_layers, some.layers, DRAWS, settings.seed)
+    strengths = 1 + EVALUATIONS * (1 + len(draws))  # MATA's own, and those of each sham
+    work = f"up to {strengths} strengths"
+    sham = probe.stage("matching the sham", work, size, file(SHAM), passes=strengths)
     if out is not None and (out / "manifest.json").exists():
         written = RunFolder(out).manifest["conditions"]
         conditions = {name: Condition.from_dict(data) for name, data in written.items()}
     else:
-        draws = random_layers(lalm.attention_layers, some.layers, DRAWS, settings.seed)
-        conditions = bind_conditions(lalm, study_conditions(some, some.alpha, draws), decoding)
+        planned = study_conditions(some, some.alpha, dict.fromkeys(draws, some.alpha))
+        conditions = bind_conditions(lalm, planned, decoding)
     stages = (
         replace(sweep, name="choosing layers and alpha"),
         trace,
         sham,
         _measuring(lalm, splits, conditions, out, settings),
     )
-    return StudyForecast(stages, len({*splits.selection.excluded, *splits.test.excluded}))
+    conflict = [item for item in splits.test.items if item.condition == CONFLICT]
+    primary = conflict or splits.test.items
+    return StudyForecast(
+        stages,
+        len({*splits.selection.excluded, *splits.test.excluded}),
+        plan_power(len(primary), len({item.cluster for item in primary})),
+    )
 
 
 def _measuring(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from ..errors import RunError
 from ..interventions import AttentionEdit
 from .choosing import BASELINE, GRID_ITEMS
 from .conditions import Condition
-from .effects import CONFLICT
+from .planned_comparisons import CONFLICT
 from .planning import StageSettings
 from .validation import ValidatedItems, validate_items
 
@@ -83,15 +83,21 @@ def _conflict_items(items: Items) -> Items:
 
 
 def study_conditions(
-    mata: AttentionEdit, sham_alpha: float, draws: Sequence[tuple[int, ...]]
+    mata: AttentionEdit, sham_alpha: float, draws: Mapping[tuple[int, ...], float]
 ) -> dict[str, Condition]:
-    """MATA, its baseline and its controls, in the order in which they are reported."""
+    """MATA, its baseline and its controls, in the order in which they are reported.
+
+    Args:
+        mata: The chosen configuration.
+        sham_alpha: Strength of the sham on text.
+        draws: Random layers -> strength of MATA in them.
+    """
     on_text = replace(mata, alpha=sham_alpha, keys="text")
     random = {
         f"mata in random layers {n}": Condition(
-            replace(mata, layers=layers, chosen_on=()), role="sham_random_layers"
+            replace(mata, layers=layers, alpha=alpha, chosen_on=()), role="sham_random_layers"
         )
-        for n, layers in enumerate(draws, 1)
+        for n, (layers, alpha) in enumerate(draws.items(), 1)
     }
     return {
         BASELINE: Condition(role="baseline"),

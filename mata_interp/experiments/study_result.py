@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..benchmarks import Exclusion
+from .dose_matching import TOLERANCE
 from .effects import ComparisonResult
 from .schema import from_plain, read_versioned, write_versioned
 
@@ -18,6 +19,7 @@ __all__ = [
     "LayerShare",
     "Selection",
     "ShamMatch",
+    "ShamMatches",
     "Split",
     "StudyResult",
     "SweepQuality",
@@ -83,9 +85,11 @@ class LayerOrigin:
 
 @dataclass(frozen=True)
 class ShamMatch:
-    """The sham on text whose mean row KL is closest to MATA's.
+    """The strength at which a sham's mean row KL is closest to MATA's.
 
     Attributes:
+        keys: ``"text"`` for the sham on text, ``"audio"`` for MATA in random layers.
+        layers: The layers that the sham edits.
         alpha: The sham's strength.
         kl: Its mean row KL, in nats.
         target_kl: MATA's mean row KL, in nats.
@@ -94,12 +98,37 @@ class ShamMatch:
         tried: Strength and mean row KL of every evaluation, in order.
     """
 
+    keys: str
+    layers: tuple[int, ...]
     alpha: float
     kl: float
     target_kl: float
     mata: Configuration
     items: int
     tried: tuple[tuple[float, ...], ...]
+
+    @property
+    def shared_layers(self) -> tuple[int, ...]:
+        """The layers that MATA edits as well."""
+        return tuple(layer for layer in self.layers if layer in self.mata.layers)
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether the mean row KL is MATA's, within the tolerance of the search."""
+        return abs(self.kl / self.target_kl - 1) <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class ShamMatches:
+    """The shams of a study at MATA's dose.
+
+    Attributes:
+        text: The same rule on text tokens, in MATA's layers.
+        random_layers: MATA in each draw of random layers.
+    """
+
+    text: ShamMatch
+    random_layers: tuple[ShamMatch, ...]
 
 
 @dataclass(frozen=True)
@@ -134,14 +163,17 @@ class Selection:
         items, clips: Number of items and clips of the split.
         grid_items: Number of items that every configuration was tried on.
         grid_caption_condition: Their caption condition; None where they have several.
+        grid_chance: Accuracy of answers drawn at random from their options.
         layer_origin: Where the layers come from if the study did not choose them.
         grid: Every configuration that was tried.
         baseline: The score without intervention.
         chosen: The configuration with the best mean margin.
+        edges: In which respects it is the largest that was tried: ``"the largest alpha"``, ``"the widest
+            window"``.
         reason: The choice in one or two sentences.
         sweep: Checks of the sweep.
         sham: The sham on text.
-        random_layers: The layers of each random draw.
+        random_layers: MATA in each draw of random layers, at its own dose.
         trace_items: Number of items traced.
         trace_share_by_layer: Mean audio share of each layer.
     """
@@ -150,14 +182,16 @@ class Selection:
     clips: int
     grid_items: int
     grid_caption_condition: str | None
+    grid_chance: float
     layer_origin: LayerOrigin | None
     grid: tuple[GridRow, ...]
     baseline: SweepScore
     chosen: Configuration
+    edges: tuple[str, ...]
     reason: str
     sweep: SweepQuality
     sham: ShamMatch
-    random_layers: tuple[tuple[int, ...], ...]
+    random_layers: tuple[ShamMatch, ...]
     trace_items: int
     trace_share_by_layer: tuple[LayerShare, ...]
 
@@ -175,7 +209,7 @@ class StudyResult:
     """What a study chose and found.
 
     Attributes:
-        answer: The answer in plain English, two paragraphs.
+        answer: The answer in plain English, in up to three paragraphs.
         hypothesis: The primary hypothesis.
         primary: The primary comparison and its effect.
         selection: How layers and strength were chosen.

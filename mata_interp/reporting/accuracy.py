@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import inf
 
 import pandas as pd
 
+from ..experiments.chance import chance_of
 from ..statistics import Rate, proportion
 from .comparisons import CAPTIONS, Comparisons, mean, where
 from .parts import Block, Content, Row, Table
@@ -43,7 +44,7 @@ def rate(value_of: Rate, scale: float = 100, digits: int = 1) -> str:
 def _compared(scored: pd.DataFrame, comparisons: Comparisons) -> Table:
     captions = [c for c in CAPTIONS if c in set(scored["caption_condition"])]
     official = len(scored.dropna(subset=["official"])) > 0  # runs of the first version have no such column
-    rows = []
+    rows = [_chance_row(scored, captions, official)]
     for name, part in scored.groupby("condition", sort=False):
         cells = [_both(part), *(_both(where(part, {"caption_condition": c})) for c in captions)]
         cells += [number(100 * mean(part, "official"), 1)] if official else []
@@ -63,8 +64,16 @@ def _compared(scored: pd.DataFrame, comparisons: Comparisons) -> Table:
             *(["official"] if official else []),
         ),
         [Block(rows)],
-        f"Answers are chosen by summed log-probability; in parentheses, by log-probability per token.{note}",
+        "Answers are chosen by summed log-probability; in parentheses, by log-probability per token. Chance: "
+        f"mean of one over the number of options.{note}",
     )
+
+
+def _chance_row(scored: pd.DataFrame, captions: Sequence[str], official: bool) -> Row:
+    """The accuracy of answers drawn at random, on all items and on those of each caption."""
+    parts = [scored, *(where(scored, {"caption_condition": caption}) for caption in captions)]
+    cells = [number(100 * chance_of(part), 1) for part in parts]
+    return Row(["chance", "", *cells, *([""] if official else [])], "sham", {"condition": "chance"})
 
 
 def _both(part: pd.DataFrame) -> str:
@@ -78,9 +87,9 @@ def _generated(scored: pd.DataFrame, comparisons: Comparisons) -> Table:
     blocks = []
     for title, rows in _subsets(scored):
         by_condition = rows.groupby("condition", sort=False)
-        blocks.append(
-            Block([_generated_row(str(name), part, comparisons) for name, part in by_condition], title)
-        )
+        chance = Row(["chance", "", number(100 * chance_of(rows), 1), "", "", ""], "sham")
+        members = [_generated_row(str(name), part, comparisons) for name, part in by_condition]
+        blocks.append(Block([chance, *members], title))
     return Table(
         "Accuracy of generated answers, %, with 95\u00a0% intervals.",
         ("Condition", "items", "option-aware", "official", "no option", "cut short"),

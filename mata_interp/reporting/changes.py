@@ -10,11 +10,13 @@ import pandas as pd
 from .comparisons import Comparisons, Group, LabelledEffect, effect_data, subset_label, where
 from .figures import forest, margins
 from .figures.svg import responsive
+from .no_harm import no_harm_content
 from .parts import Block, Content, FigurePart, Row, Section, Table
 from .wording import count, interval, known, listing, number, p_value, percent, points
 
 COUNTS = (
     "n",
+    "chance, %",
     "before, %",
     "after, %",
     "change, points [95\u00a0%\u00a0interval]",
@@ -36,7 +38,8 @@ def changes_section(records: pd.DataFrame, comparisons: Comparisons) -> Section:
     if scatter := _scatter(records, comparisons):
         content.append(("figure", scatter))
     if comparisons.groups("margin"):  # generated answers have none
-        content.append(("folded", _margin_table(comparisons)))
+        content.append(("table", _margin_table(comparisons)))
+    content += no_harm_content(comparisons.effects.no_harm)
     return Section("effect", "Effect of MATA", content)
 
 
@@ -101,8 +104,8 @@ def _table(comparisons: Comparisons) -> Table:
         "Corrected and broken answers.",
         ("Comparison", *COUNTS),
         [Block([_row(member) for member in group.members], group.title) for group in groups],
-        "Corrected: wrong before, right after. Broken: right before, wrong after. Answers are chosen "
-        f"{scored}. {_methods(groups)}",
+        "Corrected: wrong before, right after. Broken: right before, wrong after. Chance: mean of one over "
+        f"the number of options. Answers are chosen {scored}. {_methods(groups)}",
     )
 
 
@@ -130,6 +133,7 @@ def _row(member: LabelledEffect) -> Row:
     cells = [
         member.label,
         f"{effect.n:,}",
+        number(100 * member.result.chance, 1),
         number(100 * effect.before, 1),
         number(100 * effect.after, 1),
         f"{points(effect.difference)} {interval(effect.low, effect.high)}",

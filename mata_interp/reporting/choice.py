@@ -71,7 +71,8 @@ def _map(selection: Selection) -> FigurePart:
         "Configurations tried on the selection clips.",
         "Each cell is a window of consecutive layers, placed above its middle; wider windows are higher. The "
         f"colour is the mean margin of {count(base.n, 'item')} minus the baseline's ({number(base.margin)} "
-        f"nats, accuracy {percent(base.accuracy)}).{_parts(selection)}{clipped} Framed: the selected "
+        f"nats, accuracy {percent(base.accuracy)}, chance "
+        f"{percent(selection.grid_chance)}).{_parts(selection)}{clipped} Framed: the selected "
         f"{named_layers(chosen.layers)} at alpha {chosen.alpha:g} with rule {printable(chosen.rule)}. The "
         f"best of {count(len(grid), 'configuration')} is optimistic here; only the test clips give an "
         "unbiased estimate.",
@@ -123,5 +124,6 @@ def _best(selection: Selection) -> Table:
         f"The {count(len(best), 'best configuration')} on the selection clips.",
         ("Layers", "Alpha", "Mean margin, nats", "Change", "Accuracy"),
         [Block(rows)],
-        "Small gaps to the runners-up mean the selection is not robust.",
+        f"Chance: {percent(selection.grid_chance)}. Small gaps to the runners-up mean the selection is not "
+        "robust.",
     )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..benchmarks import Claim, Release, find_release, published_claims
 from ..experiments import Run
+from ..experiments.chance import chance_of
 from .accuracy import accuracy
 from .comparisons import Comparisons, where
 from .parts import Block, Row, Section, Table
@@ -39,6 +40,7 @@ def claims_section(run: Run, comparisons: Comparisons) -> Section | None:
         for name in names
         for score, label in SCORES.items()
     ]
+    measured.append(Row(["chance", *(_chance(scored, domain) for domain in domains)], "sham"))
     model = printable(run.manifest["model"].get("name"), 60)
     n = len(set(scored["item"]))
     table = Table(
@@ -65,6 +67,10 @@ def _measured(scored: pd.DataFrame, name: str, score: str, domains: Sequence[str
     return [
         accuracy(part if domain == AVERAGE else where(part, {"domain": domain}), score) for domain in domains
     ]
+
+
+def _chance(scored: pd.DataFrame, domain: str) -> str:
+    return number(100 * chance_of(scored if domain == AVERAGE else where(scored, {"domain": domain})), 1)
 
 
 def _blocks(claims: Sequence[Claim]) -> list[Block]:

@@ -142,6 +142,8 @@ def effect_data(result: ComparisonResult) -> dict[str, str]:
         "broken": effect.broken,
         "p": effect.p,
         "p-holm": result.p_holm,
+        "chance": result.chance,
+        "detectable": result.detectable,
     }
     return {
         "effect": printable(result.comparison.name),

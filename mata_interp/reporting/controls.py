@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from ..experiments import ComparisonResult, text_prior_of
-from ..experiments.study_result import ShamMatch
+from ..experiments.chance import chance_of
+from ..experiments.study_result import Selection, ShamMatch
+from ..experiments.verdicts import control_words, random_layers_words, sham_words
 from .accuracy import accuracy_tables, rate
 from .comparisons import Comparisons, mean, subset_label, where
 from .parts import Block, Content, Row, Section, Table
@@ -16,15 +18,15 @@ from .wording import interval, known, number, percent, points, printable
 DOSES = ("mass_before", "mass_after", "kl", "boost", "negative")
 
 
-def controls_section(records: pd.DataFrame, comparisons: Comparisons, sham: ShamMatch | None) -> Section:
+def controls_section(records: pd.DataFrame, comparisons: Comparisons, selection: Selection | None) -> Section:
     """What each control shows, and the accuracy and the dose under every condition.
 
     Args:
         records: Records of the run.
         comparisons: The study's effects.
-        sham: How the alpha on text tokens was matched to MATA's.
+        selection: What the study chose: the doses of the controls and the layers of the random draws.
     """
-    content: list[Content] = [("text", sentence) for sentence in _findings(records, comparisons, sham)]
+    content: list[Content] = [("text", sentence) for sentence in _findings(records, comparisons, selection)]
     content += accuracy_tables(records, comparisons)
     dose = dose_table(records, comparisons)
     if dose.blocks[0].rows:
@@ -32,7 +34,7 @@ def controls_section(records: pd.DataFrame, comparisons: Comparisons, sham: Sham
     return Section("controls", "Controls", content)
 
 
-def _findings(records: pd.DataFrame, comparisons: Comparisons, sham: ShamMatch | None) -> Iterator[str]:
+def _findings(records: pd.DataFrame, comparisons: Comparisons, selection: Selection | None) -> Iterator[str]:
     shams = comparisons.shams()
     against = {
         row.comparison.before: row
@@ -42,17 +44,20 @@ def _findings(records: pd.DataFrame, comparisons: Comparisons, sham: ShamMatch |
     }
     for row in shams:
         if row.comparison.after_role == "sham_text":
-            yield _on_text(row, against.get(row.comparison.after), sham, subset_label(comparisons.subset))
+            items, mata = subset_label(comparisons.subset), against.get(row.comparison.after)
+            yield _on_text(row, mata, selection.sham if selection else None, items)
+            if mata is not None and comparisons.primary is not None:
+                yield sham_words(comparisons.primary, row, mata)
     random = [row for row in shams if row.comparison.after_role == "sham_random_layers"]
     if random and comparisons.primary is not None:
-        yield _in_random_layers(random, comparisons.primary)
+        yield _in_random_layers(random, comparisons.primary, selection)
     for row in shams:
         if row.comparison.after_role == "mata_other_audio":
             yield (
                 "Does the audio have to match the question? With another item's audio, MATA changed accuracy "
                 f"by {_change(row)} points relative to the same wrong audio without MATA. More attention to "
-                "the wrong audio should not help."
-            )
+                f"the wrong audio should not help. {control_words(row)}"
+            ).strip()
     yield from _text_alone(records, comparisons)
 
 
@@ -71,15 +76,21 @@ def _on_text(row: ComparisonResult, mata: ComparisonResult | None, sham: ShamMat
     )
 
 
-def _in_random_layers(random: list[ComparisonResult], primary: ComparisonResult) -> str:
+def _in_random_layers(
+    random: list[ComparisonResult], primary: ComparisonResult, selection: Selection | None
+) -> str:
     changes = sorted(row.effect.difference for row in random)
     own = primary.effect.difference
+    matches = selection.random_layers if selection else ()
+    at_dose = ", each at the alpha whose mean row KL is nearest to MATA's," if matches else ""
+    follows = " ".join(random_layers_words(random, matches))
     as_good = sum(change >= own for change in changes)
     return (
-        f"Do these layers matter? In {len(random)} random draws of as many layers MATA changed accuracy by "
+        f"Do these layers matter? In {len(random)} random draws of as many layers{at_dose} MATA changed "
+        "accuracy by "
         f"{points(changes[0])} to {points(changes[-1])} points, in its own layers by {points(own)}; "
-        f"{as_good or 'none'} of the draws did as well or better."
-    )
+        f"{as_good or 'none'} of the draws did as well or better. {follows}"
+    ).strip()
 
 
 def _text_alone(records: pd.DataFrame, comparisons: Comparisons) -> Iterator[str]:
@@ -91,10 +102,13 @@ def _text_alone(records: pd.DataFrame, comparisons: Comparisons) -> Iterator[str
                 for name in (silent, baseline)
             )
             if known(without) and known(with_audio) and with_audio:
-                prior = text_prior_of(where(records, comparisons.subset), silent, baseline)
+                part = where(records, comparisons.subset)
+                prior, level = text_prior_of(part, silent, baseline), chance_of(part)
+                chance = f" (chance {percent(level)})" if known(level) else ""
                 yield (
                     f"How far does the text alone go? Without audio {percent(without)} of these answers are "
-                    f"correct, with it {percent(with_audio)}: a text-prior rate of {rate(prior, 1, 2)}."
+                    f"correct{chance}, with it {percent(with_audio)}: a text-prior rate of "
+                    f"{rate(prior, 1, 2)}."
                 )
 
 

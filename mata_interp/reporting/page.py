@@ -98,9 +98,10 @@ def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> lis
         window = sorted({layer for edit in mata.interventions for layer in edit.layers}) if mata else []
         sections.append(attention_section(run.trace, window))
     if comparisons.primary:
-        sham = run.study.selection.sham if run.study else None
         sections.append(changes_section(run.records, comparisons))
-        sections.append(controls_section(run.records, comparisons, sham))
+        sections.append(
+            controls_section(run.records, comparisons, run.study.selection if run.study else None)
+        )
     elif tables := accuracy_tables(run.records, comparisons):
         sections.append(Section("accuracy", "Accuracy", tables))
     sections += [reliance_section(run, comparisons), claims_section(run, comparisons)]
@@ -135,14 +136,12 @@ def _keys(records: pd.DataFrame, comparisons: Comparisons) -> list[Key]:
     rates = f"{number(100 * effect.before, 1)} \u2192 {percent(effect.after)}"
     limits = f"95 % interval {interval(effect.low, effect.high)}"
     counts, detail = f"{effect.fixed} / {effect.broken}", f"of {effect.n}; p {p_value(effect.p)}{p_holm}"
+    items = subset_label(primary.comparison.subset)
+    chance = f"; chance {percent(primary.chance)}" if known(primary.chance) else ""
     keys = [
-        Key(
-            "Accuracy, without \u2192 with MATA",
-            rates,
-            subset_label(primary.comparison.subset),
-            {"key": "accuracy", **data},
-        ),
+        Key("Accuracy, without \u2192 with MATA", rates, f"{items}{chance}", {"key": "accuracy", **data}),
         Key("Change, percentage points", points(effect.difference), limits, {"key": "change", **data}),
+        *_against_text(comparisons),
         Key("Answers corrected / broken", counts, detail, {"key": "counts", **data}),
     ]
     treated = where(records, {"condition": primary.comparison.after, **primary.comparison.subset})
@@ -154,6 +153,22 @@ def _keys(records: pd.DataFrame, comparisons: Comparisons) -> list[Key]:
             Key("Attention on audio, edited layers", masses, "of the answering tokens, these items", mass)
         )
     return keys
+
+
+def _against_text(comparisons: Comparisons) -> list[Key]:
+    """MATA against the sham on text at its dose: the difference of the two changes."""
+    rows = comparisons.effects.select(
+        before_role="sham_text", after_role="mata", column="correct", subset=comparisons.subset
+    )
+    return [
+        Key(
+            "Change minus that of the same rule on text",
+            points(row.effect.difference),
+            f"95 % interval {interval(row.effect.low, row.effect.high)}; p {p_value(row.effect.p)}",
+            {"key": "against-text", **effect_data(row)},
+        )
+        for row in rows
+    ]
 
 
 def _dose(records: pd.DataFrame, comparisons: Comparisons, mata: Condition | None) -> str:

@@ -13,9 +13,17 @@ import pytest
 
 from mata_interp.errors import RunError
 from mata_interp.experiments.answer import answer_text
-from mata_interp.experiments.effects import Effects, comparisons, effects_table
-from mata_interp.experiments.study_result import Configuration, ShamMatch
-from mata_interp.statistics import holm, paired_effect
+from mata_interp.experiments.effects import Effects, effects_table
+from mata_interp.experiments.number_text import change_text
+from mata_interp.experiments.planned_comparisons import comparisons
+from mata_interp.experiments.study_result import (
+    Configuration,
+    Selection,
+    ShamMatch,
+    SweepQuality,
+    SweepScore,
+)
+from mata_interp.statistics import detectable_difference, holm, paired_effect
 
 ROLES = {
     "baseline": "baseline",
@@ -27,16 +35,40 @@ ROLES = {
     "mata + other audio": "mata_other_audio",
     "no audio": "no_audio",
 }
+PRIMARY = {"caption_condition": "conflict"}
 CHOSEN = Configuration(layers=(3, 4), alpha=0.3, rule="abs")
-MATCHED = ShamMatch(alpha=0.4, kl=0.201, target_kl=0.2, mata=CHOSEN, items=48, tried=())
+MATCHED = ShamMatch(
+    keys="text", layers=(3, 4), alpha=0.4, kl=0.201, target_kl=0.2, mata=CHOSEN, items=48, tried=()
+)
+SELECTION = Selection(
+    items=180,
+    clips=60,
+    grid_items=60,
+    grid_caption_condition="conflict",
+    grid_chance=0.5,
+    layer_origin=None,
+    grid=(),
+    baseline=SweepScore(0.0, 0.5, 60),
+    chosen=CHOSEN,
+    edges=(),
+    reason="",
+    sweep=SweepQuality(0.0, 0, ""),
+    sham=MATCHED,
+    random_layers=(
+        replace(MATCHED, keys="audio", layers=(0, 1)),
+        replace(MATCHED, keys="audio", layers=(2, 3)),
+    ),
+    trace_items=0,
+    trace_share_by_layer=(),
+)
 
 
 def table_of(frame: pd.DataFrame, seed: int = 0) -> Effects:
     return effects_table(frame, ROLES, seed)  # type: ignore[arg-type]
 
 
-def answer_of(effects: Effects, sham: ShamMatch = MATCHED) -> str:
-    return answer_text(effects, CHOSEN, sham, 60)
+def answer_of(effects: Effects, sham: ShamMatch = MATCHED, **changes: Any) -> str:
+    return answer_text(effects, replace(SELECTION, sham=sham, **changes))
 
 
 def records(
@@ -55,6 +87,7 @@ def records(
                 rows.append({
                     "item": f"{clip}-{caption}", "condition": condition, "cluster": f"clip {clip}",
                     "domain": ("sound", "speech")[clip % 2], "caption_condition": caption, "answer": "x",
+                    "choices": ["x", "y", "z", "w"] if caption == "neutral" else ["x", "y"],
                     "correct": margin > 0, "margin": margin,
                     "correct_normalised": margin > 0, "margin_normalised": margin,
                 })  # fmt: skip
@@ -147,10 +180,13 @@ def test_effects_round_trip_through_json():
     table = table_of(records(0.2))
     text = json.dumps(table.to_dict(), allow_nan=False)
     assert Effects.from_dict(json.loads(text)) == table
-    damaged = json.loads(text)
-    del damaged[3]["p_method"]
-    with pytest.raises(RunError, match="p_method"):
-        Effects.from_dict(damaged)
+    for kind, field in (("effects", "p_method"), ("effects", "detectable"), ("no_harm", "p_inferior")):
+        damaged = json.loads(text)
+        del damaged[kind][1][field]
+        with pytest.raises(RunError, match=field):
+            Effects.from_dict(damaged)
+    with pytest.raises(RunError, match="no_harm"):
+        Effects.from_dict({"effects": []})
 
 
 def test_without_conflict_items_the_primary_is_over_all_items():
@@ -192,13 +228,84 @@ def test_the_answer_has_the_numbers_of_the_primary_comparison_and_its_verdict(ga
     assert "nan" not in text.lower()
 
 
-def test_the_answer_compares_mata_with_the_sham():
+def test_the_headline_has_the_difference_of_the_changes_of_mata_and_the_sham():
     for sham_gain, verdict in ((0.25, "undetected"), (0.0, "helps")):
         table = table_of(records(0.25, sham_gain=sham_gain))
         against = table.select(before_role="sham_text", after_role="mata", column="correct")[0]
+        sham = table.select(family="sham", after_role="sham_text", column="correct", subset=PRIMARY)[0]
         assert against.verdict == verdict
-        words = {"undetected": "not detectably different", "helps": "detectably better"}[verdict]
-        assert f"MATA is {words} ({100 * against.effect.difference:+.1f} points" in answer_of(table)
+        assert against.effect.difference == pytest.approx(table[0].effect.difference - sham.effect.difference)
+        headline = answer_of(table).partition("\n")[0]
+        assert change_text(against.effect) in headline
+        assert ("not shown" in headline) == (verdict == "undetected")
+
+
+def test_every_holm_significant_harm_is_in_the_headline():
+    table = table_of(records(0.25))
+    row = next(
+        r for r in table if r.comparison.kind == "margin" and "congruent" in r.comparison.subset.values()
+    )
+    harm = replace(
+        row, effect=replace(row.effect, difference=-0.78, low=-0.93, high=-0.64, p=1e-4), p_holm=2e-4
+    )
+    harmed = Effects(tuple(harm if r is row else r for r in table), table.no_harm)
+    assert change_text(harm.effect) in answer_of(harmed).partition("\n")[0]
+    assert "Harm" in answer_of(harmed).partition("\n")[0]
+    assert "Harm" not in answer_of(table)
+
+
+def test_chance_stands_beside_accuracy():
+    table = table_of(records(0.2))
+    assert table[0].chance == 0.5
+    assert (
+        table.select(family="mata", column="correct", subset={"caption_condition": "neutral"})[0].chance
+        == 0.25
+    )
+    assert table.select(family="descriptive", column="correct", subset={})[0].chance == pytest.approx(
+        1.25 / 3
+    )
+    assert all(math.isnan(row.chance) for row in table if row.comparison.kind == "margin")
+    assert "chance 50.0 %" in answer_of(table).partition("\n")[0]
+    unknown = table_of(records(0.2).drop(columns="choices"))
+    assert math.isnan(unknown[0].chance)
+    assert "chance" not in answer_of(unknown)
+
+
+def test_a_choice_at_the_edge_of_the_grid_is_said_in_the_headline():
+    table = table_of(records(0.2))
+    assert "edge" not in answer_of(table)
+    headline = answer_of(table, edges=("the largest alpha",)).partition("\n")[0]
+    assert "edge of the grid: the largest alpha" in headline
+
+
+def test_claims_of_no_harm_are_a_family_apart():
+    table = table_of(records(0.2))
+    claims = {(c.comparison.subset["caption_condition"], c.comparison.kind, c.claim) for c in table.no_harm}
+    assert claims == {
+        (caption, *pair)
+        for caption in ("neutral", "congruent")
+        for pair in (("binary", "equivalence"), ("margin", "non-inferiority"))
+    }
+    assert {c.comparison.kind: c.test.margin for c in table.no_harm} == {"binary": 0.05, "margin": 0.1}
+    assert [c.p_holm for c in table.no_harm] == holm([c.p for c in table.no_harm]).tolist()
+    assert "no_harm" not in {row.comparison.family for row in table}
+    everywhere = table_of(records(0.2, captions=("",)))
+    assert [c.comparison.subset for c in everywhere.no_harm] == [{}, {}]
+
+
+def test_hypotheses_say_what_they_could_have_detected():
+    table = table_of(records(0.2))
+    effect = table[0].effect
+    assert table[0].detectable == detectable_difference(120, (effect.fixed + effect.broken) / 120)
+    known = [row for row in table if not math.isnan(row.detectable)]
+    assert {row.comparison.family for row in known} <= {"primary", "mata", "sham"}
+    assert {row.comparison.before_role for row in known if row.comparison.family == "sham"} == {"sham_text"}
+
+
+def test_the_answer_names_draws_that_had_to_share_layers_with_the_window():
+    assert "1 of the 2 draws had to share 1 of the 2 layers" in answer_of(table_of(records(0.2)))
+    apart = tuple(replace(match, layers=(0, 1)) for match in SELECTION.random_layers)
+    assert "had to share" not in answer_of(table_of(records(0.2)), random_layers=apart)
 
 
 @pytest.mark.parametrize(
@@ -218,15 +325,17 @@ def test_a_verdict_needs_both_the_interval_and_the_test(p, low, high, verdict):
 
 def test_the_answer_says_whether_the_sham_was_matched():
     table = table_of(records(0.25))
-    assert "0.2 nats" not in answer_of(table)
-    assert "mean KL 0.1 against 0.2 nats" in answer_of(table, replace(MATCHED, kl=0.1))
+    assert "equal dose" in answer_of(table)
+    unequal = answer_of(table, replace(MATCHED, kl=0.1))
+    assert "equal dose" not in unequal
+    assert "0.1 against 0.2 nats" in unequal
 
 
 def test_the_answer_says_when_only_the_uncorrected_test_is_significant():
     table = table_of(records(0.25))
     assert "Holm's correction" not in answer_of(table)
     first = replace(table[0], effect=replace(table[0].effect, p=0.03), p_holm=0.18)
-    text = answer_of(Effects((first, *table[1:])))
+    text = answer_of(Effects((first, *table[1:]), table.no_harm))
     assert "p = 0.03" in text
     assert "p = 0.18" in text
     assert "Holm's correction" in text

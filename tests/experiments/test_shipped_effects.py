@@ -36,7 +36,7 @@ def key(row: dict) -> tuple[str, str, str]:
 
 def differences(effects: Effects) -> list[str]:
     """What differs from the kept numbers, in words."""
-    found = {key(row): row for row in effects.to_dict()}
+    found = {key(row): row for row in effects.to_dict()["effects"]}
     kept = {key(row): row for row in KEPT}
     wrong = [f"only in one of both: {name}" for name in found.keys() ^ kept.keys()]
     for name in found.keys() & kept.keys():

@@ -87,6 +87,8 @@ def test_a_study_says_how_many_items_of_each_condition_it_tests(tiny_lalm, items
     assert measuring.by_condition == {"conflict": 4, "congruent": 4, "neutral": 4}
     assert "12 items (4 conflict, 4 congruent, 4 neutral) of 4 recordings" in str(said)
     assert said.seconds > 0
+    assert (said.power.items, said.power.clips, said.power.too_small) == (4, 4, True)
+    assert f"needs about {said.power.needed:,}" in " ".join(str(said).replace("that needs", "needs").split())
     assert said.memory.total > said.memory.weights > 0
     mi.study(tiny_lalm, items, tmp_path / "s", progress=False)
     finished = mi.forecast_study(tiny_lalm, items, tmp_path / "s", progress=False)

@@ -14,6 +14,7 @@ import pytest
 from mata_interp.benchmarks import Items
 from mata_interp.errors import ItemError, RunError
 from mata_interp.experiments import Run, RunWarning, load_run, study
+from mata_interp.experiments.dose_matching import TOLERANCE
 from mata_interp.experiments.schema import VERSION
 from mata_interp.experiments.selection import read_sweep
 from mata_interp.experiments.study_result import Configuration, Split
@@ -125,10 +126,26 @@ def test_random_layers_are_recorded_and_are_those_used(done):
     window = done.study.selection.chosen.layers
     used = [done.conditions[name].intervention[0] for name in CONDITIONS[3 : 3 + DRAWS]]
     assert len(window) == 1
-    assert [edit.layers for edit in used] == list(draws)
+    assert [(edit.layers, edit.alpha, edit.keys) for edit in used] == [
+        (draw.layers, draw.alpha, "audio") for draw in draws
+    ]
     assert {done.roles[name] for name in CONDITIONS[3 : 3 + DRAWS]} == {"sham_random_layers"}
-    assert sorted([*draws, window]) == [(0,), (1,), (2,), (3,)]
-    assert {edit.alpha for edit in used} == {done.study.selection.chosen.alpha}
+    assert sorted([*(draw.layers for draw in draws), window]) == [(0,), (1,), (2,), (3,)]
+    assert all(draw.shared_layers == () for draw in draws)
+
+
+def test_random_layers_have_the_dose_of_mata(done, tiny_lalm, items):
+    """Measured again, by scoring the items of the match with the edits that were run."""
+    draws, sham = done.study.selection.random_layers, done.study.selection.sham
+    conflict = [i for i in items.split("selection").filter(condition="conflict") if i.id != "gone"]
+    prompt, choices = tiny_lalm.prompt(conflict), [item.choices for item in conflict]
+    for name, draw in zip(CONDITIONS[3 : 3 + DRAWS], draws, strict=True):
+        reached = tiny_lalm.score(prompt, choices, done.conditions[name].intervention[0]).dose["kl"].mean()
+        assert draw.target_kl == sham.target_kl
+        assert reached == pytest.approx(draw.kl, rel=1e-3)
+        assert draw.is_matched == (abs(draw.kl / draw.target_kl - 1) <= TOLERANCE)
+        assert draw.tried[-1] == (draw.alpha, draw.kl) or not draw.is_matched
+    assert any(draw.is_matched for draw in draws)
 
 
 def test_effects_and_study_are_plain_json_that_agree(done):
@@ -137,7 +154,9 @@ def test_effects_and_study_are_plain_json_that_agree(done):
     found = json.loads((done.path / "study.json").read_text())
     assert file["version"] == found["version"] == VERSION
     assert found["primary"] == effects[0]
-    assert effects == done.effects.to_dict()
+    assert {name: file[name] for name in ("effects", "no_harm")} == done.effects.to_dict()
+    assert [claim["margin"] for claim in file["no_harm"]] == [0.05, 0.1, 0.05, 0.1]
+    assert found["selection"]["grid_chance"] == pytest.approx(effects[0]["chance"])
     assert done.study.primary == done.effects[0]
     assert effects[0]["family"] == "primary"
     conflict = done.records[done.records["caption_condition"] == "conflict"]
@@ -237,7 +256,7 @@ def test_roles_stand_in_the_manifest(done):
 
 
 @pytest.mark.parametrize("name", ["study.json", "effects.json"])
-@pytest.mark.parametrize("version", [1, 99, None])
+@pytest.mark.parametrize("version", [1, 2, 99, None])
 def test_an_unknown_format_version_is_refused(done, tmp_path, name, version):
     out = shutil.copytree(done.path, tmp_path / "s")
     content = json.loads((out / name).read_text())

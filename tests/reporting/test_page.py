@@ -74,8 +74,8 @@ def words(text: str) -> str:
 
 
 def test_the_answer_stands_first(run, page):
-    finding, rest = (words(text) for text in run.study.answer.replace(" %", "\u202f%").split("\n\n"))
-    assert f"{finding} {rest}" in page.words
+    finding, *rest = (words(text) for text in run.study.answer.replace(" %", "\u202f%").split("\n\n"))
+    assert " ".join([finding, *rest]) in page.words
     assert page.words.index(finding) < page.words.index("Figure 1.")
     assert len(page.all("h1")) == 1
     assert "tones: 12 items, 4 clips" in page.words
@@ -117,9 +117,39 @@ def test_primary_numbers_are_those_of_the_effects_table(run, page):
     assert primary.fixed == (~conflict["correct"].astype(bool) & mata["correct"].astype(bool)).sum()
 
 
+def test_the_difference_from_the_sham_on_text_is_a_headline_number(run, page):
+    row = run.effects.select(
+        before_role="sham_text", after_role="mata", column="correct",
+        subset=run.effects.primary.comparison.subset,
+    )[0]  # fmt: skip
+    shown = page.with_data(key="against-text")[0]
+    for name in ("difference", "low", "high", "p"):
+        np.testing.assert_equal(number_of(shown, name), getattr(row.effect, name))
+
+
+def test_chance_stands_beside_accuracy(run, page):
+    chance = run.effects.primary.chance
+    assert number_of(page.with_data(key="accuracy")[0], "chance") == chance == 0.5
+    assert page.with_data(condition="chance")
+    assert f"chance {percent(chance)}" in page.words
+
+
+def test_every_claim_of_no_harm_is_on_the_page(run, page):
+    assert len(run.effects.no_harm) == 4
+    for claim in run.effects.no_harm:
+        found = page.with_data(claim=claim.claim, kind=claim.comparison.kind, verdict=claim.verdict)
+        assert claim.test.difference in [number_of(attributes, "difference") for attributes in found]
+
+
+def test_margins_are_not_folded(html):
+    assert "Changes of the mean margin" in html
+    before = html[: html.index("Changes of the mean margin")]
+    assert before.count("<details") == before.count("</details>")
+
+
 def test_every_comparison_of_the_tables_has_a_row_with_its_numbers(run, html, page):
     table = html[html.index("Table 1.") : html.index("</table>", html.index("Table 1."))]
-    shown = {tuple(re.findall(r"<td>(.*?)</td>", row)[1:7]) for row in table.split("<tr")}
+    shown = {tuple(re.findall(r"<td>(.*?)</td>", row)[1:8]) for row in table.split("<tr")}
     main = run.effects.primary.comparison.subset
     for row in run.effects:
         comparison, effect = row.comparison, row.effect
@@ -138,7 +168,8 @@ def test_every_comparison_of_the_tables_has_a_row_with_its_numbers(run, html, pa
         if comparison.kind == "binary":
             change = f"{points(effect.difference)} {interval(effect.low, effect.high)}"
             rates = [number(100 * rate, 1) for rate in (effect.before, effect.after)]
-            assert (f"{effect.n}", *rates, change, f"{effect.fixed}", f"{effect.broken}") in shown
+            chance = number(100 * row.chance, 1)
+            assert (f"{effect.n}", chance, *rates, change, f"{effect.fixed}", f"{effect.broken}") in shown
 
 
 def test_both_accuracies_of_every_condition_are_in_the_table(run, page):
@@ -300,7 +331,7 @@ def test_a_benchmark_without_captions(run):
     records = run.records.assign(caption_condition="", domain="")
     effects = effects_table(records, run.roles, seed=0)
     page = build_page(replace(run, records=records, effects=effects))
-    assert page.keys[0].detail == "all items"
+    assert page.keys[0].detail.startswith("all items; chance 50")
     table = next(part for kind, part in page.sections[1].content if kind == "table")
     assert [block.rows[0].data["column"] for block in table.blocks] == [
         "correct",
@@ -310,7 +341,7 @@ def test_a_benchmark_without_captions(run):
     ]
     assert [block.rows[0].data["family"] for block in table.blocks[:2]] == ["primary", "sham"]
     official = table.blocks[-1].rows[0].cells  # the options are single words here: both scores are alike
-    assert official[1:7] == table.blocks[0].rows[0].cells[1:7]
+    assert official[1:8] == table.blocks[0].rows[0].cells[1:8]
 
 
 def test_conditions_have_names_that_fit():
