@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,6 @@ def without_audio(lalm, items):
 
 
 def ignoring(lalm, items):
-    from dataclasses import replace
-
     return lalm.prompt([replace(item, question=item.question + " Ignore the audio.") for item in items])
 
 
@@ -109,7 +107,7 @@ def _acd(row, inputs):
 
 
 def _amti(row, inputs):
-    return plain.contrast(row, inputs(ignoring), lambda a, b: plain.amti(a, b, 2.0, 1.0))
+    return plain.contrast(row, inputs(ignoring), lambda a, b: plain.amti(a, b, 2.0, 3.0))
 
 
 SINKS = c.SinkRedistribution(LAYERS, (3, 17), keep=0.3, threshold=1.6)
@@ -150,8 +148,8 @@ CASES = {
         c.Scaling(LAYERS), lambda r, _: MULTIPLE(r, LAYERS, {"audio": 2.0}), c.Scaling(LAYERS, 1.0)
     ),
     "gated scaling": Case(
-        c.GatedScaling(LAYERS, 2.0, 0.5, 0.012),
-        lambda r, _: plain.gated_scaling(r, LAYERS, 2.0, 0.5, 0.012),
+        c.GatedScaling(LAYERS, 2.0, 0.5, 0.175),
+        lambda r, _: plain.gated_scaling(r, LAYERS, 2.0, 0.5, 0.175),
         c.GatedScaling(LAYERS, 1.0, 1.0),
     ),
     "owl": Case(c.Owl(LAYERS, 0.4, 0.3), _owl, c.Owl(LAYERS, 0.0, 0.0, 0.0)),
@@ -221,7 +219,7 @@ CASES = {
     "aad silent": Case(c.Aad(2.5, "silent"), _aad(silent, 2.5), c.Aad(0.0, "silent")),
     "aad reversed": Case(c.Aad(2.5, "reversed"), _aad(backwards, 2.5), c.Aad(0.0, "reversed")),
     "acd": Case(c.Acd(1.0, negative="silent"), _acd, c.Acd(0.0)),
-    "amti": Case(c.Amti(), _amti, c.Amti(1.0)),
+    "amti": Case(c.Amti(bits=3.0), _amti, c.Amti(1.0)),
     "dola": Case(c.Dola((0, 1, 2)), lambda r, _: plain.dola(r, (0, 1, 2), 0.1), c.Dola((0, 1), 0.0)),
 }
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor
 from transformers.models.qwen2 import modeling_qwen2
 
 Forward = Callable[[dict, Sequence[int]], Tensor]
-TEXT = ("question", "options", "caption", "template")
 
 
 @dataclass
@@ -34,16 +34,16 @@ class Row:
 
     def keys(self, name: str, total: int) -> Tensor:
         """Which of the first ``total`` tokens are in a group, in text, or in the prompt: bool [total]."""
-        mask = torch.zeros(total, dtype=torch.bool)
-        if name == "generated":
-            mask[self.length :] = True
-        elif name == "text":
-            mask[: self.length] = sum(self.groups[group].int() for group in TEXT) > 0
+        prompt = torch.zeros(self.length, dtype=torch.bool)
+        if name == "text":
+            prompt = self.groups["question"] | self.groups["options"]
+            prompt = prompt | self.groups["caption"] | self.groups["template"]
         elif name == "prompt":
-            mask[: self.length] = True
-        else:
-            mask[: self.length] = self.groups[name]
-        return mask
+            prompt = ~prompt
+        elif name != "generated":
+            prompt = self.groups[name]
+        answer = torch.full((max(0, total - self.length),), name == "generated")
+        return torch.cat([prompt, answer])[:total]
 
     def queries(self, which: str, phase: str, total: int) -> set[int]:
         """The positions that are edited."""
@@ -139,9 +139,7 @@ def multiply(row: Row, layers, by: dict[str, float], queries="last", phase="both
 
     def rule(layer, at, values, total):
         for name, factor in by.items():
-            for key in row.keys(name, total).nonzero().flatten().tolist():
-                if key <= at:
-                    values[:, key] = values[:, key] * factor
+            values[:, row.keys(name, at + 1).nonzero().flatten()] *= factor
         return values
 
     return in_attention(row, layers, rule, queries=queries, phase=phase)
@@ -152,9 +150,8 @@ def add_abs(row: Row, layers, by: dict[str, float], queries="last") -> Forward:
 
     def rule(layer, at, values, total):
         for name, factor in by.items():
-            for key in row.keys(name, total).nonzero().flatten().tolist():
-                if key <= at:
-                    values[:, key] += factor * abs(values[:, key])
+            keys = row.keys(name, at + 1).nonzero().flatten()  # a query sees no later key
+            values[:, keys] += factor * values[:, keys].abs()
         return values
 
     return in_attention(row, layers, rule, queries=queries)
@@ -242,8 +239,7 @@ def spotlight(row: Row, layers, target: float) -> Forward:
 
 def instaboost(row: Row, layers, factor: float, group: str = "audio") -> Forward:
     def rule(layer, at, values, total):
-        for key in row.keys(group, total).nonzero().flatten().tolist():
-            values[:, key] *= factor
+        values[:, row.keys(group, total)] *= factor
         return values / values.sum(-1, keepdim=True)
 
     return in_attention(row, layers, rule, "weights", queries="all")
@@ -292,10 +288,11 @@ def sinks(row: Row, layers, dimensions, keep: float, mass: float, most: float, t
     return in_attention(row, layers, rule, "weights", queries="text")
 
 
-def drawn(row: Row, layer: int, head: int, query: int, key: int, seed: int = 0) -> float:
-    """The number from 0 to 1 that a sham draws for one key."""
+@cache
+def drawn(layer: int, head: int, query: int, key: int, seed: int = 0) -> float:
+    """The number from 0 to 1 that a sham draws for one key; places from the prompt's end."""
     n = 7919 * seed + 104729 * layer + 1299709 * head
-    n += 15485863 * (query - row.length + 2**20) + 32452843 * (key - row.length + 2**20)
+    n += 15485863 * (query + 2**20) + 32452843 * (key + 2**20)
     for _ in range(3):
         n = n % 2**31 * 1103515245 + 12345
         n ^= n >> 16
@@ -318,7 +315,7 @@ def sham(row: Row, layers, kind: str) -> Forward:
     def rule(layer, at, values, total):
         keys = [key for key in row.keys("audio", total).nonzero().flatten().tolist() if key <= at]
         for head in range(len(values) if keys else 0):
-            draws = [drawn(row, layer, head, at, key) for key in keys]
+            draws = [drawn(layer, head, at - row.length, key - row.length) for key in keys]
             values[head, keys] = torch.tensor(other(values[head, keys].tolist(), draws))
         return values
 

@@ -19,7 +19,7 @@ from tests.interventions import plain_methods as plain
 from tests.interventions.cases import CASES, DIRECTIONS, RAISES, Case, reference_of
 from tests.tiny import RATE, tiny_qwen2_audio
 
-STEPS = 5
+STEPS = 4
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ class AdHh(Method):
     """
 
     site: ClassVar[str] = "weights"
+    one_per_layer: ClassVar[bool] = True
     heads: tuple[tuple[int, ...], ...] = ()
     threshold: float = 0.4
     strength: float = 1.0

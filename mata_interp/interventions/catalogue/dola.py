@@ -44,6 +44,7 @@ class Dola(Described):
     source = "arXiv 2309.03883; nervjack2/LALM-Contrastive-Decoding-Error-Profiles (code read)"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "early_layers", indices(self.early_layers, "early_layers"))
         if not self.early_layers:
             raise InterventionError("early_layers names no layer.")

@@ -33,6 +33,7 @@ class HeadMask(Method):
     """
 
     site: ClassVar[str] = "head_output"
+    one_per_layer: ClassVar[bool] = True
     heads: tuple[tuple[int, ...], ...] = ()
     strength: float = 1.0
     queries: str = field(default="all", kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from torch import Tensor
 
+from mata_interp.errors import InterventionError
 from mata_interp.interventions.attention_edit import indices
 from mata_interp.interventions.protocol import SiteContext
 from mata_interp.ranges import brief
@@ -21,6 +23,13 @@ class Described:
 
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InterventionError(f"{each.name} of {type(self).__name__} is {value!r}: give a number.")
+            object.__setattr__(self, each.name, _hashable(value))
 
     def __str__(self) -> str:
         shown = [f"{each.name} {_short(getattr(self, each.name))}" for each in fields(self)]
@@ -45,16 +54,23 @@ class Method(Described):
         phase: ``"prefill"``, ``"decode"`` or ``"both"``.
 
     Raises:
-        InterventionError: layers are no whole numbers.
+        InterventionError: layers are no whole numbers, or a strength is not finite.
     """
 
     site: ClassVar[str] = "scores"
+    one_per_layer: ClassVar[bool] = False  # whether another field has one entry for each layer, in order
     layers: tuple[int, ...]
     queries: str = field(default="last", kw_only=True)
     phase: str = field(default="both", kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", indices(self.layers, "layers"))
+        super().__post_init__()
+        layers = indices(self.layers, "layers")
+        if self.one_per_layer and layers != tuple(self.layers):
+            raise InterventionError(
+                f"layers of {type(self).__name__} are {self.layers}: they must ascend, one entry for each."
+            )
+        object.__setattr__(self, "layers", layers)
 
     def edit(self, x: Tensor, context: SiteContext) -> Tensor:
         """The tensor at the site as it should be; see :class:`mata_interp.Intervention`."""
@@ -68,12 +84,18 @@ class Composite(Described):
     layers: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "layers", indices(self.layers, "layers"))
 
     @property
     def parts(self) -> tuple[Any, ...]:
         """The interventions that it stands for, in order."""
         raise NotImplementedError
+
+
+def _hashable(value: Any) -> Any:
+    """Tuples in place of lists."""
+    return tuple(_hashable(each) for each in value) if isinstance(value, list | tuple) else value
 
 
 def _short(value: Any) -> str:

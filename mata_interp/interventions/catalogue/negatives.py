@@ -92,6 +92,7 @@ class Negative(Described):
     phase: ClassVar[str] = "both"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         values: Any = self
         if values.negative not in NEGATIVES:
             raise InterventionError(unknown_name("negative", values.negative, NEGATIVES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -57,8 +57,8 @@ class OppositePath(Negative):
     formula = "l1 + g (l1 - l2), where p >= cutoff max p"
     source = "CikZ2023/OWL (code read)"
 
-    def __post_init__(self) -> None:
-        """Nothing to check: the negative is the prompt itself."""
+    negative: ClassVar[str] = "omitted"  # not used: the negative is the prompt itself
+    clip: ClassVar[None] = None
 
     @property
     def negative_parts(self) -> tuple[Any, ...]:

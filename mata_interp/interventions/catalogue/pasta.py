@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -30,6 +31,7 @@ class Pasta(Method):
         keys: the span; all other tokens of the prompt are lowered.
     """
 
+    one_per_layer: ClassVar[bool] = True
     heads: tuple[tuple[int, ...], ...] = ()
     scale: float = 0.01
     keys: str = "audio"

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -15,6 +16,9 @@ from mata_interp.interventions.attention_edit import AttentionEdit
 from .arrays import Array
 
 __all__ = ["METHODS", "from_dict", "register", "source_hash", "to_dict"]
+
+ENTRY_POINTS = "mata_interp.methods"
+"""The group of entry points under which an installed package names its classes of methods."""
 
 Class = TypeVar("Class", bound=type)
 
@@ -29,7 +33,8 @@ def register(method: Class) -> Class:
 
     The class is a frozen dataclass with the attributes of :class:`mata_interp.Intervention`, or with
     ``parts``. What `to_dict` writes of it has the hash of its source, and `from_dict` refuses another source.
-    A class of the same name is replaced, but for those of this package.
+    A class of the same name is replaced, but for those of this package. An installed package that names its
+    classes under the entry points ``mata_interp.methods`` is imported when `from_dict` meets an unknown name.
 
     Args:
         method: the class; it is returned, so that this is a decorator.
@@ -116,6 +121,8 @@ def from_dict(data: Mapping[str, Any]) -> Any:
     values = dict(data)
     name, written = values.pop("method", "AttentionEdit"), values.pop("source_sha256", None)
     if name not in _methods:
+        _load_entry_points()
+    if name not in _methods:
         raise InterventionError(unknown_name("method", name, _methods))
     cls = _methods[name]
     if cls is AttentionEdit:
@@ -126,6 +133,12 @@ def from_dict(data: Mapping[str, Any]) -> Any:
     if wrong:
         raise InterventionError(unknown_name(f"field of {name}", wrong[0], [f.name for f in fields(cls)]))
     return cls(**{field: _own(value) for field, value in values.items()})
+
+
+def _load_entry_points() -> None:
+    """Import what installed packages name under `ENTRY_POINTS`, so that their methods are registered."""
+    for entry in entry_points(group=ENTRY_POINTS):
+        entry.load()
 
 
 def _is_ours(cls: type) -> bool:

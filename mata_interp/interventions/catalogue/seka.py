@@ -34,6 +34,7 @@ class Seka(Method):
     """
 
     site: ClassVar[str] = "keys"
+    one_per_layer: ClassVar[bool] = True
     raising: Array | None = None
     lowering: Array | None = None
     up: float = 0.8

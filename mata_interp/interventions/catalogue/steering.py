@@ -36,6 +36,7 @@ class Steering(Method):
     """
 
     site: ClassVar[str] = "residual"
+    one_per_layer: ClassVar[bool] = True
     strength: float = 0.17
     directions: Array | None = None
     negative: str = "omitted"
