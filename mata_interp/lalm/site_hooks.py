@@ -65,7 +65,9 @@ class BoundInterventions:
         self._model, self._structure = lalm.model, structure
         groups = with_spans(prompt.groups, parts, prompt.audio_seconds)
         self._prompt = prompt = replace(prompt, groups=groups)
-        self._measured = {id(part): part.measure(lalm, prompt) for part in parts if hasattr(part, "measure")}
+        self._measured = {
+            id(part): measure(lalm, prompt) for part in parts if (measure := getattr(part, "measure", None))
+        }
         self.token_by_token = any(getattr(part, "needs_confidence", False) for part in parts)
         self._confidence: dict[int, Tensor] = {}  # by position: the largest probability there, [B]
         inside = [part for part in parts if part.site in ATTENTION_SITES]
@@ -258,14 +260,16 @@ class _LogitsEdit:
 
     def __init__(self, lalm: LALM, prompt: Prompt, part: Any, more: Any) -> None:
         early, makes_negative = getattr(part, "early_layers", ()), getattr(part, "negative_prompt", None)
-        if not early and not callable(makes_negative):
+        if not early and makes_negative is None:
             raise InterventionError(
                 f"{type(part).__name__} acts on logits and has no negative_prompt method."
             )
         self._model, self._structure, self._part = lalm.model, lalm.structure, part
         self._prompt, self._more = prompt, more
         self.early = _EarlyLogits(lalm.model, lalm.structure, early)
-        self._negative = lalm.prepare(makes_negative(lalm, prompt)) if callable(makes_negative) else None
+        self._negative: Prompt | None = None
+        if makes_negative is not None:
+            self._negative = lalm.prepare(makes_negative(lalm, prompt))
         if self._negative is not None and self._negative.size != prompt.size:
             raise InterventionError(f"{self._negative.size} negative prompts for {prompt.size} prompts.")
         inside = in_order(getattr(part, "negative_parts", ()))

@@ -31,7 +31,7 @@ class AdHh(Method):
         strength: 1 sets the weights of text to 0; 0 changes nothing.
     """
 
-    site: ClassVar[str] = "weights"
+    site = "weights"
     one_per_layer: ClassVar[bool] = True
     heads: tuple[tuple[int, ...], ...] = ()
     threshold: float = 0.4

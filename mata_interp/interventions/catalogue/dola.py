@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -36,10 +35,10 @@ class Dola(Described):
     early_layers: tuple[int, ...]
     strength: float = 1.0
     cutoff: float = 0.1
-    site: ClassVar[str] = "logits"
-    layers: ClassVar[tuple[int, ...]] = ()
-    queries: ClassVar[str] = "last"
-    phase: ClassVar[str] = "both"
+    site = "logits"
+    layers = ()
+    queries = "last"
+    phase = "both"
     formula = "log p - log p_early, where p >= cutoff max p"
     source = "arXiv 2309.03883; nervjack2/LALM-Contrastive-Decoding-Error-Profiles (code read)"
 

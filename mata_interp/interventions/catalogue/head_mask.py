@@ -32,7 +32,7 @@ class HeadMask(Method):
         strength: 1 switches them off; 0 changes nothing.
     """
 
-    site: ClassVar[str] = "head_output"
+    site = "head_output"
     one_per_layer: ClassVar[bool] = True
     heads: tuple[tuple[int, ...], ...] = ()
     strength: float = 1.0

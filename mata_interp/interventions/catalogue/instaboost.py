@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -25,7 +24,7 @@ class InstABoost(Method):
         keys: the span.
     """
 
-    site: ClassVar[str] = "weights"
+    site = "weights"
     factor: float = 3.0
     keys: str = "audio"
     queries: str = field(default="all", kw_only=True)

@@ -57,7 +57,7 @@ class Method(Described):
         InterventionError: layers are no whole numbers, or a strength is not finite.
     """
 
-    site: ClassVar[str] = "scores"
+    site = "scores"
     one_per_layer: ClassVar[bool] = False  # whether another field has one entry for each layer, in order
     layers: tuple[int, ...]
     queries: str = field(default="last", kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,10 +86,10 @@ class Negative(Described):
     ``seed`` (for ``"noised"``).
     """
 
-    site: ClassVar[str] = "logits"
-    layers: ClassVar[tuple[int, ...]] = ()
-    queries: ClassVar[str] = "last"
-    phase: ClassVar[str] = "both"
+    site = "logits"
+    layers = ()
+    queries = "last"
+    phase = "both"
 
     def __post_init__(self) -> None:
         super().__post_init__()

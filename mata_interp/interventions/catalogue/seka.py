@@ -33,7 +33,7 @@ class Seka(Method):
         keys: the span.
     """
 
-    site: ClassVar[str] = "keys"
+    site = "keys"
     one_per_layer: ClassVar[bool] = True
     raising: Array | None = None
     lowering: Array | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,7 +35,7 @@ class ShamAttention(Method):
         seed: of what is drawn.
     """
 
-    site: ClassVar[str] = "weights"
+    site = "weights"
     kind: str = "uniform"
     strength: float = 1.0
     keys: str = "audio"

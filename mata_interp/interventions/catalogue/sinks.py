@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class SinkRedistribution(Method):
         threshold: of sinks.
     """
 
-    site: ClassVar[str] = "weights"
+    site = "weights"
     dimensions: tuple[int, ...] = ()
     keep: float = 0.6
     least_mass: float = 0.2

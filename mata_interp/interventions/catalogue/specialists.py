@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -33,7 +33,7 @@ class AudioSpecialists(Method):
         negative: one of NEGATIVES that needs no clip; the digest says silence.
     """
 
-    site: ClassVar[str] = "residual"
+    site = "residual"
     specialists: tuple[int, ...] = ()
     strength: float = 0.1
     negative: str = "silent"

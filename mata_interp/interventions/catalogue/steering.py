@@ -35,7 +35,7 @@ class Steering(Method):
         negative: one of NEGATIVES that needs no clip.
     """
 
-    site: ClassVar[str] = "residual"
+    site = "residual"
     one_per_layer: ClassVar[bool] = True
     strength: float = 0.17
     directions: Array | None = None

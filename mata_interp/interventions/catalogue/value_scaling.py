@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -25,7 +24,7 @@ class ValueScaling(Method):
         keys: the group.
     """
 
-    site: ClassVar[str] = "values"
+    site = "values"
     factor: float = 1.5
     keys: str = "audio"
     queries: str = field(default="all", kw_only=True)
