@@ -23,7 +23,9 @@ _SOURCE = {
     "Knockout": "interventions",
     "Mata": "interventions",
     "published_layers": "interventions",
+    "register": "interventions",
     "register_rule": "interventions",
+    "seconds": "interventions",
     "Intervention": "interventions",
     "LALM": "lalm",
     "Decoding": "lalm",
@@ -88,7 +90,16 @@ if TYPE_CHECKING:
         study,
     )
     from .fusion import FusionProfile, fusion_layers
-    from .interventions import AttentionEdit, Intervention, Knockout, Mata, published_layers, register_rule
+    from .interventions import (
+        AttentionEdit,
+        Intervention,
+        Knockout,
+        Mata,
+        published_layers,
+        register,
+        register_rule,
+        seconds,
+    )
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
     from .reporting import Listening, figure, listen, report
     from .statistics import Effect, holm, paired_effect

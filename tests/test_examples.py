@@ -34,13 +34,16 @@ def test_public_names_have_an_example(name):
 
 @pytest.fixture
 def _same_rules():
-    """Remove the rules that an example registers."""
+    """Remove the rules and methods that an example registers."""
     from mata_interp.interventions import rules
+    from mata_interp.interventions.catalogue import registry
 
-    before = dict(rules._rules)
+    tables = (rules._rules, registry._methods)
+    before = [dict(table) for table in tables]
     yield
-    rules._rules.clear()
-    rules._rules.update(before)
+    for table, names in zip(tables, before, strict=True):
+        table.clear()
+        table.update(names)
 
 
 @pytest.mark.usefixtures("_same_rules")

@@ -1,15 +1,18 @@
 """Interventions as data (`AttentionEdit` and any class of the protocol), and what they touch."""
 
 from .attention_edit import DEFAULT_ALPHAS, AttentionEdit, Knockout, Mata, require_attention_edits
+from .catalogue import METHODS, from_dict, register, source_hash, to_dict
 from .editing import DOSE, Editing
 from .protocol import SITES, Intervention, InterventionLike, SiteContext, in_order
 from .published import published_convention, published_layers
 from .rules import RULES, Rule, register_rule
 from .selection import select_queries, select_tokens
+from .spans import seconds
 
 __all__ = [
     "DEFAULT_ALPHAS",
     "DOSE",
+    "METHODS",
     "RULES",
     "SITES",
     "AttentionEdit",
@@ -20,11 +23,16 @@ __all__ = [
     "Mata",
     "Rule",
     "SiteContext",
+    "from_dict",
     "in_order",
     "published_convention",
     "published_layers",
+    "register",
     "register_rule",
     "require_attention_edits",
+    "seconds",
     "select_queries",
     "select_tokens",
+    "source_hash",
+    "to_dict",
 ]

@@ -19,7 +19,15 @@ from .protocol import SiteContext
 from .rules import find_rule
 from .selection import PHASES, QUERIES, cross, groups_named, refuse_blind_queries, select_heads
 
-__all__ = ["DEFAULT_ALPHAS", "AttentionEdit", "Heads", "Knockout", "Mata", "require_attention_edits"]
+__all__ = [
+    "DEFAULT_ALPHAS",
+    "AttentionEdit",
+    "Heads",
+    "Knockout",
+    "Mata",
+    "indices",
+    "require_attention_edits",
+]
 
 
 """Strengths that sweeps and studies try: the published 0.1 and stronger ones, since a small model may need
@@ -116,7 +124,7 @@ class AttentionEdit:
         if isinstance(layers, LayerChoice):
             chosen_on = (*chosen_on, *layers.chosen_on)
             layers = _window(layers)
-        chosen = _indices(layers, "layers")
+        chosen = indices(layers, "layers")
         values = {
             "alpha": float(alpha),
             "layers": chosen,
@@ -280,7 +288,7 @@ def _window(profile: LayerChoice) -> tuple[int, ...]:
     return profile.window
 
 
-def _indices(values: Any, name: str) -> tuple[int, ...]:
+def indices(values: Any, name: str) -> tuple[int, ...]:
     """Sorted, without repeats; integers of numpy become plain ones."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise InterventionError(f"{name} is {values!r}: give a list of whole numbers from 0.")
@@ -295,9 +303,9 @@ def _normalise_heads(heads: Any, layers: tuple[int, ...]) -> Any:
     if isinstance(heads, str) and heads == "all":
         return heads
     if not isinstance(heads, Mapping) and not _is_by_layer(heads):
-        return _require_heads(_indices(heads, "heads"))
+        return _require_heads(indices(heads, "heads"))
     pairs: Any = heads.items() if isinstance(heads, Mapping) else heads
-    by_layer = {layer: _require_heads(_indices(chosen, f"heads of layer {layer}")) for layer, chosen in pairs}
+    by_layer = {layer: _require_heads(indices(chosen, f"heads of layer {layer}")) for layer, chosen in pairs}
     if set(by_layer) != set(layers):
         raise InterventionError(f"heads names layers {sorted(by_layer)}, but layers are {list(layers)}.")
     return tuple(sorted(by_layer.items())) or "all"

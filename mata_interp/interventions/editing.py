@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ class Editing:
         parts: interventions in order; one whose layers or heads the model lacks is refused.
         groups: group -> bool [B, P] of a left-padded prompt's tokens; ``generated`` grows beyond P by itself.
         heads: number of query heads of each layer that has attention.
+        more: ``more(part, positions)`` returns further fields of the part's `SiteContext`.
 
     Attributes:
         layers: the layers edited, ascending.
@@ -69,7 +71,11 @@ class Editing:
     """
 
     def __init__(
-        self, parts: Sequence[Intervention], groups: Mapping[str, Tensor], heads: Mapping[int, int]
+        self,
+        parts: Sequence[Intervention],
+        groups: Mapping[str, Tensor],
+        heads: Mapping[int, int],
+        more: Callable[[Intervention, Tensor], Mapping[str, Any]] | None = None,
     ) -> None:
         for part in parts:
             _refuse_part(part, heads)
@@ -77,7 +83,7 @@ class Editing:
         self._tokens = {
             part.keys: select_tokens(part.keys, groups) for part in parts if isinstance(part, AttentionEdit)
         }
-        self._groups = groups
+        self._groups, self._more = groups, more
         self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
         self.counted: Tensor | None = None
         self.follows_thoughts = any(map(_follows_thoughts, parts))
@@ -244,7 +250,8 @@ class Editing:
         edited_scores = scores
         for part, context in by_site["scores"]:
             changed = part.edit(edited_scores, context)
-            keep = ~context.edited[:, None, :, None] | (scores == -torch.inf)  # a hidden key stays hidden
+            # a hidden key stays hidden, and one that an earlier part knocked out as well
+            keep = ~context.edited[:, None, :, None] | (edited_scores == -torch.inf)
             edited_scores = torch.where(keep, edited_scores, changed)
         plain = scores.softmax(-1)
         weights = edited_scores.softmax(-1) if by_site["scores"] else plain
@@ -279,6 +286,7 @@ class Editing:
             keys={n: select_columns(mask, n, columns[None], opened) for n, mask in groups.items()},
             key_positions=columns[None],
             call=call,
+            **(self._more(part, positions) if self._more else {}),
         )
 
     def _keep(self, change: Change, rows: slice) -> None:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from mata_interp.errors import InterventionError, unknown_name
 
-from .selection import PHASES, QUERIES
+from .selection import PHASES, QUERIES, TEXT
 
 if TYPE_CHECKING:
     from mata_interp.attention import AttentionCall
@@ -79,6 +79,11 @@ class SiteContext:
             site ``head_output``.
         call: the attention call, for its values and its mask; None outside of attention.
         negative: float32 [B, Q, V], for the site ``logits``.
+        early: float32 [n, B, Q, V], for the site ``logits``: the logits that the final norm and the output
+            head make of the outputs of the layers in the method's ``early_layers``.
+        confidence: float32 [B, Q], for methods with ``needs_confidence``: the largest probability when the
+            token before each query was followed; NaN for tokens of the prompt.
+        measured: what the method's ``measure`` returned for this prompt.
     """
 
     layer: int
@@ -91,6 +96,33 @@ class SiteContext:
     weights: Tensor | None = None
     call: AttentionCall | None = None
     negative: Tensor | None = None
+    early: Tensor | None = None
+    confidence: Tensor | None = None
+    measured: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def columns(self, keys: str) -> Tensor:
+        """Which keys a name stands for: bool [B, 1, 1, L].
+
+        Args:
+            keys: a group of tokens, ``"text"`` (all groups of text) or ``"prompt"`` (all but the answer).
+
+        Raises:
+            InterventionError: there is no such group.
+        """
+        return self._union(keys, self.keys)[:, None, None]
+
+    def rows(self, keys: str) -> Tensor:
+        """Which of the tokens at hand a name stands for: bool [B, Q]; ``keys`` is that of `columns`."""
+        return self._union(keys, self.tokens)
+
+    @staticmethod
+    def _union(name: str, groups: Mapping[str, Tensor]) -> Tensor:
+        if name in groups:
+            return groups[name]
+        if name not in ("text", "prompt"):
+            raise InterventionError(unknown_name("group", name, ["text", "prompt", *groups]))
+        names = TEXT if name == "text" else [group for group in groups if group != "generated"]
+        return torch.stack([groups[group] for group in names]).any(0)
 
     def mix(self, weights: Tensor) -> Tensor:
         """Values summed by weights [B, H, Q, L]: float32 [B, H, Q, Dv]."""
@@ -103,8 +135,18 @@ class SiteContext:
 class Intervention(Protocol):
     """A method that changes one site of the model; any class with these attributes is one.
 
-    At the site ``"logits"`` a method has one thing more, ``negative_prompt(lalm, prompt)``, which returns the
-    prompt of the extra pass, in rows that answer the same items.
+    A method may have more, each of which is asked for only where the class has it:
+
+    ``measure(lalm, prompt)`` runs before anything is edited and returns name -> tensor [B, ...], one row for
+    each prompt, which ``edit`` finds in ``context.measured``: hidden states, or how sure the model is.
+
+    ``needs_confidence = True``: ``context.confidence`` is set, and options are read token by token.
+
+    At the site ``"logits"``, ``negative_prompt(lalm, prompt)`` returns the prompt of an extra pass, in rows
+    that answer the same items; ``negative_parts`` are interventions in attention that are in force in that
+    pass (no others are); ``early_layers`` are the layers of ``context.early``.
+
+    A class with ``parts`` is not a method itself but stands for several, in order.
 
     Attributes:
         site: one of `SITES`.
@@ -160,6 +202,7 @@ def in_order(intervention: InterventionLike | Any) -> tuple[Any, ...]:
     parts: tuple[Any, ...] = (intervention,)
     if isinstance(intervention, Sequence) and not isinstance(intervention, str):
         parts = tuple(intervention)
+    parts = tuple(inner for part in parts for inner in _parts_of(part))
     for part in parts:
         if not isinstance(part, Intervention):
             raise InterventionError(
@@ -173,3 +216,9 @@ def in_order(intervention: InterventionLike | Any) -> tuple[Any, ...]:
         if part.phase not in PHASES:
             raise InterventionError(unknown_name("phase", part.phase, PHASES))
     return tuple(part for part in parts if part.layers or part.site == "logits")
+
+
+def _parts_of(part: Any) -> tuple[Any, ...]:
+    """The parts of a method that stands for several, itself for any other."""
+    inner = getattr(part, "parts", None)
+    return (part,) if inner is None else tuple(deep for each in inner for deep in _parts_of(each))

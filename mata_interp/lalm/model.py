@@ -26,6 +26,7 @@ from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe
 from .discovery.quantised import compute_dtype
 from .discovery.structure import ModelStructure, unwrap_thinker
 from .fingerprint import fingerprint
+from .hidden_states import read_hidden_states
 from .load_values import template_text
 from .loading import feature_extractor_of, load
 from .prompting.limits import AudioLimit
@@ -373,6 +374,28 @@ class LALM:
         refuse_reasoning_phase(in_order(intervention))
         bound = self._bind(prompt, intervention)
         return self._run(lambda: self.model(**prompt.inputs).logits[:, -1], bound)
+
+    @torch.inference_mode()
+    def hidden_states(self, prompt: PromptLike, layers: Sequence[int], last: bool = False) -> Tensor:
+        """The outputs of decoder layers, without an intervention: float32 [B, len(layers), T, d].
+
+        Args:
+            prompt: B prompts of width T, or one or several items.
+            layers: decoder layers, from 0; at least one.
+            last: of the last token alone: [B, len(layers), 1, d].
+
+        Raises:
+            ModelError: there is no such layer.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism")
+            >>> lalm.hidden_states(mi.load_benchmark("listening")[0], [0, 3], last=True).shape[:3]
+            torch.Size([1, 2, 1])
+        """
+        prompt = self.prepare(prompt)
+        with exclusive(self.structure.decoder):
+            return read_hidden_states(self.model, self.structure, prompt, layers, last)
 
     @torch.inference_mode()
     def generate(

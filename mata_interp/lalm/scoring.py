@@ -125,7 +125,8 @@ def option_logprobs(
             inputs[row, : lengths[row]] = torch.tensor(text[:-1], dtype=torch.long)
             targets[row, : lengths[row]] = torch.tensor(text[1:], dtype=torch.long)
         # some recurrent layers start over when they get several tokens at once
-        step = 1 if has_state_layers(grown) else width
+        one_by_one = has_state_layers(grown) or (editing is not None and editing.token_by_token)
+        step = 1 if one_by_one else width
         option_cache, outputs = branch_cache(grown), []
         for begin in range(0, width, step):
             end = begin + step

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from mata_interp.errors import InterventionError
-from mata_interp.interventions import Editing, Intervention, SiteContext
+from mata_interp.interventions import Editing, Intervention, SiteContext, in_order
 from mata_interp.interventions.protocol import ATTENTION_SITES, MODULE_SITES
 from mata_interp.interventions.selection import first_query, select_columns, select_queries, select_rows
+from mata_interp.interventions.spans import with_spans
 
-from .discovery.hooks import decoder_input
+from .discovery.hooks import decoder_input, hidden_states_out
+from .discovery.output_head import output_head
 from .discovery.structure import ModelStructure
 from .prompting.prompts import Prompt
 from .rows.caches import branch_cache, position_ids_after, set_prompt_positions
@@ -49,6 +52,8 @@ class BoundInterventions:
         attention: the parts inside attention, or None.
         shares: whether all prompt tokens but the last are as without the interventions, so that one prefill
             serves many of them.
+        token_by_token: whether a part depends on the logits of the token before, so that an option's tokens
+            must be read one by one.
 
     Raises:
         InterventionError: the model lacks a layer, head or projection that a part needs, or several parts act
@@ -57,9 +62,16 @@ class BoundInterventions:
 
     def __init__(self, lalm: LALM, prompt: Prompt, parts: Sequence[Intervention]) -> None:
         structure = lalm.structure
-        self._model, self._structure, self._prompt = lalm.model, structure, prompt
+        self._model, self._structure = lalm.model, structure
+        groups = with_spans(prompt.groups, parts, prompt.audio_seconds)
+        self._prompt = prompt = replace(prompt, groups=groups)
+        self._measured = {
+            id(part): measure(lalm, prompt) for part in parts if (measure := getattr(part, "measure", None))
+        }
+        self.token_by_token = any(getattr(part, "needs_confidence", False) for part in parts)
+        self._confidence: dict[int, Tensor] = {}  # by position: the largest probability there, [B]
         inside = [part for part in parts if part.site in ATTENTION_SITES]
-        self.attention = Editing(inside, prompt.groups, structure.heads) if inside else None
+        self.attention = Editing(inside, groups, structure.heads, self._more) if inside else None
         self._at_modules = [part for part in parts if part.site in MODULE_SITES]
         first = [first_query(part.queries, part.phase, prompt.groups) for part in self._at_modules]
         self.shares = min(first, default=prompt.width) >= prompt.width - 1
@@ -75,13 +87,15 @@ class BoundInterventions:
             raise InterventionError(f"Several interventions act on logits ({names}): pass one of them.")
         self._outside = [*self._at_modules, *at_logits]
         self._thought_open: Tensor | None = None
-        self._extra_pass = _ExtraPass(lalm, prompt, at_logits[0]) if at_logits else None
+        self._at_logits = _LogitsEdit(lalm, prompt, at_logits[0], self._more) if at_logits else None
         self._paused = False  # true in the extra pass
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers whose attention calls are edited."""
-        return () if self.attention is None else self.attention.layers
+        """The layers whose attention calls are edited, in the extra pass as well."""
+        own = () if self.attention is None else self.attention.layers
+        extra = None if self._at_logits is None else self._at_logits.inner
+        return own if extra is None else tuple(sorted({*own, *extra.layers}))
 
     @property
     def counted(self) -> Tensor | None:
@@ -112,7 +126,10 @@ class BoundInterventions:
 
     def __call__(self, layer: int, call: Any, total: int) -> tuple[slice, Tensor] | None:
         """What to add to an attention call's output; see `Editing`."""
-        if self._paused or self.attention is None:
+        if self._paused:
+            inner = None if self._at_logits is None else self._at_logits.inner
+            return inner(layer, call, total) if inner is not None and layer in inner.layers else None
+        if self.attention is None or layer not in self.attention.layers:
             return None
         return self.attention(layer, call, total)
 
@@ -136,10 +153,12 @@ class BoundInterventions:
             for module, heads, part, layer in self._hooks:
                 handle = module.register_forward_hook(self._module_hook(part, layer, heads, passes))
                 stack.callback(handle.remove)
-            if self._extra_pass is not None:
+            if self._at_logits is not None or self.token_by_token:
                 handle = self._model.register_forward_hook(self._logits_hook, with_kwargs=True)
                 stack.callback(handle.remove)
-                stack.callback(self._extra_pass.forget)
+            if self._at_logits is not None:
+                stack.enter_context(self._at_logits.early.recorded())
+                stack.callback(self._at_logits.forget)
             yield
 
     def _module_hook(
@@ -158,7 +177,8 @@ class BoundInterventions:
             before, count = passes[0]
             _refuse_shape(states, count, part, layer)
             positions = torch.arange(before, before + count, device=states.device)
-            context = _context(part, layer, self._prompt, positions, self._thought_open)
+            more = self._more(part, positions)
+            context = _context(part, layer, self._prompt, positions, more, self._thought_open)
             if not context.edited.any():
                 return None
             x = states.float()
@@ -174,35 +194,111 @@ class BoundInterventions:
         return hook
 
     def _logits_hook(self, _: Any, args: tuple, kwargs: dict, output: Any) -> Any:
-        """A hook on the model that edits its logits."""
-        if self._paused or self._extra_pass is None:
+        """A hook on the model that edits its logits, and records how sure it is where a part needs that."""
+        if self._paused:
             return None
-        self._paused = True
-        try:
-            output["logits"] = self._extra_pass.edit(args, kwargs, output.logits, self._thought_open)
-        finally:
-            self._paused = False
+        end = _tokens_so_far(args, kwargs)
+        if self._at_logits is not None:
+            self._paused = True
+            try:
+                output["logits"] = self._at_logits.edit(args, kwargs, output.logits, end, self._thought_open)
+            finally:
+                self._paused = False
+        if self.token_by_token and end >= self._prompt.width:
+            self._confidence[end - 1] = output.logits[:, -1].float().softmax(-1).amax(-1)
         return output
 
+    def _more(self, part: Intervention, positions: Tensor) -> dict[str, Any]:
+        """Further fields of a part's context."""
+        more: dict[str, Any] = {"measured": self._measured.get(id(part), {})}
+        if getattr(part, "needs_confidence", False):
+            unknown = torch.full((self._prompt.size,), torch.nan, device=positions.device)
+            before = [self._confidence.get(p - 1, unknown).to(positions.device) for p in positions.tolist()]
+            more["confidence"] = torch.stack(before, 1)
+        return more
 
-class _ExtraPass:
-    """The pass with the negative prompt, kept in step with the model's own.
+
+class _EarlyLogits:
+    """Logits of early layers: the final norm and the output head on the outputs of these layers."""
+
+    def __init__(self, model: Any, structure: ModelStructure, layers: Sequence[int]) -> None:
+        for layer in layers:
+            if not 0 <= layer < structure.num_layers:
+                raise InterventionError(
+                    f"No layer {layer}: the model has layers 0-{structure.num_layers - 1}."
+                )
+        self._model, self._structure, self._layers = model, structure, tuple(layers)
+        self._states: dict[int, Tensor] = {}
+        self._norm: Any = None  # the part of the decoder that is called last, behind its layers
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Inside, the outputs of the layers are kept."""
+        with ExitStack() as stack:
+            if self._layers:
+                blocks = self._structure.blocks
+                for part in self._structure.decoder.children():
+                    if part is not blocks:
+                        stack.callback(part.register_forward_hook(self._keep_norm).remove)
+                for layer in self._layers:
+                    stack.callback(blocks[layer].register_forward_hook(self._keep(layer)).remove)
+            yield
+            self._states.clear()
+
+    def logits(self, count: int) -> Tensor | None:
+        """float32 [n, B, Q, V] of the last ``count`` tokens that were read; None without layers."""
+        if not self._layers:
+            return None
+        head, states = output_head(self._model), dict(self._states)
+        if head is None:
+            raise InterventionError("The output head of this model is not known: it has no early logits.")
+        norm = self._norm or (lambda x: x)
+        return torch.stack([head(norm(states[layer][:, -count:])).float() for layer in self._layers])
+
+    def _keep(self, layer: int) -> Any:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            self._states[layer] = hidden_states_out(output)
+
+        return hook
+
+    def _keep_norm(self, module: Any, args: tuple, output: Any) -> None:
+        if args and isinstance(output, Tensor) and output.shape == getattr(args[0], "shape", None):
+            self._norm = module
+
+
+class _LogitsEdit:
+    """A part at the logits, with its pass over a negative prompt, kept in step with the model's own.
 
     Every call of the model that reads the last prompt token begins the negative prompt anew; a call with
     tokens behind the prompt goes on from it: from the prompt's end (a new option or answer) or from where the
     last call ended (the next token of it).
+
+    Attributes:
+        inner: the interventions in force in the extra pass, or None.
+        early: the logits of early layers.
     """
 
-    def __init__(self, lalm: LALM, prompt: Prompt, part: Any) -> None:
-        if not callable(getattr(part, "negative_prompt", None)):
+    def __init__(self, lalm: LALM, prompt: Prompt, part: Any, more: Any) -> None:
+        early, makes_negative = getattr(part, "early_layers", ()), getattr(part, "negative_prompt", None)
+        if not early and makes_negative is None:
             raise InterventionError(
                 f"{type(part).__name__} acts on logits and has no negative_prompt method."
             )
-        negative = lalm.prepare(part.negative_prompt(lalm, prompt), generating=prompt.thought is not None)
-        if negative.size != prompt.size:
-            raise InterventionError(f"{negative.size} negative prompts for {prompt.size} prompts.")
         self._model, self._structure, self._part = lalm.model, lalm.structure, part
-        self._prompt, self._negative = prompt, negative
+        self._prompt, self._more = prompt, more
+        self.early = _EarlyLogits(lalm.model, lalm.structure, early)
+        self._negative: Prompt | None = None
+        if makes_negative is not None:
+            negative = makes_negative(lalm, prompt)
+            self._negative = lalm.prepare(negative, generating=prompt.thought is not None)
+        if self._negative is not None and self._negative.size != prompt.size:
+            raise InterventionError(f"{self._negative.size} negative prompts for {prompt.size} prompts.")
+        inside = in_order(getattr(part, "negative_parts", ()))
+        if inside and self._negative is None:
+            raise InterventionError(f"{type(part).__name__} has negative_parts, but no negative_prompt.")
+        self.inner = BoundInterventions(lalm, self._negative, inside) if inside and self._negative else None
+        if self.inner is not None and any(part.site not in ATTENTION_SITES for part in inside):
+            raise InterventionError(f"The negative_parts of {type(part).__name__} must act on attention.")
         self.forget()
 
     def forget(self) -> None:
@@ -213,40 +309,49 @@ class _ExtraPass:
         self._last: Tensor | None = None  # the last logits of the negative prompt, [B, 1, V]
 
     def edit(
-        self, args: tuple, kwargs: Mapping[str, Any], logits: Tensor, thought_open: Tensor | None = None
+        self,
+        args: tuple,
+        kwargs: Mapping[str, Any],
+        logits: Tensor,
+        end: int,
+        thought_open: Tensor | None = None,
     ) -> Tensor:
-        """The edited logits, in the shape and dtype of ``logits`` [B, Q', V], of the last Q' tokens."""
-        tokens = kwargs.get("input_ids", args[0] if args else None)
-        if tokens is None:
-            raise InterventionError("Logits can be edited only where the model is called with input_ids.")
-        cache = kwargs.get("past_key_values")
-        # the model has run, so that its cache holds the new tokens, too
-        end = tokens.shape[1] if cache is None else int(cache.get_seq_length())
-        width = self._prompt.width
+        """The edited logits, in the shape and dtype of ``logits`` [B, Q', V], of the last Q' tokens.
+
+        Args:
+            end: tokens that the model has read, those of this call included.
+            thought_open: that of `BoundInterventions`.
+        """
+        tokens, width, count = _tokens(args, kwargs), self._prompt.width, logits.shape[1]
         if end < width:
             return logits
         more = tokens[:, max(0, tokens.shape[1] - (end - width)) :] if end > width else tokens[:, :0]
-        reads_prompt_end = end - tokens.shape[1] < width
-        negative = self._begin() if reads_prompt_end else None
-        if more.shape[1]:
-            mask = kwargs.get("attention_mask")
-            behind = self._go_on(more, end - width - more.shape[1], None if mask is None else mask[:, width:])
-            negative = behind if negative is None else torch.cat([negative, behind], 1)
-        assert negative is not None
-        count = logits.shape[1]
         positions = torch.arange(end - count, end, device=logits.device)
-        context = _context(self._part, -1, self._prompt, positions, thought_open)
-        # before the prompt's last token, no logits are asked for
-        if negative.shape[1] < count:
-            negative = torch.nn.functional.pad(negative, (0, 0, count - negative.shape[1], 0))
-            context.edited[:, : count - 1 - more.shape[1]] = False
+        fields = self._more(self._part, positions) | {"early": self.early.logits(count)}
+        if self._negative is not None:
+            negative = self._negative_logits(tokens, more, end, kwargs.get("attention_mask"))
+            missing = max(0, count - negative.shape[1])  # before the prompt's last token, none are asked for
+            negative = torch.nn.functional.pad(negative, (0, 0, missing, 0))
+            fields["negative"] = negative[:, -count:].float()
+        context = _context(self._part, -1, self._prompt, positions, fields, thought_open)
+        context.edited[:, : max(0, count - 1 - more.shape[1])] = False
         x = logits.float()
-        context = SiteContext(**{**vars(context), "negative": negative[:, -count:].float()})
         edited = self._part.edit(x, context)
         return torch.where(context.edited[:, :, None], edited, x).to(logits.dtype)
 
+    def _negative_logits(self, tokens: Tensor, more: Tensor, end: int, mask: Tensor | None) -> Tensor:
+        """Logits of the negative prompt's last token, where this call read it, and of ``more``."""
+        width = self._prompt.width
+        negative = self._begin() if end - tokens.shape[1] < width else None
+        if more.shape[1]:
+            behind = self._go_on(more, end - width - more.shape[1], None if mask is None else mask[:, width:])
+            negative = behind if negative is None else torch.cat([negative, behind], 1)
+        assert negative is not None
+        return negative
+
     def _begin(self) -> Tensor:
         """Read the negative prompt: its last logits, [B, 1, V]."""
+        assert self._negative is not None
         if self._last is None:
             seen: list[Any] = []
             handle = self._structure.decoder.register_forward_pre_hook(
@@ -270,6 +375,7 @@ class _ExtraPass:
             self._running, self._length = branch_cache(self._at_end), 0
         if self._running is None or begin != self._length:
             raise InterventionError("Logits cannot be edited in a run that does not go on token by token.")
+        assert self._negative is not None
         own = self._negative.inputs.get("attention_mask")
         if own is None:
             own = torch.ones_like(self._negative.inputs["input_ids"])
@@ -285,8 +391,27 @@ class _ExtraPass:
         return output.logits
 
 
+def _tokens(args: tuple, kwargs: Mapping[str, Any]) -> Tensor:
+    """The token ids that the model is called with."""
+    tokens = kwargs.get("input_ids", args[0] if args else None)
+    if tokens is None:
+        raise InterventionError("Logits can be edited only where the model is called with input_ids.")
+    return tokens
+
+
+def _tokens_so_far(args: tuple, kwargs: Mapping[str, Any]) -> int:
+    """Tokens that the model has read when a call of it has ended: its cache holds the new ones, too."""
+    tokens, cache = _tokens(args, kwargs), kwargs.get("past_key_values")
+    return tokens.shape[1] if cache is None else int(cache.get_seq_length())
+
+
 def _context(
-    part: Intervention, layer: int, prompt: Prompt, positions: Tensor, thought_open: Tensor | None
+    part: Intervention,
+    layer: int,
+    prompt: Prompt,
+    positions: Tensor,
+    more: Mapping[str, Any],
+    thought_open: Tensor | None = None,
 ) -> SiteContext:
     chosen = select_queries(part.queries, prompt.groups)
     return SiteContext(
@@ -298,6 +423,7 @@ def _context(
             name: select_columns(mask, name, positions[None], thought_open)
             for name, mask in prompt.groups.items()
         },
+        **more,
     )
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import mata_interp as mi
+from mata_interp.interventions.catalogue import Aad, Array, InstABoost, Steering
 from mata_interp.lalm import LALM
-from tests.interventions.methods import Aad, InstABoost, Vista
 from tests.second_device import accelerator
 from tests.support.sounds import make_items
 
@@ -57,16 +57,9 @@ def logits(lalm: LALM, items: Sequence[mi.Item]) -> Result:
 def other_sites(lalm: LALM, items: Sequence[mi.Item]) -> Result:
     made = lalm.prompt(items)
     size = lalm.model.config.get_text_config().hidden_size
-    turned = Vista({layer: torch.linspace(-1, 1, size, device=_device_of(lalm, layer)) for layer in (0, 3)})
+    turned = Steering((0, 3), directions=Array(torch.linspace(-1, 1, size).expand(2, -1)))
     methods = {"weights": InstABoost((1, 3)), "residual": turned, "logits": Aad()}
     return {name: numbers(lalm.logits(made, method)) for name, method in methods.items()}
-
-
-def _device_of(lalm: LALM, layer: int) -> torch.device:
-    """Where a layer computes."""
-    hook = getattr(lalm.structure.blocks[layer], "_hf_hook", None)
-    device = getattr(hook, "execution_device", None)
-    return lalm.device if device is None else torch.device(device)
 
 
 def generate(lalm: LALM, items: Sequence[mi.Item]) -> Result:

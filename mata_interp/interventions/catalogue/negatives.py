@@ -1,0 +1,120 @@
+"""The negative of contrastive methods: what the extra pass is given in place of the audio.
+
+Published implementations differ in it, often without saying so: here every contrastive method names it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mata_interp.benchmarks import Item
+from mata_interp.errors import InterventionError, unknown_name
+from mata_interp.interventions.protocol import SiteContext
+
+from .method import Described
+
+__all__ = ["NEGATIVES", "Negative", "drop_improbable", "negative_prompt"]
+
+NEGATIVES = ("omitted", "silent", "noised", "reversed", "another", "ignored")
+"""``omitted``: the audio and its marks are left out. ``silent``: zeros of the same length. ``noised``:
+sqrt(0.5) x + sqrt(0.5) e, where e is Gaussian noise of the clip's own power, a function of the seed and the
+item. ``reversed``: in time. ``another``: the clip that the method names. ``ignored``: the same audio, and the
+instruction to ignore it after the question."""
+
+IGNORE = "Ignore the audio."
+
+
+def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = None, seed: int = 0) -> Any:
+    """The prompt of an extra pass, for the same items.
+
+    Args:
+        lalm: an LALM.
+        prompt: made from items, in the default format.
+        negative: one of `NEGATIVES`.
+        clip: path of the audio, for ``"another"``.
+        seed: of the noise, for ``"noised"``.
+
+    Raises:
+        InterventionError: there is no such negative, or ``"another"`` names no clip.
+    """
+    if negative not in NEGATIVES:
+        raise InterventionError(unknown_name("negative", negative, NEGATIVES))
+    if negative == "omitted":
+        return lalm.prompt(prompt.items, audio=None)
+    if negative == "ignored":
+        items = [replace(item, question=f"{item.question} {IGNORE}") for item in prompt.items]
+        return lalm.prompt(items)
+    if negative == "another":
+        if clip is None:
+            raise InterventionError("negative='another' needs clip=, the path of the other audio.")
+        return lalm.prompt([replace(item.with_audio(clip), audio_root=None) for item in prompt.items])
+    rate, change = lalm.sampling_rate, _CHANGES[negative]
+    return lalm.prompt([_changed(item, rate, change, seed) for item in prompt.items])
+
+
+def _changed(item: Item, rate: int, change: Callable[[np.ndarray, int], np.ndarray], seed: int) -> Item:
+    audio = item.load_audio(rate)
+    seed_of_item = int(audio.sha256[:8], 16) ^ seed
+    return item.with_audio((change(audio.samples, seed_of_item).astype(np.float32), rate))
+
+
+def _noised(samples: np.ndarray, seed: int) -> np.ndarray:
+    power = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    noise = np.random.default_rng(seed).normal(0.0, power, len(samples))
+    return math.sqrt(0.5) * samples + math.sqrt(0.5) * noise
+
+
+_CHANGES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "silent": lambda samples, seed: np.zeros_like(samples),
+    "noised": _noised,
+    "reversed": lambda samples, seed: samples[::-1].copy(),
+}
+
+
+@dataclass(frozen=True)
+class Negative(Described):
+    """A method at the logits with a pass over a negative prompt.
+
+    Subclasses have the fields ``negative`` (one of `NEGATIVES`), ``clip`` (a path, for ``"another"``) and
+    ``seed`` (for ``"noised"``).
+    """
+
+    site = "logits"
+    layers = ()
+    queries = "last"
+    phase = "both"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        values: Any = self
+        if values.negative not in NEGATIVES:
+            raise InterventionError(unknown_name("negative", values.negative, NEGATIVES))
+        if (values.negative == "another") != (values.clip is not None):
+            raise InterventionError("clip, a path, belongs to negative='another', and to it alone.")
+
+    def negative_prompt(self, lalm: Any, prompt: Any) -> Any:
+        """The prompt of the extra pass."""
+        values: Any = self
+        return negative_prompt(lalm, prompt, values.negative, values.clip, values.seed)
+
+    @staticmethod
+    def negative_logits(context: SiteContext) -> Tensor:
+        """The logits of the extra pass: [B, Q, V]."""
+        if context.negative is None:
+            raise InterventionError("A contrastive method acts at the logits of a model only.")
+        return context.negative
+
+
+def drop_improbable(logits: Tensor, plain: Tensor, cutoff: float) -> Tensor:
+    """Logits, -inf where the plain logits are below their maximum + log cutoff; a cutoff of 0 drops none."""
+    if cutoff <= 0:
+        return logits
+    least = plain.amax(-1, keepdim=True) + math.log(cutoff)
+    return torch.where(plain < least, -torch.inf, logits)

@@ -1,0 +1,163 @@
+"""The methods by name; methods as JSON; and a hash of the source of methods that are not ours."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from mata_interp.errors import InterventionError, unknown_name
+from mata_interp.interventions.attention_edit import AttentionEdit
+
+from .arrays import Array
+
+__all__ = ["METHODS", "from_dict", "register", "source_hash", "to_dict"]
+
+ENTRY_POINTS = "mata_interp.methods"
+"""The group of entry points under which an installed package names its classes of methods."""
+
+Class = TypeVar("Class", bound=type)
+
+_methods: dict[str, type] = {"AttentionEdit": AttentionEdit}
+
+METHODS: Mapping[str, type] = MappingProxyType(_methods)
+"""The methods by name, read-only; `register` adds to them."""
+
+
+def register(method: Class) -> Class:
+    """Add a class of methods to `METHODS` under its name, so that its instances can be written as JSON.
+
+    The class is a frozen dataclass with the attributes of :class:`mata_interp.Intervention`, or with
+    ``parts``. What `to_dict` writes of it has the hash of its source, and `from_dict` refuses another source.
+    A class of the same name is replaced, but for those of this package. An installed package that names its
+    classes under the entry points ``mata_interp.methods`` is imported when `from_dict` meets an unknown name.
+
+    Args:
+        method: the class; it is returned, so that this is a decorator.
+
+    Raises:
+        InterventionError: it is no frozen dataclass, or has the name of a method of this package.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> from dataclasses import dataclass
+        >>> @mi.register
+        ... @dataclass(frozen=True)
+        ... class Halve:
+        ...     layers: tuple
+        ...     site, queries, phase = "weights", "last", "both"
+        ...     formula = "half the weight of audio, without renormalisation"
+        ...     def edit(self, x, context):
+        ...         return x.where(~context.columns("audio"), x / 2)
+        >>> lalm, item = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[0]
+        >>> bool((lalm.logits(item, Halve((3, 4))) != lalm.logits(item)).any())
+        True
+    """
+    name = method.__name__
+    parameters = getattr(method, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        raise InterventionError(f"{name} is no frozen dataclass: write @dataclass(frozen=True) above it.")
+    known = _methods.get(name)
+    if known is not None and _is_ours(known) and not _is_ours(method):
+        raise InterventionError(f"A method of this package is named {name}: choose another name.")
+    _methods[name] = method
+    return method
+
+
+def source_hash(method: Any) -> str:
+    """SHA-256 of the source of a method's class: what a record of a run needs besides `to_dict`.
+
+    Where Python cannot show the source (a class typed at the prompt), that of its compiled functions.
+
+    Args:
+        method: an intervention, or its class.
+    """
+    cls = method if isinstance(method, type) else type(method)
+    try:
+        source = inspect.getsource(cls).encode()
+    except (OSError, TypeError):
+        codes = [f.__code__ for f in vars(cls).values() if inspect.isfunction(f)]
+        source = b"".join(c.co_code + repr((c.co_names, c.co_varnames)).encode() for c in codes)
+    return hashlib.sha256(source).hexdigest()
+
+
+def to_dict(method: Any) -> dict[str, Any]:
+    """A method as plain data, fit for JSON.
+
+    Args:
+        method: an AttentionEdit or an instance of a class in `METHODS`.
+
+    Raises:
+        InterventionError: its class is not registered.
+
+    Example:
+        >>> from mata_interp.interventions.catalogue import InstABoost, to_dict
+        >>> to_dict(InstABoost([3, 4]))["method"]
+        'InstABoost'
+    """
+    cls = type(method)
+    if _methods.get(cls.__name__) is not cls:
+        raise InterventionError(f"{cls.__name__} is not registered: write @mi.register above the class.")
+    if isinstance(method, AttentionEdit):
+        return {"method": cls.__name__} | method.to_dict()
+    values = {each.name: _plain(getattr(method, each.name)) for each in fields(method)}
+    source = {} if _is_ours(cls) else {"source_sha256": source_hash(cls)}
+    return {"method": cls.__name__} | source | values
+
+
+def from_dict(data: Mapping[str, Any]) -> Any:
+    """Rebuild a method from `to_dict`, also after a round trip through JSON.
+
+    Args:
+        data: without ``"method"``, an AttentionEdit's.
+
+    Raises:
+        InterventionError: there is no such method or field, or a method of another source has that name.
+    """
+    values = dict(data)
+    name, written = values.pop("method", "AttentionEdit"), values.pop("source_sha256", None)
+    if name not in _methods:
+        _load_entry_points()
+    if name not in _methods:
+        raise InterventionError(unknown_name("method", name, _methods))
+    cls = _methods[name]
+    if cls is AttentionEdit:
+        return AttentionEdit.from_dict(values)
+    if written is not None and written != source_hash(cls):
+        raise InterventionError(f"{name} was written by another source than that of the class at hand.")
+    wrong = sorted(set(values) - {each.name for each in fields(cls)})
+    if wrong:
+        raise InterventionError(unknown_name(f"field of {name}", wrong[0], [f.name for f in fields(cls)]))
+    return cls(**{field: _own(value) for field, value in values.items()})
+
+
+def _load_entry_points() -> None:
+    """Import what installed packages name under `ENTRY_POINTS`, so that their methods are registered."""
+    for entry in entry_points(group=ENTRY_POINTS):
+        entry.load()
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.startswith("mata_interp.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Array):
+        return value.to_dict()
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if type(value).__name__ in _methods and is_dataclass(value):
+        return to_dict(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise InterventionError(f"{value!r} cannot be written as JSON: use numbers, texts, tuples or Array.")
+
+
+def _own(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Array.from_dict(value) if "float32" in value else from_dict(value)
+    return tuple(_own(each) for each in value) if isinstance(value, list) else value
