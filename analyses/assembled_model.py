@@ -8,8 +8,9 @@ FOLDER is the model: every command of mata-interp takes it. FOLDER/benchmark hol
 240 held-out ones of spoken words and sounds, in MMAU's format, each without a caption, with a true one and
 with a false one.
 
-With the shipped weights (340 steps of 8 lessons) 55 of 60 clips for validation are answered rightly (by
-chance 15). `--evaluate` measures the held-out clips, with and without audio and by kind of caption.
+With the shipped weights (340 steps of 8 lessons) it answers 77 % of the 240 held-out clips correctly without
+a caption (95 % interval 71 to 82 %), and 22 % (17 to 27 %) without the audio; chance is 25 %. `--evaluate`
+measures that, and the effect of captions.
 
 The same command continues a build that was stopped. It needs 2 GB of disk, 250 MB of downloads, the program
 espeak-ng and the package gguf (extra `assembled`).

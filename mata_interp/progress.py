@@ -152,15 +152,20 @@ class _Lines:
         self._lock = threading.RLock()
         self._stack: list[_Count] = []
         self._last: float | None = None  # when the last line was printed, or the first stage began
+        self._idle: float | None = None  # when the last stage ended, while there is none
         self._ended: threading.Event | None = None
 
     @contextmanager
     def showing(self, count: _Count) -> Iterator[_Count]:
         """Report ``count`` until the block ends."""
         with self._lock:
-            self._stack.append(count)
+            now = time.monotonic()
             if self._last is None:
-                self._last = time.monotonic()
+                self._last = now
+            elif self._idle is not None:  # time without any stage does not count
+                self._last += now - self._idle
+            self._idle = None
+            self._stack.append(count)
             if self._ended is None:
                 self._ended = threading.Event()
                 arguments = (self._ended,)
@@ -170,6 +175,8 @@ class _Lines:
         finally:
             with self._lock:
                 self._stack.remove(count)
+                if not self._stack:
+                    self._idle = time.monotonic()
                 if not self._stack and self._ended is not None:
                     self._ended.set()
                     self._ended = None

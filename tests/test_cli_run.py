@@ -213,5 +213,5 @@ def test_every_command_on_items_takes_fields(on_small, tmp_path, command, monkey
     without = [word for word in where if word != "--fields"][:2]
     assert call_main(monkeypatch, *command, *how, *without, *out) == 1
     error = json.loads(capsys.readouterr().out)["error"]
-    assert error["type"] == "RunError"
+    assert error["type"] == "BenchmarkError"
     assert "question" in error["message"]

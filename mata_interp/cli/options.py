@@ -36,7 +36,8 @@ ORDER = (
     "--chat-template", "--benchmark", "--audio-root", "--fields", "--subset", "--split", "--items",
     "--choices", "--caption",
     "--layers", "--widths", "--alpha", "--rule", "--heads", "--keys", "--queries", "--phase", "--grid",
-    "--criteria", "--query", "--prompt", "--generate", "--max-new-tokens", "--temperature", "--top-p",
+    "--search", "--criteria", "--query", "--prompt", "--generate", "--max-new-tokens", "--temperature",
+    "--top-p",
     "--out", "--figure", "--profiles", "--seed", "--batch-size", "--dry-run",
     "--ray", "--workers", "--gpus-per-worker", "--json",
 )  # fmt: skip

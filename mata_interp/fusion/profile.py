@@ -328,9 +328,9 @@ def label_heads(mean: np.ndarray, low: np.ndarray, high: np.ndarray, layers: Seq
 
 
 def _short(path: str | Path) -> str:
-    """A path in quotes, at most 80 characters of it."""
+    """A path in quotes, at most its last 80 characters, which hold the file's name."""
     text = str(path)
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+    return repr(text if len(text) <= 80 else f"...{text[-77:]}")
 
 
 def _numbers(values: np.ndarray) -> Any:

@@ -15,7 +15,7 @@ import torch
 
 __all__ = ["STEPS", "Rounding", "relative_bound", "token_counts"]
 
-STEPS = {torch.float64: 2**19, torch.float32: 128, torch.float16: 8, torch.bfloat16: 8}
+STEPS = {torch.float64: 2**19, torch.float32: 128, torch.float16: 4, torch.bfloat16: 4}
 """Steps that a logit, or log p per token of an option, may differ. Sums of some hundred terms round more
 often in float32 than the logits that half precision keeps."""
 

@@ -186,6 +186,16 @@ def search_windows(
 
     See Also:
         sweep: the full grid.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm = mi.LALM.from_pretrained("organism")
+        >>> items = mi.load_benchmark("listening").filter(condition="conflict").split("selection")[:32]
+        >>> grid = {"baseline": None} | mi.window_configs(lalm, alphas=[1.0])
+        >>> windows = {name: edit for name, edit in grid.items() if edit is not None}
+        >>> found = mi.search_windows(lalm, items, windows, "baseline", progress=False)
+        >>> found.attrs["grid"] == len(windows)
+        True
     """
     items = items if isinstance(items, Items) else Items.from_records(items)
     grid = WindowGrid.from_configurations(configurations)

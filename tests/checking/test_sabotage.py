@@ -95,15 +95,15 @@ def half_an_edit(patched):
 
 def masses_to_the_wrong_group(patched):
     original = AttentionCall.masses
-    patched.setattr(AttentionCall, "masses", lambda self, rows, groups: original(self, rows, groups).flip(-1))
+    patched.setattr(AttentionCall, "masses", lambda *given: original(*given).flip(-1))
 
 
 def edits_that_replace(patched):
     """An edit that does not vanish with its strength, as when rows are replaced in another precision."""
     original = AttentionCall.delta
 
-    def delta(self, edits, rows):
-        change, dose = original(self, edits, rows)
+    def delta(*given):
+        change, dose = original(*given)
         return change + 1e-6, dose
 
     patched.setattr(AttentionCall, "delta", delta)

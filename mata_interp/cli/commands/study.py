@@ -67,9 +67,6 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     layers: Layers = None,
     alpha: Alpha = None,
     rule: Rule = None,
-    prompt: PromptFormat = None,
-    answers: AnswerOptions = NO_ANSWERS,
-    out: Annotated[Path | None, out_option("Run folder. Default: runs/study-MODEL-BENCHMARK.")] = None,
     search: Annotated[
         str | None,
         typer.Option(
@@ -78,6 +75,9 @@ def study(  # noqa: PLR0913 a command has one parameter per option
             "coarse where there are more than 600 of them (18 layers and more) and clips enough.",
         ),
     ] = None,
+    prompt: PromptFormat = None,
+    answers: AnswerOptions = NO_ANSWERS,
+    out: Annotated[Path | None, out_option("Run folder. Default: runs/study-MODEL-BENCHMARK.")] = None,
     seed: Seed = 0,
     batch_size: BatchSize = BATCH_SIZE,
     dry_run: DryRun = False,
