@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from math import isnan, nan
 from typing import Any, Literal, overload
 
@@ -183,8 +184,12 @@ def effects_table(records: pd.DataFrame, roles: Mapping[str, Role], seed: int) -
     scored = records.dropna(subset=["answer"])
     items = scored.drop_duplicates("item").set_index("item").sort_index()
 
+    @cache
+    def values(column: str) -> pd.DataFrame:
+        return scored.pivot(index="item", columns="condition", values=column).astype(float)
+
     def paired(comparison: Comparison) -> pd.DataFrame:
-        return _paired(items, scored, comparison)
+        return _paired(items, values(comparison.column), comparison)
 
     rows = [_result(paired(comparison), comparison, seed) for comparison in comparisons(scored, roles)]
     tested = [n for n, row in enumerate(rows) if row.comparison.family in ("primary", "mata")]
@@ -194,20 +199,19 @@ def effects_table(records: pd.DataFrame, roles: Mapping[str, Role], seed: int) -
     return Effects(tuple(rows), _corrected(claims))
 
 
-def _paired(items: pd.DataFrame, scored: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+def _paired(items: pd.DataFrame, values: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     """The items of the comparison's subset, with their two values as ``before`` and ``after``.
 
     Args:
         items: One row per item, with the columns that do not depend on the condition.
-        scored: Records with known answers.
+        values: The compared column, one row per item and one column per condition.
         comparison: What is compared.
     """
     chosen = items
     for column, value in comparison.subset.items():
         chosen = chosen.loc[chosen[column] == value]
-    values = scored.pivot(index="item", columns="condition", values=comparison.column).astype(float)
-    values = values.loc[chosen.index]
-    return chosen.assign(before=values[comparison.before], after=values[comparison.after])
+    of_items = values.loc[chosen.index]
+    return chosen.assign(before=of_items[comparison.before], after=of_items[comparison.after])
 
 
 def _result(paired: pd.DataFrame, comparison: Comparison, seed: int) -> ComparisonResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import isnan, nan
 from typing import Any, Literal
 
@@ -113,5 +114,11 @@ def plan_power(items: int, clips: int, discordance: float = ASSUMED_DISCORDANCE)
         clips,
         discordance,
         detectable_difference(items, discordance, POWER),
-        items_needed(LARGE, discordance, POWER),
+        _needed(discordance),
     )
+
+
+@cache
+def _needed(discordance: float) -> int:
+    """Number of items that detect a change of ``LARGE``."""
+    return items_needed(LARGE, discordance, POWER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import replace
@@ -94,8 +95,14 @@ def records(
     return pd.DataFrame(rows)
 
 
+@functools.cache
+def effects_of(gain: float, captions=("conflict", "congruent", "neutral"), sham_gain: float = 0.0) -> Effects:
+    """The effects of such records, computed once."""
+    return table_of(records(gain, captions, sham_gain=sham_gain))
+
+
 def test_the_primary_comparison_comes_first():
-    table = table_of(records(0.2))
+    table = effects_of(0.2)
     first = table[0].comparison
     assert (first.family, first.before_role, first.after_role) == ("primary", "baseline", "mata")
     assert (first.before, first.after) == ("baseline", "mata")
@@ -122,7 +129,7 @@ def test_effects_are_those_of_the_statistics_on_items_paired_by_id():
 
 
 def test_holm_runs_over_the_hypotheses_on_mata_and_not_over_the_shams():
-    table = table_of(records(0.05))
+    table = effects_of(0.05)
     tested = [row for row in table if row.comparison.family in ("primary", "mata")]
     hypotheses = {(row.comparison.subset["caption_condition"], row.comparison.kind) for row in tested}
     assert hypotheses == {(c, k) for c in ("conflict", "neutral", "congruent") for k in ("binary", "margin")}
@@ -132,7 +139,7 @@ def test_holm_runs_over_the_hypotheses_on_mata_and_not_over_the_shams():
 
 
 def test_every_sham_is_compared_with_its_own_baseline_and_with_mata():
-    table = table_of(records(0.2))
+    table = effects_of(0.2)
     shams = {(row.comparison.after, row.comparison.before) for row in table.select(family="sham")}
     edited = {"mata on text", "mata in random layers 1", "mata in random layers 2"}
     assert shams == {
@@ -163,7 +170,7 @@ def test_roles_decide_and_names_do_not():
 
 
 def test_selections_and_the_frame_hold_the_same_rows():
-    table = table_of(records(0.2))
+    table = effects_of(0.2)
     shams = table.select(family="sham", after_role="sham_text", column="correct")
     assert [row.comparison.subset["caption_condition"] for row in shams] == [
         "conflict",
@@ -177,7 +184,7 @@ def test_selections_and_the_frame_hold_the_same_rows():
 
 
 def test_effects_round_trip_through_json():
-    table = table_of(records(0.2))
+    table = effects_of(0.2)
     text = json.dumps(table.to_dict(), allow_nan=False)
     assert Effects.from_dict(json.loads(text)) == table
     for kind, field in (("effects", "p_method"), ("effects", "detectable"), ("no_harm", "p_inferior")):
@@ -190,7 +197,7 @@ def test_effects_round_trip_through_json():
 
 
 def test_without_conflict_items_the_primary_is_over_all_items():
-    table = table_of(records(0.2, captions=("",)))
+    table = effects_of(0.2, captions=("",))
     assert table[0].comparison.subset == {}
     kinds = [row.comparison.kind for row in table if row.comparison.family in ("primary", "mata")]
     assert kinds == ["binary", "margin"]
@@ -213,7 +220,7 @@ def test_a_run_without_shams_still_has_its_comparisons():
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.25, "helps"), (-0.25, "hurts"), (0.0, "undetected")])
 def test_the_answer_has_the_numbers_of_the_primary_comparison_and_its_verdict(gain, verdict):
-    table = table_of(records(gain))
+    table = effects_of(gain)
     effect = table[0].effect
     assert table[0].verdict == verdict
     text = answer_of(table)
@@ -230,7 +237,7 @@ def test_the_answer_has_the_numbers_of_the_primary_comparison_and_its_verdict(ga
 
 def test_the_headline_has_the_difference_of_the_changes_of_mata_and_the_sham():
     for sham_gain, verdict in ((0.25, "undetected"), (0.0, "helps")):
-        table = table_of(records(0.25, sham_gain=sham_gain))
+        table = effects_of(0.25, sham_gain=sham_gain)
         against = table.select(before_role="sham_text", after_role="mata", column="correct")[0]
         sham = table.select(family="sham", after_role="sham_text", column="correct", subset=PRIMARY)[0]
         assert against.verdict == verdict
@@ -241,7 +248,7 @@ def test_the_headline_has_the_difference_of_the_changes_of_mata_and_the_sham():
 
 
 def test_every_holm_significant_harm_is_in_the_headline():
-    table = table_of(records(0.25))
+    table = effects_of(0.25)
     row = next(
         r for r in table if r.comparison.kind == "margin" and "congruent" in r.comparison.subset.values()
     )
@@ -255,7 +262,7 @@ def test_every_holm_significant_harm_is_in_the_headline():
 
 
 def test_chance_stands_beside_accuracy():
-    table = table_of(records(0.2))
+    table = effects_of(0.2)
     assert table[0].chance == 0.5
     assert (
         table.select(family="mata", column="correct", subset={"caption_condition": "neutral"})[0].chance
@@ -272,14 +279,14 @@ def test_chance_stands_beside_accuracy():
 
 
 def test_a_choice_at_the_edge_of_the_grid_is_said_in_the_headline():
-    table = table_of(records(0.2))
+    table = effects_of(0.2)
     assert "edge" not in answer_of(table)
     headline = answer_of(table, edges=("the largest alpha",)).partition("\n")[0]
     assert "edge of the grid: the largest alpha" in headline
 
 
 def test_claims_of_no_harm_are_a_family_apart():
-    table = table_of(records(0.2))
+    table = effects_of(0.2)
     claims = {(c.comparison.subset["caption_condition"], c.comparison.kind, c.claim) for c in table.no_harm}
     assert claims == {
         (caption, *pair)
@@ -289,12 +296,12 @@ def test_claims_of_no_harm_are_a_family_apart():
     assert {c.comparison.kind: c.test.margin for c in table.no_harm} == {"binary": 0.05, "margin": 0.1}
     assert [c.p_holm for c in table.no_harm] == holm([c.p for c in table.no_harm]).tolist()
     assert "no_harm" not in {row.comparison.family for row in table}
-    everywhere = table_of(records(0.2, captions=("",)))
+    everywhere = effects_of(0.2, captions=("",))
     assert [c.comparison.subset for c in everywhere.no_harm] == [{}, {}]
 
 
 def test_hypotheses_say_what_they_could_have_detected():
-    table = table_of(records(0.2))
+    table = effects_of(0.2)
     effect = table[0].effect
     assert table[0].detectable == detectable_difference(120, (effect.fixed + effect.broken) / 120)
     known = [row for row in table if not math.isnan(row.detectable)]
@@ -303,9 +310,9 @@ def test_hypotheses_say_what_they_could_have_detected():
 
 
 def test_the_answer_names_draws_that_had_to_share_layers_with_the_window():
-    assert "1 of the 2 draws had to share 1 of the 2 layers" in answer_of(table_of(records(0.2)))
+    assert "1 of the 2 draws had to share 1 of the 2 layers" in answer_of(effects_of(0.2))
     apart = tuple(replace(match, layers=(0, 1)) for match in SELECTION.random_layers)
-    assert "had to share" not in answer_of(table_of(records(0.2)), random_layers=apart)
+    assert "had to share" not in answer_of(effects_of(0.2), random_layers=apart)
 
 
 @pytest.mark.parametrize(
@@ -319,12 +326,12 @@ def test_the_answer_names_draws_that_had_to_share_layers_with_the_window():
     ],
 )
 def test_a_verdict_needs_both_the_interval_and_the_test(p, low, high, verdict):
-    row = table_of(records(0.2))[0]
+    row = effects_of(0.2)[0]
     assert replace(row, effect=replace(row.effect, p=p, low=low, high=high)).verdict == verdict
 
 
 def test_the_answer_says_whether_the_sham_was_matched():
-    table = table_of(records(0.25))
+    table = effects_of(0.25)
     assert "equal dose" in answer_of(table)
     unequal = answer_of(table, replace(MATCHED, kl=0.1))
     assert "equal dose" not in unequal
@@ -332,7 +339,7 @@ def test_the_answer_says_whether_the_sham_was_matched():
 
 
 def test_the_answer_says_when_only_the_uncorrected_test_is_significant():
-    table = table_of(records(0.25))
+    table = effects_of(0.25)
     assert "Holm's correction" not in answer_of(table)
     first = replace(table[0], effect=replace(table[0].effect, p=0.03), p_holm=0.18)
     text = answer_of(Effects((first, *table[1:]), table.no_harm))
