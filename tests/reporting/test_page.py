@@ -131,7 +131,7 @@ def test_chance_stands_beside_accuracy(run, page):
     chance = run.effects.primary.chance
     assert number_of(page.with_data(key="accuracy")[0], "chance") == chance == 0.5
     assert page.with_data(condition="chance")
-    assert f"chance {percent(chance)}" in page.words
+    assert words(f"chance {percent(chance)}") in page.words
 
 
 def test_every_claim_of_no_harm_is_on_the_page(run, page):
