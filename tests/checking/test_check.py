@@ -53,7 +53,7 @@ def test_ready_made_inputs(lalm):
     report = mi.check(bare, bare.prompt_from_inputs(inputs))
     assert report.ok, str(report)
     skipped = [result.name for result in report.results if result.verdict == "not applicable"]
-    assert skipped == ["option scores equal one pass"]
+    assert set(skipped) == {"option scores equal one pass", "audio reaches the model to its end"}
     assert "7 tokens" in report["batch equals single prompts"].measured
 
 

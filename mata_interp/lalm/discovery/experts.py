@@ -69,16 +69,16 @@ class Routing:
 
 
 def experts_of(blocks: nn.Module) -> list[nn.Module]:
-    """The mixtures in a decoder's layers, in order: modules that hold the stacked weights of all experts."""
-    return [
-        module
-        for name, module in blocks.named_modules()
-        if name.rsplit(".", 1)[-1] == "experts"
-        or (
-            any(weight.dim() == 3 for weight in module.parameters(recurse=False))
-            and not is_convolution(module)
-        )
-    ]
+    """The mixtures in a decoder's layers, in order: modules that hold the stacked weights of all experts.
+
+    Experts that every token uses ("shared") are no mixture: there is nothing to choose.
+    """
+
+    def mixes(name: str, module: nn.Module) -> bool:
+        stacked = any(weight.dim() == 3 for weight in module.parameters(recurse=False))
+        return name == "experts" or (stacked and not is_convolution(module) and "shared" not in name)
+
+    return [module for path, module in blocks.named_modules() if mixes(path.rsplit(".", 1)[-1], module)]
 
 
 @contextmanager
