@@ -17,6 +17,7 @@ EXPERTS = {
     "nemotron_h_omni": 1,
     "granite_speech on granitemoehybrid": 5,
     "audioflamingo3 on qwen3_next": 5,
+    "inkling_mm_model": 2,
 }
 """How many mixtures the decoder of a family has; all others have none."""
 

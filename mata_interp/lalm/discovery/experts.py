@@ -69,7 +69,10 @@ class Routing:
 
 
 def experts_of(blocks: nn.Module) -> list[nn.Module]:
-    """The mixtures in a decoder's layers, in order: modules that hold the stacked weights of all experts."""
+    """The mixtures in a decoder's layers, in order: modules that hold the stacked weights of all experts.
+
+    Experts that all tokens share, stacked as Inkling's are, are no mixture: there is nothing to choose.
+    """
     return [
         module
         for name, module in blocks.named_modules()
@@ -77,6 +80,7 @@ def experts_of(blocks: nn.Module) -> list[nn.Module]:
         or (
             any(weight.dim() == 3 for weight in module.parameters(recurse=False))
             and not is_convolution(module)
+            and "shared" not in name.rsplit(".", 1)[-1]
         )
     ]
 
