@@ -113,5 +113,6 @@ def operations(lalm: Any, tokens: int) -> float:
     """Floating-point operations of a forward pass: two for each parameter and token, encoder included once
     for each of its 1,500 frames."""
     decoder = sum(weight.numel() for weight in lalm.structure.decoder.parameters())
-    encoder = sum(weight.numel() for weight in lalm.model.audio_tower.parameters())
+    named = lalm.model.named_parameters()
+    encoder = sum(weight.numel() for name, weight in named if "audio_tower" in name)
     return 2.0 * (decoder * tokens + encoder * 1500)
