@@ -240,8 +240,9 @@ table.sort_values("change", ascending=False).round(2)
 
 # %% [markdown]
 # Here the recommended window is first of five. With so few items this order is not reliable: with a profile
-# from 96 items, strengths from 24 items and a test on 80 items, the recommended window (0,4-7) was second
-# of five (2.27 nats; the first, 3-7, had 2.37 nats). On 400 items it is first again:
+# from 96 items, strengths from 24 items and a test on 80 items, the window that an
+# earlier rule recommended (0,4-7) was second of five (2.27 nats; the first, 3-7, had 2.37 nats). On 400 items
+# it was first:
 # `analyses/layer_selection.py`, which also gives the rank of the recommended window with its interval.
 #
 # ## Limits

@@ -6,6 +6,7 @@ until a command runs, so that ``--help`` and shell completion answer at once.
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from typing import Any
 from ..errors import MataError
 
 PACKAGE = Path(__file__).parents[1]
+# transformers imports torchao where it is installed, which then reports kernels that a machine cannot use.
+UNINFORMATIVE = ("torchao", "torch.utils._pytree")
 
 
 def main() -> None:
@@ -28,6 +31,8 @@ def main() -> None:
     from .app import app
     from .output import any_encoding
 
+    for name in UNINFORMATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     with any_encoding(), _warnings_as_notes():
         try:
             code = app(prog_name="mata-interp", standalone_mode=False)

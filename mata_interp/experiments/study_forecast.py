@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..benchmarks import Item, Items
+from ..benchmarks.entries import as_items
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from .answering import Unit, Work
 from .choosing import BASELINE, Search, candidates, resolve_search
@@ -83,7 +84,7 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
         >>> forecast.stages[-1].by_condition
         {'conflict': 2, 'congruent': 2, 'neutral': 2}
     """
-    items = items if isinstance(items, Items) else Items.from_records(items)
+    items = as_items(items)
     configurations = candidates(lalm, layers, alphas, rule)
     settings = StageSettings(batch_size, progress, seed, prompt_format)
     splits = StudySplits.of(lalm, items, items_limit, settings, strict)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from .clusters import cluster_codes, resampled_counts
-from .simultaneous import cluster_sums, mean_and_error
+from .simultaneous import FLOOR, cluster_sums, mean_and_error
 
 __all__ = ["MaxT", "max_t", "romano_wolf"]
 
@@ -83,7 +83,8 @@ def max_t(changes: np.ndarray, clusters: Iterable | None = None, draws: int = DR
     blocks = (_studentised(signs, sums, sizes) for signs in patterns)
     adjusted, count = _step_down(observed, blocks, counted=not exact)
     method = "sign-flip by cluster, " + ("exact" if exact else "drawn")
-    return MaxT(sums.sum(0) / sizes.sum(), observed, adjusted, method, count)
+    change = sums.sum(0) / sizes.sum()
+    return MaxT(change, np.copysign(observed, change), adjusted, method, count)
 
 
 def romano_wolf(
@@ -112,7 +113,7 @@ def romano_wolf(
     def blocks() -> Iterator[np.ndarray]:
         for counts in resampled_counts(len(sizes), draws, seed, sums.shape[1]):
             again, errors = mean_and_error(counts, sums, sizes)
-            yield np.abs(_divide(again - mean, np.maximum(errors, error / 4)))
+            yield np.abs(_divide(again - mean, np.maximum(errors, FLOOR * error)))
 
     adjusted, count = _step_down(np.abs(_divide(mean, error))[0], blocks(), counted=True)
     return MaxT(mean[0], _divide(mean, error)[0], adjusted, "bootstrap by cluster", count)

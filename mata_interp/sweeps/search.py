@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from mata_interp.benchmarks import Item, Items
+from mata_interp.benchmarks import Item
+from mata_interp.benchmarks.entries import as_items
 from mata_interp.errors import ArgumentError, InterventionError
 from mata_interp.execution import Output
 from mata_interp.interventions import AttentionEdit, in_order
@@ -197,7 +198,7 @@ def search_windows(
         >>> found.attrs["grid"] == len(windows)
         True
     """
-    items = items if isinstance(items, Items) else Items.from_records(items)
+    items = as_items(items)
     grid = WindowGrid.from_configurations(configurations)
     parts = rounds_of_clips(items, len(grid.distances))
     found: list[xr.DataArray] = []
