@@ -103,8 +103,8 @@ def test_attention_names_of_the_configs_inside(model):
     names = {"": "sdpa", "text_config": "sdpa", "audio_config": "sdpa"}
     assert compat.attention_names(config) == names
     compat.set_attention_name(config.audio_config, "eager")
-    found = compat.attention_names(config, skip=model.get_decoder().config)
-    assert found == {"": "sdpa", "audio_config": "eager"}
+    result = compat.attention_names(config, skip=model.get_decoder().config)
+    assert result == {"": "sdpa", "audio_config": "eager"}
 
 
 def test_decoder_config_name(model):
