@@ -20,7 +20,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['kind']}: {case['output'][:40]!r}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['kind']}: {case['said'][:40]!r}")
 def test_cases(case):
     index = option_named(case["said"], case["choices"])
     assert (None if index is None else case["choices"][index]) == case["want"]
