@@ -3,8 +3,8 @@
 A model of 32 layers, 4096 wide, 32 heads, with its vocabulary and its audio encoder (30 s of audio are 750
 tokens), is written as sharded safetensors in bfloat16 and loaded like a download. Then check, trace, sweep,
 listen and a study of a few items run on it, each in a process of its own. Time is relative to plain forward
-passes in the same process, in turns; memory is the peak of the process beyond the loaded model. Random weights
-say nothing about audio, but they cost what trained ones cost.
+passes in the same process, in turns; memory is the peak of the process beyond the loaded model. Random
+weights say nothing about audio, but they cost what trained ones cost.
 
 All 32 layers take 16 GB of disk, 17 GB of memory and about 17 s a forward pass on two CPU cores; --layers 4
 runs in minutes. The costs of forward passes on a GPU are extrapolated from the number of operations, and
@@ -149,7 +149,7 @@ def tasks(lalm: mi.LALM, prompt: mi.Prompt, folder: Path) -> dict[str, Callable[
     everywhere = mi.Mata(0.1, lalm.attention_layers)
 
     def sweep(every: int = 1) -> dict[str, Any]:
-        """The grid of a study; or a sixth of it, as many as a search from coarse to fine tries on a prompt."""
+        """The grid of a study; or a sixth of it, about as many as a coarse-to-fine search tries."""
         grid = mi.window_configs(lalm, widths=range(1, lalm.num_layers // 2 + 1))
         configurations = dict(list(grid.items())[::every])
         swept = mi.sweep(lalm, prompt, configurations, progress=False)
