@@ -357,6 +357,19 @@ def test_settle_quantised():
     assert layer.weight.CB is None
 
 
+def test_4bit_weights_stay_unpacked():
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="of the quantised extra")
+    layer = bitsandbytes.nn.Linear4bit(64, 32, bias=False, compute_dtype=torch.float32)
+    layer.load_state_dict(nn.Linear(64, 32, bias=False).state_dict())
+    layer.to("cpu")
+    layer.eval().support_avx512bf16_for_cpu = True  # as on a CPU that has these instructions
+    codes = layer.weight.data.clone()
+    compat.keep_4bit_weights_unpacked(nn.Sequential(layer))
+    with torch.no_grad():
+        layer(torch.ones(2, 64))
+    assert torch.equal(layer.weight.data, codes)
+
+
 def test_operators_without_a_derivative():
     linear = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), dtype=torch.qint8)
     given = torch.ones(1, 8, requires_grad=True)

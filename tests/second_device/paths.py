@@ -169,7 +169,8 @@ def study(lalm: LALM, items: Sequence[mi.Item]) -> Result:
 
 def listen(lalm: LALM, items: Sequence[mi.Item]) -> Result:
     item = items[0]
-    heard = mi.listen(lalm, item.audio, item.question, item.choices, alpha=1.0, layers=[1, 2])
+    clip = item.load_audio(lalm.sampling_rate)
+    heard = mi.listen(lalm, (clip.samples, clip.rate), item.question, item.choices, alpha=1.0, layers=[1, 2])
     return {"attention": heard.attention, "before": heard.before, "after": heard.after, "share": heard.share}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -150,8 +151,9 @@ def test_a_loop_is_announced_before_it_runs(monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mata_interp.sweeps.sweep.shared", refuse)
-    monkeypatch.setattr("mata_interp.sweeps.sweep._loop", interrupt)
+    module = importlib.import_module("mata_interp.sweeps.sweep")
+    monkeypatch.setattr(module, "shared", refuse)
+    monkeypatch.setattr(module, "_loop", interrupt)
     warning = rf"cannot run here\. .* {len(CONFIGURATIONS)} forward passes"
     with pytest.warns(SweepWarning, match=warning), pytest.raises(KeyboardInterrupt):
         mi.sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
