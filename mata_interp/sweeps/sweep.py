@@ -78,7 +78,7 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
             left out.
         interventions: configurations of attention edits; a mapping names them. None is a configuration, too.
         batch_size: items in a batch. Prompts are batches already.
-        block: configurations that run at once; as many as a quarter of the free memory holds if None.
+        block: configurations that run at once; None: what a quarter of the free memory holds, up to 768 MiB.
         strict: raise an error for the first item that cannot be used, instead of leaving it out.
         progress: report progress.
         prompt_format: wording of the items, one of PROMPT_FORMATS.
