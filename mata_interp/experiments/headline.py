@@ -87,11 +87,10 @@ def _against_text(effects: Effects, primary: ComparisonResult) -> str:
     )
     if not shams or not differences:
         return ""
-    sham, against = shams[0], differences[0]
-    meaning = sham_words(primary, sham, against).split(". ")[0].rstrip(".")
+    against = differences[0]
+    meaning = sham_words(primary, shams[0], against).split(". ")[0].rstrip(".")
     return (
-        f"{meaning}: the same rule on the text changes accuracy by {change_text(sham.effect)}, and MATA's "
-        f"change minus this one is {change_text(against.effect)}."
+        f"{meaning}: MATA's change minus that of the same rule on the text is {change_text(against.effect)}."
     )
 
 
@@ -101,8 +100,7 @@ def _warnings(selection: Selection) -> list[str]:
         warnings.append("The layers were chosen on some of the test clips, so this is exploratory.")
     if selection.edges:
         warnings.append(
-            f"The choice lies at the edge of what was tried ({' and '.join(selection.edges)}), so a larger "
-            "one may do better."
+            f"The choice is {' and '.join(selection.edges)} that was tried, so a larger one may do better."
         )
     return warnings
 

@@ -33,8 +33,8 @@ TERMS: Mapping[str, str] = {
     "true change in 95 of 100 studies.",
     "Holm-adjusted": "A p-value corrected for the number of hypotheses on MATA, so that one false finding "
     "among all of them is as unlikely as for a single test.",
-    "equivalence": "A claim that a change lies within a margin fixed beforehand, on both sides.",
-    "non-inferiority": "A claim that a change is not worse than a margin fixed beforehand.",
+    "equivalence": "A claim that a change lies within a tolerance fixed beforehand, on both sides.",
+    "non-inferiority": "A claim that a change is not worse than a tolerance fixed beforehand.",
     "selection clips": "The recordings on which layers and strength are chosen. None of them is used in the "
     "test.",
     "text-prior rate": "Accuracy without the audio over accuracy with it; near 1 the audio is not needed.",

@@ -30,7 +30,7 @@ def provenance_section(run: Run) -> Section:
             "The same command on the same machine gives the same numbers. The file manifest.json in the "
             "folder of this page records everything that decides them.",
         ),
-        ("command", printable(command)),
+        ("command", printable(_short(command))),
         ("heading", "What was run"),
         ("facts", _facts(run)),
         ("table", _conditions(run.conditions)),
@@ -38,6 +38,12 @@ def provenance_section(run: Run) -> Section:
         ("links", citations(run, with_mata)),
     ]
     return Section("provenance", "How to reproduce", content)
+
+
+def _short(command: str) -> str:
+    """The command without the folder of the program: ``mata-interp study``."""
+    program, _, arguments = command.partition(" ")
+    return f"{program.rpartition('/')[2]} {arguments}".strip()
 
 
 def left_out_section(run: Run) -> Section:
@@ -80,6 +86,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Batches", f"{batches} of up to {count(manifest['batch_size'], 'item')}"),
         ("Machine", f"{machine.get('device')}, {threads}, {machine.get('platform')}"),
         ("Versions", ", ".join(f"{k} {v}" for k, v in _versions(model, machine).items())),
+        ("Commit", machine.get("commit")),
         ("Started", manifest["created"]),
         ("Time", _seconds(study.seconds if study else None)),
     ]

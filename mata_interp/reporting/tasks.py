@@ -52,8 +52,8 @@ def tasks_section(
         "tasks",
         responsive(lambda width: forest.forest(sections, width), "tasks", "Change in accuracy by task"),
         "Change in accuracy by task, with 95 % intervals.",
-        f"{items[0].upper()}{items[1:]}, by kind of question. These comparisons describe; they are not "
-        f"corrected for their number. {_differences(found.q_p, found.i_squared, len(kinds))}",
+        f"{items[0].upper()}{items[1:]}, by kind of question. They describe: there is no "
+        f"correction for their number. {_differences(found.q_p, found.i_squared, len(kinds))}",
     )
     return Section("tasks", "Effect by task", [("figure", figure), ("folded", _table(effects))])
 

@@ -62,11 +62,12 @@ def first_last(
         axes.set_yticks(range(0, count, step), [str(layer) for layer in layers[::step]])
         if column == 0:
             axes.set_ylabel("last layer")
+        if n + across >= len(alphas):  # nothing below
+            axes.set_xlabel("first layer")
         if chosen is not None and chosen[0] == n:
             _, level, first = chosen
             frame = {"fill": False, "edgecolor": INK, "linewidth": 1.8, "clip_on": False, "zorder": 5}
             axes.add_patch(Rectangle((first - 0.5, first + level - 0.5), 1, 1, **frame))
-    figure.text(LEFT / width, (footer_height("") + 0.1) / height, "first layer", va="center")
     change_scale(figure, bound, LEFT, beyond=bool(np.nanmin(change, initial=0) < -bound))
     return figure
 

@@ -36,7 +36,7 @@ def flow(counts: Flow, width: float) -> Figure:
     """Draw right and wrong answers before at the left, after at the right, and bands between them."""
     narrow = width < 5
     figure = Figure(figsize=(width, 2.9))
-    axes = figure.add_axes((0.16 if narrow else 0.12, 0.02, 0.62 if narrow else 0.7, 0.88))
+    axes = figure.add_axes((0.15 if narrow else 0.09, 0.02, 0.47 if narrow else 0.69, 0.88))
     n = max(counts.n, 1)
     right_before, right_after = counts.right + counts.broken, counts.right + counts.fixed
     gap = 0.06 * n

@@ -84,7 +84,7 @@ def forest(sections: Sequence[Section], width: float) -> Figure:
 
 
 _LEFT, _RIGHT = 0.33, 0.625  # edges of the plot, as fractions of the figure width
-_COLUMNS = ((0.82, "points [95 % interval]"), (0.87, "n"), (0.998, "corrected / broken"))  # right edges
+_COLUMNS = ((0.8, "points [95 % interval]"), (0.85, "n"), (0.998, "corrected / broken"))  # right edges
 
 
 def _across(x: float) -> float:

@@ -9,9 +9,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from ..wording import runs
-from .palette import AUDIO, FAINT, INK, SHARE_MAP, SOFT
+from .palette import AUDIO, FAINT, INK, PAPER, SHARE_MAP, SOFT
+from .scale import colour_bar
 from .tooltips import tip
 
 MOST_CELLS = 1100  # more are drawn as one image, without tooltips
@@ -35,9 +37,6 @@ def heat_map(share: np.ndarray, layers: list[int], window: Collection[int], widt
         cmap=SHARE_MAP,
         vmin=0,
         vmax=max(top * 100, 1e-9),
-        annot=numbers,
-        fmt=".0f",
-        annot_kws={"fontsize": 7.5},
         cbar=False,
         linewidths=0.6 if numbers else 0,
         linecolor="white",
@@ -47,6 +46,19 @@ def heat_map(share: np.ndarray, layers: list[int], window: Collection[int], widt
         heat.collections[0],
         *(_tip(share[place], layers[place[0]], place[1]) for place in np.ndindex(share.shape)),
     )
+    for row, head in np.ndindex(share.shape) if numbers else ():
+        value = share[row, head]
+        if np.isfinite(value):  # light text from where it is easier to read, in the light and in the dark
+            tone = PAPER if value > 0.58 * top else INK
+            heat.text(
+                head + 0.5,
+                row + 0.5,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color=tone,
+            )
     heat.invert_yaxis()  # as information flows: the first layer at the bottom
     heat.set_title("Audio share of each head, %", pad=6)
     heat.set_xlabel("head")
@@ -81,9 +93,9 @@ def heat_map(share: np.ndarray, layers: list[int], window: Collection[int], widt
         scale = figure.add_axes(
             (edges["left"], 0.3 / total, 0.5 * (edges["right"] - edges["left"]), 0.1 / total)
         )
-        colours = figure.colorbar(heat.collections[0], cax=scale, orientation="horizontal", format="%g %%")
-        colours.outline.set_visible(False)  # type: ignore[operator]
-        colours.ax.tick_params(length=0)
+        colour_bar(scale, SHARE_MAP, 0, 100 * top)
+        scale.xaxis.set_major_locator(MaxNLocator(4))
+        scale.xaxis.set_major_formatter("{x:g} %")
     return figure
 
 

@@ -38,7 +38,7 @@ DARK = {
     "#b3b3b3": "#5d666d",
     "#e8e8e8": "#2a3036",
 }
-SHARE_MAP_DARK = sns.blend_palette(["#1b242b", "#22597c", "#4fa8e0", "#d8effd"], as_cmap=True)
+SHARE_MAP_DARK = sns.blend_palette(["#1b242b", "#1f4a66", "#3f92c8", "#d8effd"], as_cmap=True)
 CHANGE_MAP_DARK = sns.blend_palette([TEXT_DARK, PAPER_DARK, AUDIO_DARK], as_cmap=True)
 
 _COLOUR = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6})\b")
