@@ -20,7 +20,7 @@ import mata_interp
 from mata_interp import cli
 from mata_interp.cli.app import app
 from mata_interp.cli.options import parse_layers, parse_list
-from mata_interp.cli.schemas import SCHEMAS
+from mata_interp.cli.schemas import LISTENING, SCHEMAS
 from tests.reporting.small import small_study
 
 COMMANDS = ("study", "listen", "trace", "layers", "sweep", "check", "run", "report")
@@ -186,18 +186,30 @@ def test_listen_for_people(clip, tmp_path):
     for setting in ("add", "alpha 2", "1–2"):
         assert setting in said
     assert (tmp_path / "heard.html").resolve().as_uri() in said
-    assert "<audio controls" in (tmp_path / "heard.html").read_text("utf-8")
+    assert "T2dnU" in (tmp_path / "heard.html").read_text("utf-8")  # "OggS" in base64
 
 
 def test_listen_for_machines(clip):
     said = json.loads(
         invoke("listen", clip, "High?", "--choices", "yes;no", "--model", small_study().model, "--json")
     )
+    assert set(said) == {"schema", *SCHEMAS["listen"].keys}
+    assert said["page"] is None
+    (said,) = said["clips"]
+    assert set(said) == set(LISTENING)
     assert [row["option"] for row in said["options"]] == ["yes", "no"]
     assert sum(row["before"] for row in said["options"]) == pytest.approx(1)
     assert said["mata"]["layers"] == [1]  # 36 to 71 % of three layers
-    assert said["page"] is None
-    assert set(said) == {"schema", *SCHEMAS["listen"].keys}
+
+
+def test_listen_takes_several_clips_and_captions(clip, tmp_path):
+    page = tmp_path / "clips.html"
+    asked = ["listen", clip, clip, "High?", "--choices", "yes;no", "--model", small_study().model, "--json"]
+    said = json.loads(invoke(*asked, "--caption", "A low tone.", "--caption", "A high tone.", "--out", page))
+    assert [one["caption"] for one in said["clips"]] == ["A low tone.", "A high tone."] * 2
+    together = json.loads(invoke(*asked, "--together"))["clips"]
+    assert [len(one["clip_starts"]) for one in together] == [2]
+    assert page.read_text("utf-8").count("T2dnU") == 4
 
 
 def test_listen_passes_its_options_on(clip, monkeypatch):
@@ -207,6 +219,7 @@ def test_listen_passes_its_options_on(clip, monkeypatch):
     )
     options = ["--caption", "A low tone.", "--prompt", "kimi", "--max-new-tokens", 3, "--seed", 1]
     said = json.loads(invoke("listen", clip, "High?", "--model", small_study().model, *options, "--json"))
+    (said,) = said["clips"]
     assert (said["caption"], said["options"]) == ("A low tone.", [])
     assert (calls[0]["prompt_format"], calls[0]["max_new_tokens"]) == ("kimi", 3)
 

@@ -19,7 +19,8 @@ from .controls import controls_section
 from .parts import Key, Page, Section, numbered
 from .provenance import provenance_section
 from .reliance import reliance_section
-from .render import render
+from .item_view import items_section
+from .render import render_page
 from .wording import (
     count,
     interval,
@@ -67,7 +68,7 @@ def report(run_folder: str | Path, out: str | Path | None = None) -> Path:
     run = load_run(run_folder)
     path = Path(out) if out is not None else Path(run_folder) / "report.html"
     path = path.expanduser()
-    html = render("report.jinja", page=build_page(run), version=__version__)
+    html = render_page(build_page(run), __version__)
     write_whole(path, lambda file: file.write(html.encode("utf-8", errors="replace")), resumes=False)
     return path
 
@@ -93,7 +94,7 @@ def build_page(run: Run) -> Page:
 
 def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> list[Section]:
     """The sections of the page, in order."""
-    sections: list[Section | None] = []
+    sections: list[Section | None] = [items_section(run)]
     if run.trace is not None:
         window = sorted({layer for edit in mata.interventions for layer in edit.layers}) if mata else []
         sections.append(attention_section(run.trace, window))

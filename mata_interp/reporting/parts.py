@@ -69,16 +69,19 @@ Content = (
     | tuple[Literal["figure"], FigurePart]
     | tuple[Literal["table", "folded"], Table]
     | tuple[Literal["facts"], Sequence[tuple[str, str]]]
+    | tuple[Literal["html"], Markup]
 )
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page with its heading."""
+    """A section of the page with its heading, and style and script of its own (constant text of this package)."""
 
     id: str
     title: str
     content: Sequence[Content]
+    style: str = ""
+    script: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from importlib import resources
 from typing import Any
 
@@ -21,6 +23,25 @@ def render(template: str, **values: Any) -> str:
     )
     environment.globals["style"] = style_sheet()
     return environment.get_template(template).render(**values)
+
+
+def render_page(page: Any, version: str) -> str:
+    """Render `parts.Page`: its sections' styles and scripts stand on the page once each."""
+    styles = [Markup(section.style) for section in page.sections if section.style]
+    scripts = [Markup(section.script) for section in page.sections if section.script]
+    return render(
+        "report.jinja",
+        page=page,
+        version=version,
+        styles=styles,
+        scripts=scripts,
+        script_hashes=[script_hash(script) for script in scripts],
+    )
+
+
+def script_hash(script: str) -> str:
+    """The source expression that lets this inline script run under the page's Content-Security-Policy."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def style_sheet() -> Markup:
