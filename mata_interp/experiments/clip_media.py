@@ -116,7 +116,7 @@ def mel_spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
 
 
 def mel_bands(frequencies: np.ndarray, top: float, bands: int = BANDS) -> np.ndarray:
-    """Weights [bands, frequencies] of triangles that are evenly spaced in mel from 0 to ``top`` Hz, mean 1."""
+    """Weights [bands, frequencies], mean 1, of triangles evenly spaced in mel from 0 to ``top`` Hz."""
     mel = 2595 * np.log10(1 + frequencies / 700)
     edges = np.linspace(0, 2595 * np.log10(1 + top / 700), bands + 2)
     rising = (mel - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]

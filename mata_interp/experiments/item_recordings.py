@@ -1,9 +1,9 @@
-"""Recordings of items for the item view: attention over time, audio, question. Reading them needs numpy alone.
+"""Recordings of items for the item view: attention over time, audio, texts. Any numpy reads them.
 
 ``items.npz`` in a run folder is an archive of arrays without pickle:
 
-- ``mean`` float16 [items, conditions, layers, bins]: attention of the last prompt token to each time bin, mean
-  over heads, NaN where an item has fewer bins;
+- ``mean`` float16 [items, conditions, layers, bins]: attention of the last prompt token to each time bin,
+  mean over heads, NaN where an item has fewer bins;
 - ``edges`` float32 [items, bins + 1]: edges of the bins in seconds, NaN after an item's last;
 - ``layers`` int [layers]: index in the decoder;
 - for some items n: ``n.heads`` float16 [conditions, layers, heads, bins], ``n.audio`` (an Ogg file as bytes),
@@ -204,8 +204,8 @@ def read_archive(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         ) from error
     if version != SCHEMA_VERSION:
         raise RunError(
-            f"{path} has schema version {version}, and this mata_interp reads version {SCHEMA_VERSION}. Delete "
-            "it, and run the study again to record the items."
+            f"{path} has schema version {version}, and this mata_interp reads version {SCHEMA_VERSION}. "
+            "Delete it, and run the study again to record the items."
         )
     return arrays, notes
 

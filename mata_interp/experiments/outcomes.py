@@ -14,8 +14,8 @@ __all__ = ["OUTCOMES", "Outcome", "choose_examples", "outcomes_of", "recorded_co
 
 Outcome = Literal["fixed", "broken", "churned", "unchanged"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-"""``fixed``: wrong before, right after. ``broken``: right before, wrong after. ``churned``: from one wrong answer
-to another. ``unchanged``: the same answer."""
+"""``fixed``: wrong before, right after. ``broken``: right before, wrong after. ``churned``: from one wrong
+answer to another. ``unchanged``: the same answer."""
 
 ROLES: tuple[Role, ...] = ("baseline", "mata", "sham_text")
 

@@ -54,7 +54,8 @@ def record_items(
         lalm: The model of the run.
         run: A run in a folder, with a baseline.
         items: The items of the run's benchmark; those that the run does not have are ignored.
-        ids: Ids of the items whose heads and audio are recorded. With none, 24 are drawn: six of each outcome.
+        ids: Ids of the items whose heads and audio are recorded. With none, 24 are drawn: six of each
+            outcome.
         progress: Report progress.
 
     Returns:

@@ -15,14 +15,14 @@ from .choosing import BASELINE, Search, candidates, resolve_search
 from .conditions import AudioKind, Condition
 from .dose_matching import EVALUATIONS
 from .folder import RunFolder
+from .item_recordings import RECORDINGS
 from .memory_forecast import forecast_memory
-from .partners import audio_partners
 from .outcomes import recorded_conditions
+from .partners import audio_partners
 from .planned_comparisons import CONFLICT
 from .planning import StageSettings, plan_batches
 from .power import plan_power
 from .preparation import bind_conditions
-from .item_recordings import RECORDINGS
 from .random_layers import random_layers
 from .recording import RecordBatch
 from .sham import DoseBatch

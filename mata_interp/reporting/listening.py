@@ -72,7 +72,7 @@ class Listening:
 
     @property
     def attention(self) -> np.ndarray:
-        """Attention of the last prompt token to each time bin, mean over heads, without MATA: ``[layer, bin]``."""
+        """Attention of the last prompt token by time, mean over heads, without MATA: ``[layer, bin]``."""
         return self.recording.mean[0]
 
     @property

@@ -127,8 +127,8 @@ def _notes(listening: Listening, several: bool) -> list[str]:
     start, end = listening.edges[peak : peak + 2]
     name = f"{printable(listening.name, 60)}: " if several else ""
     text = (
-        f"{name}without MATA, attention is largest between {number(start)} and {number(end)} s, as a mean over layers and "
-        f"heads. Of the attention to audio and text, without the first token, audio gets "
+        f"{name}without MATA, attention is largest between {number(start)} and {number(end)} s, as a mean "
+        f"over layers and heads. Of the attention to audio and text, without the first token, audio gets "
         f"{percent(float(np.nanmean(listening.share)), 0)} on average over layers; the maximum is "
         f"{percent(listening.share[top], 0)} in layer {listening.layers[top]}."
     )

@@ -16,10 +16,10 @@ from .choice import choice_section
 from .claims import claims_section
 from .comparisons import Comparisons, effect_data, mean, subset_label, where
 from .controls import controls_section
+from .item_view import items_section
 from .parts import Key, Page, Section, numbered
 from .provenance import provenance_section
 from .reliance import reliance_section
-from .item_view import items_section
 from .render import render_page
 from .wording import (
     count,

@@ -75,7 +75,7 @@ Content = (
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page with its heading, and style and script of its own (constant text of this package)."""
+    """A section of the page with its heading, and a style and a script of this package."""
 
     id: str
     title: str

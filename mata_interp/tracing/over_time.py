@@ -36,8 +36,8 @@ class AttentionOverTime:
     """Attention of the last token of B prompts to N bins of time.
 
     Attributes:
-        mass: float32 [B, conditions, layers, heads, N]; NaN for bins that a prompt does not have and for heads
-            that a layer does not have. Over its bins it sums to the mass on audio.
+        mass: float32 [B, conditions, layers, heads, N]; NaN for bins that a prompt does not have and for
+            heads that a layer does not have. Over its bins it sums to the mass on audio.
         edges: edges of the bins in seconds, float64 [B, N + 1], NaN after a prompt's last.
         layers: index in the decoder of each of ``layers``.
     """
@@ -88,7 +88,7 @@ def attention_over_time(
 
 
 def _time_bins(prompt: Prompt, ends: Sequence[np.ndarray], bins: int) -> tuple[Tensor, np.ndarray]:
-    """Which tokens are in which bin, float32 [B, N, T], and edges in seconds, [B, N + 1], NaN after the last."""
+    """Which tokens are in which bin, float32 [B, N, T], and edges in seconds, [B, N + 1], then NaN."""
     masks = {name: mask.cpu() for name, mask in prompt.groups.items() if name.startswith("audio")}
     rows = []
     for row, of_row in enumerate(ends):

@@ -76,7 +76,7 @@ def sound(seconds: float, seed: int, rate: int = 16_000) -> np.ndarray:
     return 0.4 * sweep * (np.sin(2 * np.pi * 1.5 * time) > -0.3) + rng.normal(0, 0.01, len(time))
 
 
-def made_up_items(  # noqa: PLR0913 a keyword for everything that can be made up
+def made_up_items(
     count: int,
     *,
     full: int = 4,
@@ -122,7 +122,8 @@ def made_up_items(  # noqa: PLR0913 a keyword for everything that can be made up
         ]
         items.append(
             ViewItem(
-                f"item-{n}", outcome, f"task {n % 5}{text}", ("sound", "music")[n % 2], ("conflict", "neutral")[n % 2],
+                f"item-{n}", outcome, f"task {n % 5}{text}", ("sound", "music")[n % 2],
+                ("conflict", "neutral")[n % 2],
                 round(float(rng.gamma(2, 0.1)), 4), choices, choices[0], choices[1], rows, recording,
                 f"mata-interp report RUN --add-items item-{n}",
             )

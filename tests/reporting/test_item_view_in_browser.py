@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from urllib.parse import parse_qs
 
@@ -48,18 +47,16 @@ def page(chromium, page_file):
         yield opened_page
 
 
+STATE = """(() => {
+  const view = document.querySelector('.item-view').itemView, { state, player, cell } = view;
+  return { cell: [cell.layer, cell.head], locked: state.locked, moment: view.moment, bin: view.shownBin,
+    item: state.item.id, time: player.currentTime, paused: player.paused, loop: player.loop };
+})()"""
+
+
 def state(page) -> dict:
     """What the view shows, as plain data."""
-    return json.loads(
-        page.evaluate(
-            f"JSON.stringify((({VIEW}) => ({{cell: {VIEW}.cell && [{VIEW}.cell.layer, {VIEW}.cell.head], "
-            f"locked: {VIEW}.state.locked, moment: {VIEW}.moment, bin: {VIEW}.shownBin, item: {VIEW}.state.item.id, "
-            f"time: {PLAYER}.currentTime, paused: {PLAYER}.paused, loop: {PLAYER}.loop}}))".replace(
-                f"(({VIEW}) =>", "(() =>"
-            )
-            + "())"
-        )
-    )
+    return page.evaluate(STATE)
 
 
 def drawn(page, which: str) -> str:
@@ -67,9 +64,8 @@ def drawn(page, which: str) -> str:
 
 
 def hover_cell(page, layer: int, head: int, click: bool = False) -> None:
-    x, y = page.evaluate(
-        f"[{VIEW}.map.x({head + 1}) + {VIEW}.map.cell.width / 2, {VIEW}.map.y({layer}) + {VIEW}.map.cell.height / 2]"
-    )
+    middle = f"(map => [map.x({head + 1}) + map.cell.width / 2, map.y({layer}) + map.cell.height / 2])"
+    x, y = page.evaluate(f"{middle}({VIEW}.map)")
     canvas = page.locator(".iv-map canvas")
     (canvas.click if click else canvas.hover)(position={"x": x, "y": y})
 
@@ -140,8 +136,10 @@ def test_only_what_a_head_attends_to(page, items):
     np.testing.assert_allclose(gain, mass / mass.max(), atol=0.02)
     louder, quieter = int(mass.argmax()), int(mass.argmin())
     level = f"""(bin => {{
-      const at = Math.round(({PLAYER}.gain.edges[bin] + {PLAYER}.gain.edges[bin + 1]) / 2 * {PLAYER}.buffer.sampleRate);
-      const [gated, plain] = [{PLAYER}.gated(), {PLAYER}.buffer].map(b => b.getChannelData(0).slice(at - 3, at + 3));
+      const {{ edges }} = {PLAYER}.gain, rate = {PLAYER}.buffer.sampleRate;
+      const at = Math.round((edges[bin] + edges[bin + 1]) / 2 * rate);
+      const both = [{PLAYER}.gated(), {PLAYER}.buffer];
+      const [gated, plain] = both.map(b => b.getChannelData(0).slice(at - 3, at + 3));
       return gated.reduce((s, x, i) => s + x * plain[i], 0) / plain.reduce((s, x) => s + x * x, 1e-12);
     }})"""
     assert page.evaluate(f"{level}({louder})") == pytest.approx(1, abs=0.05)
@@ -185,7 +183,8 @@ def test_what_is_drawn_is_what_was_recorded(page, items):
     recording = items[0].recording
     rows = np.array(
         page.evaluate(
-            f"[0,1,2].map(c => [0,1,2,3,4,5,6,7].map(l => [-1,0,1,2,3].map(h => [...{VIEW}.attention.row(l, h, [c])])))"
+            "[0,1,2].map(c => [0,1,2,3,4,5,6,7].map(l => [-1,0,1,2,3].map(h =>"
+            f"[...{VIEW}.attention.row(l, h, [c])])))"
         )
     ) * np.diff(recording.edges)
     np.testing.assert_allclose(rows[:, :, 1:], recording.heads, atol=recording.heads.max() / 255)
@@ -389,29 +388,20 @@ def test_a_thousand_items(chromium, tmp_path, record_property):
             "hover a head": f"{VIEW}.previewCell({{layer: 7, head: 5}})",
             "hover a moment": f"(({VIEW}).preview.time = 1.7, {VIEW}.redrawMoment())",
         }
-        times = (
-            page.evaluate(
-                "actions => Object.fromEntries(Object.entries(actions).map(([name, code]) => {"
-                "  const run = new Function(code), begin = performance.now(); run();"
-                "  document.body.offsetHeight; return [name, performance.now() - begin]; }))",
-                actions,
+        times = {
+            name: page.evaluate(
+                f"(() => {{ const begin = performance.now(); {code}; document.body.offsetHeight; "
+                "return performance.now() - begin; })()"
             )
-            if False
-            else {
-                name: page.evaluate(
-                    f"(() => {{ const begin = performance.now(); {code}; document.body.offsetHeight; "
-                    "return performance.now() - begin; })()"
-                )
-                for name, code in actions.items()
-            }
-        )
+            for name, code in actions.items()
+        }
         record_property("milliseconds", times)
         print({name: round(value, 1) for name, value in times.items()})
         assert page.evaluate(ROWS) == 50
         assert page.locator(".iv-count").inner_text().endswith("rows 51 to 100")
 
 
-# -------------------------------------------------------------------------------------------------- real pages
+# ------------------------------------------------------------------------------------------------ real pages
 def test_the_page_of_a_study(chromium):
     small = small_study()
     with opened(chromium, small.run / "report.html") as page:

@@ -41,8 +41,8 @@ def report(  # noqa: PLR0913 a command has one parameter per option
         typer.Option(
             parser=parse_list,
             metavar="ID,ID",
-            help="First record heads and audio of these items, so that the page can play them (ID;ID if one contains "
-            "a comma); auto: six of each outcome. This runs the model.",
+            help="First record heads and audio of these items, so that the page can play them (ID;ID if one "
+            "contains a comma); auto: six of each outcome. This runs the model.",
         ),
     ] = None,
     model: Model = None,

@@ -1,7 +1,8 @@
-"""What a page of limited size leaves out: detail of the means first, then heads, then audio, then long texts."""
+"""What a page of limited size leaves out: detail of means, then heads, then audio, then long texts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,7 +71,8 @@ def fit(entries: list[Entry], limit: int = LIMIT) -> list[str]:
 
 
 def _total(entries: Sequence[Entry]) -> int:
-    return sum(_length(list(entry.values())) + sum(map(len, entry)) + 4 * len(entry) for entry in entries)
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode("utf-8", errors="replace"))
 
 
 def _drop(entry: Entry, *names: str) -> None:

@@ -14,7 +14,7 @@ class HeadMap {
     const columns = attention.heads + 1, rows = attention.layers;
     const width = Math.min(this.canvas.parentElement.clientWidth || 320, 420);
     const room = (width - MAP_LEFT - MEAN_GAP - 4) / columns;
-    this.cell = { width: Math.min(room, 30), height: Math.min(Math.max(260 / rows, 8), 22) };
+    this.cell = { width: Math.min(room, 38), height: Math.min(Math.max(260 / rows, 8), 22) };
     const height = MAP_TOP + rows * this.cell.height + 4;
     const ratio = window.devicePixelRatio || 1;
     this.canvas.width = Math.round(width * ratio);

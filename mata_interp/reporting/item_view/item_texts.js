@@ -33,11 +33,13 @@ function optionCell(item, condition, option) {
     const top = Math.max(...logprob), sum = logprob.reduce((total, value) => total + Math.exp(value - top), 0);
     const probability = Math.exp(logprob[option] - top) / sum;
     const bar = element("span", { class: "iv-bar" });
-    bar.style.width = `${(56 * probability).toFixed(1)}%`;
+    bar.style.width = `${(48 * probability).toFixed(1)}%`;
     cell.append(bar, `${(100 * probability).toFixed(0)}\u202f%`);
+    if (chosen) cell.append(element("small", { class: "iv-answer" }, "answer"));
     cell.append(element("small", {}, `log p ${logprob[option].toFixed(2).replace("-", "\u2212")}`));
+  } else if (chosen) {
+    cell.append(element("small", { class: "iv-answer" }, "answer"));
   }
-  if (chosen) cell.append(element("small", { class: "iv-answer" }, "answer"));
   return cell;
 }
 

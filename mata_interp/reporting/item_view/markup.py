@@ -1,4 +1,4 @@
-"""The item view as HTML: skeleton, data, style and script. All text of items is in the data, and is set as text."""
+"""The item view as HTML: skeleton, data, style and script. All text of items stands in the data."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ def pack_bytes(data: bytes) -> str:
 def pack_attention(mass: np.ndarray) -> dict[str, Any]:
     """Attention [conditions, layers, heads, bins] as ``{shape, scale, data}``.
 
-    A byte b stands for scale (b / 255)^2, so that the error is at most scale / 255 and smaller where attention
-    is. The order is [layers, heads, conditions, bins]: below the edited layers all conditions are equal, and
-    equal rows side by side compress to nothing.
+    A byte b stands for scale (b / 255)^2, so that the error is at most scale / 255, and smaller where
+    attention is. The order is [layers, heads, conditions, bins]: below the edited layers all conditions are
+    equal, and equal rows side by side compress to nothing.
 
     Args:
         mass: From 0; NaN, a head that a layer does not have, becomes 0.

@@ -20,8 +20,9 @@ __all__ = ["items_section", "recorded_ids"]
 LABELS = {"baseline": "without MATA", "mata": "MATA", "sham_text": "same rule on text"}
 
 INTRO = (
-    "Every item of the test with its answers, and the attention of the last prompt token to each moment of its audio. "
-    "Attention is not contribution: an attended token need not affect the answer, and audio encoders blur time. "
+    "Every item of the test with its answers, and the attention of the last prompt token to each moment of "
+    "its audio. Attention is not contribution: an attended token need not affect the answer, and audio "
+    "encoders blur time. "
 )
 
 
@@ -73,14 +74,14 @@ def _recordings(run: Run) -> ItemRecordings | None:
 def _what_is_recorded(recordings: ItemRecordings | None, items: Sequence[Mapping[str, Any]]) -> str:
     if recordings is None:
         return (
-            "Neither attention nor audio is recorded in this folder; mata-interp report FOLDER --add-items ID,ID adds "
-            "them."
+            "Neither attention nor audio is recorded in this folder; mata-interp report FOLDER --add-items "
+            "ID,ID adds them."
         )
     heads = sum(item["heads"] is not None for item in items)
     audio = sum(item["audio"] is not None for item in items)
     return (
-        f"Of all items the means over heads are recorded; of {count(heads, 'item')} every head, and of {audio} the "
-        "audio, drawn at random from each outcome."
+        f"Of all items the means over heads are recorded; of {count(heads, 'item')} every head, and of "
+        f"{audio} the audio, drawn at random from each outcome."
     )
 
 
@@ -90,8 +91,8 @@ def _failures(recordings: ItemRecordings | None) -> str:
     item, problem = next(iter(recordings.failed.items()))
     failed = len(recordings.failed) / len(recordings.items)
     return (
-        f"{count(len(recordings.failed), 'item')} ({percent(failed)}) could not be recorded in full, the first: "
-        f"{printable(item, 60)}: {printable(problem, 200)}"
+        f"{count(len(recordings.failed), 'item')} ({percent(failed)}) could not be recorded in full, the "
+        f"first: {printable(item, 60)}: {printable(problem, 200)}"
     )
 
 

@@ -194,7 +194,7 @@ class ItemView {
   showPlayer() {
     const { player } = this;
     const button = this.find(".iv-play");
-    button.textContent = player.paused ? "\u25b6 Play" : "\u23f8 Pause";
+    button.textContent = player.paused ? "\u25b6 Play" : "Pause";
     button.disabled = !player.buffer;
     this.find(".iv-loop-off").hidden = !player.loop;
     this.placeCursor();
