@@ -58,11 +58,16 @@ def outcomes_of(records: pd.DataFrame, before: str, after: str) -> dict[str, Out
 
 
 def _outcome(before: object, right_before: object, after: object, right_after: object) -> Outcome:
-    known = not (pd.isna(right_before) or pd.isna(right_after))  # type: ignore[call-overload]
+    known = not (_missing(right_before) or _missing(right_after))
     if known and bool(right_before) != bool(right_after):
         return "fixed" if right_after else "broken"
-    same = before == after or (pd.isna(before) and pd.isna(after))  # type: ignore[call-overload]
+    same = before == after or (_missing(before) and _missing(after))
     return "unchanged" if same or (known and bool(right_after)) else "churned"
+
+
+def _missing(value: object) -> bool:
+    """Whether a value of a record is None or NaN."""
+    return value is None or value != value
 
 
 def choose_examples(outcomes: Mapping[str, Outcome], each: int, seed: int) -> tuple[str, ...]:

@@ -104,10 +104,9 @@ def _item(listening: Listening, place: int) -> ViewItem:
         else {"predicted": None, "logprob": None, "text": answer}
         for answer, logprob in zip(answers, listening.logprob, strict=True)
     ]
-    caption = f", caption: {listening.item.caption}" if listening.item.caption else ""
     return ViewItem(
         id=f"{place}",
-        name=f"{listening.name}{caption}",
+        name=listening.name,
         outcome="unchanged" if answers[0] == answers[1] else "changed",
         task="",
         domain="",

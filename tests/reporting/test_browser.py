@@ -1,8 +1,5 @@
 """Pages in a real browser: do they show what they should, load nothing, and fit a phone?"""
 
-import time
-
-import numpy as np
 import pytest
 
 import mata_interp as mi
@@ -55,28 +52,6 @@ def test_the_report(browser, width, hostile):
     )
     assert figures == 5  # of each figure the drawing that fits, and only that
     assert browser.evaluate("document.querySelectorAll('svg text').length") > 100
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_listening(browser, width, tiny_lalm, tmp_path):
-    rate = tiny_lalm.sampling_rate
-    sound = np.sin(2 * np.pi * 440 * np.arange(rate // 2) / rate).astype(np.float32)
-    question = f"High or low? {HOSTILE}"
-    page = mi.listen(tiny_lalm, (sound, rate), question, ("high", "low")).save(tmp_path / "heard.html")
-    logged, outside, wide = open_page(browser, page, width)
-    assert logged == []
-    assert outside == []
-    assert wide <= width
-    assert browser.evaluate("document.querySelector('h1').innerText") == question
-    assert browser.evaluate("document.querySelector('audio').duration") == pytest.approx(0.5, abs=0.01)
-    browser.evaluate("document.querySelector('audio').currentTime = 0.25")
-    plot = "document.querySelector('.plot').dataset"
-    left, right = browser.evaluate(f"[{plot}.left, {plot}.right].map(Number)")
-    head = "parseFloat(document.querySelector('.playhead').style.left)"
-    deadline = time.monotonic() + 20
-    while browser.evaluate(head) == pytest.approx(100 * left) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert browser.evaluate(head) == pytest.approx(100 * (left + right) / 2, abs=0.1)
 
 
 def test_what_a_bad_page_does_is_noticed(browser, tmp_path):

@@ -22,8 +22,13 @@ function short(text, length) {
   return text.length > length ? `${text.slice(0, length - 1).trimEnd()}\u2026` : text;
 }
 
+function rowTitle(item) {
+  const caption = item.caption ? `, caption: ${item.caption}` : "";
+  return item.name ? item.name + caption : item.question || item.id;
+}
+
 const COLUMNS = [
-  { key: "question", title: "Item", value: (item) => item.name || item.question || item.id },
+  { key: "question", title: "Item", value: rowTitle },
   { key: "outcome", title: "Outcome", value: (item) => item.outcome },
   { key: "task", title: "Task", value: (item) => item.task },
   { key: "caption_kind", title: "Caption", value: (item) => item.caption_kind },
@@ -42,7 +47,8 @@ class ItemTable {
     }
     this.makeFilters();
     const head = element("tr");
-    for (const column of COLUMNS) {
+    this.columns = COLUMNS.filter(({ key }) => key === "question" || data.items.some((item) => item[key] || item[key] === 0));
+    for (const column of this.columns) {
       const button = element("button", { type: "button", onclick: () => this.sortBy(column.key) }, column.title);
       head.append(element("th", { scope: "col", class: column.number ? "iv-number" : null, "data-key": column.key }, button));
     }
@@ -165,18 +171,18 @@ class ItemTable {
 
   row(item, place) {
     const sound = item.audio ? "\u266a " : "";
-    const button = element("button", { type: "button", class: "iv-open" }, short(item.name || item.question || item.id, 110));
+    const button = element("button", { type: "button", class: "iv-open" }, short(rowTitle(item), 110));
     if (item === this.selected) button.setAttribute("aria-current", "true");
     const title = item.audio ? "with audio and heads" : null;
-    return element(
-      "tr",
-      { "data-row": place, "data-item": item.id, class: item === this.selected ? "iv-selected" : null },
-      element("td", { title }, element("span", { class: "iv-sound", "aria-hidden": "true" }, sound), button),
-      element("td", {}, badge(item.outcome)),
-      element("td", {}, short(item.task, 32)),
-      element("td", {}, short(item.caption_kind || "\u2014", 20)),
-      element("td", { class: "iv-number" }, item.dose === null ? "\u2014" : item.dose.toFixed(3)),
-    );
+    const cells = {
+      question: () => element("td", { title }, element("span", { class: "iv-sound", "aria-hidden": "true" }, sound), button),
+      outcome: () => element("td", {}, badge(item.outcome)),
+      task: () => element("td", {}, short(item.task, 32)),
+      caption_kind: () => element("td", {}, short(item.caption_kind || "\u2014", 20)),
+      dose: () => element("td", { class: "iv-number" }, item.dose === null ? "\u2014" : item.dose.toFixed(3)),
+    };
+    const attributes = { "data-row": place, "data-item": item.id, class: item === this.selected ? "iv-selected" : null };
+    return element("tr", attributes, ...this.columns.map(({ key }) => cells[key]()));
   }
 
   select(item) {

@@ -4,7 +4,7 @@ function showTexts(root, item, data) {
   const fill = (selector, ...children) => root.querySelector(selector).replaceChildren(...children.filter(Boolean));
   const about = [item.name, item.task, item.domain !== item.task && item.domain, item.seconds && `${item.seconds.toFixed(1)} s of audio`];
   fill(".iv-question", item.question || item.id);
-  fill(".iv-about", item.outcome && badge(item.outcome), ...about.filter(Boolean).map((text) => element("span", {}, text)));
+  fill(".iv-about", item.outcome && badge(item.outcome), ...about.filter(Boolean).map((text) => element("span", {}, short(text, 80))));
   const kind = { conflict: "Caption, which contradicts the audio: ", congruent: "Caption, which agrees with the audio: " };
   fill(".iv-caption", item.caption && element("b", {}, kind[item.caption_kind] || "Caption: "), item.caption);
   fill(".iv-options", optionsTable(item, data), ...generatedTexts(item, data));
@@ -33,7 +33,7 @@ function optionCell(item, condition, option) {
     const top = Math.max(...logprob), sum = logprob.reduce((total, value) => total + Math.exp(value - top), 0);
     const probability = Math.exp(logprob[option] - top) / sum;
     const bar = element("span", { class: "iv-bar" });
-    bar.style.width = `${(48 * probability).toFixed(1)}%`;
+    bar.style.width = `${(100 * probability).toFixed(1)}%`;
     cell.append(bar, `${(100 * probability).toFixed(0)}\u202f%`);
     if (chosen) cell.append(element("small", { class: "iv-answer" }, "answer"));
     cell.append(element("small", {}, `log p ${logprob[option].toFixed(2).replace("-", "\u2212")}`));

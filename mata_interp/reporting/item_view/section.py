@@ -60,7 +60,9 @@ def items_section(run: Run) -> Section | None:
         outcomes=OUTCOMES,
     )
     content: list[Content] = [("text", INTRO + _what_is_recorded(recordings, data.items))]
-    content += [("text", text) for text in (problem, _failures(recordings), *data.notes) if text]
+    for text in (problem, _failures(recordings), *data.notes):
+        if text:
+            content.append(("text", text))
     content.append(("html", item_view_markup(data)))
     return Section("items", "Items", content, style=style(), script=script())
 

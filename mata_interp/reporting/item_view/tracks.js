@@ -162,7 +162,8 @@ class Tracks {
     this.line(middle);
     if (!scene.attention) return;
     const row = scene.attention.row(scene.layer, scene.head, difference);
-    const top = Math.max(...row.map(Math.abs)) || 1;
+    const top = Math.max(...row.map(Math.abs));
+    if (top === 0) return this.sideLabel("none", middle);
     this.sideLabel(`+${percentText(top)}`, lane.top + 4);
     this.sideLabel(`\u2212${percentText(top)}`, lane.top + lane.height - 4);
     row.forEach((value, bin) => {
@@ -224,7 +225,7 @@ class Media {
       for (let band = 0; band < this.bands; band++) {
         for (let frame = 0; frame < this.frames; frame++) {
           const at = 4 * ((this.bands - 1 - band) * this.frames + frame);
-          image.data.set([red, green, blue, this.bytes[band * this.frames + frame] * 0.85], at);
+          image.data.set([red, green, blue, 255 * 0.9 * (this.bytes[band * this.frames + frame] / 255) ** 1.7], at);
         }
       }
       context.putImageData(image, 0, 0);

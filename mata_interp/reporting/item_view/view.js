@@ -78,12 +78,13 @@ class ItemView {
     this.root.dataset.loaded = item.id;
   }
 
-  // Keep layer and head from item to item as far as the next one has them; at first, the layer that looks most.
+  // Keep layer and head from item to item as far as the next one has them; at first, the edited layer that looks most.
   chooseCell(layer, head) {
     const { attention, state } = this;
     if (!attention) return;
     if (layer === undefined && !this.chosen) {
-      const totals = attention.map([0], null).map((row) => row[0]);
+      const edited = this.data.layers.map((name) => this.data.edited.includes(name));
+      const totals = attention.map([0], null).map((row, n) => row[0] + (edited[n] ? 1 : 0));
       layer = totals.indexOf(Math.max(...totals));
     }
     this.chosen = true;

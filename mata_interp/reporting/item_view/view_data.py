@@ -160,7 +160,7 @@ def _with_attention(entries: Sequence[dict[str, Any]], items: Sequence[ViewItem]
     plain_items: list[tuple[dict[str, Any], ItemRecording]] = []
 
     def number_of(edges: np.ndarray) -> int:
-        return numbers.setdefault(tuple(np.round(edges, 3).tolist()), len(numbers))
+        return numbers.setdefault(tuple(np.round(edges, 4).tolist()), len(numbers))
 
     for entry, item in zip(entries, items, strict=True):
         recording = item.recording
