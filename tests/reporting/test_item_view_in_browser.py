@@ -129,9 +129,7 @@ def test_a_drag_loops(page):
     page.mouse.up()
     assert state(page)["loop"] == pytest.approx([0.5, 0.8], abs=0.02)
     page.locator(".iv-play").click()
-    page.wait_for_function(
-        f"{PLAYER}.context.currentTime - {PLAYER}.begun.clock > 0.7"
-    )  # more than twice the loop
+    until(page, f"{PLAYER}.context.currentTime - {PLAYER}.begun.clock > 0.7")  # more than twice the loop
     assert 0.5 <= state(page)["time"] <= 0.82
     page.locator(".iv-loop-off").click()
     assert state(page)["loop"] is None
