@@ -7,6 +7,7 @@ from math import isnan
 
 from ..ranges import named_layers
 from .effects import ComparisonResult, Effects
+from .headline import headline_text
 from .number_text import change_text, p_text, percent, points
 from .planned_comparisons import Comparison
 from .study_result import LayerOrigin, Selection, ShamMatch
@@ -38,12 +39,13 @@ def answer_text(effects: Effects, selection: Selection, generated: bool = False)
         generated: Whether the answers were generated, and scored by the option that each names.
 
     Returns:
-        Three paragraphs with blank lines between them. The headline: the primary comparison, MATA against the
-        sham on text, and every other hypothesis on MATA that is significant. Then the items that MATA is not
-        meant to help: claims of no harm, and what could have been detected. Then the controls.
+        Four paragraphs with blank lines between them. The headline in plain sentences. Then its numbers: the
+        primary comparison, MATA against the sham on text, and every other hypothesis on MATA that is
+        significant. Then the items that MATA is not meant to help: claims of no harm, and what could have
+        been detected. Then the controls.
     """
     primary = next(row for row in effects if row.comparison.family == "primary")
-    headline = [
+    numbers = [
         _finding(primary, selection),
         effect_words(primary) + _reuse(selection.layer_origin) + (GENERATED if generated else ""),
         *_against_text(effects, primary, selection.sham),
@@ -51,7 +53,8 @@ def answer_text(effects: Effects, selection: Selection, generated: bool = False)
     ]
     other_items = [*map(no_harm_words, effects.no_harm), *_undetected(effects)]
     controls = [*_controls(effects, primary, selection), *_other_audio(effects, primary)]
-    return "\n\n".join(" ".join(part) for part in (headline, other_items, controls) if part)
+    parts = (" ".join(part) for part in (numbers, other_items, controls) if part)
+    return "\n\n".join([headline_text(effects, selection), *parts])
 
 
 def _finding(primary: ComparisonResult, selection: Selection) -> str:

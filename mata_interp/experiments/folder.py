@@ -2,6 +2,7 @@
 
 A part holds one batch under one condition and exists whole or not at all. Hence a killed run loses at most
 the batch in hand, several machines may write to one folder, and any reader of Parquet opens it with a glob.
+The many parts of a finished run are put into one file per condition (`RunFolder.compact`); both are read.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _RUN, _CONTENT = b"mata_interp.run", b"mata_interp.content"  # digests in a part
 _DAMAGE = (OSError, ValueError, pa.ArrowException)  # what reading a part that is not whole raises
 # what a study or a run writes before it knows its conditions, whole or in parts
 _FILES = ("selection.nc", "sham.json", "trace.nc", "layers.json")
+MANY_PARTS = 64  # a finished run of fewer parts keeps them
 
 
 class RunFolder:
@@ -83,6 +85,10 @@ class RunFolder:
     def part_path(self, condition: str, batch: int) -> Path:
         return self.path / "parts" / f"{self._slugs[condition]}--{batch:05d}.parquet"
 
+    def whole_path(self, condition: str) -> Path:
+        """The file of a condition of a finished run, with all its batches."""
+        return self.path / "parts" / f"{self._slugs[condition]}.parquet"
+
     def expected(self) -> Iterator[tuple[str, int]]:
         """(condition, batch) of every part of the finished run."""
         for condition in self.manifest["conditions"]:
@@ -91,11 +97,31 @@ class RunFolder:
 
     def write_part(self, condition: str, batch: int, table: pa.Table) -> None:
         """Write it whole or not at all, marked as this run's and with a digest of its content."""
+        self._write_marked(self.part_path(condition, batch), table)
+
+    def _write_marked(self, path: Path, table: pa.Table) -> None:
         marked = table.replace_schema_metadata({_RUN: self._digest, _CONTENT: _digest(table)})
-        write_whole(
-            self.part_path(condition, batch),
-            lambda file: pq.write_table(marked, file, write_page_checksum=True),
-        )
+        write_whole(path, lambda file: pq.write_table(marked, file, write_page_checksum=True))
+
+    def compact(self) -> None:
+        """Put the parts of a finished run into one file per condition, one condition after the other.
+
+        A run of few parts, and one with a part that is missing or damaged, is left as it is. A kill leaves
+        parts beside the file that holds them too: they are read as before, and removed by the next call.
+        """
+        batches = len(self.manifest["batches"])
+        if batches * len(self.manifest["conditions"]) < MANY_PARTS:
+            return
+        for condition in self.manifest["conditions"]:
+            paths = [self.part_path(condition, batch) for batch in range(batches)]
+            if not any(path.exists() for path in paths):
+                continue
+            tables = [table for _, table in self._condition_parts(condition)]
+            if len(tables) < batches or any(isinstance(table, str) for table in tables):
+                return
+            self._write_marked(self.whole_path(condition), pa.concat_tables(tables))
+            for path in paths:
+                path.unlink(missing_ok=True)
 
     def write(self, unit: Unit, parts: Mapping[str, pa.Table]) -> None:
         """Write the parts of a unit: name of each condition -> its table."""
@@ -109,7 +135,7 @@ class RunFolder:
             try:
                 self._read_part(self.part_path(condition, unit.batch), condition, unit.batch)
             except _DAMAGE:
-                return False
+                return unit.batch in self._read_whole(condition)[0]
             return True
 
         wanted = tuple(name for name in unit.conditions if not there(name))
@@ -138,20 +164,61 @@ class RunFolder:
     def unknown_files(self) -> list[str]:
         """Parquet files beside the parts that are not parts; a reader that globs would read them."""
         known = {self.part_path(condition, batch).name for condition, batch in self.expected()}
+        known |= {self.whole_path(condition).name for condition in self.manifest["conditions"]}
         return sorted(path.name for path in (self.path / "parts").glob("*.parquet") if path.name not in known)
 
     def _parts(self) -> Iterator[tuple[tuple[str, int], pa.Table | str]]:
         """Of each part that is there, its table, or its name and what is wrong with it."""
-        for condition, batch in self.expected():
+        for condition in self.manifest["conditions"]:
+            yield from self._condition_parts(condition)
+
+    def _condition_parts(self, condition: str) -> Iterator[tuple[tuple[str, int], pa.Table | str]]:
+        """The parts of one condition; a part of its own goes before the file of the whole condition."""
+        whole, damage = self._read_whole(condition)
+        for batch in range(len(self.manifest["batches"])):
             path = self.part_path(condition, batch)
-            if path.exists():
-                try:
-                    yield (condition, batch), self._read_part(path, condition, batch)
-                except _DAMAGE as error:
-                    yield (condition, batch), f"{path.name} ({' '.join(str(error).split())[:80]})"
+            try:
+                yield (condition, batch), self._read_part(path, condition, batch)
+            except FileNotFoundError:  # never written, or put into the file of the condition
+                if not whole:  # it may have been written since
+                    whole, damage = self._read_whole(condition)
+                if batch in whole:
+                    yield (condition, batch), whole[batch]
+                elif damage:
+                    yield (condition, batch), damage
+            except _DAMAGE as error:
+                yield (condition, batch), whole.get(batch, _damage(path, error))
+
+    def _read_whole(self, condition: str) -> tuple[dict[int, pa.Table], str]:
+        """Batch -> table of the file of a condition, and what is wrong with it; both empty without one."""
+        path = self.whole_path(condition)
+        try:
+            table = self._read_marked(path, condition)
+            sizes = [len(batch["items"]) for batch in self.manifest["batches"]]
+            starts = [sum(sizes[:batch]) for batch in range(len(sizes))]
+            parts = {
+                n: table.slice(start, size) for n, (start, size) in enumerate(zip(starts, sizes, strict=True))
+            }
+            for batch, part in parts.items():
+                self._check_items(part, batch)
+        except FileNotFoundError:
+            return {}, ""
+        except _DAMAGE as error:
+            return {}, _damage(path, error)
+        return parts, ""
 
     def _read_part(self, path: Path, condition: str, batch: int) -> pa.Table:
         """The part's table; ValueError or Arrow's error if it is not all of this batch and condition."""
+        table = self._read_marked(path, condition)
+        self._check_items(table, batch)
+        return table
+
+    def _check_items(self, table: pa.Table, batch: int) -> None:
+        if table["item"].to_pylist() != self.manifest["batches"][batch]["items"]:
+            raise ValueError("its items are not those of the manifest")
+
+    def _read_marked(self, path: Path, condition: str) -> pa.Table:
+        """The table of a file of this run; ValueError or Arrow's error if it is not whole."""
         with path.open("rb") as file:  # ParquetFile on a path would read "condition=..." folders as columns
             table = pq.ParquetFile(file, page_checksum_verification=True).read()
         marks = table.schema.metadata or {}
@@ -161,11 +228,14 @@ class RunFolder:
                 raise ValueError("it is of another run")
             if marks.get(_CONTENT, b"").decode() != _digest(table):
                 raise ValueError("its content is not what was written")
-        if table["item"].to_pylist() != self.manifest["batches"][batch]["items"]:
-            raise ValueError("its items are not those of the manifest")
         if set(table["condition"].to_pylist()) != {condition}:
             raise ValueError("its condition is not the one it is named after")
         return table
+
+
+def _damage(path: Path, error: Exception) -> str:
+    """Name of a file and what is wrong with it."""
+    return f"{path.name} ({' '.join(str(error).split())[:80]})"
 
 
 def _digest(table: pa.Table) -> str:

@@ -19,7 +19,7 @@ from ..interventions import published_convention, published_layers
 from ..lalm.description import devices_of, template_sha256
 from ..lalm.prompting.formats import canonical_format, wording
 from ..lalm.reasoning import thinking_settings
-from ..version import __version__
+from ..version import __version__, source_commit
 from .conditions import Condition
 from .planning import plan_batches
 from .reliance import caption_answers
@@ -98,9 +98,9 @@ def make_manifest(
     answers followed the text; it decides nothing in them. ``published_layers``, the layers that MATA's papers
     edit in this model, and the ``convention`` by which they were found, for those that compare.
 
-    These tell how they came about: ``environment`` (version of this package, torch's threads, devices,
-    Python, platform), ``loading`` (the `LoadOptions` that were used; null for a model that was passed),
-    ``command``, ``created``.
+    These tell how they came about: ``environment`` (version and commit of this package, torch's threads,
+    devices, Python, platform), ``loading`` (the `LoadOptions` that were used; null for a model that was
+    passed), ``command``, ``created``.
     """
     return {
         **known_beforehand(lalm, conditions, batch_size, seed, prompt_format),
@@ -128,6 +128,7 @@ def make_manifest(
         },
         "environment": {
             "mata_interp": __version__,
+            "commit": source_commit(),
             "threads": torch.get_num_threads(),
             "device": " and ".join(devices_of(lalm.model)),
             "python": platform.python_version(),

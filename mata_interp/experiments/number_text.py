@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from math import isnan
+from math import floor, isnan
 
 from ..statistics import Effect, NoHarm
 
-__all__ = ["change_text", "nats", "p_text", "percent", "points", "size_text"]
+__all__ = [
+    "change_text",
+    "nats",
+    "p_text",
+    "percent",
+    "percent_pair",
+    "percent_text",
+    "points",
+    "size_text",
+]
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -24,6 +33,24 @@ def nats(value: float) -> str:
 def percent(fraction: float) -> str:
     """``0.645`` -> ``64.5 %``."""
     return f"{100 * fraction:.1f} %"
+
+
+def percent_text(fraction: float) -> str:
+    """``0.342`` -> ``34 %``: in whole per cent, for headlines."""
+    return f"{_rounded(100 * fraction)} %"
+
+
+def percent_pair(before: float, after: float) -> tuple[str, str]:
+    """``(0.378, 0.645)`` -> ``("38", "65")``: in whole per cent, or in tenths where they look alike."""
+    pair = _rounded(100 * before), _rounded(100 * after)
+    if pair[0] == pair[1] and before != after:
+        return f"{100 * before:.1f}", f"{100 * after:.1f}"
+    return str(pair[0]), str(pair[1])
+
+
+def _rounded(value: float) -> int:
+    """The nearest whole number; halves go up, as readers expect of 64.5 %."""
+    return floor(round(value, 6) + 0.5)
 
 
 def p_text(value: float) -> str:

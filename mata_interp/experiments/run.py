@@ -162,6 +162,10 @@ def _answer(lalm: LALM, folder: RunFolder, work: Work, settings: StageSettings, 
             with open_cluster(lalm, settings.ray) as cluster:
                 compute = compute_here if cluster is None else cluster.compute
                 compute(lalm, work, left, folder, claims, update)
+        compaction = units[-1].number + 1 if units else 0
+        if claims.claim(compaction):  # another process may be at it
+            folder.compact()
+            claims.release(compaction)
         claims.remove()
 
 

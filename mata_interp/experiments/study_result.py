@@ -209,7 +209,7 @@ class StudyResult:
     """What a study chose and found.
 
     Attributes:
-        answer: The answer in plain English, in up to three paragraphs.
+        answer: The answer in plain English: the headline, then up to three paragraphs of numbers.
         hypothesis: The primary hypothesis.
         primary: The primary comparison and its effect.
         selection: How layers and strength were chosen.

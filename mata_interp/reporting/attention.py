@@ -49,7 +49,7 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
         "Attention by layer and token group.",
         f"Top: mean over heads of the attention on each group of tokens; {sample}. Bottom: the layer means "
         f"of the figure above with a 95 % bootstrap interval over clips. {_profile_reading(groups)} "
-        "Attention is not contribution: attended tokens need not affect the answer. The interventions below "
+        "Attention is not contribution: attended tokens need not affect the answer. Only interventions "
         "test that.",
     )
     return Section("attention", "Attention to audio", [("figure", heat), ("figure", lines)])

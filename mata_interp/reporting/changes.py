@@ -10,9 +10,9 @@ import pandas as pd
 from .comparisons import Comparisons, Group, LabelledEffect, effect_data, subset_label, where
 from .figures import forest, margins
 from .figures.svg import responsive
-from .no_harm import no_harm_content
+from .flow import flow_figure
 from .parts import Block, Content, FigurePart, Row, Section, Table
-from .wording import count, interval, known, listing, number, p_value, percent, points
+from .wording import count, interval, known, listing, number, p_value, percent, points, printable
 
 COUNTS = (
     "n",
@@ -34,12 +34,16 @@ OTHER_SCORES = {
 
 def changes_section(records: pd.DataFrame, comparisons: Comparisons) -> Section:
     """Everything that compares MATA with the baseline."""
-    content: list[Content] = [("figure", _forest(comparisons)), ("table", _table(comparisons))]
+    content: list[Content] = [("figure", _forest(comparisons))]
+    if comparisons.primary is not None:
+        pair = comparisons.primary.comparison
+        if drawn := flow_figure(records, pair.before, pair.after, pair.subset):
+            content.append(("figure", drawn))
+    content.append(("table", _table(comparisons)))
     if scatter := _scatter(records, comparisons):
         content.append(("figure", scatter))
     if comparisons.groups("margin"):  # generated answers have none
         content.append(("table", _margin_table(comparisons)))
-    content += no_harm_content(comparisons.effects.no_harm)
     return Section("effect", "Effect of MATA", content)
 
 
@@ -189,11 +193,12 @@ def _scatter(records: pd.DataFrame, comparisons: Comparisons) -> FigurePart | No
     if table.empty:
         return None
     before, after = (np.asarray(table[name], dtype=float) for name in names)
+    items = [printable(item, 60) for item in table.index]
     raised = float((after > before).mean())
     return FigurePart(
         "margins",
         responsive(
-            lambda width: margins.margins(before, after, width),
+            lambda width: margins.margins(before, after, width, items),
             "margins",
             "Margin of each item before and after",
         ),

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ..experiments import StudyResult
 from ..experiments.study_result import GridRow, LayerOrigin, Selection
+from .dose_response import dose_response_content
+from .figures.first_last import first_last
 from .figures.scale import robust_limit
 from .figures.svg import responsive
-from .figures.window_heatmap import window_heatmap
 from .parts import Block, Content, FigurePart, Row, Section, Table
 from .wording import count, known, layer_range, named_layers, number, percent, printable
 
 SHOWN = 10  # of the configurations, the best
 
 
-def choice_section(study: StudyResult) -> Section:
-    """The selection sweep and the reason for the choice."""
+def choice_section(study: StudyResult, folder: Path | None = None) -> Section:
+    """The selection sweep and the reason for the choice; ``folder`` holds the sweep of single items."""
     selection, test, origin = study.selection, study.test, study.selection.layer_origin
     chosen = "Layers and alpha were" if origin is None else f"{_origin(origin)} Only alpha was"
     text = (
@@ -32,7 +34,8 @@ def choice_section(study: StudyResult) -> Section:
         content.append(("folded", _best(selection)))
     elif selection.grid:  # a single set of layers, which may have gaps, has no map
         content.append(("table", _best(selection)))
-    title = "Selection of layers and alpha" if origin is None else "Selection of alpha"
+    content += dose_response_content(folder, selection)
+    title = "Choice of layers and strength" if origin is None else "Choice of strength"
     return Section("choice", title, content)
 
 
@@ -55,6 +58,7 @@ def _origin(origin: LayerOrigin) -> str:
 def _map(selection: Selection) -> FigurePart:
     grid, base, chosen = selection.grid, selection.baseline, selection.chosen
     cube, layers, alphas = _cube(grid, base.margin)
+    details = _details(grid, cube.shape, layers, alphas)
     place = None
     if chosen.alpha in alphas and chosen.layers:
         place = alphas.index(chosen.alpha), len(chosen.layers) - 1, layers.index(chosen.layers[0])
@@ -64,14 +68,14 @@ def _map(selection: Selection) -> FigurePart:
     return FigurePart(
         "grid",
         responsive(
-            lambda width: window_heatmap(cube, layers, alphas, place, width),
+            lambda width: first_last(cube, layers, alphas, place, width, details),
             "grid",
             "Margin by layers and alpha",
         ),
         "Configurations tried on the selection clips.",
-        "Each cell is a window of consecutive layers, placed above its middle; wider windows are higher. The "
-        f"colour is the mean margin of {count(base.n, 'item')} minus the baseline's ({number(base.margin)} "
-        f"nats, accuracy {percent(base.accuracy)}, chance "
+        "Each cell is a window of consecutive layers, from its first layer (across) to its last (up); "
+        f"single layers lie on the diagonal. The colour is the mean margin of {count(base.n, 'item')} minus "
+        f"the baseline's ({number(base.margin)} nats, accuracy {percent(base.accuracy)}, chance "
         f"{percent(selection.grid_chance)}).{_parts(selection)}{clipped} Framed: the selected "
         f"{named_layers(chosen.layers)} at alpha {chosen.alpha:g} with rule {printable(chosen.rule)}. The "
         f"best of {count(len(grid), 'configuration')} is optimistic here; only the test clips give an "
@@ -98,6 +102,17 @@ def _cube(grid: Sequence[GridRow], base: float) -> tuple[np.ndarray, list[int], 
     for row in grid:
         cube[alphas.index(row.alpha), len(row.layers) - 1, layers.index(row.layers[0])] = row.margin - base
     return cube, layers, alphas
+
+
+def _details(
+    grid: Sequence[GridRow], shape: tuple[int, ...], layers: Sequence[int], alphas: Sequence[float]
+) -> np.ndarray:
+    """Accuracy and number of items of each configuration, as text in the shape of the cube."""
+    texts = np.full(shape, "", dtype=object)
+    for row in grid:
+        place = alphas.index(row.alpha), len(row.layers) - 1, layers.index(row.layers[0])
+        texts[place] = f"accuracy {percent(row.accuracy)} of {count(row.n, 'item')}"
+    return texts
 
 
 def _best(selection: Selection) -> Table:

@@ -10,7 +10,7 @@ from ..experiments import ComparisonResult, text_prior_of
 from ..experiments.chance import chance_of
 from ..experiments.study_result import Selection, ShamMatch
 from ..experiments.verdicts import control_words, random_layers_words, sham_words
-from .accuracy import accuracy_tables, rate
+from .accuracy import rate
 from .comparisons import Comparisons, mean, subset_label, where
 from .parts import Block, Content, Row, Section, Table
 from .wording import interval, known, number, percent, points, printable
@@ -19,22 +19,27 @@ DOSES = ("mass_before", "mass_after", "kl", "boost", "negative")
 
 
 def controls_section(records: pd.DataFrame, comparisons: Comparisons, selection: Selection | None) -> Section:
-    """What each control shows, and the accuracy and the dose under every condition.
+    """What each control shows, one short paragraph each, and the dose of every intervention.
 
     Args:
         records: Records of the run.
         comparisons: The study's effects.
         selection: What the study chose: the doses of the controls and the layers of the random draws.
     """
-    content: list[Content] = [("text", sentence) for sentence in _findings(records, comparisons, selection)]
-    content += accuracy_tables(records, comparisons)
+    content: list[Content] = []
+    for question, sentences in _findings(records, comparisons, selection):
+        content.append(("heading", question))
+        content += [("text", sentence) for sentence in sentences if sentence]
     dose = dose_table(records, comparisons)
     if dose.blocks[0].rows:
         content.append(("table", dose))
     return Section("controls", "Controls", content)
 
 
-def _findings(records: pd.DataFrame, comparisons: Comparisons, selection: Selection | None) -> Iterator[str]:
+def _findings(
+    records: pd.DataFrame, comparisons: Comparisons, selection: Selection | None
+) -> Iterator[tuple[str, list[str]]]:
+    """The question of each control, and its answer in paragraphs."""
     shams = comparisons.shams()
     against = {
         row.comparison.before: row
@@ -44,53 +49,58 @@ def _findings(records: pd.DataFrame, comparisons: Comparisons, selection: Select
     }
     for row in shams:
         if row.comparison.after_role == "sham_text":
-            items, mata = subset_label(comparisons.subset), against.get(row.comparison.after)
-            yield _on_text(row, mata, selection.sham if selection else None, items)
+            mata = against.get(row.comparison.after)
+            sentences = _on_text(row, mata, selection.sham if selection else None, comparisons)
             if mata is not None and comparisons.primary is not None:
-                yield sham_words(comparisons.primary, row, mata)
+                sentences.append(sham_words(comparisons.primary, row, mata))
+            yield "Does attention to audio matter, or does any change of attention help?", sentences
     random = [row for row in shams if row.comparison.after_role == "sham_random_layers"]
     if random and comparisons.primary is not None:
-        yield _in_random_layers(random, comparisons.primary, selection)
+        yield "Do these layers matter?", _in_random_layers(random, comparisons.primary, selection)
     for row in shams:
         if row.comparison.after_role == "mata_other_audio":
             yield (
-                "Does the audio have to match the question? With another item's audio, MATA changed accuracy "
-                f"by {_change(row)} points relative to the same wrong audio without MATA. More attention to "
-                f"the wrong audio should not help. {control_words(row)}"
-            ).strip()
-    yield from _text_alone(records, comparisons)
+                "Does the audio have to match the question?",
+                [
+                    f"With another item's audio, MATA changed accuracy by {_change(row)} points relative to "
+                    "the same "
+                    f"wrong audio without MATA. {control_words(row)}".strip()
+                ],
+            )
+    if text := list(_text_alone(records, comparisons)):
+        yield "How far does the text alone go?", text
 
 
-def _on_text(row: ComparisonResult, mata: ComparisonResult | None, sham: ShamMatch | None, items: str) -> str:
-    matched = ""
+def _on_text(
+    row: ComparisonResult, mata: ComparisonResult | None, sham: ShamMatch | None, comparisons: Comparisons
+) -> list[str]:
+    items = subset_label(comparisons.subset)
+    sentences = [f"The same rule on text tokens changed accuracy by {_change(row)} points ({items})."]
+    if mata is not None:
+        sentences[0] += f" MATA relative to this control: {_change(mata)} points."
     if sham is not None:
         reached, target = number(sham.kl, 3), number(sham.target_kl, 3)
-        matched = (
-            ", with an alpha chosen on the selection clips to change attention as much as MATA (mean row KL "
-            f"{reached} against {target} nats),"
+        sentences.append(
+            "Its alpha was chosen on the selection clips to change attention as much as MATA: mean row KL "
+            f"{reached} against {target} nats."
         )
-    against = f" MATA relative to this control: {_change(mata)} points." if mata else ""
-    return (
-        "Does attention to audio matter, or does any change of attention help? The same rule on text tokens"
-        f"{matched} changed accuracy by {_change(row)} points ({items}).{against}"
-    )
+    return sentences
 
 
 def _in_random_layers(
     random: list[ComparisonResult], primary: ComparisonResult, selection: Selection | None
-) -> str:
+) -> list[str]:
     changes = sorted(row.effect.difference for row in random)
     own = primary.effect.difference
     matches = selection.random_layers if selection else ()
     at_dose = ", each at the alpha whose mean row KL is nearest to MATA's," if matches else ""
-    follows = " ".join(random_layers_words(random, matches))
     as_good = sum(change >= own for change in changes)
-    return (
-        f"Do these layers matter? In {len(random)} random draws of as many layers{at_dose} MATA changed "
-        "accuracy by "
-        f"{points(changes[0])} to {points(changes[-1])} points, in its own layers by {points(own)}; "
-        f"{as_good or 'none'} of the draws did as well or better. {follows}"
-    ).strip()
+    return [
+        f"In {len(random)} random draws of as many layers{at_dose} MATA changed accuracy by "
+        f"{points(changes[0])} to {points(changes[-1])} points, in its own layers by {points(own)}. "
+        f"{as_good or 'None'} of the draws did as well or better.",
+        " ".join(random_layers_words(random, matches)),
+    ]
 
 
 def _text_alone(records: pd.DataFrame, comparisons: Comparisons) -> Iterator[str]:
@@ -106,9 +116,8 @@ def _text_alone(records: pd.DataFrame, comparisons: Comparisons) -> Iterator[str
                 prior, level = text_prior_of(part, silent, baseline), chance_of(part)
                 chance = f" (chance {percent(level)})" if known(level) else ""
                 yield (
-                    f"How far does the text alone go? Without audio {percent(without)} of these answers are "
-                    f"correct{chance}, with it {percent(with_audio)}: a text-prior rate of "
-                    f"{rate(prior, 1, 2)}."
+                    f"Without audio {percent(without)} of these answers are correct{chance}, with it "
+                    f"{percent(with_audio)}: a text-prior rate of {rate(prior, 1, 2)}."
                 )
 
 

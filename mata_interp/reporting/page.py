@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,30 +11,26 @@ import pandas as pd
 from ..execution.files import write_whole
 from ..experiments import Condition, Effects, Run, load_run
 from ..version import __version__
+from .about import about, short_name
 from .accuracy import accuracy_tables
 from .attention import attention_section
 from .changes import changes_section
 from .choice import choice_section
 from .claims import claims_section
-from .comparisons import Comparisons, effect_data, mean, subset_label, where
-from .controls import controls_section
+from .comparisons import Comparisons, mean, subset_label, where
+from .controls import controls_section, dose_table
+from .glossary import used_terms
 from .item_view import items_section
-from .parts import Key, Page, Section, numbered
-from .provenance import provenance_section
+from .layers import layers_section
+from .no_harm import no_harm_section
+from .parts import Content, Page, Section, Table, numbered
+from .provenance import left_out_section, provenance_section
 from .reliance import reliance_section
 from .render import render_page
-from .wording import (
-    count,
-    interval,
-    known,
-    listing,
-    named_layers,
-    number,
-    p_value,
-    percent,
-    points,
-    printable,
-)
+from .run_comparisons import run_sections
+from .summary import summary_rows
+from .tasks import tasks_section
+from .wording import count, listing, named_layers, number, percent, printable
 
 CAVEAT = (
     "MATA has no official code. All interpretations of the papers (arXiv 2509.18816; Interspeech 2026, 1212) "
@@ -45,8 +43,8 @@ CAVEAT = (
 def report(run_folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the page of a run folder: one HTML file that loads nothing from elsewhere.
 
-    The page of a `study` has the effects, the controls and the choice of layers; that of a plain `run` has
-    accuracies and provenance.
+    The page of a `study` begins with its answer, the effect and the controls. That of a plain `run` compares
+    every condition with the baseline. A section stands on the page if the folder has what it shows.
 
     Args:
         run_folder: A folder that `study` or `run` wrote.
@@ -76,40 +74,67 @@ def report(run_folder: str | Path, out: str | Path | None = None) -> Path:
 def build_page(run: Run) -> Page:
     """The page of ``run`` as data."""
     model, data = run.manifest["model"], run.manifest["data"]
-    name = (
-        printable(model.get("name")).rstrip("/").rpartition("/")[2]
-    )  # without the folder or the hub's owner
     benchmark = printable(data["name"], 80)
     comparisons = Comparisons(run.effects or Effects(), run.conditions)
     mata = next((run.conditions[name] for name in comparisons.with_role("mata")), None)
-    return Page(
+    sections = numbered(list(_sections(run, comparisons, mata)))
+    answer, *numbers = _answer(run.study.answer) if run.study else [_plain_answer(run)]
+    page = Page(
         kicker=f"MATA on {benchmark}: {count(data['items'], 'item')}, {count(data['clips'], 'clip')}",
-        title=f"Does {name} listen?",
-        answer=_answer(run.study.answer) if run.study else [_plain_answer(run)],
-        keys=_keys(run.records, comparisons),
+        title=f"Does {short_name(model.get('name'))} listen?",
+        answer=[answer],
+        rows=summary_rows(run.records, comparisons),
+        about=about(run, mata is not None),
+        numbers=numbers,
         notes=[CAVEAT + _dose(run.records, comparisons, mata)] if mata else [],
-        sections=numbered(_sections(run, comparisons, mata)),
+        sections=sections,
     )
+    return replace(page, glossary=used_terms(_all_text(page)))
 
 
-def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> list[Section]:
-    """The sections of the page, in order."""
-    sections: list[Section | None] = [items_section(run)]
-    if run.trace is not None:
-        window = sorted({layer for edit in mata.interventions for layer in edit.layers}) if mata else []
-        sections.append(attention_section(run.trace, window))
-    if comparisons.primary:
-        sections.append(changes_section(run.records, comparisons))
-        sections.append(
-            controls_section(run.records, comparisons, run.study.selection if run.study else None)
-        )
-    elif tables := accuracy_tables(run.records, comparisons):
-        sections.append(Section("accuracy", "Accuracy", tables))
-    sections += [reliance_section(run, comparisons), claims_section(run, comparisons)]
-    if run.study is not None:
-        sections.append(choice_section(run.study))
-    sections.append(provenance_section(run))
-    return [section for section in sections if section is not None]
+def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> Iterator[Section]:
+    """The sections of the page, in order: evidence, attention, choices, details, how to reproduce."""
+    sections: list[Section | None] = [
+        items_section(run),
+        *(_study_evidence(run, comparisons) if comparisons.primary else run_sections(run, comparisons)),
+        _attention(run, mata),
+        layers_section(run.path),
+        None if run.study is None else choice_section(run.study, run.path),
+        _details(run, comparisons),
+        reliance_section(run, comparisons),
+        claims_section(run, comparisons),
+        provenance_section(run),
+        left_out_section(run),
+    ]
+    return (section for section in sections if section is not None and section.content)
+
+
+def _study_evidence(run: Run, comparisons: Comparisons) -> list[Section | None]:
+    assert comparisons.primary is not None
+    pair = comparisons.primary.comparison
+    items = subset_label(pair.subset)
+    return [
+        changes_section(run.records, comparisons),
+        tasks_section(run.records, pair.before, pair.after, pair.subset, items),
+        no_harm_section(comparisons),
+        controls_section(run.records, comparisons, run.study.selection if run.study else None),
+    ]
+
+
+def _attention(run: Run, mata: Condition | None) -> Section | None:
+    if run.trace is None:
+        return None
+    window = sorted({layer for edit in mata.interventions for layer in edit.layers}) if mata else []
+    return attention_section(run.trace, window)
+
+
+def _details(run: Run, comparisons: Comparisons) -> Section | None:
+    """Accuracy under every condition; with the doses, where no section on controls has them."""
+    content: list[Content] = list(accuracy_tables(run.records, comparisons))
+    dose = dose_table(run.records, comparisons)
+    if comparisons.primary is None and dose.blocks[0].rows:
+        content.append(("table", dose))
+    return Section("accuracy", "All conditions", content) if content else None
 
 
 def _answer(text: str) -> list[str]:
@@ -120,56 +145,26 @@ def _answer(text: str) -> list[str]:
 def _plain_answer(run: Run) -> str:
     names = [printable(name) for name in run.conditions]
     items = count(len(set(run.records["item"])), "item")
+    said = f"{items}, answered under {count(len(names), 'condition')}: {listing(names)}."
+    if len(names) == 1:
+        return said
     return (
-        f"{items}, answered under {count(len(names), 'condition')}: {listing(names)}. This is a run, not a "
-        "study: nothing was chosen on other clips and no comparison was prespecified, so nothing is tested "
-        "here."
+        f"{said} This is a run, not a study: nothing was chosen on other clips and no comparison was "
+        "prespecified, so the comparisons explore."
     )
 
 
-def _keys(records: pd.DataFrame, comparisons: Comparisons) -> list[Key]:
-    """The headline numbers of the primary comparison."""
-    primary = comparisons.primary
-    if primary is None:
-        return []
-    effect, data = primary.effect, effect_data(primary)
-    p_holm = f", Holm-adjusted {p_value(primary.p_holm)}" if known(primary.p_holm) else ""
-    rates = f"{number(100 * effect.before, 1)} \u2192 {percent(effect.after)}"
-    limits = f"95 % interval {interval(effect.low, effect.high)}"
-    counts, detail = f"{effect.fixed} / {effect.broken}", f"of {effect.n}; p {p_value(effect.p)}{p_holm}"
-    items = subset_label(primary.comparison.subset)
-    chance = f"; chance {percent(primary.chance)}" if known(primary.chance) else ""
-    keys = [
-        Key("Accuracy, without \u2192 with MATA", rates, f"{items}{chance}", {"key": "accuracy", **data}),
-        Key("Change, percentage points", points(effect.difference), limits, {"key": "change", **data}),
-        *_against_text(comparisons),
-        Key("Answers corrected / broken", counts, detail, {"key": "counts", **data}),
-    ]
-    treated = where(records, {"condition": primary.comparison.after, **primary.comparison.subset})
-    before, after = (mean(treated, f"dose_mass_{when}") for when in ("before", "after"))
-    if known(before):
-        masses = f"{number(100 * before, 1)} \u2192 {percent(after)}"
-        mass = {"key": "attention", "before": repr(before), "after": repr(after)}
-        keys.append(
-            Key("Attention on audio, edited layers", masses, "of the answering tokens, these items", mass)
-        )
-    return keys
-
-
-def _against_text(comparisons: Comparisons) -> list[Key]:
-    """MATA against the sham on text at its dose: the difference of the two changes."""
-    rows = comparisons.effects.select(
-        before_role="sham_text", after_role="mata", column="correct", subset=comparisons.subset
-    )
-    return [
-        Key(
-            "Change minus that of the same rule on text",
-            points(row.effect.difference),
-            f"95 % interval {interval(row.effect.low, row.effect.high)}; p {p_value(row.effect.p)}",
-            {"key": "against-text", **effect_data(row)},
-        )
-        for row in rows
-    ]
+def _all_text(page: Page) -> str:
+    """All text in which terms are explained."""
+    texts = [*page.answer, *page.numbers, *page.notes, *(key.detail for key in page.keys)]
+    for section in page.sections:
+        for kind, part in section.content:
+            if kind == "text":
+                texts.append(str(part))
+            elif kind in ("figure", "table", "folded"):
+                texts.append(part.caption)  # type: ignore[union-attr]
+                texts += part.columns if isinstance(part, Table) else []
+    return " ".join(texts)
 
 
 def _dose(records: pd.DataFrame, comparisons: Comparisons, mata: Condition | None) -> str:

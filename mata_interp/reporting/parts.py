@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from markupsafe import Markup
 
@@ -55,27 +55,67 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Link:
+    """A source to cite: its text and its address, which opens only on a click."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True)
+class JsonPart:
+    """Plain data for a section's script, in a ``<script type="application/json">`` with this id."""
+
+    id: str
+    value: Any
+
+
+@dataclass(frozen=True)
 class Key:
-    """A headline number: label, value, detail, and the element's data attributes."""
+    """A headline number: label, value, detail, and the element's data attributes.
+
+    ``look`` is a class of the style sheet: ``"harm"``, or empty.
+    """
 
     label: str
     value: str
     detail: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
+    look: str = ""
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """Headline numbers in a row under a heading."""
+
+    id: str
+    title: str
+    keys: Sequence[Key]
 
 
 Content = (
-    tuple[Literal["text"], str]
+    tuple[Literal["text", "heading", "notice", "command"], str]
     | tuple[Literal["figure"], FigurePart]
     | tuple[Literal["table", "folded"], Table]
     | tuple[Literal["facts"], Sequence[tuple[str, str]]]
+    | tuple[Literal["links"], Sequence[Link]]
     | tuple[Literal["html"], Markup]
+    | tuple[Literal["json"], JsonPart]
 )
+"""What a section holds, in order. ``"html"`` is markup of this package, and is not escaped."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page with its heading, and a style and a script of this package."""
+    """A section of the page with its heading.
+
+    Attributes:
+        id: Of the element; the list of contents links to it.
+        title: The heading.
+        content: What it holds, in order.
+        style: CSS of its own, constant text of this package.
+        script: JavaScript of its own, constant text of this package; it runs when the document is there.
+    """
 
     id: str
     title: str
@@ -86,14 +126,33 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole page."""
+    """The whole page.
+
+    Attributes:
+        kicker, title: Above the title, and the title.
+        answer: The answer in plain sentences, one paragraph each.
+        rows: Rows of headline numbers: the effect, the controls.
+        about: What method, model and benchmark are: name and a sentence.
+        numbers: The answer with all its numbers, in paragraphs, folded.
+        notes: Remarks that the reader has to know.
+        sections: The rest of the page.
+        glossary: Term and meaning; terms are explained where they are used.
+    """
 
     kicker: str
     title: str
     answer: Sequence[str]
-    keys: Sequence[Key] = ()
+    rows: Sequence[KeyRow] = ()
+    about: Sequence[tuple[str, str]] = ()
+    numbers: Sequence[str] = ()
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
+    glossary: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[Key]:
+        """The headline numbers of all rows."""
+        return [key for row in self.rows for key in row.keys]
 
 
 def numbered(sections: Sequence[Section]) -> list[Section]:

@@ -1,4 +1,4 @@
-"""The section on provenance: what is needed to repeat the run, and every item that was left out."""
+"""The sections on how to reproduce the run, and on every item that was left out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..benchmarks import Exclusion, find_release
 from ..experiments import Condition, Run
 from ..interventions import AttentionEdit
 from ..lalm import Decoding
+from .citations import citations
 from .claims import SUBSETS
 from .parts import Block, Content, Row, Section, Table
 from .wording import count, named_layers, number, printable
@@ -20,10 +21,34 @@ SHOWN = 12  # items left out; a longer list is folded
 
 
 def provenance_section(run: Run) -> Section:
-    """Model, data, conditions, versions, seeds, command, sizes and time; then the items left out."""
-    content: list[Content] = [("facts", _facts(run)), ("table", _conditions(run.conditions))]
-    content += _left_out(run.excluded)
-    return Section("provenance", "Provenance", content)
+    """The command; model, data, versions, seeds, sizes and time; the conditions; the sources."""
+    command = run.study.command if run.study else run.manifest["command"]
+    with_mata = any(condition.inferred_role == "mata" for condition in run.conditions.values())
+    content: list[Content] = [
+        (
+            "text",
+            "The same command on the same machine gives the same numbers. The file manifest.json in the "
+            "folder of this page records everything that decides them.",
+        ),
+        ("command", printable(_short(command))),
+        ("heading", "What was run"),
+        ("facts", _facts(run)),
+        ("table", _conditions(run.conditions)),
+        ("heading", "Sources"),
+        ("links", citations(run, with_mata)),
+    ]
+    return Section("provenance", "How to reproduce", content)
+
+
+def _short(command: str) -> str:
+    """The command without the folder of the program: ``mata-interp study``."""
+    program, _, arguments = command.partition(" ")
+    return f"{program.rpartition('/')[2]} {arguments}".strip()
+
+
+def left_out_section(run: Run) -> Section:
+    """Every item that was left out, with the reason."""
+    return Section("left-out", "What was left out", _left_out(run.excluded))
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -61,7 +86,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Batches", f"{batches} of up to {count(manifest['batch_size'], 'item')}"),
         ("Machine", f"{machine.get('device')}, {threads}, {machine.get('platform')}"),
         ("Versions", ", ".join(f"{k} {v}" for k, v in _versions(model, machine).items())),
-        ("Command", study.command if study else manifest["command"]),
+        ("Commit", machine.get("commit")),
         ("Started", manifest["created"]),
         ("Time", _seconds(study.seconds if study else None)),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +18,8 @@ from mata_interp.reporting.item_view.view_data import ViewCondition, ViewItem, v
 from mata_interp.reporting.parts import Page, Section
 from mata_interp.reporting.render import render_page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from .browser import MISSING, chromium
+
 OUTCOMES = ("fixed", "broken", "churned", "unchanged")
 CONDITIONS = (
     ViewCondition("without MATA", "baseline"),
@@ -31,15 +31,10 @@ CONDITIONS = (
 @contextmanager
 def browser() -> Iterator[Any]:
     """A headless Chromium; the test is skipped without one."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    pytest.importorskip("playwright", reason="playwright is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    if MISSING:
+        pytest.skip(MISSING)
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @contextmanager

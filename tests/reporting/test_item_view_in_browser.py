@@ -12,6 +12,7 @@ import pytest
 import mata_interp as mi
 from mata_interp.reporting.item_view.view_data import view_data
 
+from .browser import Visit
 from .pages import CONDITIONS, OUTCOMES, browser, loaded, made_up_items, opened, write_page
 from .small import small_study
 from .test_item_view import EVIL
@@ -376,6 +377,7 @@ def test_it_fits(chromium, page_file, width, scheme):
         tracks, map_ = (page.locator(f"{name} canvas").bounding_box() for name in (".iv-tracks", ".iv-map"))
         assert tracks["width"] > 0.55 * min(width, 700)
         assert map_["width"] > 150
+        assert Visit(page).faults() == []
 
 
 def test_a_thousand_items(chromium, tmp_path, record_property):

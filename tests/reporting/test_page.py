@@ -16,9 +16,13 @@ from mata_interp.experiments.effects import effects_table
 from mata_interp.reporting.choice import _cube
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.page import build_page
+from mata_interp.reporting.render import script_hash
 from mata_interp.reporting.wording import interval, number, percent, points
 
 from .small import HOSTILE, small_study
+
+SILENT = ("style", "script")
+INLINE = ("a", "b", "code")
 
 
 class Document(HTMLParser):
@@ -34,13 +38,15 @@ class Document(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        self._silent += tag == "style"
+        self._silent += tag in SILENT
+        self.words += "" if tag in INLINE else " "
 
     def handle_endtag(self, tag):
-        self._silent -= tag == "style"
+        self._silent -= tag in SILENT
+        self.words += "" if tag in INLINE else " "
 
     def handle_data(self, data):
-        self.words += "" if self._silent else data + " "
+        self.words += "" if self._silent else data
 
     def with_data(self, **wanted: str) -> list[dict[str, str | None]]:
         """The attributes of the elements that have these data attributes."""
@@ -74,9 +80,11 @@ def words(text: str) -> str:
 
 
 def test_the_answer_stands_first(run, page):
-    finding, *rest = (words(text) for text in run.study.answer.replace(" %", "\u202f%").split("\n\n"))
-    assert " ".join([finding, *rest]) in page.words
-    assert page.words.index(finding) < page.words.index("Figure 1.")
+    headline, *numbers = (words(text) for text in run.study.answer.replace(" %", "\u202f%").split("\n\n"))
+    assert headline in page.words
+    assert " ".join(numbers) in page.words
+    text = page.words[page.words.index("Skip to the answer") :]
+    assert text.index(headline) < text.index("chance") < text.index("Figure 1.")
     assert len(page.all("h1")) == 1
     assert "tones: 12 items, 4 clips" in page.words
 
@@ -84,7 +92,8 @@ def test_the_answer_stands_first(run, page):
 def test_the_order_of_the_page(page):
     ids = [a["id"] for name, a in page.elements if name in ("section", "figure") and "id" in a]
     assert " ".join(map(str, ids)) == (
-        "answer attention heat-map profile effect forest margins controls reliance choice grid provenance"
+        "answer effect forest flow margins no-harm controls attention heat-map profile choice grid "
+        "dose-response accuracy reliance provenance left-out glossary"
     )
 
 
@@ -181,6 +190,7 @@ def test_both_accuracies_of_every_condition_are_in_the_table(run, page):
 def test_the_caveat_stands_with_dose_and_negative_scores(run, html):
     mata = run.records[run.records["condition"] == "mata"]
     note = html[html.index('<p class="note">') : html.index("</p>", html.index('<p class="note">'))]
+    note = Document(note).words
     assert "2509.18816" in note
     assert percent(mata["dose_negative"].mean(), 0) in note
     assert f"KL {number(mata['dose_kl'].mean(), 3)} nats" in note
@@ -213,7 +223,7 @@ def test_what_was_left_out_is_named(run, page):
 
 
 def test_the_selection_map_is_drawn_whole(run, html):
-    section = html[html.index('<section id="choice"') : html.index('<section id="provenance"')]
+    section = html[html.index('<section id="choice"') : html.index('<section id="accuracy"')]
     selection = run.study.selection
     assert f"{len(selection.grid)} configurations" in section
     cube, layers, alphas = _cube(selection.grid, selection.baseline.margin)
@@ -227,16 +237,21 @@ def test_the_selection_map_is_drawn_whole(run, html):
         assert number(cube[place], 2, sign=True) == change
 
 
-def test_it_is_one_file_that_loads_nothing(page):
-    assert not {name for name, _ in page.elements} & {"script", "iframe", "object", "embed", "base", "form"}
-    for _, attributes in page.elements:
+def test_it_is_one_file_that_loads_nothing(html, page):
+    assert not {name for name, _ in page.elements} & {"iframe", "object", "embed", "base", "form"}
+    for tag, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
             value = attributes.get(name)
-            assert value is None or value.startswith(("#", "data:")), attributes
+            is_link = tag == "a" and name == "href"  # opens on a click alone
+            allowed = ("#", "data:", "https://") if is_link else ("#", "data:")
+            assert value is None or value.startswith(allowed), attributes
         assert not any(name.startswith("on") for name in attributes)
     policy = page.all("meta")[1]
     assert policy["http-equiv"] == "Content-Security-Policy"
     assert policy["content"].startswith("default-src 'none'")  # type: ignore[union-attr]
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert re.findall(r"'(sha256-[^']+)'", str(policy["content"])) == [script_hash(text) for text in scripts]
+    assert len(scripts) == len(page.all("script"))  # no other may run
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
 
@@ -245,10 +260,11 @@ def test_the_same_folder_gives_the_same_bytes(html, tmp_path):
     assert mi.report(small_study().run, tmp_path / "again.html").read_text("utf-8") == html
 
 
-def test_hostile_words_are_only_words():
+def test_hostile_words_are_only_words(html):
     small = small_study(HOSTILE)
     page = Document((small.run / "report.html").read_text("utf-8"))
-    assert not {name for name, _ in page.elements} & {"script", "img"}
+    assert not page.all("img")
+    assert len(page.all("script")) == len(Document(html).all("script"))
     assert f"bad answer{HOSTILE}" in page.words
     assert "{{ 7 * 7 }}" in page.words
     assert str(escape(HOSTILE)) in (small.run / "report.html").read_text("utf-8")
@@ -260,12 +276,13 @@ def folder(tmp_path) -> Path:
     return Path(shutil.copytree(small_study().run, tmp_path / "run"))
 
 
-def test_a_hostile_model_name(folder):
+def test_a_hostile_model_name(folder, html):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["model"]["name"] = f"owner/{HOSTILE}\x00\x1b[31m"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     page = Document(mi.report(folder).read_text("utf-8"))
-    assert not {name for name, _ in page.elements} & {"script", "img"}
+    assert not page.all("img")
+    assert len(page.all("script")) == len(Document(html).all("script"))
     assert not set(page.words) & {"\x1b", "\x00"}
 
 
@@ -276,8 +293,7 @@ def test_a_run_without_a_study_has_a_page_of_its_own(folder):
     assert page.with_data(condition="baseline")
     assert not page.with_data(family="primary")
     ids = [attributes.get("id") for attributes in page.all("section")]
-    assert ids == ["answer", "accuracy", "reliance", "provenance"]
-    assert "Figure 1" not in page.words
+    assert ids == ["answer", "effect", "accuracy", "reliance", "provenance", "left-out", "glossary"]
 
 
 def test_an_unfinished_run_says_so(folder):
@@ -331,8 +347,9 @@ def test_a_benchmark_without_captions(run):
     records = run.records.assign(caption_condition="", domain="")
     effects = effects_table(records, run.roles, seed=0)
     page = build_page(replace(run, records=records, effects=effects))
-    assert page.keys[0].detail.startswith("all items; chance 50")
-    table = next(part for kind, part in page.sections[1].content if kind == "table")
+    assert page.rows[0].title == "Effect (all items)"
+    assert page.keys[0].detail.startswith("chance 50")
+    table = next(part for kind, part in page.sections[0].content if kind == "table")
     assert [block.rows[0].data["column"] for block in table.blocks] == [
         "correct",
         "correct",
@@ -373,12 +390,15 @@ def test_methods_are_named_where_they_differ(run, page):
 def test_the_page_is_data_before_it_is_html(run):
     page = build_page(run)
     assert [section.id for section in page.sections] == [
-        "attention",
         "effect",
+        "no-harm",
         "controls",
-        "reliance",
+        "attention",
         "choice",
+        "accuracy",
+        "reliance",
         "provenance",
+        "left-out",
     ]
-    assert all(isinstance(cell, str) for _, table in page.sections[-1].content[1:] for b in table.blocks
+    assert all(isinstance(cell, str) for _, table in page.sections[-1].content for b in table.blocks
                for row in b.rows for cell in row.cells)  # fmt: skip

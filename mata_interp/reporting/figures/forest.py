@@ -1,4 +1,4 @@
-"""A forest plot: the change of each comparison, its interval, and the answers it fixed and broke."""
+"""A forest plot: the change of each comparison, its interval, and the answers it corrected and broke."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ..wording import interval, known, points
 from .palette import AUDIO, FAINT, INK, PAPER, SOFT
+from .tooltips import tip
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def forest(sections: Sequence[Section], width: float) -> Figure:
 
 
 _LEFT, _RIGHT = 0.33, 0.625  # edges of the plot, as fractions of the figure width
-_COLUMNS = ((0.835, "points [95 % interval]"), (0.885, "n"), (0.998, "fixed / broken"))  # right edges
+_COLUMNS = ((0.8, "points [95 % interval]"), (0.85, "n"), (0.998, "corrected / broken"))  # right edges
 
 
 def _across(x: float) -> float:
@@ -95,9 +96,15 @@ def _draw_row(axes: Axes, row: Row, y: float) -> None:
     style = STYLES[row.style]
     if known(row.low) and known(row.high):
         line = {"color": style["color"], "linewidth": style["linewidth"], "solid_capstyle": "butt"}
-        axes.plot([row.low * 100, row.high * 100], [y, y], **line)
+        tip(axes.plot([row.low * 100, row.high * 100], [y, y], **line)[0], _tip(row))
     if known(row.estimate):
-        axes.plot(row.estimate * 100, y, **{**style, "linewidth": 0, "markeredgewidth": 1.2}, zorder=3)
+        marker = {**style, "linewidth": 0, "markeredgewidth": 1.2}
+        tip(axes.plot(row.estimate * 100, y, **marker, zorder=3)[0], _tip(row))
+
+
+def _tip(row: Row) -> str:
+    value = f"{points(row.estimate)} points {interval(row.low, row.high)}"
+    return f"{row.label}: {value}; {row.fixed} corrected, {row.broken} broken of {row.n:,}"
 
 
 def _write(axes: Axes, y: float, text: str, row: Row | None, narrow: bool) -> None:

@@ -9,9 +9,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from ..wording import runs
-from .palette import AUDIO, FAINT, INK, SHARE_MAP, SOFT
+from .palette import AUDIO, FAINT, INK, PAPER, SHARE_MAP, SOFT
+from .scale import colour_bar
+from .tooltips import tip
+
+MOST_CELLS = 1100  # more are drawn as one image, without tooltips
 
 
 def heat_map(share: np.ndarray, layers: list[int], window: Collection[int], width: float) -> Figure:
@@ -32,14 +37,28 @@ def heat_map(share: np.ndarray, layers: list[int], window: Collection[int], widt
         cmap=SHARE_MAP,
         vmin=0,
         vmax=max(top * 100, 1e-9),
-        annot=numbers,
-        fmt=".0f",
-        annot_kws={"fontsize": 7.5},
         cbar=False,
         linewidths=0.6 if numbers else 0,
         linecolor="white",
-        rasterized=share.size > 600,  # a small picture inside the SVG instead of a path for every cell
+        rasterized=share.size > MOST_CELLS,
     )
+    tip(
+        heat.collections[0],
+        *(_tip(share[place], layers[place[0]], place[1]) for place in np.ndindex(share.shape)),
+    )
+    for row, head in np.ndindex(share.shape) if numbers else ():
+        value = share[row, head]
+        if np.isfinite(value):  # light text from where it is easier to read, in the light and in the dark
+            tone = PAPER if value > 0.58 * top else INK
+            heat.text(
+                head + 0.5,
+                row + 0.5,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color=tone,
+            )
     heat.invert_yaxis()  # as information flows: the first layer at the bottom
     heat.set_title("Audio share of each head, %", pad=6)
     heat.set_xlabel("head")
@@ -47,12 +66,14 @@ def heat_map(share: np.ndarray, layers: list[int], window: Collection[int], widt
     _ticks(heat, n_heads, layers, 8 if narrow else 16)
     heat.tick_params(length=0)
     inside = [layer in window for layer in layers]
-    bars.barh(
+    drawn = bars.barh(
         np.arange(n_layers) + 0.5,
         np.nanmean(share, axis=1) * 100,
         height=0.82,
         color=[AUDIO if flag else "#b8c4cc" for flag in inside],
     )
+    for layer, bar, value in zip(layers, drawn, np.nanmean(share, axis=1), strict=True):
+        tip(bar, f"layer {layer}, mean over heads: {100 * value:.1f} %")
     for row, value in enumerate(np.nanmean(share, axis=1) * 100 if n_layers <= 40 else []):
         bars.annotate(
             f"{value:.0f}", (value, row + 0.5), (2, 0), textcoords="offset points", va="center", fontsize=7.5
@@ -72,9 +93,9 @@ def heat_map(share: np.ndarray, layers: list[int], window: Collection[int], widt
         scale = figure.add_axes(
             (edges["left"], 0.3 / total, 0.5 * (edges["right"] - edges["left"]), 0.1 / total)
         )
-        bar = figure.colorbar(heat.collections[0], cax=scale, orientation="horizontal", format="%g %%")
-        bar.outline.set_visible(False)  # type: ignore[operator]
-        bar.ax.tick_params(length=0)
+        colour_bar(scale, SHARE_MAP, 0, 100 * top)
+        scale.xaxis.set_major_locator(MaxNLocator(4))
+        scale.xaxis.set_major_formatter("{x:g} %")
     return figure
 
 
@@ -91,3 +112,8 @@ def _outline(heat: Axes, layers: list[int], window: Collection[int], n_heads: in
     for first, last in runs(rows):
         box = (0, first), n_heads, last - first + 1
         heat.add_patch(Rectangle(*box, fill=False, edgecolor=INK, linewidth=1.6, clip_on=False, zorder=5))
+
+
+def _tip(share: float, layer: int, head: int) -> str:
+    value = f"{100 * share:.1f} %" if np.isfinite(share) else "no such head"
+    return f"layer {layer}, head {head}: {value}"

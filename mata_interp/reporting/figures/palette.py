@@ -51,5 +51,6 @@ RC: dict[str, Any] = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "figure.facecolor": PAPER,
+    "axes.facecolor": "none",
     "svg.fonttype": "none",
 }

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ..wording import runs
 from .palette import AUDIO, GROUP_COLOURS, SOFT
+from .tooltips import tip
 
 
 def profile(
@@ -32,15 +33,20 @@ def profile(
     middles: list[tuple[str, float]] = []
     for group in (g for g in GROUP_COLOURS if g in mass and np.nansum(mass[g]) > 0):
         part = np.nan_to_num(mass[group]) * 100
-        upper.bar(
+        bars = upper.bar(
             x, part, bottom=base, width=0.88, color=GROUP_COLOURS[group], edgecolor="white", linewidth=0.4
         )
+        for layer, bar, height in zip(layers, bars, part, strict=True):
+            tip(bar, f"layer {layer}, {group}: {height:.1f} %")
         middles.append((group, float(base[-1] + part[-1] / 2)))
         base = base + part
     upper.set(ylim=(0, 100), yticks=[0, 50, 100])
     upper.set_title("Attention of the last token by token group, %", pad=6)
     lower.fill_between(x, low * 100, high * 100, color=AUDIO, alpha=0.22, linewidth=0)
-    lower.plot(x, share * 100, color=AUDIO, linewidth=1.4, marker="o", markersize=3)
+    lower.plot(x, share * 100, color=AUDIO, linewidth=1.4)
+    dots = lower.scatter(x, share * 100, color=AUDIO, s=12, zorder=3, linewidths=0)
+    ends = zip(layers, share, low, high, strict=True)
+    tip(dots, *(f"layer {at}: {100 * mean:.1f} % [{100 * a:.1f}, {100 * b:.1f}]" for at, mean, a, b in ends))
     lower.set_ylim(0, max(float(np.nanmax([share, high])) * 115, 1))
     lower.set_title("Audio share: audio / (audio + text), without sink, %", pad=6)
     step = max(1, -(-len(layers) // (10 if width < 5 else 18)))

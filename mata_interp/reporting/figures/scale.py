@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from ..wording import number
@@ -12,6 +12,7 @@ from .palette import CHANGE_MAP, SOFT
 
 LABEL = "change of the margin, nats"
 SCALE_HEIGHT = 0.55  # inches
+STEPS = 64  # of a colour scale
 
 
 def largest(change: np.ndarray) -> float:
@@ -41,6 +42,22 @@ def note_height(note: str) -> float:
     return 0.08 + 0.14 * (1 + note.count("\n")) if note else 0.0
 
 
+def colour_bar(axes: Axes, colours: Colormap, low: float, high: float) -> None:
+    """Fill ``axes`` with a scale from ``low`` to ``high`` in marks of colours that the maps have.
+
+    matplotlib draws its own as an image, whose colours could not follow the page's light and dark.
+    """
+    ends = np.linspace(low, high, STEPS + 1)
+    axes.pcolormesh(
+        ends, [0, 1], (ends[:-1] + ends[1:])[None] / 2, cmap=colours, vmin=low, vmax=high,
+        edgecolors="face", linewidth=0.4,
+    )  # fmt: skip
+    axes.set(xlim=(low, high), yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+
+
 def change_scale(figure: Figure, bound: float, left: float, note: str = "", beyond: bool = False) -> None:
     """Draw the scale from loss to gain and a note at the bottom of ``figure``.
 
@@ -54,14 +71,10 @@ def change_scale(figure: Figure, bound: float, left: float, note: str = "", beyo
     level = footer_height(note) - 0.38
     long = min(2.6, width - left - 0.4)
     scale = figure.add_axes((left / width, level / height, long / width, 0.09 / height))
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(-bound, bound), CHANGE_MAP), cax=scale, orientation="horizontal"
-    )
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    colour_bar(scale, CHANGE_MAP, -bound, bound)
     digits = max(0, 1 - int(np.floor(np.log10(bound))))
     ends = [number(-bound, digits) + (" or less" if beyond else ""), "0", number(bound, digits, sign=True)]
-    bar.set_ticks([-bound, 0, bound], labels=ends)
-    scale.tick_params(length=0)
+    scale.set_xticks([-bound, 0, bound], ends)
     scale.set_title(LABEL, fontsize=8, pad=3)
     if note:
         figure.text(left / width, 0.06 / height, note, fontsize=7.5, color=SOFT, va="bottom")

@@ -18,6 +18,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from .palette import RC
+from .theme import themed
+from .tooltips import add_titles, mark_artists
 
 WIDE, NARROW = 7.6, 3.9  # inches: the column of the page on a screen or on paper, and on a phone
 
@@ -31,12 +33,13 @@ def figure_style(name: str) -> Iterator[None]:
 
 def to_svg(figure: Figure, name: str, label: str) -> Markup:
     """``figure`` as one ``<svg>``; ``name`` prefixes its ids, ``label`` is the text for screen readers."""
+    texts = mark_artists(figure)
     stream = io.StringIO()
     with warnings.catch_warnings():
         # the browser draws the text, so a glyph that matplotlib's font lacks does not matter
         warnings.filterwarnings("ignore", message=".*missing from font.*")
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(stream, format="svg", dpi=200, metadata=metadata)
+        figure.savefig(stream, format="svg", dpi=200, metadata=metadata, facecolor="none")
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -46,12 +49,12 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     text = re.sub(r'(xlink:href)="#([^"]+)"', rf'\1="#{name}-\2"', text)
     text = re.sub(r"font(-family)?: ([^;\"']*)'DejaVu Sans'[^;\"]*", r"font\1: \2inherit", text)
-    opening, rest = text.split(">", 1)
+    opening, rest = themed(text).split(">", 1)
     box = re.search(r'viewBox="[^"]+"', opening)
     assert box is not None, "matplotlib wrote an SVG without a viewBox"
     head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box.group()} role="img" '
     head += f'aria-label="{html.escape(label)}" style="max-width:{figure.get_figwidth():.2f}in">'
-    return Markup(head + re.sub(r"\s*\n\s*", "\n", rest).strip())
+    return Markup(head + add_titles(re.sub(r"\s*\n\s*", "\n", rest).strip(), texts))
 
 
 def responsive(draw: Callable[[float], Figure], name: str, label: str) -> Markup:

@@ -1,0 +1,103 @@
+"""The section on the layers where text reads from audio: the fusion profile in the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import RunError
+from ..fusion import FusionProfile
+from .figures.fusion import fusion
+from .figures.svg import responsive
+from .parts import Block, Content, FigurePart, Row, Section, Table
+from .wording import count, layer_range, number, percent, printable
+
+__all__ = ["layers_section"]
+
+FILE = "layers.json"
+HEADS = 10  # in the table
+
+
+def layers_section(folder: Path | None) -> Section | None:
+    """The profile that ``mata-interp study --layers auto`` or ``mata-interp layers`` left in the folder."""
+    path = None if folder is None else folder / FILE
+    if path is None or not path.exists():
+        return None
+    title = "Where text reads the audio"
+    try:
+        profile = FusionProfile.load(path)
+    except RunError as error:
+        return Section(
+            "layers", title, [("notice", printable(f"The layer profile is not shown. {error}", 300))]
+        )
+    content: list[Content] = [
+        ("text", printable(profile.summary)),
+        ("figure", _figure(profile)),
+        ("table", _windows(profile)),
+    ]
+    if len(profile.audio_heads):
+        content.append(("folded", _heads(profile)))
+    return Section("layers", title, content)
+
+
+def _figure(profile: FusionProfile) -> FigurePart:
+    return FigurePart(
+        "fusion",
+        responsive(lambda width: fusion(profile, width), "fusion", "Criteria for the layers that read audio"),
+        "Criteria for the layers that read the audio.",
+        "The first panel decides the window: each layer's share of the effect of the audio on the answer. "
+        "Criteria that change the model (causal) come before those that only observe attention. Measured "
+        f"on {count(profile.profiles.sizes['item'], 'item')} of {count(profile.clips, 'clip')}.",
+    )
+
+
+def _windows(profile: FusionProfile) -> Table:
+    """The recommended window and that of each criterion, with how far they agree."""
+    agreement = profile.agreement["window"]
+    rows = [Row(["recommended", "", layer_range(profile.window), ""], "primary", {"criterion": "window"})]
+    for name in map(str, profile.profiles["criterion"].values):
+        about = profile.profiles.sel(criterion=name)
+        cells = [
+            str(about["label"].item()),
+            str(about["evidence"].item()),
+            layer_range(profile.windows[name]),
+            number(float(agreement[name])),
+        ]
+        rows.append(Row([printable(cell, 60) for cell in cells], "", {"criterion": printable(name)}))
+    rows += [
+        Row([printable(name), "refused", "", printable(reason, 120)], "sham", {"criterion": printable(name)})
+        for name, reason in profile.refused.items()
+    ]
+    stability = profile.stability
+    note = (
+        ""
+        if stability is None
+        else f" Stability of the window over resamples of clips: {percent(stability, 0)}."
+    )
+    return Table(
+        "Windows by criterion.",
+        ("Criterion", "evidence", "layers", "overlap with the window (IoU)"),
+        [Block(rows)],
+        f"Overlap: size of the intersection over size of the union.{note}",
+        words=True,
+    )
+
+
+def _heads(profile: FusionProfile) -> Table:
+    heads = profile.audio_heads.head(HEADS)
+    rows = [
+        Row([
+            f"layer {row.layer}, head {row.head}", number(row.attribution, 3),
+            f"[{number(row.low, 3)}, {number(row.high, 3)}]",
+        ])
+        for row in heads.itertuples()
+    ]  # fmt: skip
+    return Table(
+        "Heads that write audio into the answer.",
+        ("Head", "direct attribution, logits", "95\u00a0% interval"),
+        [Block(rows)],
+        f"The {count(len(heads), 'head')} with the largest direct attribution whose interval lies above 0, "
+        f"of {int(np.isfinite(profile.heads.values).sum()) if profile.heads is not None else 0:,}; "
+        "intervals are not corrected for their number. Direct attribution is not causal.",
+    )
