@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import mata_interp as mi
-from mata_interp.reporting.item_view import items_section, recorded_ids
+from mata_interp.reporting.item_view import items_section, recorded_ids, section
 from mata_interp.reporting.item_view.budget import MEANS, coarser, fit, pack_means
 from mata_interp.reporting.item_view.markup import item_view_markup, script
 from mata_interp.reporting.item_view.packing import pack_attention, unpack_attention
@@ -125,8 +125,8 @@ def test_hostile_text_stays_in_the_data():
 def test_the_section_of_a_study():
     small = small_study()
     run = mi.load_run(small.run)
-    section = items_section(run)
-    data = data_of(str(section.content[-1][1]))
+    found = items_section(run)
+    data = data_of(str(found.content[-1][1]))
     assert [one["label"] for one in data["conditions"]] == ["without MATA", "MATA", "same rule on text"]
     records = run.records.set_index(["condition", "item"])
     assert len(data["items"]) == 12
@@ -150,8 +150,8 @@ def test_runs_without_recordings_and_without_an_edit(tmp_path):
     shutil.copytree(small.run, tmp_path / "run")
     (tmp_path / "run" / "items.npz").unlink()
     run = mi.load_run(tmp_path / "run")
-    section = items_section(run)
-    data = data_of(str(section.content[-1][1]))
+    found = items_section(run)
+    data = data_of(str(found.content[-1][1]))
     assert all("--add-items" in item["notices"][0] for item in data["items"])
     assert recorded_ids(run) == ()
     (tmp_path / "run" / "items.npz").write_bytes(b"damaged")
@@ -160,6 +160,21 @@ def test_runs_without_recordings_and_without_an_edit(tmp_path):
     assert "items.npz" in report(tmp_path / "run").read_text("utf-8")
     baseline = replace(run, records=run.records[run.records["condition"] == "none"])
     assert items_section(baseline) is None
+
+
+def test_a_plain_run_keeps_its_names_and_a_long_table_is_cut(tmp_path, monkeypatch):
+    run = mi.load_run(small_study().run)
+    plain = {
+        name: {k: v for k, v in one.items() if k != "role"}
+        for name, one in run.manifest["conditions"].items()
+    }
+    renamed = replace(run, manifest={**run.manifest, "conditions": plain})
+    monkeypatch.setattr(section, "MOST", 5)
+    content = items_section(renamed).content
+    data = data_of(str(content[-1][1]))
+    assert [one["label"] for one in data["conditions"]] == ["baseline", "mata", "mata on text"]
+    assert len(data["items"]) == 5
+    assert any("5 of 12 items" in text for kind, text in content if kind == "text")
 
 
 def test_the_script_has_no_markup_and_no_network():

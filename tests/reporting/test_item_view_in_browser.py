@@ -271,6 +271,17 @@ def test_audio_that_cannot_be_decoded_says_so(chromium, items, tmp_path):
         assert not page.locator(".iv-play").is_visible()
 
 
+def test_a_browser_that_cannot_unpack_says_so(chromium, page_file):
+    context = chromium.new_context()
+    context.add_init_script("delete window.DecompressionStream")
+    page = context.new_page()
+    page.goto(page_file.resolve().as_uri())
+    loaded(page)
+    assert page.locator(".iv-old").is_visible()
+    assert page.locator(".iv-options tbody tr").count() == 3
+    context.close()
+
+
 # ---------------------------------------------------------------------------------------------------- address
 def test_the_address_restores_the_state(chromium, page_file, page):
     page.locator("[name=q]").fill("clip")

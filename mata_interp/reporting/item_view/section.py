@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import RunError
+from ...experiments.conditions import Condition
 from ...experiments.item_recordings import RECORDINGS, ItemRecording, ItemRecordings, load_recordings
 from ...experiments.outcomes import OUTCOMES, outcomes_of, recorded_conditions
 from ...experiments.results import Run
@@ -18,6 +19,7 @@ from .view_data import ViewCondition, ViewItem, view_data
 __all__ = ["items_section", "recorded_ids"]
 
 LABELS = {"baseline": "without MATA", "mata": "MATA", "sham_text": "same rule on text"}
+MOST = 3000  # items in the table: with more, their texts alone would leave no room for audio
 
 INTRO = (
     "Every item of the test with its answers, and the attention of the last prompt token to each moment of "
@@ -52,19 +54,30 @@ def items_section(run: Run) -> Section | None:
     except RunError as error:
         recordings, problem = None, str(error)
     edited = {layer for one in conditions.values() for edit in one.interventions for layer in edit.layers}
+    items = list(_items(run, list(conditions), recordings))
     data = view_data(
-        [ViewCondition(LABELS[one.inferred_role], name) for name, one in conditions.items()],
-        list(_items(run, list(conditions), recordings)),
+        [ViewCondition(_label(name, one), name) for name, one in conditions.items()],
+        items[:MOST],
         layers=recordings.layers if recordings else (),
         edited=sorted(edited),
         outcomes=OUTCOMES,
     )
     content: list[Content] = [("text", INTRO + _what_is_recorded(recordings, data.items))]
-    for text in (problem, _failures(recordings), *data.notes):
+    unlisted = ""
+    if len(items) > MOST:
+        unlisted = (
+            f"The table has {MOST:,} of {len(items):,} items: those with audio, then in the order of the run."
+        )
+    for text in (problem, unlisted, _failures(recordings), *data.notes):
         if text:
             content.append(("text", text))
     content.append(("html", item_view_markup(data)))
     return Section("items", "Items", content, style=style(), script=script())
+
+
+def _label(name: str, condition: Condition) -> str:
+    """What a study calls a condition; the name that a plain run gave it."""
+    return printable(name, 40) if condition.role is None else LABELS[condition.role]
 
 
 def _recordings(run: Run) -> ItemRecordings | None:

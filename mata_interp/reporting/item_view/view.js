@@ -59,8 +59,10 @@ class ItemView {
     this.find(".iv-item").hidden = false;
     showTexts(this.root, item, this.data);
     const edges = item.edges === null ? [0, 0] : this.data.edges[item.edges];
-    const attention = await Attention.of(item.mean, item.heads, edges, this.data.conditions.length);
-    const media = item.media && (await Media.of(item.media));
+    const unpacks = "DecompressionStream" in window;
+    this.find(".iv-old").hidden = unpacks;
+    const attention = unpacks ? await Attention.of(item.mean, item.heads, edges, this.data.conditions.length) : null;
+    const media = unpacks && item.media ? await Media.of(item.media) : null;
     if (this.ticket !== ticket) return;
     Object.assign(this, { attention, media });
     this.player.gain = null;
