@@ -107,7 +107,8 @@ def mel_spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
     """
     hop = max(round(0.008 * rate), -(-len(samples) // FRAMES))
     window = max(round(0.032 * rate), 2 * hop)
-    transform = signal.ShortTimeFFT(signal.get_window("hann", window), hop, rate)
+    hann = np.hanning(window + 1)[:-1]  # periodic
+    transform = signal.ShortTimeFFT(hann, hop, rate)
     padded = np.pad(np.asarray(samples, dtype=np.float64), (0, max(0, window - len(samples))))
     power = transform.spectrogram(padded, p0=0, p1=-(-len(padded) // hop))  # (frequencies, frames)
     bands = mel_bands(transform.f, rate / 2) @ power
