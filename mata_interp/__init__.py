@@ -59,6 +59,7 @@ _SOURCE = {
     "forecast_study": "experiments",
     "run": "experiments",
     "load_run": "experiments",
+    "record_items": "experiments",
     "study": "experiments",
     "Run": "experiments",
     "StudyResult": "experiments",
@@ -67,6 +68,7 @@ _SOURCE = {
     "figure": "reporting",
     "listen": "reporting",
     "Listening": "reporting",
+    "save_listenings": "reporting",
 }
 
 _PACKAGES = ("errors",)  # public as they are
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
         forecast,
         forecast_study,
         load_run,
+        record_items,
         run,
         study,
     )
@@ -101,7 +104,7 @@ if TYPE_CHECKING:
         seconds,
     )
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
-    from .reporting import Listening, figure, listen, report
+    from .reporting import Listening, figure, listen, report, save_listenings
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,

@@ -20,14 +20,14 @@ import mata_interp
 from mata_interp import cli
 from mata_interp.cli.app import app
 from mata_interp.cli.options import parse_layers, parse_list
-from mata_interp.cli.schemas import SCHEMAS
+from mata_interp.cli.schemas import LISTENING, SCHEMAS
 from tests.reporting.small import small_study
 
 COMMANDS = ("study", "listen", "trace", "layers", "sweep", "check", "run", "report")
 COMMAND = Path(sys.executable).with_name("mata-interp")
 SMALL_ITEMS = ["--items", "6", "--batch-size", "6"]
 
-# the small benchmark holds two items that are meant to be left out, which is said
+# the small benchmark holds two items that are meant to be left out, which is message
 pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.errors.MataWarning")
 
 
@@ -186,18 +186,30 @@ def test_listen_for_people(clip, tmp_path):
     for setting in ("add", "alpha 2", "1–2"):
         assert setting in message
     assert (tmp_path / "heard.html").resolve().as_uri() in message
-    assert "<audio controls" in (tmp_path / "heard.html").read_text("utf-8")
+    assert "T2dnU" in (tmp_path / "heard.html").read_text("utf-8")  # "OggS" in base64
 
 
 def test_listen_for_machines(clip):
     message = json.loads(
         invoke("listen", clip, "High?", "--choices", "yes;no", "--model", small_study().model, "--json")
     )
+    assert set(message) == {"schema", *SCHEMAS["listen"].keys}
+    assert message["page"] is None
+    (message,) = message["clips"]
+    assert set(message) == set(LISTENING)
     assert [row["option"] for row in message["options"]] == ["yes", "no"]
     assert sum(row["before"] for row in message["options"]) == pytest.approx(1)
     assert message["mata"]["layers"] == [1]  # 36 to 71 % of three layers
-    assert message["page"] is None
-    assert set(message) == {"schema", *SCHEMAS["listen"].keys}
+
+
+def test_listen_takes_several_clips_and_captions(clip, tmp_path):
+    page = tmp_path / "clips.html"
+    asked = ["listen", clip, clip, "High?", "--choices", "yes;no", "--model", small_study().model, "--json"]
+    message = json.loads(invoke(*asked, "--caption", "A low tone.", "--caption", "A high tone.", "--out", page))
+    assert [one["caption"] for one in message["clips"]] == ["A low tone.", "A high tone."] * 2
+    together = json.loads(invoke(*asked, "--together"))["clips"]
+    assert [len(one["clip_starts"]) for one in together] == [2]
+    assert page.read_text("utf-8").count("T2dnU") == 4
 
 
 def test_listen_passes_its_options_on(clip, monkeypatch):
@@ -207,6 +219,7 @@ def test_listen_passes_its_options_on(clip, monkeypatch):
     )
     options = ["--caption", "A low tone.", "--prompt", "kimi", "--max-new-tokens", 3, "--seed", 1]
     message = json.loads(invoke("listen", clip, "High?", "--model", small_study().model, *options, "--json"))
+    (message,) = message["clips"]
     assert (message["caption"], message["options"]) == ("A low tone.", [])
     assert (calls[0]["prompt_format"], calls[0]["max_new_tokens"]) == ("kimi", 3)
 

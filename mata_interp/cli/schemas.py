@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["SCHEMAS", "Schema"]
+__all__ = ["LISTENING", "SCHEMAS", "Schema"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,27 @@ _STAGE = {
     "out": "the file or folder that would be written, or null",
 }
 
+LISTENING = {
+    "model": "name",
+    "question": "text",
+    "caption": "text shown with the question, or an empty string",
+    "options": "a list of {option, before, after}: probabilities without and with MATA",
+    "mata": "settings of the edit",
+    "layers_convention": "how the published layers were found; an empty string if layers were named",
+    "answer_before": "answer without MATA",
+    "answer_after": "answer with MATA",
+    "name": "names of the audio files",
+    "seconds": "duration of the audio that the model received",
+    "truncated_seconds": "duration cut from its end",
+    "clip_starts": "where each clip of the prompt begins, in seconds, one after the other",
+    "clip_attention": "attention to each clip of the prompt, mean over heads and layers, without MATA",
+    "layers": "decoder layers of `attention` and `share`",
+    "edges": "bin edges of `attention`, seconds",
+    "attention": "[layer, bin] attention of the last prompt token, mean over heads, without MATA",
+    "share": "[layer] audio / (audio + text), mean over heads, without MATA",
+}
+"""What `listen` says of each clip and caption."""
+
 SCHEMAS = {
     "error": Schema("mata-interp/error/1", {"error": "{type: class of the error or UsageError, message}"}),
     "study": Schema(
@@ -58,26 +79,8 @@ SCHEMAS = {
         },
     ),
     "listen": Schema(
-        "mata-interp/listen/1",
-        {
-            "model": "name",
-            "question": "text",
-            "caption": "text shown with the question, or an empty string",
-            "options": "a list of {option, before, after}: probabilities without and with MATA",
-            "mata": "settings of the edit",
-            "layers_convention": "how the published layers were found; an empty string if layers were named",
-            "answer_before": "answer without MATA",
-            "answer_after": "answer with MATA",
-            "seconds": "duration of the audio that the model received",
-            "truncated_seconds": "duration cut from its end",
-            "clip_starts": "where each clip begins, in seconds, one after the other",
-            "clip_attention": "attention to each clip, mean over heads and layers, without MATA",
-            "layers": "decoder layers of `attention` and `share`",
-            "edges": "bin edges of `attention`, seconds",
-            "attention": "[layer, bin] attention of the last prompt token, mean over heads, without MATA",
-            "share": "[layer] audio / (audio + text), mean over heads, without MATA",
-            "page": _OUT,
-        },
+        "mata-interp/listen/2",
+        {"clips": f"for each clip and caption: {', '.join(LISTENING)}", "page": _OUT},
     ),
     "trace": Schema(
         "mata-interp/trace/1",

@@ -5,6 +5,8 @@ from ..execution.notices import RunWarning
 from .conditions import Condition, Role
 from .effects import Comparison, ComparisonResult, Effects
 from .forecast import Forecast, forecast
+from .item_recordings import ItemRecordings, load_recordings
+from .recording import record_items
 from .reliance import text_dominance_by, text_dominance_of, text_prior_of
 from .results import Run, load_run
 from .run import run
@@ -19,6 +21,7 @@ __all__ = [
     "Condition",
     "Effects",
     "Forecast",
+    "ItemRecordings",
     "RayWorkers",
     "Role",
     "Run",
@@ -28,7 +31,9 @@ __all__ = [
     "StudyResult",
     "forecast",
     "forecast_study",
+    "load_recordings",
     "load_run",
+    "record_items",
     "run",
     "study",
     "text_dominance_by",

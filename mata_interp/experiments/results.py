@@ -21,13 +21,14 @@ from .comparing import Score, compare_conditions
 from .conditions import Condition, Role
 from .effects import Effects
 from .folder import RunFolder
+from .item_recordings import RECORDINGS
 from .records import SCHEMA, sort_records
 from .schema import read_versioned, write_versioned
 from .study_result import StudyResult
 
 __all__ = ["Run", "load_run", "read_effects", "write_effects"]
 
-_SELECTION_FILES = ("selection.nc", "sham.json")  # of a study; not held in memory
+_OTHER_FILES = ("selection.nc", "sham.json", RECORDINGS)  # not held in memory
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -161,7 +162,7 @@ class Run:
             write_effects(folder / "effects.json", self.effects)
         if self.study is not None:
             self.study.save(folder / "study.json")
-        for name in _SELECTION_FILES:
+        for name in _OTHER_FILES:
             if self.path is not None and (self.path / name).exists():
                 shutil.copy(self.path / name, folder / name)
         return folder

@@ -91,7 +91,7 @@ class StudyForecast:
     """What a study would do.
 
     Attributes:
-        stages: Its stages, in order; the last but none tests the items of the confirmation split.
+        stages: Its stages, in order; the last but one tests the items of the confirmation split.
         excluded: Number of items left out of either split.
         power: What its primary comparison can detect.
     """

@@ -33,6 +33,7 @@ from .planned_comparisons import CONFLICT
 from .planning import StageSettings
 from .preparation import bind_conditions
 from .random_layers import random_layers
+from .recording import record_or_warn
 from .results import Run, load_run, write_effects
 from .run import run_validated, warn_of_reuse
 from .selection import refuse_other_sweep, swept
@@ -83,7 +84,8 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
        which their mean row KL equals MATA's (on 48 of the swept items).
     2. Confirmation split, other recordings: baseline, MATA, the sham on text, MATA in the random layers,
        another clip's audio without and with MATA, and no audio.
-    3. The effects (`mata_interp.experiments.planned_comparisons` says what is compared and corrected) and the
+    3. Attention over time of every tested item, and heads and audio of 24 of them, for the page.
+    4. The effects (`mata_interp.experiments.planned_comparisons` says what is compared and corrected) and the
        answer in plain English.
 
     A study is resumable: the same call continues one that was stopped, in whichever stage, and loses at most
@@ -97,7 +99,7 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         lalm: The model.
         items: Items of both splits, e.g. from `load_benchmark`.
         out: The folder to write: a run folder with the sweep (``selection.nc``), ``sham.json``, ``trace.nc``,
-            ``study.json`` and ``effects.json`` beside the manifest.
+            ``items.npz``, ``study.json`` and ``effects.json`` beside the manifest.
         layers: Edit these layers and choose only alpha: layer indices, or the result of `fusion_layers`.
             None: choose both.
         alphas: The strengths to choose from, above 0.
@@ -170,6 +172,8 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
             conditions = study_conditions(mata, shams.text.alpha, alphas_of_draws)
             named = bind_conditions(lalm, conditions, decoding)
             measured = run_validated(lalm, test, named, out, settings, label="measuring")
+        with clock("recording items"):
+            record_or_warn(lalm, measured, test.items, settings)
     with clock("testing"):
         effects = effects_table(measured.records, measured.roles, seed)
 
@@ -276,6 +280,7 @@ STAGES = (
     "tracing attention",
     "matching the sham",
     "measuring",
+    "recording items",
     "testing",
 )
 

@@ -15,13 +15,16 @@ from .choosing import BASELINE, Search, candidates, resolve_search
 from .conditions import AudioKind, Condition
 from .dose_matching import EVALUATIONS
 from .folder import RunFolder
+from .item_recordings import RECORDINGS
 from .memory_forecast import forecast_memory
+from .outcomes import recorded_conditions
 from .partners import audio_partners
 from .planned_comparisons import CONFLICT
 from .planning import StageSettings, plan_batches
 from .power import plan_power
 from .preparation import bind_conditions
 from .random_layers import random_layers
+from .recording import RecordBatch
 from .sham import DoseBatch
 from .stage_forecast import (
     Probe,
@@ -145,6 +148,7 @@ def forecast_of(
         trace,
         sham,
         _measuring(lalm, splits, conditions, out, settings),
+        _recording(lalm, splits, conditions, file(RECORDINGS), settings),
     )
     conflict = [item for item in splits.test.items if item.condition == CONFLICT]
     primary = conflict or splits.test.items
@@ -191,3 +195,17 @@ def _measuring(
         seconds=seconds,
         memory=forecast_memory(lalm, largest_batch(lalm, test, settings, conditions.values())),
     )
+
+
+def _recording(
+    lalm: LALM,
+    splits: StudySplits,
+    conditions: Mapping[str, Condition],
+    out: Path | None,
+    settings: StageSettings,
+) -> StageForecast:
+    """The stage that records attention over time for the page."""
+    edits = {name: one.interventions for name, one in recorded_conditions(conditions).items()}
+    probe = Probe(lalm, splits.test, settings, RecordBatch(edits, frozenset(), settings.prompt_format))
+    size = largest_batch(lalm, splits.test, settings, ())
+    return probe.stage("recording items", f"{len(edits)} conditions", size, out)

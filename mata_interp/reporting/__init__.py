@@ -9,12 +9,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_HOME = {"figure": "maps", "report": "page", "listen": "listening", "Listening": "listening"}
+_HOME = {
+    "figure": "maps",
+    "report": "page",
+    "listen": "listening",
+    "Listening": "listening",
+    "save_listenings": "listening_page",
+}
 
-__all__ = ["Listening", "figure", "listen", "report"]
+__all__ = ["Listening", "figure", "listen", "report", "save_listenings"]
 
 if TYPE_CHECKING:
     from .listening import Listening, listen
+    from .listening_page import save_listenings
     from .maps import figure
     from .page import report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,13 @@ import numpy as np
 from ..benchmarks import Item
 from ..defaults import MAX_NEW_TOKENS
 from ..execution.files import plain
+from ..experiments.item_recordings import ItemRecording
 from .wording import printable
 
 if TYPE_CHECKING:
     from ..benchmarks.audio import AudioSource
     from ..interventions import AttentionEdit
     from ..lalm import LALM, Prompt
-
-BINS = 60  # time bins of the attention at most, as many as can be told apart on a page
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,17 +35,14 @@ class Listening:
         before, after: probability of each option among the options, without and with MATA (softmax of the
             summed log-probabilities), ``[C]``; empty without options.
         answer_before, answer_after: the chosen option, or the generated answer, without and with MATA.
-        attention: attention of the last prompt token to each time bin, mean over heads, without MATA,
-            ``[layer, bin]``.
+        logprob: log-probability of each option, without and with MATA, ``[2, C]``; empty without options.
+        recording: attention over time by head without and with MATA, and the audio.
         layers: decoder layer of each row of ``attention``, ``[layer]``.
-        edges: edges of the time bins, in seconds, ``[bin + 1]``.
         share: audio / (audio + text) without the first token, mean over heads, ``[layer]``.
         samples, rate: the audio that the model received.
         truncated_seconds: duration that was cut from the ends of clips.
+        name: what the clip is called: the names of its files, or ``"clip"``.
         layers_convention: how `published_layers` found MATA's layers; "" if they were named.
-        clip_starts: where each clip begins on the time axis, in seconds.
-        clip_attention: attention of the last prompt token to each clip, mean over heads and layers, without
-            MATA, ``[clip]``.
 
     Examples:
         >>> import mata_interp as mi
@@ -64,16 +60,38 @@ class Listening:
     after: np.ndarray
     answer_before: str
     answer_after: str
-    attention: np.ndarray
+    logprob: np.ndarray
+    recording: ItemRecording
     layers: tuple[int, ...]
-    edges: np.ndarray
     share: np.ndarray
     samples: np.ndarray
     rate: int
     truncated_seconds: float
+    name: str = "clip"
     layers_convention: str = ""
-    clip_starts: tuple[float, ...] = (0.0,)
-    clip_attention: np.ndarray = field(default_factory=lambda: np.full(1, np.nan))
+
+    @property
+    def attention(self) -> np.ndarray:
+        """Attention of the last prompt token by time, mean over heads, without MATA: ``[layer, bin]``."""
+        return self.recording.mean[0]
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Edges of the time bins, in seconds: ``[bin + 1]``."""
+        return self.recording.edges
+
+    @property
+    def clip_starts(self) -> tuple[float, ...]:
+        """Where each clip begins on the time axis, in seconds."""
+        return self.recording.clip_starts
+
+    @property
+    def clip_attention(self) -> np.ndarray:
+        """Attention to each clip, mean over heads and layers, without MATA: ``[clip]``."""
+        middles = (self.edges[:-1] + self.edges[1:]) / 2
+        ends = [*self.clip_starts, self.seconds]
+        parts = [self.attention[:, (middles > begin) & (middles < end)] for begin, end in pairwise(ends)]
+        return np.array([float(part.sum(1).mean()) for part in parts])
 
     @property
     def seconds(self) -> float:
@@ -94,6 +112,7 @@ class Listening:
         return plain(
             {
                 "model": self.model,
+                "name": self.name,
                 "question": self.item.question,
                 "caption": self.item.caption,
                 "options": options,
@@ -173,8 +192,11 @@ def listen(  # noqa: PLR0913 one keyword per setting, as in the command
         >>> round(float(listening.after.sum()), 6)
         1.0
     """
+    from ..experiments.recording import detailed_recording, heard
     from ..interventions import Mata, published_convention, published_layers
+    from ..tracing import audio_share, trace
 
+    name = _name_of(audio)
     item = Item(audio=audio, question=question, choices=tuple(choices), caption=caption)
     if choices:
         item.validate()
@@ -184,83 +206,52 @@ def listen(  # noqa: PLR0913 one keyword per setting, as in the command
     mata = Mata(alpha, published_layers(lalm) if layers is None else layers, rule=rule)
     mata.bind(lalm.structure.heads)
     prompt = lalm.prompt(item, format=prompt_format)
-    before, answer_before = _answer(lalm, prompt, item, None, max_new_tokens)
-    after, answer_after = _answer(lalm, prompt, item, mata, max_new_tokens)
-    clips = [clip[: lalm.audio_limit.kept(len(clip))] for clip in clips]
-    ends = np.cumsum([0, *map(len, clips)]) / rate
-    attention, edges, share, measured = _attention_over_time(lalm, prompt, ends)
-    middles = (edges[:-1] + edges[1:]) / 2
-    by_clip = [attention[:, (middles > begin) & (middles < end)] for begin, end in pairwise(ends)]
+    logprob_before, answer_before = _answer(lalm, prompt, item, None, max_new_tokens)
+    logprob_after, answer_after = _answer(lalm, prompt, item, mata, max_new_tokens)
+    recording = detailed_recording(lalm, prompt, [(), (mata,)])
+    share = audio_share(trace(lalm, prompt, query="last", progress=False)).isel(item=0)
     return Listening(
         model=lalm.name,
         item=item,
         mata=mata,
-        before=before,
-        after=after,
+        before=_probabilities(logprob_before),
+        after=_probabilities(logprob_after),
         answer_before=answer_before,
         answer_after=answer_after,
-        attention=attention,
-        layers=measured,
-        edges=edges,
-        share=share,
-        samples=np.concatenate(clips),
+        logprob=np.stack([logprob_before, logprob_after]),
+        recording=recording,
+        layers=tuple(int(layer) for layer in share["layer"].values),
+        share=share.mean("head", skipna=True).values,
+        samples=heard(lalm, item),
         rate=rate,
         truncated_seconds=prompt.truncated_seconds[0],
+        name=name,
         layers_convention=published_convention(lalm) if layers is None else "",
-        clip_starts=tuple(ends[:-1].tolist()),
-        clip_attention=np.array([float(part.sum(1).mean()) for part in by_clip]),
     )
 
 
 def _answer(
     lalm: LALM, prompt: Prompt, item: Item, mata: AttentionEdit | None, max_new_tokens: int
 ) -> tuple[np.ndarray, str]:
-    """Probabilities of the options and the best one; without options, none and the generated answer."""
+    """Log-probabilities of the options and the best one; without options, none and the generated answer."""
     if not item.choices:
         tokens = lalm.generate(prompt, mata, max_new_tokens=max_new_tokens)
         text = lalm.processor.tokenizer.decode(tokens[0], skip_special_tokens=True)
         return np.empty(0), text.strip()
     logprob = np.asarray(lalm.score(prompt, [item.choices], mata).logprob[0], dtype=np.float64)
+    return logprob, item.choices[int(logprob.argmax())]
+
+
+def _probabilities(logprob: np.ndarray) -> np.ndarray:
+    """Softmax of log-probabilities [C]; empty without options."""
+    if not len(logprob):
+        return logprob
     odds = np.exp(logprob - logprob.max())
-    return odds / odds.sum(), item.choices[int(logprob.argmax())]
+    return odds / odds.sum()
 
 
-def _attention_over_time(
-    lalm: LALM, prompt: Prompt, ends: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, ...]]:
-    """Attention [layer, bin], bin edges, audio share [layer], and the decoder layers of the rows.
-
-    Each time bin is traced as a token group of its own, so no row of attention is ever stored. The bins of a
-    clip are of equal length, and each is of one clip only.
-
-    Args:
-        ends: where the clips begin and end, in seconds, one after the other.
-    """
-    import torch
-
-    from ..lalm.prompting.groups import clip_group, partition
-    from ..tracing import audio_share, trace
-
-    whole = partition(prompt.groups)
-    clips = [prompt.groups.get(clip_group(n), whole["audio"])[0] for n in range(1, len(ends))]
-    bins: list[Any] = []
-    edges = [0.0]
-    for clip, (begin, end) in zip(clips, pairwise(ends), strict=True):
-        positions = clip.nonzero().flatten()
-        share_of_bins = max(1, round(BINS * (end - begin) / ends[-1]))
-        parts = positions.tensor_split(min(share_of_bins, len(positions)))
-        bins += parts
-        edges += (begin + (end - begin) * np.cumsum([len(p) for p in parts]) / len(positions)).tolist()
-    groups = {name: mask for name, mask in whole.items() if name != "audio"}
-    names = [f"audio {index:03d}" for index in range(len(bins))]
-    for name, tokens in zip(names, bins, strict=True):
-        groups[name] = torch.zeros_like(prompt.groups["audio"])
-        groups[name][0, tokens] = True
-    by_bin = trace(lalm, replace(prompt, groups=groups), query="last", progress=False)
-    traced = trace(lalm, prompt, query="last", progress=False)
-    attention = (
-        by_bin["mass"].sel(group=names).isel(item=0).mean("head", skipna=True).transpose("layer", "group")
-    )
-    share = audio_share(traced).isel(item=0).mean("head", skipna=True)
-    measured = tuple(int(layer) for layer in traced["layer"].values)
-    return attention.values, np.array(edges), share.values, measured
+def _name_of(audio: Any) -> str:
+    """File names of the audio, joined; ``"clip"`` for samples."""
+    sources = audio if isinstance(audio, list) else [audio]
+    names = [Path(source).name for source in sources if isinstance(source, str | Path)]
+    return " + ".join(names) or "clip"

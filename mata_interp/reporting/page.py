@@ -20,6 +20,7 @@ from .claims import claims_section
 from .comparisons import Comparisons, mean, subset_label, where
 from .controls import controls_section, dose_table
 from .glossary import used_terms
+from .item_view import items_section
 from .layers import layers_section
 from .no_harm import no_harm_section
 from .parts import Content, Page, Section, Table, numbered
@@ -94,7 +95,7 @@ def build_page(run: Run) -> Page:
 def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> Iterator[Section]:
     """The sections of the page, in order: evidence, attention, choices, details, how to reproduce."""
     sections: list[Section | None] = [
-        # one item: item_view.items_section(run)
+        items_section(run),
         *(_study_evidence(run, comparisons) if comparisons.primary else run_sections(run, comparisons)),
         _attention(run, mata),
         layers_section(run.path),

@@ -110,6 +110,7 @@ def test_listen_takes_a_file(small, found, tmp_path):
     clip = Path(small[1]).parent / "clips" / "0.wav"
     asked = [clip, "High or low?", "--choices", "high,low", "--model", small[0]]
     heard = json.loads(invoke("listen", *asked, "--layers", tmp_path / "layers.json", "--json"))
+    (heard,) = heard["clips"]
     assert heard["mata"]["layers"] == [1]
     assert heard["mata"]["chosen_on"] == list(found.chosen_on)
 

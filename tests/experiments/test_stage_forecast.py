@@ -81,8 +81,9 @@ def test_a_study_says_how_many_items_of_each_condition_it_tests(tiny_lalm, items
         "tracing attention",
         "matching the sham",
         "measuring",
+        "recording items",
     ]
-    sweep, measuring = said.stages[0], said.stages[-1]
+    sweep, measuring = said.stages[0], said.stages[-2]
     assert sweep.by_condition == {"conflict": 4}
     assert measuring.by_condition == {"conflict": 4, "congruent": 4, "neutral": 4}
     assert "12 items (4 conflict, 4 congruent, 4 neutral) of 4 recordings" in str(said)
@@ -93,7 +94,7 @@ def test_a_study_says_how_many_items_of_each_condition_it_tests(tiny_lalm, items
     mi.study(tiny_lalm, items, tmp_path / "s", progress=False)
     finished = mi.forecast_study(tiny_lalm, items, tmp_path / "s", progress=False)
     assert finished.seconds == 0
-    assert [stage.done == stage.batches for stage in finished.stages] == [True] * 4
+    assert [stage.done == stage.batches for stage in finished.stages] == [True] * 5
 
 
 def test_batches_that_are_done_are_not_counted(tiny_lalm, items, tmp_path):

@@ -168,7 +168,7 @@ def test_effects_and_study_are_plain_json_that_agree(done):
     assert found["excluded"] == [asdict(row) for row in done.excluded]
     assert [row.item for row in done.excluded] == ["gone"]
     stages = ["checking items", "choosing layers and alpha", "tracing attention", "matching the sham"]
-    assert list(found["seconds"]) == [*stages, "measuring", "testing"]
+    assert list(found["seconds"]) == [*stages, "measuring", "recording items", "testing"]
     assert "6 items" in found["answer"]
     assert len(done.effects) == len(effects)
     shares = found["selection"]["trace_share_by_layer"]

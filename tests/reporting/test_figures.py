@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from mata_interp.reporting.figures.clip import clip
 from mata_interp.reporting.figures.forest import Row, Section, forest
 from mata_interp.reporting.figures.grid import grid
 from mata_interp.reporting.figures.heads import heads
@@ -27,9 +26,8 @@ SHARE[0, 2] = NAN  # a layer with fewer heads
 MASS = dict(zip(("audio", "question", "template", "sink"), RNG.dirichlet([1, 2, 2, 3], 4).T, strict=True))
 ROWS = [Row("a", 0.1, 0.0, 0.2, 20, 4, 2, "primary"), Row(HOSTILE, NAN, NAN, NAN, 0, 0, 0, "sham")]
 MEAN = np.nanmean(SHARE, 1)
-EDGES = np.linspace(0, 1, 6)
 WINDOWS = np.array([[[0.1, -0.2, 0.3], [0.0, NAN, NAN]], [[-9.0, 0.1, 0.2], [0.3, 0.4, NAN]]])
-LARGE, TIMED = RNG.random((32, 20)), RNG.random((3, 5))
+LARGE = RNG.random((32, 20))
 DEEP = RNG.normal(0, 1, (5, 14, 28))
 
 DRAWINGS = {
@@ -48,8 +46,6 @@ DRAWINGS = {
     "heads": lambda width: heads(SHARE - 0.5, [0, 1, 3, 4], "what", width, "a note"),
     "heads of a large model": lambda width: heads(LARGE - 0.5, range(32), "what", width),
     "margins": lambda width: margins(np.array([-1.0, 1.0, 2.0]), np.array([1.0, -1.0, 3.0]), width),
-    "clip": lambda width: clip(np.sin(np.arange(900.0)), EDGES, TIMED, [0, 2, 4], [2], width),
-    "silent clip": lambda width: clip(np.zeros(10), EDGES, np.zeros((3, 5)), [0, 2, 4], [], width),
 }
 
 

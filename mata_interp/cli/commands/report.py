@@ -7,12 +7,28 @@ from typing import Annotated
 
 import typer
 
-from ..checks import check_folder, check_out_file
-from ..options import AsJson, out_option, parse_path
+from ...load_options import LoadOptions
+from ..checks import check_folder, check_loading, check_out_file, usage_error
+from ..inputs import Source, load_model, model_name
+from ..options import (
+    AS_STORED,
+    AUTO,
+    AsJson,
+    AudioRoot,
+    Benchmark,
+    Fields,
+    Model,
+    Subset,
+    out_option,
+    parse_list,
+    parse_path,
+    with_load_options,
+)
 from ..output import print_result
 
 
-def report(
+@with_load_options
+def report(  # noqa: PLR0913 a command has one parameter per option
     folder: Annotated[
         Path,
         typer.Argument(parser=parse_path, metavar="FOLDER", help="A folder written by `study` or `run`."),
@@ -20,17 +36,40 @@ def report(
     out: Annotated[
         Path | None, out_option("File to write. Default: report.html in the folder.", "FILE")
     ] = None,
+    add_items: Annotated[
+        tuple | None,
+        typer.Option(
+            parser=parse_list,
+            metavar="ID,ID",
+            help="First record heads and audio of these items, so that the page can play them (ID;ID if one "
+            "contains a comma); auto: six of each outcome. This runs the model.",
+        ),
+    ] = None,
+    model: Model = None,
+    loading: LoadOptions = AS_STORED,
+    benchmark: Benchmark = "listening",
+    audio_root: AudioRoot = None,
+    fields: Fields = None,
+    subset: Subset = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the HTML report of a run folder: one file that loads nothing from the network.
+
+    Only --add-items needs the model and the benchmark; without --model, the model of the run is loaded.
 
     \b
     Examples
       mata-interp report runs/study-organism-listening
       mata-interp report runs/first --out first.html
+      mata-interp report runs/first --add-items clip-017,clip-203
     """
     check_folder(folder, "FOLDER")
     check_out_file(out)
+    if add_items is None and model is not None:
+        raise usage_error("it is used with --add-items only.", "--model")
+    if add_items is not None:
+        source = Source(benchmark, audio_root, fields, subset)
+        _record(folder, add_items, model, loading, source)
     from ...reporting import report as write_report
 
     page = write_report(folder, out).resolve()
@@ -38,3 +77,15 @@ def report(
         print_result("report", {"report": page})
     else:
         print(f"The report: {page.as_uri()}")
+
+
+def _record(folder: Path, ids: tuple, model: str | None, loading: LoadOptions, source: Source) -> None:
+    """Record these items of the run with its model."""
+    import mata_interp
+
+    run = mata_interp.load_run(folder)
+    name = model_name(None, model or run.manifest["model"]["name"])
+    check_loading(name, loading)
+    items = source.usable()
+    lalm = load_model(name, loading)
+    mata_interp.record_items(lalm, run, items, () if ids == (AUTO,) else ids)
