@@ -38,6 +38,7 @@ PACKAGES = (
     "checking",
     "experiments",
     "organism",
+    "plotting",
     "reporting",
     "cli",
 )

@@ -1,7 +1,7 @@
 """Figures and HTML pages.
 
-`report` writes the page of a run folder, `listen` asks about one clip, and `figure` draws a map or a fusion
-profile. They are imported when first used, because the drawing libraries take a second or two to import.
+`report` writes the page of a run folder, and `listen` asks about one clip. They are imported when first used,
+because the drawing libraries take a second or two to import.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_HOME = {"figure": "maps", "report": "page", "listen": "listening", "Listening": "listening"}
+_HOME = {"report": "page", "listen": "listening", "Listening": "listening"}
 
-__all__ = ["Listening", "figure", "listen", "report"]
+__all__ = ["Listening", "listen", "report"]
 
 if TYPE_CHECKING:
     from .listening import Listening, listen
-    from .maps import figure
     from .page import report
 
 
