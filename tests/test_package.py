@@ -23,6 +23,7 @@ PACKAGES = (
     "load_options",
     "ranges",
     "seeding",
+    "markup",
     "progress",
     "compat",
     "precision",

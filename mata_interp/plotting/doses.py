@@ -165,7 +165,7 @@ def _labelled(edits: pd.DataFrame) -> pd.DataFrame:
     if edits.empty:
         return edits.assign(label=[])
     settings = ("group", "layers", "rule", "queries", "phase", "heads")
-    differing = [name for name in settings if edits[name].nunique() > 1] or ["group"]
+    differing = [name for name in settings if len(set(edits[name].astype(str))) > 1] or ["group"]
     labels = [
         ", ".join(map(_setting, differing, row)) for row in edits[differing].astype(str).to_numpy().tolist()
     ]

@@ -209,7 +209,7 @@ def windows(
     ax.tick_params(length=0)
     if annotate if annotate is not None else min(inches(ax)) / count > 0.27:
         for n in there:
-            _write(ax, cells, places[n], f"{values[n]:+.1f}", values[n])
+            _write(ax, cells, places[n], f"{values[n]:+.1f}", float(values[n]))
     if chosen is not None:
         _frame(ax, tuple(sorted(set(chosen))), sets, places)
     if colorbar:

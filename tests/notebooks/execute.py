@@ -1,0 +1,64 @@
+"""Execute the notebooks: ``python -m tests.notebooks.execute [NAME ...]`` writes ``notebooks/NAME.ipynb``.
+
+The source of each is ``notebooks/NAME.py`` (jupytext, percent format). The ``.ipynb`` beside it has the
+outputs, so that it reads on GitHub, and the SHA-256 of the source that was executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+SOURCES = sorted(FOLDER.glob("*.py"))
+SECONDS = 600  # for one cell
+
+
+def source_hash(path: Path) -> str:
+    """SHA-256 of a source."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Run a source in an empty folder; the notebook with its outputs and without times and random ids.
+
+    Raises:
+        CellExecutionError: a cell raises an error.
+    """
+    notebook = jupytext.read(path)
+    os.environ.pop("MPLBACKEND", None)  # the kernel draws into the notebook
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook, timeout=SECONDS, resources={"metadata": {"path": folder}}, record_timing=False
+        )
+        client.execute()
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"
+    notebook.metadata = {
+        "kernelspec": notebook.metadata["kernelspec"],
+        "language_info": {"name": "python"},
+        "mata_interp": {"source_sha256": source_hash(path)},
+    }
+    return notebook
+
+
+def main(names: list[str]) -> None:
+    """Execute the named notebooks, or all of them."""
+    for path in SOURCES:
+        if names and path.stem not in names:
+            continue
+        started = time.perf_counter()
+        nbformat.write(execute(path), path.with_suffix(".ipynb"))
+        print(f"{path.stem}: {time.perf_counter() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
