@@ -64,6 +64,7 @@ _SOURCE = {
     "StudyResult": "experiments",
     "Effects": "experiments",
     "report": "reporting",
+    "paper": "reporting",
     "listen": "reporting",
     "Listening": "reporting",
 }
@@ -101,7 +102,7 @@ if TYPE_CHECKING:
         seconds,
     )
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
-    from .reporting import Listening, listen, report
+    from .reporting import Listening, listen, paper, report
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,

@@ -1,7 +1,7 @@
 """Figures and HTML pages.
 
-`report` writes the page of a run folder, and `listen` asks about one clip. They are imported when first used,
-because the drawing libraries take a second or two to import.
+`report` writes the page of a run folder, `paper` its files for a paper, and `listen` asks about one clip.
+They are imported when first used, because the drawing libraries take a second or two to import.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-_HOME = {"report": "page", "listen": "listening", "Listening": "listening"}
+_HOME = {"report": "page", "paper": "paper", "listen": "listening", "Listening": "listening"}
 
-__all__ = ["Listening", "listen", "report"]
+__all__ = ["Listening", "listen", "paper", "report"]
 
 if TYPE_CHECKING:
     from .listening import Listening, listen
     from .page import report
+    from .paper import paper
 
 
 def __getattr__(name: str) -> Any:

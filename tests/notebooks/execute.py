@@ -17,9 +17,13 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
+from mata_interp.cli import UNINFORMATIVE
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 SOURCES = sorted(FOLDER.glob("*.py"))
 SECONDS = 600  # for one cell
+QUIET = f"import logging\nfor name in {UNINFORMATIVE!r}: logging.getLogger(name).setLevel(logging.ERROR)"
+"""torchao, which tests need, reports kernels that the machine lacks; the commands silence it as well."""
 
 
 def source_hash(path: Path) -> str:
@@ -34,12 +38,16 @@ def execute(path: Path) -> nbformat.NotebookNode:
         CellExecutionError: a cell raises an error.
     """
     notebook = jupytext.read(path)
-    os.environ.pop("MPLBACKEND", None)  # the kernel draws into the notebook
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # draw inline
+    environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook, timeout=SECONDS, resources={"metadata": {"path": folder}}, record_timing=False
         )
-        client.execute()
+        with client.setup_kernel(env=environment):
+            client.kc.execute(QUIET, silent=True, store_history=False)
+            for index, cell in enumerate(notebook.cells):
+                client.execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
     notebook.metadata = {
