@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+import matplotlib.style
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
@@ -49,7 +49,8 @@ def write_figures(run: Run, save: Save) -> None:
         save: takes a file's name and content.
     """
     for each in figures_of(run):
-        with matplotlib.rc_context({**RC, "svg.hashsalt": each.name, "pdf.fonttype": 42}):  # type: ignore[arg-type]
+        style = {**RC, "svg.hashsalt": each.name, "pdf.fonttype": 42}
+        with matplotlib.style.context(style, after_reset=True):  # whatever style the user has set
             figure = Figure(figsize=(WIDTH, each.height), layout="constrained")
             ax = figure.subplots()
             each.draw(ax)

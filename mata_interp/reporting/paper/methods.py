@@ -154,7 +154,8 @@ def _statistics(run: Run) -> list[str]:
         f"The primary hypothesis was fixed in advance: {hypothesis}",
         "Differences are paired by item; clips, not items, are the independent units. The interval of the "
         f"primary difference is {effect.interval_method}{_cited(effect.interval_method)} at "
-        f"{100 * effect.level:g} %, and its p-value is that of {effect.p_method}{_cited(effect.p_method)}, two-sided.",
+        f"{100 * effect.level:g} %, and its p-value is that of {effect.p_method}"
+        f"{_cited(effect.p_method)}, two-sided.",
         "P-values of all hypotheses on MATA are adjusted by Holm's method [@holm1979]; those of controls are "
         "not.",
     ]

@@ -107,24 +107,28 @@ def latex(table: Table, label: str) -> str:
 
 def _row(cells, columns: int) -> str:
     padded = [*cells, *[""] * (columns - len(cells))]
-    return " & ".join(map(latex_text, padded)) + r" \\"
+    return " & ".join(latex_text(_line(cell)) for cell in padded) + r" \\"
+
+
+def _line(text: object) -> str:
+    """``text`` on one line; no-break spaces stay."""
+    return re.sub(r"[\r\n\t]+", " ", str(text))
 
 
 def markdown(table: Table) -> str:
     """A table in Markdown; headings of blocks are rows in bold."""
-    lines = [f"**{table.title}** {table.caption}".strip(), "", _cells(table.columns)]
-    right = [":--" if table.words or not number else "--:" for number in range(len(table.columns))]
-    lines.append("|" + "|".join(right) + "|")
+    columns = len(table.columns)
+    right = [":--" if table.words or not number else "--:" for number in range(columns)]
+    rows = [[_escaped(name) for name in table.columns], right]
     for block in table.blocks:
         if block.title:
-            lines.append(_cells([f"**{block.title}**", *[""] * (len(table.columns) - 1)]))
-        lines += [_cells([*row.cells, *[""] * (len(table.columns) - len(row.cells))]) for row in block.rows]
-    return "\n".join(lines) + "\n"
+            rows.append([f"**{_escaped(block.title)}**"])
+        rows += [[_escaped(cell) for cell in row.cells] for row in block.rows]
+    padded = ([*row, *[""] * (columns - len(row))] for row in rows)
+    lines = [f"| {' | '.join(row)} |" for row in padded]
+    return "\n".join([f"**{_escaped(table.title)}** {_line(table.caption)}".strip(), "", *lines]) + "\n"
 
 
-def _cells(cells) -> str:
-    texts = (
-        re.sub(r"([|\\<`*_])", r"\\\1", str(cell)) if not str(cell).startswith("**") else cell
-        for cell in cells
-    )
-    return "| " + " | ".join(" ".join(str(text).split()) for text in texts) + " |"
+def _escaped(text: object) -> str:
+    """``text`` on one line with Markdown's special characters escaped."""
+    return re.sub(r"([|\\<`*_])", r"\\\1", _line(text))
