@@ -40,11 +40,7 @@ items = mi.load_benchmark("listening").split("confirmation")
 # prompt token over the time of the clip. The caption of this item is wrong.
 
 # %%
-item = (
-    items.filter(condition="conflict", kind="first")[0]
-    if items.filter(kind="first")
-    else items.filter(condition="conflict")[0]
-)
+item = items.filter(condition="conflict", kind="first")[0]
 print(f"{item.question}  {' | '.join(item.choices)}  (right: {item.answer})\ncaption: {item.caption}")
 clip = item.load_audio(lalm.sampling_rate)
 HTML(player(clip.samples, clip.rate))

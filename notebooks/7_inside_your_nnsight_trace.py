@@ -135,14 +135,12 @@ print(f"MATA against no edit:    {(reference - logits).abs().max():.1e} logits")
 # by which the audio has arrived.
 
 # %%
-pool = [one for one in items.filter(condition="neutral", kind=item.kind) if set(one.choices) and one.answer]
-source, target = next(
-    (a, b)
-    for a in pool
-    for b in pool
-    if a.answer != b.answer and a.answer in b.choices and b.answer in a.choices
-    and lalm.prompt(a).width == lalm.prompt(b).width
-)  # fmt: skip
+pool = items.filter(condition="neutral", kind="voice")
+margins = mi.margin(mi.sweep(lalm, pool, {"baseline": None}, progress=False))[:, 0].values
+known = [one for one, value in zip(pool, margins, strict=True) if value > 0]  # answered correctly
+target = known[0]
+source = next(one for one in known if one.answer != target.answer and one.answer in target.choices)
+print(f"{target.question} target: {target.answer!r}, source: {source.answer!r}")
 tokens = [lalm.option_tokens(target, [answer])[0][0] for answer in (target.answer, source.answer)]
 target_prompt, source_prompt = lalm.prompt(target), lalm.prompt(source)
 

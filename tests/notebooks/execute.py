@@ -12,9 +12,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import jupytext
-import nbformat
 from nbclient import NotebookClient
 
 from mata_interp.cli import UNINFORMATIVE
@@ -31,7 +31,7 @@ def source_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def execute(path: Path) -> nbformat.NotebookNode:
+def execute(path: Path) -> Any:
     """Run a source in an empty folder; the notebook with its outputs and without times and random ids.
 
     Raises:
@@ -64,7 +64,7 @@ def main(names: list[str]) -> None:
         if names and path.stem not in names:
             continue
         started = time.perf_counter()
-        nbformat.write(execute(path), path.with_suffix(".ipynb"))
+        jupytext.write(execute(path), path.with_suffix(".ipynb"))
         print(f"{path.stem}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
