@@ -65,18 +65,19 @@ _SOURCE = {
     "StudyResult": "experiments",
     "Effects": "experiments",
     "report": "reporting",
-    "figure": "reporting",
+    "paper": "reporting",
     "listen": "reporting",
     "Listening": "reporting",
     "save_listenings": "reporting",
 }
 
-_PACKAGES = ("errors",)  # public as they are
+_MODULES = {"errors": "errors", "plot": "plotting"}  # public as they are: name -> module
 
-__all__ = [*_SOURCE, *_PACKAGES]
+__all__ = [*_SOURCE, *_MODULES]
 
 if TYPE_CHECKING:
     from . import errors
+    from . import plotting as plot
     from .benchmarks import Item, Items, load_benchmark
     from .checking import CheckReport, check
     from .experiments import (
@@ -104,7 +105,7 @@ if TYPE_CHECKING:
         seconds,
     )
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
-    from .reporting import Listening, figure, listen, report, save_listenings
+    from .reporting import Listening, listen, paper, report, save_listenings
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,
@@ -123,8 +124,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f".{name}", __name__)
+    if name in _MODULES:
+        return importlib.import_module(f".{_MODULES[name]}", __name__)
     if name not in _SOURCE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{_SOURCE[name]}", __name__), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import operator
 import sys
 import types
 
@@ -13,11 +14,12 @@ import mata_interp as mi
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 PUBLIC = [name for name in mi.__all__ if not isinstance(getattr(mi, name), types.ModuleType)]
+PUBLIC += [f"plot.{name}" for name in mi.plot.__all__]
 
 
 def examples_of(name: str) -> list[doctest.DocTest]:
     """The examples of a function, or of a class and its own public methods."""
-    public = getattr(mi, name)
+    public = operator.attrgetter(name)(mi)
     finder = doctest.DocTestFinder(exclude_empty=True, recurse=inspect.isclass(public))
     globs = {**vars(sys.modules[public.__module__]), "mi": mi}
     result = finder.find(public, name, globs=globs)
@@ -26,7 +28,7 @@ def examples_of(name: str) -> list[doctest.DocTest]:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_have_an_example(name):
-    public = getattr(mi, name)
+    public = operator.attrgetter(name)(mi)
     if inspect.isclass(public) and issubclass(public, Exception | Warning):
         return
     assert examples_of(name)

@@ -23,6 +23,7 @@ PACKAGES = (
     "load_options",
     "ranges",
     "seeding",
+    "markup",
     "progress",
     "compat",
     "precision",
@@ -38,6 +39,7 @@ PACKAGES = (
     "checking",
     "experiments",
     "organism",
+    "plotting",
     "reporting",
     "cli",
 )

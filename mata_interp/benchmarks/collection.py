@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import BenchmarkError, ItemError
 from .clusters import SharedClips, connected_components
 from .items import Item
+from .items_html import items_html
 from .records import record_to_item
 from .rows import as_record, as_records
 from .values import quote
@@ -263,6 +264,10 @@ class Items(Sequence[Item]):
                 counts.update((item.condition, item.kind) for item in clips[clip])
         kept = {id(item) for clip in taken for item in clips[clip]}
         return replace(self, _items=tuple(item for item in self if id(item) in kept))
+
+    def _repr_html_(self) -> str:
+        """A table of the first items, with players."""
+        return items_html(self)
 
     def _without(self, errors: Mapping[str, ItemError]) -> Items:
         """The items without those that have an error, which go to ``excluded``."""

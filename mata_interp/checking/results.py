@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mata_interp.lalm.discovery.experts import Flips
+from mata_interp.markup import frame, table
 
 from .report_text import count_verdicts, render
 
@@ -119,6 +120,17 @@ class CheckReport:
             "results": [asdict(result) for result in self.results],
             "excluded": list(self.excluded),
         }
+
+    def _repr_html_(self) -> str:
+        """The results as a table, for notebooks."""
+        marks = {"pass": "✓ pass", "fail": "✗ fail", "error": "✗ error"}
+        rows = [
+            (marks.get(result.verdict, result.verdict), result.name, result.compared, result.measured)
+            for result in self.results
+        ]
+        remedies = " ".join(f"{result.name}: {result.remedy}" for result in self.results if result.remedy)
+        title = f"Check of {self.model}: {count_verdicts(self.results)}"
+        return frame(title, table(("result", "check", "compares", "measured"), rows, remedies))
 
     def __repr__(self) -> str:
         return f"<CheckReport of {self.model!r}: {count_verdicts(self.results)}>"

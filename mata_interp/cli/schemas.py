@@ -203,7 +203,10 @@ SCHEMAS = {
         f"{command} --dry-run": Schema(f"mata-interp/{command}-forecast/1", _STAGE)
         for command in ("trace", "sweep", "layers")
     },
-    "report": Schema("mata-interp/report/1", {"report": "path of the HTML page"}),
+    "report": Schema(
+        "mata-interp/report/1",
+        {"report": "path of the HTML page", "paper": "folder of the files for a paper, or null"},
+    ),
     "benchmark list": Schema(
         "mata-interp/benchmark-list/1", {"benchmarks": "a list of {name, source, fields, verified}"}
     ),

@@ -16,7 +16,9 @@ import xarray as xr
 from ..benchmarks import Exclusion
 from ..errors import RunError
 from ..execution.notices import warn
+from ..markup import frame, line, table
 from ..tracing.storage import read_trace, write_trace
+from .chance import chance_of
 from .comparing import Score, compare_conditions
 from .conditions import Condition, Role
 from .effects import Effects
@@ -171,6 +173,26 @@ class Run:
     def load(cls, folder: str | Path) -> Run:
         """Read a run folder: `load_run`."""
         return load_run(folder)
+
+    def _repr_html_(self) -> str:
+        """Accuracy under each condition, for notebooks."""
+        rows = []
+        for name, part in self.records.groupby("condition", sort=False):
+            right = part["correct"].dropna().astype(float)
+            margins = part["margin"].dropna()
+            accuracy = f"{100 * right.mean():.1f} %" if len(right) else ""
+            rows.append((name, len(part), accuracy, f"{margins.mean():.2f}" if len(margins) else ""))
+        columns = ("condition", "items", "accuracy", "log-probability difference, nats")
+        notes = [f"chance {100 * chance_of(self.records.drop_duplicates('item')):.1f} %"]
+        notes += [f"{self.missing} parts are missing"] if self.missing else []
+        notes += [f"{len(self.excluded)} items were left out"] if self.excluded else []
+        answer = [line(self.study.answer)] if self.study is not None else []
+        where = "in memory" if self.path is None else str(self.path)
+        title = (
+            f"Run ({where}) of {self.manifest['model'].get('name')} on {self.manifest['data'].get('name')}"
+        )
+        note = f"{'; '.join(notes)}. run.compare() tests the differences."
+        return frame(title, *answer, table(columns, rows, note))
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else str(self.path)

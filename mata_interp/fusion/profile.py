@@ -15,6 +15,8 @@ import xarray as xr
 
 from mata_interp.errors import RunError
 from mata_interp.interventions import AttentionEdit
+from mata_interp.markup import frame, line, table
+from mata_interp.ranges import layer_range
 
 from .boundaries import Boundary
 from .windows import overlap
@@ -127,6 +129,19 @@ class FusionProfile:
         return (
             f"<FusionProfile of {self.model!r} on {items} items: window {list(self.window)}, {self.verdict}>"
         )
+
+    def _repr_html_(self) -> str:
+        """The finding and the windows of the criteria, for notebooks."""
+        agreement = self.agreement["window"]
+        rows = [("recommended", "", layer_range(self.window), "")]
+        for name, window in self.windows.items():
+            about = self.profiles.sel(criterion=name)
+            label, evidence = (str(about[key].item()) for key in ("label", "evidence"))
+            rows.append((label, evidence, layer_range(window), f"{agreement[name]:.2f}"))
+        columns = ("criterion", "evidence", "layers", "overlap (IoU)")
+        refused = "; ".join(f"{name} was not measured: {reason}" for name, reason in self.refused.items())
+        title = f"Fusion profile of {self.model} on {self.profiles.sizes['item']} items"
+        return frame(title, line(self.summary), table(columns, rows, refused))
 
     def save(self, path: str | Path) -> None:
         """Write the profile as JSON. The file appears whole or not at all.

@@ -17,6 +17,8 @@ from mata_interp.errors import ArgumentError, ItemError, ModelError
 from mata_interp.interventions import InterventionLike, in_order
 from mata_interp.interventions.selection import refuse_reasoning_phase
 from mata_interp.load_options import LoadOptions
+from mata_interp.markup import facts, frame
+from mata_interp.ranges import brief
 
 from .calls.edited_calls import edited_calls
 from .calls.locks import belongs_to, exclusive
@@ -185,6 +187,21 @@ class LALM:
 
     def __repr__(self) -> str:
         return f"LALM({self.description}: {type(self.model).__name__}, {self.num_layers} layers)"
+
+    def _repr_html_(self) -> str:
+        """What the model is, for notebooks."""
+        heads = self.structure.heads
+        counts = sorted(set(heads.values()))
+        rows: list[tuple[str, object]] = [
+            ("model", f"{type(self.model).__name__}, {self.model.num_parameters() / 1e6:,.1f} M parameters"),
+            ("runs as", self.description),
+            ("decoder", f"{type(self.structure.decoder).__name__}, {self.num_layers} layers"),
+            ("attention", f"layers {brief(heads)}, {' or '.join(map(str, counts))} heads"),
+            ("audio placeholder", f"token {self.structure.audio_token_id}"),
+        ]
+        if self.processor is not None:
+            rows.append(("audio", f"{self.sampling_rate:,} Hz"))
+        return frame(f"LALM: {self.name}", facts(rows))
 
     @property
     def description(self) -> str:

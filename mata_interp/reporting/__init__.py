@@ -1,7 +1,7 @@
 """Figures and HTML pages.
 
-`report` writes the page of a run folder, `listen` asks about one clip, and `figure` draws a map or a fusion
-profile. They are imported when first used, because the drawing libraries take a second or two to import.
+`report` writes the page of a run folder, `paper` its files for a paper, and `listen` asks about one clip.
+They are imported when first used, because the drawing libraries take a second or two to import.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "figure": "maps",
     "report": "page",
+    "paper": "paper",
     "listen": "listening",
     "Listening": "listening",
     "save_listenings": "listening_page",
 }
 
-__all__ = ["Listening", "figure", "listen", "report", "save_listenings"]
+__all__ = ["Listening", "listen", "paper", "report", "save_listenings"]
 
 if TYPE_CHECKING:
     from .listening import Listening, listen
     from .listening_page import save_listenings
-    from .maps import figure
     from .page import report
+    from .paper import paper
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from math import isfinite, isnan, nan
 from typing import Any
 
+from ..markup import facts, frame, line
+
 __all__ = ["Effect"]
 
 
@@ -82,6 +84,25 @@ class Effect:
             value = data[field.name]
             values[field.name] = nan if value is None and field.type == "float" else value
         return cls(**values)
+
+    def _repr_html_(self) -> str:
+        """The effect as a small table, for notebooks."""
+        interval = "none" if isnan(self.low) else f"{self._signed(self.low)} to {self._signed(self.high)}"
+        unit, scale = ("points", 100) if self.kind == "binary" else ("nats", 1)
+        before, after = (f"{scale * value:.1f} %" if scale == 100 else f"{value:.3g} nats" for value in
+                         (self.before, self.after))  # fmt: skip
+        rows = [
+            ("before, after", f"{before}, {after}"),
+            ("difference", f"{self._signed(self.difference)} {unit}"),
+            (f"{100 * self.level:g} % interval", f"{interval} ({self.interval_method})"),
+            ("items", f"{self.n:,}" + (f" of {self.n_clusters:,} clusters" if self.n_clusters else "")),
+        ]
+        if self.fixed is not None:
+            rows.append(("corrected, broken", f"{self.fixed}, {self.broken}"))
+        p = "< 0.0001" if self.p < 0.0001 else f"{self.p:.2g}"
+        rows.append(("p", f"{p} ({self.p_method})"))
+        title = "Change in accuracy" if self.kind == "binary" else "Change of the log-probability difference"
+        return frame(title, facts(rows), line(self.note, small=True) if self.note else "")
 
     def __str__(self) -> str:
         return " ".join(part for part in (self._means(), self._tests(), self.note) if part)

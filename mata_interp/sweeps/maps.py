@@ -4,7 +4,7 @@ A map is a sweep whose configurations lie on a grid: layer windows by strength, 
 layers. It shows the change of the margin of the right option, in nats::
 
     heads = mi.causal_map(lalm, items, mi.head_configs(lalm))    # [layer, head]
-    mi.figure(heads).savefig("heads.png")
+    mi.plot.heads(heads)
 """
 
 from __future__ import annotations

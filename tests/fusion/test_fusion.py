@@ -95,7 +95,7 @@ def test_saved_and_loaded_profiles_are_equal(profile, tmp_path):
     equal(profile, mi.FusionProfile.from_json(path))
     equal(profile, mi.FusionProfile.from_json(str(path)))
     equal(profile, mi.FusionProfile.from_json(profile.to_json()))
-    assert mi.figure(again).get_axes()
+    assert mi.plot.criteria(again).get_axes()
 
 
 def test_save_is_of_the_class_and_not_of_nnsight(profile):

@@ -7,13 +7,10 @@ import pytest
 from matplotlib.text import Text
 
 from mata_interp.reporting.figures.forest import Row, Section, forest
-from mata_interp.reporting.figures.grid import grid
-from mata_interp.reporting.figures.heads import heads
 from mata_interp.reporting.figures.heat_map import heat_map
 from mata_interp.reporting.figures.margins import margins
 from mata_interp.reporting.figures.profile import profile
 from mata_interp.reporting.figures.scale import robust_limit
-from mata_interp.reporting.figures.single import single
 from mata_interp.reporting.figures.svg import NARROW, WIDE, figure_style, responsive
 from mata_interp.reporting.figures.window_heatmap import window_heatmap
 
@@ -35,16 +32,11 @@ DRAWINGS = {
     "heat of a large model": lambda width: heat_map(LARGE, list(range(32)), set(), width),
     "profile": lambda width: profile(MASS, MEAN, MEAN - 0.1, MEAN + 0.1, [0, 1, 3, 4], {1, 4}, width),
     "forest": lambda width: forest([Section("x", ROWS), Section("y", ROWS[:1])], width),
-    "grid": lambda width: grid(np.array([[0.1, NAN], [-0.2, 0.3]]), ["0", "1"], ["0.1", "1"], (1, 1), width),
-    "empty grid": lambda width: grid(np.full((1, 1), NAN), ["0"], ["1"], None, width),
     "windows": lambda width: window_heatmap(
         WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), width, "what", "a note"
     ),
     "empty windows": lambda width: window_heatmap(np.full((1, 1, 1), NAN), [4], [1.0], None, width),
     "windows of a large model": lambda width: window_heatmap(DEEP, range(28), [0.1] * 5, None, width),
-    "single": lambda width: single(MEAN - 0.5, MEAN - 0.6, MEAN, [0, 1, 3, 4], "what", width, "a note\nmore"),
-    "heads": lambda width: heads(SHARE - 0.5, [0, 1, 3, 4], "what", width, "a note"),
-    "heads of a large model": lambda width: heads(LARGE - 0.5, range(32), "what", width),
     "margins": lambda width: margins(np.array([-1.0, 1.0, 2.0]), np.array([1.0, -1.0, 3.0]), width),
 }
 

@@ -183,9 +183,10 @@ def _forecast(
 def _draw(profile: FusionProfile, figure: Path | None) -> None:
     if figure:
         from ...execution.files import write_whole
-        from ...reporting import figure as draw
+        from ...reporting.figures.fusion import fusion
+        from ...reporting.figures.svg import WIDE
 
-        drawing, form = draw(profile), figure.suffix[1:].lower()
+        drawing, form = fusion(profile, WIDE), figure.suffix[1:].lower()
         write_whole(figure, lambda file: drawing.savefig(file, format=form, dpi=200), resumes=False)
 
 

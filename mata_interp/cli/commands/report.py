@@ -51,6 +51,10 @@ def report(  # noqa: PLR0913 a command has one parameter per option
     audio_root: AudioRoot = None,
     fields: Fields = None,
     subset: Subset = None,
+    paper: Annotated[
+        bool,
+        typer.Option("--paper", help="Also write figures, their data, tables and methods into FOLDER/paper."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the HTML report of a run folder: one file that loads nothing from the network.
@@ -61,6 +65,7 @@ def report(  # noqa: PLR0913 a command has one parameter per option
     Examples
       mata-interp report runs/study-organism-listening
       mata-interp report runs/first --out first.html
+      mata-interp report runs/first --paper
       mata-interp report runs/first --add-items clip-017,clip-203
     """
     check_folder(folder, "FOLDER")
@@ -70,13 +75,17 @@ def report(  # noqa: PLR0913 a command has one parameter per option
     if add_items is not None:
         source = Source(benchmark, audio_root, fields, subset)
         _record(folder, add_items, model, loading, source)
+    from ...reporting import paper as write_paper
     from ...reporting import report as write_report
 
+    written = write_paper(folder).resolve() if paper else None  # first, as the page links to it
     page = write_report(folder, out).resolve()
     if as_json:
-        print_result("report", {"report": page})
+        print_result("report", {"report": page, "paper": written})
     else:
         print(f"The report: {page.as_uri()}")
+        if written:
+            print(f"The files for a paper: {written}")
 
 
 def _record(folder: Path, ids: tuple, model: str | None, loading: LoadOptions, source: Source) -> None:

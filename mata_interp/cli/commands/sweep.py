@@ -319,7 +319,8 @@ def _draw(
     """Write the map and its figure; the path of the figure, or why there is no map."""
     from ...execution.files import write_whole
     from ...interventions import AttentionEdit
-    from ...reporting import figure
+    from ...plotting import causal_map
+    from ...reporting.figures.svg import figure_style
     from ...sweeps import change
 
     single = {name: edit for name, edit in edits.items() if isinstance(edit, AttentionEdit)}
@@ -329,7 +330,8 @@ def _draw(
         return None, "the edits differ in rule, keys, queries or phase."
     try:
         drawn = change(found, single, NOTHING)
-        drawing = figure(drawn)
+        with figure_style("map"):
+            drawing = causal_map(drawn)
     except ValueError as error:  # the edits do not lie on one plane
         return None, " ".join(str(error).split())
     content = drawn.to_netcdf(engine="scipy")

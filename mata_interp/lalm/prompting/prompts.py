@@ -20,6 +20,7 @@ from mata_interp.precision import full_precision
 from ..discovery.quantised import compute_dtype
 from .formats import PROMPT_FORMATS, canonical_format
 from .groups import clip_group, group_masks
+from .html import prompt_html
 from .limits import AudioLimit
 from .messages import Asked, ask_by_messages, takes_audio_in_call
 from .templates import OTHER_TEMPLATE
@@ -51,6 +52,8 @@ class Prompt:
             not known.
         truncated_seconds: seconds cut off the ends of clips because the model takes no more, one per row.
         thought: the thought that the template opens at the end of the prompt; None if it opens none.
+        tokenizer: the tokenizer that wrote the tokens, to show their text in notebooks; None for ready-made
+            inputs and for a prompt from another process.
 
     Examples:
         >>> import mata_interp as mi
@@ -68,6 +71,11 @@ class Prompt:
     audio_seconds: tuple[float, ...]
     truncated_seconds: tuple[float, ...]
     thought: OpenThought | None = None
+    tokenizer: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the tokenizer, which is large and serves the display only."""
+        return {**vars(self), "tokenizer": None}
 
     @property
     def size(self) -> int:
@@ -86,6 +94,10 @@ class Prompt:
             f"<Prompt {self.size} x {self.width} tokens, {audio} of audio, on "
             f"{self.inputs['input_ids'].device}: {', '.join(names)}>"
         )
+
+    def _repr_html_(self) -> str:
+        """The texts of the first rows, tinted by token group, with seconds under the audio."""
+        return prompt_html(self)
 
     def continued(
         self,
@@ -264,6 +276,7 @@ def build_prompt(
         audio_seconds=tuple(seconds),
         truncated_seconds=tuple(a - b for a, b in zip(lengths, seconds, strict=True)),
         thought=OpenThought.at_end(processor.tokenizer, asked.after, thinking),
+        tokenizer=processor.tokenizer,
     )
 
 

@@ -1,31 +1,33 @@
-"""Colours and fonts of all figures.
-
-Audio is blue, user text is orange to yellow, template and sink are grey, in every figure. Blue and orange of
-the palette of Okabe and Ito remain distinguishable under all common colour-vision deficiencies.
-"""
+"""Fonts of the figures of a page. Their colours are those of `mata_interp.plotting`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import seaborn as sns
+from ...plotting.colours import (
+    AUDIO,
+    CHANGE_MAP,
+    FAINT,
+    GROUP_COLOURS,
+    INK,
+    PAPER,
+    SHARE_MAP,
+    SOFT,
+    TEXT,
+)
 
-INK, SOFT, FAINT, PAPER = "#1a1a1a", "#595959", "#d9d9d9", "#ffffff"
-AUDIO, TEXT = "#0072b2", "#d55e00"
-SHARE_MAP = sns.blend_palette(["#f4f8fb", "#9cc7e0", AUDIO, "#003554"], as_cmap=True)
-"""For shares; darker is larger."""
-CHANGE_MAP = sns.blend_palette([TEXT, "#ffffff", AUDIO], as_cmap=True)
-"""For changes; orange is loss, blue is gain."""
-
-GROUP_COLOURS = {
-    "audio": AUDIO,
-    "question": "#c44e00",
-    "options": "#e69f00",
-    "caption": "#f5d06f",
-    "generated": "#8f6fb0",
-    "template": "#9a9a9a",
-    "sink": "#d4d4d4",
-}
+__all__ = [
+    "AUDIO",
+    "CHANGE_MAP",
+    "FAINT",
+    "GROUP_COLOURS",
+    "INK",
+    "PAPER",
+    "RC",
+    "SHARE_MAP",
+    "SOFT",
+    "TEXT",
+]
 
 RC: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],  # ships with matplotlib, so the layout is the same on every machine

@@ -1,0 +1,180 @@
+"""Plots of a trace: the audio share by layer, and the attention on each group of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from ..errors import FigureError, unknown_name
+from ..statistics import clustered_interval
+from ..tracing import audio_share
+from .canvas import current, keep, layer_ticks, mark_layers, wrong_type
+from .colours import GROUP_COLOURS, MARKERS, Palette, line_colours
+
+__all__ = ["groups", "share", "share_of"]
+
+FRACTIONS = {"audio_share": "audio share"}  # measures that are drawn in per cent
+LABELS = {"audio_text_ratio": "audio / text", "mdi": "MDI", "aei": "AEI"}
+ORDER = ("neutral", "congruent", "conflict")  # of caption conditions
+
+
+def share(
+    trace: xr.Dataset | xr.DataArray,
+    *,
+    by: str | None = None,
+    window: Iterable[int] = (),
+    level: float = 0.95,
+    ax: Axes | None = None,
+    palette: Palette = None,
+) -> Axes:
+    """Draw the audio share by layer, with its interval over clips.
+
+    Heads are averaged within each item, then items; the band is the percentile bootstrap interval that
+    resamples clips, of each layer alone.
+
+    Args:
+        trace: a trace from `mata_interp.trace`, of which `mata_interp.audio_share` is drawn; or any measure
+            with the dimensions ``item`` and ``layer``, and ``head`` or not, such as ``mi.mdi(trace)``.
+        by: a coordinate of the items, such as ``"condition"`` or ``"domain"``: one line for each of its
+            values.
+        window: layers to shade.
+        level: coverage of the interval, as a fraction.
+        ax: where to draw; None: pyplot's current axes.
+        palette: colours of the lines: a name or a list as in seaborn, or value of ``by`` -> colour; None:
+            a colour-blind-safe palette.
+
+    Returns:
+        The axes. `mata_interp.plot.data` returns the numbers.
+
+    Raises:
+        FigureError: ``trace`` has no layers, items or coordinate ``by``, or a layer of the window is unknown.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:4]
+        >>> trace = mi.trace(lalm, items, progress=False)
+        >>> ax = mi.plot.share(trace, by="condition", window=[4, 5, 6, 7])
+        >>> ax.get_xlabel()
+        'layer'
+    """
+    values = share_of(trace, "share")
+    if by is not None and (by not in values.coords or values[by].dims != ("item",)):
+        known = [str(name) for name, c in values.coords.items() if c.dims == ("item",) and name != "item"]
+        raise FigureError(unknown_name("coordinate of the items", by, known))
+    ax = current(ax)
+    layers = [int(layer) for layer in values["layer"].values]
+    mark_layers(ax, layers, window)
+    labels = [""] if by is None else _in_order(values[by].values)
+    rows = []
+    for label, colour, marker in zip(labels, line_colours(labels, palette), MARKERS * 9, strict=False):
+        part = (
+            values if by is None else values.isel(item=np.flatnonzero(values[by].values.astype(str) == label))
+        )
+        clusters = part["cluster"].values if "cluster" in part.coords else part["item"].values
+        mean, low, high = clustered_interval(part.values, clusters, level=level)
+        x = np.arange(len(layers))
+        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        ax.plot(x, mean, color=colour, marker=marker, markersize=4, linewidth=1.4, label=label or None)
+        about = {"n_items": part.sizes["item"], "n_clips": len(set(map(str, clusters)))}
+        columns = {"layer": layers, "value": mean, "low": low, "high": high, **about}
+        rows.append(pd.DataFrame(columns if by is None else {by: label, **columns}))
+    name = str(values.name)
+    if name in FRACTIONS:
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.set(xlabel="layer", ylabel=FRACTIONS.get(name, LABELS.get(name, name)), xlim=(-0.6, len(layers) - 0.4))
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+    layer_ticks(ax, layers)
+    if by is not None:
+        legend = ax.legend(title={"condition": "caption"}.get(by, by), frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    return keep(ax, pd.concat(rows))
+
+
+def groups(
+    trace: xr.Dataset, *, window: Iterable[int] = (), ax: Axes | None = None, palette: Palette = None
+) -> Axes:
+    """Draw the attention on each group of tokens as stacked bars, one for each layer.
+
+    Args:
+        trace: a trace from `mata_interp.trace`; the mean over items and heads is drawn.
+        window: layers to shade.
+        ax: where to draw; None: pyplot's current axes.
+        palette: colours of the groups; None: blue for audio, orange to yellow for the user's text, grey for
+            template and sink.
+
+    Returns:
+        The axes. `mata_interp.plot.data` returns the numbers, fractions that sum to 1 in each layer.
+
+    Raises:
+        FigureError: ``trace`` is no trace.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:4]
+        >>> ax = mi.plot.groups(mi.trace(lalm, items, progress=False))
+        >>> mi.plot.data(ax).query("layer == 0")["value"].sum().round(4).item()
+        1.0
+    """
+    if not isinstance(trace, xr.Dataset) or "mass" not in trace:
+        raise wrong_type(trace, "groups", "a trace from mi.trace, with 'mass'")
+    _refuse_queries(trace["mass"])
+    mass = trace["mass"].mean(("item", "head"), skipna=True).transpose("group", "layer")
+    names = [str(name) for name in mass["group"].values]
+    shown = [name for name in GROUP_COLOURS if name in names and float(mass.sel(group=name).sum()) > 0]
+    ax = current(ax)
+    layers = [int(layer) for layer in mass["layer"].values]
+    colours = [GROUP_COLOURS[name] for name in shown] if palette is None else line_colours(shown, palette)
+    base, rows, x = np.zeros(len(layers)), [], np.arange(len(layers))
+    for name, colour in zip(shown, colours, strict=True):
+        part = np.nan_to_num(mass.sel(group=name).values.astype(float))
+        ax.bar(x, part, bottom=base, width=0.86, color=colour, edgecolor="white", linewidth=0.4, label=name)
+        rows.append(pd.DataFrame({"group": name, "layer": layers, "value": part}))
+        base = base + part
+    mark_layers(ax, layers, window)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.set(xlabel="layer", ylabel="attention", ylim=(0, 1), xlim=(-0.6, len(layers) - 0.4))
+    layer_ticks(ax, layers)
+    ax.legend(*(part[::-1] for part in ax.get_legend_handles_labels()), frameon=False, loc="center left",
+              bbox_to_anchor=(1.0, 0.5))  # fmt: skip
+    return keep(ax, pd.concat(rows))
+
+
+def share_of(trace: xr.Dataset | xr.DataArray, function: str) -> xr.DataArray:
+    """``[item, layer]``: the audio share of a trace, or a measure, averaged over heads.
+
+    Raises:
+        FigureError: it is neither, or has other dimensions.
+    """
+    if isinstance(trace, xr.Dataset) and "mass" in trace:
+        trace = audio_share(trace)
+    if not isinstance(trace, xr.DataArray):
+        raise wrong_type(trace, function, "a trace from mi.trace, or a measure of one such as mi.audio_share")
+    _refuse_queries(trace)
+    if not {"item", "layer"} <= set(trace.dims) or set(trace.dims) - {"item", "layer", "head"}:
+        raise FigureError(
+            f"plot.{function} needs the dimensions item and layer (and head), and these are "
+            f"{trace.dims}: give a trace, or a measure of one that was not averaged over items."
+        )
+    name = trace.name
+    averaged = trace.mean("head", skipna=True) if "head" in trace.dims else trace
+    return averaged.transpose("item", "layer").rename(name)
+
+
+def _refuse_queries(array: xr.DataArray) -> None:
+    if "query" in array.dims:
+        raise FigureError(
+            'The trace keeps its queries: draw trace.mean("query"), or trace without per_query.'
+        )
+
+
+def _in_order(values: np.ndarray) -> list[str]:
+    """The values once each; caption conditions in their usual order."""
+    present = list(dict.fromkeys(map(str, values)))
+    known = [name for name in ORDER if name in present]
+    return known if len(known) == len(present) else sorted(present)

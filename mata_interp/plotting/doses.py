@@ -1,0 +1,184 @@
+"""Dose and response: the change at every strength, with a band that holds for all strengths together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+
+from ..errors import FigureError, unknown_name
+from ..experiments import Run
+from ..ranges import brief, layer_range, layers_in
+from ..statistics import simultaneous_band
+from ..statistics.options import is_correct
+from ..statistics.options import margin as option_margin
+from .canvas import current, keep, wrong_type
+from .colours import MARKERS, SOFT, Palette, line_colours
+
+__all__ = ["dose"]
+
+SCORES = {
+    "margin": "change of the log-probability difference, nats",
+    "correct": "change in accuracy, percentage points",
+}
+
+
+def dose(
+    found: xr.DataArray | Run,
+    baseline: str = "baseline",
+    *,
+    score: str = "margin",
+    level: float = 0.95,
+    ax: Axes | None = None,
+    palette: Palette = None,
+) -> Axes:
+    """Draw the change against a baseline at every strength alpha, one line for each edit.
+
+    The band is simultaneous over the strengths of a line: a max-T bootstrap over clips. Alpha 0, where the
+    change is 0, is drawn as well. Strengths are evenly spaced, as grids of strengths usually are not.
+
+    Args:
+        found: a sweep from `mata_interp.sweep`, or a run. Configurations or conditions that differ in alpha
+            only are one line; those that are no single edit of attention are left out.
+        baseline: name of the configuration or condition without intervention.
+        score: ``"margin"``, the log-probability difference in nats, or ``"correct"``, in percentage points.
+        level: coverage of the band, as a fraction.
+        ax: where to draw; None: pyplot's current axes.
+        palette: colours of the lines: a name or a list as in seaborn, or label -> colour.
+
+    Returns:
+        The axes. `mata_interp.plot.data` returns the numbers, in nats or as fractions.
+
+    Raises:
+        FigureError: there is no such score or baseline, there are fewer than two strengths of one edit, or
+            ``found`` is something else.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:12]
+        >>> edits = {f"alpha {alpha}": mi.Mata(alpha, [4, 5, 6, 7]) for alpha in (0.5, 1.0, 2.0)}
+        >>> swept = mi.sweep(lalm, items, {"baseline": None, **edits}, progress=False)
+        >>> mi.plot.data(mi.plot.dose(swept))["alpha"].tolist()
+        [0.0, 0.5, 1.0, 2.0]
+    """
+    if score not in SCORES:
+        raise FigureError(unknown_name("score", score, SCORES))
+    if isinstance(found, Run):
+        changes, clusters, edits = _of_run(found, baseline, score)
+    elif isinstance(found, xr.DataArray):
+        changes, clusters, edits = _of_sweep(found, baseline, score)
+    else:
+        raise wrong_type(found, "dose", "a sweep from mi.sweep, or a run")
+    lines = {str(label): part for label, part in edits.groupby("label", sort=False) if len(part) > 1}
+    if not lines:
+        raise FigureError("There are no two strengths of one edit, so there is no dose-response to draw.")
+    ax = current(ax)
+    alphas = sorted({0.0, *(float(alpha) for part in lines.values() for alpha in part["alpha"])})
+    tables = []
+    for (label, part), colour, marker in zip(
+        lines.items(), line_colours(list(lines), palette), MARKERS * 9, strict=False
+    ):
+        table = _line(changes, clusters, part.sort_values("alpha"), level).assign(line=label)
+        _draw(ax, table, alphas, colour, marker, 100 if score == "correct" else 1)
+        tables.append(table)
+    ax.axhline(0, color=SOFT, linewidth=0.7, zorder=0)
+    ax.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
+    ax.set(xlabel="alpha", ylabel=SCORES[score])
+    ax.margins(y=0.1)
+    if len(lines) > 1:
+        ax.legend(frameon=False)
+    return keep(ax, pd.concat(tables))
+
+
+def _draw(ax: Axes, table: pd.DataFrame, alphas: list[float], colour: Any, marker: str, scale: float) -> None:
+    x = [alphas.index(alpha) for alpha in table["alpha"]]
+    value, low, high = (scale * table[name].to_numpy() for name in ("value", "low", "high"))
+    if np.isfinite(low).all():
+        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    ax.plot(x, value, color=colour, marker=marker, markersize=4.5, linewidth=1.4, label=table["line"].iloc[0])
+
+
+def _line(changes: pd.DataFrame, clusters: pd.Series, part: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Alpha, mean, low and high; the items are those with a value at every strength."""
+    values = changes[list(part["name"])].dropna()
+    band = simultaneous_band(values.to_numpy(), clusters.loc[values.index].tolist(), level)
+    known = np.isfinite(band.critical)
+    numbers = {
+        "value": band.mean,
+        "low": band.low if known else np.nan,
+        "high": band.high if known else np.nan,
+    }
+    table = pd.DataFrame({"alpha": part["alpha"].to_numpy(dtype=float), **numbers})
+    if 0.0 not in set(table["alpha"]):
+        zero = pd.DataFrame({"alpha": [0.0], "value": [0.0], "low": [0.0], "high": [0.0]})
+        table = pd.concat([zero, table])
+    table = table.assign(n_items=len(values), n_clips=band.clusters)
+    return table.sort_values("alpha", ignore_index=True)
+
+
+Changes = tuple[pd.DataFrame, pd.Series, pd.DataFrame]
+"""The change of each item under each edit, the items' clusters, and each edit's name, label and alpha."""
+
+
+def _of_sweep(swept: xr.DataArray, baseline: str, score: str) -> Changes:
+    if not {"item", "configuration", "choice"} <= set(swept.dims):
+        raise FigureError(f"plot.dose needs a sweep of items, and these are the dimensions {swept.dims}.")
+    names = [str(name) for name in swept["configuration"].values]
+    _known(baseline, names)
+    swept = swept.transpose("item", "configuration", "choice")
+    answer = swept["answer"].values[:, None]
+    values = option_margin(swept.values, answer) if score == "margin" else is_correct(swept.values, answer)
+    there = swept["answer"].values >= 0
+    table = pd.DataFrame(values[there].astype(float), swept["item"].values[there], names)
+    clusters = pd.Series(swept["cluster"].values[there], table.index)
+    about = {
+        key: swept[key].values for key in ("alpha", "layers", "group", "rule", "queries", "phase", "heads")
+    }
+    edits = pd.DataFrame({"name": names, **about})
+    edits = edits.loc[(edits["name"] != baseline) & np.isfinite(edits["alpha"].astype(float))]
+    return table.sub(table[baseline], axis=0), clusters, _labelled(edits)
+
+
+def _of_run(run: Run, baseline: str, score: str) -> Changes:
+    records = run.records.dropna(subset=["answer"])
+    _known(baseline, list(run.conditions))
+    table = records.pivot(index="item", columns="condition", values=score).astype(float)
+    first = records.drop_duplicates("item")
+    clusters = pd.Series(first["cluster"].tolist(), first["item"].tolist())
+    rows = []
+    for name, condition in run.conditions.items():
+        if condition.audio != "own" or len(condition.interventions) != 1 or name not in table:
+            continue
+        edit = condition.interventions[0]
+        about = {"layers": brief(edit.layers), "group": edit.keys, "rule": edit.rule, "queries": edit.queries}
+        rows.append(
+            {"name": name, "alpha": edit.alpha, **about, "phase": edit.phase, "heads": str(edit.heads)}
+        )
+    return table.sub(table[baseline], axis=0), clusters, _labelled(pd.DataFrame(rows))
+
+
+def _labelled(edits: pd.DataFrame) -> pd.DataFrame:
+    """The edits with a label that names the settings in which they differ, strength aside."""
+    if edits.empty:
+        return edits.assign(label=[])
+    settings = ("group", "layers", "rule", "queries", "phase", "heads")
+    differing = [name for name in settings if len(set(edits[name].astype(str))) > 1] or ["group"]
+    labels = [
+        ", ".join(map(_setting, differing, row)) for row in edits[differing].astype(str).to_numpy().tolist()
+    ]
+    return edits.assign(label=labels)
+
+
+def _setting(name: str, value: str) -> str:
+    """``layers 4–7``, ``on text``, ``rule abs``."""
+    if name == "group":
+        return f"on {value}"
+    return f"layers {layer_range(layers_in(value))}" if name == "layers" else f"{name} {value}"
+
+
+def _known(baseline: str, names: list[str]) -> None:
+    if baseline not in names:
+        raise FigureError(unknown_name("baseline", baseline, names))

@@ -1,0 +1,185 @@
+"""Plots of a fusion profile: the share that decides the window, one criterion, the overlap of windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from ..errors import FigureError, unknown_name
+from ..fusion import FusionProfile
+from ..ranges import runs
+from ..statistics import clustered_interval
+from .canvas import current, keep, layer_ticks, wrong_type
+from .colours import AUDIO, INK, SHARE_MAP, SOFT, TEXT, Palette, colour_map, line_colours
+from .maps import write_numbers
+
+__all__ = ["agreement", "profile"]
+
+EVIDENCE = {"causal": AUDIO, "gradient": "#009e73", "attention": TEXT, "prior": SOFT}
+
+
+def profile(
+    found: FusionProfile,
+    criterion: str | None = None,
+    *,
+    ax: Axes | None = None,
+    palette: Palette = None,
+) -> Axes:
+    """Draw the share of the audio's effect by layer, which decides the window, or one criterion.
+
+    The window is shaded, and bars at the bottom are the 95 % intervals of its ends. The share has its
+    simultaneous 95 % band over all layers; a criterion has the 95 % bootstrap interval of each layer alone.
+
+    Args:
+        found: a profile from `mata_interp.fusion_layers`.
+        criterion: the name of one of its criteria; None: the share.
+        ax: where to draw; None: pyplot's current axes.
+        palette: for the share, the colours of layers in and outside of the window; for a criterion, its
+            colour.
+
+    Returns:
+        The axes. `mata_interp.plot.data` returns the numbers.
+
+    Raises:
+        FigureError: ``found`` is no profile, or has no such criterion.
+
+    See Also:
+        criteria: a figure of the share and all criteria.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm = mi.LALM.from_pretrained("organism")
+        >>> items = mi.load_benchmark("listening").split("selection")[:4]
+        >>> found = mi.fusion_layers(lalm, items, criteria=["knockout_last"], progress=False)
+        >>> mi.plot.profile(found, "knockout_last").get_xlabel()
+        'layer'
+    """
+    check_profile(found, "profile")
+    if criterion is not None and criterion not in found.windows:
+        raise FigureError(unknown_name("criterion of this profile", criterion, found.windows))
+    ax = current(ax)
+    layers = list(found.layers)
+    if criterion is None:
+        table = draw_share(ax, found, palette)
+        ax.set_ylabel("share of the effect of audio")
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    else:
+        table = draw_criterion(ax, found, criterion, palette)
+        ax.set_ylabel(f"{label(found, criterion)}, {about(found, criterion, 'unit')}")
+    ax.set(xlabel="layer", xlim=(-0.6, len(layers) - 0.4))
+    layer_ticks(ax, layers)
+    return keep(ax, table)
+
+
+def agreement(found: FusionProfile, *, ax: Axes | None = None, palette: Palette = None) -> Axes:
+    """Draw how much the windows of the criteria overlap, as intersection over union.
+
+    Args:
+        found: a profile from `mata_interp.fusion_layers`.
+        ax: where to draw; None: pyplot's current axes.
+        palette: the colour map, by name, or colours to blend.
+
+    Returns:
+        The axes. `mata_interp.plot.data` returns the numbers: 1 for the same layers, 0 for no common layer.
+
+    Raises:
+        FigureError: ``found`` is no profile.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm = mi.LALM.from_pretrained("organism")
+        >>> items = mi.load_benchmark("listening").split("selection")[:2]
+        >>> found = mi.fusion_layers(lalm, items, criteria=["depth"], progress=False)
+        >>> len(mi.plot.data(mi.plot.agreement(found)))  # the window and one criterion
+        4
+    """
+    check_profile(found, "agreement")
+    ax = current(ax)
+    overlap = found.agreement
+    cells, count = overlap.to_numpy(), len(overlap)
+    mesh = ax.pcolormesh(
+        np.arange(count), np.arange(count), cells, cmap=colour_map(palette, SHARE_MAP), vmin=0, vmax=1,
+        edgecolors="white", linewidth=0.5,
+    )  # fmt: skip
+    labels = ["recommended", *(label(found, name) for name in found.windows)]
+    ax.set_xticks(range(count), labels, rotation=90)
+    ax.set_yticks(range(count), labels)
+    ax.invert_yaxis()
+    ax.tick_params(length=0)
+    ax.set(aspect="equal")
+    write_numbers(ax, mesh, cells, None, ".1f", 1)
+    bar = ax.figure.colorbar(mesh, ax=ax, label="overlap of windows (IoU)", shrink=0.6)  # type: ignore[union-attr]
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.ax.tick_params(length=0)
+    names = list(overlap)
+    rows = [(a, b, cells[i, j]) for i, a in enumerate(names) for j, b in enumerate(names)]
+    return keep(ax, pd.DataFrame(rows, columns=["first", "second", "value"]))
+
+
+# ----------------------------------------------------------------------------------------------------- panels
+def draw_share(axis: Axes, found: FusionProfile, palette: Palette) -> pd.DataFrame:
+    """The share of each layer with its simultaneous band; layers in the window in a full colour."""
+    layers, x = list(found.layers), np.arange(len(found.layers))
+    share, low, high = found.share.values, found.share["low"].values, found.share["high"].values
+    inside, outside = line_colours(["inside", "outside"], [AUDIO, SOFT] if palette is None else palette)
+    axis.bar(x, share, color=[inside if layer in found.window else outside for layer in layers], width=0.8)
+    if np.isfinite(low).all():
+        axis.errorbar(
+            x, share, np.array([share - low, high - share]), fmt="none", ecolor=INK,
+            elinewidth=0.8, capsize=2 if len(layers) <= 20 else 0,
+        )  # fmt: skip
+    axis.axhline(0, color=INK, linewidth=0.6)
+    _window(axis, layers, found.window, found.boundaries["window"])
+    inside_window = [layer in found.window for layer in layers]
+    return pd.DataFrame(
+        {"layer": layers, "value": share, "low": low, "high": high, "in_window": inside_window}
+    )
+
+
+def draw_criterion(axis: Axes, found: FusionProfile, name: str, palette: Palette) -> pd.DataFrame:
+    """The mean of a criterion over items, with the interval of each layer alone."""
+    layers, x = list(found.layers), np.arange(len(found.layers))
+    values = found.profiles.sel(criterion=name).values
+    colour = colour_of(found, name) if palette is None else line_colours([name], palette)[0]
+    there = np.isfinite(values).all(1)
+    mean, low, high = clustered_interval(values[there], found.profiles["cluster"].values[there])
+    axis.axhline(0, color="#d9d9d9", linewidth=0.6, zorder=0)
+    axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    axis.plot(x, mean, color=colour, linewidth=1.2, marker="o", markersize=3)
+    _window(axis, layers, found.windows[name], found.boundaries[name])
+    return pd.DataFrame({"criterion": name, "layer": layers, "value": mean, "low": low, "high": high})
+
+
+def _window(axis: Axes, layers: list[int], window: Sequence[int], edges: Sequence[Any]) -> None:
+    """Shade the window and draw the intervals of its ends at the bottom of the axes."""
+    for first, last in runs(layers.index(layer) for layer in window):
+        axis.axvspan(first - 0.5, last + 0.5, color="#000000", alpha=0.07, linewidth=0, zorder=0)
+    bottom = axis.get_xaxis_transform()
+    for edge in edges:
+        for name, side in (("first_interval", -0.5), ("last_interval", 0.5)):
+            if edge[name]:
+                ends = [layers.index(layer) + side for layer in edge[name]]
+                line = {"color": INK, "linewidth": 1.6, "marker": "|", "markersize": 4}
+                axis.plot(ends, [0.03, 0.03], transform=bottom, **line)
+
+
+def about(found: FusionProfile, name: str, key: str) -> str:
+    return str(found.profiles[key].sel(criterion=name).item())
+
+
+def label(found: FusionProfile, name: str) -> str:
+    return about(found, name, "label")
+
+
+def colour_of(found: FusionProfile, name: str) -> str:
+    return EVIDENCE[about(found, name, "evidence")]
+
+
+def check_profile(found: Any, function: str) -> None:
+    if not isinstance(found, FusionProfile):
+        raise wrong_type(found, function, "a profile from mi.fusion_layers")
