@@ -93,8 +93,9 @@ def _paired(part: pd.DataFrame, own: pd.DataFrame, name: str, baseline: str, sco
     pair = own.join(theirs.add_suffix("_after")).sort_index()
     values = pair[[score, f"{score}_after"]].astype(float)
     there = np.isfinite(values.to_numpy()).all(1)
+    kept = values.loc[there]
     return pair.loc[there].assign(
-        before=values[score], after=values[f"{score}_after"], left_out=(~there).sum()
+        before=kept[score], after=kept[f"{score}_after"], left_out=(~there).sum()
     )
 
 

@@ -155,11 +155,11 @@ class RunFolder:
         with path.open("rb") as file:  # ParquetFile on a path would read "condition=..." folders as columns
             table = pq.ParquetFile(file, page_checksum_verification=True).read()
         marks = table.schema.metadata or {}
-        table = current(table)
+        written, table = table, current(table)
         if self.manifest.get("version") != 1:  # whose parts have no marks
             if marks.get(_RUN, b"").decode() != self._digest:
                 raise ValueError("it is of another run")
-            if marks.get(_CONTENT, b"").decode() != _digest(table):
+            if marks.get(_CONTENT, b"").decode() != _digest(written):
                 raise ValueError("its content is not what was written")
         if table["item"].to_pylist() != self.manifest["batches"][batch]["items"]:
             raise ValueError("its items are not those of the manifest")

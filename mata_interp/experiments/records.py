@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         ("dose_kl", pa.float64()),
         ("dose_boost", pa.float64()),
         ("dose_negative", pa.float64()),
+        ("dose_left_alone", pa.float64()),  # of a method that counts the rows that it cannot edit
         ("audio_from", pa.string()),  # the item whose audio was used; null for silence and for none
         ("audio_seconds", pa.float64()),
         ("truncated_seconds", pa.float64()),
@@ -63,7 +64,11 @@ Other columns are null or NaN.
 """
 
 _SINCE_2 = ("text", "said", "parsed", "official", "generated_tokens", "stopped", "rows_together")
-FIRST_SCHEMA = pa.schema([field for field in SCHEMA if field.name not in _SINCE_2])
+_LATER = ("dose_left_alone",)
+EARLIER_SCHEMA = pa.schema([field for field in SCHEMA if field.name not in _LATER])
+"""Columns of parts that were written before those in `_LATER` were added."""
+
+FIRST_SCHEMA = pa.schema([field for field in EARLIER_SCHEMA if field.name not in _SINCE_2])
 """Columns of the parts of a run whose manifest has version 1."""
 
 DOSES = tuple(name for name in SCHEMA.names if name.startswith("dose_"))
@@ -161,10 +166,10 @@ def _rows(
 
 
 def current(table: pa.Table) -> pa.Table:
-    """A table of `FIRST_SCHEMA` or `SCHEMA` as one of `SCHEMA`; ValueError if it is neither."""
+    """A table of `SCHEMA` or an earlier one as one of `SCHEMA`; ValueError if it is none."""
     if table.schema.equals(SCHEMA):
         return table.replace_schema_metadata(None)
-    if not table.schema.equals(FIRST_SCHEMA):
+    if not any(table.schema.equals(schema) for schema in (EARLIER_SCHEMA, FIRST_SCHEMA)):
         raise ValueError("its columns are not those of this version")
     columns = [
         table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type)

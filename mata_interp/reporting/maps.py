@@ -85,6 +85,8 @@ def window_cube(data: xr.DataArray) -> tuple[np.ndarray | None, list[int]]:
 
 def _title(data: xr.DataArray, where: str) -> str:
     notes = data.attrs
+    if "method" in notes:
+        return f"{printable(notes['method'])}, in {where}"
     keys = notes.get("group", "some tokens")
     label = RULES[notes["rule"]].label if notes.get("rule") in RULES else "edited"
     return f"Attention to {printable(keys)} {label}, in {where}"
@@ -97,6 +99,8 @@ def _note(data: xr.DataArray, width: float, more: str = "") -> str:
     if "head" not in data.dims:
         defaults["heads"] = "all"
     parts = [printable(notes.get("model", ""), 40)]
+    if "strength" in notes:
+        parts.append(f"alpha is {printable(notes['strength'])}")
     if "rule" in notes and (notes["rule"] not in RULES or RULES[notes["rule"]].has_strength):
         parts.append(f"rule {notes['rule']}" + (f", alpha {notes['alpha']:g}" if "alpha" in notes else ""))
     parts += [

@@ -16,6 +16,7 @@ from .choice import choice_section
 from .claims import claims_section
 from .comparisons import Comparisons, effect_data, mean, subset_label, where
 from .controls import controls_section
+from .methods import methods_section
 from .parts import Key, Page, Section, numbered
 from .provenance import provenance_section
 from .reliance import reliance_section
@@ -104,6 +105,7 @@ def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> lis
         )
     elif tables := accuracy_tables(run.records, comparisons):
         sections.append(Section("accuracy", "Accuracy", tables))
+    sections.append(methods_section(run))
     sections += [reliance_section(run, comparisons), claims_section(run, comparisons)]
     if run.study is not None:
         sections.append(choice_section(run.study))

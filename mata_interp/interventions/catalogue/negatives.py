@@ -36,7 +36,7 @@ def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = No
 
     Args:
         lalm: an LALM.
-        prompt: made from items, in the default format.
+        prompt: made from items; the other one is worded alike.
         negative: one of `NEGATIVES`.
         clip: path of the audio, for ``"another"``.
         seed: of the noise, for ``"noised"``.
@@ -47,16 +47,18 @@ def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = No
     if negative not in NEGATIVES:
         raise InterventionError(unknown_name("negative", negative, NEGATIVES))
     if negative == "omitted":
-        return lalm.prompt(prompt.items, audio=None)
+        return lalm.prompt(prompt.items, audio=None, format=prompt.format)
     if negative == "ignored":
         items = [replace(item, question=f"{item.question} {IGNORE}") for item in prompt.items]
-        return lalm.prompt(items)
+        return lalm.prompt(items, format=prompt.format)
     if negative == "another":
         if clip is None:
             raise InterventionError("negative='another' needs clip=, the path of the other audio.")
-        return lalm.prompt([replace(item.with_audio(clip), audio_root=None) for item in prompt.items])
+        others = [replace(item.with_audio(clip), audio_root=None) for item in prompt.items]
+        return lalm.prompt(others, format=prompt.format)
     rate, change = lalm.sampling_rate, _CHANGES[negative]
-    return lalm.prompt([_changed(item, rate, change, seed) for item in prompt.items])
+    changed = [_changed(item, rate, change, seed) for item in prompt.items]
+    return lalm.prompt(changed, format=prompt.format)
 
 
 def _changed(item: Item, rate: int, change: Callable[[np.ndarray, int], np.ndarray], seed: int) -> Item:

@@ -51,6 +51,7 @@ class Prompt:
             not known.
         truncated_seconds: seconds cut off the ends of clips because the model takes no more, one per row.
         thought: the thought that the template opens at the end of the prompt; None if it opens none.
+        format: wording of the items, one of PROMPT_FORMATS; of no meaning for ready-made inputs.
 
     Examples:
         >>> import mata_interp as mi
@@ -68,6 +69,7 @@ class Prompt:
     audio_seconds: tuple[float, ...]
     truncated_seconds: tuple[float, ...]
     thought: OpenThought | None = None
+    format: str = "options"
 
     @property
     def size(self) -> int:
@@ -264,6 +266,7 @@ def build_prompt(
         audio_seconds=tuple(seconds),
         truncated_seconds=tuple(a - b for a, b in zip(lengths, seconds, strict=True)),
         thought=OpenThought.at_end(processor.tokenizer, asked.after, thinking),
+        format=format,
     )
 
 
