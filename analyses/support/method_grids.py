@@ -123,14 +123,16 @@ def _mata(rule: str, alphas: Sequence[float]) -> Callable[[Found], Grid]:
     return lambda f: _each(lambda layers, a: mi.Mata(a, layers, rule), f.layer_sets, alphas)
 
 
-ALPHAS = (0.1, 0.5, 1.0, 2.0)  # the published strength and stronger ones
-SHARES = (0.2, 0.4, 0.6, 0.8)
+ALPHAS = (0.1, 1.0, 2.0, 4.0)  # the published strength and stronger ones
+FACTORS = (0.5, 2.0, 3.0, 5.0)
+SHARES = (0.3, 0.5, 0.7, 0.9)
+CONTRASTS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
 
 GRIDS: dict[str, Callable[[Found], Grid]] = {
     "MATA abs": _mata("abs", ALPHAS),
     "MATA mul": _mata("mul", ALPHAS),
-    "MATA add": _mata("add", (0.5, 1.0, 2.0, 4.0)),
-    "MATA, one layer": lambda f: _in_one(lambda n, a: mi.Mata(a, [n]), f, (1.0, 2.0, 0.5, 4.0)),
+    "MATA add": _mata("add", (0.1, 2.0, 4.0, 8.0)),
+    "MATA, one layer": lambda f: _in_one(lambda n, a: mi.Mata(a, [n]), f, (2.0, 4.0, 1.0, 8.0)),
     "target share": lambda f: _each(mi.DoseTargetedMata, f.layer_sets, SHARES),
     "target share, low heads": lambda f: _each(
         lambda layers, y: mi.DoseTargetedMata(layers, y, below=y), f.layer_sets, SHARES
@@ -145,20 +147,20 @@ GRIDS: dict[str, Callable[[Found], Grid]] = {
         f.layer_sets,
         SHARES,
     ),
-    "scaling": lambda f: _each(c.Scaling, f.layer_sets, (0.5, 1.5, 2.0, 3.0)),
-    "scaling, one layer": lambda f: _in_one(lambda n, w: c.Scaling([n], w), f, (2.0, 0.2, 3.0, 1.5)),
-    "scaling, keywords and last": lambda f: _each(c.KeywordScaling, f.layer_sets, (0.5, 1.5, 2.0, 3.0)),
+    "scaling": lambda f: _each(c.Scaling, f.layer_sets, FACTORS),
+    "scaling, one layer": lambda f: _in_one(lambda n, w: c.Scaling([n], w), f, (2.0, 5.0, 0.2, 3.0)),
+    "scaling, keywords and last": lambda f: _each(c.KeywordScaling, f.layer_sets, FACTORS),
     "AdaptVis": lambda f: _each(
         lambda layers, t: c.GatedScaling(layers, 1.5, 0.5, t), f.layer_sets, (0.3, 0.4, 0.6, 0.8)
     ),
     "PAI": lambda f: _each(
         lambda layers, setting: c.Pai(layers, *setting),
         f.layer_sets,
-        ((0.2, 1.1), (0.5, 1.1), (0.5, 1.5), (1.0, 1.5)),
+        ((0.2, 1.1), (0.5, 1.5), (2.0, 1.5), (2.0, 3.0)),
     ),
-    "HGAI": lambda f: _each(c.Hgai, f.layer_sets, (0.25, 0.5, 1.0, 2.0)),
+    "HGAI": lambda f: _each(c.Hgai, f.layer_sets, (0.5, 1.0, 2.0, 4.0)),
     "IAT": lambda f: _each(c.Iat, f.layer_sets, (0.4, 0.8, 1.6, 3.2)),
-    "VAF": lambda f: _each(c.Vaf, f.layer_sets, (1.05, 1.15, 1.5, 2.0)),
+    "VAF": lambda f: _each(c.Vaf, f.layer_sets, (1.15, 1.5, 2.0, 4.0)),
     "OWL": lambda f: _each(
         lambda layers, setting: c.Owl(layers, *setting),
         f.layer_sets,
@@ -182,7 +184,7 @@ GRIDS: dict[str, Callable[[Found], Grid]] = {
         f.layer_sets,
         (0.01, 0.1, 0.3, 0.5),
     ),
-    "InstABoost": lambda f: _each(c.InstABoost, f.layer_sets, (1.5, 3.0, 6.0, 12.0)),
+    "InstABoost": lambda f: _each(c.InstABoost, f.layer_sets, (3.0, 6.0, 12.0, 50.0)),
     "SpotLight": lambda f: _each(c.SpotLight, f.layer_sets, SHARES),
     "VAR": lambda f: _each(
         lambda layers, keep: c.SinkRedistribution(
@@ -203,14 +205,14 @@ GRIDS: dict[str, Callable[[Found], Grid]] = {
         (0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
         ("silent", "omitted"),
     ),
-    "AAD": lambda f: _each(c.Aad, (0.25, 0.5, 1.0, 1.5, 2.0, 3.0), ("omitted", "silent")),
+    "AAD": lambda f: _each(c.Aad, CONTRASTS, ("omitted", "silent")),
     "ACD": lambda f: _each(
         lambda a, negative: c.Acd(a, negative=negative),
-        (0.25, 0.5, 1.0, 1.5, 2.0, 3.0),
+        CONTRASTS,
         ("noised", "reversed"),
     ),
-    "AMTI": lambda f: _each(c.Amti, (1.5, 2.0, 3.0, 4.0), (0.25, 0.5, 1.0)),
-    "AVCD": lambda f: _each(c.Avcd, f.layer_sets, (0.25, 0.5, 1.0, 2.0)),
+    "AMTI": lambda f: _each(c.Amti, (1.5, 2.0, 4.0, 8.0), (0.25, 0.5, 1.0)),
+    "AVCD": lambda f: _each(c.Avcd, f.layer_sets, (0.5, 1.0, 2.0, 4.0)),
     "DoLa": lambda f: _each(
         lambda layers, strength: c.Dola(layers[:-1] or layers, strength),
         f.layer_sets,

@@ -354,7 +354,7 @@ GridFile = Annotated[
         parser=parse_path,
         metavar="FILE",
         help="Edits from a JSON or TOML file, one entry each: name -> alpha, layers, rule, heads, keys, "
-        "queries, phase. Replaces those options.",
+        "queries, phase; or method and its settings. Replaces those options.",
     ),
 ]
 

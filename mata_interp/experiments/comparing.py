@@ -94,9 +94,7 @@ def _paired(part: pd.DataFrame, own: pd.DataFrame, name: str, baseline: str, sco
     values = pair[[score, f"{score}_after"]].astype(float)
     there = np.isfinite(values.to_numpy()).all(1)
     kept = values.loc[there]
-    return pair.loc[there].assign(
-        before=kept[score], after=kept[f"{score}_after"], left_out=(~there).sum()
-    )
+    return pair.loc[there].assign(before=kept[score], after=kept[f"{score}_after"], left_out=(~there).sum())
 
 
 def _row(pair: pd.DataFrame, score: str, seed: int, level: float) -> dict[str, Any]:

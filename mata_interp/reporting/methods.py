@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from ..experiments import Run
@@ -31,7 +33,8 @@ def methods_section(run: Run) -> Section | None:
     generated = bool(records["text"].notna().any())
     table = compare_conditions(records, baseline, conditions=names, correct="holm")
     margins = None if generated else compare_conditions(records, baseline, score="margin", conditions=names)
-    content: list[Content] = [("table", _effects(table, margins, subset_label(subset)))]
+    alone = records.groupby("condition")["dose_left_alone"].mean().to_dict()
+    content: list[Content] = [("table", _effects(table, margins, alone, subset_label(subset)))]
     content.append(("table", _formulas(run, names)))
     return Section("methods", "Other methods", content)
 
@@ -45,7 +48,9 @@ def method_conditions(run: Run) -> list[str]:
     ]
 
 
-def _effects(table: pd.DataFrame, margins: pd.DataFrame | None, items: str) -> Table:
+def _effects(
+    table: pd.DataFrame, margins: pd.DataFrame | None, alone: Mapping[str, float], items: str
+) -> Table:
     """One row for each method, in the order of the lower end of the interval."""
     by_name = {} if margins is None else margins.set_index("condition")["difference"].to_dict()
     rows = []
@@ -61,6 +66,7 @@ def _effects(table: pd.DataFrame, margins: pd.DataFrame | None, items: str) -> T
             p_value(row["p_adjusted"]),
             number(moved, 2, sign=True) if known(moved) else "",
             number(row["dose_kl"], 3) if known(row["dose_kl"]) else "",
+            percent(alone[row["condition"]], 0) if known(alone.get(row["condition"])) else "",
         ]
         data = {
             "method": printable(row["condition"]),
@@ -69,14 +75,25 @@ def _effects(table: pd.DataFrame, margins: pd.DataFrame | None, items: str) -> T
             "p-holm": repr(float(row["p_adjusted"])),
         }
         rows.append(Row(cells, "", data))
-    head = ("Method", "items", "accuracy", "change, points", "corrected / broken", "p, Holm", "margin", "KL")
+    head = (
+        "Method",
+        "items",
+        "accuracy",
+        "change, points",
+        "corrected / broken",
+        "p, Holm",
+        "margin",
+        "KL",
+        "left alone",
+    )
     return Table(
         f"Methods against the baseline, {items}.",
         head,
         [Block(rows)],
         "In the order of the lower end of the 95\u00a0% interval. p: Holm-adjusted over these methods. "
         "Margin: mean change, nats. KL: mean divergence of the edited attention rows from the unedited ones, "
-        "nats; empty where a method does not edit attention.",
+        "nats; empty where a method does not edit attention. Left alone: attention rows that a method could "
+        "not edit, of those that it selects heads and layers for.",
     )
 
 

@@ -299,7 +299,7 @@ def _places(configurations: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tu
 def _refuse_mixtures(edits: Sequence[Any]) -> None:
     """Refuse configurations that differ in more than layers, heads and strength."""
     for edit in edits:
-        if not hasattr(edit, "layers"):
+        if not hasattr(edit, "layers") or not (edit.layers or isinstance(edit, AttentionEdit)):
             raise InterventionError(f"{edit!r}: a map has one intervention with layers at each place.")
     if len({type(edit) for edit in edits}) > 1:
         raise InterventionError("The configurations are of several methods: map them one by one.")

@@ -33,7 +33,7 @@ def found(method_grids) -> Any:
         last=7,
         sinks=((1, 2), 3.0),
         specialists=(4, 5),
-        heads={4: (0, 1), 6: (2,)},
+        heads={1: (3,), 4: (0, 1), 6: (2,)},
         text_heads={layer: (0, 1) for layer in range(8)},
     )
 

@@ -73,3 +73,18 @@ def test_a_setting_that_is_needed(on_small, tmp_path, monkeypatch, capsys):
     options = ["--method", "Tad", "--set", "yes=[5]", "--out", tmp_path / "run"]
     assert call_main(monkeypatch, *[str(part) for part in (*on_small, *options)]) == 1
     assert "--set no=" in capsys.readouterr().err
+
+
+def test_methods_in_a_grid(on_small, tmp_path):
+    grid = tmp_path / "methods.toml"
+    grid.write_text(
+        '[weak]\nmethod = "InstABoost"\nlayers = "1-2"\nfactor = 2.0\nqueries = "last"\n'
+        '[strong]\nmethod = "InstABoost"\nlayers = "1-2"\nfactor = 9.0\nqueries = "last"\n'
+    )
+    out = tmp_path / "sweep"
+    told = json.loads(invoke("sweep", *on_small[1:], "--grid", grid, "--out", out, "--json"))
+    assert [row["name"] for row in told["configurations"]] == ["weak", "strong"]
+    assert {row["rule"] for row in told["configurations"]} == {"InstABoost"}
+    assert (out / "map.png").exists()
+    run = json.loads(invoke(*on_small, "--grid", grid, "--out", tmp_path / "run", "--json"))
+    assert list(run["effects"]) == ["weak", "strong"]

@@ -279,13 +279,13 @@ CASES = {
         c.DoseTargetedMata(LAYERS, 0.7, below=0.0),
     ),
     "target share, low heads": Case(
-        c.DoseTargetedMata(LAYERS, 0.6, below=0.3),
-        lambda r, _: plain.target_share(r, LAYERS, 0.6, below=0.3),
+        c.DoseTargetedMata(LAYERS, 0.6, below=0.1),
+        lambda r, _: plain.target_share(r, LAYERS, 0.6, below=0.1),
         c.DoseTargetedMata(LAYERS, 0.6, below=0.0),
     ),
     "target share, some heads, matched": Case(
-        c.DoseTargetedMata((1, 3), 0.6, heads=tuple(HEADS.values()), matched=True),
-        lambda r, _: plain.target_share(r, (1, 3), 0.6, heads=HEADS, matched=True),
+        c.DoseTargetedMata((1, 3), 0.3, heads=tuple(HEADS.values()), matched=True),
+        lambda r, _: plain.target_share(r, (1, 3), 0.3, heads=HEADS, matched=True),
         c.DoseTargetedMata((), 0.6),
     ),
     "target share, sham": Case(

@@ -91,7 +91,8 @@ def test_the_dose_is_the_target_and_counts_what_is_left_alone(tiny_lalm, items):
     np.testing.assert_allclose(sham["kl"], matched["kl"], rtol=1e-4)
     np.testing.assert_array_equal(sham["left_alone"], matched["left_alone"])
     assert 0 < sham["left_alone"].mean() < 1
-    assert (sham["mass_after"] > sham["mass_before"]).all()
+    assert (sham["mass_after"] >= sham["mass_before"]).all()
+    assert sham["kl"].max() > 0.1
     run = mi.run(tiny_lalm, items, {"a": DoseTargetedSham((1,), 0.9)}, progress=False)
     assert run.records["dose_left_alone"].between(0, 1).all()
 
@@ -116,12 +117,12 @@ def test_after_another_edit_the_share_is_that_of_the_edited_row(tiny_lalm, items
 def test_only_low_heads(tiny_lalm, items):
     prompt = tiny_lalm.prompt(items)
     before = mi.trace(tiny_lalm, prompt, progress=False)["mass"].sel(group="audio", layer=1).values
-    method = DoseTargetedMata((1,), 0.5, below=0.5)
+    least = float(np.median(before))
+    method = DoseTargetedMata((1,), 0.5, below=least)
     after = mi.trace(tiny_lalm, prompt, intervention=method, progress=False)["mass"]
     after = after.sel(group="audio", layer=1).values
-    low = before < 0.5
-    assert low.any()
-    assert (~low).any()
+    low = before < least
+    assert 0 < low.mean() < 1
     np.testing.assert_allclose(after[low], 0.5, atol=1e-5)
     np.testing.assert_allclose(after[~low], before[~low], atol=1e-6)
 

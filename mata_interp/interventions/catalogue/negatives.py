@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -30,6 +31,10 @@ instruction to ignore it after the question."""
 
 IGNORE = "Ignore the audio."
 
+# of each model, the items asked last and their negative prompts: strengths are tried on the same items, and a
+# processor takes longer than a small model
+_kept: WeakKeyDictionary[Any, tuple[Any, dict[tuple, Any]]] = WeakKeyDictionary()
+
 
 def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = None, seed: int = 0) -> Any:
     """The prompt of an extra pass, for the same items.
@@ -46,6 +51,16 @@ def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = No
     """
     if negative not in NEGATIVES:
         raise InterventionError(unknown_name("negative", negative, NEGATIVES))
+    kept = _kept.get(lalm)
+    if kept is None or kept[0] is not prompt.items:
+        kept = _kept[lalm] = prompt.items, {}
+    key = (negative, clip, seed, prompt.format)
+    if key not in kept[1]:
+        kept[1][key] = _make_prompt(lalm, prompt, negative, clip, seed)
+    return kept[1][key]
+
+
+def _make_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None, seed: int) -> Any:
     if negative == "omitted":
         return lalm.prompt(prompt.items, audio=None, format=prompt.format)
     if negative == "ignored":
