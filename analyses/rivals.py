@@ -13,12 +13,12 @@ stays within 5 points.
 token against last token, one layer against a window. And dose-targeted MATA against MATA under each rule, and
 against its sham on text.
 
-A run is resumable: the same command continues it. With --items 60, about a quarter of an hour for each model
-on two cores.
+A run is resumable: the same command continues it. With --items 60 --tune 24, about half an hour
+for each model on two cores.
 
 \b
 Examples
-  python analyses/rivals.py --items 60 --models organism
+  python analyses/rivals.py --items 60 --tune 24 --models organism
   python analyses/rivals.py --methods "MATA abs,scaling,AAD" --json
   python analyses/rivals.py --models organism,organism-unbiased --assembled runs/assembled
 """
@@ -50,6 +50,7 @@ from mata_interp.interventions import from_dict, to_dict
 mpl.use("Agg")
 
 PROFILE_ITEMS = 48  # for attributed heads
+BATCH = 24  # items that are tuned on at once: what a method reads beforehand is read once for them
 SHAM = "target share, sham on text"
 MATCHED = "target share, rows of the sham"
 CONTESTS = (
@@ -70,7 +71,12 @@ def main(
     assembled: Annotated[
         Path | None, typer.Option(help="Folder of the assembled model, which has its own benchmark.")
     ] = None,
-    items: Annotated[int, typer.Option(help="Largest number of items of each split.", min=6)] = 240,
+    items: Annotated[
+        int, typer.Option(help="Largest number of items of each caption condition to test on.", min=6)
+    ] = 240,
+    tune: Annotated[
+        int | None, typer.Option(help="Largest number of items to tune on. Default: as many.", min=6)
+    ] = None,
     methods: Annotated[str | None, typer.Option(help="Names of methods, separated by commas.")] = None,
     out: Annotated[Path, typer.Option(help="Folder: a run folder per model, table, figure, page.")] = Path(
         "runs/rivals"
@@ -84,7 +90,8 @@ def main(
     asked = [(name, benchmark) for name in models.split(",") if name]
     if assembled is not None:
         asked.append((str(assembled), str(assembled / "benchmark" / "assembled.json")))
-    results = [_of_model(model, data, names, items, out, seed) for model, data in asked]
+    limits = tune or items, items
+    results = [_of_model(model, data, names, limits, out, seed) for model, data in asked]
     result = {"budget": BUDGET, "items": items, "seed": seed, "models": results}
     (out / "rivals.json").write_text(json.dumps(plain(result), indent=1, allow_nan=False) + "\n")
     draw(results, out / "rivals.png")
@@ -110,17 +117,17 @@ def _split(text: str) -> list[str]:
 
 
 def _of_model(
-    model: str, benchmark: str, names: Sequence[str] | None, limit: int, out: Path, seed: int
+    model: str, benchmark: str, names: Sequence[str] | None, limits: tuple[int, int], out: Path, seed: int
 ) -> dict[str, Any]:
     """Everything about one model, in a folder of its own."""
     lalm, data = mi.LALM.from_pretrained(model), mi.load_benchmark(benchmark)
     folder = out / Path(model).name
     folder.mkdir(parents=True, exist_ok=True)
     chosen, tested = (data.split(name, seed=seed) for name in ("selection", "confirmation"))
-    conflict = _some(chosen, "conflict", limit, seed)
+    conflict = _some(chosen, "conflict", limits[0], seed)
     tuned, tried = _tune(lalm, chosen, conflict, names, folder, seed)
     costs = {name: relative_cost(lalm, conflict[0], method) for name, method in tuned.items()}
-    sample = _sample(tested, limit, seed)
+    sample = _sample(tested, limits[1], seed)
     run = mi.run(lalm, sample, _conditions(tuned), folder / "run", seed=seed)
     subset = primary_subset(run.records)
     main = run.records
@@ -167,7 +174,8 @@ def _tune(
         mi.fusion_layers(lalm, look, criteria=["attribution"], seed=seed).save(path)
     made = grids(find(lalm, conflict, mi.FusionProfile.load(path)), names)
     configurations = {f"{name} #{n}": one for name, grid in made.items() for n, one in enumerate(grid)}
-    swept = mi.sweep(lalm, conflict, {BASELINE: None, **configurations}, out=folder / "selection.nc")
+    conditions = {BASELINE: None, **configurations}
+    swept = mi.sweep(lalm, conflict, conditions, batch_size=BATCH, out=folder / "selection.nc")
     reached = bounded(mi.margin(swept)).mean("item")
     tuned, tried = {}, {}
     for name, grid in made.items():

@@ -258,7 +258,19 @@ def half():
 
 @pytest.mark.parametrize(
     "name",
-    ["hgai", "vaf", "spotlight", "instaboost", "ad-hh", "head mask", "seka", "steering, measured", "dola"],
+    [
+        "hgai",
+        "vaf",
+        "spotlight",
+        "instaboost",
+        "ad-hh",
+        "head mask",
+        "seka",
+        "steering, measured",
+        "dola",
+        "owl, adaptive",
+        "tad",
+    ],
 )
 def test_bfloat16(half, tiny_lalm, items, name):
     """The edit moves the logits as in float32, up to rounding, and not at all without strength."""

@@ -212,6 +212,13 @@ class DoseTargetedSham(TargetShare):
     y_t > t, KL of two-valued distributions. Text that holds most of the row cannot be moved as far: such rows
     are left alone and counted as ``left_alone``. Masses are measured in the sham's own rows, which differ
     from those of MATA behind the first edited layer.
+
+    Examples:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
+        >>> dose = lalm.score(items[:2], None, mi.DoseTargetedSham([4], 0.3)).dose
+        >>> bool((dose["mass_after"] >= dose["mass_before"]).all())
+        True
     """
 
     formula = "A + a on text, a > 0 with KL(y_t, t) = KL(y, s)"
