@@ -76,7 +76,7 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
 
     Methods of the catalogue and of yours are configurations, too. One that leaves the tokens before the last
     one as they are runs that token and the options on the shared prefill; one that edits earlier tokens has a
-    prefill of its own. The coordinate ``path`` says which: ``rows``, ``prefill`` or ``loop`` (`PATHS`).
+    prefill of its own. The coordinate ``path`` says which: ``rows``, ``prefill`` or ``loop``.
 
     Args:
         lalm: the model.

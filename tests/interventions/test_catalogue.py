@@ -81,6 +81,9 @@ def test_published_defaults():
     assert (c.Seka([1], c.Array(torch.zeros(1, 1, 2, 2)), c.Array(torch.zeros(1, 1, 2, 2))).up) == 0.8
     assert (c.Acd().strength, c.Acd().cutoff, c.Acd().negative) == (1.0, 0.1, "noised")
     assert (c.Amti().weight, c.Amti().bits, c.Amti().negative) == (2.0, 1.0, "ignored")
+    gated = c.GatedScaling([1])
+    assert (gated.sure, gated.unsure, gated.threshold) == (1.5, 0.5, 0.4)
+    assert (c.Avcd([1]).strength, c.Avcd([1]).entropy) == (0.5, 0.6)
 
 
 @pytest.mark.usefixtures("_same_methods")
