@@ -14,8 +14,8 @@ Parts: TypeAlias = tuple[Any, ...]
 
 Path = Literal["rows", "prefill", "loop"]
 """``rows``: one more row over the shared prefill, together with all others (attention edits). ``prefill``:
-the last prompt token and the options, on the shared prefill (methods that leave all tokens before the last one
-as they are). ``loop``: a prefill of its own (methods that edit earlier tokens: keys, values, all queries of
+the last prompt token and the options, on the shared prefill (methods that leave all tokens before the last
+one as they are). ``loop``: a prefill of its own (methods that edit earlier tokens: keys, values, all queries of
 the prompt; and all methods where logits are asked for rather than options)."""
 
 
