@@ -13,10 +13,14 @@ Parts: TypeAlias = tuple[Any, ...]
 """The parts of a configuration in order; () for none."""
 
 Path = Literal["rows", "prefill", "loop"]
-"""``rows``: one more row over the shared prefill, together with all others (attention edits). ``prefill``:
-the last prompt token and the options, on the shared prefill (methods that leave all tokens before the last
-one as they are). ``loop``: a prefill of its own (methods that edit earlier tokens: keys, values, all queries of
-the prompt; and all methods where logits are asked for rather than options)."""
+"""How a configuration is computed.
+
+- ``rows``: one more row over the shared prefill, together with all others (attention edits).
+- ``prefill``: the last prompt token and the options, on the shared prefill (methods that leave all tokens
+  before the last one as they are).
+- ``loop``: a prefill of its own (methods that edit earlier tokens: keys, values, all queries of the prompt;
+  and all methods where logits are asked for rather than options).
+"""
 
 
 def path_of(parts: Sequence[Any], scored: bool) -> Path:
