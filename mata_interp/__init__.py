@@ -20,6 +20,8 @@ _SOURCE = {
     "holm": "statistics",
     "Effect": "statistics",
     "AttentionEdit": "interventions",
+    "DoseTargetedMata": "interventions",
+    "DoseTargetedSham": "interventions",
     "Knockout": "interventions",
     "Mata": "interventions",
     "published_layers": "interventions",
@@ -96,6 +98,8 @@ if TYPE_CHECKING:
     from .fusion import FusionProfile, fusion_layers
     from .interventions import (
         AttentionEdit,
+        DoseTargetedMata,
+        DoseTargetedSham,
         Intervention,
         Knockout,
         Mata,

@@ -31,6 +31,8 @@ def check_grid_options(grid: Path | None, edit_options: Mapping[str, Any]) -> No
 def read_grid(path: Path) -> dict[str, InterventionLike]:
     """Name -> intervention, from a table of `Mata`'s fields per name, or a list of such tables.
 
+    A table with ``method`` is that method of the catalogue or of an installed package, and its fields.
+
     Raises:
         InterventionError: the file cannot be read, or an entry is not an intervention; the entry is named.
     """
@@ -50,8 +52,24 @@ def _intervention(path: Path, name: str, entry: Any) -> InterventionLike:
     if entry is None:
         return None
     if isinstance(entry, list):
-        return tuple(_mata(path, name, part) for part in entry)
-    return _mata(path, name, entry)
+        return tuple(_part(path, name, part) for part in entry)
+    return _part(path, name, entry)
+
+
+def _part(path: Path, name: str, fields: Any) -> Any:
+    """A method where the entry names one, else an attention edit."""
+    if not isinstance(fields, Mapping) or "method" not in fields:
+        return _mata(path, name, fields)
+    from ..interventions import find_method, from_dict
+
+    values = dict(fields)
+    try:
+        find_method(values["method"])
+        if isinstance(values.get("layers"), str):
+            values["layers"] = layers_in(values["layers"])
+        return from_dict(values)
+    except (ValueError, TypeError) as error:
+        raise InterventionError(f"{path}, {name!r}: {error}") from error
 
 
 def _mata(path: Path, name: str, fields: Any) -> Any:

@@ -36,6 +36,7 @@ ORDER = (
     "--chat-template", "--thinking", "--benchmark", "--audio-root", "--fields", "--subset", "--split",
     "--items", "--choices", "--caption",
     "--layers", "--widths", "--alpha", "--rule", "--heads", "--keys", "--queries", "--phase", "--grid",
+    "--method", "--set", "--list-methods",
     "--search", "--criteria", "--query", "--prompt", "--generate", "--max-new-tokens", "--temperature",
     "--top-p",
     "--out", "--figure", "--profiles", "--seed", "--batch-size", "--dry-run",
@@ -353,8 +354,31 @@ GridFile = Annotated[
         parser=parse_path,
         metavar="FILE",
         help="Edits from a JSON or TOML file, one entry each: name -> alpha, layers, rule, heads, keys, "
-        "queries, phase. Replaces those options.",
+        "queries, phase; or method and its settings. Replaces those options.",
     ),
+]
+
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="Apply a method of the catalogue, or of an installed package, in place of MATA, such as "
+        "InstABoost; --list-methods lists them. --layers says where.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting of the method (with --method), such as --set factor=2; repeat it for more. Default: "
+        "the published ones.",
+    ),
+]
+ListMethods = Annotated[
+    bool,
+    typer.Option("--list-methods", help="Print the methods with formula, settings and source, and stop."),
 ]
 
 # --------------------------------------------------------------------------------------- prompt and answers
@@ -533,3 +557,5 @@ class RunOptions:
     queries: str | None
     phase: str | None
     grid: Path | None
+    method: str | None = None
+    settings: list[str] | None = None

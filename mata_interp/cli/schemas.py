@@ -169,6 +169,10 @@ SCHEMAS = {
             "out": _OUT,
         },
     ),
+    "run --list-methods": Schema(
+        "mata-interp/methods/1",
+        {"methods": "a list of {name, formula, settings: name -> default or needed, source}"},
+    ),
     "run --dry-run": Schema(
         "mata-interp/forecast/1",
         {

@@ -93,9 +93,8 @@ def _paired(part: pd.DataFrame, own: pd.DataFrame, name: str, baseline: str, sco
     pair = own.join(theirs.add_suffix("_after")).sort_index()
     values = pair[[score, f"{score}_after"]].astype(float)
     there = np.isfinite(values.to_numpy()).all(1)
-    return pair.loc[there].assign(
-        before=values[score], after=values[f"{score}_after"], left_out=(~there).sum()
-    )
+    kept = values.loc[there]
+    return pair.loc[there].assign(before=kept[score], after=kept[f"{score}_after"], left_out=(~there).sum())
 
 
 def _row(pair: pd.DataFrame, score: str, seed: int, level: float) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import ArgumentTypeError, InterventionError
-from ..interventions import AttentionEdit
+from ..interventions import AttentionEdit, InterventionLike, in_order, read_method, record_of
 from ..lalm import Decoding
 
 __all__ = ["ROLES", "AudioKind", "Condition", "Edit", "Role", "named_conditions"]
 
 AudioKind = Literal["own", "other", "silence", "none"]
-Edit: TypeAlias = AttentionEdit | Sequence[AttentionEdit] | None
+Edit: TypeAlias = InterventionLike
 
 Role = Literal[
     "baseline",
@@ -55,9 +55,8 @@ class Condition:
         role: What the condition is in a study; None: `inferred_role` applies.
 
     Raises:
-        InterventionError: ``audio`` or ``role`` is unknown, a part is no intervention, or it edits attention
-        to
-            audio that the prompt leaves out.
+        InterventionError: ``audio`` or ``role`` is unknown, a part is no intervention, its class is not
+            registered, or it acts on audio that the prompt leaves out.
 
     >>> Condition(audio="none").inferred_role
     'no_audio'
@@ -77,17 +76,15 @@ class Condition:
             raise InterventionError(f"role={self.role!r} is unknown; choose from {list(ROLES)}, or None.")
         if not isinstance(self.decoding, Decoding | None):
             raise InterventionError(f"decoding={self.decoding!r} is not a Decoding; pass one, or None.")
+        parts = in_order(self.intervention)
         for part in self.interventions:
-            if not isinstance(part, AttentionEdit):
-                raise InterventionError(
-                    f"{part!r} is not an edit that a run takes; pass None, an AttentionEdit (mi.Mata, "
-                    "mi.Knockout) or a tuple of them."
-                )
-            if part.keys == "audio" and self.audio == "none":
-                raise InterventionError(f"{part!r} edits attention to audio, and audio='none' leaves it out.")
+            record_of(part)  # a run folder has to hold it
+        for part in parts:
+            if self.audio == "none" and _needs_audio(part):
+                raise InterventionError(f"{part!r} acts on audio, and audio='none' leaves it out.")
 
     @property
-    def interventions(self) -> tuple[AttentionEdit, ...]:
+    def interventions(self) -> tuple[Any, ...]:
         """The interventions in order; empty for none."""
         if self.intervention is None:
             return ()
@@ -100,6 +97,8 @@ class Condition:
             return self.role
         if not self.interventions:
             return _UNEDITED[self.audio]
+        if not all(isinstance(part, AttentionEdit) for part in self.interventions):
+            return "other"
         if any(part.keys != "audio" for part in self.interventions):
             return "sham_text" if self.audio == "own" else "other"
         edited: dict[AudioKind, Role] = {"own": "mata", "other": "mata_other_audio"}
@@ -109,7 +108,7 @@ class Condition:
         """Plain data, ready for JSON; ``decoding`` and ``role`` only where they are set."""
         data: dict[str, Any] = {
             "audio": self.audio,
-            "interventions": [part.to_dict() for part in self.interventions],
+            "interventions": [record_of(part) for part in self.interventions],
         }
         if self.decoding is not None:
             data["decoding"] = self.decoding.to_dict()
@@ -119,14 +118,25 @@ class Condition:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Condition:
-        """The condition that `to_dict` described, also after a round trip through JSON."""
+        """The condition that `to_dict` described, also after a round trip through JSON.
+
+        A method whose class is not known here, or has another source, becomes a `MissingMethod`, which shows
+        what is missing and refuses to act.
+        """
         decoding = data.get("decoding")
         return cls(
-            intervention=tuple(AttentionEdit.from_dict(part) for part in data["interventions"]) or None,
+            intervention=tuple(map(read_method, data["interventions"])) or None,
             audio=data["audio"],
             decoding=None if decoding is None else Decoding(**decoding),
             role=data.get("role"),
         )
+
+
+def _needs_audio(part: Any) -> bool:
+    """Whether an intervention makes no sense in a prompt without audio."""
+    keys = getattr(part, "keys", "")
+    on_audio = isinstance(keys, str) and keys.partition(":")[0] == "audio"
+    return on_audio or hasattr(part, "negative_prompt") or hasattr(part, "measure")
 
 
 def named_conditions(

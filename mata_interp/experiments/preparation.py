@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..interventions import in_order
+from ..lalm.site_hooks import check_sites
 from .answering import Work
 from .conditions import Condition, Edit, named_conditions
 from .manifest import make_manifest
@@ -21,11 +23,10 @@ __all__ = ["bind_conditions", "prepare"]
 def bind_conditions(
     lalm: LALM, conditions: Mapping[str, Edit | Condition], decoding: Decoding | None
 ) -> dict[str, Condition]:
-    """The conditions by name, with their layers and heads checked before anything is computed or written."""
+    """The conditions by name; the model has their layers, heads and sites, else nothing is computed."""
     named = named_conditions(conditions, decoding)
     for condition in named.values():
-        for part in condition.interventions:
-            part.bind(lalm.structure.heads)
+        check_sites(lalm.structure, in_order(condition.intervention))
     return named
 
 

@@ -47,6 +47,7 @@ SCHEMA = pa.schema(
         ("dose_kl", pa.float64()),
         ("dose_boost", pa.float64()),
         ("dose_negative", pa.float64()),
+        ("dose_left_alone", pa.float64()),  # of a method that counts the rows that it cannot edit
         ("audio_from", pa.string()),  # the item whose audio was used; null for silence and for none
         ("audio_seconds", pa.float64()),
         ("truncated_seconds", pa.float64()),

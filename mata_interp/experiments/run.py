@@ -56,7 +56,8 @@ def run(  # noqa: PLR0913 one keyword per setting of a run
     Args:
         lalm: The model.
         items: One or several items.
-        conditions: Name -> None, an intervention, a tuple of them, or a `Condition`, e.g.
+        conditions: Name -> None, an intervention (also one of the catalogue, or a registered one of yours), a
+            tuple of them, applied in order, or a `Condition`, e.g.
             ``{"baseline": None, "mata": Mata(0.1, [3, 4]), "other audio": Condition(audio="other")}``.
         out: The run folder; None keeps the run in memory.
         decoding: Decoding of conditions that have none of their own; None: compare the options.
@@ -78,7 +79,8 @@ def run(  # noqa: PLR0913 one keyword per setting of a run
     Raises:
         RunError: ``out`` cannot be written, or holds a run of another model, other data or other conditions;
             one item alone does not fit in memory; no worker of the Ray cluster is available.
-        InterventionError: A condition names a layer or head that the model does not have.
+        InterventionError: A condition names a layer, head or site that the model does not have, or a method
+            that is not registered.
         ItemError: An item cannot be used, and ``strict`` is set; or an audio file that was validated cannot
         be
             read any more.
@@ -173,7 +175,7 @@ def warn_of_reuse(validated: ValidatedItems, conditions: Mapping[str, Condition]
     """Warn of conditions that were chosen on clips that they are tested on."""
     for name, condition in conditions.items():
         for part in condition.interventions:
-            if reused := validated.clusters & set(part.chosen_on):
+            if reused := validated.clusters & set(getattr(part, "chosen_on", ())):
                 warn(
                     f"Condition {name!r} was chosen on {len(reused)} of the {len(validated.clusters)} clips "
                     "of this run, so its effect on them is exploratory. Test it on "

@@ -15,6 +15,7 @@ import xarray as xr
 
 from ..benchmarks import Item, Items
 from ..benchmarks.entries import as_items
+from ..errors import InterventionError
 from ..execution import Output, RayWorkers, open_cluster
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from ..progress import announce, stage
@@ -23,7 +24,7 @@ from ..tracing.storage import read_trace
 from .answer import answer_text
 from .chance import mean_chance
 from .choosing import BASELINE, Choice, Search, candidates, choose, resolve_search
-from .conditions import named_conditions
+from .conditions import Condition, Edit, named_conditions
 from .effects import effects_table
 from .folder import refuse_other_run
 from .identity import identity
@@ -75,6 +76,7 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     ray: RayWorkers | str | bool = False,
     strict: bool = False,
     search: Search | None = None,
+    methods: Mapping[str, Edit] | None = None,
 ) -> Run:
     """Test whether MATA helps a model on a benchmark: choose, match the sham, measure, test.
 
@@ -118,6 +120,9 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
             (`search_windows`), which at 32 layers takes a seventh of the configurations. None: coarse where
             the full grid has more than 600 configurations (18 layers and more) and there are at least 32
             clips to choose on.
+        methods: Name -> intervention: other methods, measured on the items of the test beside MATA, with the
+            settings that they have. They are no hypotheses of the study: the page corrects them among each
+            other.
 
     Returns:
         The `Run`, with ``trace``, ``effects`` and ``study``.
@@ -144,6 +149,7 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     configurations = candidates(lalm, layers, alphas, rule)
     grid_conditions = {BASELINE: None, **configurations}
     settings = StageSettings(batch_size, progress, seed, prompt_format)
+    others = _other_methods(lalm, methods or {}, decoding)
     _refuse_other_study(lalm, out, grid_conditions, settings)
     with clock("checking items"):
         splits = StudySplits.of(lalm, items, items_limit, settings, strict)
@@ -170,7 +176,7 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         with clock("measuring"):
             alphas_of_draws = {match.layers: match.alpha for match in shams.random_layers}
             conditions = study_conditions(mata, shams.text.alpha, alphas_of_draws)
-            named = bind_conditions(lalm, conditions, decoding)
+            named = {**bind_conditions(lalm, conditions, decoding), **others}
             measured = run_validated(lalm, test, named, out, settings, label="measuring")
         with clock("recording items"):
             record_or_warn(lalm, measured, test.items, settings)
@@ -196,6 +202,20 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     write_effects(out / "effects.json", effects)
     result.save(out / "study.json")
     return load_run(out)
+
+
+def _other_methods(
+    lalm: LALM, methods: Mapping[str, Edit], decoding: Decoding | None
+) -> dict[str, Condition]:
+    """The conditions of further methods; InterventionError if one cannot act, or has a study's own name."""
+    if not methods:
+        return {}
+    any_edit = AttentionEdit(0.0, [])
+    own = set(study_conditions(any_edit, 0.0, dict.fromkeys([(n,) for n in range(DRAWS)], 0.0)))
+    if taken := own & set(methods):
+        raise InterventionError(f"A study has a condition {min(taken)!r} of its own: choose another name.")
+    named = bind_conditions(lalm, methods, decoding)
+    return {name: replace(condition, role="other") for name, condition in named.items()}
 
 
 def _refuse_other_study(

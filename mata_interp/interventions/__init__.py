@@ -1,7 +1,21 @@
 """Interventions as data (`AttentionEdit` and any class of the protocol), and what they touch."""
 
 from .attention_edit import DEFAULT_ALPHAS, AttentionEdit, Knockout, Mata, require_attention_edits
-from .catalogue import METHODS, from_dict, register, source_hash, to_dict
+from .catalogue import (
+    METHODS,
+    DoseTargetedMata,
+    DoseTargetedSham,
+    MissingMethod,
+    all_methods,
+    describe,
+    find_method,
+    from_dict,
+    read_method,
+    record_of,
+    register,
+    source_hash,
+    to_dict,
+)
 from .editing import DOSE, Editing
 from .protocol import SITES, Intervention, InterventionLike, SiteContext, in_order
 from .published import published_convention, published_layers
@@ -16,17 +30,25 @@ __all__ = [
     "RULES",
     "SITES",
     "AttentionEdit",
+    "DoseTargetedMata",
+    "DoseTargetedSham",
     "Editing",
     "Intervention",
     "InterventionLike",
     "Knockout",
     "Mata",
+    "MissingMethod",
     "Rule",
     "SiteContext",
+    "all_methods",
+    "describe",
+    "find_method",
     "from_dict",
     "in_order",
     "published_convention",
     "published_layers",
+    "read_method",
+    "record_of",
     "register",
     "register_rule",
     "require_attention_edits",

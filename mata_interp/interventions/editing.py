@@ -21,6 +21,7 @@ from .protocol import ATTENTION_SITES, Intervention, SiteContext
 from .rules import find_rule
 from .selection import (
     first_query,
+    groups_named,
     refuse_blind_queries,
     select_columns,
     select_heads,
@@ -39,7 +40,10 @@ PENDING = {"cpu": 2**20}  # scores whose dose may wait, which takes 9 bytes for 
 PENDING_ELSEWHERE = 2**23  # an accelerator has more memory, and each operation takes longer to launch
 KEPT = 4  # masks of scores for each part: layers with and without a sliding window take turns
 AHEAD = 64  # tokens of an answer that a mask of columns is made for
+LEAST = 1e-30  # a weight that is taken for 0
 BLOCK = 128  # queries at once where methods need whole rows of weights: never a T x T matrix
+
+Watch = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
 class Editing:
@@ -64,6 +68,8 @@ class Editing:
         follows_thoughts: whether some part needs to know which tokens are reasoning.
         thought_open: bool [B, 1 + N], whether a thought is open after the prompt and after each of the N
             generated tokens so far; None: never.
+        watch: called with the layer, the positions [R] of a block of queries, their attention weights after
+            all edits of scores and weights, float32 [B, H, R, L], and which of them are edited, bool [B, R].
 
     Raises:
         InterventionError: a layer, head or group does not exist, a prompt has no token in the group, or a
@@ -86,6 +92,7 @@ class Editing:
         self._groups, self._more = groups, more
         self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
         self.counted: Tensor | None = None
+        self.watch: Watch | None = None
         self.follows_thoughts = any(map(_follows_thoughts, parts))
         self.thought_open: Tensor | None = None
         self._rows, self._width = groups["generated"].shape
@@ -101,6 +108,7 @@ class Editing:
         self._pending_scores = 0
         # on the model's device until they are asked for: reading them in every layer would make it wait
         self._sums: list[Tensor] = []  # [6, B] each: of DOSE, and of how many rows and heads they are sums
+        self._counts: dict[str, list[Tensor]] = {}  # [2, B] each: of what methods count, and of how many rows
 
     def __call__(self, layer: int, call: AttentionCall, total: int) -> tuple[slice, Tensor] | None:
         """What to add to this call's output.
@@ -119,7 +127,7 @@ class Editing:
         parts = [part for part in self._parts if layer in part.layers]
         offset = total - call.query.shape[2]
         rows = slice(span[0] - offset, span[1] - offset)
-        if not all(isinstance(part, AttentionEdit) for part in parts):
+        if self.watch is not None or not all(isinstance(part, AttentionEdit) for part in parts):
             return rows, self._apply_methods(parts, layer, call, span, total)
         row_mask = self._row_masks.of(call, rows)
         edits = self._edits(layer, call, span, total, row_mask)
@@ -130,6 +138,19 @@ class Editing:
             delta = torch.where(change.touched.any(-1).transpose(1, 2)[..., None], delta, 0.0)
         self._keep(change, rows)
         return rows, delta
+
+    @staticmethod
+    def check_layers(part: Intervention, heads: Mapping[int, int]) -> None:
+        """Refuse a method whose layers have no attention.
+
+        Raises:
+            InterventionError: naming the first such layer.
+        """
+        for layer in part.layers:
+            if layer not in heads:
+                raise InterventionError(
+                    f"No attention in layer {layer}: the model has it in layers {brief(heads)}."
+                )
 
     def edits(self, layer: int, call: AttentionCall, total: int) -> list[Edit]:
         """The attention edits of this call, in order: rule, mask bool [B, 1|H, R, L] and strength of each."""
@@ -153,16 +174,24 @@ class Editing:
     def dose(self) -> dict[str, np.ndarray]:
         """Each of DOSE, float64 [B]: its mean over edited layers, heads and queries; NaN if none.
 
-        Of attention edits; where methods of other kinds act on the same layers, there is no dose: {}.
+        Of edits of scores and weights. Where a method that is no AttentionEdit acts on a layer, the means are
+        over all heads; the masses are those of audio, or of the method's ``keys``; weights that do not sum to
+        1 are divided by their sum for the divergence; and ``boost`` and ``negative``, which belong to edits
+        of chosen scores, are NaN. What methods count is there under its name, as a fraction. Methods that
+        edit head outputs alone have no dose, {}.
         """
-        if not all(isinstance(part, AttentionEdit) for part in self._parts):
+        if not any(part.site in ("scores", "weights") for part in self._parts):
             return {}
         self._record()
         if not self._sums:
             return {name: np.full(self._rows, np.nan) for name in DOSE}
         together = torch.stack([part.to(self._sums[0].device) for part in self._sums])
         *sums, counts = together.cpu().double().sum(0)
-        return {name: (of_rows / counts).numpy() for name, of_rows in zip(DOSE, sums, strict=True)}
+        dose = {name: (of_rows / counts).numpy() for name, of_rows in zip(DOSE, sums, strict=True)}
+        for name, parts in self._counts.items():
+            some, every = torch.stack([part.cpu() for part in parts]).sum(0).double()
+            dose[name] = (some / every).numpy()
+        return dose
 
     def _span(self, layer: int, call: AttentionCall, total: int) -> tuple[int, int] | None:
         """The first position edited in this call and the one after the last; None where there is none."""
@@ -258,6 +287,13 @@ class Editing:
         for part, context in by_site["weights"]:
             changed = part.edit(weights, context)
             weights = torch.where(context.edited[:, None, :, None], changed, weights)
+        if self.watch is not None:
+            self.watch(layer, positions, weights, edited_anywhere)
+        if by_site["scores"] or by_site["weights"]:
+            measured = next(each for site in ("scores", "weights") for each in by_site[site])
+            self._keep_dose(plain, weights, edited_anywhere, *measured, positions - offset)
+        for _, context in (*by_site["scores"], *by_site["weights"]):
+            self._keep_counts(context, positions - offset)
         change = call.mix(weights - plain)
         if by_site["head_output"]:
             output = edited_output = call.mix(weights)
@@ -288,6 +324,52 @@ class Editing:
             call=call,
             **(self._more(part, positions) if self._more else {}),
         )
+
+    def _keep_dose(
+        self,
+        plain: Tensor,
+        weights: Tensor,
+        edited: Tensor,
+        part: Intervention,
+        context: SiteContext,
+        rows: Tensor,
+    ) -> None:
+        """Add the dose of rows of weights [B, H, R, L] to the sums: KL and masses, without boost.
+
+        Args:
+            plain: the weights before.
+            weights: those after.
+            edited: bool [B, R].
+            part: the method whose group of keys is measured.
+            context: of this method.
+            rows: int [R], which of the call's queries they are.
+        """
+        if isinstance(part, AttentionEdit):
+            names = groups_named(part.keys, context.keys)
+            group = torch.stack([context.keys[name] for name in names]).any(0)[:, None, None]
+        else:
+            name = getattr(part, "keys", "audio")
+            group = context.columns(name if isinstance(name, str) else "audio")
+        on = self._in_dose(edited, rows)
+        share = weights / weights.sum(-1, keepdim=True).clamp(min=LEAST)
+        divergence = torch.special.xlogy(share, share / plain.clamp(min=LEAST)).sum(-1)
+        masses = [(x * group).sum(-1) for x in (plain, weights)]
+        unknown = torch.full_like(divergence, torch.nan)
+        values = torch.stack([*masses, divergence, unknown, unknown, torch.ones_like(divergence)])
+        exact = torch.float64 if on.device.type == "cpu" else torch.float32
+        values = torch.where(on[:, None], values, 0.0)
+        self._sums.append(values.sum((2, 3), dtype=exact))
+
+    def _keep_counts(self, context: SiteContext, rows: Tensor) -> None:
+        """Add what a method counted in rows to its sums."""
+        on = self._in_dose(context.edited, rows)[:, None]  # (B, 1, R)
+        for name, counted in context.counts.items():
+            both = torch.stack([counted & on, on.expand_as(counted)])
+            self._counts.setdefault(name, []).append(both.sum((2, 3)))
+
+    def _in_dose(self, edited: Tensor, rows: Tensor) -> Tensor:
+        """Which of these rows of a call, bool [B, R], enter the dose."""
+        return edited if self.counted is None else edited & self.counted.to(edited.device)[:, rows]
 
     def _keep(self, change: Change, rows: slice) -> None:
         """Put a change aside: the dose of many layers and decoded tokens is computed at once."""
@@ -346,9 +428,5 @@ def _refuse_part(part: Intervention, heads: Mapping[int, int]) -> None:
         )
     if isinstance(part, AttentionEdit):
         part.bind(heads)
-        return
-    for layer in part.layers:
-        if layer not in heads:
-            raise InterventionError(
-                f"No attention in layer {layer}: the model has it in layers {brief(heads)}."
-            )
+    else:
+        Editing.check_layers(part, heads)

@@ -84,6 +84,8 @@ class SiteContext:
         confidence: float32 [B, Q], for methods with ``needs_confidence``: the largest probability when the
             token before each query was followed; NaN for tokens of the prompt.
         measured: what the method's ``measure`` returned for this prompt.
+        counts: what a method counts inside attention, set by its ``edit``: name -> bool [B, H, Q]. The dose
+            has the fraction of edited rows and heads, such as ``left_alone``.
     """
 
     layer: int
@@ -99,6 +101,7 @@ class SiteContext:
     early: Tensor | None = None
     confidence: Tensor | None = None
     measured: Mapping[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, Tensor] = field(default_factory=dict)
 
     def columns(self, keys: str) -> Tensor:
         """Which keys a name stands for: bool [B, 1, 1, L].

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mata_interp.errors import InterventionError
 
-__all__ = ["seconds", "with_spans"]
+__all__ = ["is_span", "seconds", "span_groups", "with_spans"]
 
 _NAME = re.compile(r"audio:([0-9.e+-]+)-([0-9.e+]+)s")
 
@@ -55,21 +55,52 @@ def with_spans(
         InterventionError: a row has no audio in the span, or its length is not known.
     """
     names = {keys for part in parts if isinstance(keys := getattr(part, "keys", None), str)}
-    found = {name: match for name in sorted(names) if (match := _NAME.fullmatch(name))}
-    return dict(groups) | {
-        name: _span(groups["audio"], float(match[1]), float(match[2]), lengths)
-        for name, match in found.items()
-    }
+    spans = sorted(name for name in names if is_span(name))
+    return dict(groups) | (span_groups(groups["audio"], spans, lengths) if spans else {})
 
 
-def _span(audio: Tensor, begin: float, end: float, lengths: Sequence[float]) -> Tensor:
+def is_span(name: str) -> bool:
+    """Whether a name stands for a part of the audio, as `seconds` makes it.
+
+    Example:
+        >>> is_span("audio:2-4s"), is_span("audio")
+        (True, False)
+    """
+    return bool(_NAME.fullmatch(name))
+
+
+def span_groups(
+    audio: Tensor, names: Iterable[str], lengths: Sequence[float], needed: bool = True
+) -> dict[str, Tensor]:
+    """The tokens of each span: name -> bool [B, P].
+
+    Args:
+        audio: bool [B, P], the tokens of audio.
+        names: from `seconds`.
+        lengths: seconds of audio, one per row.
+        needed: whether every row must have audio in each span.
+
+    Raises:
+        InterventionError: a name is not that of a span; a row has no audio in it, and it is needed; or its
+            length is not known.
+    """
+    found = {}
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise InterventionError(f"{name!r} is no span of time: make one with mi.seconds(begin, end).")
+        found[name] = _span(audio, float(match[1]), float(match[2]), lengths, needed)
+    return found
+
+
+def _span(audio: Tensor, begin: float, end: float, lengths: Sequence[float], needed: bool) -> Tensor:
     seconds_of_row = torch.tensor(list(lengths), dtype=torch.float64)[:, None].to(audio.device)
     if seconds_of_row.isnan().any():
         raise InterventionError("A span in seconds needs prompts made from items: their length is not known.")
     number = audio.cumsum(1) - 1
     step = seconds_of_row / audio.sum(1, keepdim=True).clamp(min=1)
     inside = audio & (number * step < end) & ((number + 1) * step > begin)
-    if not inside.any(1).all():
+    if needed and not inside.any(1).all():
         row = int((~inside.any(1)).nonzero()[0])
         raise InterventionError(f"Row {row} of the prompt has no audio at {begin:g}-{end:g} s.")
     return inside

@@ -528,7 +528,8 @@ class LALM:
             refuse_reasoning_phase(in_order(intervention))
         lists = _lists_of_choices(prompt, choices)
         options = [self.option_tokens(item, texts) for item, texts in zip(prompt.items, lists, strict=True)]
-        bound = [self._bind(prompt, intervention) for intervention in interventions]
+        # one after the other: what a method has measured, or read of a negative prompt, need not be kept
+        bound = (self._bind(prompt, intervention) for intervention in interventions)
         with exclusive(self.structure.decoder):
             return score_options(self.model, prompt, options, bound, self._run)
 

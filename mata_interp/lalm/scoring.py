@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -154,7 +154,7 @@ def score_options(
     model: Any,
     prompt: Prompt,
     options: Sequence[Sequence[Tokens]],
-    editings: Sequence[Any],
+    editings: Iterable[Any],
     run: Callable[[Callable[[], np.ndarray], Any], np.ndarray],
 ) -> list[OptionScores]:
     """The scores under each of several bound interventions, with one prefill for all that can share it.

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from mata_interp.errors import InterventionError
-from mata_interp.interventions import Editing, Intervention, SiteContext, in_order
+from mata_interp.interventions import AttentionEdit, Editing, Intervention, SiteContext, in_order
+from mata_interp.interventions.catalogue import MissingMethod
 from mata_interp.interventions.protocol import ATTENTION_SITES, MODULE_SITES
 from mata_interp.interventions.selection import first_query, select_columns, select_queries, select_rows
 from mata_interp.interventions.spans import with_spans
@@ -31,7 +32,7 @@ from .rows.caches import branch_cache, position_ids_after, set_prompt_positions
 if TYPE_CHECKING:
     from .model import LALM
 
-__all__ = ["BoundInterventions"]
+__all__ = ["BoundInterventions", "check_sites"]
 
 # Names of the projections in attention modules; families that join them into one are refused.
 _PROJECTIONS = {"keys": ("k_proj", "key_proj", "wk"), "values": ("v_proj", "value_proj", "wv")}
@@ -96,6 +97,11 @@ class BoundInterventions:
         own = () if self.attention is None else self.attention.layers
         extra = None if self._at_logits is None else self._at_logits.inner
         return own if extra is None else tuple(sorted({*own, *extra.layers}))
+
+    @property
+    def paused(self) -> bool:
+        """Whether the extra pass of a part at the logits is running."""
+        return self._paused
 
     @property
     def counted(self) -> Tensor | None:
@@ -455,3 +461,27 @@ def _refuse_shape(states: Any, count: int, part: Intervention, layer: int) -> No
             f"{part.site} of layer {layer} come as {shape}, not as [B, {count}, d]: {type(part).__name__} "
             "cannot edit them in this model."
         )
+
+
+def check_sites(structure: ModelStructure, parts: Sequence[Any]) -> None:
+    """Refuse interventions whose layers, heads or projections the model lacks, before anything is computed.
+
+    Args:
+        structure: of the model.
+        parts: from `in_order`.
+
+    Raises:
+        InterventionError: naming the first that is missing, or a method that cannot be made here.
+    """
+    for part in parts:
+        if isinstance(part, MissingMethod):
+            raise part.error()
+        if isinstance(part, AttentionEdit):
+            part.bind(structure.heads)
+        elif part.site in ATTENTION_SITES:
+            Editing.check_layers(part, structure.heads)
+        elif part.site in MODULE_SITES:
+            for layer in part.layers:
+                _module_of(structure, part.site, layer)
+        inner = in_order(getattr(part, "negative_parts", ()))
+        check_sites(structure, inner)

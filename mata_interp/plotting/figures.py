@@ -189,7 +189,9 @@ def _note(data: xr.DataArray, width: float) -> str:
     defaults = {"queries": "last", "phase": "both"} | ({} if "head" in data.dims else {"heads": "all"})
     rule = notes.get("rule", "")
     verb = RULES[rule].label if rule in RULES else "edited"
-    parts = [f"attention to {notes.get('group', 'some tokens')} {verb}"]
+    parts = [str(notes.get("method", f"attention to {notes.get('group', 'some tokens')} {verb}"))]
+    if "strength" in notes:
+        parts.append(f"alpha is {notes['strength']}")
     if rule and (rule not in RULES or RULES[rule].has_strength):
         parts.append(f"rule {rule}" + (f", alpha {notes['alpha']:g}" if "alpha" in notes else ""))
     parts += [f"{name} {notes[name]}" for name, usual in defaults.items() if notes.get(name, usual) != usual]

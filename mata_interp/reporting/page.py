@@ -22,6 +22,7 @@ from .controls import controls_section, dose_table
 from .glossary import used_terms
 from .item_view import items_section
 from .layers import layers_section
+from .methods import methods_section
 from .no_harm import no_harm_section
 from .parts import Content, Page, Section, Table, numbered
 from .provenance import left_out_section, provenance_section
@@ -97,6 +98,7 @@ def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> Ite
     sections: list[Section | None] = [
         items_section(run),
         *(_study_evidence(run, comparisons) if comparisons.primary else run_sections(run, comparisons)),
+        methods_section(run),
         _attention(run, mata),
         layers_section(run.path),
         None if run.study is None else choice_section(run.study, run.path),

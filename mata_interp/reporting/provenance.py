@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..benchmarks import Exclusion, find_release
 from ..experiments import Condition, Run
-from ..interventions import AttentionEdit
+from ..interventions import AttentionEdit, describe
 from ..lalm import Decoding
 from .citations import citations
 from .claims import SUBSETS
@@ -154,7 +154,9 @@ def _answers(decoding: Decoding | None) -> str:
     return f"generated, {method}, up to {count(decoding.max_new_tokens, 'token')}"
 
 
-def _edit(edit: AttentionEdit) -> str:
+def _edit(edit: Any) -> str:
+    if not isinstance(edit, AttentionEdit):
+        return printable(describe(edit), 400)
     heads = "all heads" if edit.heads == "all" else f"heads {edit.to_dict()['heads']}"
     return printable(
         f"rule {edit.rule}, alpha {edit.alpha:g}, {named_layers(edit.layers)}, {heads}, keys {edit.keys}, "

@@ -41,7 +41,7 @@ def is_correct(scores: ArrayLike, answer: ArrayLike) -> np.ndarray:
 def margin(scores: ArrayLike, answer: ArrayLike) -> np.ndarray:
     """Score of the right option minus the highest score of the others, ``[...]``.
 
-    For log-probabilities it is in nats, positive where the right option is chosen.
+    For log-probabilities it is in nats, positive where the right option is chosen; NaN where all are -inf.
 
     Args:
         scores: Score of each option, ``[..., C]``; NaN where there is none.
@@ -55,5 +55,6 @@ def margin(scores: ArrayLike, answer: ArrayLike) -> np.ndarray:
     known = index >= 0
     right = np.where(known, index, 0)[..., None]
     others = np.where((np.arange(values.shape[-1]) == right) | np.isnan(values), -np.inf, values)
-    difference = np.take_along_axis(values, right, -1)[..., 0] - others.max(-1)
+    with np.errstate(invalid="ignore"):  # methods may drop options altogether: -inf minus -inf is NaN
+        difference = np.take_along_axis(values, right, -1)[..., 0] - others.max(-1)
     return np.where(known, difference, np.nan)

@@ -12,15 +12,16 @@ import torch
 import xarray as xr
 
 from mata_interp.benchmarks import Item
-from mata_interp.interventions import Editing, InterventionLike
+from mata_interp.interventions import InterventionLike
 from mata_interp.lalm import Decoding, GenerationOutput, Prompt
 from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.decoding import decode, read_to_answer
+from mata_interp.lalm.site_hooks import BoundInterventions
 from mata_interp.precision import full_precision
 
 from .inputs import SweepInputs, SweepWarning, named_configurations
-from .shared_prefill import Edits
+from .paths import Parts
 from .table import configuration_labels, item_coordinates
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ def sweep_generate(
     """The answer under every intervention to every item, with one prefill per prompt.
 
     Token for token what ``lalm.answer`` returns for each alone: edits reach no token before the last of the
-    prompt, so what comes before it runs once, and each answer is decoded from there. Interventions with
-    ``queries="text"`` need a prefill of their own. In each batch, the unedited answer from the shared prefill
-    is compared with the plain one, and where they differ the batch runs in a plain loop.
+    prompt, so what comes before it runs once, and each answer is decoded from there. Interventions that
+    edit earlier tokens need a prefill of their own. In each batch, the unedited answer from the shared
+    prefill is compared with the plain one, and where they differ the batch runs in a plain loop.
 
     Args:
         lalm: the model.
@@ -114,22 +115,22 @@ def sweep_generate(
 @full_precision()
 @torch.inference_mode()
 def _answer_each(
-    lalm: LALM, prompt: Prompt, decoding: Decoding, configurations: Sequence[Edits]
+    lalm: LALM, prompt: Prompt, decoding: Decoding, configurations: Sequence[Parts]
 ) -> tuple[list[GenerationOutput], bool]:
     """The answers under each configuration, and whether they share a prefill."""
     tokenizer = getattr(lalm.processor, "tokenizer", None)
     with exclusive(lalm.structure.decoder):
         cache = read_to_answer(lalm.model, prompt, room=1 + decoding.max_new_tokens)
 
-    def answer(edits: Edits, cache: Any) -> GenerationOutput:
+    def answer(edits: Parts, cache: Any) -> GenerationOutput:
         if not edits:
             with exclusive(lalm.structure.decoder):
                 return decode(lalm.model, tokenizer, prompt, decoding, None, cache)
-        editing = Editing(edits, prompt.groups, lalm.structure.heads)
-        cache = cache if editing.shares else None
-        with edited_calls(lalm.structure, editing) as run:
-            answers = run(lambda: decode(lalm.model, tokenizer, prompt, decoding, editing, cache))
-        return replace(answers, dose=editing.dose())
+        bound = BoundInterventions(lalm, prompt, edits)
+        cache = cache if bound.shares else None
+        with exclusive(lalm.structure.decoder), bound.in_force(), edited_calls(lalm.structure, bound) as run:
+            answers = run(lambda: decode(lalm.model, tokenizer, prompt, decoding, bound, cache))
+        return replace(answers, dose=bound.dose())
 
     plain = answer((), None)
     if cache is not None and not torch.equal(answer((), cache).tokens, plain.tokens):

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from mata_interp.benchmarks import Item, Items
 from mata_interp.benchmarks.entries import as_entries, as_items
 from mata_interp.errors import ArgumentError, MataWarning
-from mata_interp.interventions import InterventionLike, in_order, require_attention_edits
+from mata_interp.interventions import InterventionLike, in_order
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.batching import PromptBatches
+from mata_interp.lalm.site_hooks import check_sites
 
-from .shared_prefill import Edits
+from .paths import Parts
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -26,23 +27,20 @@ class SweepWarning(MataWarning):
 
 def named_configurations(
     lalm: LALM, interventions: Sequence[InterventionLike] | Mapping[Any, InterventionLike]
-) -> dict[Any, Edits]:
-    """The configurations by name (by number, where they have none), with their layers and heads checked.
+) -> dict[Any, Parts]:
+    """The configurations by name (by number, where they have none), with layers, heads and sites checked.
 
     Raises:
         ArgumentError: there is none.
-        InterventionError: one of them acts on another site than attention scores, or names a layer or head
-            that the model lacks.
+        InterventionError: one of them names a layer, head or site that the model lacks.
     """
     by_name = interventions if isinstance(interventions, Mapping) else dict(enumerate(interventions))
     if not by_name:
         raise ArgumentError("Nothing to sweep: pass at least one intervention (None is one).")
     configurations = {}
     for name, intervention in by_name.items():
-        parts = require_attention_edits(in_order(intervention), "A sweep")
-        for part in parts:
-            part.bind(lalm.structure.heads)
-        configurations[name] = parts
+        configurations[name] = in_order(intervention)
+        check_sites(lalm.structure, configurations[name])
     return configurations
 
 

@@ -10,6 +10,7 @@ layers. It shows the change of the margin of the right option, in nats::
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,14 +192,15 @@ def _by_configuration(swept: xr.DataArray, values: np.ndarray, name: str) -> xr.
 
 
 def causal_map(
-    lalm: LALM, items: Item | Sequence[Item], configurations: Mapping[str, AttentionEdit], **options: Any
+    lalm: LALM, items: Item | Sequence[Item], configurations: Mapping[str, Any], **options: Any
 ) -> xr.DataArray:
     """`sweep` these configurations and the model as it is, and map the `change` that they make.
 
     Args:
         lalm: the model.
         items: one or several items with known answers.
-        configurations: from `window_configs`, `layer_configs` or `head_configs`.
+        configurations: from `window_configs`, `layer_configs` or `head_configs`; or name -> method, all of
+            one class: a method in each layer is a map of layers, one with several strengths a map of both.
         options: ``batch_size``, ``block``, ``strict`` and ``progress`` of `sweep`.
 
     Raises:
@@ -215,7 +217,7 @@ def causal_map(
     return change(swept, configurations, NOTHING)
 
 
-def change(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit], baseline: str) -> xr.DataArray:
+def change(swept: xr.DataArray, configurations: Mapping[str, Any], baseline: str) -> xr.DataArray:
     """Mean change of the margin over items, nats, as a map.
 
     A configuration has a place on a map only where its settings determine it:
@@ -223,7 +225,8 @@ def change(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit], bas
     - ``[layer, head]``: each configuration has one layer and one head, and all have the same alpha; NaN for
       heads that a layer does not have.
     - ``[layer]``: each has one layer, all have the same heads and the same alpha.
-    - ``[layers, alpha]``: all have the same heads.
+    - ``[layers, alpha]``: all have the same heads. Of methods that are no attention edits, alpha is the one
+      number in which they differ; the attribute ``strength`` names it.
 
     Args:
         swept: a sweep of ``baseline`` (no intervention) and ``configurations``.
@@ -263,29 +266,26 @@ def change(swept: xr.DataArray, configurations: Mapping[str, AttentionEdit], bas
     return xr.DataArray(planes[0], coords, dims, "change of margin", attrs)
 
 
-def _places(configurations: Mapping[str, AttentionEdit]) -> tuple[tuple[str, ...], list[tuple]]:
+def _places(configurations: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
     """The dimensions of a map of these configurations, and the place of each."""
     if not configurations:
         raise InterventionError("No configurations, so there is nothing to map.")
     edits = list(configurations.values())
-    for setting in SHARED:
-        values = {getattr(edit, setting) for edit in edits}
-        if len(values) > 1:
-            raise InterventionError(
-                f"The configurations differ in {setting} ({', '.join(sorted(values))}): map them one by one."
-            )
+    _refuse_mixtures(edits)
     one_layer = all(len(edit.layers) == 1 for edit in edits)
-    one_alpha = len({edit.alpha for edit in edits}) == 1
-    heads = [edit.heads_of(edit.layers[0]) if one_layer else edit.heads for edit in edits]
+    strengths = _strengths(edits)
+    one_strength = len(set(strengths)) == 1
+    heads = [_heads_of(edit, edit.layers[0]) if one_layer else _all_heads(edit) for edit in edits]
     one_head = one_layer and all(some is not None and len(some) == 1 for some in heads)
     same_heads = len(set(heads)) == 1
-    if one_head and one_alpha:
+    if one_head and one_strength:
         dims: tuple[str, ...] = ("layer", "head")
         places = [(edit.layers[0], *some) for edit, some in zip(edits, heads, strict=True) if some]
-    elif one_layer and one_alpha and same_heads:
+    elif one_layer and one_strength and same_heads:
         dims, places = ("layer",), [edit.layers for edit in edits]
     elif same_heads:
-        dims, places = ("layers", "alpha"), [(brief(edit.layers), edit.alpha) for edit in edits]
+        dims = ("layers", "alpha")
+        places = [(brief(edit.layers), alpha) for edit, alpha in zip(edits, strengths, strict=True)]
     else:
         raise InterventionError(
             "The configurations differ in heads and are not one head of one layer each at one alpha: they "
@@ -296,16 +296,71 @@ def _places(configurations: Mapping[str, AttentionEdit]) -> tuple[tuple[str, ...
     return dims, places
 
 
-def _shared_settings(edits: Sequence[AttentionEdit]) -> dict[str, Any]:
+def _refuse_mixtures(edits: Sequence[Any]) -> None:
+    """Refuse configurations that differ in more than layers, heads and strength."""
+    for edit in edits:
+        if not hasattr(edit, "layers") or not (edit.layers or isinstance(edit, AttentionEdit)):
+            raise InterventionError(f"{edit!r}: a map has one intervention with layers at each place.")
+    if len({type(edit) for edit in edits}) > 1:
+        raise InterventionError("The configurations are of several methods: map them one by one.")
+    for setting in SHARED:
+        values = {str(getattr(edit, setting, "")) for edit in edits}
+        if len(values) > 1:
+            raise InterventionError(
+                f"The configurations differ in {setting} ({', '.join(sorted(values))}): map them one by one."
+            )
+
+
+def _heads_of(edit: Any, layer: int) -> tuple[int, ...] | None:
+    """The heads that a method names for a layer; None for all of them."""
+    if isinstance(edit, AttentionEdit):
+        return edit.heads_of(layer)
+    heads = getattr(edit, "heads", None)
+    return heads[edit.layers.index(layer)] if isinstance(heads, tuple) and heads else None
+
+
+def _all_heads(edit: Any) -> Any:
+    return edit.heads if isinstance(edit, AttentionEdit) else getattr(edit, "heads", "all")
+
+
+def _varying(edits: Sequence[Any]) -> str | None:
+    """The field, layers and heads aside, in which methods that are no attention edits differ.
+
+    Raises:
+        InterventionError: they differ in several, or in one that is no number.
+    """
+    if isinstance(edits[0], AttentionEdit) or not is_dataclass(edits[0]):
+        return None
+    names = [field.name for field in fields(edits[0]) if field.name not in ("layers", "heads")]
+    names = [name for name in names if len({getattr(edit, name) for edit in edits}) > 1]
+    numbers = all(isinstance(getattr(edit, name), int | float) for edit in edits for name in names)
+    if len(names) > 1 or not numbers:
+        raise InterventionError(f"The configurations differ in {', '.join(names)}: map them one by one.")
+    return names[0] if names else None
+
+
+def _strengths(edits: Sequence[Any]) -> list[float]:
+    """The strength of each: alpha of attention edits, of other methods the number in which they differ."""
+    name = _varying(edits)
+    if name is not None:
+        return [float(getattr(edit, name)) for edit in edits]
+    return [float(getattr(edit, "alpha", 1.0)) for edit in edits]
+
+
+def _shared_settings(edits: Sequence[Any]) -> dict[str, Any]:
     """The settings that all configurations have in common."""
     # the group of keys is not called "keys": an array with keys is a dict to xarray
     names = {"rule": "rule", "group": "keys", "queries": "queries", "phase": "phase", "alpha": "alpha"}
     shared: dict[str, Any] = {}
     for name, setting in names.items():
-        values = {getattr(edit, setting) for edit in edits}
+        values = {getattr(edit, setting) for edit in edits if hasattr(edit, setting)}
         if len(values) == 1:
             shared[name] = values.pop()
-    heads = {edit.heads_of(layer) for edit in edits for layer in edit.layers}
+    if not isinstance(edits[0], AttentionEdit):
+        shared["method"] = type(edits[0]).__name__
+        if (name := _varying(edits)) is not None:
+            shared["strength"] = name
+    heads = {_heads_of(edit, layer) for edit in edits for layer in edit.layers}
     if len(heads) == 1:
         only = heads.pop()
         shared["heads"] = "all" if only is None else brief(only)

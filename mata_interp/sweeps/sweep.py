@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,9 @@ from mata_interp.execution import (
     refuse_other_work,
 )
 from mata_interp.execution.files import plain
-from mata_interp.interventions import InterventionLike
+from mata_interp.interventions import InterventionLike, record_of
 from mata_interp.interventions.selection import refuse_reasoning_phase
+from mata_interp.interventions.spans import with_spans
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.batching import exclusion_notes, in_parts, usable_prompt
 from mata_interp.lalm.discovery.experts import experts_of
@@ -33,7 +34,8 @@ from mata_interp.lalm.verification import note_unchecked
 
 from .canary import STEPS, Rounding, token_counts
 from .inputs import SweepInputs, SweepWarning, named_configurations
-from .shared_prefill import Edits, shared
+from .paths import Parts, path_of
+from .shared_prefill import shared
 from .storage import load_sweep, save_sweep
 from .table import concatenate_choices, table
 
@@ -72,11 +74,16 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     rounding can choose another expert in an edited row alone: there one edited configuration per sweep is
     compared with the loop, at the cost of one more prefill of the first batch.
 
+    Methods of the catalogue and of yours are configurations, too. One that leaves the tokens before the last
+    one as they are runs that token and the options on the shared prefill; one that edits earlier tokens has a
+    prefill of its own. The coordinate ``path`` says which: ``rows``, ``prefill`` or ``loop``.
+
     Args:
         lalm: the model.
         items: items with options, or prompts; a prompt of B rows is B items. Items that cannot be used are
             left out.
-        interventions: configurations of attention edits; a mapping names them. None is a configuration, too.
+        interventions: configurations, each one intervention or several in order; a mapping names them. None
+            is a configuration, too.
         batch_size: items in a batch. Prompts are batches already.
         block: configurations that run at once; None: what a quarter of the free memory holds, up to 768 MiB.
         strict: raise an error for the first item that cannot be used, instead of leaving it out.
@@ -102,8 +109,8 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     Raises:
         RunError: no item can be used; ``out`` cannot be written or holds something else; there is no worker.
         ItemError: an item cannot be used, with ``strict``.
-        InterventionError: a configuration names what the model or a prompt does not have, or acts on another
-            site than attention scores.
+        InterventionError: a configuration names what the model or a prompt does not have; or, with ``out``,
+            its class is not registered.
 
     See Also:
         LALM.score_each: the loop, with the dose of each edit.
@@ -148,6 +155,8 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     values = [part.arrays["values"] for part in measured if part.arrays]
     swept_items = [item for batch in used for item in batch]
     swept = table(lalm, values, swept_items, configurations, kind, attrs)
+    paths = [path_of(parts, inputs.kind is Item) for parts in work.edits]
+    swept = swept.assign_coords(path=("configuration", np.array(paths)))
     if output is not None and output.whole:
         swept.attrs[IDENTITY] = json.dumps(plain(output.identity))
         save_sweep(swept, output.path)
@@ -167,7 +176,7 @@ class SweepBatch:
         warned: whether a warning said in this process that a batch runs in a plain loop.
     """
 
-    edits: tuple[Edits, ...]
+    edits: tuple[Parts, ...]
     scored: bool
     block: int | None
     prompt_format: str
@@ -196,15 +205,40 @@ class SweepBatch:
         if self.scored:
             options = [list(item.choices) for item in prompt.items]
             tokens = [lalm.option_tokens(item, item.choices) for item in prompt.items]
+        rows = [k for k, parts in enumerate(self.edits) if path_of(parts, self.scored) == "rows"]
+        alone = sorted(set(range(len(self.edits))) - set(rows))
+        edits = [self.edits[k] for k in rows]
+        found, canary, culprit = self._rows(lalm, prompt, edits, options, tokens) if rows else (None, 0.0, "")
+        if not alone:
+            assert found is not None
+            return found, canary, culprit
+        looped = _loop(lalm, prompt, [self.edits[k] for k in alone], options)
+        values = np.empty((len(looped), len(self.edits), looped.shape[2]), looped.dtype)
+        values[:, alone] = looped
+        if found is not None:
+            values[:, rows] = found
+        return values, canary, culprit
+
+    def _rows(
+        self,
+        lalm: LALM,
+        prompt: Prompt,
+        edits: Sequence[Parts],
+        options: Sequence[Sequence[str]] | None,
+        tokens: Any,
+    ) -> tuple[np.ndarray, float, str]:
+        """The values of attention edits."""
+        parts = [part for some in edits for part in some]
+        grouped = replace(prompt, groups=with_spans(prompt.groups, parts, prompt.audio_seconds))
         try:
-            values, canary = shared(lalm, prompt, self.edits, tokens, self.block)
+            values, canary = shared(lalm, grouped, edits, tokens, self.block)
             if not self.verified and experts_of(lalm.structure.blocks):
-                _verify_against_loop(lalm, prompt, self.edits, options, values)
+                _verify_against_loop(lalm, prompt, edits, options, values)
             self.verified = True
             return values, canary, ""
         except ModelError as problem:
             self.warn_of_loop(lalm, str(problem))
-            return _loop(lalm, prompt, self.edits, options), 0.0, str(problem)
+            return _loop(lalm, prompt, edits, options), 0.0, str(problem)
 
     def warn_of_loop(self, lalm: LALM, culprit: str) -> None:
         """Warn, once, of a batch that runs in a plain loop; ``culprit`` says why, and is empty if none does.
@@ -224,13 +258,13 @@ def _output(
     lalm: LALM,
     out: str | Path | Output | None,
     batches: Sequence[Any],
-    configurations: Mapping[Any, Edits],
+    configurations: Mapping[Any, Parts],
     prompt_format: str,
 ) -> Output | None:
     """The file to write, with what decides its content."""
     if out is None or isinstance(out, Output):
         return out
-    edits = {str(name): [part.to_dict() for part in parts] for name, parts in configurations.items()}
+    edits = {str(name): [record_of(part) for part in parts] for name, parts in configurations.items()}
     settings = {"configurations": edits, "prompt_format": canonical_format(prompt_format)}
     return Output(Path(out), batch_identity(lalm, "sweep", batches, settings))
 
@@ -258,7 +292,7 @@ def _finished(output: Output) -> xr.DataArray | None:
 def _verify_against_loop(
     lalm: LALM,
     prompt: Prompt,
-    configurations: Sequence[Edits],
+    configurations: Sequence[Parts],
     options: Sequence[Sequence[str]] | None,
     values: np.ndarray,
 ) -> None:
@@ -290,7 +324,7 @@ def _verify_against_loop(
 
 
 def _loop(
-    lalm: LALM, prompt: Prompt, configurations: Sequence[Edits], options: Sequence[Sequence[str]] | None
+    lalm: LALM, prompt: Prompt, configurations: Sequence[Parts], options: Sequence[Sequence[str]] | None
 ) -> np.ndarray:
     """The same values, one configuration after the other."""
     if options is not None:

@@ -9,9 +9,11 @@ import numpy as np
 import xarray as xr
 
 from mata_interp.benchmarks import Item
-from mata_interp.interventions import AttentionEdit
+from mata_interp.interventions import describe
 from mata_interp.lalm.batching import item_labels
 from mata_interp.ranges import brief
+
+from .paths import Parts
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -23,7 +25,7 @@ def table(
     lalm: LALM,
     batches: Sequence[np.ndarray],
     items: Sequence[Item],
-    configurations: Mapping[Any, tuple[AttentionEdit, ...]],
+    configurations: Mapping[Any, Parts],
     kind: str,
     attrs: Mapping[str, Any],
 ) -> xr.DataArray:
@@ -60,20 +62,26 @@ def item_coordinates(items: Sequence[Item]) -> dict[Hashable, Any]:
     return {"item": [item.id for item in items], **item_labels(items)}
 
 
-def configuration_labels(configurations: Mapping[Any, tuple[AttentionEdit, ...]]) -> dict[Hashable, Any]:
-    """Names and settings of the configurations; of several edits in order, all: "abs then mul"."""
+def configuration_labels(configurations: Mapping[Any, Parts]) -> dict[Hashable, Any]:
+    """Names and settings of the configurations; of several in order, all: "abs then mul".
+
+    The rule of a method that is no attention edit is the name of its class; ``settings`` describes it whole.
+    """
     parts = list(configurations.values())
+    alphas = [getattr(p[0], "alpha", np.nan) if len(p) == 1 else np.nan for p in parts]
     settings = {
-        "rule": lambda part: part.rule,
-        "layers": lambda part: brief(part.layers),
-        "heads": lambda part: str(part.heads),
-        "group": lambda part: part.keys,  # not called "keys": an array with keys is a dict to xarray
+        "rule": lambda part: getattr(part, "rule", type(part).__name__),
+        "layers": lambda part: brief(part.layers) if part.layers else "",
+        "heads": lambda part: str(getattr(part, "heads", "all")),
+        # not called "keys": an array with keys is a dict to xarray
+        "group": lambda part: str(getattr(part, "keys", "")),
         "queries": lambda part: part.queries,
         "phase": lambda part: part.phase,
+        "settings": describe,
     }
     return {
         "configuration": list(configurations),
-        "alpha": ("configuration", [p[0].alpha if len(p) == 1 else np.nan for p in parts]),
+        "alpha": ("configuration", alphas),
         **{
             name: ("configuration", [" then ".join(map(setting, p)) for p in parts])
             for name, setting in settings.items()

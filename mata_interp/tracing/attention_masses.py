@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +12,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from mata_interp.attention import AttentionCall, SharedMasks
-from mata_interp.errors import ModelError
+from mata_interp.errors import ArgumentError, ModelError
 from mata_interp.execution import MeasuredBatch
-from mata_interp.interventions import select_queries
-from mata_interp.lalm import Prompt
-from mata_interp.lalm.calls.attention_calls import attention_calls
+from mata_interp.interventions import InterventionLike, select_queries
+from mata_interp.interventions.spans import span_groups
+from mata_interp.lalm import Decoding, Prompt
+from mata_interp.lalm.calls.attention_calls import Add, Backend, attention_calls
+from mata_interp.lalm.decoding import decode
 from mata_interp.lalm.prompting.thinking import TAGS, ThoughtState
 
+from .edited_rows import EditedRows
 from .queries import ChosenQueries, Queries
 
 if TYPE_CHECKING:
@@ -60,7 +63,15 @@ class AttentionMasses:
 
 
 @torch.inference_mode()
-def read_masses(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mean: bool) -> AttentionMasses:
+def read_masses(
+    lalm: LALM,
+    prompt: Prompt,
+    query: str,
+    max_new_tokens: int,
+    mean: bool,
+    intervention: InterventionLike = None,
+    spans: Sequence[str] = (),
+) -> AttentionMasses:
     """Run the model and read its attention.
 
     The model's device is waited for twice, whatever the number of layers and tokens: for the tokens and their
@@ -72,13 +83,19 @@ def read_masses(lalm: LALM, prompt: Prompt, query: str, max_new_tokens: int, mea
         query: which queries, one of QUERIES.
         max_new_tokens: of the answer, for ``query="generated"``.
         mean: take the mean over queries.
+        intervention: in force while the model is read: None, one, or several in order.
+        spans: names of parts of the audio, from `seconds`, that are groups, too.
     """
     prompt = lalm.prepare(prompt, generating=query == "generated")
+    if spans:
+        named = span_groups(prompt.groups["audio"], spans, prompt.audio_seconds, needed=False)
+        prompt = replace(prompt, groups={**prompt.groups, **named})
+    edited = EditedRows(lalm, prompt, intervention, query == "generated")
     if query == "generated":
-        return _read_answers(lalm, prompt, max_new_tokens, mean)
+        return _read_answers(lalm, prompt, max_new_tokens, mean, edited)
     tokens, groups = _on_cpu(prompt.inputs["input_ids"], prompt.groups)
     chosen = select_queries(query, groups)
-    mass = _masses_of_prompts(lalm, prompt, chosen, mean)
+    mass = _masses_of_prompts(lalm, prompt, chosen, mean, edited)
     return AttentionMasses(mass, Queries.from_tokens(tokens, groups, chosen, mean), list(groups))
 
 
@@ -88,7 +105,9 @@ def _on_cpu(tokens: Tensor, groups: Mapping[str, Tensor]) -> tuple[Tensor, dict[
     return together[0], {name: group.bool() for name, group in zip(groups, together[1:], strict=True)}
 
 
-def _masses_of_prompts(lalm: LALM, prompt: Prompt, chosen: Tensor, mean: bool) -> np.ndarray:
+def _masses_of_prompts(
+    lalm: LALM, prompt: Prompt, chosen: Tensor, mean: bool, edited: EditedRows
+) -> np.ndarray:
     """[B, layers, heads, G, Q] of the queries ``chosen``, bool [B, T] on the CPU, in one forward."""
     keys = _GroupKeys(list(prompt.groups.values()))
     columns = chosen.any(0).nonzero()[:, 0]  # (R,) tokens that are a query in some prompt
@@ -98,7 +117,7 @@ def _masses_of_prompts(lalm: LALM, prompt: Prompt, chosen: Tensor, mean: bool) -
     masses: dict[int, Tensor] = {}
     masks = SharedMasks()
 
-    def on_call(layer: int, call: AttentionCall, total: int) -> None:
+    def on_call(layer: int, call: AttentionCall, total: int) -> Add | None:
         before = total - call.query.shape[2]
         if first < before:
             raise ModelError(
@@ -107,20 +126,28 @@ def _masses_of_prompts(lalm: LALM, prompt: Prompt, chosen: Tensor, mean: bool) -
         rows = slice(first - before, last + 1 - before) if together else columns - before
         mask = masks.of(call, rows) if isinstance(rows, slice) and len(columns) == 1 else None
         found = call.masses(rows, keys.of(call, total), mask)  # (B, H, R, G)
+        change = edited.change(layer, call, total)
+        found = edited.replace_masses(found, columns, keys.of(call, total))
         masses[layer] = queries.reduce(found.transpose(2, 3))
+        return change
 
     # nothing after the last layer's scores is needed: neither its values nor the output head
-    with attention_calls(lalm.structure, lalm.attention_layers, on_call, stop_early=True) as run:
+    early = edited.bound is None
+    backend: Backend = "nnsight" if early else "direct"
+    reading = attention_calls(lalm.structure, lalm.attention_layers, on_call, backend, stop_early=early)
+    with edited.in_force(), reading as run:
         run(lambda: lalm.model(**prompt.inputs, use_cache=False))
     return _collect(masses)
 
 
-def _read_answers(lalm: LALM, prompt: Prompt, max_new_tokens: int, mean: bool) -> AttentionMasses:
+def _read_answers(
+    lalm: LALM, prompt: Prompt, max_new_tokens: int, mean: bool, edited: EditedRows
+) -> AttentionMasses:
     """The masses of the tokens that predict a greedy answer."""
     groups = dict(prompt.groups)
     no_token = torch.zeros_like(prompt.inputs["input_ids"], dtype=torch.bool)
     groups.setdefault("generated", no_token)
-    steps, answer = _masses_of_answers(lalm, prompt, groups, max_new_tokens)
+    steps, answer = _masses_of_answers(lalm, prompt, groups, max_new_tokens, edited)
 
     # all but the last token of the answer are queries, too, after the last one of the prompt
     longer = torch.cat([prompt.inputs["input_ids"], answer.tokens], 1)
@@ -129,6 +156,11 @@ def _read_answers(lalm: LALM, prompt: Prompt, max_new_tokens: int, mean: bool) -
     tokens, groups = _on_cpu(longer, masks)
     predicted = torch.arange(count) < torch.from_numpy(answer.lengths)[:, None]
     opened = _thoughts_in(lalm, prompt, tokens[:, width:])
+    if opened is not None and edited.bound is not None:
+        raise ArgumentError(
+            "Answers with a thought are traced without an intervention only: their tokens are sorted into "
+            "reasoning and answer in a second pass, to which no intervention applies."
+        )
     if opened is not None:
         return _masses_with_thoughts(lalm, prompt, answer.tokens, predicted, opened, mean)
     chosen = torch.cat([torch.zeros(prompt.size, width - 1, dtype=torch.bool), predicted], 1)
@@ -141,7 +173,7 @@ def _read_answers(lalm: LALM, prompt: Prompt, max_new_tokens: int, mean: bool) -
 
 
 def _masses_of_answers(
-    lalm: LALM, prompt: Prompt, groups: dict[str, Tensor], max_new_tokens: int
+    lalm: LALM, prompt: Prompt, groups: dict[str, Tensor], max_new_tokens: int, edited: EditedRows
 ) -> tuple[dict[int, list[Tensor]], GenerationOutput]:
     """The last row at every step of a greedy generation.
 
@@ -152,14 +184,27 @@ def _masses_of_answers(
     steps: dict[int, list[Tensor]] = {}
     masks = SharedMasks()
 
-    def on_call(layer: int, call: AttentionCall, total: int) -> None:
+    def on_call(layer: int, call: AttentionCall, total: int) -> Add | None:
+        change = edited.change(layer, call, total)
+        if edited.paused:
+            return change
         last = call.query.shape[2] - 1
         rows = slice(last, last + 1)
-        found = call.masses(rows, keys.of(call, total), masks.of(call, rows))[:, :, 0]  # (B, H, G)
-        steps.setdefault(layer, []).append(found)
+        found = call.masses(rows, keys.of(call, total), masks.of(call, rows))  # (B, H, 1, G)
+        found = edited.replace_masses(found, torch.tensor([total - 1]), keys.of(call, total))
+        steps.setdefault(layer, []).append(found[:, :, 0])
+        return change
 
-    with attention_calls(lalm.structure, lalm.attention_layers, on_call) as run:
-        answer = run(lambda: lalm.answer(prompt, max_new_tokens=max_new_tokens))
+    def generate() -> GenerationOutput:
+        if edited.bound is None:
+            return lalm.answer(prompt, max_new_tokens=max_new_tokens)
+        tokenizer = getattr(lalm.processor, "tokenizer", None)
+        return decode(lalm.model, tokenizer, prompt, Decoding(max_new_tokens), edited.bound)
+
+    backend: Backend = "nnsight" if edited.bound is None else "direct"
+    reading = attention_calls(lalm.structure, lalm.attention_layers, on_call, backend)
+    with edited.in_force(), reading as run:
+        answer = run(generate)
     return steps, answer
 
 
@@ -202,7 +247,7 @@ def _masses_with_thoughts(
     groups = {name: group.to(device) for name, group in groups.items()}
     whole = prompt.continued(answers[:, :-1], real.to(device), groups, align=False)
     chosen = torch.cat([torch.zeros(prompt.size, prompt.width - 1, dtype=torch.bool), predicted], 1)
-    mass = _masses_of_prompts(lalm, whole, chosen, mean)
+    mass = _masses_of_prompts(lalm, whole, chosen, mean, EditedRows(lalm, whole, None, False))
     tokens, groups = _on_cpu(whole.inputs["input_ids"], whole.groups)
     queries = Queries.from_tokens(tokens, groups, chosen, mean)
     names = np.where(opened[:, :-1].numpy(), "reasoning", "answer")

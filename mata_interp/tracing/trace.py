@@ -14,9 +14,11 @@ import xarray as xr
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ArgumentError
 from mata_interp.execution import MeasuredBatch, Output, RayWorkers, batch_identity, measure_batches
+from mata_interp.interventions import InterventionLike, describe, in_order, record_of
 from mata_interp.lalm.batching import PromptBatches, exclusion_notes, in_parts, item_labels, usable_prompt
 from mata_interp.lalm.prompting.formats import canonical_format
 from mata_interp.lalm.prompting.prompts import Prompt
+from mata_interp.lalm.site_hooks import check_sites
 from mata_interp.lalm.verification import note_unchecked
 from mata_interp.version import __version__
 
@@ -41,6 +43,8 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
     batch_size: int | None = None,
     progress: bool = True,
     *,
+    intervention: InterventionLike = None,
+    spans: Sequence[str] = (),
     per_query: bool = False,
     max_new_tokens: int = 32,
     strict: bool = False,
@@ -63,6 +67,10 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
             greedy answer, token by token: the last prompt token, then the answer's own.
         batch_size: items in a batch; 16 if not given. Prompts are batches already.
         progress: show a bar.
+        intervention: in force while the model is read: None, one, or several in order. Masses of edited rows
+            are those of the weights after the edit, whose sum over groups is not 1 where a method does not
+            renormalise them. Parts at the logits matter for ``"generated"`` only.
+        spans: parts of the audio, from `seconds`, measured as subgroups; NaN for items that end before.
         per_query: keep the queries, instead of the mean over them.
         max_new_tokens: of the answer, for ``"generated"``.
         strict: raise an error for an item that cannot be used, instead of leaving it out.
@@ -78,9 +86,10 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
         With ``per_query``, mass and tokens have ``query`` as a last dimension, NaN and 0 after an item's
         last query, and ``position`` (tokens before the query), ``token`` (its id; both -1 where there is no
         query) and ``query_group`` are coordinates ``[item, query]``.
-        Where items have several clips, or answers a thought, ``subgroup_mass[item, layer, head, subgroup]``
-        and ``subgroup_n_tokens[item, subgroup]`` measure the parts of ``audio`` (``audio_1``, ``audio_2``,
-        ...) and of ``generated`` (``reasoning``, ``answer``); NaN for a clip that an item does not have. With
+        Where there are ``spans``, items have several clips, or answers a thought,
+        ``subgroup_mass[item, layer, head, subgroup]`` and ``subgroup_n_tokens[item, subgroup]`` measure the
+        parts of ``audio`` (``audio_1``, ``audio_2``, ..., ``audio:2-4s``) and of ``generated``
+        (``reasoning``, ``answer``); NaN for a clip that an item does not have. With
         ``per_query``, ``query_predicts`` says whether a query predicts reasoning or answer.
         ``layer`` is the index in the decoder; layers without attention are left out. The ``domain``,
         ``kind``, ``condition`` and ``cluster`` of each item are coordinates. The attribute ``excluded`` names
@@ -92,6 +101,7 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
     Raises:
         ArgumentError: the query or the format does not exist, there is no item, or the prompts have different
             groups.
+        InterventionError: the model lacks a layer or head of the intervention, or it cannot act here.
         ItemError: with ``strict``, an item's audio or text cannot be used.
         RunError: no item can be used; ``out`` cannot be written or holds something else; there is no worker.
         ModelError: the model's attention is not understood.
@@ -113,9 +123,15 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
         raise ArgumentError(f"No query {query!r}: choose one of {', '.join(map(repr, QUERIES))}.")
     if max_new_tokens < 1:
         raise ArgumentError(f"max_new_tokens is {max_new_tokens}: an answer has at least one token.")
+    parts = in_order(intervention)
+    check_sites(lalm.structure, parts)
     source = PromptBatches(items, strict, format=prompt_format)
     batches = source.batches(batch_size or BATCH_SIZE)
-    settings = {"query": query, "max_new_tokens": max_new_tokens, "per_query": per_query}
+    settings: dict[str, Any] = {"query": query, "max_new_tokens": max_new_tokens, "per_query": per_query}
+    if parts and out is not None:
+        settings["intervention"] = [record_of(part) for part in parts]
+    if spans:
+        settings["spans"] = list(spans)
     output = _output(lalm, out, batches, {**settings, "prompt_format": canonical_format(prompt_format)})
     if output is not None and (finished := read_finished(output.path, output.identity)) is not None:
         return finished
@@ -123,7 +139,7 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
     note_unchecked(lalm, fingerprint=fingerprint)
     measured = measure_batches(
         lalm,
-        TraceBatch(query, max_new_tokens, not per_query, prompt_format, strict),
+        TraceBatch(query, max_new_tokens, not per_query, prompt_format, strict, parts, tuple(spans)),
         batches,
         label="trace",
         progress=progress,
@@ -134,6 +150,8 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
     traced = source.collect(batches, [part.notes["excluded"] for part in measured])
     masses = [AttentionMasses.from_part(part) for part in measured if part.arrays]
     attributes: dict[str, Any] = {"query": query, "queries": QUERIES[query]}
+    if parts:
+        attributes["intervention"] = "; ".join(map(describe, parts))
     if query == "generated":
         attributes["max_new_tokens"] = max_new_tokens
     attributes |= {"excluded": source.excluded_lines(), "n_excluded": len(source.excluded)}
@@ -160,6 +178,8 @@ class TraceBatch:
     mean: bool
     prompt_format: str
     strict: bool
+    intervention: tuple[Any, ...] = ()
+    spans: tuple[str, ...] = ()
 
     def __call__(self, lalm: LALM, batch: Prompt | list[Item]) -> MeasuredBatch:
         prompt, excluded = usable_prompt(lalm, batch, self.prompt_format, strict=self.strict)
@@ -168,7 +188,9 @@ class TraceBatch:
             return MeasuredBatch({}, notes)
 
         def read(part: Prompt) -> AttentionMasses:
-            return read_masses(lalm, part, self.query, self.max_new_tokens, self.mean)
+            return read_masses(
+                lalm, part, self.query, self.max_new_tokens, self.mean, self.intervention, self.spans
+            )
 
         ready = isinstance(batch, Prompt)
         generating = self.query == "generated"

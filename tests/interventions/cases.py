@@ -13,6 +13,7 @@ from mata_interp.interventions import Knockout, Mata
 from mata_interp.interventions import catalogue as c
 from tests import reference
 from tests.interventions import plain_methods as plain
+from tests.tiny import tiny_processor
 
 RATE = 16_000
 LAYERS = (1, 2)
@@ -95,6 +96,43 @@ def _owl(row, inputs):
     return plain.contrast(row, row.inputs, combine, first, second)
 
 
+def _adaptive_owl(row, inputs):
+    first = plain.opposed(row, LAYERS, 0.2, 0.3, 4.0)
+    second = plain.opposed(row, LAYERS, -0.2, -0.3, 4.0)
+    combine = lambda a, b: plain.cut(a + 2 * (a - b), a, 0.1)  # noqa: E731
+    return plain.contrast(row, row.inputs, combine, first, second)
+
+
+def _keywords(row) -> set[int]:
+    """Positions of the bytes of two words of the questions: the tokens of the tiny model are bytes."""
+    places = row.groups["question"].nonzero().flatten().tolist()
+    ids = row.inputs["input_ids"][0, places].tolist()
+    text = [PROCESSOR.tokenizer.decode([token]) for token in ids]
+    chosen, word = set(), []
+    for place, letter in [*zip(places, text, strict=True), (-1, " ")]:
+        if letter.isalnum():
+            word.append((place, letter))
+            continue
+        if "".join(one for _, one in word).lower() in ("first", "how"):
+            chosen |= {at for at, _ in word}
+        word = []
+    return chosen
+
+
+def _tad(row, inputs):
+    return plain.contrast(
+        row, inputs(without_audio), lambda a, b: plain.tad(a, b, (65, 66), (67, 70), 0.5, 0.5, 2.5)
+    )
+
+
+def _avcd(row, inputs):
+    def combine(a, b):
+        entropy = -(a.softmax(-1) * a.log_softmax(-1)).sum(-1, keepdim=True)
+        return torch.where(entropy > 0.6, 2.5 * a - 1.5 * b, a)
+
+    return plain.contrast(row, row.inputs, combine, None, plain.hide_salient(row, LAYERS))
+
+
 def _aad(make, strength=0.5):
     def reference_of(row, inputs):
         return plain.contrast(row, inputs(make), lambda a, b: (1 + strength) * a - strength * b)
@@ -110,6 +148,7 @@ def _amti(row, inputs):
     return plain.contrast(row, inputs(ignoring), lambda a, b: plain.amti(a, b, 2.0, 3.0))
 
 
+PROCESSOR = tiny_processor()
 SINKS = c.SinkRedistribution(LAYERS, (3, 17), keep=0.3, threshold=1.6)
 SPECIALISTS = c.AudioSpecialists((3,), (1, 2), 0.8)
 RAISES = {"raising": c.Array(RAISING), "lowering": c.Array(LOWERING)}
@@ -153,6 +192,14 @@ CASES = {
         c.GatedScaling(LAYERS, 1.0, 1.0),
     ),
     "owl": Case(c.Owl(LAYERS, 0.4, 0.3), _owl, c.Owl(LAYERS, 0.0, 0.0, 0.0)),
+    "owl, adaptive": Case(
+        c.Owl(LAYERS, 0.2, 0.3, ratio=4.0), _adaptive_owl, c.Owl(LAYERS, 0.0, 0.0, 0.0, ratio=4.0)
+    ),
+    "keyword scaling": Case(
+        c.KeywordScaling(LAYERS, 3.0, words=("first", "how")),
+        lambda r, _: plain.keyword_scaling(r, LAYERS, 3.0, _keywords(r)),
+        c.KeywordScaling(LAYERS, 1.0, words=("first", "how")),
+    ),
     "paint": Case(
         c.Paint(LAYERS, share=0.3),
         lambda r, _: plain.paint(r, LAYERS, 0.7, 0.3, 0.3),
@@ -220,7 +267,32 @@ CASES = {
     "aad reversed": Case(c.Aad(2.5, "reversed"), _aad(backwards, 2.5), c.Aad(0.0, "reversed")),
     "acd": Case(c.Acd(1.0, negative="silent"), _acd, c.Acd(0.0)),
     "amti": Case(c.Amti(bits=3.0), _amti, c.Amti(1.0)),
+    "tad": Case(c.Tad((65, 66), (67, 70), 0.5, 0.5), _tad, c.Tad((65,), (67,), 0.0, penalty=0.0)),
+    "hidden salient tokens": Case(
+        c.HideSalient(LAYERS), lambda r, _: plain.hide_salient(r, LAYERS), c.HideSalient(LAYERS, 0.0)
+    ),
+    "avcd": Case(c.Avcd(LAYERS, 1.5), _avcd, c.Avcd(LAYERS, 0.0)),
     "dola": Case(c.Dola((0, 1, 2)), lambda r, _: plain.dola(r, (0, 1, 2), 0.1), c.Dola((0, 1), 0.0)),
+    "target share": Case(
+        c.DoseTargetedMata(LAYERS, 0.7),
+        lambda r, _: plain.target_share(r, LAYERS, 0.7),
+        c.DoseTargetedMata(LAYERS, 0.7, below=0.0),
+    ),
+    "target share, low heads": Case(
+        c.DoseTargetedMata(LAYERS, 0.6, below=0.1),
+        lambda r, _: plain.target_share(r, LAYERS, 0.6, below=0.1),
+        c.DoseTargetedMata(LAYERS, 0.6, below=0.0),
+    ),
+    "target share, some heads, matched": Case(
+        c.DoseTargetedMata((1, 3), 0.3, heads=tuple(HEADS.values()), matched=True),
+        lambda r, _: plain.target_share(r, (1, 3), 0.3, heads=HEADS, matched=True),
+        c.DoseTargetedMata((), 0.6),
+    ),
+    "target share, sham": Case(
+        c.DoseTargetedSham(LAYERS, 0.5),
+        lambda r, _: plain.target_share(r, LAYERS, 0.5, on="text"),
+        c.DoseTargetedSham(LAYERS, 0.5, below=0.0),
+    ),
 }
 
 

@@ -485,3 +485,120 @@ def dola(row: Row, layers, cutoff: float) -> Forward:
         return torch.stack(rows)
 
     return forward
+
+
+def target_share(
+    row: Row,
+    layers: Sequence[int],
+    target: float,
+    *,
+    on: str = "audio",
+    below: float = 1.0,
+    heads: dict[int, Sequence[int]] | None = None,
+    matched: bool = False,
+) -> Forward:
+    """Dose-targeted MATA (on audio) or its sham (on text), row by row and head by head with a root finder.
+
+    The weights themselves are scaled to their new masses; their logarithms are the new scores.
+    """
+
+    def change(layer: int, at: int, rows: Tensor, total: int) -> Tensor:
+        edited = rows.clone()
+        text, on_audio = row.keys("text", total), row.keys("audio", total)
+        text[at] = False
+        for head in range(len(rows)):
+            p = rows[head].softmax(-1).double()
+            s, t = float(p[on_audio].sum()), float(p[text].sum())
+            if heads is not None and head not in heads[layer]:
+                continue
+            if s >= below and below < 1:
+                continue
+            raised = raised_text_mass(target, s, t)
+            if (on == "text" or matched) and raised is None:
+                continue
+            mass, span, now = (target, on_audio, s) if on == "audio" else (raised, text, t)
+            scaled = torch.where(span, p * mass / now, p * (1 - mass) / (1 - now))
+            edited[head] = scaled.log().to(rows.dtype)
+        return edited
+
+    return in_attention(row, layers, change)
+
+
+def raised_text_mass(y: float, s: float, t: float) -> float | None:
+    """y_t > t with KL(y_t, t) = KL(y, s), or None."""
+    from scipy.optimize import brentq
+
+    dose = two_valued_kl(y, s)
+    if not 0 < t < 1 or dose >= -math.log(t):
+        return None
+    return brentq(lambda mass: two_valued_kl(mass, t) - dose, t, 1 - 1e-12, xtol=1e-13)
+
+
+def two_valued_kl(y: float, s: float) -> float:
+    return y * math.log(y / s) + (1 - y) * math.log((1 - y) / (1 - s))
+
+
+def tad(first: Tensor, second: Tensor, yes, no, strength: float, threshold: float, penalty: float) -> Tensor:
+    """Logits [1 + n, V] with and without audio: contrast, and a penalty on yes at the first token."""
+
+    def evidence(logits: Tensor) -> float:
+        sums = [sum(math.exp(float(logits[token])) for token in words) for words in (yes, no)]
+        return math.log(sums[0]) - math.log(sums[1])
+
+    out = (1 + strength) * first - strength * second
+    if evidence(first[0]) - evidence(second[0]) < threshold:
+        for token in yes:
+            out[0, token] -= penalty
+    return out
+
+
+def hide_salient(row: Row, layers: Sequence[int]) -> Forward:
+    """The most attended tokens of the less attended modality lose their weight in every row."""
+
+    def rule(layer, at, values, total):
+        mean = values.mean(0).tolist()
+        text, audio = row.keys("text", total), row.keys("audio", total)
+        groups = [
+            [key for key in range(at + 1) if group[key] and (key != at or group is audio)]
+            for group in (audio, text)
+        ]
+        sums = [sum(mean[key] for key in group) for group in groups]
+        less = groups[0] if sums[0] <= sums[1] else groups[1]
+        if less:
+            ordered = sorted(mean[key] for key in less)
+            median = ordered[(len(ordered) - 1) // 2]  # the lower one of two, as torch has it
+            for key in less:
+                if mean[key] > median:
+                    values[:, key] = 0.0
+        return values / values.sum(-1, keepdim=True)
+
+    return in_attention(row, layers, rule, site="weights", queries="all")
+
+
+def keyword_scaling(row: Row, layers, factor: float, keywords: set[int]) -> Forward:
+    """Scores of audio times a factor for some queries, the last one and those of the answer."""
+
+    def rule(layer, at, values, total):
+        if at in keywords or at >= row.length - 1:
+            values[:, row.keys("audio", at + 1).nonzero().flatten()] *= factor
+        return values
+
+    return in_attention(row, layers, rule, queries="all")
+
+
+def opposed(row: Row, layers, up: float, down: float, ratio: float) -> Forward:
+    """One path of OWL with a strength that grows where the ratio of audio to text is low."""
+
+    def rule(layer, at, values, total):
+        audio, text = row.keys("audio", total), row.keys("text", total)
+        mean = values.softmax(-1).mean(0)
+        found = float(mean[audio].sum() / mean[text].sum())
+        size = abs(up)
+        if found < ratio:
+            size = min(0.6, size + 0.2 * (ratio - found) / ratio)
+        for group, amount in ((audio, math.copysign(size, up)), (text, -down)):
+            keys = group[: at + 1].nonzero().flatten()
+            values[:, keys] += amount * values[:, keys].abs()
+        return values
+
+    return in_attention(row, layers, rule)

@@ -11,7 +11,7 @@ import torch
 
 import mata_interp as mi
 from mata_interp.errors import InterventionError
-from mata_interp.interventions import METHODS, from_dict, in_order, source_hash, to_dict
+from mata_interp.interventions import METHODS, all_methods, from_dict, in_order, source_hash, to_dict
 from mata_interp.interventions import catalogue as c
 from mata_interp.interventions.catalogue import registry
 from mata_interp.interventions.catalogue.negatives import negative_prompt
@@ -81,6 +81,9 @@ def test_published_defaults():
     assert (c.Seka([1], c.Array(torch.zeros(1, 1, 2, 2)), c.Array(torch.zeros(1, 1, 2, 2))).up) == 0.8
     assert (c.Acd().strength, c.Acd().cutoff, c.Acd().negative) == (1.0, 0.1, "noised")
     assert (c.Amti().weight, c.Amti().bits, c.Amti().negative) == (2.0, 1.0, "ignored")
+    gated = c.GatedScaling([1])
+    assert (gated.sure, gated.unsure, gated.threshold) == (1.5, 0.5, 0.4)
+    assert (c.Avcd([1]).strength, c.Avcd([1]).entropy) == (0.5, 0.6)
 
 
 @pytest.mark.usefixtures("_same_methods")
@@ -135,7 +138,8 @@ def test_methods_of_installed_packages(monkeypatch):
     groups = []
     monkeypatch.setattr(registry, "entry_points", lambda group: groups.append(group) or [Entry()])
     assert from_dict({"method": "Elsewhere", "layers": [1]}) == Elsewhere((1,))
-    assert groups == ["mata_interp.methods"]
+    assert groups == ["mata_interp.interventions"]
+    assert all_methods()["Elsewhere"] is Elsewhere
 
 
 def test_values_are_checked():
@@ -257,7 +261,19 @@ def half():
 
 @pytest.mark.parametrize(
     "name",
-    ["hgai", "vaf", "spotlight", "instaboost", "ad-hh", "head mask", "seka", "steering, measured", "dola"],
+    [
+        "hgai",
+        "vaf",
+        "spotlight",
+        "instaboost",
+        "ad-hh",
+        "head mask",
+        "seka",
+        "steering, measured",
+        "dola",
+        "owl, adaptive",
+        "tad",
+    ],
 )
 def test_bfloat16(half, tiny_lalm, items, name):
     """The edit moves the logits as in float32, up to rounding, and not at all without strength."""
@@ -270,3 +286,59 @@ def test_bfloat16(half, tiny_lalm, items, name):
         both = ours.isfinite() & theirs.isfinite()
         similar = torch.cosine_similarity(ours[both], theirs[both], dim=0)
         assert similar > 0.9, float(similar)
+
+
+def test_keywords_are_the_words_that_carry_content(tiny_lalm, items):
+    texts = ["Which animal is heard?", "Is it a dog-like bark, or rain?"]
+    asked = [mi.Item(item.audio, text, item.choices) for item, text in zip(items, texts, strict=True)]
+    prompt = tiny_lalm.prompt(asked)
+    for method, expected in (
+        (c.KeywordScaling([1], last=False), ["animalheard", "doglikebarkrain"]),
+        (c.KeywordScaling([1], last=False, words=("heard", "rain")), ["heard", "rain"]),
+    ):
+        chosen = method.measure(tiny_lalm, prompt)["queries"]
+        for row, text in enumerate(expected):
+            ids = prompt.inputs["input_ids"][row, chosen[row]].tolist()
+            assert tiny_lalm.processor.tokenizer.decode(ids) == text
+    assert c.KeywordScaling([1]).measure(tiny_lalm, prompt)["queries"][:, -1].all()
+    with pytest.raises(InterventionError, match="Row 0 of the prompt has no keyword"):
+        c.KeywordScaling([1], words=("thunder",)).measure(tiny_lalm, prompt)
+
+
+def test_sinks_of_the_model_at_hand(tiny_lalm, items):
+    prompt = tiny_lalm.prompt(items)
+    method = c.SinkRedistribution.for_model(tiny_lalm, prompt, (1, 2), count=3, keep=0.3)
+    assert method.dimensions == c.find_sink_dimensions(tiny_lalm, prompt, 2, 3)
+    sinks = method.measure(tiny_lalm, prompt)["sinks"]
+    assert all(sinks[row, :, prompt.groups["sink"][row]].all() for row in range(2))
+
+
+def test_specialist_heads_are_those_that_go_with_being_right():
+    import xarray as xr
+
+    rng = np.random.default_rng(0)
+    correct = rng.integers(0, 2, 200).astype(bool)
+    mass = rng.uniform(0, 1, (200, 3, 4, 1))
+    mass[:, 1, 2, 0] += 0.5 * correct
+    mass[:, 2, 0, 0] -= 0.5 * correct
+    mass[:, 0, 3, 0] = np.nan  # a head that the layer does not have
+    trace = xr.Dataset(
+        {"mass": (("item", "layer", "head", "group"), mass)}, {"layer": [4, 6, 9], "group": ["audio"]}
+    )
+    found = c.find_specialist_heads(trace, correct, 3)
+    assert found[0][:2] == (6, 2)
+    assert found[0][2] == pytest.approx(np.corrcoef(mass[:, 1, 2, 0], correct)[0, 1])
+    assert all(place[2] > 0 for place in found)
+    assert (9, 0) not in {place[:2] for place in found}
+    with pytest.raises(InterventionError, match="both correct and wrong"):
+        c.find_specialist_heads(trace, np.ones(200))
+
+
+def test_the_tokens_of_yes_and_no(tiny_lalm):
+    method = c.Tad.for_model(tiny_lalm, yes=("Yes", "yes"), no=("No",))
+    decode = tiny_lalm.processor.tokenizer.decode
+    assert {decode([token]) for token in method.yes} == {"Y", "y"}
+    assert {decode([token]) for token in method.no} == {"N"}
+    assert (method.strength, method.threshold, method.penalty) == (0.5, 0.2, 2.5)
+    with pytest.raises(InterventionError, match="yes names no token"):
+        c.Tad((), (1,))

@@ -10,7 +10,9 @@ from ..checks import (
     check_answer_options,
     check_cluster_options,
     check_edit,
+    check_excluded,
     check_loading,
+    check_needs,
     check_out_folder,
     check_prompt,
 )
@@ -26,6 +28,7 @@ from ..inputs import (
     resolve_layers,
     take,
 )
+from ..methods import check_method, make_method, print_methods
 from ..options import (
     AS_STORED,
     AUTO,
@@ -48,6 +51,8 @@ from ..options import (
     ItemCount,
     Keys,
     Layers,
+    ListMethods,
+    MethodName,
     Model,
     ModelArgument,
     Phase,
@@ -56,6 +61,7 @@ from ..options import (
     Rule,
     RunOptions,
     Seed,
+    Settings,
     Split,
     Subset,
     out_option,
@@ -95,6 +101,9 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     queries: Queries = None,
     phase: Phase = None,
     grid: GridFile = None,
+    method: MethodName = None,
+    settings: Settings = None,
+    list_methods: ListMethods = False,
     prompt: PromptFormat = None,
     answers: AnswerOptions = NO_ANSWERS,
     out: Annotated[Path | None, out_option("Run folder. Default: runs/MODEL-BENCHMARK.")] = None,
@@ -116,8 +125,12 @@ def run(  # noqa: PLR0913 a command has one parameter per option
       mata-interp run --benchmark mine.jsonl --rule add --alpha 0.5 --out runs/add
       mata-interp run --generate --prompt r1-aqa --max-new-tokens 512
       mata-interp run --grid edits.toml      several edits; see `mata-interp sweep --help`
+      mata-interp run --method InstABoost --set factor=2 --layers 4-7
       mata-interp run --ray --workers 8
     """
+    if list_methods:
+        print_methods(as_json)
+        return
     options = RunOptions(
         layers=read_layers(layers),
         alphas=alpha,
@@ -127,6 +140,8 @@ def run(  # noqa: PLR0913 a command has one parameter per option
         queries=queries,
         phase=phase,
         grid=grid,
+        method=method,
+        settings=settings or None,
     )
     _check(options)
     check_prompt(prompt)
@@ -144,7 +159,7 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     split_name = split or _default_split(data, options.layers, seed)
     data = take(data, split_name, items, seed)
     conditions = {BASELINE: None, **(edits or _edits(lalm, chosen_layers, options))}
-    settings = {
+    how = {
         "decoding": answers.decoding(seed),
         "prompt_format": prompt or "options",
         "batch_size": batch_size,
@@ -154,11 +169,11 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     import mata_interp
 
     if dry_run:
-        forecast = mata_interp.forecast(lalm, data, conditions, out, **settings)
+        forecast = mata_interp.forecast(lalm, data, conditions, out, **how)
         print_forecast("run --dry-run", forecast, out, as_json)
         return
     with resumable():
-        done = mata_interp.run(lalm, data, conditions, out, ray=cluster.ray, **settings)
+        done = mata_interp.run(lalm, data, conditions, out, ray=cluster.ray, **how)
     tables = _tables(done)
     rates, effects = _rates(tables, bool(answers.generate)), _effects(tables, seed)
     if as_json:
@@ -173,18 +188,20 @@ def run(  # noqa: PLR0913 a command has one parameter per option
 def _check(options: RunOptions) -> None:
     """Refuse values and combinations that make no sense, before a model is loaded."""
     check_edit(options.rule, options.keys, options.queries, options.phase)
-    check_grid_options(
-        options.grid,
-        {
-            "--layers": options.layers,
-            "--alpha": options.alphas,
-            "--rule": options.rule,
-            "--heads": options.heads,
-            "--keys": options.keys,
-            "--queries": options.queries,
-            "--phase": options.phase,
-        },
-    )
+    check_needs({"--set": options.settings}, "--method", options.method is not None)
+    edit_options = {
+        "--alpha": options.alphas,
+        "--rule": options.rule,
+        "--heads": options.heads,
+        "--keys": options.keys,
+        "--queries": options.queries,
+        "--phase": options.phase,
+    }
+    if options.method is not None:
+        check_excluded(edit_options, "--method", "--set says the method's settings")
+        check_method(options.method, options.settings)
+    named = {"--layers": options.layers, **edit_options, "--method": options.method}
+    check_grid_options(options.grid, named)
 
 
 def _edits(lalm: LALM, layers: Any, options: RunOptions) -> dict[str, Any]:
@@ -203,7 +220,12 @@ def _edits(lalm: LALM, layers: Any, options: RunOptions) -> dict[str, Any]:
     where = layers
     if layers is None:
         where = published_layers(lalm)
-        print_note(f"MATA edits {named_layers(where)}, the published layers ({published_convention(lalm)}).")
+        name, rule = options.method or "MATA", published_convention(lalm)
+        print_note(f"{name} edits {named_layers(where)}, the published layers ({rule}).")
+    if options.method is not None:
+        # a profile stands for its window, as for MATA
+        indices = Mata(0.0, where).layers
+        return {options.method.lower(): make_method(options.method, options.settings, indices)}
     edits = [Mata(alpha, where, rule=options.rule or DEFAULT_RULE, **settings) for alpha in alphas]
     if len(edits) == 1:
         return {"mata": edits[0]}

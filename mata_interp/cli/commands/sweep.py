@@ -323,10 +323,11 @@ def _draw(
     from ...reporting.figures.svg import figure_style
     from ...sweeps import change
 
-    single = {name: edit for name, edit in edits.items() if isinstance(edit, AttentionEdit)}
+    single = {name: edit for name, edit in edits.items() if hasattr(edit, "layers")}
     if len(single) < len(edits):
         return None, "an entry of the grid is not a single edit."
-    if len({(edit.rule, edit.keys, edit.queries, edit.phase) for edit in single.values()}) > 1:
+    scores = [edit for edit in single.values() if isinstance(edit, AttentionEdit)]
+    if len({(edit.rule, edit.keys, edit.queries, edit.phase) for edit in scores}) > 1:
         return None, "the edits differ in rule, keys, queries or phase."
     try:
         drawn = change(found, single, NOTHING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from mata_interp.errors import InterventionError
 from mata_interp.interventions.attention_edit import indices
 from mata_interp.interventions.protocol import SiteContext
-from mata_interp.ranges import brief
 
 __all__ = ["Composite", "Method"]
 
@@ -32,8 +30,9 @@ class Described:
             object.__setattr__(self, each.name, _hashable(value))
 
     def __str__(self) -> str:
-        shown = [f"{each.name} {_short(getattr(self, each.name))}" for each in fields(self)]
-        return f"{type(self).__name__}: {self.formula} ({', '.join(shown)})"
+        from .records import describe
+
+        return describe(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, fit for JSON; `mata_interp.interventions.catalogue.from_dict` reads it back."""
@@ -96,9 +95,3 @@ class Composite(Described):
 def _hashable(value: Any) -> Any:
     """Tuples in place of lists."""
     return tuple(_hashable(each) for each in value) if isinstance(value, list | tuple) else value
-
-
-def _short(value: Any) -> str:
-    whole = isinstance(value, Iterable) and not isinstance(value, str)
-    numbers = whole and all(type(each) is int for each in value)
-    return brief(value) if numbers and value else repr(value)

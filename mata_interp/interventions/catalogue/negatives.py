@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -30,13 +31,17 @@ instruction to ignore it after the question."""
 
 IGNORE = "Ignore the audio."
 
+# of each model, the items asked last and their negative prompts: strengths are tried on the same items, and a
+# processor takes longer than a small model
+_kept: WeakKeyDictionary[Any, tuple[Any, dict[tuple, Any]]] = WeakKeyDictionary()
+
 
 def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = None, seed: int = 0) -> Any:
     """The prompt of an extra pass, for the same items.
 
     Args:
         lalm: an LALM.
-        prompt: made from items, in the default format.
+        prompt: made from items; the other one is worded alike.
         negative: one of `NEGATIVES`.
         clip: path of the audio, for ``"another"``.
         seed: of the noise, for ``"noised"``.
@@ -46,17 +51,29 @@ def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = No
     """
     if negative not in NEGATIVES:
         raise InterventionError(unknown_name("negative", negative, NEGATIVES))
+    kept = _kept.get(lalm)
+    if kept is None or kept[0] is not prompt.items:
+        kept = _kept[lalm] = prompt.items, {}
+    key = (negative, clip, seed, prompt.format)
+    if key not in kept[1]:
+        kept[1][key] = _make_prompt(lalm, prompt, negative, clip, seed)
+    return kept[1][key]
+
+
+def _make_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None, seed: int) -> Any:
     if negative == "omitted":
-        return lalm.prompt(prompt.items, audio=None)
+        return lalm.prompt(prompt.items, audio=None, format=prompt.format)
     if negative == "ignored":
         items = [replace(item, question=f"{item.question} {IGNORE}") for item in prompt.items]
-        return lalm.prompt(items)
+        return lalm.prompt(items, format=prompt.format)
     if negative == "another":
         if clip is None:
             raise InterventionError("negative='another' needs clip=, the path of the other audio.")
-        return lalm.prompt([replace(item.with_audio(clip), audio_root=None) for item in prompt.items])
+        others = [replace(item.with_audio(clip), audio_root=None) for item in prompt.items]
+        return lalm.prompt(others, format=prompt.format)
     rate, change = lalm.sampling_rate, _CHANGES[negative]
-    return lalm.prompt([_changed(item, rate, change, seed) for item in prompt.items])
+    changed = [_changed(item, rate, change, seed) for item in prompt.items]
+    return lalm.prompt(changed, format=prompt.format)
 
 
 def _changed(item: Item, rate: int, change: Callable[[np.ndarray, int], np.ndarray], seed: int) -> Item:

@@ -15,10 +15,12 @@ from mata_interp.interventions.attention_edit import AttentionEdit
 
 from .arrays import Array
 
-__all__ = ["METHODS", "from_dict", "register", "source_hash", "to_dict"]
+__all__ = ["METHODS", "all_methods", "find_method", "from_dict", "register", "source_hash", "to_dict"]
 
-ENTRY_POINTS = "mata_interp.methods"
+ENTRY_POINTS = "mata_interp.interventions"
 """The group of entry points under which an installed package names its classes of methods."""
+
+_SIMPLE = (str, int, float, bool, tuple, type(None))  # whose repr is the same in every process
 
 Class = TypeVar("Class", bound=type)
 
@@ -34,7 +36,8 @@ def register(method: Class) -> Class:
     The class is a frozen dataclass with the attributes of :class:`mata_interp.Intervention`, or with
     ``parts``. What `to_dict` writes of it has the hash of its source, and `from_dict` refuses another source.
     A class of the same name is replaced, but for those of this package. An installed package that names its
-    classes under the entry points ``mata_interp.methods`` is imported when `from_dict` meets an unknown name.
+    classes under the entry points ``mata_interp.interventions`` is imported by `find_method` where a name is
+    unknown, and by `all_methods`.
 
     Args:
         method: the class; it is returned, so that this is a decorator.
@@ -71,18 +74,39 @@ def register(method: Class) -> Class:
 def source_hash(method: Any) -> str:
     """SHA-256 of the source of a method's class: what a record of a run needs besides `to_dict`.
 
-    Where Python cannot show the source (a class typed at the prompt), that of its compiled functions.
+    Of a class that is not of this package: its functions, constants and fields, and those of its bases. Where
+    Python cannot show the source of a function (typed at the prompt), that of its compiled code.
 
     Args:
         method: an intervention, or its class.
     """
     cls = method if isinstance(method, type) else type(method)
-    try:
-        source = inspect.getsource(cls).encode()
-    except (OSError, TypeError):
-        codes = [f.__code__ for f in vars(cls).values() if inspect.isfunction(f)]
-        source = b"".join(c.co_code + repr((c.co_names, c.co_varnames)).encode() for c in codes)
-    return hashlib.sha256(source).hexdigest()
+    if _is_ours(cls):
+        return hashlib.sha256(inspect.getsource(cls).encode()).hexdigest()
+    digest = hashlib.sha256(cls.__name__.encode())
+    for base in reversed(cls.__mro__):
+        if base is not object and not _is_ours(base):
+            for name, value in sorted(vars(base).items()):
+                digest.update(_source_of(name, value))
+    return digest.hexdigest()
+
+
+def _source_of(name: str, value: Any) -> bytes:
+    """What a member of a class contributes to its hash; nothing where dataclasses made it."""
+    function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+    if inspect.isfunction(function):
+        function = inspect.unwrap(function)  # reprs of dataclasses are wrapped
+        code = function.__code__
+        if code.co_filename == "<string>":
+            return b""
+        try:
+            return inspect.getsource(function).encode()
+        except (OSError, TypeError):
+            constants = [value for value in code.co_consts if isinstance(value, _SIMPLE)]
+            return code.co_code + repr((constants, code.co_names, code.co_varnames)).encode()
+    if name == "__annotations__" or (not name.startswith("_") and isinstance(value, _SIMPLE)):
+        return f"{name}={value!r}".encode()
+    return b""
 
 
 def to_dict(method: Any) -> dict[str, Any]:
@@ -120,11 +144,7 @@ def from_dict(data: Mapping[str, Any]) -> Any:
     """
     values = dict(data)
     name, written = values.pop("method", "AttentionEdit"), values.pop("source_sha256", None)
-    if name not in _methods:
-        _load_entry_points()
-    if name not in _methods:
-        raise InterventionError(unknown_name("method", name, _methods))
-    cls = _methods[name]
+    cls = find_method(name)
     if cls is AttentionEdit:
         return AttentionEdit.from_dict(values)
     if written is not None and written != source_hash(cls):
@@ -133,6 +153,29 @@ def from_dict(data: Mapping[str, Any]) -> Any:
     if wrong:
         raise InterventionError(unknown_name(f"field of {name}", wrong[0], [f.name for f in fields(cls)]))
     return cls(**{field: _own(value) for field, value in values.items()})
+
+
+def find_method(name: str) -> type:
+    """The class of methods of this name, also of an installed package that names it as an entry point.
+
+    Raises:
+        InterventionError: there is none; the text says how it would be found.
+    """
+    if name not in _methods:
+        _load_entry_points()
+    if name not in _methods:
+        raise InterventionError(
+            f"{unknown_name('method', name, _methods)} A method of yours is known once the module that "
+            "registers it (mi.register) is imported, or its package is installed with the entry point "
+            f"{ENTRY_POINTS}."
+        )
+    return _methods[name]
+
+
+def all_methods() -> Mapping[str, type]:
+    """`METHODS`, those of installed packages among them."""
+    _load_entry_points()
+    return METHODS
 
 
 def _load_entry_points() -> None:

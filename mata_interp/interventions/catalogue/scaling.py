@@ -49,7 +49,8 @@ class GatedScaling(Method):
     """Scaling as AdaptVis has it (the authors' code was read: shiqichen17/AdaptVis), on audio.
 
     A first pass without an intervention gives the probability of the most probable first token, which picks
-    the factor of the whole answer. The thresholds and factors of the authors differ by data set.
+    the factor of the whole answer. The defaults are those of the authors' run script; others stand in their
+    paper, by data set.
 
     Attributes:
         sure: factor where that probability is at least ``threshold``; 1 changes nothing.
@@ -59,7 +60,7 @@ class GatedScaling(Method):
 
     sure: float = 1.5
     unsure: float = 0.5
-    threshold: float = 0.3
+    threshold: float = 0.4
     formula = "A w, w = sure where p_max >= threshold, else unsure"
     source = "shiqichen17/AdaptVis (code read)"
 

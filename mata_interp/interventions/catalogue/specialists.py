@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from mata_interp.errors import InterventionError
@@ -15,7 +16,35 @@ from .method import Method
 from .negatives import negative_prompt
 from .registry import register
 
-__all__ = ["AudioSpecialists"]
+__all__ = ["AudioSpecialists", "find_specialist_heads"]
+
+
+def find_specialist_heads(trace: Any, correct: Any, count: int = 10) -> tuple[tuple[int, int, float], ...]:
+    """The heads whose attention to audio goes with being right: (layer, head, correlation), largest first.
+
+    The correlation over items is that of the audio mass at the last prompt token with whether the answer is
+    correct. Heads are chosen on the items of the trace: test them on others.
+
+    Args:
+        trace: from `mata_interp.trace` with ``query="last"``.
+        correct: of each item of the trace, in order.
+        count: at most so many heads, of those with a positive correlation.
+
+    Raises:
+        InterventionError: all answers are correct, or none.
+    """
+    mass = trace["mass"].sel(group="audio").values.astype(float)  # (items, layers, heads)
+    right = np.asarray(correct, dtype=float)
+    if right.std() == 0:
+        raise InterventionError("Specialist heads need both correct and wrong answers.")
+    centred, offset = mass - mass.mean(0), right - right.mean()
+    spread = mass.std(0) * right.std()
+    related = (centred * offset[:, None, None]).mean(0) / np.where(spread > 0, spread, np.inf)
+    order = np.argsort(-np.nan_to_num(related, nan=-1.0), axis=None, kind="stable")[:count]
+    places = [np.unravel_index(place, related.shape) for place in order]
+    layers = trace["layer"].values
+    found = [(int(layers[layer]), int(head), float(related[layer, head])) for layer, head in places]
+    return tuple(place for place in found if place[2] > 0)
 
 
 @register
@@ -24,7 +53,7 @@ class AudioSpecialists(Method):
     """Audio-specialist heads, as described by a digest of arXiv 2603.06854 (its code was not seen).
 
     The heads are those whose attention to audio at the last token correlates with being right; their layers
-    are what the formula uses. b is not published.
+    are what the formula uses; `find_specialist_heads` finds them. b is not published.
 
     Attributes:
         layers: the last decoder layer alone, whose output is edited.

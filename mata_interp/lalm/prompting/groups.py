@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mata_interp.interventions.spans import is_span
+
 __all__ = [
     "GROUPS",
     "SUBGROUPS",
@@ -44,13 +46,13 @@ def clip_group(number: int) -> str:
 
 
 def is_subgroup(name: str) -> bool:
-    """Whether a name stands for a part of another group.
+    """Whether a name stands for a part of another group: a clip, a span in seconds, reasoning, answer.
 
     Examples:
-        >>> is_subgroup("audio_2"), is_subgroup("audio")
-        (True, False)
+        >>> is_subgroup("audio_2"), is_subgroup("audio:2-4s"), is_subgroup("audio")
+        (True, True, False)
     """
-    return name in SUBGROUPS or bool(_CLIP.fullmatch(name))
+    return name in SUBGROUPS or bool(_CLIP.fullmatch(name)) or is_span(name)
 
 
 def partition(groups: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -54,6 +54,7 @@ class Prompt:
         thought: the thought that the template opens at the end of the prompt; None if it opens none.
         tokenizer: the tokenizer that wrote the tokens, to show their text in notebooks; None for ready-made
             inputs and for a prompt from another process.
+        format: wording of the items, one of PROMPT_FORMATS; of no meaning for ready-made inputs.
 
     Examples:
         >>> import mata_interp as mi
@@ -72,6 +73,7 @@ class Prompt:
     truncated_seconds: tuple[float, ...]
     thought: OpenThought | None = None
     tokenizer: Any = None
+    format: str = "options"
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the tokenizer, which is large and serves the display only."""
@@ -277,6 +279,7 @@ def build_prompt(
         truncated_seconds=tuple(a - b for a, b in zip(lengths, seconds, strict=True)),
         thought=OpenThought.at_end(processor.tokenizer, asked.after, thinking),
         tokenizer=processor.tokenizer,
+        format=format,
     )
 
 
