@@ -17,7 +17,9 @@ from .claims import claims_section
 from .comparisons import Comparisons, effect_data, mean, subset_label, where
 from .controls import controls_section
 from .parts import Key, Page, Section, numbered
+from .procedure import procedure_section
 from .provenance import provenance_section
+from .registration import registration_section
 from .reliance import reliance_section
 from .render import render
 from .wording import (
@@ -107,6 +109,7 @@ def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> lis
     sections += [reliance_section(run, comparisons), claims_section(run, comparisons)]
     if run.study is not None:
         sections.append(choice_section(run.study))
+    sections += [procedure_section(run), registration_section(run)]
     sections.append(provenance_section(run))
     return [section for section in sections if section is not None]
 
