@@ -143,10 +143,10 @@ def _family_cells() -> list[Cell]:
             ("five effects", {"shape": "normal", "effects": 5, "size": 0.35}),
         ):
             settings = {"clips": clips, "items": items, "configurations": 26, **options}
-            cells.append(Cell(f"sweep {clips} clips, {label}", "sweep", "26 configurations", settings, 4000))
+            cells.append(Cell(f"sweep {clips} clips, {label}", "sweep", "26 configurations", settings, 2000))
         for shape in ("normal", "skewed"):
             settings = {"clips": clips, "items": items, "columns": 30, "shape": shape}
-            cells.append(Cell(f"band {clips} clips, {shape}", "band", "30 layers", settings, 4000))
+            cells.append(Cell(f"band {clips} clips, {shape}", "band", "30 layers", settings, 2000))
     return cells
 
 
@@ -155,7 +155,7 @@ def _other_cells() -> list[Cell]:
     for clips, items in ((20, (2, 20)), (50, (2, 4)), (200, (2, 4)), (200, (1, 1))):
         settings = {"clips": clips, "items": items, "with_audio": 0.771, "without": 0.217}
         name = f"rates {clips} clips of {items[0]}-{items[1]}"
-        cells.append(Cell(name, "rates", "assembled model, with and without audio", settings, 4000))
+        cells.append(Cell(name, "rates", "assembled model, with and without audio", settings, 500))
     for n in (20, 240, 1000):
         for rate in (0.217, 0.771, 0.98):
             name = f"wilson {n} items, {rate:g}"
@@ -164,16 +164,16 @@ def _other_cells() -> list[Cell]:
         for discordance in (0.2825, 0.0725):
             name = f"strata {'+'.join(map(str, dict.fromkeys(sizes)))} items, discordance {discordance:g}"
             settings = {"sizes": sizes, "discordance": discordance}
-            cells.append(Cell(name, "strata", f"{len(sizes)} strata", settings, 2000))
+            cells.append(Cell(name, "strata", f"{len(sizes)} strata", settings, 1000))
     for clips, items in ((12, (1, 1)), (50, (1, 4))):
         for rise in (0.0, 0.1):
             name = f"trend {clips} clips, {'rise' if rise else 'no effect'}"
             settings = {"clips": clips, "items": items, "rise": rise}
-            cells.append(Cell(name, "trend", "six doses", settings, 2000))
+            cells.append(Cell(name, "trend", "six doses", settings, 1000))
         for slope in (0.0, 0.5):
             name = f"association {clips} clips, {'slope' if slope else 'no effect'}"
             settings = {"clips": clips, "items": items, "slope": slope}
-            cells.append(Cell(name, "association", "with one covariate", settings, 500))
+            cells.append(Cell(name, "association", "with one covariate", settings, 200))
     for n, discordance in ((100, 0.2825), (400, 0.2825), (400, 0.0725), (1000, 0.12)):
         name = f"power {n} items, discordance {discordance:g}"
         settings = {"items": n, "discordance": discordance}
@@ -183,9 +183,9 @@ def _other_cells() -> list[Cell]:
 
 def _study_cells() -> list[Cell]:
     return [
-        Cell("study 100 clips, no effect", "study", "130 configurations", {"clips": 100}, 2000),
-        Cell("study 13 clips, no effect", "study", "130 configurations", {"clips": 13}, 1000),
-        Cell("study 100 clips, effect", "study", "130 configurations", {"clips": 100, "effect": 0.8}, 500),
+        Cell("study 100 clips, no effect", "study", "130 configurations", {"clips": 100}, 1000),
+        Cell("study 13 clips, no effect", "study", "130 configurations", {"clips": 13}, 500),
+        Cell("study 100 clips, effect", "study", "130 configurations", {"clips": 100, "effect": 0.8}, 200),
         *_crossfit_cells(),
     ]
 
@@ -202,7 +202,7 @@ def _crossfit_cells() -> list[Cell]:
             settings = {"clips": clips, "items": items, "configurations": 26}
             settings |= {"effects": effects, "shape": shape}
             name = f"crossfit {clips} clips, {label}"
-            cells.append(Cell(name, "crossfit", "26 configurations, 5 folds", settings, 2000))
+            cells.append(Cell(name, "crossfit", "26 configurations, 5 folds", settings, 1000))
     return cells
 
 
