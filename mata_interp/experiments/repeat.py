@@ -69,7 +69,8 @@ def repeat_baseline(
 
 def compare_answers(before: pd.DataFrame, after: pd.DataFrame) -> Changes:
     """How many answers differ between the records of two conditions, item by item."""
-    both = before.set_index("item").join(after.set_index("item"), rsuffix="_after", how="inner")
+    later = after.set_index("item").add_suffix("_after")
+    both = before.set_index("item").join(later, how="inner")
     right, right_after = (both[name].fillna(False).astype(bool) for name in ("correct", "correct_after"))
     margins = np.abs((both["margin_after"] - both["margin"]).to_numpy(dtype=float))
     same = (both["predicted"] == both["predicted_after"]) | (

@@ -126,5 +126,5 @@ def test_clusters_are_permuted_as_a_whole(unequal):
 
 
 def test_odds_ratio_published():
-    """Fagerland, Lydersen and Laake's complete response (6 and 16 flips), as their package's tests print it."""
+    """Fagerland, Lydersen and Laake's complete response (6 and 16 flips), from their package's tests."""
     assert tuple(round(value, 4) for value in odds_ratio(6, 16)) == (0.3750, 0.1514, 0.9287)
