@@ -37,7 +37,10 @@ mpl.use("Agg")
 
 def main(
     replicates: Annotated[int, typer.Option(min=1, help="Simulated data sets in each cell.")] = 10_000,
-    only: Annotated[str, typer.Option(help="Only cells whose name contains this text.")] = "",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cells whose name contains this text; several times: in this order."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the cells, the table and the figure.")] = Path(
         "runs/calibration"
     ),
@@ -45,17 +48,19 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Simulate every cell that is not there yet, then write table and figure."""
-    cells = [cell for cell in CELLS if only in cell.name]
+    texts = only or [""]
+    cells = list(dict.fromkeys(cell.name for text in texts for cell in CELLS if text in cell.name))
     if not cells:
-        raise typer.BadParameter(f"no cell's name contains {only!r}.", param_hint="--only")
+        raise typer.BadParameter(f"no cell's name contains {texts}.", param_hint="--only")
+    named = {cell.name: cell for cell in CELLS}
     folder = out / "cells"
     folder.mkdir(parents=True, exist_ok=True)
     commit = _commit()
     done = []
-    for number, cell in enumerate(cells, 1):
-        done.append(_cell(cell, folder, replicates, seed, commit))
+    for number, name in enumerate(cells, 1):
+        done.append(_cell(named[name], folder, replicates, seed, commit))
         if not as_json:
-            print(f"{number} of {len(cells)}: {cell.name}, {done[-1]['seconds']:.0f} s", flush=True)
+            print(f"{number} of {len(cells)}: {name}, {done[-1]['seconds']:.0f} s", flush=True)
     result = gathered(done, seed)
     (out / "calibration.json").write_text(json.dumps(result, indent=1) + "\n")
     (out / "calibration.md").write_text(markdown(result))
@@ -91,7 +96,9 @@ def _cell(cell: Cell, folder: Path, replicates: int, seed: int, commit: str) -> 
 
 
 def gathered(done: list[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """The result of all cells as one dict."""
+    """The result of all cells as one dict, in the order of `CELLS`."""
+    order = [cell.name for cell in CELLS]
+    done = sorted(done, key=lambda one: order.index(one["asked"]["name"]))
     return {
         "commit": ", ".join(sorted({one["commit"] for one in done})),
         "seed": seed,
