@@ -191,6 +191,30 @@ SCHEMAS = {
             "out": "the run folder",
         },
     ),
+    "study --plan": Schema(
+        "mata-interp/study-plan/1",
+        {
+            "pilot_items": "number of pilot items, of the selection split",
+            "configuration": "layers, alpha and rule with the best mean margin on them",
+            "changed": "number of them whose correctness it changes",
+            "margin_sd": "standard deviation of the change of the margin, nats",
+            "test_items": "number of items of the primary comparison",
+            "test_clips": "number of their clips",
+            "changes": "for the lower end of the discordance's interval, the discordance and the upper end: "
+            "discordance, smallest detectable change (items independent, or one unit per clip), items that "
+            "changes of several sizes need, and those that a claim of no harm needs",
+            "detectable_margin": "smallest detectable mean change of the margin, nats",
+        },
+    ),
+    "study --preregister": Schema(
+        "mata-interp/study-preregistration/1",
+        {
+            "file": "the preregistration",
+            "sha256": "SHA-256 of its plan",
+            "created": "time, UTC",
+            "plan": "hypotheses, margins, splits, settings and analysis",
+        },
+    ),
     "study --dry-run": Schema(
         "mata-interp/study-forecast/1",
         {

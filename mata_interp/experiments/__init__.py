@@ -3,11 +3,17 @@
 from ..execution import RayWorkers
 from ..execution.notices import RunWarning
 from .conditions import Condition, Role
+from .crossfit import CrossfitResult
 from .effects import Comparison, ComparisonResult, Effects
 from .forecast import Forecast, forecast
 from .item_recordings import ItemRecordings, load_recordings
+from .pilot import StudyPlan, plan_study
 from .recording import record_items
+from .registration import Registration, preregister
+from .registration_check import RegistrationCheck
 from .reliance import text_dominance_by, text_dominance_of, text_prior_of
+from .repeat_result import RepeatResult
+from .repeated_items import reorder_options, repeat_items
 from .results import Run, load_run
 from .run import run
 from .stage_forecast import StageForecast, StudyForecast
@@ -19,21 +25,30 @@ __all__ = [
     "Comparison",
     "ComparisonResult",
     "Condition",
+    "CrossfitResult",
     "Effects",
     "Forecast",
     "ItemRecordings",
     "RayWorkers",
+    "Registration",
+    "RegistrationCheck",
+    "RepeatResult",
     "Role",
     "Run",
     "RunWarning",
     "StageForecast",
     "StudyForecast",
+    "StudyPlan",
     "StudyResult",
     "forecast",
     "forecast_study",
     "load_recordings",
     "load_run",
+    "plan_study",
+    "preregister",
     "record_items",
+    "reorder_options",
+    "repeat_items",
     "run",
     "study",
     "text_dominance_by",

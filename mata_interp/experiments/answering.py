@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Unit", "Work", "plan_units"]
 
-_AUDIO: tuple[AudioKind, ...] = ("own", "other", "silence", "none")
+_AUDIO: tuple[AudioKind, ...] = ("own", "other", "silence", "none", "reversed")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import nan
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ Score = Literal["correct", "official", "margin", "correct_normalised", "margin_n
 SCORES: tuple[Score, ...] = ("correct", "official", "margin", "correct_normalised", "margin_normalised")
 
 
-def compare_conditions(
+def compare_conditions(  # noqa: PLR0913 the arguments of `Run.compare`, and two of its attributes
     records: pd.DataFrame,
     baseline: str,
     *,
@@ -39,12 +39,15 @@ def compare_conditions(
     correct: str = "max-t",
     seed: int = 0,
     level: float = 0.95,
+    chosen_on: Mapping[str, Collection[str]] | None = None,
 ) -> pd.DataFrame:
     """Compare each condition with a baseline on the same items; see `mata_interp.Run.compare`.
 
     Args:
         records: One row per item and condition; items without a known answer are left out.
         baseline, score, by, conditions, correct, seed, level: As in `Run.compare`.
+        chosen_on: Name of a condition -> the clips that it was chosen on. One that is compared on such a clip
+            has no p-value.
 
     Raises:
         ArgumentError: A condition, a column or a correction does not exist, or an item was answered under one
@@ -63,6 +66,7 @@ def compare_conditions(
             raise ArgumentError(unknown_name("condition", name, known))
     scored = records.loc[records["answer"].notna()]
     strata = [None] if by is None else sorted(scored[by].dropna().unique(), key=str)
+    chosen = chosen_on or {}
     rows: list[dict[str, Any]] = []
     for stratum in strata:
         part = scored if stratum is None else scored.loc[scored[by] == stratum]
@@ -70,7 +74,9 @@ def compare_conditions(
         pairs = {name: _paired(part, own, name, baseline, score) for name in wanted}
         about = {} if by is None else {by: stratum}
         for name, pair in pairs.items():
-            rows.append({"condition": name, "baseline": baseline, **about, **_row(pair, score, seed, level)})
+            clips = {*chosen.get(name, ()), *chosen.get(baseline, ())}
+            row = _row(pair, score, seed, level, clips)
+            rows.append({"condition": name, "baseline": baseline, **about, **row})
     table = pd.DataFrame(rows)
     if len(table):
         table["p_adjusted"] = _adjusted(table, scored, wanted, baseline, score, by, correct, seed)
@@ -97,10 +103,12 @@ def _paired(part: pd.DataFrame, own: pd.DataFrame, name: str, baseline: str, sco
     return pair.loc[there].assign(before=kept[score], after=kept[f"{score}_after"], left_out=(~there).sum())
 
 
-def _row(pair: pd.DataFrame, score: str, seed: int, level: float) -> dict[str, Any]:
+def _row(
+    pair: pd.DataFrame, score: str, seed: int, level: float, chosen_on: Collection[str]
+) -> dict[str, Any]:
     kind = "margin" if score.startswith("margin") else "binary"
     before, after = pair["before"].to_numpy(), pair["after"].to_numpy()
-    effect = paired_effect(before, after, kind, pair["cluster"].tolist(), seed, level)
+    effect = paired_effect(before, after, kind, pair["cluster"].tolist(), seed, level, chosen_on)
     row: dict[str, Any] = {
         "n": effect.n,
         "clips": effect.n_clusters,
@@ -139,17 +147,20 @@ def _adjusted(
     correct: str,
     seed: int,
 ) -> np.ndarray:
-    """The p-values of all rows as one family."""
+    """The p-values of all rows that have one, as one family."""
     p = table["p"].to_numpy(dtype=float)
-    if correct == "none":
-        return np.full(len(p), nan)
+    adjusted, tested = np.full(len(p), nan), np.isfinite(p)
+    if correct == "none" or not tested.any():
+        return adjusted
     if correct in ("holm", "bh"):
-        return (holm if correct == "holm" else benjamini_hochberg)(p)
+        adjusted[tested] = (holm if correct == "holm" else benjamini_hochberg)(p[tested])
+        return adjusted
     values = scored.pivot(index="item", columns="condition", values=score).astype(float)
     items = scored.drop_duplicates("item").set_index("item").loc[values.index]
     columns = []
-    for _, row in table.iterrows():
+    for _, row in table.loc[tested].iterrows():
         change = (values[row["condition"]] - values[baseline]).to_numpy()
         inside = np.ones(len(items), bool) if by is None else (items[by] == row[by]).to_numpy()
         columns.append(np.where(inside & np.isfinite(change), change, 0.0))  # others change nothing
-    return max_t(np.array(columns).T, items["cluster"].tolist(), seed=seed).p
+    adjusted[tested] = max_t(np.array(columns).T, items["cluster"].tolist(), seed=seed).p
+    return adjusted

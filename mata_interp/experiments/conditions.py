@@ -12,7 +12,7 @@ from ..lalm import Decoding
 
 __all__ = ["ROLES", "AudioKind", "Condition", "Edit", "Role", "named_conditions"]
 
-AudioKind = Literal["own", "other", "silence", "none"]
+AudioKind = Literal["own", "other", "silence", "none", "reversed"]
 Edit: TypeAlias = InterventionLike
 
 Role = Literal[
@@ -24,11 +24,18 @@ Role = Literal[
     "mata_other_audio",
     "no_audio",
     "silence",
+    "mata_silence",
+    "reversed_audio",
+    "mata_reversed_audio",
+    "sham_random_heads",
+    "sham_random_signs",
     "other",
 ]
 """What a condition is in a study. ``"sham_text"``: the same rule on text tokens. ``"sham_random_layers"``:
 MATA in randomly drawn layers. ``"other_audio"`` and ``"mata_other_audio"``: another item's audio, without and
-with MATA. ``"other"``: none of these."""
+with MATA; ``"silence"``, ``"mata_silence"``, ``"reversed_audio"`` and ``"mata_reversed_audio"`` likewise.
+``"sham_random_heads"`` and ``"sham_random_signs"``: MATA in a random half of the heads, and with the opposite
+sign in the other half. ``"other"``: none of these."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -37,6 +44,7 @@ _UNEDITED: dict[AudioKind, Role] = {
     "other": "other_audio",
     "none": "no_audio",
     "silence": "silence",
+    "reversed": "reversed_audio",
 }
 
 
@@ -47,9 +55,9 @@ class Condition:
     Attributes:
         intervention: None, one intervention, or a tuple of them, applied in order.
         audio: ``"own"``; ``"other"``: the audio of an item of another recording, the same in all conditions
-            of a run; ``"silence"``: zeros of equal length; ``"none"``: a prompt without audio and its
-            markers. Prefer ``"none"`` to ``"silence"``, which adds artefacts of its own (according to a
-            digest of arXiv 2604.24401).
+            of a run; ``"silence"``: zeros of equal length; ``"reversed"``: its own audio
+            backwards; ``"none"``: a prompt without audio and its markers. Prefer ``"none"`` to
+            ``"silence"``, which adds artefacts of its own (according to a digest of arXiv 2604.24401).
         decoding: None: compare the options' log-probabilities. A `Decoding`: generate an answer, and parse
             the option from it.
         role: What the condition is in a study; None: `inferred_role` applies.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import isnan, nan
@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..errors import RunError
 from ..statistics import Effect, holm, no_harm, paired_effect
+from ..statistics.choices import REFUSED, chosen_here
 from .chance import chance_of
 from .conditions import Role
 from .no_harm import MARGINS, NoHarmClaim
@@ -169,7 +170,12 @@ class Effects(Sequence[ComparisonResult]):
         )
 
 
-def effects_table(records: pd.DataFrame, roles: Mapping[str, Role], seed: int) -> Effects:
+def effects_table(
+    records: pd.DataFrame,
+    roles: Mapping[str, Role],
+    seed: int,
+    chosen_on: Mapping[str, Collection[str]] | None = None,
+) -> Effects:
     """The effect of every comparison of a study.
 
     Args:
@@ -177,6 +183,8 @@ def effects_table(records: pd.DataFrame, roles: Mapping[str, Role], seed: int) -
         roles: Name of each condition -> its role, as in ``Run.roles``; conditions without records are
             ignored.
         seed: Seed of permutations and bootstraps.
+        chosen_on: Name of a condition -> the clips that it was chosen on. A comparison with one that is made
+            on such a clip has no p-value, and no claim of no harm is made.
 
     Raises:
         RunError: No condition has the role ``"baseline"`` or ``"mata"``.
@@ -191,11 +199,17 @@ def effects_table(records: pd.DataFrame, roles: Mapping[str, Role], seed: int) -
     def paired(comparison: Comparison) -> pd.DataFrame:
         return _paired(items, values(comparison.column), comparison)
 
-    rows = [_result(paired(comparison), comparison, seed) for comparison in comparisons(scored, roles)]
-    tested = [n for n, row in enumerate(rows) if row.comparison.family in ("primary", "mata")]
+    def chosen(comparison: Comparison) -> set[str]:
+        clips = chosen_on or {}
+        return {*clips.get(comparison.before, ()), *clips.get(comparison.after, ())}
+
+    planned = comparisons(scored, roles)
+    rows = [_result(paired(each), each, seed, chosen(each)) for each in planned]
+    hypotheses = [n for n, row in enumerate(rows) if row.comparison.family in ("primary", "mata")]
+    tested = [n for n in hypotheses if not isnan(rows[n].effect.p)]
     for n, p in zip(tested, holm([rows[n].effect.p for n in tested]), strict=True):
         rows[n] = replace(rows[n], p_holm=float(p))
-    claims = [_claim(paired(comparison), comparison) for comparison in no_harm_comparisons(scored, roles)]
+    claims = [_claim(paired(each), each, chosen(each)) for each in no_harm_comparisons(scored, roles)]
     return Effects(tuple(rows), _corrected(claims))
 
 
@@ -214,9 +228,11 @@ def _paired(items: pd.DataFrame, values: pd.DataFrame, comparison: Comparison) -
     return chosen.assign(before=of_items[comparison.before], after=of_items[comparison.after])
 
 
-def _result(paired: pd.DataFrame, comparison: Comparison, seed: int) -> ComparisonResult:
+def _result(
+    paired: pd.DataFrame, comparison: Comparison, seed: int, chosen_on: Collection[str]
+) -> ComparisonResult:
     before, after, clusters = _values(paired)
-    effect = paired_effect(before, after, comparison.kind, clusters, seed)
+    effect = paired_effect(before, after, comparison.kind, clusters, seed, chosen_on=chosen_on)
     against_text = comparison.before_role == "sham_text" and comparison.after_role == "mata"
     powered = comparison.family in ("primary", "mata") or against_text
     return ComparisonResult(
@@ -227,10 +243,12 @@ def _result(paired: pd.DataFrame, comparison: Comparison, seed: int) -> Comparis
     )
 
 
-def _claim(paired: pd.DataFrame, comparison: Comparison) -> NoHarmClaim:
+def _claim(paired: pd.DataFrame, comparison: Comparison, chosen_on: Collection[str]) -> NoHarmClaim:
     before, after, clusters = _values(paired)
-    margin = MARGINS[comparison.kind]
-    return NoHarmClaim(comparison, no_harm(before, after, margin, comparison.kind, clusters))
+    test = no_harm(before, after, MARGINS[comparison.kind], comparison.kind, clusters)
+    if chosen_here(chosen_on, clusters):
+        test = replace(test, p_inferior=nan, p_superior=nan, method=REFUSED)
+    return NoHarmClaim(comparison, test)
 
 
 def _values(paired: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, list]:

@@ -4,8 +4,9 @@
   caption contradicts the audio (on all items where there are none such). One hypothesis.
 - ``mata``: correct answers and margin, on conflict, neutral and congruent items. Holm's correction is over
   these hypotheses on MATA, the primary one among them: six in all.
-- ``sham``: the same rule on text, in random layers, with another item's audio (against that audio's own
-  baseline), and MATA against each sham. These are controls, and not corrected.
+- ``sham``: the same rule on text, in random layers or heads, and with random signs; MATA with another item's,
+  silent or reversed audio (against that audio's own baseline); and MATA against each sham that has the item's
+  own audio. These are controls, and not corrected.
 - ``no_harm``: claims that MATA does no harm on the items that it is not meant to help: correct answers within
   5 points, and a margin that is not lower by 0.1 nats. A family of its own, with Holm's correction over its
   claims.
@@ -35,6 +36,14 @@ Family = Literal["primary", "mata", "sham", "no_harm", "descriptive"]
 Score = Literal["", "normalised", "official"]
 
 SCORE_NAMES = {"": "", "normalised": ", length-normalised", "official": ", official score"}
+
+SHAM_ROLES: tuple[Role, ...] = ("sham_text", "sham_random_layers", "sham_random_heads", "sham_random_signs")
+OTHER_AUDIO: tuple[tuple[Role, Role], ...] = (
+    ("other_audio", "mata_other_audio"),
+    ("silence", "mata_silence"),
+    ("reversed_audio", "mata_reversed_audio"),
+)
+UNEDITED: tuple[Role, ...] = ("other_audio", "no_audio", "silence", "reversed_audio")
 
 
 @dataclass(frozen=True)
@@ -161,14 +170,13 @@ def _on_shams(
 ) -> Iterator[Comparison]:
     """Each sham against its baseline, then MATA against each sham that has the item's own audio."""
     main, subsets = primary_subset(records), _caption_subsets(records)
-    shams = [
-        name for name in records["condition"].unique() if roles[name] in ("sham_text", "sham_random_layers")
-    ]
+    shams = [name for name in records["condition"].unique() if roles[name] in SHAM_ROLES]
     pairs = [
         Comparison(names["baseline"], name, "baseline", roles[name], main, "binary", "sham") for name in shams
     ]
-    if {"other_audio", "mata_other_audio"} <= set(names):
-        pairs.append(_pair(names, "mata_other_audio", "other_audio", main, "binary", "sham"))
+    for without, with_mata in OTHER_AUDIO:
+        if {without, with_mata} <= set(names):
+            pairs.append(_pair(names, with_mata, without, main, "binary", "sham"))
     for pair in pairs:
         for subset in subsets:
             yield replace(pair, subset=subset)
@@ -194,8 +202,7 @@ def _descriptive(records: pd.DataFrame, names: Mapping[Role, str]) -> Iterator[C
     for domain in sorted(set(records["domain"]) - {""}):
         for subset in [{}, main] if main else [{}]:
             yield replace(on_all, subset={"domain": domain, **subset})
-    others: tuple[Role, Role] = ("other_audio", "no_audio")
-    for other in others:
+    for other in UNEDITED:
         if other in names:
             for subset in subsets:
                 yield _pair(names, other, "baseline", subset, "binary", "descriptive")

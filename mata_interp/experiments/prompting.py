@@ -41,6 +41,9 @@ def build_batch(
         sources = [partners[item.id].id for item in batch]
     elif audio == "silence":
         inputs = [item.with_audio(_silence(item, lalm.sampling_rate)) for item in batch]
+    elif audio == "reversed":
+        inputs = [item.with_audio(_reversed(item, lalm.sampling_rate)) for item in batch]
+        sources = [item.id for item in batch]
     in_prompt = None if audio == "none" else "own"
     prompt = lalm.prompt(inputs, audio=in_prompt, format=format, width=width)
     audio_tokens = prompt.groups["audio"].sum(1).tolist()
@@ -69,3 +72,8 @@ def _with_partners_audio(item: Item, partner: Item) -> Item:
 def _silence(item: Item, rate: int) -> list[AudioSource]:
     """Zeros, for each clip as many as it has samples."""
     return [(np.zeros_like(clip.samples), rate) for clip in item.load_clips(rate)]
+
+
+def _reversed(item: Item, rate: int) -> list[AudioSource]:
+    """Each clip backwards."""
+    return [(clip.samples[::-1].copy(), rate) for clip in item.load_clips(rate)]

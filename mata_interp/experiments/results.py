@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -21,16 +21,21 @@ from ..tracing.storage import read_trace, write_trace
 from .chance import chance_of
 from .comparing import Score, compare_conditions
 from .conditions import Condition, Role
+from .crossfit import CROSSFIT, CROSSFIT_SWEEP, CrossfitResult
 from .effects import Effects
 from .folder import RunFolder
 from .item_recordings import RECORDINGS
 from .records import SCHEMA, sort_records
+from .registration_check import REGISTRATION, RegistrationCheck
+from .repeat_result import REPEAT, RepeatResult
 from .schema import read_versioned, write_versioned
 from .study_result import StudyResult
 
 __all__ = ["Run", "load_run", "read_effects", "write_effects"]
 
-_OTHER_FILES = ("selection.nc", "sham.json", RECORDINGS)  # not held in memory
+_OTHER_FILES = ("selection.nc", "sham.json", CROSSFIT_SWEEP, RECORDINGS)  # not held in memory
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +51,9 @@ class Run:
         effects: The comparisons of a study and their effects; else None. ``run.effects.to_frame()`` is a
             table.
         study: What a study chose and found; else None.
+        crossfit: The effect of the selection procedure, of a study with ``crossfit``; else None.
+        registration: Whether a study kept to its preregistration; None where there is none.
+        repeat: The baseline repeated at another batch size, of a study with ``repeat_baseline``; else None.
         missing: Number of parts that are still to be computed: 0 for a finished run.
 
     Examples:
@@ -63,6 +71,9 @@ class Run:
     effects: Effects | None = None
     study: StudyResult | None = None
     missing: int = 0
+    crossfit: CrossfitResult | None = None
+    registration: RegistrationCheck | None = None
+    repeat: RepeatResult | None = None
 
     @property
     def excluded(self) -> tuple[Exclusion, ...]:
@@ -80,6 +91,14 @@ class Run:
     def roles(self) -> Mapping[str, Role]:
         """Name of each condition -> its role."""
         return {name: condition.inferred_role for name, condition in self.conditions.items()}
+
+    @property
+    def chosen_on(self) -> Mapping[str, frozenset[str]]:
+        """Name of each condition -> the clips on which its settings were chosen."""
+        return {
+            name: frozenset(clip for edit in condition.interventions for clip in edit.chosen_on)
+            for name, condition in self.conditions.items()
+        }
 
     def compare(
         self,
@@ -109,9 +128,10 @@ class Run:
         Returns:
             A table with ``n`` items, ``clips``, ``left_out`` (items without a value), ``chance`` (mean of 1 /
             number of options), ``before``, ``after``, ``difference`` with ``low`` and ``high``, ``p``,
-            ``p_adjusted``; for correctness ``fixed``, ``broken`` and their ``odds_ratio`` with interval; for
-            margins ``standardised`` (mean / standard deviation of the changes); ``churned`` (from one wrong
-            answer to another), ``churn`` (fraction of answers that changed) and ``dose_kl`` (nats).
+            ``p_adjusted`` (both NaN for a condition that was chosen on clips of this run); for correctness
+            ``fixed``, ``broken`` and their ``odds_ratio`` with interval; for margins ``standardised``
+            (mean / standard deviation of the changes); ``churned`` (from one wrong answer to another),
+            ``churn`` (fraction of answers that changed) and ``dose_kl`` (nats).
 
         Raises:
             ArgumentError: A condition, a column or a correction does not exist, or the run is not finished.
@@ -133,6 +153,7 @@ class Run:
             correct=correct,
             seed=seed,
             level=level,
+            chosen_on=self.chosen_on,
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -162,12 +183,18 @@ class Run:
             write_trace(folder / "trace.nc", self.trace)
         if self.effects is not None:
             write_effects(folder / "effects.json", self.effects)
-        if self.study is not None:
-            self.study.save(folder / "study.json")
+        self._save_results(folder)
         for name in _OTHER_FILES:
             if self.path is not None and (self.path / name).exists():
                 shutil.copy(self.path / name, folder / name)
         return folder
+
+    def _save_results(self, folder: Path) -> None:
+        parts = {"study.json": self.study, CROSSFIT: self.crossfit}
+        parts |= {REGISTRATION: self.registration, REPEAT: self.repeat}
+        for name, part in parts.items():
+            if part is not None:
+                part.save(folder / name)
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
@@ -247,7 +274,15 @@ def load_run(path: str | Path) -> Run:
         effects=read_effects(effects) if effects.exists() else None,
         study=StudyResult.load(study) if study.exists() else None,
         missing=missing,
+        crossfit=_optional(CrossfitResult, folder.path / CROSSFIT),
+        registration=_optional(RegistrationCheck, folder.path / REGISTRATION),
+        repeat=_optional(RepeatResult, folder.path / REPEAT),
     )
+
+
+def _optional(kind: type[T], path: Path) -> T | None:
+    """What is in the file; None if there is none."""
+    return kind.load(path) if path.exists() else None  # type: ignore[attr-defined]
 
 
 def write_effects(path: Path, effects: Effects) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
@@ -25,7 +26,9 @@ from .answer import answer_text
 from .chance import mean_chance
 from .choosing import BASELINE, Choice, Search, candidates, choose, resolve_search
 from .conditions import Condition, Edit, named_conditions
+from .crossfit import CROSSFIT, check_folds, crossfitted
 from .effects import effects_table
+from .extra_shams import check_shams
 from .folder import refuse_other_run
 from .identity import identity
 from .layer_provenance import layer_origin
@@ -35,12 +38,16 @@ from .planning import StageSettings
 from .preparation import bind_conditions
 from .random_layers import random_layers
 from .recording import record_or_warn
+from .registration import Registration, check_registration, plan_of_study
+from .registration_check import REGISTRATION
+from .repeat import repeat_baseline as repeat
+from .repeat_result import REPEAT
 from .results import Run, load_run, write_effects
 from .run import run_validated, warn_of_reuse
 from .selection import refuse_other_sweep, swept
 from .sham import match_shams
 from .study_forecast import forecast_of
-from .study_plan import DRAWS, SHAM, SWEEP, TRACE, StudySplits, study_conditions
+from .study_plan import DRAWS, SHAM, SWEEP, TRACE, StudyExtras, StudySplits, study_conditions
 from .study_result import (
     LayerOrigin,
     LayerShare,
@@ -77,6 +84,10 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     strict: bool = False,
     search: Search | None = None,
     methods: Mapping[str, Edit] | None = None,
+    crossfit: int | None = None,
+    shams: Sequence[str] = (),
+    repeat_baseline: bool = False,
+    registration: str | Path | None = None,
 ) -> Run:
     """Test whether MATA helps a model on a benchmark: choose, match the sham, measure, test.
 
@@ -123,6 +134,16 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         methods: Name -> intervention: other methods, measured on the items of the test beside MATA, with the
             settings that they have. They are no hypotheses of the study: the page corrects them among each
             other.
+        crossfit: Number of folds, such as 5: also estimate the effect of the selection procedure. Every
+            configuration is swept over the items of both splits, one is chosen without each fold and
+            measured on it, and the selection is repeated in every resample (`crossfit_effect`). The result
+            is ``run.crossfit``.
+        shams: Further shams among ``"heads"``, ``"signs"``, ``"silence"`` and ``"reversed"``
+            (`mata_interp.experiments.extra_shams`), one or two conditions each.
+        repeat_baseline: Also answer the test without MATA at another batch size (an A/A run), so that
+            ``run.repeat`` says how many answers change by rounding alone.
+        registration: A file that `preregister` wrote. The study says in ``run.registration`` whether it kept
+            to it.
 
     Returns:
         The `Run`, with ``trace``, ``effects`` and ``study``.
@@ -144,8 +165,12 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         >>> done.study.selection.chosen.layers
         (4, 5)
     """
-    out, clock = Path(out).expanduser(), _Clock(progress)
+    out = Path(out).expanduser()
+    extras = StudyExtras(crossfit, check_shams(shams), repeat_baseline)
+    clock = _Clock(progress, _stages(extras))
     items = as_items(items)
+    if registration is not None:
+        Registration.read(registration)
     configurations = candidates(lalm, layers, alphas, rule)
     grid_conditions = {BASELINE: None, **configurations}
     settings = StageSettings(batch_size, progress, seed, prompt_format)
@@ -154,13 +179,16 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     with clock("checking items"):
         splits = StudySplits.of(lalm, items, items_limit, settings, strict)
     selection, test = splits.selection, splits.test
+    if crossfit is not None:
+        check_folds(crossfit, len(splits.to_crossfit.clusters))
     any_alpha = next(iter(configurations.values()))
     warn_of_reuse(test, named_conditions({"mata": any_alpha}))
     origin = None if layers is None else layer_origin(layers, any_alpha, selection, test)
 
+    asked = {"items_limit": items_limit, "search": search, "crossfit": crossfit, "shams": extras.shams}
     search = resolve_search(search, configurations, len(splits.to_sweep.clusters))
     if progress:
-        announce(str(forecast_of(lalm, splits, configurations, out, settings, decoding, search)))
+        announce(str(forecast_of(lalm, splits, configurations, out, settings, decoding, search, extras)))
     with open_cluster(lalm, ray) as cluster:
         settings = replace(settings, ray=cluster)
         with clock("choosing layers and alpha"):
@@ -172,19 +200,23 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         mata = replace(mata, chosen_on=(*mata.chosen_on, *selection.clusters))
         with clock("matching the sham"):
             draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
-            shams = match_shams(lalm, mata, draws, splits.to_match, out / SHAM, settings)
+            matches = match_shams(lalm, mata, draws, splits.to_match, out / SHAM, settings)
         with clock("measuring"):
-            alphas_of_draws = {match.layers: match.alpha for match in shams.random_layers}
-            conditions = study_conditions(mata, shams.text.alpha, alphas_of_draws)
+            alphas_of_draws = {match.layers: match.alpha for match in matches.random_layers}
+            heads = lalm.structure.heads
+            conditions = study_conditions(
+                mata, matches.text.alpha, alphas_of_draws, extras.shams, heads, seed
+            )
             named = {**bind_conditions(lalm, conditions, decoding), **others}
             measured = run_validated(lalm, test, named, out, settings, label="measuring")
         with clock("recording items"):
             record_or_warn(lalm, measured, test.items, settings)
+        _extra_stages(lalm, splits, measured, configurations, out, settings, extras, clock)
     with clock("testing"):
-        effects = effects_table(measured.records, measured.roles, seed)
+        effects = effects_table(measured.records, measured.roles, seed, measured.chosen_on)
 
     primary = effects[0]
-    chosen = _selection(splits, choice, sweep, origin, shams, traced)
+    chosen = _selection(splits, choice, sweep, origin, matches, traced)
     result = StudyResult(
         answer=answer_text(effects, chosen, generated=decoding is not None),
         hypothesis=_hypothesis(primary.comparison.subset, decoding is not None),
@@ -199,6 +231,10 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         command=shlex.join(sys.argv),
         model=measured.manifest["model"],
     )
+    if registration is not None:
+        plan = plan_of_study(lalm, splits, configurations, settings, decoding, asked)
+        begun = min(measured.manifest["created"], json.loads(sweep.attrs["manifest"])["created"])
+        check_registration(registration, plan, effects, begun).save(out / REGISTRATION)
     write_effects(out / "effects.json", effects)
     result.save(out / "study.json")
     return load_run(out)
@@ -216,6 +252,27 @@ def _other_methods(
         raise InterventionError(f"A study has a condition {min(taken)!r} of its own: choose another name.")
     named = bind_conditions(lalm, methods, decoding)
     return {name: replace(condition, role="other") for name, condition in named.items()}
+
+
+def _extra_stages(
+    lalm: LALM,
+    splits: StudySplits,
+    measured: Run,
+    configurations: Mapping[str, AttentionEdit],
+    out: Path,
+    settings: StageSettings,
+    extras: StudyExtras,
+    clock: _Clock,
+) -> None:
+    """Repeat the baseline and cross-fit the selection, if that was asked for."""
+    if extras.repeat_baseline:
+        with clock("repeating the baseline"):
+            repeated = repeat(lalm, splits.test, measured.records, measured.conditions, out, settings)
+            repeated.save(out / REPEAT)
+    if extras.crossfit is not None:
+        with clock("cross-fitting"):
+            fitted = crossfitted(lalm, splits.to_crossfit, configurations, out, settings, extras.crossfit)
+            fitted.save(out / CROSSFIT)
 
 
 def _refuse_other_study(
@@ -294,15 +351,19 @@ def _hypothesis(subset: Mapping[str, str], generated: bool) -> str:
     return f"MATA changes the proportion of correct answers (by {score}) on {items}."
 
 
-STAGES = (
-    "checking items",
-    "choosing layers and alpha",
-    "tracing attention",
-    "matching the sham",
-    "measuring",
-    "recording items",
-    "testing",
-)
+def _stages(extras: StudyExtras) -> tuple[str, ...]:
+    """The names of the stages, in order."""
+    return (
+        "checking items",
+        "choosing layers and alpha",
+        "tracing attention",
+        "matching the sham",
+        "measuring",
+        "recording items",
+        *(["repeating the baseline"] if extras.repeat_baseline else []),
+        *(["cross-fitting"] if extras.crossfit else []),
+        "testing",
+    )
 
 
 @dataclass
@@ -310,11 +371,12 @@ class _Clock:
     """Seconds that each stage took in this call; a stage that was already done takes almost none."""
 
     progress: bool
+    stages: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
-        with stage(f"{name} (stage {STAGES.index(name) + 1} of {len(STAGES)})", self.progress):
+        with stage(f"{name} (stage {self.stages.index(name) + 1} of {len(self.stages)})", self.progress):
             yield
         self.seconds[name] = round(time.perf_counter() - start, 2)

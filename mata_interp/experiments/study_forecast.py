@@ -13,7 +13,9 @@ from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from .answering import Unit, Work
 from .choosing import BASELINE, Search, candidates, resolve_search
 from .conditions import AudioKind, Condition
+from .crossfit import CROSSFIT_SWEEP
 from .dose_matching import EVALUATIONS
+from .extra_shams import check_shams
 from .folder import RunFolder
 from .item_recordings import RECORDINGS
 from .memory_forecast import forecast_memory
@@ -25,6 +27,7 @@ from .power import plan_power
 from .preparation import bind_conditions
 from .random_layers import random_layers
 from .recording import RecordBatch
+from .repeat import FOLDER, other_batch_size
 from .sham import DoseBatch
 from .stage_forecast import (
     Probe,
@@ -37,7 +40,16 @@ from .stage_forecast import (
     medium_item,
     timed,
 )
-from .study_plan import DRAWS, SHAM, SWEEP, TRACE, StudySplits, study_conditions
+from .study_plan import (
+    DRAWS,
+    NO_EXTRAS,
+    SHAM,
+    SWEEP,
+    TRACE,
+    StudyExtras,
+    StudySplits,
+    study_conditions,
+)
 
 if TYPE_CHECKING:
     from ..fusion import FusionProfile
@@ -64,6 +76,9 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
     progress: bool = True,
     seed: int = 0,
     strict: bool = False,
+    crossfit: int | None = None,
+    shams: Sequence[str] = (),
+    repeat_baseline: bool = False,
 ) -> StudyForecast:
     """What `study` would do with the same arguments, about how long and in how much memory.
 
@@ -71,7 +86,7 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
 
     Args:
         lalm, items, layers, alphas, rule, decoding, search, prompt_format, items_limit, batch_size, progress,
-            seed, strict: As in `study`.
+            seed, strict, crossfit, shams, repeat_baseline: As in `study`.
         out: The folder of the study; stages and batches that are done there are not counted.
 
     Returns:
@@ -93,7 +108,8 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
     splits = StudySplits.of(lalm, items, items_limit, settings, strict)
     search = resolve_search(search, configurations, len(splits.to_sweep.clusters))
     folder = None if out is None else Path(out)
-    return forecast_of(lalm, splits, configurations, folder, settings, decoding, search)
+    extras = StudyExtras(crossfit, check_shams(shams), repeat_baseline)
+    return forecast_of(lalm, splits, configurations, folder, settings, decoding, search, extras)
 
 
 def forecast_of(
@@ -104,6 +120,7 @@ def forecast_of(
     settings: StageSettings,
     decoding: Decoding | None,
     search: Search = "full",
+    extras: StudyExtras = NO_EXTRAS,
 ) -> StudyForecast:
     """The forecast of a study whose items are checked.
 
@@ -115,6 +132,7 @@ def forecast_of(
         settings: How its stages are computed.
         decoding: How answers are generated; None: options are compared.
         search: How configurations are tried; of a coarse search, about a seventh is tried on each item.
+        extras: What was asked for beside the study itself.
     """
 
     def file(name: str) -> Path | None:
@@ -141,12 +159,15 @@ def forecast_of(
         written = RunFolder(out).manifest["conditions"]
         conditions = {name: Condition.from_dict(data) for name, data in written.items()}
     else:
-        planned = study_conditions(some, some.alpha, dict.fromkeys(draws, some.alpha))
+        alphas = dict.fromkeys(draws, some.alpha)
+        heads = lalm.structure.heads
+        planned = study_conditions(some, some.alpha, alphas, extras.shams, heads, settings.seed)
         conditions = bind_conditions(lalm, planned, decoding)
     stages = (
         replace(sweep, name="choosing layers and alpha"),
         trace,
         sham,
+        *_extra_stages(lalm, splits, configurations, conditions, out, settings, extras),
         _measuring(lalm, splits, conditions, out, settings),
         _recording(lalm, splits, conditions, file(RECORDINGS), settings),
     )
@@ -157,6 +178,30 @@ def forecast_of(
         len({*splits.selection.excluded, *splits.test.excluded}),
         plan_power(len(primary), len({item.cluster for item in primary})),
     )
+
+
+def _extra_stages(
+    lalm: LALM,
+    splits: StudySplits,
+    configurations: Mapping[str, AttentionEdit],
+    conditions: Mapping[str, Condition],
+    out: Path | None,
+    settings: StageSettings,
+    extras: StudyExtras,
+) -> list[StageForecast]:
+    """The repetition of the baseline and the sweep of cross-fitting, if they were asked for."""
+    stages = []
+    if extras.repeat_baseline:
+        other = replace(settings, batch_size=other_batch_size(settings.batch_size))
+        folder = None if out is None else out / FOLDER
+        baseline = {BASELINE: conditions[BASELINE]}
+        again = _measuring(lalm, splits, baseline, folder, other)
+        stages.append(replace(again, name="repeating the baseline"))
+    if extras.crossfit is not None:
+        path = None if out is None else out / CROSSFIT_SWEEP
+        sweep = forecast_sweep(lalm, splits.to_crossfit, {BASELINE: None, **configurations}, settings, path)
+        stages.append(replace(sweep, name="cross-fitting"))
+    return stages
 
 
 def _measuring(

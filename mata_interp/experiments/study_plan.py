@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from ..errors import RunError
 from ..interventions import AttentionEdit
 from .choosing import BASELINE, GRID_ITEMS
 from .conditions import Condition
+from .extra_shams import extra_shams
 from .planned_comparisons import CONFLICT
 from .planning import StageSettings
 from .validation import ValidatedItems, validate_items
@@ -18,7 +19,16 @@ from .validation import ValidatedItems, validate_items
 if TYPE_CHECKING:
     from ..lalm import LALM
 
-__all__ = ["DRAWS", "SHAM", "SWEEP", "TRACE", "StudySplits", "study_conditions"]
+__all__ = [
+    "DRAWS",
+    "NO_EXTRAS",
+    "SHAM",
+    "SWEEP",
+    "TRACE",
+    "StudyExtras",
+    "StudySplits",
+    "study_conditions",
+]
 
 SWEEP, TRACE, SHAM = "selection.nc", "trace.nc", "sham.json"
 DRAWS = 5  # of random layers
@@ -68,6 +78,33 @@ class StudySplits:
         to_trace = selection.only(chosen.sample(TRACE_ITEMS, seed=seed))
         return cls(selection, test, to_sweep, to_trace, to_sweep.only(to_sweep.items[:MATCH_ITEMS]))
 
+    @property
+    def to_crossfit(self) -> ValidatedItems:
+        """The items of both splits that the primary comparison would be on."""
+        test = self.test.only(_conflict_items(self.test.as_items()))
+        conflict = all(item.condition == CONFLICT for item in test.items)
+        chosen = self.selection.items
+        selection = self.selection.only([i for i in chosen if not conflict or i.condition == CONFLICT])
+        return selection.joined(test)
+
+
+@dataclass(frozen=True)
+class StudyExtras:
+    """What a study does beside choosing and testing.
+
+    Attributes:
+        crossfit: Number of folds of the cross-fitted selection; None: none.
+        shams: Further shams, names among `SHAMS`.
+        repeat_baseline: Whether the baseline is repeated at another batch size.
+    """
+
+    crossfit: int | None = None
+    shams: tuple[str, ...] = ()
+    repeat_baseline: bool = False
+
+
+NO_EXTRAS = StudyExtras()
+
 
 def _split(items: Items, name: str, limit: int | None, seed: int) -> Items:
     split = items.split(name, seed=seed)
@@ -83,7 +120,12 @@ def _conflict_items(items: Items) -> Items:
 
 
 def study_conditions(
-    mata: AttentionEdit, sham_alpha: float, draws: Mapping[tuple[int, ...], float]
+    mata: AttentionEdit,
+    sham_alpha: float,
+    draws: Mapping[tuple[int, ...], float],
+    shams: Sequence[str] = (),
+    heads: Mapping[int, int] | None = None,
+    seed: int = 0,
 ) -> dict[str, Condition]:
     """MATA, its baseline and its controls, in the order in which they are reported.
 
@@ -91,6 +133,9 @@ def study_conditions(
         mata: The chosen configuration.
         sham_alpha: Strength of the sham on text.
         draws: Random layers -> strength of MATA in them.
+        shams: Further shams, names among `SHAMS`.
+        heads: Number of query heads of each decoder layer, for shams in random heads.
+        seed: Seed of the random heads.
     """
     on_text = replace(mata, alpha=sham_alpha, keys="text")
     random = {
@@ -107,4 +152,5 @@ def study_conditions(
         "other audio": Condition(audio="other", role="other_audio"),
         "mata + other audio": Condition(mata, audio="other", role="mata_other_audio"),
         "no audio": Condition(audio="none", role="no_audio"),
+        **extra_shams(mata, shams, heads or {}, seed),
     }

@@ -68,6 +68,17 @@ class ValidatedItems:
         wanted = {item.id for item in items}
         return replace(self, items=tuple(item for item in self.items if item.id in wanted))
 
+    def joined(self, other: ValidatedItems) -> ValidatedItems:
+        """These items and those of another part of the same benchmark."""
+        return replace(
+            self,
+            items=(*self.items, *other.items),
+            lengths={**self.lengths, **other.lengths},
+            digests={**self.digests, **other.digests},
+            truncated=self.truncated | other.truncated,
+            excluded=tuple(dict.fromkeys([*self.excluded, *other.excluded])),
+        )
+
 
 def validate_items(
     lalm: LALM,

@@ -25,7 +25,9 @@ from .layers import layers_section
 from .methods import methods_section
 from .no_harm import no_harm_section
 from .parts import Content, Page, Section, Table, numbered
+from .procedure import procedure_section
 from .provenance import left_out_section, provenance_section
+from .registration import registration_section
 from .reliance import reliance_section
 from .render import render_page
 from .run_comparisons import run_sections
@@ -102,6 +104,8 @@ def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> Ite
         _attention(run, mata),
         layers_section(run.path),
         None if run.study is None else choice_section(run.study, run.path),
+        procedure_section(run),
+        registration_section(run),
         _details(run, comparisons),
         reliance_section(run, comparisons),
         claims_section(run, comparisons),

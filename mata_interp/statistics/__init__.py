@@ -6,6 +6,7 @@ memory and None (null) where it is written as JSON.
 
 from .clusters import DRAWS, cluster_bootstrap_means, cluster_codes, clustered_interval
 from .correction import benjamini_hochberg, holm
+from .crossfit import CrossfitEffect, crossfit_effect
 from .dose import RankAssociation, rank_association, trend_test
 from .effect import Effect
 from .equivalence import NoHarm, items_for_margin, no_harm
@@ -21,6 +22,7 @@ from .strata import StratifiedEffect, stratified_effect
 
 __all__ = [
     "DRAWS",
+    "CrossfitEffect",
     "Effect",
     "Flips",
     "MaxT",
@@ -35,6 +37,7 @@ __all__ = [
     "cluster_codes",
     "clustered_interval",
     "count_flips",
+    "crossfit_effect",
     "detectable_difference",
     "detectable_margin",
     "holm",

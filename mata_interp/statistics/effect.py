@@ -124,6 +124,8 @@ class Effect:
     def _tests(self) -> str:
         items = "1 item" if self.n == 1 else f"{self.n} items"
         counts = items if self.fixed is None else f"{self.fixed} fixed, {self.broken} broken of {items}"
+        if isnan(self.p):
+            return f"{counts}; no p-value."
         p = "p < 0.0001" if self.p < 0.0001 else f"p = {self.p:.2g}"
         return f"{counts}; {p} ({self.p_method})."
 

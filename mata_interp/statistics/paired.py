@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
 from math import fsum, nan
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import ArgumentError
+from .choices import REFUSED, chosen_here
 from .effect import Effect
 from .proportions import check_level, mcnemar_exact, mcnemar_mid, tango_interval
 from .resampling import DRAWS, bca_interval, sign_flip, sign_flip_counts
@@ -27,6 +29,7 @@ def paired_effect(
     clusters: Iterable | None = None,
     seed: int = 0,
     level: float = 0.95,
+    chosen_on: Iterable[Hashable] = (),
 ) -> Effect:
     """Compare the same items before and after a change: estimate, interval and test.
 
@@ -44,6 +47,8 @@ def paired_effect(
         clusters: Label of each item's cluster, e.g. its source recording: any hashable values, ``[n]``.
         seed: Seed of the permutation and the bootstrap.
         level: Coverage of the intervals.
+        chosen_on: Labels of the clusters on which the change was chosen among others, such as
+            ``Mata.chosen_on``. If one of them is compared here, all p-values are NaN and ``note`` says why.
 
     Returns:
         The `Effect`.
@@ -70,7 +75,7 @@ def paired_effect(
 
     units = Units.gather(y - x, labels)
     analysis = _binary(x, y, units, level) if kind == "binary" else _margin(x, y, units, level, seed)
-    return Effect(
+    effect = Effect(
         **analysis,
         kind=kind,
         n=len(x),
@@ -80,6 +85,25 @@ def paired_effect(
         difference=units.mean if len(x) else nan,
         level=level,
         seed=seed,
+    )
+    reused = chosen_here(chosen_on, labels)
+    return _without_tests(effect, reused) if reused else effect
+
+
+def _without_tests(effect: Effect, reused: int) -> Effect:
+    """The effect without its p-values, because it was chosen on clusters that are compared."""
+    reason = (
+        f"Chosen on {reused} of the {effect.n_clusters} clusters that are compared: there is no p-value, and "
+        "difference and interval are too favourable."
+    )
+    return replace(
+        effect,
+        p=nan,
+        p_method=REFUSED,
+        p_mcnemar_exact=nan,
+        p_mcnemar_mid=nan,
+        p_permutation=nan,
+        note=f"{effect.note} {reason}".strip(),
     )
 
 

@@ -32,7 +32,7 @@ def sign_flip_counts(sums: np.ndarray) -> float:
     return float(min(1.0, chance[np.abs(totals) >= abs(int(np.rint(sums.sum())))].sum()))
 
 
-def sign_flip(sums: np.ndarray, seed: int) -> tuple[float, bool]:
+def sign_flip(sums: np.ndarray, seed: int, draws: int = DRAWS) -> tuple[float, bool]:
     """Two-sided sign-flip p-value of any sums ``[G]``, and whether it is exact.
 
     All sign patterns are counted up to 16 units that are not zero; beyond that 20,000 seeded ones,
@@ -48,11 +48,11 @@ def sign_flip(sums: np.ndarray, seed: int) -> tuple[float, bool]:
         return float(np.mean(np.abs(whole - 2 * (negative @ sizes)) >= bound)), exact
     rng = np.random.default_rng(seed)
     as_far, rows = 0, max(1, 2_000_000 // len(sizes))
-    for start in range(0, DRAWS, rows):
-        shape = (min(rows, DRAWS - start), len(sizes))
+    for start in range(0, draws, rows):
+        shape = (min(rows, draws - start), len(sizes))
         negative = rng.integers(0, 2, shape, dtype=np.uint8)
         as_far += int(np.sum(np.abs(whole - 2 * (negative @ sizes)) >= bound))
-    return (1 + as_far) / (1 + DRAWS), exact
+    return (1 + as_far) / (1 + draws), exact
 
 
 def bca_interval(units: Units, level: float, seed: int) -> tuple[float, float]:

@@ -123,3 +123,8 @@ def test_clusters_are_permuted_as_a_whole(unequal):
         noise = 0.01 * rng.normal(size=(2, len(codes)))
         false += rank_association(dose + noise[0], gain + noise[1], clusters=codes, seed=seed).p < 0.05
     assert false <= 4
+
+
+def test_odds_ratio_published():
+    """Fagerland, Lydersen and Laake's complete response (6 and 16 flips), from their package's tests."""
+    assert tuple(round(value, 4) for value in odds_ratio(6, 16)) == (0.3750, 0.1514, 0.9287)

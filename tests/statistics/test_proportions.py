@@ -173,3 +173,14 @@ def test_mcnemar_mid_p_keeps_its_level():
         rejected.append(chance[p <= 0.05].sum())
         assert chance[exact <= 0.05].sum() <= 0.05
     assert 0.03 < np.mean(rejected) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("count", "n", "published"), [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605))]
+)
+def test_wilson_published(count, n, published):
+    """Newcombe (1998, Stat Med 17:857), score method without continuity correction, to the printed digits.
+
+    The digits are those that the tests of the R package propint quote from the paper.
+    """
+    assert tuple(round(limit, 4) for limit in wilson_interval(count, n)) == published

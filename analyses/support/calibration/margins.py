@@ -1,0 +1,104 @@
+"""Changes of margins: Student's and cluster-robust t, sign flips, Wilcoxon, bootstraps, non-inferiority."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from mata_interp.statistics import no_harm, paired_effect, wilcoxon_p
+from mata_interp.statistics.resampling import EXACT_UNITS, sign_flip
+
+from .bootstraps import bootstrap_intervals, mean_and_se, sign_flip_p, t_interval
+from .rows import Row, row
+from .worlds import MarginWorld, clip_sizes, clip_sums
+
+__all__ = ["DRAWS", "margins"]
+
+DRAWS = 999  # of sign flips and bootstraps; the package uses 20,000 and 9,999
+BLOCK = 200  # replicates that share their resamples
+CHECKED = 3
+MARGIN = 0.1  # of the claim of non-inferiority, in standard deviations of an item's change
+BESIDE = "not what the package tests or reports as its interval"
+
+
+def margins(cell: str, replicates: int, rng: np.random.Generator, **settings: Any) -> list[Row]:
+    """The rows of one `MarginWorld`.
+
+    Args:
+        cell: name of the cell.
+        replicates: number of simulated studies.
+        rng: generator of the data.
+        settings: those of `MarginWorld`.
+    """
+    world = MarginWorld(**settings)
+    sizes = clip_sizes(world.clips, world.items, rng)
+    found: list[dict[str, np.ndarray]] = []
+    for start in range(0, replicates, BLOCK):
+        changes = world.draw(sizes, min(BLOCK, replicates - start), rng)
+        found.append(_procedures(changes, sizes, world.mean, rng))
+        if start == 0:
+            _compare(changes, sizes)
+    values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    return _rows(cell, world, values)
+
+
+def _procedures(
+    changes: np.ndarray, sizes: np.ndarray, truth: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Whether each test rejects and each interval holds the truth, ``[R]`` each."""
+    sums = clip_sums(changes, sizes)
+    low, high = t_interval(sums, sizes)
+    mean, se = mean_and_se(sums, sizes)
+    values = {
+        "t": (low <= truth) & (truth <= high),
+        "t rejects": (low > 0) | (high < 0),
+        "non-inferior": student.sf((mean + MARGIN) / se, len(sizes) - 1) < 0.05,
+    }
+    for name, (lower, upper) in bootstrap_intervals(sums, sizes, DRAWS, rng).items():
+        values[name] = (lower <= truth) & (truth <= upper)
+    if len(sizes) <= EXACT_UNITS:
+        p = np.array([sign_flip(each, 0)[0] for each in sums])
+    else:
+        p = sign_flip_p(sums, DRAWS, rng)
+    values["sign flip"] = p <= 0.05
+    if (sizes == 1).all():
+        values["Wilcoxon"] = np.array([wilcoxon_p(0 * each, each) for each in changes]) <= 0.05
+    return values
+
+
+def _compare(changes: np.ndarray, sizes: np.ndarray) -> None:
+    """Raise if t interval or claim differ from the package on the same items."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    low, high = t_interval(clip_sums(changes, sizes), sizes)
+    for r in range(min(CHECKED, len(changes))):
+        before = np.zeros(changes.shape[1])
+        effect = paired_effect(before, changes[r], "margin", clusters=labels)
+        np.testing.assert_allclose([low[r], high[r]], [effect.low, effect.high], atol=1e-9)
+        mean, se = (each[r] for each in mean_and_se(clip_sums(changes, sizes), sizes))
+        p = float(student.sf((mean + MARGIN) / se, len(sizes) - 1))
+        claim = no_harm(before, changes[r], MARGIN, "margin", clusters=labels)
+        np.testing.assert_allclose(p, claim.p_inferior, atol=1e-9)
+
+
+def _rows(cell: str, world: MarginWorld, values: dict[str, np.ndarray]) -> list[Row]:
+    null = world.mean == 0
+    quantity = "type I error" if null else "power"
+    symmetric = world.shape != "skewed"
+    skewed = "" if symmetric else "the changes are skewed, which the test assumes they are not"
+    rows = [
+        row(cell, "sign flips (paired_effect)", quantity, values["sign flip"], skewed),
+        row(cell, "t interval (paired_effect)", "coverage", values["t"]),
+        row(cell, "t interval excludes 0", quantity, values["t rejects"], BESIDE, False),
+        row(cell, "BCa (beside it in paired_effect)", "coverage", values["BCa"]),
+    ]
+    for name in ("percentile", "bootstrap-t", "symmetric bootstrap-t", "smoothed"):
+        rows.append(row(cell, name, "coverage", values[name], BESIDE))
+    if "Wilcoxon" in values:
+        note = skewed or "tests symmetry about 0"
+        rows.append(row(cell, "Wilcoxon (wilcoxon_p)", quantity, values["Wilcoxon"], note, symmetric))
+    harm = world.mean <= -MARGIN
+    kind = "type I error" if harm else "power"
+    rows.append(row(cell, "non-inferiority at 0.1 sd (no_harm)", kind, values["non-inferior"]))
+    return rows

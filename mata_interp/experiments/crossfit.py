@@ -1,0 +1,151 @@
+"""`study(crossfit=5)`: the effect of the selection procedure, beside that of one configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..interventions import AttentionEdit
+from ..statistics import CrossfitEffect, crossfit_effect
+from ..statistics.choices import REFUSED, chosen_here
+from ..sweeps import correct, margin
+from .choosing import BASELINE
+from .planned_comparisons import CONFLICT
+from .planning import StageSettings
+from .schema import from_plain, read_versioned, write_versioned
+from .selection import swept
+from .study_result import Configuration
+from .validation import ValidatedItems
+
+if TYPE_CHECKING:
+    from ..lalm import LALM
+
+__all__ = ["CROSSFIT", "CROSSFIT_SWEEP", "ChosenOften", "CrossfitResult", "check_folds", "crossfitted"]
+
+CROSSFIT, CROSSFIT_SWEEP = "crossfit.json", "crossfit.nc"
+SHOWN = 5  # configurations whose frequency is kept
+
+
+@dataclass(frozen=True)
+class ChosenOften:
+    """A configuration and how often it was chosen over folds and resamples, 0 to 1."""
+
+    configuration: Configuration
+    frequency: float
+
+
+@dataclass(frozen=True)
+class CrossfitResult:
+    """What choosing layers and strength does, estimated on both splits.
+
+    Attributes:
+        caption_condition: the items' caption condition; None for all items.
+        configurations: number of configurations that were chosen from.
+        accuracy: change of accuracy, a fraction.
+        margin: change of the log-probability difference, nats.
+        chosen: the configuration that was chosen without each fold.
+        often: the configurations that were chosen most often.
+    """
+
+    caption_condition: str | None
+    configurations: int
+    accuracy: CrossfitEffect
+    margin: CrossfitEffect
+    chosen: tuple[Configuration, ...]
+    often: tuple[ChosenOften, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write ``crossfit.json``; RunError if the file cannot be written."""
+        write_versioned(Path(path), **{name: getattr(self, name) for name in self.__dataclass_fields__})
+
+    @classmethod
+    def load(cls, path: str | Path) -> CrossfitResult:
+        """Read ``crossfit.json``.
+
+        Raises:
+            RunError: the file cannot be read, has another format version, or lacks a field.
+        """
+        content = read_versioned(Path(path))
+        del content["version"]
+        return from_plain(cls, content, path)
+
+
+def crossfitted(
+    lalm: LALM,
+    validated: ValidatedItems,
+    configurations: Mapping[str, AttentionEdit],
+    out: Path,
+    settings: StageSettings,
+    folds: int,
+) -> CrossfitResult:
+    """Sweep every configuration over the items of both splits, and cross-fit the choice.
+
+    The choice is that of a study: the best mean margin, of equal ones the smallest alpha, the fewest layers,
+    the earliest. The sweep is kept in ``crossfit.nc`` and not made again.
+
+    Args:
+        lalm: the model.
+        validated: items of both splits on which the study's primary comparison would be made.
+        configurations: name -> configuration to choose from.
+        out: the run folder.
+        settings: how the sweep is computed; its seed divides the clips into folds.
+        folds: number of folds.
+
+    Raises:
+        ArgumentError: there are fewer clips than folds.
+    """
+    check_folds(folds, len(validated.clusters))
+    grid = {BASELINE: None, **configurations}
+    found = swept(lalm, validated, grid, out / CROSSFIT_SWEEP, settings)
+    names = sorted(
+        configurations,
+        key=lambda name: (
+            configurations[name].alpha, len(configurations[name].layers), configurations[name].layers,
+        ),
+    )  # fmt: skip
+    margins, right = (each(found).transpose("item", "configuration") for each in (margin, correct))
+    of_margin, of_accuracy = (
+        values.sel(configuration=names).values.astype(float)
+        - values.sel(configuration=[BASELINE]).values.astype(float)
+        for values in (margins, right)
+    )
+    clusters = [str(cluster) for cluster in found["cluster"].values]
+    accuracy, of_margins = (
+        crossfit_effect(of_margin, outcome, clusters, folds=folds, seed=settings.seed)
+        for outcome in (of_accuracy, of_margin)
+    )
+
+    chosen_on = {clip for edit in configurations.values() for clip in edit.chosen_on}
+    if chosen_here(chosen_on, clusters):
+        accuracy, of_margins = (replace(one, p=nan, method=REFUSED) for one in (accuracy, of_margins))
+
+    def configuration(column: int) -> Configuration:
+        edit = configurations[names[column]]
+        return Configuration(tuple(edit.layers), edit.alpha, edit.rule)
+
+    order = np.argsort(accuracy.frequency)[::-1][:SHOWN]
+    conditions = {item.condition for item in validated.items}
+    return CrossfitResult(
+        caption_condition=CONFLICT if conditions == {CONFLICT} else None,
+        configurations=len(names),
+        accuracy=accuracy,
+        margin=of_margins,
+        chosen=tuple(map(configuration, accuracy.chosen)),
+        often=tuple(
+            ChosenOften(configuration(int(n)), accuracy.frequency[n]) for n in order if accuracy.frequency[n]
+        ),
+    )
+
+
+def check_folds(folds: int, clips: int) -> None:
+    """Raise an ArgumentError for a number of folds that these clips do not allow."""
+    if not 2 <= folds <= clips:
+        raise ArgumentError(
+            f"crossfit is {folds}: give at least 2 folds and at most as many as there are clips ({clips})."
+        )
