@@ -20,8 +20,12 @@ _SOURCE = {
     "holm": "statistics",
     "Effect": "statistics",
     "AttentionEdit": "interventions",
+    "Evidence": "interventions",
     "Knockout": "interventions",
     "Mata": "interventions",
+    "SharedIntervention": "interventions",
+    "load_intervention": "interventions",
+    "save_intervention": "interventions",
     "published_layers": "interventions",
     "register": "interventions",
     "register_rule": "interventions",
@@ -33,6 +37,8 @@ _SOURCE = {
     "ModelStructure": "lalm",
     "GenerationOutput": "lalm",
     "OptionScores": "lalm",
+    "attach": "attaching",
+    "Attachment": "attaching",
     "trace": "tracing",
     "audio_share": "tracing",
     "audio_text_ratio": "tracing",
@@ -63,6 +69,9 @@ _SOURCE = {
     "Run": "experiments",
     "StudyResult": "experiments",
     "Effects": "experiments",
+    "evidence": "sharing",
+    "retest": "sharing",
+    "Retest": "sharing",
     "report": "reporting",
     "figure": "reporting",
     "listen": "reporting",
@@ -75,6 +84,7 @@ __all__ = [*_SOURCE, *_PACKAGES]
 
 if TYPE_CHECKING:
     from . import errors
+    from .attaching import Attachment, attach
     from .benchmarks import Item, Items, load_benchmark
     from .checking import CheckReport, check
     from .experiments import (
@@ -92,16 +102,21 @@ if TYPE_CHECKING:
     from .fusion import FusionProfile, fusion_layers
     from .interventions import (
         AttentionEdit,
+        Evidence,
         Intervention,
         Knockout,
         Mata,
+        SharedIntervention,
+        load_intervention,
         published_layers,
         register,
         register_rule,
+        save_intervention,
         seconds,
     )
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
     from .reporting import Listening, figure, listen, report
+    from .sharing import Retest, evidence, retest
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,

@@ -3,10 +3,12 @@
 from .attention_edit import DEFAULT_ALPHAS, AttentionEdit, Knockout, Mata, require_attention_edits
 from .catalogue import METHODS, from_dict, register, source_hash, to_dict
 from .editing import DOSE, Editing
+from .evidence import Evidence, ShamEvidence
 from .protocol import SITES, Intervention, InterventionLike, SiteContext, in_order
 from .published import published_convention, published_layers
 from .rules import RULES, Rule, register_rule
 from .selection import select_queries, select_tokens
+from .sharing import SharedIntervention, load_intervention, push_intervention, save_intervention
 from .spans import seconds
 
 __all__ = [
@@ -17,19 +19,25 @@ __all__ = [
     "SITES",
     "AttentionEdit",
     "Editing",
+    "Evidence",
     "Intervention",
     "InterventionLike",
     "Knockout",
     "Mata",
     "Rule",
+    "ShamEvidence",
+    "SharedIntervention",
     "SiteContext",
     "from_dict",
     "in_order",
+    "load_intervention",
     "published_convention",
     "published_layers",
+    "push_intervention",
     "register",
     "register_rule",
     "require_attention_edits",
+    "save_intervention",
     "seconds",
     "select_queries",
     "select_tokens",
