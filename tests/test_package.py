@@ -39,6 +39,7 @@ PACKAGES = (
     "checking",
     "experiments",
     "sharing",
+    "harnesses",
     "organism",
     "reporting",
     "cli",

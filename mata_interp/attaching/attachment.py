@@ -129,7 +129,8 @@ class Attachment:
         with _guard, ExitStack() as stack:
             if self._decoder in _attached:
                 raise ModelError(
-                    "An intervention is attached to this model already: detach it first, or attach several at once "
+                    "An intervention is attached to this model already: detach it first, or attach several "
+                    "at once "
                     "as a list, in the order in which they are performed."
                 )
             model = self._lalm.model
@@ -215,7 +216,8 @@ class Attachment:
         tokens = arguments.get("input_ids")
         if not isinstance(tokens, Tensor):
             raise ModelError(
-                "An intervention is attached to this model, which finds audio by its placeholders: run it with "
+                "An intervention is attached to this model, which finds audio by its placeholders: run it "
+                "with "
                 "input_ids."
             )
         cache = arguments.get("past_key_values")
@@ -246,13 +248,15 @@ class Attachment:
         known = self._batches.get(cache)
         if known is None:
             raise ModelError(
-                f"This cache holds {before} tokens that the model did not read while the intervention was attached: "
-                "where their audio is is not known. Use model.generate with all ids of the prompt, or start "
+                f"This cache holds {before} tokens that the model did not read while the intervention was "
+                "attached: "
+                "where their audio is, is not known. Use model.generate with all ids of the prompt, or start "
                 "without the cache."
             )
         if tokens.shape[1] > 1:
             raise ModelError(
-                f"A forward reads {tokens.shape[1]} tokens behind a prompt, and whether they belong to it or to an "
+                f"A forward reads {tokens.shape[1]} tokens behind a prompt, and whether they belong to it or "
+                "to an "
                 "answer is not known: use model.generate with all ids of the prompt, or read one at a time."
             )
         return known
@@ -291,7 +295,8 @@ class Attachment:
             )
         if len(batch.untouched(batch.dose_log.sums())) == batch.size:
             raise InterventionError(
-                "The attached intervention touched nothing in the last run of the model: its keys are not visible "
+                "The attached intervention touched nothing in the last run of the model: its keys are not "
+                "visible "
                 "in its layers, or its phase was not reached."
             )
 
@@ -303,7 +308,8 @@ class Attachment:
     def _refuse_stray(self) -> None:
         if not is_exclusive_here(self._decoder):
             raise ModelError(
-                "The decoder runs without its model, and an intervention is attached: run the whole model, whose "
+                "The decoder runs without its model, and an intervention is attached: run the whole model, "
+                "whose "
                 "input_ids say where the audio is."
             )
 
@@ -323,7 +329,8 @@ def _refuse_state(model: Any) -> None:
         raise ArgumentError(f"{type(model).__name__} is no model of transformers.")
     if uncompiled(model) is not model or any(is_compiled(module) for module in model.modules()):
         raise ModelError(
-            f"{type(model).__name__} is compiled or wrapped for several devices, and edits do not reach into compiled "
+            f"{type(model).__name__} is compiled or wrapped for several devices, and edits do not reach into "
+            "compiled "
             "code: attach to the model as transformers loads it, before torch.compile."
         )
     if any(module.training for module in model.modules()):

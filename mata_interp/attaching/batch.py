@@ -231,7 +231,8 @@ class Batch:
         if missing == "raise":
             row = int((~audio).nonzero()[0])
             raise InterventionError(
-                f"Row {row} of this prompt has no audio (no token {self._lalm.structure.audio_token_id}), and an "
+                f"Row {row} of this prompt has no audio (no token {self._lalm.structure.audio_token_id}), "
+                "and an "
                 "intervention is attached to the model: detach it, or attach it with missing='skip', which "
                 "leaves prompts without audio alone."
             )
@@ -241,13 +242,15 @@ class Batch:
         if continued:
             if any(hasattr(part, "measure") or part.site == "logits" for part in self._parts):
                 raise ModelError(
-                    "A prompt whose beginning is in a cache cannot be measured, which this intervention needs: "
+                    "A prompt whose beginning is in a cache cannot be measured, which this intervention "
+                    "needs: "
                     "start without the cache."
                 )
             return
         if not audio_input_names(self.prompt.inputs):
             raise ModelError(
-                "The prompt has audio placeholders and no audio among its inputs: pass all that the processor "
+                "The prompt has audio placeholders and no audio among its inputs: pass all that the "
+                "processor "
                 "returns."
             )
         self._lalm.validate_audio_positions(self.prompt)

@@ -73,8 +73,8 @@ class DoseLog:
         """Sums over layers, heads and queries of each of DOSE, and their number: float64 [S, 6].
 
         Args:
-            answers: of S answers, equally many for each prompt, the tokens without the last: what the model read to
-                write them. None: for each of the R rows, all that it read and did not go back on.
+            answers: of S answers, equally many for each prompt, the tokens without the last: what the model
+                read to write them. None: for each of the R rows, all that it read and did not go back on.
         """
         self._compute()
         tree = _Tree(self._width, self._per_prompt)

@@ -150,7 +150,8 @@ class Generation:
                 raise ModelError(f"generate has {name}={value!r}, and an intervention is attached: {reason}.")
         if hasattr(self._lalm.model, "_reorder_cache") and (self._setting("num_beams") or 1) > 1:
             raise ModelError(
-                f"{type(self._lalm.model).__name__} reorders its cache in a way of its own: beam search cannot be "
+                f"{type(self._lalm.model).__name__} reorders its cache in a way of its own: beam search "
+                "cannot be "
                 "followed while an intervention is attached."
             )
 

@@ -1,4 +1,5 @@
-"""The card of a shared intervention: a README with a YAML head, written from its settings and its evidence."""
+"""The card of a shared intervention: a README with a YAML head, written from its settings and its "
+"evidence."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def _describe(part: Any) -> str:
     if isinstance(part, AttentionEdit):
         rule = find_rule(part.rule)
         text = (
-            f"Scores before the softmax become {_code(rule.formula)} with alpha {part.alpha:g}, for {part.keys} "
+            f"Scores before the softmax become {_code(rule.formula)} with alpha {part.alpha:g}, for "
+            f"{part.keys} "
             f"keys; queries: {part.queries}, phase: {part.phase}."
         )
         heads = "" if part.heads == "all" else f" Heads: {_code(part.heads)}."
@@ -108,7 +110,8 @@ def _evidence(evidence: Evidence | None) -> str:
         [
             "## Evidence",
             "",
-            f"{len(evidence.items)} items of {_code(evidence.benchmark)}, {evidence.clips} clips; options are "
+            f"{len(evidence.items)} items of {_code(evidence.benchmark)}, {evidence.clips} clips; options "
+            "are "
             "compared by their log-probability.",
             "",
             "| change | before | after | difference | 95 % interval | p |",

@@ -62,8 +62,8 @@ class Editing:
         shares: whether all prompt tokens but the last are as without the edits, so that one prefill serves
             many interventions.
         counted: bool [B, Q], which queries of the next calls enter the dose (padding must not); None: all.
-        keep: ``keep(change, rows)`` is called with every change of the scores and the queries of the call that
-            it belongs to, in place of adding it to the dose; None: it is added.
+        keep: ``keep(change, rows)`` is called with every change of the scores and the queries of the call
+            that it belongs to, in place of adding it to the dose; None: it is added.
         follows_thoughts: whether some part needs to know which tokens are reasoning.
         thought_open: bool [B, 1 + N], whether a thought is open after the prompt and after each of the N
             generated tokens so far; None: never.

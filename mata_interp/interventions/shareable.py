@@ -44,7 +44,7 @@ class Shareable:
             )
         return found
 
-    def push_to_hub(  # noqa: PLR0913 the arguments of huggingface_hub
+    def push_to_hub(
         self,
         repo_id: str,
         *,

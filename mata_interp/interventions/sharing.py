@@ -91,7 +91,8 @@ class SharedIntervention:
             raise InterventionError(f"{folder} holds no shared intervention: {error!r}.") from error
         if version != FORMAT:
             raise InterventionError(
-                f"{folder / SETTINGS} has format {version}, and this version reads {FORMAT}: install a later one."
+                f"{folder / SETTINGS} has format {version}, and this version reads {FORMAT}: install a later "
+                "one."
             )
         arrays = _read_arrays(folder / ARRAYS)
         parts = tuple(from_dict(_with_arrays(one, arrays)) for one in written)
@@ -130,7 +131,8 @@ def save_intervention(
         The folder.
 
     Raises:
-        InterventionError: there is nothing to save, a class is not registered, or the folder cannot be written.
+        InterventionError: there is nothing to save, a class is not registered, or the folder cannot be
+            written.
 
     Example:
         >>> import mata_interp as mi
@@ -183,7 +185,7 @@ def load_intervention(
     return SharedIntervention.read(name, revision=revision, token=token).intervention
 
 
-def push_intervention(  # noqa: PLR0913 the arguments of huggingface_hub
+def push_intervention(
     intervention: InterventionLike,
     repo_id: str,
     *,

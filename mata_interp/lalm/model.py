@@ -355,7 +355,7 @@ class LALM:
     def nnsight(self) -> NNsight:
         """The model wrapped by nnsight, for traces of your own; the same wrapper each time.
 
-        An intervention that is attached to the model is in force in its traces, beside your own reads and edits. nnsight
+        An attached intervention is in force in its traces, beside your own reads and edits. nnsight
         leaves a forward of its own on every module, which costs some 5 % of a token.
 
         Example:

@@ -15,7 +15,7 @@ from ..experiments.validation import ValidatedItems, validate_items
 from ..interventions import AttentionEdit, Evidence, InterventionLike, ShamEvidence, in_order, to_dict
 from ..lalm.batching import in_batches, in_parts
 from ..progress import progress_bar
-from ..statistics import Effect, paired_effect
+from ..statistics import Effect, is_correct, margin, paired_effect
 from ..version import __version__
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ __all__ = ["evidence", "evidence_on"]
 MATCHED_ON = 32  # items on which the dose of the sham is matched
 
 
-def evidence(  # noqa: PLR0913 one keyword per setting
+def evidence(
     lalm: LALM,
     items: Item | Sequence[Item],
     intervention: InterventionLike,
@@ -102,8 +102,8 @@ def evidence_on(
     used = {clip for part in in_order(intervention) for clip in getattr(part, "chosen_on", ())}
     if shared := used & validated.clusters:
         raise ArgumentError(
-            f"The intervention was chosen on {len(shared)} of the {len(validated.clusters)} clips of these items, "
-            "so that they are no evidence: use items.split('confirmation')."
+            f"The intervention was chosen on {len(shared)} of the {len(validated.clusters)} clips of these "
+            "items, so that they are no evidence: use items.split('confirmation')."
         )
     edits: list[InterventionLike] = [None, intervention, *([] if sham is None else [sham])]
     plain, edited, *controls = _answers(lalm, validated.items, edits, settings)
@@ -175,8 +175,7 @@ def _judged(prompt: Prompt, scores: Any) -> list[tuple[bool, float, float]]:
     for row, item in enumerate(prompt.items):
         right = item.choices.index(item.answer)
         logprob = scores.logprob[row, : len(item.choices)]
-        margin = float(logprob[right] - np.delete(logprob, right).max())
-        judged.append((bool(logprob.argmax() == right), margin, float(kl[row])))
+        judged.append((bool(is_correct(logprob, right)), float(margin(logprob, right)), float(kl[row])))
     return judged
 
 

@@ -49,7 +49,8 @@ def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = No
         raise InterventionError(unknown_name("negative", negative, NEGATIVES))
     if any(not item.question and item.audio is None for item in prompt.items):
         raise InterventionError(
-            "A negative prompt is made from items, and this prompt from ready-made inputs: ask with mi.Item and "
+            "A negative prompt is made from items, and this prompt from ready-made inputs: ask with mi.Item "
+            "and "
             "lalm.generate."
         )
     if negative == "omitted":

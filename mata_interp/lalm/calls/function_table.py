@@ -146,7 +146,8 @@ def _own_eager(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     function = eager_attention(module)
     if function is None:
         raise ModelError(
-            f"The eager attention of {type(module).__name__} is not known, and eager attention is intercepted in "
+            f"The eager attention of {type(module).__name__} is not known, and eager attention is "
+            "intercepted in "
             "another model: use that model with attn_implementation='sdpa'."
         )
     return function(module, *args, **kwargs)

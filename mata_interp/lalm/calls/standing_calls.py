@@ -47,7 +47,8 @@ class StandingCalls:
         if not can_be_handled(self._modules):
             module = next(iter(self._modules))
             raise ModelError(
-                f"The attention of {type(module).__name__} is not looked up in transformers' table of attention "
+                f"The attention of {type(module).__name__} is not looked up in transformers' table of "
+                "attention "
                 "functions, so that it cannot be intercepted: load the model with attn_implementation='sdpa'."
             )
         with ExitStack() as stack:
@@ -91,7 +92,8 @@ class StandingCalls:
         current: _Pass | None = getattr(self._local, "current", None)
         if current is not None and current.pending:
             raise ModelError(
-                f"The model ran without calling the attention of decoder layer {current.pending[0]} as it did "
+                f"The model ran without calling the attention of decoder layer {current.pending[0]} as it "
+                "did "
                 "when interception began: its attention function must not be changed meanwhile."
             )
 
