@@ -15,10 +15,9 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from mata_interp.compat import is_compiled, uncompiled
+from mata_interp.compat import uncompiled
 from mata_interp.errors import ArgumentError, InterventionError, ModelError, unknown_name
 from mata_interp.interventions import DOSE, InterventionLike, in_order
 from mata_interp.interventions.editing import refuse_part
@@ -26,7 +25,7 @@ from mata_interp.interventions.protocol import ATTENTION_SITES
 from mata_interp.lalm import LALM, ModelStructure
 from mata_interp.lalm.calls.attention_calls import patched_attribute
 from mata_interp.lalm.calls.locks import is_exclusive_here
-from mata_interp.lalm.calls.standing_calls import StandingCalls
+from mata_interp.lalm.calls.standing_calls import StandingCalls, outside_graphs
 
 from .batch import Batch, forward_inputs, named_arguments, padding_mask
 from .generation import Generation
@@ -46,9 +45,12 @@ def attach(
     `LALM.generate` gives. Audio is found by its placeholders among the prompt's ``input_ids``. Calls through
     an `LALM` around the same model are left alone.
 
-    Not supported, and refused by name: compiled models, models in training mode, embeddings in place of ids,
-    and the settings of ``generate`` that run the model in other ways (guidance, early exit, custom loops).
-    ``generate`` compiles nothing while an intervention is attached.
+    Code made by ``torch.compile`` is left at every edited attention and goes on behind it; it is compiled anew
+    when something is first attached to the model, and not again. ``generate`` itself compiles nothing while an
+    intervention is attached.
+
+    Refused by name: models in training mode, embeddings in place of ids, and settings of ``generate`` that run
+    the model in other ways (guidance, early exit, custom loops).
 
     Args:
         model: a transformers model in eval mode, or an `LALM`.
@@ -114,6 +116,7 @@ class Attachment:
         self._answered = self._skipped = False
         self.attached = False
         _refuse_state(model)
+        model = uncompiled(model)
         if (inner := _innermost(model)) is not model:
             ModelStructure.from_model(model)  # which refuses adapters that put vectors in front of prompts
         self._lalm = LALM(inner, processor)
@@ -138,8 +141,13 @@ class Attachment:
             layers = layers or list(self._lalm.attention_layers[:1])
             self._calls = StandingCalls(self._lalm.structure, layers, self._refuse_stray)
             stack.callback(self._calls.close)
-            stack.callback(model.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
-            self._end_hook = model.register_forward_hook(self._end, with_kwargs=True, always_call=True)
+            stack.callback(
+                model.register_forward_pre_hook(outside_graphs(self._begin), with_kwargs=True).remove
+            )
+            self._end_outside = outside_graphs(self._end)
+            self._end_hook = model.register_forward_hook(
+                self._end_outside, with_kwargs=True, always_call=True
+            )
             stack.callback(lambda: self._end_hook.remove())
             if hasattr(model, "generate"):
                 wrapped = partial(self._generate, model.generate)
@@ -208,10 +216,6 @@ class Attachment:
         if current is not None and current.busy:
             self._local.depth += 1  # the extra pass of an edit of logits
             return
-        if torch.compiler.is_compiling():
-            raise ModelError(
-                "An intervention is attached to this model, and edits do not reach compiled code."
-            )
         arguments = named_arguments(type(model).forward, (model, *args), kwargs)
         tokens = arguments.get("input_ids")
         if not isinstance(tokens, Tensor):
@@ -303,7 +307,9 @@ class Attachment:
     def _renew_end_hook(self) -> None:
         """Let the hook after the forward come behind those of the batch's interventions."""
         self._end_hook.remove()
-        self._end_hook = self._lalm.model.register_forward_hook(self._end, with_kwargs=True, always_call=True)
+        self._end_hook = self._lalm.model.register_forward_hook(
+            self._end_outside, with_kwargs=True, always_call=True
+        )
 
     def _refuse_stray(self) -> None:
         if not is_exclusive_here(self._decoder):
@@ -327,12 +333,8 @@ def _refuse_state(model: Any) -> None:
     """Refuse models whose calls the hooks would not see, or which would compute something else."""
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"{type(model).__name__} is no model of transformers.")
-    if uncompiled(model) is not model or any(is_compiled(module) for module in model.modules()):
-        raise ModelError(
-            f"{type(model).__name__} is compiled or wrapped for several devices, and edits do not reach into "
-            "compiled "
-            "code: attach to the model as transformers loads it, before torch.compile."
-        )
+    if isinstance(model, nn.DataParallel):
+        raise ModelError("A DataParallel model runs in copies of its parts: attach to the model inside it (.module).")
     if any(module.training for module in model.modules()):
         raise ModelError(f"{type(model).__name__} is in training mode: call model.eval() first.")
 

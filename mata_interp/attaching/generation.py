@@ -146,7 +146,8 @@ class Generation:
     def _refuse_settings(self) -> None:
         for name, reason in _REFUSED.items():
             value = self._setting(name)
-            if not (value is None or value is False or (value == 1 and value is not True)):
+            neutral = name == "guidance_scale" and value == 1
+            if not (value is None or value is False or neutral):
                 raise ModelError(f"generate has {name}={value!r}, and an intervention is attached: {reason}.")
         if hasattr(self._lalm.model, "_reorder_cache") and (self._setting("num_beams") or 1) > 1:
             raise ModelError(

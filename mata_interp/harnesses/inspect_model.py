@@ -1,7 +1,7 @@
 """Inspect (``inspect-ai``) asks a model with an intervention: a model provider, built when it is asked for.
 
-``inspect eval task.py --model mata-interp/organism -M intervention=FOLDER`` uses the intervention that was saved
-in a folder. The package ``inspect_ai`` is imported by `model_api` alone.
+``inspect eval task.py --model mata-interp/organism -M intervention=FOLDER`` uses the intervention that was
+saved in a folder. The package ``inspect_ai`` is imported by `model_api` alone.
 """
 
 from __future__ import annotations

@@ -343,16 +343,37 @@ def test_one_attachment_for_a_model(lalm):
     mi.attach(lalm.model, MATA).detach()
 
 
-def test_training_and_compiled_models_are_refused():
+def test_a_model_in_training_mode_is_refused():
     model, _ = tiny_qwen2_audio(seed=0)
     with pytest.raises(ModelError, match="training mode"):
         mi.attach(model.train(), MATA)
-    model.eval()
-    with pytest.raises(ModelError, match="compiled"):
-        mi.attach(torch.compile(model), MATA)
-    model.forward = torch.compile(model.forward)
-    with pytest.raises(ModelError, match="compiled"):
-        mi.attach(model, MATA)
+
+
+def test_compiled_code_is_edited_and_not_compiled_at_every_attach(items):
+    lalm = LALM(*tiny_qwen2_audio(seed=0))
+    prompt = lalm.prompt(items[0])
+    edited, plain = lalm.logits(prompt, MATA), lalm.logits(prompt)
+    graphs = []
+    compiled = torch.compile(lalm.model, backend=lambda graph, _: graphs.append(graph) or graph.forward)
+
+    def run():
+        graphs.clear()
+        with torch.no_grad():
+            logits = compiled(**prompt.inputs).logits[:, -1]
+        return logits, len(graphs)
+
+    assert torch.equal(run()[0], plain)
+    with mi.attach(compiled, MATA):
+        logits, count = run()
+        assert torch.equal(logits, edited)
+        assert count > 0
+        run()
+    assert torch.equal(run()[0], plain)
+    with mi.attach(compiled, MATA):
+        logits, count = run()
+    assert torch.equal(logits, edited)
+    assert count == 0
+    assert torch.equal(run()[0], plain)
 
 
 def test_an_edit_that_touches_nothing_is_an_error(lalm, prompt):

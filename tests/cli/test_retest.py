@@ -16,7 +16,7 @@ MATA = mi.Mata(1.0, [4, 5, 6, 7])
 @pytest.fixture(scope="module")
 def found():
     lalm = mi.LALM.from_pretrained("organism")
-    items = mi.load_benchmark("listening").filter(condition="conflict").split("confirmation").sample(30)
+    items = mi.load_benchmark("listening").filter(condition="conflict").split("confirmation").sample(40)
     return lalm, mi.evidence(lalm, items, MATA, sham=None, progress=False)
 
 

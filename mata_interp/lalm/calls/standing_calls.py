@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mata_interp.attention import AttentionCall
@@ -22,10 +23,15 @@ from ..discovery.structure import ModelStructure
 from .call import attention_call
 from .function_table import can_be_handled, handled_calls
 
-__all__ = ["StandingCalls"]
+__all__ = ["StandingCalls", "outside_graphs"]
 
 OnCall = Callable[[int, AttentionCall, int], "tuple[slice, Tensor] | None"]
 OnPass = Callable[[int, int], None]
+
+
+def outside_graphs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as code made by torch.compile calls it: as it is written, the graph broken around it."""
+    return torch.compiler.disable(function)
 
 
 class StandingCalls:
@@ -52,10 +58,11 @@ class StandingCalls:
                 "functions, so that it cannot be intercepted: load the model with attn_implementation='sdpa'."
             )
         with ExitStack() as stack:
-            stack.enter_context(handled_calls(dict.fromkeys(self._modules, self._attention)))
+            stack.enter_context(handled_calls(dict.fromkeys(self._modules, outside_graphs(self._attention))))
             decoder = structure.decoder
-            stack.callback(decoder.register_forward_pre_hook(self._begin_decoder, with_kwargs=True).remove)
-            stack.callback(decoder.register_forward_hook(self._end_decoder, with_kwargs=True).remove)
+            begin, end = outside_graphs(self._begin_decoder), outside_graphs(self._end_decoder)
+            stack.callback(decoder.register_forward_pre_hook(begin, with_kwargs=True).remove)
+            stack.callback(decoder.register_forward_hook(end, with_kwargs=True).remove)
             self._stack = stack.pop_all()
 
     def begin(self, on_pass: OnPass, on_call: OnCall) -> None:
