@@ -45,12 +45,12 @@ def attach(
     `LALM.generate` gives. Audio is found by its placeholders among the prompt's ``input_ids``. Calls through
     an `LALM` around the same model are left alone.
 
-    Code made by ``torch.compile`` is left at every edited attention and goes on behind it; it is compiled anew
-    when something is first attached to the model, and not again. ``generate`` itself compiles nothing while an
-    intervention is attached.
+    Code made by ``torch.compile`` is left at every edited attention and goes on behind it; it is compiled
+    anew when something is first attached to the model, and not again. ``generate`` itself compiles nothing
+    while an intervention is attached.
 
-    Refused by name: models in training mode, embeddings in place of ids, and settings of ``generate`` that run
-    the model in other ways (guidance, early exit, custom loops).
+    Refused by name: models in training mode, embeddings in place of ids, and settings of ``generate`` that
+    run the model in other ways (guidance, early exit, custom loops).
 
     Args:
         model: a transformers model in eval mode, or an `LALM`.
@@ -334,7 +334,7 @@ def _refuse_state(model: Any) -> None:
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"{type(model).__name__} is no model of transformers.")
     if isinstance(model, nn.DataParallel):
-        raise ModelError("A DataParallel model runs in copies of its parts: attach to the model inside it (.module).")
+        raise ModelError("A DataParallel model runs in copies of its parts: attach to its .module.")
     if any(module.training for module in model.modules()):
         raise ModelError(f"{type(model).__name__} is in training mode: call model.eval() first.")
 
