@@ -126,6 +126,7 @@ class Batch:
             self._bound.attention.keep = self.dose_log.keep
         if self._bound.follows_thoughts:
             self._thoughts = _Thoughts(lalm, self.prompt)
+            self._bound.thought_open = self._thoughts.open
 
     @property
     def size(self) -> int:

@@ -37,6 +37,9 @@ PARTS = {
     "values": c.ValueScaling((1, 2)),
     "residual stream": c.Steering((1, 2), 0.3, c.Array(torch.ones(2, 32))),
     "early logits": c.Dola((0, 1)),
+    "measured": c.GatedScaling((1, 2), 2.0, 0.2),
+    "confidence": c.Caac((1, 2)),
+    "contrast with an edited pass": c.Owl((1, 2)),
 }
 
 
@@ -144,6 +147,13 @@ def test_beams(lalm, prompt, beams, returned):
     plain = generate(lalm, prompt.inputs, **how)
     assert found.shape != plain.shape or (found != plain).any()
     assert len(dose["kl"]) == 3 * returned
+
+
+@pytest.mark.parametrize("part", ["contrast with an edited pass", "text queries", "weights"])
+def test_beams_of_other_sites(lalm, prompt, part):
+    with mi.attach(lalm.model, PARTS[part]):
+        found = generate(lalm, prompt.inputs, num_beams=3)
+        assert torch.equal(generate(lalm, prompt.inputs, num_beams=3, use_cache=False), found)
 
 
 def test_the_dose_of_beams_is_that_of_their_tokens(lalm, items):
@@ -350,7 +360,7 @@ def test_a_model_in_training_mode_is_refused():
 
 
 def test_compiled_code_is_edited_and_not_compiled_at_every_attach(items):
-    lalm = LALM(*tiny_qwen2_audio(seed=0))
+    lalm = LALM(*tiny_qwen2_audio(seed=0, layers=3))
     prompt = lalm.prompt(items[0])
     edited, plain = lalm.logits(prompt, MATA), lalm.logits(prompt)
     graphs = []
