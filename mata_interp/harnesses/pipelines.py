@@ -69,7 +69,8 @@ def pipeline(
         >>> len(answers)
         1
     """
-    from transformers import pipeline as pipeline_of_transformers
+    import transformers
 
-    pipe = pipeline_of_transformers(task, model=lalm.model, processor=lalm.processor, **settings)
+    make: Any = transformers.pipeline
+    pipe = make(task, model=lalm.model, processor=lalm.processor, **settings)
     return InterventionPipeline(pipe, intervention, missing)

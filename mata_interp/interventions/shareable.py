@@ -24,7 +24,8 @@ class Shareable:
         """Write it to a folder: `mata_interp.save_intervention`."""
         from .sharing import save_intervention
 
-        return save_intervention(self, folder, lalm=lalm, evidence=evidence)
+        this: Any = self
+        return save_intervention(this, folder, lalm=lalm, evidence=evidence)
 
     @classmethod
     def from_pretrained(
@@ -57,8 +58,9 @@ class Shareable:
         """Upload it to the hub: `push_intervention`. Returns the address of the commit."""
         from .sharing import push_intervention
 
+        this: Any = self
         return push_intervention(
-            self,
+            this,
             repo_id,
             lalm=lalm,
             evidence=evidence,

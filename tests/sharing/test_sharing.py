@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
+from huggingface_hub import metadata_load
 from safetensors.torch import load_file, save_file
 
 import mata_interp as mi
@@ -138,8 +138,8 @@ def test_evidence_of_a_method_of_another_site(lalm, items):
 
 def test_the_card_says_what_was_measured(folder, found):
     text = (folder / "README.md").read_text()
-    _, head, body = text.split("---\n", 2)
-    assert yaml.safe_load(head)["library_name"] == "mata-interp"
+    body = text.split("---\n", 2)[2]
+    assert metadata_load(folder / "README.md")["library_name"] == "mata-interp"
     for value in (found.accuracy.difference, found.accuracy.low, found.accuracy.high):
         assert f"{100 * value:+.1f}" in body
     assert found.data_sha256 in body
