@@ -22,8 +22,12 @@ _SOURCE = {
     "AttentionEdit": "interventions",
     "DoseTargetedMata": "interventions",
     "DoseTargetedSham": "interventions",
+    "Evidence": "interventions",
     "Knockout": "interventions",
     "Mata": "interventions",
+    "SharedIntervention": "interventions",
+    "load_intervention": "interventions",
+    "save_intervention": "interventions",
     "published_layers": "interventions",
     "register": "interventions",
     "register_rule": "interventions",
@@ -35,6 +39,8 @@ _SOURCE = {
     "ModelStructure": "lalm",
     "GenerationOutput": "lalm",
     "OptionScores": "lalm",
+    "attach": "attaching",
+    "Attachment": "attaching",
     "trace": "tracing",
     "audio_share": "tracing",
     "audio_text_ratio": "tracing",
@@ -70,6 +76,9 @@ _SOURCE = {
     "Run": "experiments",
     "StudyResult": "experiments",
     "Effects": "experiments",
+    "evidence": "sharing",
+    "retest": "sharing",
+    "Retest": "sharing",
     "report": "reporting",
     "paper": "reporting",
     "listen": "reporting",
@@ -84,6 +93,7 @@ __all__ = [*_SOURCE, *_MODULES]
 if TYPE_CHECKING:
     from . import errors
     from . import plotting as plot
+    from .attaching import Attachment, attach
     from .benchmarks import Item, Items, load_benchmark
     from .checking import CheckReport, check
     from .experiments import (
@@ -106,18 +116,23 @@ if TYPE_CHECKING:
     from .fusion import FusionProfile, fusion_layers
     from .interventions import (
         AttentionEdit,
-        DoseTargetedMata,
-        DoseTargetedSham,
+    from . import plotting as plot
+    from .attaching import Attachment, attach
         Intervention,
         Knockout,
         Mata,
+        SharedIntervention,
+        load_intervention,
         published_layers,
         register,
         register_rule,
+        save_intervention,
         seconds,
     )
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
-    from .reporting import Listening, listen, paper, report, save_listenings
+        DoseTargetedMata,
+        DoseTargetedSham,
+        Evidence,
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,

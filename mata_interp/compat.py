@@ -46,6 +46,7 @@ __all__ = [
     "class_for_config",
     "count_hooks",
     "decoder_config_name",
+    "eager_attention",
     "family_overrides_attention",
     "float32_products",
     "forward_as_written",
@@ -57,6 +58,7 @@ __all__ = [
     "is_convolution",
     "is_cut",
     "keep_4bit_weights_unpacked",
+    "loaded_commit",
     "loaded_from",
     "model_from_config",
     "offload_maps",
@@ -171,9 +173,34 @@ def model_from_config(kind: Any, config: Any, dtype: torch.dtype) -> Any:
     return kind._from_config(config, dtype=dtype)
 
 
+def eager_attention(module: nn.Module) -> Callable[..., Any] | None:
+    """The eager attention that a module calls where the shared table has none; None where it is not known.
+
+    It is the second argument of ``get_interface`` in the module's forward, a function of its own file. The
+    table is asked for ``"eager"`` first, and has no such entry by itself.
+    """
+    return _eager_attention(type(module))
+
+
+@lru_cache(maxsize=256)
+def _eager_attention(kind: type) -> Callable[..., Any] | None:
+    forward = inspect.unwrap(kind.forward)  # type: ignore[attr-defined]
+    try:
+        source = inspect.getsource(forward)
+    except (OSError, TypeError):
+        return None
+    named = re.search(r"\.get_interface\([^,()]*,\s*(\w+)\s*,?\s*\)", source)
+    return forward.__globals__.get(named[1]) if named else None
+
+
 def loaded_from(config: Any) -> str:
     """The folder or hub id that a model was loaded from (``_name_or_path``); "" where it was not loaded."""
     return getattr(config, "_name_or_path", "") or ""
+
+
+def loaded_commit(config: Any) -> str | None:
+    """The commit on the hub that a model was loaded from (``_commit_hash``); None where it was not."""
+    return getattr(config, "_commit_hash", None)
 
 
 CONFIG_ORIGIN = ("_name_or_path", "transformers_version", "architectures", "dtype")

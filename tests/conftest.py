@@ -26,6 +26,7 @@ ORDER = (
     "benchmarks",
     "tracing",
     "lalm",
+    "attaching",
     "sweeps",
     "checking",
     "fusion",
@@ -34,6 +35,7 @@ ORDER = (
     "reporting",
     "cli",
     "organism",
+    "sharing",
     "experiments",
     "analyses",
 )

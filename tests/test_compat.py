@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +130,28 @@ def test_recorded_attention_classes(model):
 def test_attention_interface_in_the_source(model):
     assert compat.calls_attention_interface(attention_of(model))
     assert not compat.calls_attention_interface(model.get_decoder().layers[1].mlp)
+
+
+def test_eager_attention_of_a_module(model):
+    """It is what the module calls where the table has no 'eager', and the table is asked first."""
+    module, table = attention_of(model), compat.attention_function_table()
+    own = compat.eager_attention(module)
+    assert own is sys.modules[type(module).__module__].eager_attention_forward
+    assert compat.eager_attention(nn.Linear(1, 1)) is None
+    assert "eager" not in table
+    table["eager"] = own
+    try:
+        interface = sys.modules[type(module).__module__].ALL_ATTENTION_FUNCTIONS
+        assert interface.get_interface("eager", None) is own
+    finally:
+        del table["eager"]
+
+
+def test_commit_hash(model):
+    assert compat.loaded_commit(model.config) is None
+    config = copy.deepcopy(model.config)
+    config._commit_hash = "0123abc"
+    assert compat.loaded_commit(config) == "0123abc"
 
 
 def test_model_mapping(model):

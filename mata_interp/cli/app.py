@@ -13,6 +13,7 @@ from .commands.check import check
 from .commands.layers import layers
 from .commands.listen import listen
 from .commands.report import report
+from .commands.retest import retest
 from .commands.run import run
 from .commands.study import study
 from .commands.sweep import sweep
@@ -62,3 +63,4 @@ app.command(short_help="Map the causal effect of many edits of attention.", cls=
 app.command(short_help="Validate a model against plain references.")(check)
 app.command(short_help="Answer a benchmark with and without MATA.", cls=RayCommand)(run)
 app.command(short_help="Write the HTML report of a run folder.")(report)
+app.command(short_help="Measure the evidence of a shared intervention again.")(retest)

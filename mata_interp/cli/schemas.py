@@ -155,6 +155,17 @@ SCHEMAS = {
             "excluded": "items that were left out, with field and reason",
         },
     ),
+    "retest": Schema(
+        "mata-interp/retest/1",
+        {
+            "reproduced": "whether the change of accuracy has the same direction and the intervals overlap",
+            "before": "the evidence that was shared: changes with intervals, control, items, versions",
+            "after": "the evidence that was measured, with the same keys",
+            "same_data": "whether texts, labels and decoded audio of the items are the same",
+            "model_differences": "how the model differs from the one that was saved: a list of texts",
+            "missing": "ids of items that the benchmark lacks",
+        },
+    ),
     "run": Schema(
         "mata-interp/run/1",
         {

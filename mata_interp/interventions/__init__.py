@@ -17,10 +17,12 @@ from .catalogue import (
     to_dict,
 )
 from .editing import DOSE, Editing
+from .evidence import Evidence, ShamEvidence
 from .protocol import SITES, Intervention, InterventionLike, SiteContext, in_order
 from .published import published_convention, published_layers
 from .rules import RULES, Rule, register_rule
 from .selection import select_queries, select_tokens
+from .sharing import SharedIntervention, load_intervention, push_intervention, save_intervention
 from .spans import seconds
 
 __all__ = [
@@ -33,25 +35,31 @@ __all__ = [
     "DoseTargetedMata",
     "DoseTargetedSham",
     "Editing",
+    "Evidence",
     "Intervention",
     "InterventionLike",
     "Knockout",
     "Mata",
     "MissingMethod",
     "Rule",
+    "ShamEvidence",
+    "SharedIntervention",
     "SiteContext",
     "all_methods",
     "describe",
     "find_method",
     "from_dict",
     "in_order",
+    "load_intervention",
     "published_convention",
     "published_layers",
+    "push_intervention",
     "read_method",
     "record_of",
     "register",
     "register_rule",
     "require_attention_edits",
+    "save_intervention",
     "seconds",
     "select_queries",
     "select_tokens",

@@ -18,6 +18,7 @@ from mata_interp.ranges import brief
 from .protocol import SiteContext
 from .rules import find_rule
 from .selection import PHASES, QUERIES, cross, groups_named, refuse_blind_queries, select_heads
+from .shareable import Shareable
 
 __all__ = [
     "DEFAULT_ALPHAS",
@@ -48,7 +49,7 @@ class LayerChoice(Protocol):
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class AttentionEdit:
+class AttentionEdit(Shareable):
     """Change the attention scores that some queries give to some keys, before the softmax.
 
     `Mata` and `Knockout` make the two usual ones. The edited queries are the last prompt token (phase

@@ -31,7 +31,7 @@ from .selection import (
     select_tokens,
 )
 
-__all__ = ["DOSE", "Editing"]
+__all__ = ["DOSE", "Editing", "refuse_part"]
 
 DOSE = ("mass_before", "mass_after", "kl", "boost", "negative")
 """What is recorded of every edited item; see :class:`mata_interp.attention.Dose`."""
@@ -59,12 +59,15 @@ class Editing:
         groups: group -> bool [B, P] of a left-padded prompt's tokens; ``generated`` grows beyond P by itself.
         heads: number of query heads of each layer that has attention.
         more: ``more(part, positions)`` returns further fields of the part's `SiteContext`.
+        rows: bool [B], the rows that are edited at all; None: all.
 
     Attributes:
         layers: the layers edited, ascending.
         shares: whether all prompt tokens but the last are as without the edits, so that one prefill serves
             many interventions.
         counted: bool [B, Q], which queries of the next calls enter the dose (padding must not); None: all.
+        keep: ``keep(change, rows)`` is called with every change of the scores and the queries of the call
+            that it belongs to, in place of adding it to the dose; None: it is added.
         follows_thoughts: whether some part needs to know which tokens are reasoning.
         thought_open: bool [B, 1 + N], whether a thought is open after the prompt and after each of the N
             generated tokens so far; None: never.
@@ -82,20 +85,24 @@ class Editing:
         groups: Mapping[str, Tensor],
         heads: Mapping[int, int],
         more: Callable[[Intervention, Tensor], Mapping[str, Any]] | None = None,
+        rows: Tensor | None = None,
     ) -> None:
         for part in parts:
-            _refuse_part(part, heads)
+            refuse_part(part, heads)
         self._parts = sorted(parts, key=lambda part: ATTENTION_SITES.index(part.site))
         self._tokens = {
-            part.keys: select_tokens(part.keys, groups) for part in parts if isinstance(part, AttentionEdit)
+            part.keys: select_tokens(part.keys, groups, rows)
+            for part in parts
+            if isinstance(part, AttentionEdit)
         }
-        self._groups, self._more = groups, more
+        self._groups, self._more, self._edited_rows = groups, more, rows
         self.layers = tuple(sorted({layer for part in parts for layer in part.layers}))
         self.counted: Tensor | None = None
         self.watch: Watch | None = None
+        self.keep: Callable[[Change, slice], None] | None = None
         self.follows_thoughts = any(map(_follows_thoughts, parts))
         self.thought_open: Tensor | None = None
-        self._rows, self._width = groups["generated"].shape
+        self._size, self._width = groups["generated"].shape
         self._chosen = {part.queries: select_queries(part.queries, groups) for part in parts}
         self._first = [first_query(part.queries, part.phase, groups) for part in self._parts]
         self.shares = min(self._first, default=self._width) >= self._width - 1
@@ -184,7 +191,7 @@ class Editing:
             return {}
         self._record()
         if not self._sums:
-            return {name: np.full(self._rows, np.nan) for name in DOSE}
+            return {name: np.full(self._size, np.nan) for name in DOSE}
         together = torch.stack([part.to(self._sums[0].device) for part in self._sums])
         *sums, counts = together.cpu().double().sum(0)
         dose = {name: (of_rows / counts).numpy() for name, of_rows in zip(DOSE, sums, strict=True)}
@@ -234,6 +241,8 @@ class Editing:
             mask = mask & select_heads(heads, count, device)[:, None, None]
         if row_mask.visible is not None:
             mask = mask & row_mask.visible
+        if self._edited_rows is not None:
+            mask = mask & self._edited_rows.to(device)[:, None, None, None]
         if len(self._touched) > KEPT * len(self._parts):
             self._touched.clear()
         # the row mask and the thoughts too, so that no others take their identity
@@ -309,6 +318,9 @@ class Editing:
     ) -> SiteContext:
         columns = torch.arange(total - call.length, total, device=positions.device)
         opened = self.thought_open
+        edited = select_rows(self._chosen[part.queries], part.phase, positions[None], opened)
+        if self._edited_rows is not None:
+            edited = edited & self._edited_rows[:, None].to(edited.device)
         groups = dict(self._groups)
         if self.follows_thoughts:
             none = torch.zeros_like(groups["generated"])
@@ -317,7 +329,7 @@ class Editing:
             layer=layer,
             positions=positions[None],
             width=self._width,
-            edited=select_rows(self._chosen[part.queries], part.phase, positions[None], opened),
+            edited=edited,
             tokens={n: select_columns(mask, n, positions[None], opened) for n, mask in groups.items()},
             keys={n: select_columns(mask, n, columns[None], opened) for n, mask in groups.items()},
             key_positions=columns[None],
@@ -373,6 +385,9 @@ class Editing:
 
     def _keep(self, change: Change, rows: slice) -> None:
         """Put a change aside: the dose of many layers and decoded tokens is computed at once."""
+        if self.keep is not None:
+            self.keep(change, rows)
+            return
         self._pending.append((change, None if self.counted is None else self.counted[:, rows]))
         self._pending_scores += change.scores.numel()
         if self._pending_scores > PENDING.get(change.scores.device.type, PENDING_ELSEWHERE):
@@ -419,7 +434,7 @@ def _follows_thoughts(part: Intervention) -> bool:
     return bool({part.phase, getattr(part, "keys", "")} & {"reasoning", "answer"})
 
 
-def _refuse_part(part: Intervention, heads: Mapping[int, int]) -> None:
+def refuse_part(part: Intervention, heads: Mapping[int, int]) -> None:
     """Refuse a part that cannot act on the attention of this model."""
     if part.site not in ATTENTION_SITES:
         raise InterventionError(

@@ -68,21 +68,24 @@ def groups_named(keys: str, groups: Collection[str]) -> tuple[str, ...]:
     raise InterventionError(unknown_name("group", keys, ["text", *groups]))
 
 
-def select_tokens(keys: str, groups: Mapping[str, Tensor]) -> Tensor:
+def select_tokens(keys: str, groups: Mapping[str, Tensor], rows: Tensor | None = None) -> Tensor:
     """The tokens of a prompt that ``keys`` stands for: bool [B, P].
 
     Args:
         keys: ``"text"`` (`TEXT`), or the name of one group.
         groups: group -> bool [B, P].
+        rows: bool [B], the prompts whose tokens are selected, and no others; None: all.
 
     Raises:
-        InterventionError: there is no such group, or a prompt has no token in it (`GENERATED` aside, which
-            fill as the answer grows).
+        InterventionError: there is no such group, or one of these prompts has no token in it (`GENERATED`
+            aside, which fill as the answer grows).
     """
     names = [name for name in groups_named(keys, groups) if name in groups]
     none = torch.zeros_like(next(iter(groups.values())))
     tokens = torch.stack([none, *(groups[name] for name in names)]).any(0)
-    present = tokens.any(1)
+    if rows is not None:
+        tokens = tokens & rows[:, None].to(tokens.device)
+    present = tokens.any(1) if rows is None else tokens.any(1) | ~rows.to(tokens.device)
     if keys not in GENERATED and not present.all():
         row = int((~present).nonzero()[0])
         raise InterventionError(f"Row {row} of the prompt has no {keys} tokens: there is nothing to edit.")

@@ -48,6 +48,7 @@ class BoundInterventions:
         lalm: the model.
         prompt: on the model's device.
         parts: from `in_order`, at least one.
+        rows: bool [B], the rows that are edited at all; None: all.
 
     Attributes:
         attention: the parts inside attention, or None.
@@ -55,15 +56,19 @@ class BoundInterventions:
             serves many of them.
         token_by_token: whether a part depends on the logits of the token before, so that an option's tokens
             must be read one by one.
+        paused: whether hooks leave the model alone: in the extra pass, and in passes of other prompts.
+        acted: whether any part was called with something to edit.
 
     Raises:
         InterventionError: the model lacks a layer, head or projection that a part needs, or several parts act
             on logits.
     """
 
-    def __init__(self, lalm: LALM, prompt: Prompt, parts: Sequence[Intervention]) -> None:
+    def __init__(
+        self, lalm: LALM, prompt: Prompt, parts: Sequence[Intervention], rows: Tensor | None = None
+    ) -> None:
         structure = lalm.structure
-        self._model, self._structure = lalm.model, structure
+        self._model, self._structure, self._rows = lalm.model, structure, rows
         groups = with_spans(prompt.groups, parts, prompt.audio_seconds)
         self._prompt = prompt = replace(prompt, groups=groups)
         self._measured = {
@@ -72,7 +77,7 @@ class BoundInterventions:
         self.token_by_token = any(getattr(part, "needs_confidence", False) for part in parts)
         self._confidence: dict[int, Tensor] = {}  # by position: the largest probability there, [B]
         inside = [part for part in parts if part.site in ATTENTION_SITES]
-        self.attention = Editing(inside, groups, structure.heads, self._more) if inside else None
+        self.attention = Editing(inside, groups, structure.heads, self._more, rows) if inside else None
         self._at_modules = [part for part in parts if part.site in MODULE_SITES]
         first = [first_query(part.queries, part.phase, prompt.groups) for part in self._at_modules]
         self.shares = min(first, default=prompt.width) >= prompt.width - 1
@@ -88,8 +93,8 @@ class BoundInterventions:
             raise InterventionError(f"Several interventions act on logits ({names}): pass one of them.")
         self._outside = [*self._at_modules, *at_logits]
         self._thought_open: Tensor | None = None
-        self._at_logits = _LogitsEdit(lalm, prompt, at_logits[0], self._more) if at_logits else None
-        self._paused = False  # true in the extra pass
+        self._at_logits = _LogitsEdit(lalm, prompt, at_logits[0], self._more, rows) if at_logits else None
+        self.paused = self.acted = False
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -132,16 +137,24 @@ class BoundInterventions:
 
     def __call__(self, layer: int, call: Any, total: int) -> tuple[slice, Tensor] | None:
         """What to add to an attention call's output; see `Editing`."""
-        if self._paused:
+        if self.paused:
             inner = None if self._at_logits is None else self._at_logits.inner
             return inner(layer, call, total) if inner is not None and layer in inner.layers else None
         if self.attention is None or layer not in self.attention.layers:
             return None
-        return self.attention(layer, call, total)
+        change = self.attention(layer, call, total)
+        self.acted |= change is not None
+        return change
 
     def dose(self) -> dict[str, np.ndarray]:
         """The dose of the attention edits: name -> float64 [B]; {} where there are none."""
         return {} if self.attention is None else self.attention.dose()
+
+    def reorder(self, rows: Tensor) -> None:
+        """Beam search goes on from other rows: those at these indices, int [B], in this order."""
+        self._confidence = {p: known[rows.to(known.device)] for p, known in self._confidence.items()}
+        if self._at_logits is not None:
+            self._at_logits.reorder(rows)
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
@@ -177,16 +190,17 @@ class BoundInterventions:
         """
 
         def hook(_: Any, __: Any, output: Any) -> Any:
-            if self._paused:
+            if self.paused:
                 return None
             states = output[0] if isinstance(output, tuple) else output
             before, count = passes[0]
             _refuse_shape(states, count, part, layer)
             positions = torch.arange(before, before + count, device=states.device)
             more = self._more(part, positions)
-            context = _context(part, layer, self._prompt, positions, more, self._thought_open)
+            context = _context(part, layer, self._prompt, positions, more, self._thought_open, self._rows)
             if not context.edited.any():
                 return None
+            self.acted = True
             x = states.float()
             rows = context.edited[:, :, None]
             if heads is not None:
@@ -201,15 +215,15 @@ class BoundInterventions:
 
     def _logits_hook(self, _: Any, args: tuple, kwargs: dict, output: Any) -> Any:
         """A hook on the model that edits its logits, and records how sure it is where a part needs that."""
-        if self._paused:
+        if self.paused:
             return None
         end = _tokens_so_far(args, kwargs)
         if self._at_logits is not None:
-            self._paused = True
+            self.paused = self.acted = True
             try:
                 output["logits"] = self._at_logits.edit(args, kwargs, output.logits, end, self._thought_open)
             finally:
-                self._paused = False
+                self.paused = False
         if self.token_by_token and end >= self._prompt.width:
             self._confidence[end - 1] = output.logits[:, -1].float().softmax(-1).amax(-1)
         return output
@@ -284,14 +298,14 @@ class _LogitsEdit:
         early: the logits of early layers.
     """
 
-    def __init__(self, lalm: LALM, prompt: Prompt, part: Any, more: Any) -> None:
+    def __init__(self, lalm: LALM, prompt: Prompt, part: Any, more: Any, rows: Tensor | None) -> None:
         early, makes_negative = getattr(part, "early_layers", ()), getattr(part, "negative_prompt", None)
         if not early and makes_negative is None:
             raise InterventionError(
                 f"{type(part).__name__} acts on logits and has no negative_prompt method."
             )
         self._model, self._structure, self._part = lalm.model, lalm.structure, part
-        self._prompt, self._more = prompt, more
+        self._prompt, self._more, self._rows = prompt, more, rows
         self.early = _EarlyLogits(lalm.model, lalm.structure, early)
         self._negative: Prompt | None = None
         if makes_negative is not None:
@@ -313,6 +327,11 @@ class _LogitsEdit:
         self._running: Any = None  # a branch of it
         self._length = 0  # tokens behind the prompt that the branch holds
         self._last: Tensor | None = None  # the last logits of the negative prompt, [B, 1, V]
+
+    def reorder(self, rows: Tensor) -> None:
+        """That of `BoundInterventions`."""
+        if self._running is not None:
+            self._running.reorder_cache(rows)
 
     def edit(
         self,
@@ -339,7 +358,7 @@ class _LogitsEdit:
             missing = max(0, count - negative.shape[1])  # before the prompt's last token, none are asked for
             negative = torch.nn.functional.pad(negative, (0, 0, missing, 0))
             fields["negative"] = negative[:, -count:].float()
-        context = _context(self._part, -1, self._prompt, positions, fields, thought_open)
+        context = _context(self._part, -1, self._prompt, positions, fields, thought_open, self._rows)
         context.edited[:, : max(0, count - 1 - more.shape[1])] = False
         x = logits.float()
         edited = self._part.edit(x, context)
@@ -418,13 +437,16 @@ def _context(
     positions: Tensor,
     more: Mapping[str, Any],
     thought_open: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> SiteContext:
-    chosen = select_queries(part.queries, prompt.groups)
+    edited = select_rows(
+        select_queries(part.queries, prompt.groups), part.phase, positions[None], thought_open
+    )
     return SiteContext(
         layer=layer,
         positions=positions[None],
         width=prompt.width,
-        edited=select_rows(chosen, part.phase, positions[None], thought_open),
+        edited=edited if rows is None else edited & rows[:, None].to(edited.device),
         tokens={
             name: select_columns(mask, name, positions[None], thought_open)
             for name, mask in prompt.groups.items()

@@ -11,12 +11,13 @@ from torch import Tensor
 from mata_interp.errors import InterventionError
 from mata_interp.interventions.attention_edit import indices
 from mata_interp.interventions.protocol import SiteContext
+from mata_interp.interventions.shareable import Shareable
 
 __all__ = ["Composite", "Method"]
 
 
 @dataclass(frozen=True)
-class Described:
+class Described(Shareable):
     """A frozen dataclass with a formula and a source; ``str`` prints the formula with the values."""
 
     formula: ClassVar[str] = ""

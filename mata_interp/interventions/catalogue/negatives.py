@@ -47,10 +47,16 @@ def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = No
         seed: of the noise, for ``"noised"``.
 
     Raises:
-        InterventionError: there is no such negative, or ``"another"`` names no clip.
+        InterventionError: there is no such negative, ``"another"`` names no clip, or the prompt was made from
+            ready-made inputs.
     """
     if negative not in NEGATIVES:
         raise InterventionError(unknown_name("negative", negative, NEGATIVES))
+    if any(not item.question and item.audio is None for item in prompt.items):
+        raise InterventionError(
+            "A negative prompt is made from items, and this prompt from ready-made inputs: ask with mi.Item "
+            "and lalm.generate."
+        )
     kept = _kept.get(lalm)
     if kept is None or kept[0] is not prompt.items:
         kept = _kept[lalm] = prompt.items, {}

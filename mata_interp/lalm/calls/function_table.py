@@ -3,7 +3,8 @@
 Transformers looks its attention function up by name in every call, in one table for all models of a process.
 A name in use has one dispatcher in that table, which passes each call to the handlers of its module, or to
 the function that stood there before. So any number of models can be intercepted at once, by several threads,
-and interceptions may end in any order: the last one puts the table back.
+and interceptions may end in any order: the last one puts the table back. A name gets the very same dispatcher
+each time, so that what was compiled for it holds again.
 """
 
 from __future__ import annotations
@@ -20,19 +21,22 @@ from mata_interp.compat import (
     attention_function_table,
     attention_mask_table,
     attention_name,
+    eager_attention,
     family_overrides_attention,
     sdpa_mask,
     set_attention_name,
 )
 from mata_interp.errors import ModelError
 
-__all__ = ["REPLACED", "configs_of", "handled_calls", "is_named", "replaced_attention"]
+__all__ = ["REPLACED", "can_be_handled", "configs_of", "handled_calls", "is_named", "replaced_attention"]
 
 Handler = Callable[..., Any]
 """``handler(original, module, *args, **kwargs)``: a call of an attention function."""
 
 REPLACED = "mata_interp"
 """The name under which configs select an attention that is replaced in every call."""
+
+EAGER = "eager"
 
 _guard = threading.RLock()
 
@@ -61,6 +65,18 @@ class _Dispatcher:
                 self.handlers[module] = remaining
             else:
                 del self.handlers[module]
+
+
+def can_be_handled(modules: Iterable[nn.Module]) -> bool:
+    """Whether `handled_calls` reaches the attention of all these modules: it is named, or eager.
+
+    Eager attention is intercepted under its name all the same: the table is asked for it before the function
+    of the modeling file is used.
+    """
+    eager = [attention_name(getattr(module, "config", None)) == "eager" for module in modules]
+    named = [module for module, is_eager in zip(modules, eager, strict=True) if not is_eager]
+    known = [eager_attention(m) is not None for m, is_eager in zip(modules, eager, strict=True) if is_eager]
+    return all(known) and is_named(named)
 
 
 def is_named(modules: Iterable[nn.Module]) -> bool:
@@ -100,7 +116,7 @@ def handled_calls(handlers: Mapping[nn.Module, Handler], name: str | None = None
             for one, dispatcher, some in used:
                 dispatcher.remove(some)
                 if not dispatcher.handlers and table.get(one) is dispatcher:
-                    if one == REPLACED:
+                    if one in (REPLACED, EAGER):
                         del table[one]
                     else:
                         table[one] = dispatcher.original
@@ -112,11 +128,29 @@ def _dispatcher(name: str) -> _Dispatcher:
     A function that another library registered meanwhile becomes the original of a new dispatcher.
     """
     table = attention_function_table()
-    function = table.get(name, _restored)
+    function = table.get(name, _own_eager if name == EAGER else _restored)
     if isinstance(function, _Dispatcher):
         return function
-    table[name] = dispatcher = _Dispatcher(function)
+    dispatcher = _dispatchers.get(name)
+    if dispatcher is None or dispatcher.original is not function or dispatcher.handlers:
+        dispatcher = _dispatchers[name] = _Dispatcher(function)
+    table[name] = dispatcher
     return dispatcher
+
+
+_dispatchers: dict[str, _Dispatcher] = {}  # the last one of each name
+
+
+def _own_eager(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """The eager attention of a module's own file."""
+    function = eager_attention(module)
+    if function is None:
+        raise ModelError(
+            f"The eager attention of {type(module).__name__} is not known, and eager attention is "
+            "intercepted in "
+            "another model: use that model with attn_implementation='sdpa'."
+        )
+    return function(module, *args, **kwargs)
 
 
 _replaced: dict[int, tuple[Any, str | None]] = {}  # id of a config -> the config and its name before

@@ -14,7 +14,7 @@ from mata_interp.precision import full_precision
 
 from .model_state import ready
 
-__all__ = ["belongs_to", "exclusive"]
+__all__ = ["belongs_to", "exclusive", "is_exclusive_here"]
 
 
 class _Use:
@@ -23,11 +23,13 @@ class _Use:
     Attributes:
         lock: held by the thread that uses it.
         depth: how often that thread has entered.
+        thread: its identifier.
         model: the whole model around it, where one is known.
     """
 
     def __init__(self) -> None:
         self.lock, self.depth = threading.RLock(), 0
+        self.thread: int | None = None
         self.model: ReferenceType[Any] | None = None
 
 
@@ -45,6 +47,12 @@ def belongs_to(decoder: nn.Module, model: nn.Module) -> None:
     _use_of(decoder).model = ref(model)
 
 
+def is_exclusive_here(decoder: nn.Module) -> bool:
+    """Whether this thread is inside `exclusive` for a decoder: this package runs it."""
+    use = _uses.get(decoder)
+    return use is not None and use.thread == threading.get_ident()
+
+
 @contextmanager
 def exclusive(decoder: nn.Module) -> Iterator[None]:
     """Inside, no other thread runs or intercepts this decoder through this package.
@@ -59,6 +67,7 @@ def exclusive(decoder: nn.Module) -> Iterator[None]:
     with use.lock, full_precision():
         model = use.model() if use.model is not None and use.depth == 0 else None
         use.depth += 1
+        use.thread = threading.get_ident()
         try:
             if model is None:
                 yield
@@ -67,3 +76,4 @@ def exclusive(decoder: nn.Module) -> Iterator[None]:
                     yield
         finally:
             use.depth -= 1
+            use.thread = use.thread if use.depth else None

@@ -1,0 +1,9 @@
+"""What the entry point ``inspect_ai`` names: importing it registers the provider ``mata-interp`` with Inspect."""
+
+from __future__ import annotations
+
+from .inspect_model import model_api
+
+__all__ = ["provider"]
+
+provider = model_api()
