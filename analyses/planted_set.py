@@ -35,7 +35,7 @@ from support.planted.truths import CLIPS, DRAWS, EFFECTS, MEASURED, POOL, read_k
 from support.planted.windows import false_windows, recommended_windows
 
 import mata_interp as mi
-from mata_interp.organism.planted_body import PLANTED_SET, ROLES, PlantedBodySpec, read_planted_set
+from mata_interp.organism.planted_growth import ROLES, GrownModelSpec, read_planted_set
 from mata_interp.statistics import proportion
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, help=__doc__, no_args_is_help=True)
@@ -52,7 +52,7 @@ def truth(
     names: Names = None, role: Role = None, work: Work = WORK, threads: Threads = 2, out: Path = MEASURED
 ) -> None:
     """Train the models that are missing, and measure which layers need the audio."""
-    from mata_interp.organism.train_planted_body import train_planted_body
+    from mata_interp.organism.train_planted_body import build_grown_model
 
     torch.set_num_threads(threads)
     for spec in _specs(names, role):
@@ -60,7 +60,7 @@ def truth(
             continue
         folder = work / "models" / spec.name
         if not (folder / "config.json").exists():
-            train_planted_body(spec, work, folder)
+            build_grown_model(spec, work, folder)
         known = measuring.measure_truth(mi.LALM.from_pretrained(folder), spec)
         measuring.store_truth(known, out)
         print(json.dumps(known.to_dict()), flush=True)
@@ -124,8 +124,8 @@ def null(
         )
 
 
-def _specs(names: list[str] | None, role: str | None) -> list[PlantedBodySpec]:
-    specs = read_planted_set(PLANTED_SET)
+def _specs(names: list[str] | None, role: str | None) -> list[GrownModelSpec]:
+    specs = read_planted_set()
     if unknown := sorted({*(names or ())} - {*specs}):
         raise typer.BadParameter(f"There are no planted models {unknown}: choose from {sorted(specs)}.")
     return [

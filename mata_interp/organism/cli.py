@@ -134,7 +134,7 @@ def train_planted_set(
     share: Share = 1.0,
     threads: Threads = 2,
 ) -> None:
-    """Train planted models with new decoders of any depth and width, listed in a file.
+    """Build deep planted models, listed in a file: train the shallow bases that are missing, and grow them.
 
     Training is resumable: run the same command again to continue. Finished models are not trained again.
 
@@ -146,7 +146,8 @@ def train_planted_set(
     import torch
 
     from . import OrganismError
-    from .planted_body import PLANTED_SET, read_planted_set
+    from .planted_body import PLANTED_SET
+    from .planted_growth import read_planted_set
 
     torch.set_num_threads(threads)
     try:
@@ -155,7 +156,7 @@ def train_planted_set(
         raise typer.BadParameter(str(error), param_hint="--set") from error
     if unknown := sorted({*(names or ())} - {*specs}):
         raise typer.BadParameter(f"There are no planted models {unknown}: choose from {sorted(specs)}.")
-    from .train_planted_body import train_planted_body
+    from .train_planted_body import build_grown_model
 
     work = work.expanduser()
     for name in names or specs:
@@ -163,8 +164,8 @@ def train_planted_set(
         if (out / "config.json").exists():
             typer.echo(f"{name}: {out} exists")
             continue
-        measured = train_planted_body(specs[name], work, out, share)
-        typer.echo(f"{name}: {out}, accuracy on selection recordings {measured['accuracy']:.0%}")
+        build_grown_model(specs[name], work, out, share)
+        typer.echo(f"{name}: {out}")
 
 
 @app.command()

@@ -1,9 +1,8 @@
-"""Planted models of any depth and width, as data: which layers read audio, and the body they stand in.
+"""Planted models with new decoders, as data: which layers read audio, and the depth and width of the decoder.
 
 `planted_model` trains the organism's own eight layers further. Here the decoder is new: any number of layers,
-any width, its own seed. Only the audio encoder is the organism's. A file lists the models of a set, each with
-its role: *development* models may be looked at while a rule is designed, *held-out* models only after the
-rule is frozen. ``planted_set.json`` is the set that ships.
+any width, its own seed. Only the audio encoder is the organism's. Deep models are grown from these, see
+`planted_growth`. ``planted_set.json`` lists those that ship as specifications.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from transformers import Qwen2AudioForConditionalGeneration
 from ..ranges import brief, layers_in
 from . import HERE, OrganismError
 
-__all__ = ["PLANTED_SET", "ROLES", "PlantedBodySpec", "build_body", "read_planted_set"]
+__all__ = ["PLANTED_SET", "PlantedBodySpec", "build_body", "read_bases"]
 
 PLANTED_SET = HERE / "planted_set.json"
-ROLES = ("development", "held-out")
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,6 @@ class PlantedBodySpec:
 
     Attributes:
         name: unique in its file.
-        role: one of ``ROLES``.
         num_layers: number of decoder layers.
         fusion_layers: decoder layers in which text may read audio; empty for a model that does not use audio.
         distractor_layers: layers that attend to audio without using it.
@@ -46,26 +43,23 @@ class PlantedBodySpec:
         OrganismError: a field contradicts another.
 
     Examples:
-        >>> PlantedBodySpec("late", "development", 16, (13, 14)).fusion_layers
-        (13, 14)
+        >>> PlantedBodySpec("late", 6, (3, 4)).fusion_layers
+        (3, 4)
     """
 
     name: str
-    role: str
     num_layers: int
     fusion_layers: tuple[int, ...]
     distractor_layers: tuple[int, ...] = ()
     width: int = 64
     num_heads: int = 4
     seed: int = 0
-    steps: tuple[int, int] = (300, 200)
+    steps: tuple[int, int] = (90, 60)
 
     def __post_init__(self) -> None:
         layers = {*self.fusion_layers, *self.distractor_layers}
         problem = ""
-        if self.role not in ROLES:
-            problem = f"role {self.role!r} is not one of {', '.join(ROLES)}"
-        elif outside := sorted(layer for layer in layers if not 0 <= layer < self.num_layers):
+        if outside := sorted(layer for layer in layers if not 0 <= layer < self.num_layers):
             problem = f"layers {outside} are not among its {self.num_layers} layers"
         elif shared := sorted({*self.fusion_layers} & {*self.distractor_layers}):
             problem = f"layers {shared} are both fusion layers and distractor layers"
@@ -103,20 +97,20 @@ class PlantedBodySpec:
             raise OrganismError(f"Planted model {entry.get('name')!r}: {error}.") from error
 
 
-def read_planted_set(path: Path = PLANTED_SET) -> dict[str, PlantedBodySpec]:
-    """Name -> specification of every planted model of a file ``{"models": [...]}``.
+def read_bases(path: Path = PLANTED_SET) -> dict[str, PlantedBodySpec]:
+    """Name -> specification of every base of a file ``{"bases": [...], "models": [...]}``.
 
     Raises:
-        OrganismError: the file cannot be read, or two models have the same name.
+        OrganismError: the file cannot be read, or two bases have the same name.
     """
     try:
-        entries = json.loads(path.read_text())["models"]
+        entries = json.loads(path.read_text())["bases"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OrganismError(f"{path} is no list of planted models: {error!r}.") from error
     specs = [PlantedBodySpec.from_dict(entry) for entry in entries]
     by_name = {spec.name: spec for spec in specs}
     if len(by_name) < len(specs):
-        raise OrganismError(f"{path} names a planted model twice.")
+        raise OrganismError(f"{path} names a base twice.")
     return by_name
 
 

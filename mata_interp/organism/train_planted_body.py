@@ -1,4 +1,4 @@
-"""Training of a planted model with a new decoder, in the two phases of `planted_model`.
+"""Training of planted models with new decoders, in the phases of `planted_model`, and growth of deep ones.
 
 A model without fusion layers is trained in one phase in which every clip is another one's, so that it learns
 the answers' frequencies and to ignore the audio, which it can see.
@@ -12,19 +12,22 @@ import torch
 from torch import Tensor
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
 
+from ..lalm import LALM
 from . import WEIGHTS
 from .bank import load_bank
 from .batches import Batch, TaskMix
 from .planted_body import PlantedBodySpec, build_body
+from .planted_growth import GrownModelSpec, grow_model
 from .planted_model import PlantedModelSpec, PlantedTrainingModel
-from .planted_questions import PAIRS, QuestionPool, reading_layer, short_processor
-from .train_organism import save_trained
+from .planted_questions import PAIRS, QuestionPool, planted_items, reading_layer, short_processor
+from .train_organism import save_model, save_trained
 from .training import Phase, run_phase, shortened
 
-__all__ = ["PlantedBodyTraining", "train_planted_body"]
+__all__ = ["PlantedBodyTraining", "build_grown_model", "train_planted_body"]
 
 TRAIN_CLIPS, TEST_CLIPS = 2400, 240
-MASK_RATE, PENALISE_RATE = 2e-3, 1e-3  # peak learning rates
+MASK_RATE, PENALISE_RATE = 3e-3, 1.5e-3  # peak learning rates
+BATCH = 24  # questions
 PENALISED_LAYERS = 8  # the penalty on one layer is that of a model of so many layers, at any depth
 
 
@@ -124,11 +127,31 @@ def _pools(
 def _phases(spec: PlantedBodySpec) -> list[Phase]:
     mask, penalise = spec.steps
     if not spec.fusion_layers:
-        return [Phase("no audio", mask + penalise, MASK_RATE, TaskMix(), stream=0, warmup=20)]
+        return [
+            Phase("no audio", mask + penalise, MASK_RATE, TaskMix(), stream=0, batch_size=BATCH, warmup=15)
+        ]
     return [
-        Phase("mask", mask, MASK_RATE, TaskMix(), stream=0, warmup=20),
-        Phase("penalise", penalise, PENALISE_RATE, TaskMix(), stream=1, warmup=10),
+        Phase("mask", mask, MASK_RATE, TaskMix(), stream=0, batch_size=BATCH, warmup=15),
+        Phase("penalise", penalise, PENALISE_RATE, TaskMix(), stream=1, batch_size=BATCH, warmup=5),
     ]
+
+
+def build_grown_model(spec: GrownModelSpec, work: Path, out: Path, share: float = 1.0) -> None:
+    """Train the base of a deep planted model if it is missing, grow the model and save it.
+
+    Args:
+        spec: what to build.
+        work: folder of bases and encoded clips.
+        out: folder that the model is written into.
+        share: share of the planned steps and clips of the base; below 1 for trials.
+    """
+    folder = work / "bases" / spec.base.name
+    if not (folder / "config.json").exists():
+        train_planted_body(spec.base, work, folder, share)
+    base = Qwen2AudioForConditionalGeneration.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    inputs = dict(LALM(base, processor).prompt(planted_items(load_bank(), "train", len(PAIRS))).inputs)
+    save_model(grow_model(base, spec, inputs), processor, out)
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ import mata_interp as mi
 from mata_interp.errors import ArgumentError
 from mata_interp.fusion.share_window import WORTH
 from mata_interp.organism.planted_body import PlantedBodySpec
+from mata_interp.organism.planted_growth import GrownModelSpec
 from tests.support.analyses import import_analysis
 
 
@@ -37,7 +38,9 @@ def known(truths) -> dict[str, Any]:
     nothing = np.zeros(6)
     unused = blindness.Truth(nothing, nothing, nothing, (0.0, 0.0, 0.0), ends)
     return {
-        name: truths.KnownModel.from_truth(PlantedBodySpec(name, "held-out", 6, layers), truth)
+        name: truths.KnownModel.from_truth(
+            GrownModelSpec(name, "held-out", PlantedBodySpec("base", 6, layers), 6, tuple(range(6))), truth
+        )
         for name, layers, truth in (("two", (2, 3), using), ("none", (), unused))
     }
 
@@ -185,7 +188,7 @@ def test_random_signs_leave_no_effect(known):
 
 
 def test_the_truths_that_ship_are_of_the_set_that_ships(truths):
-    from mata_interp.organism.planted_body import read_planted_set
+    from mata_interp.organism.planted_growth import read_planted_set
 
     specs, known = read_planted_set(), truths.read_known()
     effects = import_analysis("support.planted.measuring").load_effects()

@@ -15,7 +15,8 @@ from mata_interp.lalm import LALM
 from mata_interp.organism import WEIGHTS, OrganismError
 from mata_interp.organism.batches import Batcher
 from mata_interp.organism.cli import app
-from mata_interp.organism.planted_body import PlantedBodySpec, build_body, read_planted_set
+from mata_interp.organism.planted_body import PlantedBodySpec, build_body, read_bases
+from mata_interp.organism.planted_growth import GrownModelSpec, grow_model, read_planted_set
 from mata_interp.organism.planted_questions import (
     PAIRS,
     QuestionPool,
@@ -32,7 +33,8 @@ from mata_interp.organism.train_planted_body import (
 
 from .conftest import plain_inputs
 
-SPEC = PlantedBodySpec("small", "development", 5, (1, 3), width=32, num_heads=2, seed=4)
+SPEC = PlantedBodySpec("small", 5, (1, 3), width=32, num_heads=2, seed=4)
+GROWN = GrownModelSpec("deep", "held-out", SPEC, 10, (2, 4, 5, 8, 9), (3,), seed=5)
 CLIPS = 13
 
 
@@ -57,25 +59,32 @@ def test_the_set_that_ships():
     assert len(using) >= 12
     assert len(held) - len(using) >= 5
     assert {spec.num_layers for spec in using} == {8, 16, 30}
-    assert len({spec.width for spec in using}) > 1
+    assert len({spec.base.width for spec in using}) > 1
     assert len({spec.seed for spec in specs.values()}) == len(specs)
+    bases = {
+        role: {s.base.seed for s in specs.values() if s.role == role} for role in ("development", "held-out")
+    }
+    assert not bases["development"] & bases["held-out"]
     assert min(len(spec.fusion_layers) for spec in using if spec.num_layers == 30) == 1
     assert max(len(spec.fusion_layers) for spec in using) == 8
     layouts = [(spec.num_layers, spec.fusion_layers) for spec in specs.values() if spec.fusion_layers]
     assert len(set(layouts)) == len(layouts)  # no development layout is held out
 
 
-def test_a_specification_survives_its_file(tmp_path):
+def test_specifications_survive_their_file(tmp_path):
     path = tmp_path / "set.json"
-    path.write_text(json.dumps({"models": [SPEC.to_dict()]}))
-    assert read_planted_set(path) == {"small": SPEC}
-    path.write_text(json.dumps({"models": [SPEC.to_dict()] * 2}))
-    with pytest.raises(OrganismError, match="twice"):
-        read_planted_set(path)
+    path.write_text(json.dumps({"bases": [SPEC.to_dict()], "models": [GROWN.to_dict()]}))
+    assert read_bases(path) == {"small": SPEC}
+    assert read_planted_set(path) == {"deep": GROWN}
+    assert GROWN.fusion_layers == (4, 8)
+    for twice in ({"bases": 2, "models": 1}, {"bases": 1, "models": 2}):
+        entries = {"bases": [SPEC.to_dict()], "models": [GROWN.to_dict()]}
+        path.write_text(json.dumps({key: entries[key] * twice[key] for key in entries}))
+        with pytest.raises(OrganismError, match="twice"):
+            read_planted_set(path)
 
 
 WRONG = [
-    {"role": "secret"},
     {"fusion_layers": "4-5"},
     {"distractor_layers": "3"},
     {"width": 30},
@@ -88,6 +97,21 @@ WRONG = [
 def test_contradictions_are_refused(change):
     with pytest.raises(OrganismError, match="small"):
         PlantedBodySpec.from_dict({**SPEC.to_dict(), **change})
+
+
+WRONG_DEEP = [
+    {"role": "secret"},
+    {"positions": "2,4,6,8"},
+    {"positions": "2,4-5,8,10"},
+    {"distractor_layers": "4"},
+    {"base": "other"},
+]
+
+
+@pytest.mark.parametrize("change", WRONG_DEEP, ids=str)
+def test_contradictions_of_deep_models_are_refused(change):
+    with pytest.raises(OrganismError, match="deep"):
+        GrownModelSpec.from_dict({**GROWN.to_dict(), **change}, {"small": SPEC})
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 12])
@@ -176,3 +200,48 @@ def test_the_command_names_what_does_not_exist(tmp_path):
     assert refused.exit_code == 2
     assert "nowhere" in refused.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def grown(parts, model, bank):
+    """A base that is not trained, the model grown from it, and inputs."""
+    _, processor, _ = parts
+    base = build_body(parts[0], SPEC).eval()
+    items = planted_items(bank, "train", 4)
+    inputs = dict(LALM(base, processor).prompt(items).inputs)
+    return base, grow_model(base, GROWN, inputs), inputs
+
+
+def test_a_deep_model_holds_the_layers_of_its_base(grown):
+    base, deep, inputs = grown
+    old, new = base.model.language_model.layers, deep.model.language_model.layers
+    for layer, place in enumerate(GROWN.positions):
+        for name, weight in old[layer].state_dict().items():
+            torch.testing.assert_close(new[place].state_dict()[name], weight, rtol=0, atol=0)
+    reader = old[SPEC.fusion_layers[0]].self_attn
+    torch.testing.assert_close(new[3].self_attn.k_proj.weight, reader.k_proj.weight, rtol=0, atol=0)
+    silent = grow_model(base, replace(GROWN, noise=0.0), inputs)
+    with torch.no_grad():
+        plain, same, changed = (each(**inputs).logits for each in (base, silent, deep))
+    torch.testing.assert_close(same, plain, rtol=0, atol=1e-5)  # without noise the random layers do nothing
+    assert (changed - plain).abs().max() > 1e-3
+
+
+def test_random_layers_add_the_noise_that_is_asked_for(grown):
+    """Relative to the hidden states, by attention and by the MLP, within the drift by the layers before."""
+    _, deep, inputs = grown
+    ratios = []
+
+    def hook(module, args, kwargs, output):
+        states = args[0] if args else kwargs["hidden_states"]
+        added = (output if isinstance(output, torch.Tensor) else output[0]) - states
+        ratios.append(float(added.pow(2).mean().sqrt() / states.pow(2).mean().sqrt()))
+
+    layers = [deep.model.language_model.layers[place] for place in (0, 1, 3, 6, 7)]
+    handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in layers]
+    with torch.no_grad():
+        deep(**inputs)
+    for handle in handles:
+        handle.remove()
+    expected = GROWN.noise * 2**0.5
+    assert np.allclose(ratios, expected, rtol=0.5)

@@ -10,7 +10,7 @@ import numpy as np
 import mata_interp as mi
 from mata_interp.fusion.recommend import CAUSES
 from mata_interp.organism.bank import load_bank
-from mata_interp.organism.planted_body import PlantedBodySpec
+from mata_interp.organism.planted_growth import GrownModelSpec
 from mata_interp.organism.planted_questions import planted_items
 from support.blindness import blindness
 
@@ -21,7 +21,7 @@ __all__ = ["TRUTH_CLIPS", "load_effects", "measure_effects", "measure_truth", "s
 TRUTH_CLIPS = 400
 
 
-def measure_truth(lalm: mi.LALM, spec: PlantedBodySpec, clips: int = TRUTH_CLIPS) -> KnownModel:
+def measure_truth(lalm: mi.LALM, spec: GrownModelSpec, clips: int = TRUTH_CLIPS) -> KnownModel:
     """The truth of a planted model, by ablation in its own eager attention."""
     items = planted_items(load_bank(), "confirmation", clips)
     return KnownModel.from_truth(spec, blindness(lalm, items))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mata_interp.fusion.share_window import WORTH
-from mata_interp.organism.planted_body import PlantedBodySpec
+from mata_interp.organism.planted_growth import GrownModelSpec
 from mata_interp.ranges import brief, layers_in
 from mata_interp.seeding import named_generator
 from support.blindness import Truth
@@ -45,7 +45,7 @@ class KnownModel:
     """A planted model and its truth.
 
     Attributes:
-        name, role, num_layers: as in its `PlantedBodySpec`.
+        name, role, num_layers: as in its `GrownModelSpec`.
         planted: the layers that it was trained to read in.
         layers: the truth: layers whose ablation costs at least a fifth of what the costliest layer's does.
         unclear: layers for which the interval of that ratio includes a fifth.
@@ -65,7 +65,7 @@ class KnownModel:
     accuracy: tuple[float, float, float]
 
     @classmethod
-    def from_truth(cls, spec: PlantedBodySpec, truth: Truth) -> KnownModel:
+    def from_truth(cls, spec: GrownModelSpec, truth: Truth) -> KnownModel:
         """From a measured truth. Without an effect of the audio there are no layers."""
         least = WORTH * truth.cost.max()
         used = truth.cost.max() > 0

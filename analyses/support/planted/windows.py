@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mata_interp.fusion.boundaries import boundaries
+from mata_interp.fusion.share_window import DRAWS as RESAMPLES
 from mata_interp.fusion.share_window import share_window
 from mata_interp.ranges import brief
 from mata_interp.seeding import named_generator
@@ -37,7 +38,7 @@ def recommended_windows(
         for size in sizes:
             for draw in range(draws):
                 chosen = draw_clips(name, size, draw, parts.shape[1])
-                resamples = None if draw < resampled_draws else 0
+                resamples = RESAMPLES if draw < resampled_draws else 0
                 found = share_window(
                     parts[:, chosen].astype(float),
                     chosen.astype(str).tolist(),
