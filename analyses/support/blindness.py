@@ -100,18 +100,22 @@ def _batch_margins(lalm: mi.LALM, batch: Any, blinds: Sequence[tuple[int, ...]])
     right = [item.choices.index(item.answer) for item in batch]
     text = ~prompt.groups["audio"] & (prompt.groups["audio"].cumsum(1) > 0)
     first = int(text.any(0).nonzero()[0])  # rows whose audio ends later run some audio tokens again
-    found = []
+    found, seen, decoder = [], [], lalm.model.get_decoder()
     with eager(lalm.model):
         past = DynamicCache()  # without a config every layer keeps all keys, so that it can be cropped
+        handle = decoder.register_forward_pre_hook(
+            lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"]), with_kwargs=True
+        )
         lalm.model(**prompt.inputs, past_key_values=past, use_cache=True)
-        past.crop(first)
+        handle.remove()
+        past.crop(first - tokens.shape[1])
         for blind in blinds:
             with blinded(lalm.model, prompt, blind):
                 cache = copy.deepcopy(past)
                 last = tokens.shape[1] - 1
                 if last > first:
-                    lalm.model(
-                        input_ids=tokens[:, first:last],
+                    decoder(
+                        inputs_embeds=seen[0][:, first:last],
                         attention_mask=mask[:, :last],
                         past_key_values=cache,
                         use_cache=True,
