@@ -6,7 +6,6 @@ eager attention. None of the package's code for editing or reading attention is 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import mata_interp as mi
 from mata_interp.fusion.share_window import MIN_EFFECT
 from mata_interp.fusion.windows import DRAWS, draw_profiles
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.rows.caches import branch_cache
 from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.statistics import margin as option_margin
 from mata_interp.statistics import proportion
@@ -27,7 +27,7 @@ from mata_interp.statistics import proportion
 __all__ = ["MATTERS", "Truth", "blinded", "blindness", "margins"]
 
 MATTERS = 0.1  # a layer matters if blinding it costs this part of what blinding all layers costs
-BATCH = 50
+BATCH = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def _batch_margins(lalm: mi.LALM, batch: Any, blinds: Sequence[tuple[int, ...]])
         past.crop(first - tokens.shape[1])
         for blind in blinds:
             with blinded(lalm.model, prompt, blind):
-                cache = copy.deepcopy(past)
+                cache = branch_cache(past)
                 last = tokens.shape[1] - 1
                 if last > first:
                     decoder(

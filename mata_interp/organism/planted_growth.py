@@ -59,7 +59,7 @@ class GrownModelSpec:
     num_layers: int
     positions: tuple[int, ...]
     distractor_layers: tuple[int, ...] = ()
-    noise: float = 0.05
+    noise: float = 0.03
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -169,7 +169,8 @@ def _scale_random_layers(
     weights = {key: layers[key[0]].get_submodule(key[1]).weight for key in outputs}
     original = {key: weight.clone() for key, weight in weights.items()}
     sizes: dict[Any, Tensor] = {}
-    with _measuring(layers, outputs, original, sizes):
+    text = inputs["attention_mask"].bool() & (inputs["input_ids"] != model.config.audio_token_id)
+    with _measuring(layers, outputs, original, text, sizes):
         for weight in weights.values():
             weight.zero_()
         model(**inputs, use_cache=False)
@@ -179,12 +180,19 @@ def _scale_random_layers(
 
 @contextmanager
 def _measuring(
-    layers: Any, outputs: list[tuple[int, str]], original: dict[Any, Tensor], sizes: dict[Any, Tensor]
+    layers: Any,
+    outputs: list[tuple[int, str]],
+    original: dict[Any, Tensor],
+    text: Tensor,
+    sizes: dict[Any, Tensor],
 ) -> Iterator[None]:
-    """Inside, ``sizes`` gets the root mean square of each layer's input, and of what its parts would add."""
+    """Inside, ``sizes`` gets the root mean square of each layer's input, and of what its parts would add.
+
+    At text tokens alone, bool [B, T]: states of audio tokens are larger.
+    """
 
     def size(states: Tensor) -> Tensor:
-        return states.pow(2).mean().sqrt()
+        return states[text].pow(2).mean().sqrt()
 
     def before(place: int) -> Any:
         def hook(module: Any, args: tuple, kwargs: dict) -> None:

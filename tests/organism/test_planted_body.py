@@ -230,12 +230,13 @@ def test_a_deep_model_holds_the_layers_of_its_base(grown):
 def test_random_layers_add_the_noise_that_is_asked_for(grown):
     """Relative to the hidden states, by attention and by the MLP, within the drift by the layers before."""
     _, deep, inputs = grown
+    text = inputs["attention_mask"].bool() & (inputs["input_ids"] != deep.config.audio_token_id)
     ratios = []
 
     def hook(module, args, kwargs, output):
         states = args[0] if args else kwargs["hidden_states"]
         added = (output if isinstance(output, torch.Tensor) else output[0]) - states
-        ratios.append(float(added.pow(2).mean().sqrt() / states.pow(2).mean().sqrt()))
+        ratios.append(float((added[text].pow(2).mean() / states[text].pow(2).mean()).sqrt()))
 
     layers = [deep.model.language_model.layers[place] for place in (0, 1, 3, 6, 7)]
     handles = [layer.register_forward_hook(hook, with_kwargs=True) for layer in layers]
