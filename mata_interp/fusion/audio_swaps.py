@@ -109,7 +109,8 @@ class _SwapRuns:
         runs: list[tuple[Any, ...]] = [
             (*context.baseline, *([_OtherAudio(plan)] if plan else ())) for plan in plans
         ]
-        if not context.rows_verified:
+        verified: list[bool] = context.memo("rows verified", list)
+        if not verified:
             runs.append(())
         levels, ends = grow(runs, lalm.attention_layers)
         swapped = {layer: _nodes_with_other_audio(level) for layer, level in levels.items()}
@@ -121,9 +122,10 @@ class _SwapRuns:
             return _TwoClipAttention(*arguments, other=self._other, audio=self._audio, swapped=swapped)
 
         hidden = self._prefill.rows(self.slots, parents, editing, attention_of)  # (1, N, S, d)
-        if not context.rows_verified:
+        if not verified:
             self._require_equal(hidden[:, [ends[-1]], self.slots.given - 1])
-            context.rows_verified, ends = True, ends[:-1]
+            verified.append(True)
+            ends = ends[:-1]
         logits = self._prefill.head(hidden[:, list(ends), self._place])[0].float()  # (K, V)
         decision = context.decision
         return (logits[:, decision.right] - logits[:, decision.wrong]).cpu().double().numpy()

@@ -59,7 +59,6 @@ class ItemContext:
         inputs: the fixed inputs: model, prompt, prefill, decision and baseline.
         item: the item that was asked.
         options: token ids of each answer option; empty for a ready-made prompt.
-        rows_verified: whether unedited rows over the prefill were compared with the plain forward.
 
     Raises:
         ModelError: the model cannot be prefilled and continued.
@@ -90,7 +89,6 @@ class ItemContext:
         prefill, states = _prefill(lalm, prompt, keep_states)
         if decision is None:
             decision = _decide(lalm, prompt, self.item, self.options, prefill, baseline)
-        self.rows_verified = False
         self.inputs = ContextInputs(lalm, prompt, prefill, first_text_token, decision, baseline)
         self._memo: dict[Any, Any] = {"prefill states": states} if keep_states else {}
 

@@ -302,7 +302,17 @@ def test_criteria_leave_the_context_alone(lalm, context):
     assert vars(one) == before
     stored = [key for key in one._memo if isinstance(key, tuple) or "restoration" in key]
     assert sorted(map(str, stored)) == sorted(
-        map(str, [("knockout costs", "text"), ("knockout costs", "last"), "restoration margins"])
+        map(
+            str,
+            [
+                *(
+                    ("knockout cost", q, kind)
+                    for q in ("text", "last")
+                    for kind in ("order", "single", "windows")
+                ),
+                "restoration at the text",
+            ],
+        )
     )
 
 
