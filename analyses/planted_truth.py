@@ -13,10 +13,18 @@ mata_interp.fusion.share_window has not been measured here.
 The number of clips that are needed is estimated by cutting windows again from random subsets. Training takes
 about ten minutes for each of the nine models on a CPU, measuring a few minutes.
 
+With --score, nothing is trained or measured: the windows of any method are scored against the planted models
+of analyses/planted_set.py, whose truth ships in support/planted/measured.json. One row for each model, number
+of clips and draw, as CSV or a JSON list: plant, clips, draw, layers (such as 3-4,7; none abstains), and
+optionally stability and boundaries, as in mi.FusionProfile. The format is described in
+support/planted/scoring.py, the draws of clips in support/planted/truths.py; every model needs the same draws.
+To abstain on a model that uses its audio counts as an IoU of 0.
+
 \b
 Examples
   python analyses/planted_truth.py                 trains the missing models, then measures
   python analyses/planted_truth.py --models 2-3,5 --share 0.1 --items 20 --json
+  python analyses/planted_truth.py --score windows.json --role held-out
 """
 
 from __future__ import annotations
@@ -31,9 +39,12 @@ import numpy as np
 import pandas as pd
 import typer
 from support.blindness import Truth, blindness
+from support.planted.scoring import read_windows, score
+from support.planted.truths import read_known
 from support.planted_figure import draw
 
 import mata_interp as mi
+from mata_interp.errors import ArgumentError
 from mata_interp.fusion import FusionProfile
 from mata_interp.fusion.recommend import CAUSES, choose
 from mata_interp.fusion.windows import overlap
@@ -68,8 +79,17 @@ def main(
     share: Annotated[float, typer.Option(help="Share of the training steps; below 1 for a trial.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Random seed of training, samples and bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    scored: Annotated[
+        Path | None, typer.Option("--score", help="Instead: score the windows in this file, CSV or JSON.")
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option(help="With --score: development or held-out models only [default: all].")
+    ] = None,
 ) -> None:
     """Train the models, measure truth and windows, compare, draw."""
+    if scored is not None:
+        print_scores(scored, role, as_json)
+        return
     from mata_interp.cli.options import parse_layers
 
     results: dict[str, tuple[PlantedModelSpec, Truth, FusionProfile]] = {}
@@ -97,6 +117,23 @@ def main(
     by_size: Any = clips.groupby("clips")[["iou", "right"]].mean()
     print(f"\n{by_size.to_string(float_format='%.2f')}")
     print(f"\nFigure: {work / 'planted_truth.png'}")
+
+
+def print_scores(path: Path, role: str | None, as_json: bool) -> None:
+    """Score the windows of a file against the planted models and print the tables."""
+    try:
+        tables = score(read_windows(path), read_known(role=role))
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error), param_hint="--score") from error
+    if as_json:
+        print(
+            json.dumps(
+                {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}, indent=1
+            )
+        )
+        return
+    for name, table in tables.items():
+        print(f"\n{name}\n{table.to_string(index=False, float_format='%.3f')}")
 
 
 def measured(lalm: mi.LALM, spec: PlantedModelSpec, items: int, seed: int) -> tuple[Truth, FusionProfile]:

@@ -116,8 +116,9 @@ if TYPE_CHECKING:
     from .fusion import FusionProfile, fusion_layers
     from .interventions import (
         AttentionEdit,
-    from . import plotting as plot
-    from .attaching import Attachment, attach
+        DoseTargetedMata,
+        DoseTargetedSham,
+        Evidence,
         Intervention,
         Knockout,
         Mata,
@@ -130,9 +131,8 @@ if TYPE_CHECKING:
         seconds,
     )
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
-        DoseTargetedMata,
-        DoseTargetedSham,
-        Evidence,
+    from .reporting import Listening, listen, paper, report, save_listenings
+    from .sharing import Retest, evidence, retest
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,

@@ -6,25 +6,28 @@ eager attention. None of the package's code for editing or reading attention is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import DynamicCache
 
 import mata_interp as mi
 from mata_interp.fusion.share_window import MIN_EFFECT
 from mata_interp.fusion.windows import DRAWS, draw_profiles
 from mata_interp.lalm import Prompt
+from mata_interp.lalm.rows.caches import branch_cache
+from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.statistics import margin as option_margin
 from mata_interp.statistics import proportion
 
-__all__ = ["MATTERS", "Truth", "blinded", "blindness"]
+__all__ = ["MATTERS", "Truth", "blinded", "blindness", "margins"]
 
 MATTERS = 0.1  # a layer matters if blinding it costs this part of what blinding all layers costs
-BATCH = 16
+BATCH = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +59,15 @@ def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
     If blinding all layers costs less than 0.1 nats, no layer matters and all costs are 0.
     """
     every = tuple(range(lalm.num_layers))
-    blinded_layers = [()] + [(layer,) for layer in every] + [every]
-    margins = np.array([margin(lalm, items, blind) for blind in blinded_layers])  # (2 + layers, items)
-    lost = (margins[0] - margins[1:]).T  # (items, layers + 1)
+    values = margins(lalm, items, [(), *((layer,) for layer in every), every])  # (2 + layers, items)
+    lost = (values[0] - values[1:]).T  # (items, layers + 1)
     clips = [item.cluster for item in items]
     mean, drawn = draw_profiles(lost, clips, DRAWS, seed)
     drawn = drawn if len(drawn) else mean[None]  # a single clip has no resamples
     least, most = np.percentile(drawn[:, -1], [2.5, 97.5])
     total = float(mean[-1]), float(least), float(most)
-    right = proportion(margins[0] > 0, clips, seed=seed)
-    accuracy = float((margins[0] > 0).mean()), float(right.low), float(right.high)
+    right = proportion(values[0] > 0, clips, seed=seed)
+    accuracy = float((values[0] > 0).mean()), float(right.low), float(right.high)
     if total[0] < MIN_EFFECT:
         nothing = np.zeros(lalm.num_layers)
         return Truth(nothing, nothing, nothing, total, accuracy)
@@ -75,14 +77,51 @@ def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
 
 def margin(lalm: mi.LALM, items: Any, blind: tuple[int, ...]) -> np.ndarray:
     """log p(right option) - log p(best wrong one) of each item, nats, with these layers blinded."""
-    found = []
-    for begin in range(0, len(items), BATCH):
-        batch = items[begin : begin + BATCH]
-        prompt = lalm.prompt(batch)
-        with eager(lalm.model), blinded(lalm.model, prompt, blind):
-            logp = lalm.score(prompt, [item.choices for item in batch]).logprob
-        found.append(option_margin(logp, [item.choices.index(item.answer) for item in batch]))
-    return np.concatenate(found)
+    return margins(lalm, items, [blind])[0]
+
+
+def margins(lalm: mi.LALM, items: Any, blinds: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """The margins of all items for each set of blinded layers: [sets, items], nats.
+
+    Audio tokens and what comes before them do not see the text, so that blinding changes nothing there: they
+    run once for a batch, and only the tokens from the first text token on run for each set.
+    """
+    return np.concatenate(
+        [_batch_margins(lalm, items[begin : begin + BATCH], blinds) for begin in range(0, len(items), BATCH)],
+        1,
+    )
+
+
+@torch.no_grad()
+def _batch_margins(lalm: mi.LALM, batch: Any, blinds: Sequence[tuple[int, ...]]) -> np.ndarray:
+    prompt = lalm.prepare(lalm.prompt(batch))
+    tokens, mask = prompt.inputs["input_ids"], prompt.inputs["attention_mask"]
+    options = [lalm.option_tokens(item, item.choices) for item in batch]
+    right = [item.choices.index(item.answer) for item in batch]
+    text = ~prompt.groups["audio"] & (prompt.groups["audio"].cumsum(1) > 0)
+    first = int(text.any(0).nonzero()[0])  # rows whose audio ends later run some audio tokens again
+    found, seen, decoder = [], [], lalm.model.get_decoder()
+    with eager(lalm.model):
+        past = DynamicCache()  # without a config every layer keeps all keys, so that it can be cropped
+        handle = decoder.register_forward_pre_hook(
+            lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"]), with_kwargs=True
+        )
+        lalm.model(**prompt.inputs, past_key_values=past, use_cache=True)
+        handle.remove()
+        past.crop(first - tokens.shape[1])
+        for blind in blinds:
+            with blinded(lalm.model, prompt, blind):
+                cache = branch_cache(past)
+                last = tokens.shape[1] - 1
+                if last > first:
+                    decoder(
+                        inputs_embeds=seen[0][:, first:last],
+                        attention_mask=mask[:, :last],
+                        past_key_values=cache,
+                        use_cache=True,
+                    )
+                found.append(option_margin(option_logprobs(lalm.model, prompt, options, cache), right))
+    return np.array(found)
 
 
 @contextmanager

@@ -212,16 +212,14 @@ class FusionBatch:
         return measured.to_part()
 
     def _context(self, lalm: LALM, entry: Item | Prompt, other: Any) -> ItemContext:
-        last_token_only = not any(CRITERIA[name].runs_suffix for name in self.names)
+        needs = {
+            "last_token_only": not any(CRITERIA[name].runs_suffix for name in self.names),
+            "keep_states": any(CRITERIA[name].reads_states for name in self.names),
+        }
         if isinstance(entry, Prompt):
-            return ItemContext(lalm, entry, other, baseline=self.baseline, last_token_only=last_token_only)
+            return ItemContext(lalm, entry, other, baseline=self.baseline, **needs)
         return ItemContext.from_item(
-            lalm,
-            entry,
-            other,
-            self.baseline,
-            last_token_only=last_token_only,
-            prompt_format=self.prompt_format,
+            lalm, entry, other, self.baseline, prompt_format=self.prompt_format, **needs
         )
 
 

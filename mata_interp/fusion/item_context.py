@@ -21,6 +21,7 @@ from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.precision import full_precision
 from mata_interp.sweeps.shared_prefill import shared
 
+from .audio_swaps import rows_at_once
 from .baseline_edit import alters_text
 from .context_inputs import ContextInputs, Decision
 from .suffix_runner import SuffixRunner, SuffixTrace
@@ -51,13 +52,13 @@ class ItemContext:
             measure needs the whole suffix (`Criterion.runs_suffix`).
         options: token ids of each answer option; None for those of the item, or for none if there is a
             ``decision``.
+        keep_states: keep the hidden states of the prefill, which take (layers + 1) x T x d numbers. Without
+            them, :attr:`prefill_states` prefills once more.
 
     Attributes:
         inputs: the fixed inputs: model, prompt, prefill, decision and baseline.
         item: the item that was asked.
         options: token ids of each answer option; empty for a ready-made prompt.
-        prefill_states: hidden states of the prefill, before the first layer and after each, as
-            [layers + 1, T, d]. They are without the baseline, which does not change states of audio tokens.
 
     Raises:
         ModelError: the model cannot be prefilled and continued.
@@ -74,6 +75,7 @@ class ItemContext:
         *,
         last_token_only: bool = False,
         options: Sequence[Sequence[int]] | None = None,
+        keep_states: bool = True,
     ) -> None:
         self._asked = lalm.prepare(prompt, generating=True)
         prompt = lalm.prepare(self._asked)
@@ -84,11 +86,11 @@ class ItemContext:
         if options is None:
             options = [] if decision else lalm.option_tokens(self.item, self.item.choices)
         self.options = [list(option) for option in options]
-        prefill, self.prefill_states = _prefill(lalm, prompt)
+        prefill, states = _prefill(lalm, prompt, keep_states)
         if decision is None:
             decision = _decide(lalm, prompt, self.item, self.options, prefill, baseline)
         self.inputs = ContextInputs(lalm, prompt, prefill, first_text_token, decision, baseline)
-        self._memo: dict[Any, Any] = {}
+        self._memo: dict[Any, Any] = {"prefill states": states} if keep_states else {}
 
     @classmethod
     def from_item(
@@ -99,13 +101,21 @@ class ItemContext:
         baseline: tuple[AttentionEdit, ...] = (),
         *,
         last_token_only: bool = False,
+        keep_states: bool = True,
         prompt_format: str = "options",
     ) -> ItemContext:
         """The context of an item, asked in a prompt format."""
         if item.answer is None or item.answer not in item.choices:
             raise ItemError(item.id, "answer", f"{item.answer!r} is not among the choices.")
         prompt = lalm.prompt(item, format=prompt_format)
-        context = cls(lalm, prompt, other=other, baseline=baseline, last_token_only=last_token_only)
+        context = cls(
+            lalm,
+            prompt,
+            other=other,
+            baseline=baseline,
+            last_token_only=last_token_only,
+            keep_states=keep_states,
+        )
         context._prompt_format = prompt_format
         return context
 
@@ -114,6 +124,14 @@ class ItemContext:
         if key not in self._memo:
             self._memo[key] = compute()
         return self._memo[key]
+
+    @property
+    def prefill_states(self) -> list[Tensor]:
+        """Hidden states of the prefill, before the first layer and after each, as [layers + 1, T, d].
+
+        They are without the baseline, which does not change states of audio tokens.
+        """
+        return self.memo("prefill states", lambda: _prefill(self.lalm, self.prompt, True)[1])
 
     @property
     def lalm(self) -> LALM:
@@ -214,7 +232,11 @@ class ItemContext:
         if asked.thought is not None:
             asked = _with_audio_of(self.prompt, asked)
         return ItemContext(
-            self.lalm, replace(asked, items=(self.item,)), self.decision, baseline=self.baseline
+            self.lalm,
+            replace(asked, items=(self.item,)),
+            self.decision,
+            baseline=self.baseline,
+            keep_states=False,
         )
 
     def answer_scores(self, edits: Sequence[tuple[AttentionEdit, ...]]) -> np.ndarray:
@@ -271,15 +293,25 @@ def _answer_scores(
     configurations: Sequence[tuple[AttentionEdit, ...]],
 ) -> np.ndarray:
     """log p of options, nats [K, C], or without options the next-token logits [K, V]."""
+    block = rows_at_once(prompt.width, _rerun_tokens(prompt, options, configurations))
     try:
         per_prompt = [options] if options else None
-        return shared(lalm, prompt, configurations, per_prompt, None, prefill)[0][0]
+        return shared(lalm, prompt, configurations, per_prompt, block, prefill)[0][0]
     except ModelError:  # rows cannot run on this model: one configuration after the other
         if options:
             scores = lalm.score_each(prompt, [list(item.choices)], configurations)
             return np.stack([score.logprob[0] for score in scores])
         logits = [lalm.logits(prompt, parts)[0] for parts in configurations]
         return np.stack([row.float().cpu().numpy() for row in logits])
+
+
+def _rerun_tokens(
+    prompt: Prompt, options: Sequence[Sequence[int]], configurations: Sequence[tuple[AttentionEdit, ...]]
+) -> int:
+    """Tokens of one row: those of the prompt from the first edited query on, and those of the options."""
+    queries = {part.queries for parts in configurations for part in parts} or {"last"}
+    first = min(int(select_queries(name, prompt.groups).any(0).nonzero()[0]) for name in queries)
+    return prompt.width - first + sum(len(option) - 1 for option in options)
 
 
 @full_precision()
@@ -310,14 +342,15 @@ def _decide(
 
 
 @torch.no_grad()
-def _prefill(lalm: LALM, prompt: Prompt) -> tuple[PrefillCache, list[Tensor]]:
-    """The prefilled prompt, and the hidden states that it passed through."""
+def _prefill(lalm: LALM, prompt: Prompt, keep_states: bool) -> tuple[PrefillCache, list[Tensor]]:
+    """The prefilled prompt, and the hidden states that it passed through, empty without ``keep_states``."""
     states: list[Tensor] = []
     blocks = lalm.structure.blocks
 
     def keep(state: Any) -> None:
         state = state[0] if isinstance(state, tuple) else state
-        states.append(state.reshape(-1, *state.shape[-2:])[0])  # (T, d)
+        state = state.reshape(-1, *state.shape[-2:])[0]  # (T, d)
+        states.append(state if keep_states else state.new_empty(0))  # a slice would hold its memory
 
     before: list[Any] = [(blocks[0], lambda args, kwargs: keep(hidden_states_in(args, kwargs)))]
     after: list[Any] = [(block, lambda args, kwargs, out: keep(out)) for block in blocks]
@@ -328,4 +361,4 @@ def _prefill(lalm: LALM, prompt: Prompt) -> tuple[PrefillCache, list[Tensor]]:
             f"{lalm.name} ran {len(states) - 1} layers in a forward pass and has {lalm.num_layers}: "
             "criteria need a decoder that runs each of its layers once."
         )
-    return prefill, states
+    return prefill, states if keep_states else []

@@ -87,7 +87,11 @@ def nothing_measured(n: int) -> ShareWindow:
 
 
 def share_window(
-    parts: np.ndarray, clusters: Sequence[str], min_effect: float | None = MIN_EFFECT, seed: int = 0
+    parts: np.ndarray,
+    clusters: Sequence[str],
+    min_effect: float | None = MIN_EFFECT,
+    seed: int = 0,
+    resamples: int = DRAWS,
 ) -> ShareWindow:
     """The layers that carry the effect.
 
@@ -98,6 +102,8 @@ def share_window(
         min_effect: the smallest effect that counts, in the unit of ``parts``; None where the sum over layers
             has no meaning of its own: only positive parts count then.
         seed: seed of the bootstrap.
+        resamples: number of resamples whose windows are found for the stability and the boundaries; 0 leaves
+            both out.
 
     Examples:
         >>> import numpy as np
@@ -117,7 +123,7 @@ def share_window(
     verdict, needed = _effect(whole, labels, seed, min_effect or 0.0)
     if verdict != "found":
         return replace(empty, verdict=verdict, clips_needed=needed)
-    return _window_among(shares, labels, empty, seed)
+    return _window_among(shares, labels, empty, seed, resamples)
 
 
 def _shares(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +159,9 @@ def _clips_needed(clips: int, mean: float, error: float, critical: float) -> int
     return max(MIN_CLUSTERS, clips + 1, int(np.ceil(clips * (usual * error / mean) ** 2)))
 
 
-def _window_among(shares: np.ndarray, labels: Sequence[str], empty: ShareWindow, seed: int) -> ShareWindow:
+def _window_among(
+    shares: np.ndarray, labels: Sequence[str], empty: ShareWindow, seed: int, resamples: int
+) -> ShareWindow:
     """Steps 2 to 5, on the data and on resamples of them."""
     n = shares.shape[1]
     band = simultaneous_band(shares, labels, seed=seed)
@@ -172,11 +180,15 @@ def _window_among(shares: np.ndarray, labels: Sequence[str], empty: ShareWindow,
             found.clips, float(scan.mean[best]), float(scan.se[best]), scan.critical_one_sided
         )
         return replace(found, verdict="too few clips", clips_needed=needed)
+    if inside.sum() > SPREAD * n:
+        return replace(found, verdict="spread")
+    if not resamples:
+        return replace(found, inside=inside, verdict="found")
     codes, count = cluster_codes(labels)
     layer_sums, sizes = cluster_sums(shares, codes, count)
     span_sums, _ = cluster_sums(runs_of_items, codes, count)
     windows = []
-    for counts in resampled_counts(count, DRAWS, seed, len(spans)):
+    for counts in resampled_counts(count, resamples, seed, len(spans)):
         mean, error = mean_and_error(counts, layer_sums, sizes)
         run_mean, run_error = mean_and_error(counts, span_sums, sizes)
         lower = run_mean - scan.critical_one_sided * run_error
@@ -184,8 +196,6 @@ def _window_among(shares: np.ndarray, labels: Sequence[str], empty: ShareWindow,
             _window(*row, place) for row in zip(mean, mean + band.critical * error, lower, strict=True)
         ]
     resampled = np.array(windows)
-    if inside.sum() > SPREAD * n:
-        return replace(found, verdict="spread")
     resampled &= (resampled.sum(1) <= SPREAD * n)[:, None]
     both, either = (resampled & inside).sum(1), (resampled | inside).sum(1)
     return replace(

@@ -120,6 +120,55 @@ def train_planted(
 
 
 @app.command()
+def train_planted_set(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of the planted models [default: all of the file].")
+    ] = None,
+    planted_set: Annotated[
+        Path | None,
+        typer.Option("--set", help="File of planted models [default: the set that ships]."),
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(help="Folder of checkpoints and curves; models go to WORK/models/NAME.")
+    ] = Path("runs/planted-set"),
+    share: Share = 1.0,
+    threads: Threads = 2,
+) -> None:
+    """Build deep planted models, listed in a file: train the shallow bases that are missing, and grow them.
+
+    Training is resumable: run the same command again to continue. Finished models are not trained again.
+
+    \b
+    Examples
+      mata-interp organism train-planted-set 30-narrow
+      mata-interp organism train-planted-set --set my_models.json
+    """
+    import torch
+
+    from . import OrganismError
+    from .planted_body import PLANTED_SET
+    from .planted_growth import read_planted_set
+
+    torch.set_num_threads(threads)
+    try:
+        specs = read_planted_set(planted_set or PLANTED_SET)
+    except OrganismError as error:
+        raise typer.BadParameter(str(error), param_hint="--set") from error
+    if unknown := sorted({*(names or ())} - {*specs}):
+        raise typer.BadParameter(f"There are no planted models {unknown}: choose from {sorted(specs)}.")
+    from .train_planted_body import build_grown_model
+
+    work = work.expanduser()
+    for name in names or specs:
+        out = work / "models" / name
+        if (out / "config.json").exists():
+            typer.echo(f"{name}: {out} exists")
+            continue
+        build_grown_model(specs[name], work, out, share)
+        typer.echo(f"{name}: {out}")
+
+
+@app.command()
 def bank(out: Annotated[Path, typer.Argument(help="Folder to write.")]) -> None:
     """Build the bank of recordings from Debian's sonic-pi-samples and espeak-ng."""
     from .bank_sources import build_bank

@@ -156,6 +156,7 @@ class PlantedTrainingModel(TrainingModel):
     Attributes:
         mask_always: whether text is kept from blocked audio in every step (phase *mask*) or in half of the
             steps (phase *penalise*).
+        penalty: loss for attention mass 1 from text to blocked audio, averaged over layers.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class PlantedTrainingModel(TrainingModel):
     ) -> None:
         super().__init__(model, frame_labels, prefix)
         self.mask_always = True
+        self.penalty = PENALTY
         self.spec = spec
         self.num_layers = len(model.model.language_model.layers)
         model.model.audio_tower.requires_grad_(False)  # the encoder is trained already
@@ -183,7 +185,7 @@ class PlantedTrainingModel(TrainingModel):
         mask = self.mask_always or bool(batch.suffix.sum() % 2)
         distractors = () if mask else self.spec.distractor_layers
         with self.blocked_mass(batch, blocked, mask) as mass, self._audio_of_other_clip(batch, distractors):
-            loss, frame_loss = super().losses(batch)
+            loss, frame_loss = self.answer_losses(batch)
         if mask:
             return loss, frame_loss
         text = self._text(batch)
@@ -194,7 +196,15 @@ class PlantedTrainingModel(TrainingModel):
             if layer in self.spec.distractor_layers:
                 layer_mass = (DISTRACTOR_MASS - layer_mass).clamp(min=0)
             penalties.append(layer_mass.sum(1) @ weight)
-        return loss + PENALTY * torch.stack(penalties).mean(), frame_loss
+        return loss + self.penalty * torch.stack(penalties).mean(), frame_loss
+
+    def answer_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss on the answers' tokens, and the frame labels' loss, without the penalty."""
+        return super().losses(batch)
+
+    def reader(self, kind: str) -> int | None:
+        """The fusion layer that reads the audio for a kind of question; None for no layer."""
+        return layer_for_kind(kind, self.spec.fusion_layers)
 
     def blocked_audio(self, batch: Batch) -> dict[int, Tensor]:
         """Layer -> bool ``[B, R]``: the audio tokens that text should not attend to in this layer.
@@ -203,7 +213,7 @@ class PlantedTrainingModel(TrainingModel):
         fusion layer reads for. Without this division one fusion layer would do all of the work.
         """
         audio = batch.suffix == self.model.config.audio_token_id  # (B, R)
-        readers = [layer_for_kind(kind, self.spec.fusion_layers) for kind in batch.kinds]
+        readers = [self.reader(kind) for kind in batch.kinds]
         blocked = {}
         for layer in range(self.num_layers):
             elsewhere = torch.tensor([layer != reader for reader in readers])

@@ -74,14 +74,21 @@ def train_organism(work: Path, out: Path = WEIGHTS, seed: int = 0, share: float 
 
 
 def save_trained(model: TrainingModel, processor: Qwen2AudioProcessor, folder: Path) -> None:
+    """Save a model in training and its processor, see `save_model`."""
+    save_model(model.model, processor, folder)
+
+
+def save_model(
+    model: Qwen2AudioForConditionalGeneration, processor: Qwen2AudioProcessor, folder: Path
+) -> None:
     """Save model and processor, replacing what ``folder`` holds.
 
     Weights are stored in half precision to keep the package small. The configuration names float32, so
     loading gives float32 numbers that half precision represents exactly.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    half = Qwen2AudioForConditionalGeneration(model.model.config)
-    half.load_state_dict(model.model.state_dict())
+    half = Qwen2AudioForConditionalGeneration(model.config)
+    half.load_state_dict(model.state_dict())
     half.half().save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     for part in (config, config["audio_config"], config["text_config"]):

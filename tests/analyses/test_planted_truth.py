@@ -89,7 +89,11 @@ def test_the_truth_is_a_ratio_of_means(truths, unbiased, monkeypatch):
     items = mi.load_benchmark("listening").filter(condition="neutral").sample(3, seed=1)
     seeing, loss = np.array([2.0, 1.0, -3.0]), np.zeros(unbiased.num_layers)
     loss[2:5] = 0.06, 0.5, 0.3
-    monkeypatch.setattr(truths, "margin", lambda lalm, asked, blind: seeing - loss[list(blind)].sum())
+    monkeypatch.setattr(
+        truths,
+        "margins",
+        lambda lalm, asked, blinds: np.array([seeing - loss[list(blind)].sum() for blind in blinds]),
+    )
     measured = truths.blindness(unbiased, items)
     np.testing.assert_allclose(measured.cost, loss / 0.86)
     np.testing.assert_allclose(measured.low, measured.high)  # all items alike

@@ -14,6 +14,7 @@ import torch
 
 import mata_interp as mi
 from mata_interp.errors import ItemError, MataError, ModelError
+from mata_interp.fusion import audio_swaps
 from mata_interp.fusion.criteria import (
     CRITERIA,
     Criterion,
@@ -230,10 +231,45 @@ def test_criteria_of_the_last_token_do_not_run_the_suffix(lalm, context, monkeyp
         raise AssertionError("the suffix was run")
 
     monkeypatch.setattr(ItemContext, "suffix_trace", property(fail))
-    alone = ItemContext(lalm, context.prompt, context.decision, last_token_only=True, options=context.options)
+    alone = ItemContext(
+        lalm, context.prompt, context.decision, context._other, last_token_only=True, options=context.options
+    )
     for name, criterion in CRITERIA.items():
         if not criterion.runs_suffix:
             assert np.isfinite(criterion.measure(alone)).all(), name
+
+
+def test_states_of_the_prefill_are_kept_where_a_criterion_reads_them(lalm, context, monkeypatch):
+    """``reads_states`` is right: who has it not, measures without; asked for later, they are the same."""
+    lean = ItemContext(lalm, context.prompt, context.decision, keep_states=False, options=context.options)
+    for state, kept in zip(lean.prefill_states, context.prefill_states, strict=True):
+        torch.testing.assert_close(state, kept, rtol=0, atol=0)
+
+    def fail(self):
+        raise AssertionError("the states were read")
+
+    monkeypatch.setattr(ItemContext, "prefill_states", property(fail))
+    other = with_counterfactual(lalm, context.item)
+    for name, criterion in CRITERIA.items():
+        if not criterion.reads_states:
+            assert np.isfinite(criterion.measure(other)).all(), name
+
+
+def test_swapped_audio_as_rows_equals_copies_of_the_cache(context, monkeypatch):
+    """In blocks of few rows and in one, bit for bit; and against runs with a cache each."""
+    rows = restoration._at_audio(context)
+    monkeypatch.setattr(audio_swaps, "rows_at_once", lambda width, slots: 3)
+    few = restoration._at_audio(context)
+
+    def refuse(*arguments):
+        raise mi.errors.ModelError("rows cannot run")
+
+    monkeypatch.setattr(restoration, "swapped_margins", refuse)
+    copies = restoration._at_audio(context)
+    for kind, found in rows.items():
+        np.testing.assert_allclose(found, few[kind], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found, copies[kind], rtol=0, atol=1e-4)
+        assert np.ptp(found) > 1e-2
 
 
 @pytest.mark.parametrize("last_token_only", [False, True])
@@ -266,7 +302,17 @@ def test_criteria_leave_the_context_alone(lalm, context):
     assert vars(one) == before
     stored = [key for key in one._memo if isinstance(key, tuple) or "restoration" in key]
     assert sorted(map(str, stored)) == sorted(
-        map(str, [("knockout costs", "text"), ("knockout costs", "last"), "restoration margins"])
+        map(
+            str,
+            [
+                *(
+                    ("knockout cost", q, kind)
+                    for q in ("text", "last")
+                    for kind in ("order", "single", "windows")
+                ),
+                "restoration at the text",
+            ],
+        )
     )
 
 

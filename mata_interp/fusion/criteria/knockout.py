@@ -8,13 +8,12 @@ are hidden one after the other from the first on and from the last on:
 
     part(l) = ( C(0..l) - C(0..l-1) + C(l..n-1) - C(l+1..n-1) ) / 2
 
-These are Shapley values over two orders, one the reverse of the other (antithetic permutations: Mitchell et
-al. 2022, JMLR 23:43). They add up to C(all layers); a layer that never matters, whatever else is hidden, has
-exactly 0; and two layers of which either suffices have a half each.
+See `layer_parts` for the order, and for what is measured of models of more than twelve layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +21,13 @@ import numpy as np
 from mata_interp.interventions import AttentionEdit, Knockout
 from mata_interp.statistics import margin as option_margin
 
+from .layer_parts import layer_parts, starts_at_last
 from .registry import Criterion, Reads, criterion
 
 if TYPE_CHECKING:
     from ..item_context import ItemContext
 
-__all__ = ["costs"]
+__all__ = ["cost", "costs"]
 
 GEVA = "Geva et al. 2023 (arXiv 2304.14767)"
 ORDER = "Shapley values over two antithetic orders (Mitchell et al. 2022, JMLR 23:43) of Geva's knockouts"
@@ -42,8 +42,6 @@ def window_width(layers: int) -> int:
 def costs(context: ItemContext, queries: str) -> dict[str, np.ndarray]:
     """What hiding the audio takes from the margin, in nats.
 
-    All knockouts of one kind of query are one sweep over the prefill, computed once per item.
-
     Args:
         context: the item.
         queries: from which queries the audio is hidden: ``"last"`` or ``"text"``.
@@ -51,30 +49,40 @@ def costs(context: ItemContext, queries: str) -> dict[str, np.ndarray]:
     Returns:
         ``single`` layers, ``windows`` of k layers, and layers in ``order``: float64 [layers] each.
     """
-    return context.memo(("knockout costs", queries), lambda: _costs(context, queries))
+    return {kind: cost(context, queries, kind) for kind in _KINDS}
 
 
-def _costs(context: ItemContext, queries: str) -> dict[str, np.ndarray]:
-    layers, n = context.layers, len(context.layers)
+def cost(context: ItemContext, queries: str, kind: str) -> np.ndarray:
+    """One entry of `costs`: float64 [layers]. All its knockouts are one sweep over the prefill."""
+    return context.memo(("knockout cost", queries, kind), lambda: _cost(context, queries, kind))
+
+
+def _cost(context: ItemContext, queries: str, kind: str) -> np.ndarray:
+    n = len(context.layers)
+    if kind == "order":
+        from_last = starts_at_last(context.item.id)
+        return layer_parts(lambda sets: _margins_without(context, queries, sets), n, from_last)
+    if kind == "single":
+        return _losses(context, queries, [(i,) for i in range(n)])
     k = window_width(n)
-    singles = [(i,) for i in range(n)]
-    windows = [tuple(range(max(0, i - (k - 1) // 2), min(n, i + k // 2 + 1))) for i in range(n)]
-    below = [tuple(range(i)) for i in range(n + 1)]  # below[i]: all layers before i
-    above = [tuple(range(i, n)) for i in range(n + 1)]
-    hidden = sorted({*singles, *windows, *below, *above})
-    edits: list[tuple[AttentionEdit, ...]] = []
-    for places in hidden:
-        knockout = Knockout([layers[i] for i in places], queries=queries)
-        edits.append((knockout,) if places else ())
-    margins = _margins(context, edits)
-    cost = dict(zip(hidden, margins[hidden.index(())] - margins, strict=True))
-    from_first = np.array([cost[places] for places in below])
-    from_last = np.array([cost[places] for places in above])
-    return {
-        "single": np.array([cost[places] for places in singles]),
-        "windows": np.array([cost[places] for places in windows]),
-        "order": (np.diff(from_first) - np.diff(from_last)) / 2,
-    }
+    return _losses(
+        context, queries, [tuple(range(max(0, i - (k - 1) // 2), min(n, i + k // 2 + 1))) for i in range(n)]
+    )
+
+
+def _losses(context: ItemContext, queries: str, hidden: list[tuple[int, ...]]) -> np.ndarray:
+    """The fall of the margin with the audio hidden in each set of layers, given by their places."""
+    margins = _margins_without(context, queries, [(), *hidden])
+    return margins[0] - margins[1:]
+
+
+def _margins_without(context: ItemContext, queries: str, hidden: Sequence[Sequence[int]]) -> np.ndarray:
+    """The margin with the audio hidden in each set of layers, given by their places."""
+    layers = context.layers
+    edits: list[tuple[AttentionEdit, ...]] = [
+        (Knockout([layers[i] for i in places], queries=queries),) if places else () for places in hidden
+    ]
+    return _margins(context, edits)
 
 
 def _margins(context: ItemContext, edits: list[tuple[AttentionEdit, ...]]) -> np.ndarray:
@@ -101,7 +109,7 @@ def _make(name: str, queries: str, kind: str) -> Criterion:
         source=source,
     )
     def knockout(context: ItemContext) -> np.ndarray:
-        return costs(context, queries)[kind]
+        return cost(context, queries, kind)
 
     return knockout
 

@@ -62,6 +62,7 @@ def _rise(context: ItemContext, states: list[Tensor], tokens: Tensor) -> np.ndar
     unit="logits",
     formula=FORMULA.format("the states of audio tokens (mean)"),
     source=SOURCE,
+    reads_states=True,
 )
 def lens_audio(context: ItemContext) -> np.ndarray:
     return _rise(context, context.prefill_states, context.prompt.groups["audio"][0])

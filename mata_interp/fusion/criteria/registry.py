@@ -27,7 +27,8 @@ The command line, figures and tables find it there. Tests compare each criterion
 ``memo(key, compute)``  shares a result between criteria of one file
 ======================  =====================================================================================
 
-A criterion that reads ``suffix_trace`` sets ``runs_suffix=True``. It must not write to the context, except
+A criterion that reads ``suffix_trace`` sets ``runs_suffix=True``, one that reads ``prefill_states``
+``reads_states=True``. It must not write to the context, except
 through ``memo``. It raises `ItemError` where an item lacks what it needs (the item then counts as missing for
 this criterion) and `ModelError` where it is not defined on the model (the criterion is then listed in
 ``FusionProfile.refused``, and the others go on).
@@ -76,6 +77,7 @@ class Criterion:
         source: reference for the formula.
         measure: function from an item's context to float64 [layers].
         runs_suffix: whether it needs the whole suffix to be run again (``suffix_trace``).
+        reads_states: whether it needs the states of the prefill (``prefill_states``).
     """
 
     name: str
@@ -88,6 +90,7 @@ class Criterion:
     source: str
     measure: Measure
     runs_suffix: bool = False
+    reads_states: bool = False
 
 
 def criterion(**attributes: Any) -> Callable[[Measure], Criterion]:

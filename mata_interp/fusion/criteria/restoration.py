@@ -10,11 +10,13 @@ At the audio, states from layer l on are the clean keys and values in layers l a
 there and nowhere else. Since audio tokens cannot see the text after them, this is the same as patching the
 residual stream, and costs the text alone. It is done both ways, restored in a corrupted run and corrupted in
 a clean one, and a layer's part is the mean of the two steps, as with knockouts in order: the parts add up to
-P_clean - P_corrupted. Unlike a knockout, nothing is hidden: attention stays as it is, on another clip.
+P_clean - P_corrupted. See `layer_parts` for what is measured of models of more than twelve layers. Unlike a
+knockout, nothing is hidden: attention stays as it is, on another clip.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -25,72 +27,122 @@ from torch import Tensor
 from mata_interp.errors import ModelError
 from mata_interp.lalm.memory import in_halves
 
+from ..audio_swaps import swapped_margins
+from .layer_parts import layer_parts, starts_at_last
 from .registry import criterion
 
 if TYPE_CHECKING:
     from ..item_context import ItemContext
     from ..suffix_runner import Patch
 
-__all__ = ["margins"]
+__all__ = ["at_audio", "at_text", "margins"]
 
-ROWS = 16  # variants at once: each has keys and values of its own
+ROWS = 16  # variants with copied keys and values at once
 SOURCE = "activation patching (Meng et al. 2022, arXiv 2202.05262; Zhang & Nanda 2024, arXiv 2309.16042)"
 AT_AUDIO = ("restored audio", "corrupted audio")
 AT_TEXT = ("restored text", "restored last")
 
 
 def margins(context: ItemContext) -> dict[str, np.ndarray]:
-    """Margins with states exchanged from layer l on, in logits.
+    """Margins with states exchanged from layer l on, in logits: those of `at_audio` and of `at_text`."""
+    return {**at_audio(context), **at_text(context)}
+
+
+def at_audio(context: ItemContext) -> dict[str, np.ndarray]:
+    """Margins with audio states exchanged from layer l on, in logits.
+
+    All runs are rows of one tree, see `mata_interp.fusion.audio_swaps`; on models on which rows cannot run,
+    each has a copy of the cache.
 
     Returns:
         Each float64 [layers + 1]. ``restored audio``: clean audio states from layer l on, in a corrupted run
         (first entry: clean; last: corrupted). ``corrupted audio``: corrupted audio states from layer l on, in
-        a clean run (first: corrupted; last: clean). ``restored text`` and ``restored last``: clean states
-        before layer l at the text after the audio, or at the last prompt token and forced tokens, in a
-        corrupted run (first: corrupted; last, after all layers: clean).
+        a clean run (first: corrupted; last: clean).
 
     Raises:
         ItemError: there is no other clip of the same length.
         ModelError: a layer has no keys and values of its own.
     """
-    return context.memo("restoration margins", lambda: _margins(context))
+    return context.memo("restoration at the audio", lambda: _at_audio(context))
 
 
-def _margins(context: ItemContext) -> dict[str, np.ndarray]:
-    n = context.lalm.num_layers
-    runner = context.suffix_runner
-    clean, corrupted = runner.past_key_values(), context.counterfactual.suffix_runner.past_key_values()
+def at_text(context: ItemContext) -> dict[str, np.ndarray]:
+    """Margins with states of the text restored before layer l in a corrupted run, in logits.
+
+    Returns:
+        ``restored text`` and ``restored last``: clean states at the text after the audio, or at the last
+        prompt token and forced tokens: float64 [layers + 1] (first: corrupted; last, after all layers:
+        clean).
+
+    Raises:
+        ItemError, ModelError: as in `at_audio`.
+    """
+    return context.memo("restoration at the text", lambda: _at_text(context))
+
+
+def _at_audio(context: ItemContext) -> dict[str, np.ndarray]:
+    n = _require_own_keys(context)
+    restored = [range(at) for at in range(n + 1)]
+    corrupted = [range(at, n) for at in range(n + 1)]
+    measured = _margins_with_other_audio(context, [*restored, *corrupted])
+    return {AT_AUDIO[0]: measured[: n + 1], AT_AUDIO[1]: measured[n + 1 :]}
+
+
+def _margins_with_other_audio(context: ItemContext, sets: Sequence[Sequence[int]]) -> np.ndarray:
+    """The margin where text reads the other clip in each set of layers, in logits."""
+    try:
+        return swapped_margins(context, sets)
+    except ModelError:  # rows cannot run on this model
+        n = context.lalm.num_layers
+        return _with_copies(context, [_as_mask(some, n) for some in sets], None)
+
+
+def _at_text(context: ItemContext) -> dict[str, np.ndarray]:
+    n = _require_own_keys(context)
+    plans = [(kind, at) for kind in AT_TEXT for at in range(n)]
+    measured = _with_copies(context, [torch.ones(n, dtype=torch.bool)] * len(plans), plans)
+    clean = context.suffix_trace.margin
+    return {kind: np.append(measured[i * n : (i + 1) * n], clean) for i, kind in enumerate(AT_TEXT)}
+
+
+def _require_own_keys(context: ItemContext) -> int:
+    """The number of layers, each of which has keys and values of its own."""
+    n, clean = context.lalm.num_layers, context.suffix_runner.past_key_values()
     if len(context.layers) < n or len(clean.layers) != n:
         raise ModelError("not every layer has attention with keys and values of its own.")
-    plans = [(kind, at) for kind in AT_AUDIO for at in range(n + 1)]
-    plans += [(kind, at) for kind in AT_TEXT for at in range(n)]
-    reads_corrupted = torch.stack([_reads_corrupted(kind, at, n) for kind, at in plans])  # (plans, n)
+    return n
+
+
+def _with_copies(
+    context: ItemContext, reads_corrupted: list[Tensor], text_plans: list[tuple[str, int]] | None
+) -> np.ndarray:
+    """Margins of runs that have a copy of the cache each.
+
+    Args:
+        reads_corrupted: in which layers each run reads the other clip, bool [n] each.
+        text_plans: which states of the text each run restores; None: none.
+    """
+    runner = context.suffix_runner
+    corrupted = context.counterfactual.suffix_runner.past_key_values()
+    stacked = torch.stack(reads_corrupted)  # (runs, n)
 
     def measure(rows: range) -> list[float]:
-        some = [plans[row] for row in rows]
-        past = _mix_caches(runner.past_key_values(), corrupted, reads_corrupted[rows.start : rows.stop])
-        return runner.margins(len(some), past, _patch_text(context, some)).tolist()
+        past = _mix_caches(runner.past_key_values(), corrupted, stacked[rows.start : rows.stop])
+        patch = None if text_plans is None else _patch_text(context, text_plans[rows.start : rows.stop])
+        return runner.margins(len(rows), past, patch).tolist()
 
-    every = range(len(plans))
+    every = range(len(stacked))
     measured: list[float] = []
     for begin in every[::ROWS]:
         measured += chain.from_iterable(in_halves(measure, every[begin : begin + ROWS]))
-    found = {}
-    for kind in (*AT_AUDIO, *AT_TEXT):
-        found[kind] = np.array([measured[i] for i, (name, _) in enumerate(plans) if name == kind])
-    for kind in AT_TEXT:
-        found[kind] = np.append(found[kind], found["restored audio"][0])
-    return found
+    return np.array(measured)
 
 
-def _reads_corrupted(kind: str, at: int, n: int) -> Tensor:
-    """In which layers of a plan text reads the other clip: bool [n]."""
-    layer = torch.arange(n)
-    if kind == "restored audio":
-        return layer < at
-    if kind == "corrupted audio":
-        return layer >= at
-    return layer >= 0
+def _as_mask(layers: Sequence[int], n: int) -> Tensor:
+    """A set of layers as bool [n]."""
+    mask = torch.zeros(n, dtype=torch.bool)
+    mask[list(layers)] = True
+    return mask
 
 
 def _mix_caches(clean: Any, corrupted: Any, reads_corrupted: Tensor) -> Any:
@@ -131,11 +183,12 @@ def _patch_text(context: ItemContext, plans: list[tuple[str, int]]) -> Patch:
     formula="mean of margin(audio restored from l on) - margin(from l + 1 on) and margin(audio corrupted "
     "from l + 1 on) - margin(from l on)",
     source=SOURCE,
-    runs_suffix=True,
 )
 def restoration_audio(context: ItemContext) -> np.ndarray:
-    found = margins(context)
-    return (np.diff(found["corrupted audio"]) - np.diff(found["restored audio"])) / 2
+    n = _require_own_keys(context)
+    # the other order than the knockout's, so that their mean has both
+    from_last = not starts_at_last(context.item.id)
+    return layer_parts(lambda sets: _margins_with_other_audio(context, sets), n, from_last)
 
 
 @criterion(
@@ -150,7 +203,7 @@ def restoration_audio(context: ItemContext) -> np.ndarray:
     runs_suffix=True,
 )
 def restoration_text(context: ItemContext) -> np.ndarray:
-    return np.diff(margins(context)["restored text"])
+    return np.diff(at_text(context)["restored text"])
 
 
 @criterion(
@@ -165,7 +218,7 @@ def restoration_text(context: ItemContext) -> np.ndarray:
     runs_suffix=True,
 )
 def restoration_last(context: ItemContext) -> np.ndarray:
-    return np.diff(margins(context)["restored last"])
+    return np.diff(at_text(context)["restored last"])
 
 
 CRITERIA = (restoration_audio, restoration_text, restoration_last)

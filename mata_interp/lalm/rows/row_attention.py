@@ -14,7 +14,7 @@ from mata_interp.attention import AttentionCall
 
 from ..calls.attention_calls import Replace
 
-__all__ = ["EditScores", "RowAttention", "SuffixTokens"]
+__all__ = ["EditScores", "PastAttention", "RowAttention", "SuffixTokens"]
 
 
 class EditScores(Protocol):
@@ -46,6 +46,17 @@ class SuffixTokens:
         return replace(self, **moved)
 
 
+class PastAttention(Protocol):
+    """What `RowAttention` needs of the attention to the past; `AttentionCall` has it."""
+
+    @property
+    def length(self) -> int: ...
+
+    def raw_scores(self, rows: slice) -> Tensor: ...
+
+    def mix(self, weights: Tensor) -> Tensor: ...
+
+
 class RowAttention:
     """Attention of N variants of S slots over a shared past and each over itself, for ``attention_calls``.
 
@@ -72,8 +83,8 @@ class RowAttention:
 
     def __call__(self, layer: int, call: AttentionCall, total: int) -> Replace:
         query = call.query
-        cached, key, value = self._shared_keys(layer, call.key, call.value)
-        past = AttentionCall(query, cached.keys, cached.values, None, call.scaling, call.softcap)
+        owner, key, value = self._shared_keys(layer, call.key, call.value)
+        past = self._past(layer, owner, call)
         batch, heads, tokens, _ = query.shape
         width = self._slots.tokens.shape[1]
         itself = AttentionCall(
@@ -97,6 +108,17 @@ class RowAttention:
         output = output + _join_variants(itself.mix(_split_variants(own_weights.flatten(2, 3), width)), batch)
         return Replace(output.flatten(2, 3).transpose(1, 2).to(query.dtype).contiguous())  # (B, N * S, H, Dv)
 
+    def _past(self, layer: int, owner: int, call: AttentionCall) -> PastAttention:
+        """Attention of the call's queries to the tokens before the slots.
+
+        Args:
+            layer: of the model.
+            owner: the layer of the cache that holds the keys.
+            call: with the queries of all rows.
+        """
+        cached = self._cache.layers[owner]
+        return AttentionCall(call.query, cached.keys, cached.values, None, call.scaling, call.softcap)
+
     def update(
         self, key: Tensor, value: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
@@ -110,7 +132,7 @@ class RowAttention:
         parents = parents.cpu()
         self._origin = {i: self._origin[i][parents] if i in self._origin else parents for i in self._owners}
 
-    def _shared_keys(self, layer: int, key: Tensor, value: Tensor) -> tuple[Any, Tensor, Tensor]:
+    def _shared_keys(self, layer: int, key: Tensor, value: Tensor) -> tuple[int, Tensor, Tensor]:
         """The layer of the cache whose past goes with these keys, and keys and values of the rows.
 
         Where layers share keys, both belong to an earlier layer, from before the rows branched.
@@ -124,7 +146,7 @@ class RowAttention:
                 x.unflatten(2, (-1, width)).index_select(2, origin.to(x.device)).flatten(2, 3)
                 for x in (key, value)
             )
-        return self._cache.layers[owner], key, value
+        return owner, key, value
 
     def _hidden(self, mask: Tensor | None, past: int, device: torch.device) -> Tensor | None:
         """Which keys the slots do not see, bool [B, S, P + S]; None: they see all. Layers share masks."""

@@ -1,0 +1,137 @@
+"""How well is the window of layers found on planted models of 8, 16 and 30 layers?
+
+The planted models of mata_interp/organism/planted_set.json have new decoders: other depths, widths and seeds
+than the organism, and layouts from one layer of 30 to eight, two windows, decoys, and models that do not use
+the audio. Three steps:
+
+1. `truth` trains the models that are missing and measures, before any method sees a model, which layers need
+   to read the audio: each layer in turn is kept from the audio in the model's own eager attention, on 400
+   clips of the confirmation recordings.
+2. `effects` measures the two criteria that decide the recommended window on 300 other clips. What is measured
+   ships in analyses/support/planted, so that the third step needs no model.
+3. `windows` recommends a window on 200 draws of 12, 24, 50 and 100 clips of each model, and writes them in
+   the format that `planted_truth.py --score` reads. Any other method can be scored the same way.
+
+`null` counts windows on clips of random sign, where no layer has an effect.
+
+\b
+Examples
+  python analyses/planted_set.py truth --role development
+  python analyses/planted_set.py effects 30-narrow
+  python analyses/planted_set.py windows windows.json --role held-out
+  python analyses/planted_truth.py --score windows.json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from support.planted import measuring
+from support.planted.truths import CLIPS, DRAWS, EFFECTS, MEASURED, POOL, read_known
+from support.planted.windows import false_windows, recommended_windows
+
+import mata_interp as mi
+from mata_interp.organism.planted_growth import ROLES, GrownModelSpec, read_planted_set
+from mata_interp.statistics import proportion
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, help=__doc__, no_args_is_help=True)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Planted models [default: all of the role].")]
+Role = Annotated[str | None, typer.Option(help=f"{' or '.join(ROLES)} [default: both].")]
+Work = Annotated[Path, typer.Option(help="Folder of the trained models.")]
+Threads = Annotated[int, typer.Option(min=1, help="Number of CPU threads.")]
+WORK = Path("runs/planted-set")
+
+
+@app.command()
+def truth(
+    names: Names = None, role: Role = None, work: Work = WORK, threads: Threads = 2, out: Path = MEASURED
+) -> None:
+    """Train the models that are missing, and measure which layers need the audio."""
+    from mata_interp.organism.train_planted_body import build_grown_model
+
+    torch.set_num_threads(threads)
+    for spec in _specs(names, role):
+        if spec.name in read_known(out):
+            continue
+        folder = work / "models" / spec.name
+        if not (folder / "config.json").exists():
+            build_grown_model(spec, work, folder)
+        known = measuring.measure_truth(mi.LALM.from_pretrained(folder), spec)
+        measuring.store_truth(known, out)
+        print(json.dumps(known.to_dict()), flush=True)
+
+
+@app.command()
+def effects(
+    names: Names = None,
+    role: Role = None,
+    work: Work = WORK,
+    threads: Threads = 2,
+    clips: Annotated[int, typer.Option(help="Number of clips.")] = POOL,
+    out: Path = EFFECTS,
+) -> None:
+    """Measure the deciding criteria of models whose truth is known."""
+    torch.set_num_threads(threads)
+    known, done = read_known(), measuring.load_effects(out)
+    for spec in _specs(names, role):
+        if spec.name not in known:
+            raise typer.BadParameter(f"The truth of {spec.name} is not measured: run `truth` first.")
+        if spec.name not in done:
+            lalm = mi.LALM.from_pretrained(work / "models" / spec.name)
+            measuring.store_effects(spec.name, measuring.measure_effects(lalm, clips), out)
+            print(spec.name, flush=True)
+
+
+@app.command()
+def windows(
+    out: Annotated[Path, typer.Argument(help="JSON file to write.")],
+    role: Role = None,
+    draws: Annotated[int, typer.Option(help="Draws of each model and number of clips.")] = DRAWS,
+    resampled: Annotated[int, typer.Option(help="Draws with stability and boundaries.")] = DRAWS,
+    sizes: Annotated[list[int] | None, typer.Option(help="Numbers of clips.")] = None,
+) -> None:
+    """Recommend a window on every draw of clips."""
+    known = read_known(role=role)
+    measured = {name: parts for name, parts in measuring.load_effects().items() if name in known}
+    rows = list(recommended_windows(measured, sizes or CLIPS, draws, resampled))
+    out.write_text(json.dumps(rows))
+    print(f"{len(rows)} windows of {len(measured)} models: {out}")
+
+
+@app.command()
+def null(
+    role: Role = None,
+    resamples: Annotated[int, typer.Option(help="Resamples of each number of clips.")] = 1000,
+) -> None:
+    """Count windows on clips of random sign."""
+    known = read_known(role=role)
+    measured = {
+        name: parts
+        for name, parts in measuring.load_effects().items()
+        if name in known and known[name].layers
+    }
+    for size in CLIPS:
+        found = false_windows(measured, size, resamples)
+        share = proportion(found)
+        print(
+            f"{size} clips: {found.mean():.3f} ({share.low:.3f} to {share.high:.3f}) of {resamples}",
+            flush=True,
+        )
+
+
+def _specs(names: list[str] | None, role: str | None) -> list[GrownModelSpec]:
+    specs = read_planted_set()
+    if unknown := sorted({*(names or ())} - {*specs}):
+        raise typer.BadParameter(f"There are no planted models {unknown}: choose from {sorted(specs)}.")
+    return [
+        spec for spec in specs.values() if (not names or spec.name in names) and role in (None, spec.role)
+    ]
+
+
+if __name__ == "__main__":
+    app()

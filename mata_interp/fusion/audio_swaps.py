@@ -1,0 +1,213 @@
+"""Runs of the text after the audio that read another clip's audio in some layers, all in one tree of rows.
+
+Audio tokens do not see the text after them, so that another clip changes nothing but their keys and values.
+Every run is a row over the clean prompt's past; where it reads the other clip, the scores and values of the
+audio tokens come from that clip's past. Runs that read the same clips up to a layer share one row up to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mata_interp.attention import AttentionCall
+from mata_interp.errors import ModelError
+from mata_interp.interventions import AttentionEdit
+from mata_interp.lalm.memory import in_halves
+from mata_interp.lalm.rows.row_attention import PastAttention, RowAttention
+from mata_interp.precision import full_precision
+from mata_interp.sweeps.canary import STEPS, Rounding
+from mata_interp.sweeps.option_slots import OptionSlots
+from mata_interp.sweeps.tree import Level, grow
+from mata_interp.sweeps.tree_edits import TreeEditing
+
+if TYPE_CHECKING:
+    from .item_context import ItemContext
+
+__all__ = ["rows_at_once", "swapped_margins"]
+
+TOKENS = 2  # tokens of all rows that run at once, in prompts: bounds the memory of a long prompt
+SCORES = 2**20  # scores of a head that always fit: many rows of a short prompt run at once
+
+
+def rows_at_once(width: int, slots: int) -> int:
+    """Rows of ``slots`` tokens that run at once, for a prompt of ``width`` tokens."""
+    return max(8, max(TOKENS * width**2, SCORES) // (slots * width))
+
+
+def swapped_margins(context: ItemContext, plans: Sequence[Sequence[int]]) -> np.ndarray:
+    """The margin under the baseline where text reads the other clip's audio in some layers.
+
+    Args:
+        context: an item with a counterfactual clip.
+        plans: of each run, the layers in which it reads the other clip.
+
+    Returns:
+        logit(right) - logit(wrong): float64 [K].
+
+    Raises:
+        ItemError: there is no other clip of the same length.
+        ModelError: rows cannot run on the model.
+    """
+    runs = _SwapRuns(context)
+    order = sorted(range(len(plans)), key=lambda k: (min(plans[k], default=0), len(plans[k])))
+    margins = np.empty(len(plans))
+
+    def measure(some: Sequence[int]) -> list[None]:
+        margins[list(some)] = runs.margins([tuple(plans[k]) for k in some])
+        return []
+
+    step = rows_at_once(context.prompt.width, runs.slots.tokens.shape[1])
+    for begin in range(0, len(order), step):
+        in_halves(measure, order[begin : begin + step])
+    return margins
+
+
+@dataclass(frozen=True)
+class _OtherAudio:
+    """Stands for an edit in the tree of runs: the layers in which a run reads the other clip."""
+
+    layers: tuple[int, ...]
+    rule = "other audio"
+    alpha = 0.0
+    phase = "both"
+    keys = "audio"
+    queries = "text"
+
+    def heads_of(self, layer: int) -> None:
+        return None
+
+
+class _SwapRuns:
+    """The runs of one item.
+
+    Attributes:
+        slots: the tokens of a run: the text after the audio, and the forced tokens.
+    """
+
+    def __init__(self, context: ItemContext) -> None:
+        self._context, self._prefill = context, context.inputs.prefill
+        given = context.prompt.width - context.first_text_token
+        decision = context.decision
+        end = context.prompt.inputs["input_ids"][:, -given:]
+        answers = OptionSlots(end, [[[*decision.forced, decision.right]]])
+        self.slots = answers.slots
+        self._place = answers.asked[-1][2]  # the slot that predicts the deciding token
+        self._other = context.counterfactual.inputs.prefill.before(given)
+        self._audio = context.audio_keys[: context.first_text_token].nonzero()[:, 0]
+
+    @full_precision()
+    @torch.inference_mode()
+    def margins(self, plans: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """float64 [K]; the first call checks that a row without any edit equals the plain forward."""
+        context, lalm = self._context, self._context.lalm
+        runs: list[tuple[Any, ...]] = [
+            (*context.baseline, *([_OtherAudio(plan)] if plan else ())) for plan in plans
+        ]
+        verified: list[bool] = context.memo("rows verified", list)
+        if not verified:
+            runs.append(())
+        levels, ends = grow(runs, lalm.attention_layers)
+        swapped = {layer: _nodes_with_other_audio(level) for layer, level in levels.items()}
+        edits = {layer: _score_edits(level) for layer, level in levels.items()}
+        parents = {layer: torch.tensor(level.parents) for layer, level in levels.items() if level.branches}
+        editing = TreeEditing(edits, [context.baseline], context.prompt.groups, self.slots)
+
+        def attention_of(*arguments: Any) -> RowAttention:
+            return _TwoClipAttention(*arguments, other=self._other, audio=self._audio, swapped=swapped)
+
+        hidden = self._prefill.rows(self.slots, parents, editing, attention_of)  # (1, N, S, d)
+        if not verified:
+            self._require_equal(hidden[:, [ends[-1]], self.slots.given - 1])
+            verified.append(True)
+            ends = ends[:-1]
+        logits = self._prefill.head(hidden[:, list(ends), self._place])[0].float()  # (K, V)
+        decision = context.decision
+        return (logits[:, decision.right] - logits[:, decision.wrong]).cpu().double().numpy()
+
+    def _require_equal(self, unedited: Tensor) -> None:
+        """Raise a ModelError unless an unedited row, [1, 1, d], has the logits of the plain forward."""
+        dtype, plain = self._context.lalm.dtype, self._prefill.logits.float().cpu().numpy()
+        found = self._prefill.head(unedited)[:, 0].float().cpu().numpy()
+        off = Rounding.at(dtype, plain).of_logits(found, plain).max()
+        if not off <= STEPS[dtype]:
+            raise ModelError(f"an unedited row is {off:.3g} steps of {dtype} off the plain forward.")
+
+
+def _nodes_with_other_audio(level: Level) -> list[int]:
+    return [n for n, parts in enumerate(level.edits) if any(isinstance(p, _OtherAudio) for p in parts)]
+
+
+def _score_edits(level: Level) -> Level:
+    """The level with edits of scores alone."""
+    edits = tuple(tuple(p for p in parts if isinstance(p, AttentionEdit)) for parts in level.edits)
+    return replace(level, edits=edits)
+
+
+class _TwoClipAttention(RowAttention):
+    """Row attention in which some rows see another clip's keys and values at the audio tokens.
+
+    Args:
+        *arguments: those of `RowAttention`.
+        other: the cache of the other clip's prompt, as long as the first.
+        audio: positions of the audio tokens, int [A].
+        swapped: layer -> rows that read the other clip there.
+    """
+
+    def __init__(
+        self, *arguments: Any, other: Any, audio: Tensor, swapped: Mapping[int, Sequence[int]]
+    ) -> None:
+        super().__init__(*arguments)
+        self._other, self._audio, self._swapped = other, audio, swapped
+
+    def _past(self, layer: int, owner: int, call: AttentionCall) -> PastAttention:
+        clean = super()._past(layer, owner, call)
+        nodes = self._swapped.get(layer)
+        if not nodes:
+            return clean
+        device, width = call.query.device, self._slots.tokens.shape[1]
+        slots = torch.arange(width, device=device)
+        rows = (torch.tensor(nodes, device=device)[:, None] * width + slots).flatten()
+        cached, audio = self._other.layers[owner], self._audio.to(device)
+        keys, values = (states.index_select(2, audio) for states in (cached.keys, cached.values))
+        swapped = AttentionCall(
+            call.query.index_select(2, rows), keys, values, None, call.scaling, call.softcap
+        )
+        return _TwoClips(clean, swapped, rows, audio)
+
+
+@dataclass(frozen=True, eq=False)
+class _TwoClips:
+    """Attention to the past of one clip, and in some rows to another clip's audio instead.
+
+    Attributes:
+        clean: all rows, the first clip's past.
+        swapped: the rows that read the other clip, and its audio tokens alone.
+        rows: these rows, int [R].
+        audio: positions of the audio tokens in the past, int [A].
+    """
+
+    clean: PastAttention
+    swapped: AttentionCall
+    rows: Tensor
+    audio: Tensor
+
+    @property
+    def length(self) -> int:
+        return self.clean.length
+
+    def raw_scores(self, rows: slice) -> Tensor:
+        scores = self.clean.raw_scores(rows)  # (1, H, N * S, P)
+        scores[:, :, self.rows[:, None], self.audio] = self.swapped.raw_scores(rows)
+        return scores
+
+    def mix(self, weights: Tensor) -> Tensor:
+        own = weights.clone()
+        own[:, :, self.rows[:, None], self.audio] = 0.0
+        other = weights.index_select(2, self.rows).index_select(3, self.audio)
+        return self.clean.mix(own).index_add(2, self.rows, self.swapped.mix(other))

@@ -1,0 +1,199 @@
+"""Scores of windows against planted models: by hand, on a perfect method, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+
+import mata_interp as mi
+from mata_interp.errors import ArgumentError
+from mata_interp.fusion.share_window import WORTH
+from mata_interp.organism.planted_body import PlantedBodySpec
+from mata_interp.organism.planted_growth import GrownModelSpec
+from tests.support.analyses import import_analysis
+
+
+@pytest.fixture(scope="module")
+def truths() -> Any:
+    return import_analysis("support.planted.truths")
+
+
+@pytest.fixture(scope="module")
+def scoring() -> Any:
+    return import_analysis("support.planted.scoring")
+
+
+@pytest.fixture(scope="module")
+def known(truths) -> dict[str, Any]:
+    """One model that reads in layers 2-3 of 6, and one that does not use its audio."""
+    blindness = import_analysis("support.blindness")
+    ends = (1.0, 0.9, 1.1)
+    cost = np.array([0.0, 0.0, 0.6, 0.4, 0.13, 0.02])
+    using = blindness.Truth(cost, cost - 0.02, cost + 0.02, ends, ends)
+    nothing = np.zeros(6)
+    unused = blindness.Truth(nothing, nothing, nothing, (0.0, 0.0, 0.0), ends)
+    return {
+        name: truths.KnownModel.from_truth(
+            GrownModelSpec(name, "held-out", PlantedBodySpec("base", 6, layers), 6, tuple(range(6))), truth
+        )
+        for name, layers, truth in (("two", (2, 3), using), ("none", (), unused))
+    }
+
+
+def table(*rows: tuple[str, int, int, str], **more: Any) -> list[dict[str, Any]]:
+    return [{"plant": p, "clips": c, "draw": d, "layers": w, **more} for p, c, d, w in rows]
+
+
+def read(scoring, tmp_path, rows) -> pd.DataFrame:
+    path = tmp_path / "windows.json"
+    path.write_text(json.dumps(rows))
+    return scoring.read_windows(path)
+
+
+def test_the_truth_is_relative_to_the_costliest_layer(known, truths, tmp_path):
+    """0.13 of 0.6 is worth it, 0.02 is not, and an interval of 0.11 to 0.15 includes a fifth of 0.6."""
+    assert 0.02 < WORTH * 0.6 < 0.13
+    assert (known["two"].layers, known["two"].unclear) == ((2, 3, 4), (4,))
+    assert known["none"].layers == ()
+    measuring = import_analysis("support.planted.measuring")
+    path = tmp_path / "measured.json"
+    for model in known.values():
+        measuring.store_truth(model, path)
+    assert truths.read_known(path) == known
+    assert truths.read_known(path, "development") == {}
+
+
+ROWS = table(
+    ("two", 50, 0, "2-4"),  # exact
+    ("two", 50, 1, "2-3"),  # 2 of 3
+    ("two", 50, 2, "none"),  # abstains: 0
+    ("none", 50, 0, "none"),
+    ("none", 50, 1, "5"),  # a false window
+    ("none", 50, 2, "none"),
+)
+
+
+def test_scores_by_hand(scoring, known, tmp_path):
+    scores = scoring.score(read(scoring, tmp_path, ROWS), known)
+    models = scores["models"].set_index("plant")
+    assert models.loc["two", "iou"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert models.loc["two", ["exact", "abstained"]].tolist() == pytest.approx([1 / 3, 1 / 3])
+    (size,) = scores["clips"].to_dict("records")
+    assert (size["clips"], size["models"], size["null_draws"]) == (50, 1, 3)
+    assert size["iou"] == size["worst_iou"] == pytest.approx(5 / 9)
+    assert size["false_windows"] == pytest.approx(1 / 3)
+    assert size["false_low"] < 1 / 3 < size["false_high"]
+
+
+def test_a_csv_file_gives_the_same_scores(scoring, known, tmp_path):
+    path = tmp_path / "windows.csv"
+    pd.DataFrame(ROWS).to_csv(path, index=False)
+    for name, frame in scoring.score(scoring.read_windows(path), known).items():
+        pd.testing.assert_frame_equal(frame, scoring.score(read(scoring, tmp_path, ROWS), known)[name])
+
+
+def test_coverage_counts_boundaries_of_runs_that_overlap(scoring, known, tmp_path):
+    edges = [
+        {"first": 2, "last": 3, "first_interval": [1, 2], "last_interval": [3, 3]},  # the end is at 4: missed
+        {"first": 5, "last": 5, "first_interval": [5, 5], "last_interval": [5, 5]},  # overlaps nothing
+    ]
+    rows = table(("two", 50, 0, "2-3,5"), boundaries=edges) + table(("none", 50, 0, "none"))
+    (found,) = scoring.score(read(scoring, tmp_path, rows), known)["boundaries"].to_dict("records")
+    assert (found["edges"], found["covered"]) == (2, 0.5)
+    as_text = [{**row, "boundaries": json.dumps(row.get("boundaries", []))} for row in rows]
+    path = tmp_path / "windows.csv"
+    pd.DataFrame(as_text).to_csv(path, index=False)
+    again = scoring.score(scoring.read_windows(path), known)["boundaries"]
+    assert again.to_dict("records") == [found]
+
+
+def test_stability_is_compared_with_other_draws(scoring, known, tmp_path):
+    """Of four draws three are similar: each of these agrees with 2 of 3 others, the fourth with none."""
+    windows = ["2-3", "2-3", "2-4", "0"]
+    rows = [
+        {"plant": "two", "clips": 50, "draw": d, "layers": w, "stability": 0.9} for d, w in enumerate(windows)
+    ]
+    rows += table(*(("none", 50, d, "none") for d in range(4)))
+    (found,) = scoring.score(read(scoring, tmp_path, rows), known)["stability"].to_dict("records")
+    assert (found["windows"], found["range"]) == (4, "0.80-0.95")
+    assert found["claimed"] == pytest.approx(0.9)
+    assert found["observed"] == pytest.approx((3 * 2 / 3 + 0) / 4)
+
+
+REFUSED = {
+    "a model without windows": (ROWS[:3], "none"),
+    "a missing draw": (ROWS[:-1], "draw 2"),
+    "a draw twice": ([*ROWS, ROWS[0]], "twice"),
+    "a layer that is not there": ([*ROWS[1:], {**ROWS[0], "layers": "2-6"}], "6 layers"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_incomplete_files_are_refused(scoring, known, tmp_path, name):
+    rows, message = REFUSED[name]
+    with pytest.raises(ArgumentError, match=message):
+        scoring.score(read(scoring, tmp_path, rows), known)
+
+
+def test_a_wrong_row_is_named(scoring, tmp_path):
+    with pytest.raises(ArgumentError, match="row 1"):
+        read(scoring, tmp_path, [ROWS[0], {**ROWS[1], "layers": "two"}])
+    with pytest.raises(ArgumentError, match="draw"):
+        read(scoring, tmp_path, [{"plant": "two", "clips": 50, "layers": "2"}])
+
+
+def test_draws_are_the_same_everywhere(truths):
+    first = truths.draw_clips("30-narrow", 50, 7)
+    assert len(set(first)) == 50
+    assert first.max() < truths.POOL
+    np.testing.assert_array_equal(first, truths.draw_clips("30-narrow", 50, 7))
+    assert not np.array_equal(first, truths.draw_clips("30-narrow", 50, 8))
+    assert not np.array_equal(first, truths.draw_clips("30-wide", 50, 7))
+
+
+def test_windows_of_known_effects_are_written_and_scored(known, tmp_path, capsys, monkeypatch):
+    """From effects to a file to a score: exact where the effect is clear, no window where there is none."""
+    windows = import_analysis("support.planted.windows")
+    study = import_analysis("planted_truth")
+    rng = np.random.default_rng(0)
+    effects = {
+        "two": rng.normal([0, 0, 0.6, 0.4, 0.3, 0], 0.1, (2, 60, 6)),
+        "none": rng.normal(0, 0.1, (2, 60, 6)),
+    }
+    rows = list(windows.recommended_windows(effects, [24, 50], draws=3, resampled_draws=1))
+    assert [row["layers"] for row in rows if row["plant"] == "two"] == ["2-4"] * 6
+    assert sum(row["stability"] is not None for row in rows) == 2
+    path = tmp_path / "windows.json"
+    path.write_text(json.dumps(rows))
+    monkeypatch.setattr(study, "read_known", lambda role: known)
+    study.main(scored=path, role=None, as_json=True)
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["iou"] for row in printed["clips"]] == [1.0, 1.0]
+    assert [row["false_windows"] for row in printed["clips"]] == [0.0, 0.0]
+    assert printed["boundaries"][0]["covered"] == 1.0
+    with pytest.raises(typer.BadParameter, match="no table"):
+        study.main(scored=tmp_path / "nothing.json", role=None)
+
+
+def test_random_signs_leave_no_effect(known):
+    """The models' own clips with random signs: of 60 resamples of 24 clips, at most 8 (99.9 % at 5 %)."""
+    windows = import_analysis("support.planted.windows")
+    effects = {"two": np.random.default_rng(0).normal([0, 0, 1.0, 0.5, 0, 0], 0.5, (2, 60, 6))}
+    assert windows.false_windows(effects, 24, 60).sum() <= 8
+
+
+def test_the_truths_that_ship_are_of_the_set_that_ships(truths):
+    from mata_interp.organism.planted_growth import read_planted_set
+
+    specs, known = read_planted_set(), truths.read_known()
+    effects = import_analysis("support.planted.measuring").load_effects()
+    for name, model in known.items():
+        assert (model.role, model.num_layers) == (specs[name].role, specs[name].num_layers)
+        assert model.planted == specs[name].fusion_layers
+        if name in effects:
+            assert effects[name].shape[::2] == (len(mi.fusion.recommend.CAUSES), model.num_layers)

@@ -1,0 +1,59 @@
+"""What the two criteria that decide the window cost at 30 layers, by counted multiplications."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import mata_interp as mi
+from mata_interp.fusion.criteria import CRITERIA
+from mata_interp.fusion.item_context import Decision, ItemContext
+from mata_interp.fusion.recommend import CAUSES
+from tests.tiny import tiny_qwen2_audio
+
+AUDIO, TEXT = 750, 48  # tokens of 30 s, and of a question with its options
+
+
+@pytest.fixture(scope="module")
+def asked() -> tuple[mi.LALM, mi.Prompt]:
+    model, _ = tiny_qwen2_audio(layers=30, heads=4, kv_heads=4, head_dim=16, chunk_length=30)
+    lalm = mi.LALM(model)
+    draw = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, 256, (1, 3 + TEXT), generator=draw)
+    audio = torch.full((1, AUDIO), model.config.audio_token_id)
+    inputs = {
+        "input_ids": torch.cat([tokens[:, :3], audio, tokens[:, 3:]], 1),
+        "input_features": torch.randn(1, 32, 3000, generator=draw),
+        "feature_attention_mask": torch.ones(1, 3000, dtype=torch.long),
+    }
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    prompt = lalm.prompt_from_inputs(inputs)
+    lalm.prepare(prompt)  # what is done once for a model is not counted
+    return lalm, prompt
+
+
+def work(run) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    return counter.get_total_flops()
+
+
+def test_the_window_costs_few_forwards_of_an_item(asked):
+    lalm, prompt = asked
+    features = prompt.inputs["input_features"]
+    other = replace(prompt, inputs={**prompt.inputs, "input_features": features.flip(-1)})
+    plain = work(lambda: lalm.model(**prompt.inputs, use_cache=False))
+
+    def window() -> None:
+        context = ItemContext(
+            lalm, prompt, Decision(right=5, wrong=7), other, last_token_only=True, keep_states=False
+        )
+        for name in CAUSES:
+            CRITERIA[name].measure(context)
+
+    forwards = work(window) / plain
+    print(f"{forwards:.2f} plain forwards")
+    assert forwards < 3
