@@ -104,11 +104,6 @@ class BoundInterventions:
         return own if extra is None else tuple(sorted({*own, *extra.layers}))
 
     @property
-    def paused(self) -> bool:
-        """Whether the extra pass of a part at the logits is running."""
-        return self._paused
-
-    @property
     def counted(self) -> Tensor | None:
         """bool [B, Q], which queries of the next calls enter the dose; None: all."""
         return None if self.attention is None else self.attention.counted
