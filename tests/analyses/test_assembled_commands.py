@@ -109,7 +109,7 @@ def test_check(folder, dtype):
     assert measured["about"]["dtype"] == dtype
     verdicts = {result["name"]: result["verdict"] for result in measured["results"]}
     assert set(verdicts.values()) == {"pass"}, measured["results"]
-    assert len(verdicts) == 14
+    assert len(verdicts) == 15
 
 
 def test_check_of_an_adapter(folder, tmp_path):
