@@ -93,6 +93,7 @@ def test_a_damaged_file_is_noticed_and_its_parts_are_computed_again(tmp_path, ma
 
 
 def test_a_run_compacts_itself_and_goes_on_from_there(tiny_lalm, tmp_path, many):
+    (tmp_path / "clips").mkdir()
     items = make_items(tmp_path / "clips", clips=2)
     conditions = {"baseline": None, "mata": mi.Mata(1.0, [1])}
     first = mi.run(tiny_lalm, items, conditions, tmp_path / "run", batch_size=2, progress=False)

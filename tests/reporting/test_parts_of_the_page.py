@@ -153,7 +153,7 @@ def test_tasks_have_a_forest_plot_and_a_test_of_their_differences(run):
     section = tasks_section(records, "baseline", "mata", {}, "all items")
     assert section is not None
     (_, figure), (_, table) = section.content
-    assert "Cochran's Q" in figure.caption or "Each" in figure.caption or figure.caption
+    assert "all items" in figure.caption.lower()
     assert {row.cells[0] for row in table.blocks[0].rows} == {"pitch", "tempo"}
     assert tasks_section(run.records.assign(kind="one"), "baseline", "mata", {}, "all items") is None
 
@@ -187,6 +187,7 @@ def test_an_unfinished_run_is_not_compared_but_noticed(run):
     assert "Finish the run" in text
 
 
+@pytest.mark.filterwarnings("ignore::mata_interp.errors.MataWarning")  # what is left out is meant to be
 def test_a_layer_profile_in_the_folder_is_shown(run, tmp_path):
     assert layers_section(tmp_path) is None
     assert layers_section(None) is None
