@@ -29,7 +29,8 @@ def controls_section(records: pd.DataFrame, comparisons: Comparisons, selection:
     content: list[Content] = []
     for question, sentences in _findings(records, comparisons, selection):
         content.append(("heading", question))
-        content += [("text", sentence) for sentence in sentences if sentence]
+        for sentence in filter(None, sentences):
+            content.append(("text", sentence))
     dose = dose_table(records, comparisons)
     if dose.blocks[0].rows:
         content.append(("table", dose))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def _figure(profile: FusionProfile) -> FigurePart:
 
 def _windows(profile: FusionProfile) -> Table:
     """The recommended window and that of each criterion, with how far they agree."""
-    agreement = profile.agreement["window"]
+    agreement: dict[str, Any] = profile.agreement["window"].to_dict()
     rows = [Row(["recommended", "", layer_range(profile.window), ""], "primary", {"criterion": "window"})]
     for name in map(str, profile.profiles["criterion"].values):
         about = profile.profiles.sel(criterion=name)
@@ -85,13 +86,13 @@ def _windows(profile: FusionProfile) -> Table:
 
 
 def _heads(profile: FusionProfile) -> Table:
-    heads = profile.audio_heads.head(HEADS)
+    heads: list[Any] = list(profile.audio_heads.head(HEADS).itertuples())
     rows = [
         Row([
             f"layer {row.layer}, head {row.head}", number(row.attribution, 3),
             f"[{number(row.low, 3)}, {number(row.high, 3)}]",
         ])
-        for row in heads.itertuples()
+        for row in heads
     ]  # fmt: skip
     return Table(
         "Heads that write audio into the answer.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 
@@ -71,13 +73,18 @@ def run_sections(run: Run, comparisons: Comparisons) -> list[Section]:
     return sections if tasks is None else [*sections, tasks]
 
 
+def _rows(table: pd.DataFrame) -> list[Any]:
+    """The rows of a table, each with its columns as attributes."""
+    return [SimpleNamespace(**row) for row in table.to_dict("records")]  # type: ignore[arg-type]
+
+
 def _forest(table: pd.DataFrame, comparisons: Comparisons) -> FigurePart:
     rows = [
         forest.Row(
             comparisons.label(row.condition), row.difference, row.low, row.high, row.n, row.fixed, row.broken,
             "mata" if comparisons.role(row.condition) == "mata" else "sham",
         )
-        for row in table.itertuples()
+        for row in _rows(table)
     ]  # fmt: skip
     sections = [forest.Section("All items", rows)]
     return FigurePart(
@@ -113,13 +120,13 @@ def _table(table: pd.DataFrame, comparisons: Comparisons) -> Table:
                 "p-adjusted": repr(float(row.p_adjusted)),
             },
         )
-        for row in table.itertuples()
+        for row in _rows(table)
     ]
     head = ("Condition", "n", "before, %", "after, %", "change, points [95\u00a0%\u00a0interval]",
             "corrected", "broken", "churned", "p", "p, adjusted", "KL, nats")  # fmt: skip
-    left_out = int(table["left_out"].max()) if len(table) else 0
+    left_out = max((row.left_out for row in _rows(table)), default=0)
     missing = f" {left_out} items have no value and are left out." if left_out else ""
-    chance = table["chance"].iloc[0] if len(table) else float("nan")
+    chance = next((row.chance for row in _rows(table)), float("nan"))
     level = f" Chance: {percent(chance)}." if known(chance) else ""
     return Table(
         "Each condition against the baseline.",
@@ -149,7 +156,7 @@ def _margins(table: pd.DataFrame, comparisons: Comparisons) -> Table:
             "" if comparisons.role(row.condition) == "mata" else "sham",
             {"compared": printable(row.condition), "kind": "margin"},
         )
-        for row in table.itertuples()
+        for row in _rows(table)
     ]
     return Table(
         "Changes of the mean margin.",

@@ -46,7 +46,7 @@ def _harm_keys(comparisons: Comparisons) -> Iterator[Key]:
             continue
         binary = row.comparison.kind == "binary"
         value = points(row.effect.difference) if binary else number(row.effect.difference, 2, sign=True)
-        unit = "Accuracy, points" if binary else "Margin, nats"
+        unit = "accuracy, points" if binary else "margin, nats"
         items = subset_label(row.comparison.subset)
         yield Key(
             f"Harm: {unit}", value, f"{items}; {_interval(row)}", {"key": "harm", **effect_data(row)}, "harm"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -97,7 +97,7 @@ def _differences(p: float, i_squared: float, tasks: int) -> str:
     return f"A difference of the effect between the {count(tasks, 'task')} is not detectable ({test})."
 
 
-def _table(effects: list[tuple[object, Effect]]) -> Table:
+def _table(effects: Sequence[tuple[object, Effect]]) -> Table:
     rows = [
         Row(
             [

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
+from mata_interp.reporting.figures.dose_response import dose_response
+from mata_interp.reporting.figures.first_last import first_last
+from mata_interp.reporting.figures.flow import Flow, flow
 from mata_interp.reporting.figures.forest import Row, Section, forest
 from mata_interp.reporting.figures.grid import grid
 from mata_interp.reporting.figures.heads import heads
@@ -42,6 +45,13 @@ DRAWINGS = {
     ),
     "empty windows": lambda width: window_heatmap(np.full((1, 1, 1), NAN), [4], [1.0], None, width),
     "windows of a large model": lambda width: window_heatmap(DEEP, range(28), [0.1] * 5, None, width),
+    "first and last": lambda width: first_last(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), width),
+    "first and last of a large model": lambda width: first_last(DEEP, range(28), [0.1] * 5, None, width),
+    "flow": lambda width: flow(Flow(40, 30, 2, 0, 28), width),
+    "flow of few changes": lambda width: flow(Flow(396, 1, 1, 1, 1), width),
+    "dose and response": lambda width: dose_response(
+        [0.1, 1.0], MEAN[:2], MEAN[:2] - 1, MEAN[:2] + 1, 1, width
+    ),
     "single": lambda width: single(MEAN - 0.5, MEAN - 0.6, MEAN, [0, 1, 3, 4], "what", width, "a note\nmore"),
     "heads": lambda width: heads(SHARE - 0.5, [0, 1, 3, 4], "what", width, "a note"),
     "heads of a large model": lambda width: heads(LARGE - 0.5, range(32), "what", width),
@@ -100,7 +110,7 @@ def test_forest_shows_its_numbers():
 
 def test_margins_count_what_changed():
     words = texts(responsive(DRAWINGS["margins"], "some", ""))
-    assert words.count("1 fixed") == words.count("1 broken") == 2
+    assert words.count("1 corrected") == words.count("1 broken") == 2
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])

@@ -88,7 +88,7 @@ def _draw(
     corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
     cells = PolyCollection(
         [corners + np.array([first, first + size]) for size, first in places], array=values, cmap=CHANGE_MAP,
-        norm=Normalize(-bound, bound), edgecolors="white", linewidths=0.5 if count <= 16 else 0,
+        norm=Normalize(-bound, bound), edgecolors=FAINT, linewidths=0.4 if count <= 16 else 0,
     )  # fmt: skip
     texts = []
     for size, first in places:

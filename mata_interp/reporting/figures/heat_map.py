@@ -44,7 +44,7 @@ def heat_map(share: np.ndarray, layers: list[int], window: Collection[int], widt
     )
     tip(
         heat.collections[0],
-        *(_tip(share[place], layers[place[0]], place[1]) for place in np.ndindex(share.shape)),
+        *(_tip(float(share[place]), layers[place[0]], place[1]) for place in np.ndindex(share.shape)),
     )
     for row, head in np.ndindex(share.shape) if numbers else ():
         value = share[row, head]

@@ -32,7 +32,10 @@ def margins(before: np.ndarray, after: np.ndarray, width: float, items: Sequence
     ):
         drawn = axes.scatter(before[part], after[part], **style, **dots)
         if len(items):
-            tip(drawn, *(_tip(items[n], before[n], after[n]) for n in np.flatnonzero(part)))
+            tip(
+                drawn,
+                *(_tip(items[n], float(before[n]), float(after[n])) for n in np.flatnonzero(part).tolist()),
+            )
     bound = float(np.nanmax(np.abs(np.concatenate([before, after])), initial=1.0)) * 1.05
     axes.plot([-bound, bound], [-bound, bound], color=SOFT, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
     axes.axhline(0, color=SOFT, linewidth=0.6, zorder=0)
