@@ -170,12 +170,12 @@ class ItemTable {
   }
 
   row(item, place) {
-    const sound = item.audio ? "\u266a " : "";
-    const button = element("button", { type: "button", class: "iv-open" }, short(rowTitle(item), 110));
+    const sound = item.audio ? element("span", { class: "iv-sound", "aria-hidden": "true" }, "\u266a ") : null;
+    const button = element("button", { type: "button", class: "iv-open" }, sound, short(rowTitle(item), 110));
     if (item === this.selected) button.setAttribute("aria-current", "true");
     const title = item.audio ? "with audio and heads" : null;
     const cells = {
-      question: () => element("td", { title }, element("span", { class: "iv-sound", "aria-hidden": "true" }, sound), button),
+      question: () => element("td", { title }, button),
       outcome: () => element("td", {}, badge(item.outcome)),
       task: () => element("td", {}, short(item.task, 32)),
       caption_kind: () => element("td", {}, short(item.caption_kind || "\u2014", 20)),
