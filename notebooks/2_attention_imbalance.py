@@ -24,7 +24,7 @@ import seaborn as sns
 
 import mata_interp as mi
 
-sns.set_theme(style="ticks", context="notebook")
+sns.set_theme(style="ticks", context="notebook", palette="colorblind")
 plt.rcParams["figure.dpi"] = 110
 
 organism = mi.LALM.from_pretrained("organism")

@@ -29,7 +29,7 @@ import mata_interp as mi
 from mata_interp.interventions import catalogue
 from mata_interp.statistics import is_correct, margin
 
-sns.set_theme(style="ticks", context="notebook")
+sns.set_theme(style="ticks", context="notebook", palette="colorblind")
 plt.rcParams["figure.dpi"] = 110
 
 lalm = mi.LALM.from_pretrained("organism")
