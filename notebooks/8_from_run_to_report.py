@@ -19,6 +19,8 @@
 # and a half on two cores.
 
 # %%
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import seaborn as sns
 
@@ -44,8 +46,6 @@ print(study.study.answer)
 # ## What is in the folder
 
 # %%
-from pathlib import Path  # noqa: E402
-
 folder = Path("runs/first")
 for path in sorted(folder.iterdir()):
     print(path.name + ("/" if path.is_dir() else f"  {path.stat().st_size / 1024:.0f} kB"))
