@@ -85,7 +85,7 @@ print(primary.comparison.name, primary.comparison.subset)
 conflict = run.records[run.records["caption_condition"] == "conflict"]
 correct = conflict.pivot(index="item", columns="condition", values="correct").astype(float)
 by_hand = correct[primary.comparison.after].mean() - correct[primary.comparison.before].mean()
-assert by_hand == primary.effect.difference
+assert abs(by_hand - primary.effect.difference) < 1e-12
 primary.effect
 
 # %% [markdown]
