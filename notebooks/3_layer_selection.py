@@ -26,7 +26,7 @@ import seaborn as sns
 
 import mata_interp as mi
 
-sns.set_theme(style="ticks", context="notebook")
+sns.set_theme(style="ticks", context="notebook", palette="colorblind")
 plt.rcParams["figure.dpi"] = 110
 
 folder = "organism"

@@ -23,7 +23,7 @@ import seaborn as sns
 
 import mata_interp as mi
 
-sns.set_theme(style="ticks", context="notebook")
+sns.set_theme(style="ticks", context="notebook", palette="colorblind")
 plt.rcParams["figure.dpi"] = 110
 
 lalm = mi.LALM.from_pretrained("organism")
@@ -78,19 +78,28 @@ table[columns].round(3)
 
 # %%
 figure, ax = plt.subplots(figsize=(9, 3.8), layout="constrained")
-mi.plot.effects(table, ax=ax)
+controls = table["condition"] != "MATA"
+mi.plot.effects(table.assign(control=controls), ax=ax)  # hollow grey: controls
 plt.show()
 
 # %% [markdown]
-# Where the caption contradicts the audio, MATA corrects answers, and neither control does. Without a
-# caption and with a correct one there is little to correct. Does the audio have to be the right one? With
-# another item's audio, the effect of MATA is measured against *that audio's own* baseline:
+# Where the caption contradicts the audio, MATA corrects answers. Neither control does: the same rule on
+# text costs accuracy under every caption, and MATA in layers 0-3 changes little on conflict items.
+# Without a caption and with a correct one there is little to correct, and no effect of MATA is
+# detectable.
+#
+# Does the audio have to be the right one? With another item's audio, the effect of MATA is measured
+# against *that audio's own* baseline:
 
 # %%
 other = run.compare("other audio", by="caption_condition", conditions=["other audio, MATA"])
 other[["caption_condition", "n", "before", "after", "difference", "low", "high", "p_adjusted"]].round(3)
 
 # %% [markdown]
+# More attention to the wrong audio does not help. Where the caption is right, it costs many answers that
+# the caption had given away: the model now goes by what it hears. That is direct evidence that MATA makes
+# it use the audio.
+#
 # ## Which answers changed?
 #
 # A difference of accuracies is a balance. The log-probability difference of each item shows what lies
@@ -127,10 +136,12 @@ sns.despine()
 plt.show()
 
 # %% [markdown]
-# More attention to audio raises the log-probability of the right answer, less lowers it, and the same
-# rule on text does the opposite. The two lines have the same alpha, not the same *dose*: the change of
-# attention that an alpha makes depends on the scores. Each record has the dose, and `mata-interp study`
-# matches the sham's dose (mean KL divergence of the attention rows) to MATA's before it compares them:
+# More attention to audio raises the log-probability of the right answer, less lowers it, and both follow
+# the dose. The rule on text does the opposite: to *lower* the attention to text (alpha -1) helps as much
+# as to raise that to audio, as both are sides of the same softmax. The two lines have the same alpha, not
+# the same *dose*: the change of attention that an alpha makes depends on the scores. Each record has the
+# dose, and `mata-interp study` matches the sham's dose (mean KL divergence of the attention rows) to
+# MATA's before it compares them:
 
 # %%
 run.records.groupby("condition", sort=False)[["dose_mass_before", "dose_mass_after", "dose_kl"]].mean().round(
@@ -140,7 +151,9 @@ run.records.groupby("condition", sort=False)[["dose_mass_before", "dose_mass_aft
 # %% [markdown]
 # ## Summary
 #
-# - On clips that played no part in the choice, MATA corrects answers where the caption is wrong.
-# - The controls change little or do harm, so that it is the attention to *this* audio in *these* layers.
-# - Fifty clips are few, and the intervals are wide. `mata-interp study` runs all clips, chooses layers
-#   and strength itself, matches doses, and tests one prespecified hypothesis.
+# - On clips that played no part in the choice, MATA corrects answers where the caption is wrong, and the
+#   effect follows the dose.
+# - The controls do not help, and with the wrong audio MATA does not either: what helps is attention to
+#   *this* audio in *these* layers.
+# - Fifty clips for each caption are few, and the intervals are wide. `mata-interp study` runs all clips,
+#   chooses layers and strength itself, matches doses, and tests one prespecified hypothesis.

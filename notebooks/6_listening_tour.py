@@ -27,7 +27,7 @@ from IPython.display import HTML
 import mata_interp as mi
 from mata_interp.markup import player
 
-sns.set_theme(style="ticks", context="notebook")
+sns.set_theme(style="ticks", context="notebook", palette="colorblind")
 plt.rcParams["figure.dpi"] = 110
 
 lalm = mi.LALM.from_pretrained("organism")
@@ -66,7 +66,9 @@ plt.show()
 # %% [markdown]
 # ## What a caption changes
 #
-# The same clip and question without a caption, with a correct one and with a wrong one.
+# The same clip and question without a caption (*neutral*), with a correct one (*congruent*) and with a
+# wrong one (*conflict*): to the left the attention over time, to the right the probability of the right
+# answer.
 
 # %%
 group = [other for other in items if other.cluster == item.cluster and other.question == item.question]
@@ -83,7 +85,7 @@ for name, marker in zip(by_caption, "osD", strict=False):
     middles = (heard.edges[:-1] + heard.edges[1:]) / 2
     axes[0].plot(middles, 100 * heard.profile, label=name, marker=marker, markersize=3)
 axes[0].set(xlabel="seconds", ylabel="attention to the bin, %", ylim=(0, None))
-axes[0].legend(title="caption", frameon=False)
+axes[0].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 width = 0.38
 places = np.arange(len(by_caption))
 right = [one.item.choices.index(item.answer) for one in by_caption.values()]
@@ -93,7 +95,7 @@ for shift, when, colour in ((-width / 2, "before", "#9a9a9a"), (width / 2, "afte
     axes[1].bar(places + shift, values, width, color=colour, label=label)
 axes[1].set_xticks(places, list(by_caption))
 axes[1].set(ylabel=f"probability of {item.answer!r}", ylim=(0, 1))
-axes[1].legend(frameon=False)
+axes[1].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 sns.despine()
 plt.show()
 

@@ -27,12 +27,22 @@ from nnsight import NNsight
 
 import mata_interp as mi
 
-sns.set_theme(style="ticks", context="notebook")
+sns.set_theme(style="ticks", context="notebook", palette="colorblind")
 plt.rcParams["figure.dpi"] = 110
 
 lalm = mi.LALM.from_pretrained("organism")
 items = mi.load_benchmark("listening").split("selection")
-item = items.filter(condition="conflict")[0]
+
+
+def first_tokens(item):
+    """The first token of each option."""
+    return [lalm.option_tokens(item, [choice])[0][0] for choice in item.choices]
+
+
+# an item whose options differ in their first token, so that one logit tells them apart
+item = next(
+    one for one in items.filter(condition="conflict") if len(set(first_tokens(one))) == len(one.choices)
+)
 prompt = lalm.prompt(item)
 prompt
 
@@ -62,7 +72,7 @@ with torch.no_grad(), model.trace(**prompt.inputs):
 assert torch.equal(logits, lalm.logits(prompt))  # the trace changes nothing
 
 decoder, head = lalm.structure.decoder, lalm.model.lm_head
-first = {choice: lalm.option_tokens(item, [choice])[0][0] for choice in item.choices}
+first = dict(zip(item.choices, first_tokens(item), strict=True))
 with torch.no_grad():
     lens = {
         number: head(decoder.norm(state))[0] for number, state in hidden.items() if number < len(layers) - 1
@@ -135,13 +145,14 @@ print(f"MATA against no edit:    {(reference - logits).abs().max():.1e} logits")
 # by which the audio has arrived.
 
 # %%
-pool = items.filter(condition="neutral", kind="voice")
+pool = items.filter(condition="neutral", kind=item.kind)
 margins = mi.margin(mi.sweep(lalm, pool, {"baseline": None}, progress=False))[:, 0].values
 known = [one for one, value in zip(pool, margins, strict=True) if value > 0]  # answered correctly
 target = known[0]
 source = next(one for one in known if one.answer != target.answer and one.answer in target.choices)
 print(f"{target.question} target: {target.answer!r}, source: {source.answer!r}")
-tokens = [lalm.option_tokens(target, [answer])[0][0] for answer in (target.answer, source.answer)]
+by_option = dict(zip(target.choices, first_tokens(target), strict=True))
+tokens = [by_option[target.answer], by_option[source.answer]]
 target_prompt, source_prompt = lalm.prompt(target), lalm.prompt(source)
 
 states = {}

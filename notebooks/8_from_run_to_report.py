@@ -19,12 +19,14 @@
 # and a half on two cores.
 
 # %%
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import seaborn as sns
 
 import mata_interp as mi
 
-sns.set_theme(style="ticks", context="notebook")
+sns.set_theme(style="ticks", context="notebook", palette="colorblind")
 plt.rcParams["figure.dpi"] = 110
 
 lalm = mi.LALM.from_pretrained("organism")
@@ -44,8 +46,6 @@ print(study.study.answer)
 # ## What is in the folder
 
 # %%
-from pathlib import Path  # noqa: E402
-
 folder = Path("runs/first")
 for path in sorted(folder.iterdir()):
     print(path.name + ("/" if path.is_dir() else f"  {path.stat().st_size / 1024:.0f} kB"))
@@ -85,7 +85,7 @@ print(primary.comparison.name, primary.comparison.subset)
 conflict = run.records[run.records["caption_condition"] == "conflict"]
 correct = conflict.pivot(index="item", columns="condition", values="correct").astype(float)
 by_hand = correct[primary.comparison.after].mean() - correct[primary.comparison.before].mean()
-assert by_hand == primary.effect.difference
+assert abs(by_hand - primary.effect.difference) < 1e-12
 primary.effect
 
 # %% [markdown]

@@ -69,6 +69,7 @@ def share(
     ax = current(ax)
     layers = [int(layer) for layer in values["layer"].values]
     mark_layers(ax, layers, window)
+    ax.autoscale(axis="y")  # where an earlier plot on these axes has set the limit
     labels = [""] if by is None else _in_order(values[by].values)
     rows = []
     for label, colour, marker in zip(labels, line_colours(labels, palette), MARKERS * 9, strict=False):
@@ -90,7 +91,8 @@ def share(
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     layer_ticks(ax, layers)
     if by is not None:
-        legend = ax.legend(title={"condition": "caption"}.get(by, by), frameon=False)
+        title = {"condition": "caption"}.get(by, by)
+        legend = ax.legend(title=title, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         for text in legend.get_texts():
             text.set_parse_math(False)
     return keep(ax, pd.concat(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from ..errors import FigureError, unknown_name
 from ..experiments import Run
 from ..ranges import brief, layer_range, layers_in
-from ..statistics import simultaneous_band
+from ..statistics import paired_effect, simultaneous_band
 from ..statistics.options import is_correct
 from ..statistics.options import margin as option_margin
 from .canvas import current, keep, wrong_type
@@ -37,7 +38,9 @@ def dose(
 ) -> Axes:
     """Draw the change against a baseline at every strength alpha, one line for each edit.
 
-    The band is simultaneous over the strengths of a line: a max-T bootstrap over clips. Alpha 0, where the
+    The band is simultaneous over the strengths of a line: for log-probability differences a max-T bootstrap
+    over clips; for accuracies, of which few change at a weak dose, the intervals of
+    `mata_interp.paired_effect` with Bonferroni's correction for the number of strengths. Alpha 0, where the
     change is 0, is drawn as well. Strengths are evenly spaced, as grids of strengths usually are not.
 
     Args:
@@ -67,9 +70,9 @@ def dose(
     if score not in SCORES:
         raise FigureError(unknown_name("score", score, SCORES))
     if isinstance(found, Run):
-        changes, clusters, edits = _of_run(found, baseline, score)
+        values, edits = _of_run(found, baseline, score)
     elif isinstance(found, xr.DataArray):
-        changes, clusters, edits = _of_sweep(found, baseline, score)
+        values, edits = _of_sweep(found, baseline, score)
     else:
         raise wrong_type(found, "dose", "a sweep from mi.sweep, or a run")
     lines = {str(label): part for label, part in edits.groupby("label", sort=False) if len(part) > 1}
@@ -81,7 +84,7 @@ def dose(
     for (label, part), colour, marker in zip(
         lines.items(), line_colours(list(lines), palette), MARKERS * 9, strict=False
     ):
-        table = _line(changes, clusters, part.sort_values("alpha"), level).assign(line=label)
+        table = _line(values, part.sort_values("alpha"), level, score).assign(line=label)
         _draw(ax, table, alphas, colour, marker, 100 if score == "correct" else 1)
         tables.append(table)
     ax.axhline(0, color=SOFT, linewidth=0.7, zorder=0)
@@ -101,29 +104,48 @@ def _draw(ax: Axes, table: pd.DataFrame, alphas: list[float], colour: Any, marke
     ax.plot(x, value, color=colour, marker=marker, markersize=4.5, linewidth=1.4, label=table["line"].iloc[0])
 
 
-def _line(changes: pd.DataFrame, clusters: pd.Series, part: pd.DataFrame, level: float) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Values:
+    """The value of each item (rows) under each configuration (columns), and the items' clusters."""
+
+    table: pd.DataFrame
+    clusters: pd.Series
+    baseline: str
+
+
+def _line(values: Values, part: pd.DataFrame, level: float, score: str) -> pd.DataFrame:
     """Alpha, mean, low and high; the items are those with a value at every strength."""
-    values = changes[list(part["name"])].dropna()
-    band = simultaneous_band(values.to_numpy(), clusters.loc[values.index].tolist(), level)
-    known = np.isfinite(band.critical)
-    numbers = {
-        "value": band.mean,
-        "low": band.low if known else np.nan,
-        "high": band.high if known else np.nan,
-    }
-    table = pd.DataFrame({"alpha": part["alpha"].to_numpy(dtype=float), **numbers})
+    names = [values.baseline, *part["name"]]
+    there = values.table[names].dropna()
+    clusters = values.clusters.loc[there.index].tolist()
+    before, after = np.asarray(there[values.baseline]), np.asarray(there[list(part["name"])])
+    mean, low, high = (_accuracies if score == "correct" else _margins)(before, after, clusters, level)
+    table = pd.DataFrame(
+        {"alpha": part["alpha"].to_numpy(dtype=float), "value": mean, "low": low, "high": high}
+    )
     if 0.0 not in set(table["alpha"]):
         zero = pd.DataFrame({"alpha": [0.0], "value": [0.0], "low": [0.0], "high": [0.0]})
         table = pd.concat([zero, table])
-    table = table.assign(n_items=len(values), n_clips=band.clusters)
+    table = table.assign(n_items=len(there), n_clips=len(set(clusters)))
     return table.sort_values("alpha", ignore_index=True)
 
 
-Changes = tuple[pd.DataFrame, pd.Series, pd.DataFrame]
-"""The change of each item under each edit, the items' clusters, and each edit's name, label and alpha."""
+def _margins(before: np.ndarray, after: np.ndarray, clusters: list, level: float) -> tuple[Any, Any, Any]:
+    """Means and the simultaneous band; NaN with too few clips for one."""
+    band = simultaneous_band(after - before[:, None], clusters, level)
+    known = np.isfinite(band.critical)
+    return band.mean, band.low if known else np.nan, band.high if known else np.nan
 
 
-def _of_sweep(swept: xr.DataArray, baseline: str, score: str) -> Changes:
+def _accuracies(before: np.ndarray, after: np.ndarray, clusters: list, level: float) -> tuple[Any, Any, Any]:
+    """Differences of accuracies, with intervals at Bonferroni's level."""
+    each = 1 - (1 - level) / after.shape[1]
+    effects = [paired_effect(before, column, "binary", clusters, level=each) for column in after.T]
+    mean, low, high = np.array([(one.difference, one.low, one.high) for one in effects]).T
+    return mean, low, high
+
+
+def _of_sweep(swept: xr.DataArray, baseline: str, score: str) -> tuple[Values, pd.DataFrame]:
     if not {"item", "configuration", "choice"} <= set(swept.dims):
         raise FigureError(f"plot.dose needs a sweep of items, and these are the dimensions {swept.dims}.")
     names = [str(name) for name in swept["configuration"].values]
@@ -139,10 +161,10 @@ def _of_sweep(swept: xr.DataArray, baseline: str, score: str) -> Changes:
     }
     edits = pd.DataFrame({"name": names, **about})
     edits = edits.loc[(edits["name"] != baseline) & np.isfinite(edits["alpha"].astype(float))]
-    return table.sub(table[baseline], axis=0), clusters, _labelled(edits)
+    return Values(table, clusters, baseline), _labelled(edits)
 
 
-def _of_run(run: Run, baseline: str, score: str) -> Changes:
+def _of_run(run: Run, baseline: str, score: str) -> tuple[Values, pd.DataFrame]:
     records = run.records.dropna(subset=["answer"])
     _known(baseline, list(run.conditions))
     table = records.pivot(index="item", columns="condition", values=score).astype(float)
@@ -157,7 +179,7 @@ def _of_run(run: Run, baseline: str, score: str) -> Changes:
         rows.append(
             {"name": name, "alpha": edit.alpha, **about, "phase": edit.phase, "heads": str(edit.heads)}
         )
-    return table.sub(table[baseline], axis=0), clusters, _labelled(pd.DataFrame(rows))
+    return Values(table, clusters, baseline), _labelled(pd.DataFrame(rows))
 
 
 def _labelled(edits: pd.DataFrame) -> pd.DataFrame:

@@ -95,7 +95,7 @@ def effects(
     ax.set_axisbelow(True)
     ax.set_yticks(range(len(table)), table["label"], parse_math=False)
     ax.tick_params(left=False)
-    ax.spines["left"].set_visible(False)
+    ax.spines[["left", "top", "right"]].set_visible(False)
     ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=UNITS[kinds.pop()])
     ax.margins(x=0.08)
     return keep(ax, table)

@@ -26,9 +26,9 @@ def margins(
     ax: Axes | None = None,
     palette: Palette = None,
 ) -> Axes:
-    """Draw the log-probability difference of every item under two conditions.
+    """Draw the margin of every item under two conditions: its log-probability difference.
 
-    One dot is one item. A difference above zero is a right answer: the upper left quadrant has the answers
+    One dot is one item. A margin above zero is a right answer: the upper left quadrant has the answers
     that the second condition corrected, the lower right those that it broke.
 
     Args:
@@ -77,8 +77,8 @@ def margins(
     corner: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "weight": "bold"}
     ax.annotate(f"{corrected.sum()} corrected", (0, 1), (4, -4), color=colours[0], va="top", **corner)
     ax.annotate(f"{broken.sum()} broken", (1, 0), (-4, 4), color=colours[1], ha="right", **corner)
-    ax.set_xlabel(f"log-probability difference, {before}, nats", parse_math=False)
-    ax.set_ylabel(f"log-probability difference, {after}, nats", parse_math=False)
+    ax.set_xlabel(f"margin, {before}, nats", parse_math=False)
+    ax.set_ylabel(f"margin, {after}, nats", parse_math=False)
     change = np.where(corrected, "corrected", np.where(broken, "broken", "unchanged"))
     return keep(ax, pd.DataFrame({"item": values.index, "before": x, "after": y, "outcome": change}))
 

@@ -40,6 +40,7 @@ def execute(path: Path) -> Any:
     notebook = jupytext.read(path)
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # draw inline
     environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    environment["PYTHONWARNINGS"] = "ignore:IProgress not found"  # tqdm, where ipywidgets is not installed
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook, timeout=SECONDS, resources={"metadata": {"path": folder}}, record_timing=False

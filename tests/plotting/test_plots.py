@@ -219,6 +219,10 @@ def test_dose_of_a_sweep_and_of_a_run_agree(lalm, items, run):
     np.testing.assert_allclose(mi.plot.data(ax)["high"][:3], [0, *band.high])
     points = mi.plot.dose(run, score="correct", ax=plt.figure().subplots())
     shown = mi.plot.data(points)
+    right = run.records.pivot(index="item", columns="condition", values="correct").astype(float)
+    one = mi.paired_effect(right["baseline"], right["audio 1.0"], clusters=clusters, level=0.975)
+    row = shown.query("line == 'on audio' and alpha == 1").iloc[0]
+    assert row[["value", "low", "high"]].tolist() == [one.difference, one.low, one.high]
     np.testing.assert_allclose(
         points.get_lines()[0].get_ydata(), 100 * shown.loc[shown["line"] == "on audio", "value"]
     )

@@ -84,7 +84,8 @@ def _window(run: Run) -> tuple[int, ...]:
 
 
 def _of_trace(trace: xr.Dataset, window: tuple[int, ...]) -> Iterator[PaperFigure]:
-    by = "condition" if len(set(trace["condition"].values.astype(str))) > 1 else None
+    captions = trace["condition"].values.astype(str) if "condition" in trace.coords else []
+    by = "condition" if len(set(captions)) > 1 else None
     tall = min(1.2 + 0.17 * trace.sizes["layer"], 6.5)
     yield PaperFigure("audio-share", lambda ax: plot.share(trace, by=by, window=window, ax=ax))
     yield PaperFigure("token-groups", lambda ax: plot.groups(trace, window=window, ax=ax))

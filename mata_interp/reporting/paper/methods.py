@@ -66,10 +66,11 @@ def _setting(run: Run) -> list[str]:
     model, data = run.manifest["model"], run.manifest["data"]
     name, benchmark = printable(model.get("name"), 80), str(data["name"])
     about = [model[key] for key in ("dtype", "attention", "quantisation") if model.get(key)]
-    form = ", ".join(str(value).removeprefix("torch.") for value in about)
+    kind = f"{printable(model.get('class') or 'model', 80)}{_cited_model(model)}"
+    form = ", ".join([kind, *(str(value).removeprefix("torch.") for value in about)])
     revision = f", revision {printable(model['revision'], 40)}" if model.get("revision") else ""
     return [
-        f"We evaluated {name}{_cited_model(model)}{revision} ({form}) on {printable(benchmark, 60)}"
+        f"We evaluated {name}{revision} ({form}) on {printable(benchmark, 60)}"
         f"{_cited_benchmark(benchmark)}: {count(data['items'], 'item')} on {count(data['clips'], 'clip')}, "
         f"each under {count(len(run.conditions), 'condition')}.",
         f"{count(len(run.excluded), 'item')} could not be used." if run.excluded else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import xml.etree.ElementTree as ET
 
@@ -21,6 +22,7 @@ from mata_interp.reporting.paper.methods import methods_text
 from mata_interp.reporting.paper.tables import latex, latex_text, markdown, tables_of
 from mata_interp.reporting.parts import Block, Row, Table
 from tests.reporting.small import HOSTILE, small_study
+from tests.support.command_line import invoke
 
 ALWAYS = {"audio-share", "token-groups", "heads", "change-in-accuracy", "items"}
 
@@ -230,3 +232,11 @@ def test_csv_reads_back_in_full_precision(folder):
     again = io.StringIO()
     pd.read_csv(io.StringIO(text), float_precision="round_trip").to_csv(again, index=False)
     assert again.getvalue() == text
+
+
+def test_the_command_writes_the_files_before_the_page(run, tmp_path):
+    saved = run.save(tmp_path / "run")
+    printed = json.loads(invoke("report", saved, "--paper", "--json"))
+    assert printed["paper"] == str(saved / "paper")
+    assert (saved / "paper" / "methods.tex").exists()
+    assert (saved / "report.html").exists()
