@@ -16,7 +16,7 @@ from mata_interp.execution.comparison import first_difference
 from mata_interp.execution.files import write_json
 from mata_interp.execution.notices import RunWarning
 from mata_interp.experiments.folder import RunFolder, slugs
-from mata_interp.experiments.records import FIRST_SCHEMA, SCHEMA, answer_records
+from mata_interp.experiments.records import EARLIER_SCHEMA, FIRST_SCHEMA, SCHEMA, answer_records
 from mata_interp.experiments.results import load_run
 
 ITEMS = [
@@ -53,6 +53,18 @@ def filled(path) -> RunFolder:
     for condition, batch in reversed(list(folder.expected())):  # the order of writing does not matter
         folder.write_part(condition, batch, part(condition, batch))
     return folder
+
+
+def test_parts_from_before_a_column_was_added_are_read(tmp_path):
+    folder = RunFolder.start(tmp_path / "run", MANIFEST)
+    for condition, batch in folder.expected():
+        whole = part(condition, batch)
+        folder.write_part(condition, batch, whole.select(EARLIER_SCHEMA.names).cast(EARLIER_SCHEMA))
+    run = load_run(tmp_path / "run")
+    assert run.missing == 0
+    assert list(run.records) == SCHEMA.names
+    assert run.records["dose_left_alone"].isna().all()
+    assert run.records["correct"].tolist() == [True, False] * 4
 
 
 def test_a_whole_folder_is_read_in_order_of_condition_and_item(tmp_path):
