@@ -136,7 +136,7 @@ def _of_model(
     rows = table(run.records, tuned, costs, seed)
     contests = _compare(main, CONTESTS, tuned, seed)
     targeted = _compare(main, TARGETED, tuned, seed)
-    if MATCHED in set(main["condition"]):
+    if "target share" in tuned:
         targeted += _compare(main, ((SHAM, MATCHED),), {SHAM, MATCHED}, seed)
     return {
         "model": lalm.name.rstrip("/").rpartition("/")[2],
@@ -146,6 +146,7 @@ def _of_model(
         "subset": "a caption that contradicts the audio" if subset else "any caption",
         "methods": rows,
         "contests": [*contests, *targeted],
+        "shams": _shams(main, seed) if "target share" in tuned else [],
         "tried": tried,
         "sentence": _sentence(rows, targeted),
     }
@@ -212,6 +213,18 @@ def _compare(records: Any, pairs: Sequence[tuple[str, str]], known: Any, seed: i
             rows.append(row)
     for row, p in zip(rows, mi.holm([row["p"] for row in rows]) if rows else (), strict=True):
         row["p_holm"] = float(p)
+    return rows
+
+
+def _shams(records: Any, seed: int) -> list[dict[str, Any]]:
+    """Dose-targeted MATA where its sham has a solution, and the sham: dose and effect of each."""
+    rows = []
+    for name in (MATCHED, SHAM):
+        part = records.loc[records["condition"] == name]
+        effect = comparison(records, BASELINE, name, "correct", seed)
+        row = {"condition": name, "difference": effect.difference, "low": effect.low, "high": effect.high}
+        row |= {"dose_kl": float(part["dose_kl"].mean()), "left_alone": float(part["dose_left_alone"].mean())}
+        rows.append(row)
     return rows
 
 

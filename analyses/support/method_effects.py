@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ OTHER = "other audio"  # the baseline with another clip's audio
 WITH_OTHER = "{}, other audio"  # a method with it
 
 LARGEST = 20.0  # nats
-Records = pd.DataFrame
+Records: TypeAlias = pd.DataFrame
 
 
 def bounded(margins: Any) -> Any:

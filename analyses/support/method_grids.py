@@ -148,7 +148,7 @@ GRIDS: dict[str, Callable[[Found], Grid]] = {
         SHARES,
     ),
     "scaling": lambda f: _each(c.Scaling, f.layer_sets, FACTORS),
-    "scaling, one layer": lambda f: _in_one(lambda n, w: c.Scaling([n], w), f, (2.0, 5.0, 0.2, 3.0)),
+    "scaling, one layer": lambda f: _in_one(lambda n, w: c.Scaling((n,), w), f, (2.0, 5.0, 0.2, 3.0)),
     "scaling, keywords and last": lambda f: _each(c.KeywordScaling, f.layer_sets, FACTORS),
     "AdaptVis": lambda f: _each(
         lambda layers, t: c.GatedScaling(layers, 1.5, 0.5, t), f.layer_sets, (0.3, 0.4, 0.6, 0.8)

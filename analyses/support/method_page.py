@@ -37,7 +37,7 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.axvline(0, color="0.8", linewidth=0.8, zorder=0)
         items = result["methods"][0]["items"] if result["methods"] else 0
         axis.set_title(f"{result['model']}, {items} items", loc="left", fontsize=8)
-        axis.set_xlabel("change of accuracy, points (grey: with another clip's audio)", fontsize=7)
+        axis.set_xlabel("change of accuracy, points\n(grey: with another clip's audio)", fontsize=7)
     sns.despine(figure)
     figure.tight_layout()
     figure.savefig(path, dpi=160)
@@ -55,6 +55,13 @@ def write_page(results: Sequence[Mapping[str, Any]], path: Path, figure: Path, c
                 f"| {row['after']} minus {row['before']} | {_points(row['difference'])} | "
                 f"{_points(row['low'])} to {_points(row['high'])} | {_p(row['p'])} | {_p(row['p_holm'])} |"
             )
+        for row in result["shams"]:
+            lines += [
+                "",
+                f"{row['condition']}: {_points(row['difference'])} points ({_points(row['low'])} to "
+                f"{_points(row['high'])}); KL {_number(row['dose_kl'])}; {100 * row['left_alone']:.0f} % of "
+                "the rows have no solution on text and are left alone in both.",
+            ]
         lines += ["", *_table(result), "", _notes(result), ""]
     path.write_text("\n".join(lines), encoding="utf-8")
 

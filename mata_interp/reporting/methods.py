@@ -24,7 +24,7 @@ def methods_section(run: Run) -> Section | None:
     names = method_conditions(run)
     baseline = next((name for name, role in run.roles.items() if role == "baseline"), None)
     done = set(run.records["condition"])
-    if baseline not in done or run.missing or not set(names) & done:
+    if baseline is None or baseline not in done or run.missing or not set(names) & done:
         return None
     subset = primary_subset(run.records)
     records = where(run.records, subset)
