@@ -68,6 +68,13 @@ def test_the_fast_sign_flips_are_those_of_the_package(clips):
         assert p[r] == pytest.approx(sign_flip(centred[r], 0)[0], abs=0.012)
 
 
+def test_exact_sign_flips_are_those_of_the_package():
+    sums = np.random.default_rng(3).normal(size=(5, 9))
+    p = bootstraps.exact_flip_p(sums)
+    for r in range(5):
+        assert p[r] == pytest.approx(sign_flip(sums[r], 0)[0], abs=1e-12)
+
+
 def test_worlds_have_the_rates_that_they_say():
     rng = np.random.default_rng(0)
     sizes = worlds.clip_sizes(30, (2, 4), rng)

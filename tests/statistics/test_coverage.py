@@ -62,10 +62,11 @@ def test_clustered_margins_cover():
 @pytest.mark.acceptance
 @pytest.mark.parametrize("clusters", [12, 100])
 def test_clustered_margins_cover_closely(clusters):
-    """Measured: with 12 clusters t covers 93.7 %, the bootstrap 89.1 %; with 100, 94.2 and 93.5 %."""
+    """Measured: with 12 clusters t covers 93.7 %; with 100, 94.2 and the bootstrap 93.5 %."""
     found = rates(margins, "margin", clusters, runs=2000, seed=1)
     assert 0.93 <= found["covered"] <= 0.965
-    assert 0.88 <= found["bootstrap"] <= 0.965
+    if clusters >= 50:  # with fewer there is no bootstrap interval
+        assert 0.92 <= found["bootstrap"] <= 0.965
     assert found["naive"] < 0.90
     assert found["rejected"] <= 0.065
 

@@ -65,13 +65,13 @@ def test_margins():
 def test_items_that_only_repeat_their_cluster_add_nothing():
     """Every item three times, clustered, is the same evidence as every item once."""
     rng = np.random.default_rng(1)
-    before, after = rng.normal(size=40), rng.normal(0.4, 1, 40)
+    before, after = rng.normal(size=60), rng.normal(0.4, 1, 60)
     once = paired_effect(before, after, kind="margin")
     thrice = paired_effect(
-        np.repeat(before, 3), np.repeat(after, 3), "margin", clusters=np.repeat(range(40), 3)
+        np.repeat(before, 3), np.repeat(after, 3), "margin", clusters=np.repeat(range(60), 3)
     )
     naive = paired_effect(np.repeat(before, 3), np.repeat(after, 3), "margin")
-    assert (thrice.n, thrice.n_clusters) == (120, 40)
+    assert (thrice.n, thrice.n_clusters) == (180, 60)
     for field in ("difference", "low", "high", "p", "bootstrap_low", "bootstrap_high"):
         assert getattr(thrice, field) == pytest.approx(getattr(once, field)), field
     assert naive.high - naive.low < 0.7 * (once.high - once.low)
@@ -81,7 +81,7 @@ def test_items_that_only_repeat_their_cluster_add_nothing():
     right, still = (before > 0) * 1, (after > 0) * 1
     once = paired_effect(right, still, kind="binary")
     thrice = paired_effect(
-        np.repeat(right, 3), np.repeat(still, 3), "binary", clusters=np.repeat(range(40), 3)
+        np.repeat(right, 3), np.repeat(still, 3), "binary", clusters=np.repeat(range(60), 3)
     )
     assert thrice.p == pytest.approx(once.p_mcnemar_exact)
     assert thrice.p_method == "sign-flip by cluster, exact"
@@ -226,7 +226,21 @@ def test_two_margins():
     assert effect.low < 0 < effect.difference < effect.high  # t with one degree of freedom: very wide
     assert math.isnan(effect.bootstrap_low)
     assert "no p-value below 0.5" in effect.note
-    assert "bootstrap needs 8 items" in effect.note
+    assert "bootstrap needs 50 items" in effect.note
+
+
+def test_intervals_that_cover_less_than_they_say_have_a_note():
+    """Simulated in analyses/calibration.py: few skewed changes, and few clusters of unequal size."""
+    rng = np.random.default_rng(0)
+    skewed, even = rng.exponential(size=30), np.linspace(-1, 1.5, 30)
+    zeros = np.zeros(30)
+    assert "skewed" in paired_effect(zeros, skewed, "margin").note
+    assert "skewed" not in paired_effect(zeros, even, "margin").note
+    assert "skewed" not in paired_effect(np.zeros(300), rng.exponential(size=300), "margin").note
+    unequal = np.r_[np.zeros(9, int), np.arange(1, 8).repeat(3)]
+    assert "unequal" in paired_effect(zeros, rng.permutation(even), "margin", clusters=unequal).note
+    equal = np.arange(10).repeat(3)
+    assert "unequal" not in paired_effect(zeros, rng.permutation(even), "margin", clusters=equal).note
 
 
 def test_seed_decides_the_draws():
@@ -278,7 +292,7 @@ def test_reads_as_english():
     )
     assert str(paired_effect([0.5, 1.0, 0.25] * 4, [0.75, 0.5, 0.5] * 4, kind="margin", level=0.9)) == (
         "Mean margin 0.583 before, 0.583 after: +0 (90 % interval -0.191 to +0.191, Student t). "
-        "12 items; p = 1 (sign-flip, exact)."
+        "12 items; p = 1 (sign-flip, exact). The bootstrap needs 50 items."
     )
     assert "p < 0.0001" in str(paired_effect(*answers(0, 40, 0, 0), kind="binary"))
     assert str(paired_effect([1], [1], kind="binary")).endswith(

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import t as student
 
-__all__ = ["FLOOR", "bootstrap_intervals", "mean_and_se", "sign_flip_p", "t_interval"]
+__all__ = ["FLOOR", "bootstrap_intervals", "exact_flip_p", "mean_and_se", "sign_flip_p", "t_interval"]
 
 FLOOR = 0.25  # of a resample's standard error, as in `simultaneous_band`
 Interval = tuple[np.ndarray, np.ndarray]
@@ -36,6 +36,14 @@ def sign_flip_p(sums: np.ndarray, draws: int, rng: np.random.Generator) -> np.nd
     signs = 1.0 - 2.0 * rng.integers(0, 2, (draws, sums.shape[1]))
     bound = np.abs(sums.sum(1)) - 1e-12 * np.abs(sums).sum(1)
     return (1 + (np.abs(signs @ sums.T) >= bound).sum(0)) / (1 + draws)
+
+
+def exact_flip_p(sums: np.ndarray) -> np.ndarray:
+    """p-values ``[R]`` of the sign-flip test of sums ``[R, G]`` over all patterns, for up to 16 clips."""
+    clips = sums.shape[1]
+    signs = 1.0 - 2.0 * (np.arange(2 ** (clips - 1))[:, None] >> np.arange(clips) & 1)  # half, by symmetry
+    bound = np.abs(sums.sum(1)) - 1e-12 * np.abs(sums).sum(1)
+    return (np.abs(signs @ sums.T) >= bound).mean(0)
 
 
 def bootstrap_intervals(
@@ -67,7 +75,7 @@ def bootstrap_intervals(
     squares = counts @ (sums**2).T - 2 * means * (counts @ (sums * sizes).T)
     squares += means**2 * (counts @ sizes.astype(float) ** 2)[:, None]
     errors = np.sqrt(np.maximum(squares, 0) * clips / (clips - 1)) / total[:, None]
-    studentised = (means - mean) / np.maximum(errors, FLOOR * se)
+    studentised = (means - mean) / np.maximum(errors, FLOOR * np.maximum(se, 1e-300))
     low_tail, high_tail = (1 - level) / 2, (1 + level) / 2
     lower, upper = np.quantile(studentised, [low_tail, high_tail], axis=0)
     radius = np.quantile(np.abs(studentised), level, axis=0) * se
@@ -86,7 +94,7 @@ def _bca(means: np.ndarray, mean: np.ndarray, sums: np.ndarray, sizes: np.ndarra
     bias = ndtri(below)
     jackknife = (sums.sum(1, keepdims=True) - sums) / (sizes.sum() - sizes)  # (R, G)
     apart = jackknife.mean(1, keepdims=True) - jackknife
-    acceleration = (apart**3).sum(1) / (6 * (apart**2).sum(1) ** 1.5)
+    acceleration = (apart**3).sum(1) / np.maximum(6 * (apart**2).sum(1) ** 1.5, 1e-300)
     ordered, ends = np.sort(means, axis=0), []
     for tail in ((1 - level) / 2, (1 + level) / 2):
         shifted = bias + ndtri(tail)
