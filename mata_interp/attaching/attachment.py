@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from mata_interp.compat import uncompiled
 from mata_interp.errors import ArgumentError, InterventionError, ModelError, unknown_name
-from mata_interp.interventions import DOSE, InterventionLike, in_order
+from mata_interp.interventions import InterventionLike, in_order
 from mata_interp.interventions.editing import refuse_part
 from mata_interp.interventions.protocol import ATTENTION_SITES
-from mata_interp.lalm import LALM, ModelStructure
+from mata_interp.lalm import LALM
 from mata_interp.lalm.calls.attention_calls import patched_attribute
 from mata_interp.lalm.calls.locks import is_exclusive_here
 from mata_interp.lalm.calls.standing_calls import StandingCalls, outside_graphs
 
 from .batch import Batch, forward_inputs, named_arguments, padding_mask
 from .generation import Generation
+from .target import attention_layers, inner_model
 
 __all__ = ["Attachment", "attach"]
 
@@ -115,11 +115,7 @@ class Attachment:
         self._last: Batch | None = None  # that of the last forward outside of generate
         self._answered = self._skipped = False
         self.attached = False
-        _refuse_state(model)
-        model = uncompiled(model)
-        if (inner := _innermost(model)) is not model:
-            ModelStructure.from_model(model)  # which refuses adapters that put vectors in front of prompts
-        self._lalm = LALM(inner, processor)
+        self._lalm = LALM(inner_model(model), processor)
         self._decoder = self._lalm.structure.decoder
         for part in parts:
             if part.site in ATTENTION_SITES:
@@ -137,7 +133,7 @@ class Attachment:
                     "as a list, in the order in which they are performed."
                 )
             model = self._lalm.model
-            layers = sorted({layer for part in self._parts for layer in _attention_layers(part)})
+            layers = sorted({layer for part in self._parts for layer in attention_layers(part)})
             layers = layers or list(self._lalm.attention_layers[:1])
             self._calls = StandingCalls(self._lalm.structure, layers, self._refuse_stray)
             stack.callback(self._calls.close)
@@ -186,7 +182,7 @@ class Attachment:
         of an answer count. Empty where the interventions have no dose.
         """
         if self._dose is None and self._last is not None:
-            self._dose = _means(self._last, self._last.dose_log.sums())
+            self._dose = self._last.dose(self._last.dose_log.sums())
         return self._dose or {}
 
     def _generate(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -205,7 +201,7 @@ class Attachment:
         if generation.batch is not None and generation.batch.edited:
             sums = generation.sums(output)
             generation.require_touched(sums)
-            self._dose, self._answered = _means(generation.batch, sums), True
+            self._dose, self._answered = generation.batch.dose(sums), True
         return output
 
     def _begin(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -315,41 +311,9 @@ class Attachment:
         if not is_exclusive_here(self._decoder):
             raise ModelError(
                 "The decoder runs without its model, and an intervention is attached: run the whole model, "
-                "whose "
-                "input_ids say where the audio is."
+                "whose input_ids say where the audio is."
             )
 
 
 _guard = threading.RLock()
 _attached: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
-
-
-def _innermost(model: Any) -> Any:
-    """The transformers model in a model of PEFT; any other as it is."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _refuse_state(model: Any) -> None:
-    """Refuse models whose calls the hooks would not see, or which would compute something else."""
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"{type(model).__name__} is no model of transformers.")
-    if isinstance(model, nn.DataParallel):
-        raise ModelError("A DataParallel model runs in copies of its parts: attach to its .module.")
-    if any(module.training for module in model.modules()):
-        raise ModelError(f"{type(model).__name__} is in training mode: call model.eval() first.")
-
-
-def _attention_layers(part: Any) -> tuple[int, ...]:
-    """The layers whose attention calls a part edits, in its extra pass as well."""
-    inside = in_order(getattr(part, "negative_parts", ()))
-    own = part.layers if part.site in ATTENTION_SITES else ()
-    return (*own, *(layer for each in inside for layer in each.layers))
-
-
-def _means(batch: Batch, sums: np.ndarray) -> dict[str, np.ndarray]:
-    """Each of DOSE, float64 [S], of sums [S, 6]."""
-    if not batch.has_dose:
-        return {}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = sums[:, :-1] / sums[:, -1:]
-    return dict(zip(DOSE, means.T, strict=True))

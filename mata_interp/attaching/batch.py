@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ArgumentError, InterventionError, ModelError
-from mata_interp.interventions import AttentionEdit
+from mata_interp.interventions import DOSE, AttentionEdit
 from mata_interp.interventions.protocol import ATTENTION_SITES
 from mata_interp.lalm.discovery.audio_positions import audio_input_names
 from mata_interp.lalm.prompting.prompts import Prompt, prompt_from_inputs
@@ -203,11 +203,14 @@ class Batch:
         """Whether any part had something to edit."""
         return self._bound is not None and self._bound.acted
 
-    @property
-    def has_dose(self) -> bool:
-        """Whether the interventions have a dose: those in attention, if all of them edit scores by a rule."""
+    def dose(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        """Each of DOSE, float64 [S], of sums [S, 6]; {} unless all parts in attention are AttentionEdits."""
         inside = [part for part in self._parts if part.site in ATTENTION_SITES]
-        return bool(inside) and all(isinstance(part, AttentionEdit) for part in inside)
+        if not inside or not all(isinstance(part, AttentionEdit) for part in inside):
+            return {}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = sums[:, :-1] / sums[:, -1:]
+        return dict(zip(DOSE, means.T, strict=True))
 
     def untouched(self, sums: np.ndarray) -> list[int]:
         """The rows that should have been edited and were not.

@@ -1,4 +1,4 @@
-"""What the entry point ``inspect_ai`` names: it registers the provider ``mata-interp`` with Inspect."""
+"""What the entry point ``inspect_ai`` names: importing it registers the provider with Inspect."""
 
 from __future__ import annotations
 

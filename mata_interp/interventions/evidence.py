@@ -68,6 +68,12 @@ class Evidence:
 
     See Also:
         mata_interp.evidence: measures it.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> effect = mi.paired_effect([0, 0, 1, 0], [1, 1, 1, 0])
+        >>> mi.Evidence(effect, effect, None, "mine", ("a", "b", "c", "d"), 4, "0" * 64).verdict
+        'undetected'
     """
 
     accuracy: Effect

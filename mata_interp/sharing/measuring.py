@@ -64,9 +64,9 @@ def evidence(
         >>> import mata_interp as mi
         >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
         >>> mata = mi.Mata(1.0, layers=[4, 5])
-        >>> found = mi.evidence(lalm, items.sample(2), mata, sham=None, progress=False)
-        >>> found.accuracy.n, found.sham
-        (2, None)
+        >>> found = mi.evidence(lalm, items[:2], mata, sham=None, progress=False)
+        >>> found.accuracy.n, found.sham is None
+        (2, True)
     """
     validated = validate_items(lalm, items, progress=progress, scored=True, format=prompt_format)
     settings = Settings(prompt_format, batch_size, seed, progress)

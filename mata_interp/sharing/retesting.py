@@ -33,7 +33,7 @@ class Retest:
 
     Example:
         >>> import mata_interp as mi
-        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening").sample(2)
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:2]
         >>> mata = mi.Mata(1.0, layers=[4, 5])
         >>> found = mi.evidence(lalm, items, mata, sham=None, progress=False)
         >>> folder = mata.save_pretrained("shared", lalm=lalm, evidence=found)
@@ -104,6 +104,16 @@ def retest(
     Raises:
         InterventionError: nothing is shared there, or it has no evidence.
         BenchmarkError: none of the items is in the benchmark.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:2]
+        >>> mata = mi.Mata(1.0, layers=[4, 5])
+        >>> found = mi.evidence(lalm, items, mata, sham=None, progress=False)
+        >>> mata.save_pretrained("shared", lalm=lalm, evidence=found).name
+        'shared'
+        >>> mi.retest("shared", lalm, items, progress=False).same_data
+        True
     """
     if not isinstance(shared, SharedIntervention):
         shared = SharedIntervention.read(shared)
