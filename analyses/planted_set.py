@@ -14,6 +14,9 @@ the audio. Three steps:
 
 `null` counts windows on clips of random sign, where no layer has an effect.
 
+The rule for the window, mata_interp/fusion/share_window.py, was frozen in commit 3e1b107, before any of these
+models existed. Not all of the models have been built yet: measured.json lists those whose truth is known.
+
 \b
 Examples
   python analyses/planted_set.py truth --role development
