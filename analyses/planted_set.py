@@ -7,12 +7,15 @@ the audio. Three steps:
 1. `truth` trains the models that are missing and measures, before any method sees a model, which layers need
    to read the audio: each layer in turn is kept from the audio in the model's own eager attention, on 400
    clips of the confirmation recordings.
-2. `effects` measures the two criteria that decide the recommended window on 300 other clips. What is measured
+2. `effects` measures the two criteria that decide the recommended window on 200 other clips. What is measured
    ships in analyses/support/planted, so that the third step needs no model.
 3. `windows` recommends a window on 200 draws of 12, 24, 50 and 100 clips of each model, and writes them in
    the format that `planted_truth.py --score` reads. Any other method can be scored the same way.
 
 `null` counts windows on clips of random sign, where no layer has an effect.
+
+The rule for the window, mata_interp/fusion/share_window.py, was frozen in commit 3e1b107, before any of these
+models existed. Not all of the models have been built yet: measured.json lists those whose truth is known.
 
 \b
 Examples

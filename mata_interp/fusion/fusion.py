@@ -79,6 +79,8 @@ def fusion_layers(  # noqa: PLR0913 one keyword per setting
     sources are in `mata_interp.fusion.criteria`, the rules for windows in `mata_interp.fusion.windows`, and
     the rule behind the recommended one in `mata_interp.fusion.recommend`. Each prompt is prefilled once; the
     criteria cost a part of that each.
+    Models of more than twelve layers are measured block by block, in one order of layers for each item: see
+    `mata_interp.fusion.criteria.layer_parts`.
 
     A window must not be tested on the clips that it was found on. ``Mata(layers=profile)`` carries the clips
     along, and runs warn about them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -65,6 +66,14 @@ class Batch:
     labels: Tensor
     frame_labels: Tensor
     kinds: tuple[str, ...] = ()
+
+
+class BatchSource(Protocol):
+    """What training takes its batches from."""
+
+    def stream(self, size: int, seed: tuple[int, ...], steps: range, mix: TaskMix) -> Iterator[Batch]:
+        """The batches of these steps."""
+        ...
 
 
 class Batcher:

@@ -34,7 +34,7 @@ from tqdm.auto import tqdm
 from transformers import Qwen2AudioForConditionalGeneration
 
 from .architecture import WIDTH
-from .batches import Batch, Batcher, TaskMix
+from .batches import Batch, BatchSource, TaskMix
 
 CHECKPOINT_EVERY = 100  # steps
 LOG_EVERY = 10  # steps
@@ -160,7 +160,7 @@ class TrainingModel(nn.Module):
 
 def run_phase(
     model: TrainingModel,
-    batcher: Batcher,
+    batcher: BatchSource,
     phase: Phase,
     folder: Path,
     seed: int,
@@ -173,7 +173,7 @@ def run_phase(
 
     Args:
         model: the model in training.
-        batcher: batcher of the training split.
+        batcher: source of the batches of the training split.
         phase: what to train.
         folder: for checkpoints and ``curves.csv``.
         seed: of all batches.

@@ -35,7 +35,7 @@ __all__ = [
 
 HERE = Path(__file__).parent
 MEASURED, EFFECTS = HERE / "measured.json", HERE / "effects.npz"
-POOL = 300  # selection clips that draws are made from
+POOL = 200  # selection clips that draws are made from
 CLIPS = (12, 24, 50, 100)  # numbers of clips of a draw
 DRAWS = 200  # draws of each planted model and number of clips
 
