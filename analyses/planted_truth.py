@@ -128,7 +128,7 @@ def print_scores(path: Path, role: str | None, as_json: bool) -> None:
     if as_json:
         print(
             json.dumps(
-                {name: json.loads(t.to_json(orient="records")) for name, t in tables.items()}, indent=1
+                {name: json.loads(str(t.to_json(orient="records"))) for name, t in tables.items()}, indent=1
             )
         )
         return

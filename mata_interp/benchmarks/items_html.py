@@ -46,7 +46,7 @@ def items_html(items: Items) -> str:
 def _players(item: Item) -> str:
     """A player of the item's clips one after the other; why there is none, if they cannot be decoded."""
     try:
-        clips = item.load_clips(RATE)
+        clips = list(item.load_clips(RATE))
     except ItemError as error:
         return f"no audio: {error.problem}"
     if len(clips) > 1:

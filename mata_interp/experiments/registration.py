@@ -27,7 +27,7 @@ from ..execution.files import plain, read_json, write_json
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from ..version import __version__
 from .choosing import GRID_ITEMS, Search, candidates, resolve_search
-from .conditions import Condition
+from .conditions import Condition, Role
 from .dose_matching import TOLERANCE
 from .effects import Effects
 from .identity import identity
@@ -224,7 +224,7 @@ def _hypotheses(
         for name in conditions
     ]
     records = pd.DataFrame(rows)
-    roles = {name: condition.inferred_role for name, condition in conditions.items()}
+    roles: dict[str, Role] = {name: condition.inferred_role for name, condition in conditions.items()}
     planned = [
         comparison
         for comparison in comparisons(records, roles)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -71,9 +71,11 @@ def compare_answers(before: pd.DataFrame, after: pd.DataFrame) -> Changes:
     """How many answers differ between the records of two conditions, item by item."""
     later = after.set_index("item").add_suffix("_after")
     both = before.set_index("item").join(later, how="inner")
+    right: Any
+    right_after: Any
     right, right_after = (both[name].fillna(False).astype(bool) for name in ("correct", "correct_after"))
     margins = np.abs((both["margin_after"] - both["margin"]).to_numpy(dtype=float))
-    same = (both["predicted"] == both["predicted_after"]) | (
+    same: Any = (both["predicted"] == both["predicted_after"]) | (
         both["predicted"].isna() & both["predicted_after"].isna()
     )
     return Changes(

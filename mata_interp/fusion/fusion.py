@@ -214,7 +214,7 @@ class FusionBatch:
         return measured.to_part()
 
     def _context(self, lalm: LALM, entry: Item | Prompt, other: Any) -> ItemContext:
-        needs = {
+        needs: dict[str, Any] = {
             "last_token_only": not any(CRITERIA[name].runs_suffix for name in self.names),
             "keep_states": any(CRITERIA[name].reads_states for name in self.names),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -27,7 +28,7 @@ def methods_section(run: Run) -> Section | None:
     if baseline is None or baseline not in done or run.missing or not set(names) & done:
         return None
     subset = primary_subset(run.records)
-    records = where(run.records, subset)
+    records: Any = where(run.records, subset)
     if records["answer"].isna().all():
         return None
     generated = bool(records["text"].notna().any())
@@ -48,9 +49,7 @@ def method_conditions(run: Run) -> list[str]:
     ]
 
 
-def _effects(
-    table: pd.DataFrame, margins: pd.DataFrame | None, alone: Mapping[str, float], items: str
-) -> Table:
+def _effects(table: Any, margins: pd.DataFrame | None, alone: Mapping[str, float], items: str) -> Table:
     """One row for each method, in the order of the lower end of the interval."""
     by_name = {} if margins is None else margins.set_index("condition")["difference"].to_dict()
     rows = []

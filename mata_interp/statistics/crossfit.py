@@ -117,7 +117,8 @@ def crossfit_effect(
     sums, sizes = cluster_sums(np.hstack([chosen_by, measured]), codes, count)
     fold = np.empty(count, dtype=int)
     fold[named_generator(seed, "cross-fitting folds").permutation(count)] = np.arange(count) % folds
-    procedure = _Procedure(*np.hsplit(sums, 2), sizes, fold, folds)
+    choosing, measuring = np.hsplit(sums, 2)
+    procedure = _Procedure(choosing, measuring, sizes, fold, folds)
 
     estimate, chosen = procedure(np.ones((1, count)))
     resampled, choices = [], np.zeros(chosen_by.shape[1])

@@ -15,7 +15,6 @@ from mata_interp.reporting.figures.margins import margins
 from mata_interp.reporting.figures.profile import profile
 from mata_interp.reporting.figures.scale import robust_limit
 from mata_interp.reporting.figures.svg import NARROW, WIDE, figure_style, responsive
-from mata_interp.reporting.figures.window_heatmap import window_heatmap
 
 from .small import HOSTILE
 
@@ -35,11 +34,6 @@ DRAWINGS = {
     "heat of a large model": lambda width: heat_map(LARGE, list(range(32)), set(), width),
     "profile": lambda width: profile(MASS, MEAN, MEAN - 0.1, MEAN + 0.1, [0, 1, 3, 4], {1, 4}, width),
     "forest": lambda width: forest([Section("x", ROWS), Section("y", ROWS[:1])], width),
-    "windows": lambda width: window_heatmap(
-        WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), width, "what", "a note"
-    ),
-    "empty windows": lambda width: window_heatmap(np.full((1, 1, 1), NAN), [4], [1.0], None, width),
-    "windows of a large model": lambda width: window_heatmap(DEEP, range(28), [0.1] * 5, None, width),
     "first and last": lambda width: first_last(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), width),
     "first and last of a large model": lambda width: first_last(DEEP, range(28), [0.1] * 5, None, width),
     "flow": lambda width: flow(Flow(40, 30, 2, 0, 28), width),
@@ -131,16 +125,12 @@ def test_a_very_large_loss_does_not_set_the_scale():
     assert robust_limit(usual) == pytest.approx(0.2)
     assert robust_limit(np.append(usual, -9.0)) == pytest.approx(0.2)
     assert robust_limit(np.append(usual, 9.0)) == pytest.approx(9.0)  # a gain is always within the scale
-    words = texts(responsive(DRAWINGS["windows"], "some", ""))
+    words = texts(responsive(DRAWINGS["first and last"], "some", ""))
     assert "\u22120.40 or less" in words
     assert "+0.40" in words
 
 
 def test_the_chosen_cell_is_outlined():
-    figure = window_heatmap(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), WIDE)
-    panel = figure.axes[1]
-    frame = next(patch for patch in panel.patches if not patch.get_fill())
-    assert (frame.get_x(), frame.get_y()) == (1.0, 1)  # layers 1 and 3, between the second and the third
-    row = panel.collections[1]  # the windows of two
-    edges = row.get_coordinates()[0, :, 0]
-    assert row.get_array().ravel()[list(edges).index(1.0)] == WINDOWS[1, 1, 1]
+    figure = first_last(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), WIDE)
+    frame = next(patch for patch in figure.axes[1].patches if not patch.get_fill())
+    assert (frame.get_x(), frame.get_y()) == (0.5, 1.5)  # from the second layer to the third

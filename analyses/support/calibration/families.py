@@ -87,7 +87,7 @@ def _family_rows(cell: str, rejected: dict[str, np.ndarray], effects: int, exact
             discoveries = rejected[name].sum(1)
             rows.append(row(cell, label, "false discovery rate", wrong.sum(1) / np.maximum(discoveries, 1)))
         else:
-            rows.append(row(cell, label, "family-wise error", wrong.any(1)))
+            rows.append(row(cell, label, "family-wise error", np.asarray(wrong.any(1))))
         if effects:
             rows.append(row(cell, label, "power", rejected[name][:, :effects].mean(1)))
     return rows

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 __all__ = ["draw"]
 
@@ -34,7 +35,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes[0].set(xlabel="rejections where nothing is to be found, %", xlim=(-0.3, 12))
     _panel(axes[1], panels[1], names[1], (0.935, 0.965))
     axes[1].set(xlabel="intervals that hold the truth, %", xlim=(78, 100.5))
-    handles = [plt.Line2D([], [], marker="o", linestyle="", color=c) for c in COLOURS.values()]
+    handles = [Line2D([], [], marker="o", linestyle="", color=c) for c in COLOURS.values()]
     labels = ["meets its goal", "covers more", "misses its goal", "no goal"]
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, dpi=160)

@@ -91,7 +91,7 @@ def score(windows: pd.DataFrame, known: Mapping[str, KnownModel]) -> Scores:
         ArgumentError: a model lacks draws that another has, a row is there twice, or a window names layers
             that the model does not have.
     """
-    rows = windows[windows["plant"].isin(list(known))]
+    rows: Any = windows[windows["plant"].isin(list(known))]
     _require_complete(rows, known)
     rows = rows.assign(
         iou=[overlap(row.layers, known[row.plant].layers) for row in rows.itertuples()],
@@ -106,7 +106,7 @@ def score(windows: pd.DataFrame, known: Mapping[str, KnownModel]) -> Scores:
     }
 
 
-def _require_complete(rows: pd.DataFrame, known: Mapping[str, KnownModel]) -> None:
+def _require_complete(rows: Any, known: Mapping[str, KnownModel]) -> None:
     """Every model has the same draws, each once, and windows name its layers."""
     if absent := sorted({*known} - {*rows["plant"]}):
         raise ArgumentError(
@@ -128,7 +128,7 @@ def _require_complete(rows: pd.DataFrame, known: Mapping[str, KnownModel]) -> No
             raise ArgumentError(f"{row.plant} has {count} layers; draw {row.draw} names {outside}.")
 
 
-def _by_model(rows: pd.DataFrame, known: Mapping[str, KnownModel]) -> pd.DataFrame:
+def _by_model(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
     found = []
     for (name, clips), part in rows.groupby(["plant", "clips"], sort=False):
         model = known[name]
@@ -149,7 +149,7 @@ def _by_model(rows: pd.DataFrame, known: Mapping[str, KnownModel]) -> pd.DataFra
     return pd.DataFrame(found)
 
 
-def _of_size(size: Any, rows: pd.DataFrame) -> dict[str, Any]:
+def _of_size(size: Any, rows: Any) -> dict[str, Any]:
     """Means over models of one number of clips; false windows with the Wilson interval."""
     using, not_using = rows[rows["uses"]], rows[~rows["uses"]]
     per_model = using.groupby("plant")["iou"].mean()
@@ -168,7 +168,7 @@ def _of_size(size: Any, rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _coverage(rows: pd.DataFrame, known: Mapping[str, KnownModel]) -> pd.DataFrame:
+def _coverage(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
     """Of the true boundaries whose run a window overlaps: how many lie in the window's interval for them."""
     found = []
     for clips, part in rows[rows["uses"]].groupby("clips"):
@@ -203,7 +203,7 @@ def _matched_edges(edges: list[dict[str, Any]], truth: tuple[int, ...]) -> Itera
                 break
 
 
-def _calibration(rows: pd.DataFrame) -> pd.DataFrame:
+def _calibration(rows: Any) -> pd.DataFrame:
     """Claimed stability against how often other draws of the same model and size give a similar window."""
     claimed, observed = [], []
     for _, part in rows.groupby(["plant", "clips"]):

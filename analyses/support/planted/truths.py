@@ -95,7 +95,9 @@ class KnownModel:
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> KnownModel:
         """From an entry of a file."""
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+        }
         for key in ("planted", "layers", "unclear"):
             fields[key] = parse_window(fields[key])
         return cls(**fields)
