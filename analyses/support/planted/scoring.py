@@ -215,7 +215,7 @@ def _calibration(rows: Any) -> pd.DataFrame:
                 observed.append(np.mean([overlap(window, other) >= AGREE for other in others]))
     table = pd.DataFrame({"claimed": claimed, "observed": observed}, dtype=float)
     bins = pd.cut(table["claimed"], list(BINS), include_lowest=True)
-    grouped = table.groupby(bins, observed=True)
+    grouped: Any = table.groupby(bins, observed=True)
     means = grouped.mean().reset_index(drop=True)
     return means.assign(
         windows=grouped.size().to_numpy(),
