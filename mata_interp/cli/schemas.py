@@ -73,7 +73,7 @@ SCHEMAS = {
         "mata-interp/study/1",
         {
             "answer": "the result in plain English",
-            "primary": "the primary comparison: estimate, interval, p-values, counts",
+            "primary": "the primary comparison: difference, interval, p-values, counts",
             "chosen": "the layers and alpha that were chosen on the selection split",
             "report": "path of the HTML page",
         },
