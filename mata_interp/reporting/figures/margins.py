@@ -34,7 +34,7 @@ def margins(before: np.ndarray, after: np.ndarray, width: float, items: Sequence
         if len(items):
             tip(
                 drawn,
-                *(_tip(items[n], float(before[n]), float(after[n])) for n in np.flatnonzero(part).tolist()),
+                *(_tip(items[n], float(before[n]), float(after[n])) for n in map(int, np.flatnonzero(part))),
             )
     bound = float(np.nanmax(np.abs(np.concatenate([before, after])), initial=1.0)) * 1.05
     axes.plot([-bound, bound], [-bound, bound], color=SOFT, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
