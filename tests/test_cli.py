@@ -21,6 +21,7 @@ from mata_interp import cli
 from mata_interp.cli.app import app
 from mata_interp.cli.options import parse_layers, parse_list
 from mata_interp.cli.schemas import LISTENING, SCHEMAS
+from mata_interp.experiments import load_recordings
 from tests.reporting.small import small_study
 
 COMMANDS = ("study", "listen", "trace", "layers", "sweep", "check", "run", "report")
@@ -357,3 +358,15 @@ def test_a_stopped_run_continues(on_small, tmp_path):
     invoke(*arguments)
     parts = len(list(out.glob("parts/*.parquet")))
     assert parts == 2 * 9 > done
+
+
+def test_report_adds_items(tmp_path):
+    small, folder = small_study(), tmp_path / "run"
+    shutil.copytree(small.run, folder)
+    (folder / "items.npz").unlink()
+    item = str(mata_interp.load_run(folder).records["item"].iloc[0])
+    invoke("report", folder, "--add-items", item, "--benchmark", small.benchmark)
+    recordings = load_recordings(folder / "items.npz")
+    assert recordings.detailed == (item,)
+    assert len(recordings.items) == 12
+    assert (folder / "report.html").read_text("utf-8").count("T2dnU") == 1
