@@ -64,7 +64,7 @@ _SOURCE = {
     "StudyResult": "experiments",
     "Effects": "experiments",
     "report": "reporting",
-    "paper": "reporting",
+    "paper": "reporting.paper",
     "listen": "reporting",
     "Listening": "reporting",
 }
@@ -102,7 +102,8 @@ if TYPE_CHECKING:
         seconds,
     )
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
-    from .reporting import Listening, listen, paper, report
+    from .reporting import Listening, listen, report
+    from .reporting.paper import paper
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (
         causal_map,

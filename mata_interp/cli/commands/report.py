@@ -36,8 +36,8 @@ def report(
     """
     check_folder(folder, "FOLDER")
     check_out_file(out)
-    from ...reporting import paper as write_paper
     from ...reporting import report as write_report
+    from ...reporting.paper import paper as write_paper
 
     written = write_paper(folder).resolve() if paper else None  # first, as the page links to it
     page = write_report(folder, out).resolve()
