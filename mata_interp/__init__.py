@@ -80,7 +80,7 @@ _SOURCE = {
     "retest": "sharing",
     "Retest": "sharing",
     "report": "reporting",
-    "paper": "reporting",
+    "paper": "reporting.paper",
     "listen": "reporting",
     "Listening": "reporting",
     "save_listenings": "reporting",
@@ -131,7 +131,8 @@ if TYPE_CHECKING:
         seconds,
     )
     from .lalm import LALM, Decoding, GenerationOutput, ModelStructure, OptionScores, Prompt
-    from .reporting import Listening, listen, paper, report, save_listenings
+    from .reporting import Listening, listen, report, save_listenings
+    from .reporting.paper import paper
     from .sharing import Retest, evidence, retest
     from .statistics import Effect, holm, paired_effect
     from .sweeps import (

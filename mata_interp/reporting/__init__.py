@@ -1,6 +1,6 @@
 """Figures and HTML pages.
 
-`report` writes the page of a run folder, `paper` its files for a paper, and `listen` asks about one clip.
+`report` writes the page of a run folder, `paper.paper` the files for a paper; `listen` asks about one clip.
 They are imported when first used, because the drawing libraries take a second or two to import.
 """
 
@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "report": "page",
-    "paper": "paper",
     "listen": "listening",
     "Listening": "listening",
     "save_listenings": "listening_page",
 }
 
-__all__ = ["Listening", "listen", "paper", "report", "save_listenings"]
+__all__ = ["Listening", "listen", "report", "save_listenings"]
+
+if TYPE_CHECKING:
+    from .listening import Listening, listen
+    from .listening_page import save_listenings
 
 if TYPE_CHECKING:
     from .listening import Listening, listen
     from .listening_page import save_listenings
     from .page import report
-    from .paper import paper
 
 
 def __getattr__(name: str) -> Any:

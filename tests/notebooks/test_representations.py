@@ -211,4 +211,6 @@ def test_player_holds_the_clip(rate, form):
     samples, read = soundfile.read(io.BytesIO(base64.b64decode(data)))
     assert read == rate
     assert abs(len(samples) - rate) < 0.02 * rate
-    assert np.abs(samples).max() == pytest.approx(0.5, abs=0.1)
+    assert np.sqrt(np.mean(samples[rate // 4 :] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+    spectrum = np.abs(np.fft.rfft(samples))
+    assert np.argmax(spectrum) * rate / len(samples) == pytest.approx(440, abs=2)

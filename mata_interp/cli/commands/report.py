@@ -75,8 +75,8 @@ def report(  # noqa: PLR0913 a command has one parameter per option
     if add_items is not None:
         source = Source(benchmark, audio_root, fields, subset)
         _record(folder, add_items, model, loading, source)
-    from ...reporting import paper as write_paper
     from ...reporting import report as write_report
+    from ...reporting.paper import paper as write_paper
 
     written = write_paper(folder).resolve() if paper else None  # first, as the page links to it
     page = write_report(folder, out).resolve()
