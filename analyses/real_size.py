@@ -2,9 +2,9 @@
 
 A model of 32 layers, 4096 wide, 32 heads, with its vocabulary and its audio encoder (30 s of audio are 750
 tokens), is written as sharded safetensors in bfloat16 and loaded like a download. Then check, trace, sweep,
-listen and a study of a few items run on it, each in a process of its own. Time is relative to a plain forward
-pass in the same process; memory is the peak of the process beyond the loaded model. Random weights say
-nothing about audio, but they cost what trained ones cost.
+listen and a study of a few items run on it, each in a process of its own. Time is relative to plain forward
+passes in the same process, in turns; memory is the peak of the process beyond the loaded model. Random
+weights say nothing about audio, but they cost what trained ones cost.
 
 All 32 layers take 16 GB of disk, 17 GB of memory and about 17 s a forward pass on two CPU cores; --layers 4
 runs in minutes. The costs of forward passes on a GPU are extrapolated from the number of operations, and
@@ -36,7 +36,7 @@ from support.shape_of_qwen2_audio import SECONDS, build, operations
 import mata_interp as mi
 from mata_interp.errors import MataError, UncheckedWarning
 
-STAGES = ("trace", "trace-text", "MATA", "sweep", "check", "listen", "study")
+STAGES = ("trace", "MATA", "sweep-search", "trace-text", "sweep", "listen", "check", "study")
 GPU_FLOPS = 400e12  # bfloat16 operations a second that a current data-centre GPU sustains, assumed
 ROUNDS = 3
 RATE = 16_000  # Hz
@@ -106,21 +106,25 @@ def measured(folder: Path, stage: str) -> dict[str, Any]:
     lalm = mi.LALM.from_pretrained(folder / "model")
     lalm.audio_alignment(lalm.prompt(question())).require(lalm.name)
     prompt = lalm.prompt(question())
-    plain = [seconds_of(lambda: lalm.logits(prompt)) for _ in range(ROUNDS + 1)][1:]
+    for _ in range(2):  # weights are read from the disk when they are first used
+        lalm.logits(prompt)
     after_plain = peak_bytes()
     task, rounds = tasks(lalm, prompt, folder)[stage], ROUNDS if stage in REPEATED else 1
+    plain, times = [], []
     try:
         facts: dict[str, Any] = {}
-        times = [seconds_of(task, facts) for _ in range(rounds)]
+        for _ in range(rounds):  # in turns, so that other work on the machine slows both
+            plain.append(seconds_of(lambda: lalm.logits(prompt)))
+            times.append(seconds_of(task, facts))
     except (MataError, RuntimeError) as error:
         return {"error": f"{type(error).__name__}: {error}"[:500]}
-    forward = float(np.median(plain))
     return {
         "tokens": prompt.width,
         "parameters": sum(weight.numel() for weight in lalm.model.parameters()),
-        "forward_seconds": forward,
+        "forward_seconds": float(np.median(plain)),
         "seconds": float(np.median(times)),
-        "ratio": float(np.median(times)) / forward,
+        "ratio": float(np.median(np.divide(times, plain))),
+        "ratios": np.divide(times, plain).tolist(),
         "peak_bytes": peak_bytes(),
         "peak_of_plain_forward": after_plain,
         "forward_seconds_on_a_gpu_extrapolated": operations(lalm, prompt.width) / GPU_FLOPS,
@@ -128,7 +132,7 @@ def measured(folder: Path, stage: str) -> dict[str, Any]:
     }
 
 
-REPEATED = ("trace", "trace-text", "MATA", "sweep")
+REPEATED = ("trace", "trace-text", "MATA", "sweep", "sweep-search")
 
 
 def seconds_of(task: Callable[[], Any], facts: dict[str, Any] | None = None) -> float:
@@ -144,10 +148,16 @@ def tasks(lalm: mi.LALM, prompt: mi.Prompt, folder: Path) -> dict[str, Callable[
     published = mi.published_layers(lalm)
     everywhere = mi.Mata(0.1, lalm.attention_layers)
 
-    def sweep() -> dict[str, Any]:
-        configurations = mi.window_configs(lalm)
+    def sweep(every: int = 1) -> dict[str, Any]:
+        """The grid of a study; or a sixth of it, about as many as a coarse-to-fine search tries."""
+        grid = mi.window_configs(lalm, widths=range(1, lalm.num_layers // 2 + 1))
+        configurations = dict(list(grid.items())[::every])
         swept = mi.sweep(lalm, prompt, configurations, progress=False)
-        return {"configurations": len(configurations), "tokens_swept": swept.sizes.get("token", 0)}
+        return {
+            "configurations": len(configurations),
+            "canary_steps": swept.attrs["canary"],
+            "looped": swept.attrs["looped"],
+        }
 
     def check() -> dict[str, Any]:
         report = mi.check(lalm)
@@ -171,6 +181,7 @@ def tasks(lalm: mi.LALM, prompt: mi.Prompt, folder: Path) -> dict[str, Callable[
         "trace-text": lambda: mi.trace(lalm, prompt, "text", progress=False),
         "MATA": lambda: lalm.logits(prompt, everywhere),
         "sweep": sweep,
+        "sweep-search": lambda: sweep(every=6),
         "check": check,
         "listen": listen,
         "study": study,

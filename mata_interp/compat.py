@@ -56,6 +56,7 @@ __all__ = [
     "is_compiled",
     "is_convolution",
     "is_cut",
+    "keep_4bit_weights_unpacked",
     "loaded_from",
     "model_from_config",
     "offload_maps",
@@ -391,6 +392,19 @@ def settle_quantised(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "init_8bit_state") and getattr(module.weight, "CB", None) is not None:
             module.init_8bit_state()  # type: ignore[operator]
+
+
+def keep_4bit_weights_unpacked(model: nn.Module) -> None:
+    """Let 4-bit layers of bitsandbytes compute with the weights as they are stored, also on a CPU.
+
+    On CPUs with bfloat16 instructions (AVX-512) their first forward rewrites the weights for a kernel that
+    rounds to bfloat16, whatever the compute dtype, and that refuses layers whose sizes are no multiples of 32
+    and 64. The weights would change under their fingerprint, and logits with the size of a batch
+    (bitsandbytes 0.50: ``support_avx512bf16_for_cpu``). Layers that have run before stay as they are.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def is_cut(output: Tensor) -> bool:

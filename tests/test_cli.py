@@ -146,11 +146,11 @@ def test_an_error_of_ours_is_1_and_one_line(arguments, words, monkeypatch, capsy
     small = small_study()
     places = {"tmp": tmp_path, "model": small.model, "bench": small.benchmark, "clip": clip}
     assert call_main(monkeypatch, *(a.format(**places) for a in arguments)) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    line = next(line for line in said.err.splitlines() if line.startswith("error: "))
+    message = capsys.readouterr()
+    assert message.out == ""
+    line = next(line for line in message.err.splitlines() if line.startswith("error: "))
     assert words in line
-    assert "Traceback" not in said.err
+    assert "Traceback" not in message.err
 
 
 def test_what_is_no_error_of_ours_is_not_hidden(monkeypatch, clip):
@@ -179,25 +179,25 @@ def test_warnings_are_shown_as_before_afterwards(monkeypatch):
 
 
 def test_listen_for_people(clip, tmp_path):
-    said = invoke(
+    message = invoke(
         "listen", clip, "Is it high or low?", "--choices", "high,low", "--model", small_study().model,
         "--alpha", 2, "--layers", "1-2", "--rule", "add", "--out", tmp_path / "heard.html",
     )  # fmt: skip
     for setting in ("add", "alpha 2", "1–2"):
-        assert setting in said
-    assert (tmp_path / "heard.html").resolve().as_uri() in said
+        assert setting in message
+    assert (tmp_path / "heard.html").resolve().as_uri() in message
     assert "<audio controls" in (tmp_path / "heard.html").read_text("utf-8")
 
 
 def test_listen_for_machines(clip):
-    said = json.loads(
+    message = json.loads(
         invoke("listen", clip, "High?", "--choices", "yes;no", "--model", small_study().model, "--json")
     )
-    assert [row["option"] for row in said["options"]] == ["yes", "no"]
-    assert sum(row["before"] for row in said["options"]) == pytest.approx(1)
-    assert said["mata"]["layers"] == [1]  # 36 to 71 % of three layers
-    assert said["page"] is None
-    assert set(said) == {"schema", *SCHEMAS["listen"].keys}
+    assert [row["option"] for row in message["options"]] == ["yes", "no"]
+    assert sum(row["before"] for row in message["options"]) == pytest.approx(1)
+    assert message["mata"]["layers"] == [1]  # 36 to 71 % of three layers
+    assert message["page"] is None
+    assert set(message) == {"schema", *SCHEMAS["listen"].keys}
 
 
 def test_listen_passes_its_options_on(clip, monkeypatch):
@@ -206,27 +206,29 @@ def test_listen_passes_its_options_on(clip, monkeypatch):
         mata_interp, "listen", lambda *args, **how: (calls.append(how), listen(*args, **how))[1]
     )
     options = ["--caption", "A low tone.", "--prompt", "kimi", "--max-new-tokens", 3, "--seed", 1]
-    said = json.loads(invoke("listen", clip, "High?", "--model", small_study().model, *options, "--json"))
-    assert (said["caption"], said["options"]) == ("A low tone.", [])
+    message = json.loads(invoke("listen", clip, "High?", "--model", small_study().model, *options, "--json"))
+    assert (message["caption"], message["options"]) == ("A low tone.", [])
     assert (calls[0]["prompt_format"], calls[0]["max_new_tokens"]) == ("kimi", 3)
 
 
 def test_trace(on_small, tmp_path):
     out = tmp_path / "trace.nc"
-    said = json.loads(invoke("trace", *on_small, *SMALL_ITEMS, "--json", "--out", out))
+    message = json.loads(invoke("trace", *on_small, *SMALL_ITEMS, "--json", "--out", out))
     import xarray as xr
 
     traced = xr.load_dataset(out, engine="scipy")
-    assert said["items"] == traced.sizes["item"] <= 6
-    assert said["layer"] == [0, 1, 2]
-    assert said["audio_share"] == pytest.approx(mata_interp.audio_share(traced).mean(("item", "head")).values)
-    assert [sum(parts) for parts in zip(*said["mass"].values(), strict=True)] == pytest.approx(
+    assert message["items"] == traced.sizes["item"] <= 6
+    assert message["layer"] == [0, 1, 2]
+    assert message["audio_share"] == pytest.approx(
+        mata_interp.audio_share(traced).mean(("item", "head")).values
+    )
+    assert [sum(parts) for parts in zip(*message["mass"].values(), strict=True)] == pytest.approx(
         [1, 1, 1], abs=1e-5
     )
-    assert set(said) == {"schema", *SCHEMAS["trace"].keys}
-    assert said["split"] == "all"
+    assert set(message) == {"schema", *SCHEMAS["trace"].keys}
+    assert message["split"] == "all"
     people = invoke("trace", *on_small, *SMALL_ITEMS)
-    assert f"{100 * said['audio_share'][2]:.1f}\u202f%" in people
+    assert f"{100 * message['audio_share'][2]:.1f}\u202f%" in people
 
 
 def test_trace_of_a_split_in_another_prompt_format(on_small, tmp_path):
@@ -235,11 +237,11 @@ def test_trace_of_a_split_in_another_prompt_format(on_small, tmp_path):
     import xarray as xr
 
     out, options = tmp_path / "trace.nc", ["--split", "confirmation", "--items", 6, "--batch-size", 4]
-    said = json.loads(invoke("trace", *on_small, *options, "--prompt", "kimi", "--json", "--out", out))
+    message = json.loads(invoke("trace", *on_small, *options, "--prompt", "kimi", "--json", "--out", out))
     items = mata_interp.load_benchmark(on_small[3]).split("confirmation").sample(6)
     lalm = mata_interp.LALM.from_pretrained(on_small[1])
     traced = xr.load_dataset(out, engine="scipy")
-    assert said["split"] == "confirmation"
+    assert message["split"] == "confirmation"
     assert list(traced["item"].values) == [item.id for item in items]
     plain = [
         mata_interp.trace(lalm, lalm.prompt(item, format="kimi"), progress=False)["mass"] for item in items
@@ -251,25 +253,25 @@ def test_trace_of_a_split_in_another_prompt_format(on_small, tmp_path):
 def test_trace_of_more_queries(on_small, query):
     tokens = ["--max-new-tokens", 2] if query == "generated" else []
     arguments = ["trace", *on_small, *SMALL_ITEMS, "--query", query, *tokens]
-    said = json.loads(invoke(*arguments, "--json"))
-    assert said["query"] == query
-    assert said["queries"] > said["items"] * (1 if query == "generated" else 5)
-    assert [sum(parts) for parts in zip(*said["mass"].values(), strict=True)] == pytest.approx(
+    message = json.loads(invoke(*arguments, "--json"))
+    assert message["query"] == query
+    assert message["queries"] > message["items"] * (1 if query == "generated" else 5)
+    assert [sum(parts) for parts in zip(*message["mass"].values(), strict=True)] == pytest.approx(
         [1, 1, 1], abs=1e-5
     )
-    assert (said["mass"]["generated"][0] > 0) == (query == "generated")
+    assert (message["mass"]["generated"][0] > 0) == (query == "generated")
 
 
 def test_run_and_its_report(on_small, tmp_path):
     arguments = ["run", *on_small, *SMALL_ITEMS, "--layers", "0-1", "--alpha", 1, "--out", tmp_path / "run"]
-    said = json.loads(invoke(*arguments, "--json"))
+    message = json.loads(invoke(*arguments, "--json"))
     run = mata_interp.load_run(tmp_path / "run")
     assert run.manifest["conditions"]["mata"]["interventions"][0]["layers"] == [0, 1]
     correct = run.records.groupby("condition")["correct"].mean()
-    assert said["accuracy"] == pytest.approx(dict(correct))
-    assert said["items"] == said["effects"]["mata"]["n"] == run.records["item"].nunique() <= 6
-    assert said["excluded"] == [asdict(exclusion) for exclusion in run.excluded]
-    assert set(said) == {"schema", *SCHEMAS["run"].keys}
+    assert message["accuracy"] == pytest.approx(dict(correct))
+    assert message["items"] == message["effects"]["mata"]["n"] == run.records["item"].nunique() <= 6
+    assert message["excluded"] == [asdict(exclusion) for exclusion in run.excluded]
+    assert set(message) == {"schema", *SCHEMAS["run"].keys}
     people = invoke(*arguments)  # goes on with the finished run
     assert f"{100 * correct['mata']:.1f}\u202f%" in people
     assert json.loads(invoke("report", tmp_path / "run", "--json"))["report"] == str(
@@ -282,11 +284,11 @@ def test_study_goes_on_and_ends_with_the_page(on_small, tmp_path):
     folder = shutil.copytree(small_study().run, tmp_path / "run")
     for name in ("report.html", "study.json", "effects.json"):
         (folder / name).unlink()
-    said = invoke("study", *on_small, "--out", folder)
+    message = invoke("study", *on_small, "--out", folder)
     study = mata_interp.load_run(folder).study
     assert study is not None
-    assert study.answer in said
-    assert said.splitlines()[-1].endswith((folder / "report.html").resolve().as_uri())
+    assert study.answer in message
+    assert message.splitlines()[-1].endswith((folder / "report.html").resolve().as_uri())
     machine = json.loads(invoke("study", *on_small, "--out", folder, "--json"))
     assert machine["primary"]["difference"] == study.primary.effect.difference
     assert machine["report"] == str((folder / "report.html").resolve())
@@ -295,21 +297,21 @@ def test_study_goes_on_and_ends_with_the_page(on_small, tmp_path):
 
 def test_benchmark_inspect():
     small = small_study()
-    said = json.loads(invoke("benchmark", "inspect", small.benchmark, "--decode", "--json"))
-    assert said["items"] == 24
-    assert said["counts"]["condition"] == {"neutral": 8, "congruent": 8, "conflict": 8}
-    assert said["choices"] == {"2": 24}
-    assert {row["field"] for row in said["excluded"]} == {"answer", "audio"}
-    assert set(said) == {"schema", *SCHEMAS["benchmark inspect"].keys}
+    message = json.loads(invoke("benchmark", "inspect", small.benchmark, "--decode", "--json"))
+    assert message["items"] == 24
+    assert message["counts"]["condition"] == {"neutral": 8, "congruent": 8, "conflict": 8}
+    assert message["choices"] == {"2": 24}
+    assert {row["field"] for row in message["excluded"]} == {"answer", "audio"}
+    assert set(message) == {"schema", *SCHEMAS["benchmark inspect"].keys}
     people = invoke("benchmark", "inspect", small.benchmark)
     assert people.startswith("tones: 25 items, 1 left out")
     assert "bad answer: answer: 'neither'" in people
 
 
 def test_the_benchmark_that_ships_can_be_inspected():
-    said = json.loads(invoke("benchmark", "inspect", "listening", "--json"))
-    assert set(said["counts"]["condition"]) == {"neutral", "congruent", "conflict"}
-    assert said["excluded"] == []
+    message = json.loads(invoke("benchmark", "inspect", "listening", "--json"))
+    assert set(message["counts"]["condition"]) == {"neutral", "congruent", "conflict"}
+    assert message["excluded"] == []
 
 
 def test_the_organism_has_commands_of_its_own():
@@ -329,13 +331,13 @@ def test_a_stopped_run_continues(on_small, tmp_path):
     while running.poll() is None and not list(out.glob("parts/*.parquet")):
         time.sleep(0.02)
     running.send_signal(2)
-    _, said = running.communicate(timeout=60)
+    _, message = running.communicate(timeout=60)
     done = len(list(out.glob("parts/*.parquet")))
     if running.returncode == 0:
         pytest.skip("the run was over before it could be stopped")
     assert running.returncode == 130
-    assert "stopped" in said
-    assert "Traceback" not in said
+    assert "stopped" in message
+    assert "Traceback" not in message
     assert done > 0
     invoke(*arguments)
     parts = len(list(out.glob("parts/*.parquet")))

@@ -39,14 +39,14 @@ def test_a_table_for_people(model):
 def test_json_for_machines(model):
     done = call(model, "--json", "--dtype", "bfloat16")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert told["ok"] is True
-    assert told["about"]["dtype"] == "bfloat16"
-    assert len(told["results"]) == 15
-    line = next(line for line in told["results"] if line["name"] == "edited logits equal eager attention")
+    outcome = json.loads(done.stdout)
+    assert outcome["ok"] is True
+    assert outcome["about"]["dtype"] == "bfloat16"
+    assert len(outcome["results"]) == 15
+    line = next(line for line in outcome["results"] if line["name"] == "edited logits equal eager attention")
     assert 0 < line["difference"] <= line["bound"]
     assert line["verdict"] == "pass"
-    assert set(told) == {"schema", *SCHEMAS["check"].keys}
+    assert set(outcome) == {"schema", *SCHEMAS["check"].keys}
     assert set(line) == {"name", "compared", "measured", "difference", "bound", "verdict", "remedy"}
 
 

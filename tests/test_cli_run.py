@@ -34,11 +34,11 @@ def on_small() -> list[object]:
 
 def test_dry(on_small, tmp_path):
     out = tmp_path / "run"
-    said = json.loads(invoke(*on_small, "--out", out, "--dry-run", "--json"))
+    output = json.loads(invoke(*on_small, "--out", out, "--dry-run", "--json"))
     assert not out.exists()
-    assert (said["items"], said["conditions"], said["done"]) == (6, ["baseline", "mata"], 0)
-    assert said["seconds"] > 0
-    assert set(said) == {"schema", *SCHEMAS["run --dry-run"].keys}
+    assert (output["items"], output["conditions"], output["done"]) == (6, ["baseline", "mata"], 0)
+    assert output["seconds"] > 0
+    assert set(output) == {"schema", *SCHEMAS["run --dry-run"].keys}
     printed = invoke(*on_small, "--out", out, "--dry-run")
     assert "6 items" in printed
     assert str(out) in printed
@@ -47,17 +47,17 @@ def test_dry(on_small, tmp_path):
 def test_generated_answers(on_small, tmp_path):
     words = ["--generate", "--max-new-tokens", "5", "--temperature", "0.8", "--top-p", "0.9"]
     how = ["--prompt", "letters", "--phase", "decode", "--out", tmp_path / "run"]
-    found = json.loads(invoke(*on_small, *words, *how, "--seed", "3", "--json"))
-    assert set(found["unparsed"]) == set(found["official"]) == set(found["cut"]) == {"baseline", "mata"}
-    assert all(0 <= found["unparsed"][name] <= 1 for name in found["unparsed"])
+    result = json.loads(invoke(*on_small, *words, *how, "--seed", "3", "--json"))
+    assert set(result["unparsed"]) == set(result["official"]) == set(result["cut"]) == {"baseline", "mata"}
+    assert all(0 <= result["unparsed"][name] <= 1 for name in result["unparsed"])
     manifest = mata_interp.load_run(tmp_path / "run").manifest
     assert manifest["prompt_format"] == "lmms-eval"
     assert manifest["conditions"]["mata"]["interventions"][0]["phase"] == "decode"
     assert manifest["conditions"]["mata"]["decoding"] == {
         "max_new_tokens": 5, "temperature": 0.8, "top_k": 0, "top_p": 0.9, "seed": 3,
     }  # fmt: skip
-    told = invoke(*on_small, *words, *how, "--seed", "3")
-    assert told.split()[:6] == ["condition", "items", "accuracy", "official", "unparsed", "cut"]
+    report = invoke(*on_small, *words, *how, "--seed", "3")
+    assert report.split()[:6] == ["condition", "items", "accuracy", "official", "unparsed", "cut"]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_without_ray_there_is_none(on_small, tmp_path, monkeypatch):
 
 
 def test_several_strengths_are_several_conditions(on_small, tmp_path):
-    found = json.loads(
+    result = json.loads(
         invoke(*on_small, "--alpha", "0.5,2", "--layers", "1", "--heads", "0", "--keys", "text", "--queries",
                "text", "--out", tmp_path / "run", "--json")
     )  # fmt: skip
     names = ["mata, alpha 0.5", "mata, alpha 2"]
-    assert list(found["effects"]) == names
+    assert list(result["effects"]) == names
     edits = mata_interp.load_run(tmp_path / "run").manifest["conditions"]
     assert [edits[name]["interventions"][0]["alpha"] for name in names] == [0.5, 2.0]
     edit = edits[names[0]]["interventions"][0]
@@ -120,23 +120,23 @@ def test_a_grid_is_one_condition_per_entry(on_small, tmp_path):
     grid = tmp_path / "edits.toml"
     grid.write_text('[early]\nalpha = 1.0\nlayers = "0-1"\n[late]\nalpha = 2\nlayers = [2]\nrule = "add"\n')
     arguments = [*on_small, "--grid", grid, "--out", tmp_path / "run"]
-    found = json.loads(invoke(*arguments, "--json"))
-    assert list(found["accuracy"]) == ["baseline", "early", "late"]
-    assert set(found["effects"]) == {"early", "late"}
-    assert found["effects"]["late"]["after"] == found["accuracy"]["late"]
+    result = json.loads(invoke(*arguments, "--json"))
+    assert list(result["accuracy"]) == ["baseline", "early", "late"]
+    assert set(result["effects"]) == {"early", "late"}
+    assert result["effects"]["late"]["after"] == result["accuracy"]["late"]
     edits = mata_interp.load_run(tmp_path / "run").manifest["conditions"]
     assert edits["late"]["interventions"][0]["rule"] == "add"
     lines = invoke(*arguments).splitlines()
     for name in ("baseline", "early", "late"):
         line = next(line for line in lines if line.startswith(name))
-        assert f"{100 * found['accuracy'][name]:.1f}\u202f%" in line
+        assert f"{100 * result['accuracy'][name]:.1f}\u202f%" in line
 
 
 def test_split(on_small, tmp_path):
     arguments = [*on_small[:5], "--split", "confirmation", "--out", tmp_path / "run", "--json"]
-    found = json.loads(invoke(*arguments))
+    result = json.loads(invoke(*arguments))
     confirmation = mata_interp.load_benchmark(on_small[4]).split("confirmation")
-    assert found["split"] == "confirmation"
+    assert result["split"] == "confirmation"
     records = mata_interp.load_run(tmp_path / "run").records
     assert set(records["item"]) == {item.id for item in confirmation}
 
@@ -159,9 +159,9 @@ def test_fields_and_audio_root(on_small, tmp_path):
     where = own_columns(tmp_path)
     invoke(*on_small, *where, "--out", tmp_path / "run")
     invoke(*on_small, "--out", tmp_path / "as before")
-    ours, theirs = (mata_interp.load_run(tmp_path / name).records for name in ("run", "as before"))
-    assert len(ours) == 12
-    assert ours.equals(theirs)
+    measured, reference = (mata_interp.load_run(tmp_path / name).records for name in ("run", "as before"))
+    assert len(measured) == 12
+    assert measured.equals(reference)
     invoke("study", *on_small[1:3], *where, "--items", "6", "--out", tmp_path / "study")
     assert (tmp_path / "study" / "report.html").exists()
 
@@ -181,9 +181,9 @@ def test_a_dataset_with_several_splits(on_small, tmp_path, monkeypatch, capsys):
     where = ["--benchmark", tmp_path / "saved", "--audio-root", tmp_path / "sounds"]
     invoke(*on_small, *where, "--subset", "test", "--out", tmp_path / "run")
     invoke(*on_small, "--subset", "test", "--out", tmp_path / "of the file")
-    ours, theirs = (mata_interp.load_run(tmp_path / name).records for name in ("run", "of the file"))
-    assert len(ours) == 12
-    assert ours.equals(theirs)
+    measured, reference = (mata_interp.load_run(tmp_path / name).records for name in ("run", "of the file"))
+    assert len(measured) == 12
+    assert measured.equals(reference)
     assert call_main(monkeypatch, *on_small, *where, "--out", tmp_path / "other") == 1
     error = capsys.readouterr().err
     assert "'selection', 'test'" in error
@@ -202,14 +202,14 @@ def test_every_command_on_items_takes_fields(on_small, tmp_path, command, monkey
     """A file with other columns gives the results of the original file."""
     where, how = own_columns(tmp_path), [*on_small[1:3], "--items", "4", "--json"]
     out = ["--out", tmp_path / "out"] if command[0] == "sweep" else []
-    ours = json.loads(invoke(*command, *how, *where, *out))
+    measured = json.loads(invoke(*command, *how, *where, *out))
     benchmark = on_small[3:5]
     out = ["--out", tmp_path / "as before"] if out else []
-    theirs = json.loads(invoke(*command, *how, *benchmark, *out))
-    for said in (ours, theirs):
+    reference = json.loads(invoke(*command, *how, *benchmark, *out))
+    for output in (measured, reference):
         for path in ("out", "map"):
-            said.pop(path, None)
-    assert ours == theirs
+            output.pop(path, None)
+    assert measured == reference
     without = [word for word in where if word != "--fields"][:2]
     assert call_main(monkeypatch, *command, *how, *without, *out) == 1
     error = json.loads(capsys.readouterr().out)["error"]

@@ -37,19 +37,19 @@ def invoke(*more: object) -> str:
 
 
 def test_a_map_of_windows(tmp_path):
-    said = json.loads(invoke("--alpha", "0.5,2", "--out", tmp_path, "--json"))
+    message = json.loads(invoke("--alpha", "0.5,2", "--out", tmp_path, "--json"))
     swept = xr.load_dataarray(tmp_path / "sweep.nc", engine="scipy")
-    found = xr.load_dataarray(tmp_path / "map.nc", engine="scipy")
+    result = xr.load_dataarray(tmp_path / "map.nc", engine="scipy")
     assert (tmp_path / "map.png").read_bytes()[1:4] == b"PNG"
     assert "<svg" in (tmp_path / "map.svg").read_text("utf-8")
-    assert found.dims == ("layers", "alpha")
-    assert found.shape == (3, 2)  # half of three layers: windows of one
-    assert said["items"] == swept.sizes["item"] == 6
-    assert said["looped"] == 0
-    assert set(said) == {"schema", *SCHEMAS["sweep"].keys}
-    assert (said["map"], said["no_map"]) == (str(tmp_path / "map.png"), None)
-    for row in said["configurations"]:
-        place = found.sel(layers=row["layers"], alpha=row["alpha"])
+    assert result.dims == ("layers", "alpha")
+    assert result.shape == (3, 2)  # half of three layers: windows of one
+    assert message["items"] == swept.sizes["item"] == 6
+    assert message["looped"] == 0
+    assert set(message) == {"schema", *SCHEMAS["sweep"].keys}
+    assert (message["map"], message["no_map"]) == (str(tmp_path / "map.png"), None)
+    for row in message["configurations"]:
+        place = result.sel(layers=row["layers"], alpha=row["alpha"])
         assert float(place) == pytest.approx(row["change"])
         assert (float(place["low"]), float(place["high"])) == pytest.approx((row["low"], row["high"]))
     mata = mi.Mata(2.0, [1])
@@ -57,7 +57,7 @@ def test_a_map_of_windows(tmp_path):
     lalm = mi.LALM.from_pretrained(small_study().model)
     records = mi.run(lalm, items, {"baseline": None, "mata": mata}, progress=False).records
     means = records.groupby("condition")["margin"].mean()
-    row = next(row for row in said["configurations"] if (row["layers"], row["alpha"]) == ("1", 2.0))
+    row = next(row for row in message["configurations"] if (row["layers"], row["alpha"]) == ("1", 2.0))
     assert row["change"] == pytest.approx(means["mata"] - means["baseline"], abs=1e-4)
     # the same command again reads what is there; another one is refused
     people = invoke("--alpha", "0.5,2", "--out", tmp_path)
@@ -83,12 +83,12 @@ def test_a_grid_from_a_file(tmp_path):
                     '[[two]]\nalpha = -1\nlayers = [2]\nrule = "add"\nkeys = "text"\n')  # fmt: skip
     two = (mi.Mata(1, [0]), mi.Mata(-1, [2], "add", keys="text"))
     assert read_grid(grid) == {"early": mi.Mata(1.0, [0, 1]), "two": two}
-    said = json.loads(invoke("--grid", grid, "--out", tmp_path / "out", "--json"))
-    assert [row["name"] for row in said["configurations"]] == ["early", "two"]
-    assert said["configurations"][1]["rule"] == "abs then add"
+    message = json.loads(invoke("--grid", grid, "--out", tmp_path / "out", "--json"))
+    assert [row["name"] for row in message["configurations"]] == ["early", "two"]
+    assert message["configurations"][1]["rule"] == "abs then add"
     assert not (tmp_path / "out" / "map.png").exists()
-    assert said["map"] is None
-    assert said["no_map"]
+    assert message["map"] is None
+    assert message["no_map"]
 
 
 def test_edits_that_no_map_can_place_say_why(tmp_path):
@@ -96,15 +96,15 @@ def test_edits_that_no_map_can_place_say_why(tmp_path):
     grid = tmp_path / "heads.json"
     edit = {"alpha": 1, "layers": [1]}
     grid.write_text(json.dumps({"one": {**edit, "heads": [0]}, "two": {**edit, "heads": [0, 1]}}))
-    said = json.loads(invoke("--grid", grid, "--out", tmp_path / "out", "--json"))
-    assert len(said["configurations"]) == 2
-    assert said["map"] is None
-    assert said["no_map"] in invoke("--grid", grid, "--out", tmp_path / "out")
+    message = json.loads(invoke("--grid", grid, "--out", tmp_path / "out", "--json"))
+    assert len(message["configurations"]) == 2
+    assert message["map"] is None
+    assert message["no_map"] in invoke("--grid", grid, "--out", tmp_path / "out")
     assert not (tmp_path / "out" / "map.png").exists()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "JSON or TOML"),
         ("[]", "alpha"),
@@ -114,9 +114,9 @@ def test_edits_that_no_map_can_place_say_why(tmp_path):
         ('{"a": [{"alpha": 1, "layers": [1], "rule": "pow"}]}', "'a'.*'pow'"),
     ],
 )
-def test_a_bad_grid_names_file_and_entry(text, said, tmp_path):
+def test_a_bad_grid_names_file_and_entry(text, message, tmp_path):
     (tmp_path / "grid.json").write_text(text)
-    with pytest.raises(mi.errors.InterventionError, match=rf"(?s)grid\.json.*{said}"):
+    with pytest.raises(mi.errors.InterventionError, match=rf"(?s)grid\.json.*{message}"):
         read_grid(tmp_path / "grid.json")
 
 
@@ -166,9 +166,9 @@ def test_ctrl_c_leaves_nothing_half_done(tmp_path):
         if "left out" in line:
             break
     running.send_signal(2)
-    _, said = running.communicate(timeout=120)
+    _, message = running.communicate(timeout=120)
     if running.returncode == 0 or (out / "sweep.nc").exists():
         pytest.skip("the sweep was over before it could be stopped")
     assert running.returncode == 130
-    assert "Traceback" not in said
+    assert "Traceback" not in message
     assert not (out / "sweep.nc").exists()  # only parts, from which the same command continues

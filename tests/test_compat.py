@@ -103,8 +103,8 @@ def test_attention_names_of_the_configs_inside(model):
     names = {"": "sdpa", "text_config": "sdpa", "audio_config": "sdpa"}
     assert compat.attention_names(config) == names
     compat.set_attention_name(config.audio_config, "eager")
-    found = compat.attention_names(config, skip=model.get_decoder().config)
-    assert found == {"": "sdpa", "audio_config": "eager"}
+    result = compat.attention_names(config, skip=model.get_decoder().config)
+    assert result == {"": "sdpa", "audio_config": "eager"}
 
 
 def test_decoder_config_name(model):
@@ -355,6 +355,19 @@ def test_settle_quantised():
     compat.settle_quantised(nn.Sequential(layer))
     assert layer.state.CB is codes
     assert layer.weight.CB is None
+
+
+def test_4bit_weights_stay_unpacked():
+    bitsandbytes = pytest.importorskip("bitsandbytes", reason="of the quantised extra")
+    layer = bitsandbytes.nn.Linear4bit(64, 32, bias=False, compute_dtype=torch.float32)
+    layer.load_state_dict(nn.Linear(64, 32, bias=False).state_dict())
+    layer.to("cpu")
+    layer.eval().support_avx512bf16_for_cpu = True  # as on a CPU that has these instructions
+    codes = layer.weight.data.clone()
+    compat.keep_4bit_weights_unpacked(nn.Sequential(layer))
+    with torch.no_grad():
+        layer(torch.ones(2, 64))
+    assert torch.equal(layer.weight.data, codes)
 
 
 def test_operators_without_a_derivative():

@@ -20,8 +20,8 @@ def examples_of(name: str) -> list[doctest.DocTest]:
     public = getattr(mi, name)
     finder = doctest.DocTestFinder(exclude_empty=True, recurse=inspect.isclass(public))
     globs = {**vars(sys.modules[public.__module__]), "mi": mi}
-    found = finder.find(public, name, globs=globs)
-    return [test for test in found if test.examples]
+    result = finder.find(public, name, globs=globs)
+    return [test for test in result if test.examples]
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -39,9 +39,9 @@ def small() -> Iterator[SmallMemory]:
     assert memory.refused
 
 
-def same(ours: xr.DataArray | xr.Dataset, theirs: xr.DataArray | xr.Dataset) -> None:
-    xr.testing.assert_allclose(ours, theirs, RTOL, ATOL)
-    assert list(ours["item"].values) == list(theirs["item"].values)
+def same(actual: xr.DataArray | xr.Dataset, reference: xr.DataArray | xr.Dataset) -> None:
+    xr.testing.assert_allclose(actual, reference, RTOL, ATOL)
+    assert list(actual["item"].values) == list(reference["item"].values)
 
 
 @pytest.mark.parametrize("per_query", [False, True])
@@ -54,8 +54,8 @@ def test_a_trace(tiny_lalm, small, items, query, per_query):
 def test_a_trace_of_a_ready_made_prompt(tiny_lalm, small, items):
     inputs = tiny_lalm.prompt(items).inputs
     ready = [lalm.prompt_from_inputs(inputs) for lalm in (tiny_lalm,)]
-    theirs = mi.trace(tiny_lalm, ready, progress=False)
-    same(mi.trace(small.lalm, ready, progress=False), theirs)
+    reference = mi.trace(tiny_lalm, ready, progress=False)
+    same(mi.trace(small.lalm, ready, progress=False), reference)
 
 
 def test_a_sweep_of_items(tiny_lalm, small, items):
@@ -65,15 +65,15 @@ def test_a_sweep_of_items(tiny_lalm, small, items):
 
 
 def test_a_sweep_of_prompts(tiny_lalm, small, items):
-    theirs = mi.sweep(tiny_lalm, tiny_lalm.prompt(items), EDITS, progress=False)
-    same(mi.sweep(small.lalm, small.lalm.prompt(items), EDITS, progress=False), theirs)
+    reference = mi.sweep(tiny_lalm, tiny_lalm.prompt(items), EDITS, progress=False)
+    same(mi.sweep(small.lalm, small.lalm.prompt(items), EDITS, progress=False), reference)
 
 
 def test_configurations_are_halved_before_prompts(tiny_lalm, items):
     """Rows of a sweep stand side by side, as tokens of a prompt do: here five fit, and there are nine."""
     model, processor = tiny_qwen2_audio(seed=0)
     prompt = tiny_lalm.prompt(items[:2])
-    theirs = mi.sweep(tiny_lalm, prompt, EDITS, progress=False)
+    reference = mi.sweep(tiny_lalm, prompt, EDITS, progress=False)
     lalm = mi.LALM(model, processor)
     prefills = []
     decoder = model.get_decoder()
@@ -92,38 +92,38 @@ def test_configurations_are_halved_before_prompts(tiny_lalm, items):
         swept = mi.sweep(lalm, prompt, EDITS, progress=False)
     assert small.refused
     assert prefills.count(prompt.width) == 1
-    same(swept, theirs)
+    same(swept, reference)
 
 
 def test_generated_answers(tiny_lalm, small, items):
     how = mi.Decoding(4)
-    ours, theirs = (
+    actual, reference = (
         mi.sweep_generate(lalm, items, EDITS, decoding=how, progress=False)
         for lalm in (small.lalm, tiny_lalm)
     )
-    assert ours.identical(theirs) or (ours["text"].values == theirs["text"].values).all()
+    assert actual.identical(reference) or (actual["text"].values == reference["text"].values).all()
 
 
 def test_fusion_layers(tiny_lalm, small, items):
     """Of two clips; rows of restoration are halved, of which there are sixteen at once."""
     options = {"criteria": ["knockout_last", "restoration_audio"], "progress": False}
-    ours, theirs = (mi.fusion_layers(lalm, items[::3], **options) for lalm in (small.lalm, tiny_lalm))
-    xr.testing.assert_allclose(ours.profiles, theirs.profiles, 1e-4, 1e-5)
-    assert ours.window == theirs.window
+    actual, reference = (mi.fusion_layers(lalm, items[::3], **options) for lalm in (small.lalm, tiny_lalm))
+    xr.testing.assert_allclose(actual.profiles, reference.profiles, 1e-4, 1e-5)
+    assert actual.window == reference.window
 
 
 @pytest.mark.acceptance
 def test_every_stage_of_a_study(tiny_lalm, small, tmp_path):
     made = make_items(tmp_path, clips=8, splits=("selection", "test"))
-    ours, theirs = (
+    actual, reference = (
         mi.study(lalm, Items.from_records(made, "made"), tmp_path / name, progress=False)
         for lalm, name in ((small.lalm, "small"), (tiny_lalm, "large"))
     )
     for read, file in ((read_sweep, "selection.nc"), (read_trace, "trace.nc")):
-        same(read(ours.path / file), read(theirs.path / file))
-    assert ours.study.selection.sham.kl == pytest.approx(theirs.study.selection.sham.kl, rel=1e-5)
-    assert ours.study.selection.chosen == theirs.study.selection.chosen
-    np.testing.assert_allclose(ours.records["margin"], theirs.records["margin"], RTOL, ATOL)
+        same(read(actual.path / file), read(reference.path / file))
+    assert actual.study.selection.sham.kl == pytest.approx(reference.study.selection.sham.kl, rel=1e-5)
+    assert actual.study.selection.chosen == reference.study.selection.chosen
+    np.testing.assert_allclose(actual.records["margin"], reference.records["margin"], RTOL, ATOL)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_the_check_says_that_memory_ran_out_and_nothing_of_the_model(items, tmp_
 def test_logits_of_a_sweep_are_computed_in_blocks(tiny_lalm, items, monkeypatch):
     """The output head, whose rows are as long as the vocabulary, never gets more rows than fit."""
     prompt, edits = tiny_lalm.prompt(items[:2]), {str(k): mi.Mata(0.01 * k, [1, 2]) for k in range(40)}
-    theirs = mi.sweep(tiny_lalm, prompt, edits, progress=False)
+    reference = mi.sweep(tiny_lalm, prompt, edits, progress=False)
     head = tiny_lalm.model.get_output_embeddings()
     row = 4 * head.weight.shape[0]
     monkeypatch.setattr(shared_prefill, "HEAD_BYTES", 6 * row)
@@ -178,4 +178,4 @@ def test_logits_of_a_sweep_are_computed_in_blocks(tiny_lalm, items, monkeypatch)
     handle.remove()
     assert max(rows) <= 6
     assert sum(rows) >= 2 * len(edits)
-    same(swept, theirs)
+    same(swept, reference)

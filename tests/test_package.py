@@ -65,7 +65,7 @@ def package_of(path: Path) -> str:
 def packages_imported(path: Path) -> set[str]:
     """The packages that a file imports anything from, at the top or inside a function; "" is the facade."""
     package = ["mata_interp", *path.relative_to(PACKAGE).parent.parts]
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -78,8 +78,8 @@ def packages_imported(path: Path) -> set[str]:
         for name in names:
             first, *rest = name.split(".")
             if first == "mata_interp":
-                found.add(rest[0] if rest and rest[0] in PACKAGES else FACADE)
-    return found
+                result.add(rest[0] if rest and rest[0] in PACKAGES else FACADE)
+    return result
 
 
 def test_import_is_light():
@@ -157,5 +157,5 @@ def test_the_import_check_sees_every_form(tmp_path, monkeypatch):
         "from .experiments import nothing_of_the_kind\n"
         "def later():\n    from mata_interp.attention import AttentionCall\n"
     )
-    found = {"cli", "tracing", "reporting", "organism", "lalm", "attention", FACADE}
-    assert packages_imported(file) == found
+    result = {"cli", "tracing", "reporting", "organism", "lalm", "attention", FACADE}
+    assert packages_imported(file) == result

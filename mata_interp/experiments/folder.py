@@ -23,7 +23,7 @@ from ..execution.comparison import short
 from ..execution.files import read_json, remove_leftovers, write_json, write_whole
 from .answering import Unit
 from .identity import difference, run_digest
-from .records import current
+from .records import RUN_FORMAT, current
 
 __all__ = ["RunFolder", "refuse_other_run", "slugs"]
 
@@ -59,6 +59,12 @@ class RunFolder:
         if not isinstance(self.manifest, dict) or not {"conditions", "batches"} <= set(self.manifest):
             raise RunError(
                 f"{self.path / 'manifest.json'} is not a run's manifest. Choose another folder (out=...)."
+            )
+        if (version := self.manifest.get("version")) != RUN_FORMAT:
+            raise RunError(
+                f"{self.path / 'manifest.json'} has format version {version or 'none'}, and this mata_interp "
+                f"reads version {RUN_FORMAT}. Run again in another folder (out=...), or use the mata_interp "
+                "that wrote it."
             )
         self._slugs = slugs(list(self.manifest["conditions"]))
         self._digest = run_digest(self.manifest)
@@ -155,12 +161,11 @@ class RunFolder:
         with path.open("rb") as file:  # ParquetFile on a path would read "condition=..." folders as columns
             table = pq.ParquetFile(file, page_checksum_verification=True).read()
         marks = table.schema.metadata or {}
-        written, table = table, current(table)
-        if self.manifest.get("version") != 1:  # whose parts have no marks
-            if marks.get(_RUN, b"").decode() != self._digest:
-                raise ValueError("it is of another run")
-            if marks.get(_CONTENT, b"").decode() != _digest(written):
-                raise ValueError("its content is not what was written")
+        table = current(table)
+        if marks.get(_RUN, b"").decode() != self._digest:
+            raise ValueError("it is of another run")
+        if marks.get(_CONTENT, b"").decode() != _digest(table):
+            raise ValueError("its content is not what was written")
         if table["item"].to_pylist() != self.manifest["batches"][batch]["items"]:
             raise ValueError("its items are not those of the manifest")
         if set(table["condition"].to_pylist()) != {condition}:

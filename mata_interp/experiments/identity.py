@@ -30,8 +30,7 @@ IDENTITY = (
 )
 """Fields of the manifest that determine the tables; the others describe how they were made."""
 
-_LATER = ("chat_template",)  # fields that older manifests do not have; there they decide nothing
-_OPTIONAL = (*_LATER, "thinking")  # fields that are no part of the digest of a manifest without them
+_OPTIONAL = ("chat_template", "thinking")  # fields that are no part of the digest of a manifest without them
 
 _NAMED = 3  # items named in a message
 
@@ -44,7 +43,7 @@ def run_digest(manifest: Mapping[str, Any]) -> str:
 def identity(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """All fields of a manifest that determine the tables, as plain data."""
     names = [name for name in IDENTITY if name in manifest or name not in _OPTIONAL]
-    return plain({name: _essence(manifest, name) for name in names})
+    return plain({name: _comparable(manifest, name) for name in names})
 
 
 def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
@@ -56,7 +55,7 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """
     here = plain(here)
     for name in IDENTITY:
-        if name not in here or (name in _LATER and name not in there):
+        if name not in here:
             continue
         old, new = _comparable(there, name), _comparable(here, name)
         if name == "data" and (said := _data_difference(old or {}, new)):

@@ -22,6 +22,7 @@ from ..lalm.reasoning import thinking_settings
 from ..version import __version__
 from .conditions import Condition
 from .planning import plan_batches
+from .records import RUN_FORMAT
 from .reliance import caption_answers
 from .validation import ValidatedItems
 
@@ -45,7 +46,7 @@ def known_beforehand(
     """
     words = any(condition.decoding for condition in conditions.values())
     return {
-        "version": 2,
+        "version": RUN_FORMAT,
         "model": lalm.fingerprint(),
         "chat_template": template_sha256(lalm.processor),
         **({"generation": generation_settings(lalm.model)} if words else {}),
@@ -78,7 +79,7 @@ def make_manifest(
 
     These decide what is in the tables (`identity.IDENTITY`), and a folder in which one differs is refused:
 
-    - ``version``: 2. Folders of version 1 are read; their parts have no digests and no answers in words.
+    - ``version``: format of the folder (`RUN_FORMAT`); folders of another one are not read.
     - ``model``: its fingerprint, with dtype, attention function and quantisation; name and revision may
       differ, the rest may not.
     - ``chat_template``: SHA-256 of the processor's template; null without one.

@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
         ("correct_normalised", pa.bool_()),
         ("margin_normalised", pa.float64()),
         ("text", pa.string()),  # the generated answer; null where options were compared
-        ("said", pa.string()),  # its final answer: without thoughts, the content of an <answer> tag
+        ("final_answer", pa.string()),  # of that text: without thoughts, the content of an <answer> tag
         ("parsed", pa.bool_()),  # whether an option was parsed from it; if not, it is not correct
         ("official", pa.bool_()),  # correct by the string match of MMAU and MMAR
         ("generated_tokens", pa.int64()),
@@ -63,13 +63,8 @@ answers are generated, ``text`` to ``stopped`` are, with ``predicted`` and ``cor
 Other columns are null or NaN.
 """
 
-_SINCE_2 = ("text", "said", "parsed", "official", "generated_tokens", "stopped", "rows_together")
-_LATER = ("dose_left_alone",)
-EARLIER_SCHEMA = pa.schema([field for field in SCHEMA if field.name not in _LATER])
-"""Columns of parts that were written before those in `_LATER` were added."""
-
-FIRST_SCHEMA = pa.schema([field for field in EARLIER_SCHEMA if field.name not in _SINCE_2])
-"""Columns of the parts of a run whose manifest has version 1."""
+RUN_FORMAT = 3
+"""Version of the format of run folders: of their manifest and of the columns of their records."""
 
 DOSES = tuple(name for name in SCHEMA.names if name.startswith("dose_"))
 
@@ -119,7 +114,7 @@ def generation_records(
         option = None if index is None else item.choices[index]
         row |= {
             "text": answers.texts[b],
-            "said": final,
+            "final_answer": final,
             "parsed": option is not None,
             "predicted": option,
             "correct": None if item.answer is None else option == item.answer,
@@ -166,16 +161,10 @@ def _rows(
 
 
 def current(table: pa.Table) -> pa.Table:
-    """A table of `SCHEMA` or an earlier one as one of `SCHEMA`; ValueError if it is none."""
-    if table.schema.equals(SCHEMA):
-        return table.replace_schema_metadata(None)
-    if not any(table.schema.equals(schema) for schema in (EARLIER_SCHEMA, FIRST_SCHEMA)):
+    """A table of `SCHEMA` without metadata; ValueError if its columns are others."""
+    if not table.schema.equals(SCHEMA):
         raise ValueError("its columns are not those of this version")
-    columns = [
-        table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in SCHEMA
-    ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    return table.replace_schema_metadata(None)
 
 
 def sort_records(records: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:

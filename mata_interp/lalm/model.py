@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.benchmarks import Item
-from mata_interp.compat import input_device, loaded_from, uncompiled
+from mata_interp.compat import input_device, keep_4bit_weights_unpacked, loaded_from, uncompiled
 from mata_interp.errors import ArgumentError, ItemError, ModelError
 from mata_interp.interventions import InterventionLike, in_order
 from mata_interp.interventions.selection import refuse_reasoning_phase
@@ -89,6 +89,7 @@ class LALM:
     ) -> None:
         self.thinking = check_thinking(thinking)
         model = uncompiled(model)
+        keep_4bit_weights_unpacked(model)
         self.structure = ModelStructure.from_model(model)
         self.model = unwrap_thinker(model).eval()
         belongs_to(self.structure.decoder, self.model)

@@ -44,7 +44,7 @@ LEAST_CLIPS = 32
 """Clips that a search needs, so that even its first rounds rest on several."""
 
 CELLS = 8  # of the depth, between the boundaries of the first round
-LEADERS = 10  # windows whose neighbours are tried in the next round
+LEADERS = 8  # windows whose neighbours are tried in the next round
 
 Place = tuple[int, int, int]
 """First layer of a window, the one after its last, and strength: indices into those of the grid."""

@@ -20,6 +20,7 @@ from mata_interp.precision import full_precision
 from .canary import STEPS, Rounding, relative_bound, token_counts
 from .memory import configurations_at_once
 from .option_slots import OptionSlots
+from .rounding_noise import FACTOR, logits_with_rounding
 from .tree import grow
 from .tree_edits import TreeEditing
 
@@ -216,14 +217,17 @@ def _check(
     rounding = Rounding.at(lalm.dtype, plain[0])
     logits = rounding.of_logits(canary[0], plain[0])
     off = np.maximum(logits, rounding.of_options(canary[1], plain[1], tokens))  # (B,); NaN stays NaN
-    allowed = STEPS[lalm.dtype]
+    if (off <= STEPS[lalm.dtype]).all():
+        return float(off.max())
+    noise = rounding.of_logits(logits_with_rounding(lalm, prompt), plain[0])
+    allowed = np.maximum(STEPS[lalm.dtype], FACTOR * noise)
     if (off <= allowed).all():
         return float(off.max())
     stray = reading.first_divergent_layer(relative_bound(lalm.dtype))
-    row = int(np.nan_to_num(off, nan=np.inf).argmax()) if stray is None else stray[1]
+    row = int(np.nan_to_num(off / allowed, nan=np.inf).argmax())
     where = "after the last layer" if stray is None else f"first after layer {stray[0]}"
     raise ModelError(
-        f"an unedited row is {off.max():.3g} steps of {str(lalm.dtype).removeprefix('torch.')} off the plain "
-        f"forward (of {rounding.step[row]:.2g} each; {allowed} are allowed), {where}, in item "
+        f"an unedited row is {off[row]:.3g} steps of {str(lalm.dtype).removeprefix('torch.')} off the plain "
+        f"forward (of {rounding.step[row]:.2g} each; {allowed[row]:.3g} are allowed), {where}, in item "
         f"{prompt.items[row].id!r}."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,7 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
         interventions: configurations, each one intervention or several in order; a mapping names them. None
             is a configuration, too.
         batch_size: items in a batch. Prompts are batches already.
-        block: configurations that run at once; as many as a quarter of the free memory holds if None.
+        block: configurations that run at once; None: what a quarter of the free memory holds, up to 768 MiB.
         strict: raise an error for the first item that cannot be used, instead of leaving it out.
         progress: report progress.
         prompt_format: wording of the items, one of PROMPT_FORMATS.
@@ -131,16 +131,16 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     if output is not None and output.whole and (finished := _finished(output)) is not None:
         return finished
     note_unchecked(lalm)
-    edits = tuple(configurations.values())
+    work = SweepBatch(tuple(configurations.values()), inputs.kind is Item, block, prompt_format, strict)
     measured = measure_batches(
         lalm,
-        SweepBatch(edits, inputs.kind is Item, block, prompt_format, strict),
+        work,
         batches,
         label="sweep",
         progress=progress,
         parts=output and output.parts(lalm),
         ray=ray,
-        on_part=_warn_once(lalm),
+        on_part=lambda part: work.warn_of_loop(lalm, part.notes.get("culprit", "")),
     )
     used = inputs.collect(batches, [part.notes["excluded"] for part in measured])
     notes = [part.notes for part in measured if part.arrays]
@@ -155,7 +155,7 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     values = [part.arrays["values"] for part in measured if part.arrays]
     swept_items = [item for batch in used for item in batch]
     swept = table(lalm, values, swept_items, configurations, kind, attrs)
-    paths = [path_of(parts, inputs.kind is Item) for parts in edits]
+    paths = [path_of(parts, inputs.kind is Item) for parts in work.edits]
     swept = swept.assign_coords(path=("configuration", np.array(paths)))
     if output is not None and output.whole:
         swept.attrs[IDENTITY] = json.dumps(plain(output.identity))
@@ -173,6 +173,7 @@ class SweepBatch:
         scored: whether options are scored; else next-token logits are taken.
         block, prompt_format, strict: arguments of `sweep`.
         verified: whether an edited row was compared with the loop in this process, where that is necessary.
+        warned: whether a warning said in this process that a batch runs in a plain loop.
     """
 
     edits: tuple[Parts, ...]
@@ -181,6 +182,7 @@ class SweepBatch:
     prompt_format: str
     strict: bool
     verified: bool = False
+    warned: bool = False
 
     def __call__(self, lalm: LALM, batch: Prompt | list[Item]) -> MeasuredBatch:
         prompt, excluded = usable_prompt(lalm, batch, self.prompt_format, self.scored, self.strict)
@@ -235,20 +237,21 @@ class SweepBatch:
             self.verified = True
             return values, canary, ""
         except ModelError as problem:
+            self.warn_of_loop(lalm, str(problem))
             return _loop(lalm, prompt, edits, options), 0.0, str(problem)
 
+    def warn_of_loop(self, lalm: LALM, culprit: str) -> None:
+        """Warn, once, of a batch that runs in a plain loop; ``culprit`` says why, and is empty if none does.
 
-def _warn_once(lalm: LALM) -> Callable[[MeasuredBatch], None]:
-    """A function that warns of the first part that ran in a plain loop."""
-    warned: list[str] = []
-
-    def check(part: MeasuredBatch) -> None:
-        culprit = part.notes.get("culprit")
-        if culprit and not warned:
-            warned.append(culprit)
-            warnings.warn(SweepWarning(f"{lalm.name} is swept in a plain loop: {culprit}"), stacklevel=5)
-
-    return check
+        The process that runs the loop warns before it begins, because a loop can take a hundred times longer.
+        """
+        if culprit and not self.warned:
+            self.warned = True
+            text = (
+                f"{lalm.name} is swept in a plain loop: {culprit.rstrip('.')}. This takes {len(self.edits)} "
+                "forward passes a batch."
+            )
+            warnings.warn(SweepWarning(text), stacklevel=5)
 
 
 def _output(

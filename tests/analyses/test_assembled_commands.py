@@ -105,10 +105,10 @@ def test_it_hears(folder, items):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_check(folder, dtype):
-    found = run_command("check", "--dtype", dtype, model=folder)
-    assert found["about"]["dtype"] == dtype
-    verdicts = {result["name"]: result["verdict"] for result in found["results"]}
-    assert set(verdicts.values()) == {"pass"}, found["results"]
+    measured = run_command("check", "--dtype", dtype, model=folder)
+    assert measured["about"]["dtype"] == dtype
+    verdicts = {result["name"]: result["verdict"] for result in measured["results"]}
+    assert set(verdicts.values()) == {"pass"}, measured["results"]
     assert len(verdicts) == 14
 
 
@@ -121,67 +121,67 @@ def test_check_of_an_adapter(folder, tmp_path):
     )
     torch.manual_seed(0)
     peft.get_peft_model(model, settings).save_pretrained(tmp_path / "adapter")
-    found = run_command("check", model=tmp_path / "adapter")
-    assert found["ok"]
+    measured = run_command("check", model=tmp_path / "adapter")
+    assert measured["ok"]
     # transformer-lens cannot read an adapter
-    others = {r["name"]: r["verdict"] for r in found["results"] if r["name"] != "transformer-lens agrees"}
-    assert set(others.values()) == {"pass"}, found["results"]
+    others = {r["name"]: r["verdict"] for r in measured["results"] if r["name"] != "transformer-lens agrees"}
+    assert set(others.values()) == {"pass"}, measured["results"]
 
 
 @pytest.mark.parametrize("query", ["last", "text", "generated"])
 def test_trace(folder, items, query):
-    found = run_command("trace", "--benchmark", items, "--items", 12, "--query", query, model=folder)
-    assert found["items"] == 12
-    assert found["layer"] == list(range(LAYERS))
-    share = np.array(found["audio_share"])
+    measured = run_command("trace", "--benchmark", items, "--items", 12, "--query", query, model=folder)
+    assert measured["items"] == 12
+    assert measured["layer"] == list(range(LAYERS))
+    share = np.array(measured["audio_share"])
     assert ((share > 0) & (share < 1)).all()
-    mass = sum(np.array(values) for values in found["mass"].values() if values[0] is not None)
+    mass = sum(np.array(values) for values in measured["mass"].values() if values[0] is not None)
     np.testing.assert_allclose(mass, 1, atol=1e-4)
 
 
 def test_layers(folder, items):
-    found = run_command("layers", "--benchmark", items, "--items", 4, model=folder)
-    assert found["refused"] == {}
-    assert set(found["window"]) <= set(range(LAYERS))
-    assert all(len(criterion["mean"]) == LAYERS for criterion in found["criteria"].values())
+    measured = run_command("layers", "--benchmark", items, "--items", 4, model=folder)
+    assert measured["refused"] == {}
+    assert set(measured["window"]) <= set(range(LAYERS))
+    assert all(len(criterion["mean"]) == LAYERS for criterion in measured["criteria"].values())
 
 
 def test_sweep(folder, items, tmp_path):
     arguments = ["--benchmark", items, "--items", 6, "--layers", "10-14;22-26", "--alpha", "0.5,1"]
-    found = run_command("sweep", *arguments, "--out", tmp_path / "sweep", model=folder)
-    assert found["looped"] == 0
-    assert found["canary"] < 64  # steps of float32
-    assert found["items"] == 6
-    assert {row["layers"] for row in found["configurations"]} == {"10-14", "22-26"}
-    assert len(found["configurations"]) == 4
-    assert any(abs(row["change"]) > 1e-3 for row in found["configurations"])
+    measured = run_command("sweep", *arguments, "--out", tmp_path / "sweep", model=folder)
+    assert measured["looped"] == 0
+    assert measured["canary"] < 64  # steps of float32
+    assert measured["items"] == 6
+    assert {row["layers"] for row in measured["configurations"]} == {"10-14", "22-26"}
+    assert len(measured["configurations"]) == 4
+    assert any(abs(row["change"]) > 1e-3 for row in measured["configurations"])
 
 
 def test_sweep_in_bfloat16_needs_no_loop(folder, items):
     lalm = mi.LALM.from_pretrained(str(folder), dtype=torch.bfloat16)
     some = mi.load_benchmark(str(items)).split("selection")[:24]
-    found = mi.sweep(lalm, some, {"none": None, "mata": mi.Mata(0.5, range(22, 27))}, progress=False)
-    assert found.attrs["looped"] == 0, found.attrs["culprits"]
+    measured = mi.sweep(lalm, some, {"none": None, "mata": mi.Mata(0.5, range(22, 27))}, progress=False)
+    assert measured.attrs["looped"] == 0, measured.attrs["culprits"]
 
 
 def test_study(folder, items, tmp_path):
     out = tmp_path / "study"
     arguments = ["--benchmark", items, "--items", 12, "--layers", "22-26", "--out", out]
-    found = run_command("study", *arguments, model=folder)
-    assert found["chosen"]["layers"] == [22, 23, 24, 25, 26]
-    assert math.isfinite(found["primary"]["estimate"])
-    assert Path(found["report"]).is_file()
+    measured = run_command("study", *arguments, model=folder)
+    assert measured["chosen"]["layers"] == [22, 23, 24, 25, 26]
+    assert math.isfinite(measured["primary"]["estimate"])
+    assert Path(measured["report"]).is_file()
 
 
 def test_listen(folder, items, tmp_path):
     item = next(i for i in mi.load_benchmark(str(items)) if i.condition == "neutral")
     clip, page = Path(item.audio_root or "") / str(item.audio), tmp_path / "page.html"
     choices = ["--choices", ";".join(item.choices), "--layers", "22-26", "--out", page]
-    found = run_command("listen", clip, item.question, *choices, model=folder)
-    assert [option["option"] for option in found["options"]] == list(item.choices)
-    assert sum(option["before"] for option in found["options"]) == pytest.approx(1, abs=1e-4)
-    assert found["seconds"] == pytest.approx(2)
-    assert np.array(found["attention"]).shape[0] == LAYERS
+    measured = run_command("listen", clip, item.question, *choices, model=folder)
+    assert [option["option"] for option in measured["options"]] == list(item.choices)
+    assert sum(option["before"] for option in measured["options"]) == pytest.approx(1, abs=1e-4)
+    assert measured["seconds"] == pytest.approx(2)
+    assert np.array(measured["attention"]).shape[0] == LAYERS
     assert page.is_file()
 
 

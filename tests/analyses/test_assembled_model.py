@@ -96,11 +96,11 @@ def test_variables_are_read_and_dequantised(tmp_path):
     scale = np.array([20.0, 50.0], np.float32)
     setting = np.array(1, np.int8)
     variables = {"half": half, "whole": whole, "whole_scale": scale, "setting": setting}
-    found = ctranslate2.read_variables(write_ctranslate2(tmp_path / "model.bin", variables))
-    assert set(found) == {"half", "whole", "setting"}
-    np.testing.assert_array_equal(found["half"], half)
-    np.testing.assert_allclose(found["whole"], whole / scale[:, None].astype(np.float64), rtol=1e-6)
-    assert found["setting"] == 1
+    result = ctranslate2.read_variables(write_ctranslate2(tmp_path / "model.bin", variables))
+    assert set(result) == {"half", "whole", "setting"}
+    np.testing.assert_array_equal(result["half"], half)
+    np.testing.assert_allclose(result["whole"], whole / scale[:, None].astype(np.float64), rtol=1e-6)
+    assert result["setting"] == 1
 
 
 @pytest.mark.parametrize("version", [3, 7])
@@ -120,9 +120,9 @@ def test_a_cut_file_is_refused(tmp_path):
 def whisper_variables(encoder: torch.nn.Module) -> dict[str, np.ndarray]:
     """The encoder's weights as CTranslate2 names and joins them; the opposite of what the reader does."""
     state = {name: tensor.detach().numpy() for name, tensor in encoder.state_dict().items()}
-    found = {"position_encodings/encodings": state["embed_positions.weight"]}
+    result = {"position_encodings/encodings": state["embed_positions.weight"]}
     for name in ("conv1", "conv2"):
-        found |= {f"{name}/weight": state[f"{name}.weight"], f"{name}/bias": state[f"{name}.bias"]}
+        result |= {f"{name}/weight": state[f"{name}.weight"], f"{name}/bias": state[f"{name}.bias"]}
     norms = {"layer_norm": "layer_norm"}
     for index in range(len(encoder.layers)):
         old, new = f"layers.{index}", f"layer_{index}"
@@ -133,16 +133,21 @@ def whisper_variables(encoder: torch.nn.Module) -> dict[str, np.ndarray]:
             "fc1": "ffn/linear_0",
             "fc2": "ffn/linear_1",
         }
-        for ours, theirs in linears.items():
-            found |= {f"{new}/{theirs}/{kind}": state[f"{old}.{ours}.{kind}"] for kind in ("weight", "bias")}
+        for measured, reference in linears.items():
+            result |= {
+                f"{new}/{reference}/{kind}": state[f"{old}.{measured}.{kind}"] for kind in ("weight", "bias")
+            }
         attention = [f"{old}.self_attn.{letter}_proj" for letter in "qkv"]
         biases = [state[f"{attention[0]}.bias"], np.zeros(16, np.float32), state[f"{attention[2]}.bias"]]
         joined = f"{new}/self_attention/linear_0"
-        found[f"{joined}/weight"] = np.concatenate([state[f"{name}.weight"] for name in attention])
-        found[f"{joined}/bias"] = np.concatenate(biases)
-    for ours, theirs in norms.items():
-        found |= {f"{theirs}/gamma": state[f"{ours}.weight"], f"{theirs}/beta": state[f"{ours}.bias"]}
-    return {f"encoder/{name}": values for name, values in found.items()}
+        result[f"{joined}/weight"] = np.concatenate([state[f"{name}.weight"] for name in attention])
+        result[f"{joined}/bias"] = np.concatenate(biases)
+    for measured, reference in norms.items():
+        result |= {
+            f"{reference}/gamma": state[f"{measured}.weight"],
+            f"{reference}/beta": state[f"{measured}.bias"],
+        }
+    return {f"encoder/{name}": values for name, values in result.items()}
 
 
 def test_whisper_encoder_weights_fit_transformers(tmp_path):
@@ -190,8 +195,8 @@ def test_low_rank_changes_are_merged_exactly(tmp_path):
     assert (logits_with_audio(stock, processor) - expected).abs().max() > 1
     adapter.apply_weights(stock, tmp_path / "trained.safetensors")
     torch.testing.assert_close(logits_with_audio(stock, processor), expected, rtol=1e-4, atol=1e-3)
-    ours, theirs = stock.model.multi_modal_projector, model.model.multi_modal_projector
-    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+    measured, reference = stock.model.multi_modal_projector, model.model.multi_modal_projector
+    torch.testing.assert_close(measured.state_dict(), reference.state_dict(), rtol=0, atol=0)
 
 
 def test_the_projector_keeps_8_bits_of_every_row(tmp_path):
@@ -370,8 +375,8 @@ def test_answer_logits_equal_the_plain_forward():
     rows = [decoder.row("What is it?", "dog"), decoder.row("Which of these do you hear?", "elephant")]
     values = encoded.features[:2].float()
     with torch.no_grad():
-        found = decoder.answer_logits(values, rows)
-        for row, value, logits in zip(rows, values, found, strict=True):
+        result = decoder.answer_logits(values, rows)
+        for row, value, logits in zip(rows, values, result, strict=True):
             text = decoder.model.get_input_embeddings()
             before, after = text(torch.tensor(decoder.before)), text(torch.tensor(row.prompt + row.answer))
             whole = torch.cat([before, decoder.projector(value), after])[None]
@@ -556,9 +561,9 @@ def test_missing_programs_are_named(monkeypatch):
 def test_wav_of_unknown_length_is_read():
     samples = np.array([0, 16384, -32768], "<i2")
     header = b"RIFF\xff\xff\xff\x7fWAVEfmt \x10\0\0\0" + struct.pack("<HHIIHH", 1, 1, 22050, 44100, 2, 16)
-    found, rate = speech.wav_samples(header + b"data\xff\xff\xff\x7f" + samples.tobytes() + b"\0")
+    result, rate = speech.wav_samples(header + b"data\xff\xff\xff\x7f" + samples.tobytes() + b"\0")
     assert rate == 22050
-    np.testing.assert_array_equal(found, [0, 0.5, -1])
+    np.testing.assert_array_equal(result, [0, 0.5, -1])
 
 
 def test_progress_writes_lines_without_a_terminal(monkeypatch):

@@ -77,10 +77,10 @@ def test_long_audio_continues_an_interrupted_run(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         long_audio.points(saved, 20, True, False)
     saved.write_text(saved.read_text() + '{"method": "plain')  # an incomplete line
-    found = long_audio.points(saved, 20, True, False)
-    assert [point["method"] for point in found] == list(long_audio.METHODS)
+    outcome = long_audio.points(saved, 20, True, False)
+    assert [point["method"] for point in outcome] == list(long_audio.METHODS)
     assert len(measured) == 1 + len(long_audio.METHODS)  # the third, twice
-    assert long_audio.points(saved, 20, True, False) == found
+    assert long_audio.points(saved, 20, True, False) == outcome
     assert len(measured) == 1 + len(long_audio.METHODS)
     with pytest.raises(typer.BadParameter, match=r"'clock': 'processor'"):
         long_audio.points(saved, 20, False, False)
@@ -129,8 +129,8 @@ def test_rivals_are_the_same_model_and_ask_pip_for_nothing(monkeypatch):
         torch.testing.assert_close(eager.logits, plain, atol=1e-4, rtol=0)
         torch.testing.assert_close(logits, plain, atol=1e-4, rtol=0)
         patterns = [cache[f"blocks.{layer}.attn.hook_pattern"] for layer in range(12)]
-        for ours, theirs in zip(patterns, eager.attentions, strict=True):
-            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+        for actual, reference in zip(patterns, eager.attentions, strict=True):
+            torch.testing.assert_close(actual, reference, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="'mine'"):
         rival("mine", 1.0)
 
@@ -157,8 +157,8 @@ def test_a_childs_peak_is_its_own():
         "import sys, json; sys.path.insert(0, sys.argv[1]); from support.measuring import peak_bytes\n"
         "print(json.dumps({'peak': peak_bytes()}))"
     )
-    found = in_own_process("-c", script, str(ROOT / "analyses"))
-    assert found is not None
-    assert found["peak"] < 300e6 < ballast.nbytes < peak_bytes()
+    outcome = in_own_process("-c", script, str(ROOT / "analyses"))
+    assert outcome is not None
+    assert outcome["peak"] < 300e6 < ballast.nbytes < peak_bytes()
     with pytest.raises(RuntimeError, match="no such thing"):
         in_own_process("-c", "raise SystemExit('no such thing')")

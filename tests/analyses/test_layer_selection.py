@@ -51,8 +51,8 @@ def test_a_clear_rank_and_an_unclear_one(ranking):
 def test_the_bootstrap_of_a_rank_is_that_of_enumeration(ranking):
     """Two clusters: resamples are the one, the other or both, 1/4, 1/4, 1/2."""
     values = np.array([[1.0, 0.0], [0.0, 0.4]])
-    found = ranking.ranked(values, 0, ["a", "b"], 0)
-    assert found == {"rank": 1, "of": 2, "rank_low": 1, "rank_high": 2}
+    result = ranking.ranked(values, 0, ["a", "b"], 0)
+    assert result == {"rank": 1, "of": 2, "rank_low": 1, "rank_high": 2}
 
 
 def test_windows_of_equal_width(study):
@@ -79,10 +79,10 @@ def test_each_window_has_its_best_and_smallest_strength(study):
     tried = {f"{w}{a}": mi.Mata(a, w) for w in ((4, 5), (6,)) for a in (0.0, -0.0, 1.0)}
     swept = mi.sweep(lalm, items, tried, progress=False)
     margins: dict[str, float] = mi.margin(swept).mean("item").to_series().to_dict()
-    found = study.best_alphas(swept, tried)
+    result = study.best_alphas(swept, tried)
     for window in ((4, 5), (6,)):
         better = margins[f"{window}1.0"] > margins[f"{window}0.0"]
-        assert found[window] == (1.0 if better else 0.0)
+        assert result[window] == (1.0 if better else 0.0)
 
 
 def test_layer_selection(tmp_path):
@@ -102,18 +102,18 @@ def test_layer_selection(tmp_path):
         "--sets",
         "60",
     ]
-    found: Any = run_analysis("layer_selection.py", *arguments, "--out", str(tmp_path))
-    assert found == json.loads((tmp_path / "layer_selection.json").read_text())
-    window = found["window"]
+    result: Any = run_analysis("layer_selection.py", *arguments, "--out", str(tmp_path))
+    assert result == json.loads((tmp_path / "layer_selection.json").read_text())
+    window = result["window"]
     assert window == [4, 5, 7]
-    sizes = {row["name"]: row["of"] for row in found["ranks"]}
+    sizes = {row["name"]: row["of"] for row in result["ranks"]}
     # three neighbours, or this shape; all sets of three; four neighbours; three neighbours
     assert sizes == {"window": 11, "sets": 56, "knockout_last": 5, "depth": 6}
-    own = [row for row in found["ranks"] if row["name"] == "window"]
+    own = [row for row in result["ranks"] if row["name"] == "window"]
     assert {(row["caption"], row["measure"]) for row in own} == {
         (caption, measure) for caption in ("conflict", "neutral") for measure in ("margin", "accuracy")
     }
-    effects = {(row["caption"], *row["layers"]): row for row in found["effects"]}
+    effects = {(row["caption"], *row["layers"]): row for row in result["effects"]}
     for row in own:
         assert row["layers"] == window
         assert len(row["pairs"]) == row["of"] - 1
@@ -124,7 +124,7 @@ def test_layer_selection(tmp_path):
             both = [effects[row["caption"], *layers][row["measure"]] for layers in (window, pair["layers"])]
             assert pair["difference"] == pytest.approx(both[0] - both[1], abs=1e-6)
             assert pair["p"] <= pair["p_holm"]
-    for row in found["effects"]:
-        assert row["alpha"] in found["alphas"]
+    for row in result["effects"]:
+        assert row["alpha"] in result["alphas"]
         assert row["margin_low"] <= row["margin"] <= row["margin_high"]
     assert (tmp_path / "layer_selection.png").read_bytes().startswith(b"\x89PNG")

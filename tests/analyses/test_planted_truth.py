@@ -24,7 +24,7 @@ def truths() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("found", "true", "off"),
+    ("measured", "true", "off"),
     [
         ((), (), 0),
         ((3,), (), None),
@@ -38,8 +38,8 @@ def truths() -> Any:
         ((3, 4, 7), (3, 4), 4),  # an extra piece: from its first layer to the only other one
     ],
 )
-def test_boundary_error_sees_every_piece(study, found, true, off):
-    assert study.boundary_error(found, true) == off
+def test_boundary_error_sees_every_piece(study, measured, true, off):
+    assert study.boundary_error(measured, true) == off
 
 
 def test_summary_counts(study):
@@ -90,12 +90,12 @@ def test_the_truth_is_a_ratio_of_means(truths, unbiased, monkeypatch):
     seeing, loss = np.array([2.0, 1.0, -3.0]), np.zeros(unbiased.num_layers)
     loss[2:5] = 0.06, 0.5, 0.3
     monkeypatch.setattr(truths, "margin", lambda lalm, asked, blind: seeing - loss[list(blind)].sum())
-    found = truths.blindness(unbiased, items)
-    np.testing.assert_allclose(found.cost, loss / 0.86)
-    np.testing.assert_allclose(found.low, found.high)  # all items alike
-    assert found.layers == (3, 4)
-    assert found.total == pytest.approx((0.86, 0.86, 0.86))
-    assert found.accuracy[0] == pytest.approx(2 / 3)
+    measured = truths.blindness(unbiased, items)
+    np.testing.assert_allclose(measured.cost, loss / 0.86)
+    np.testing.assert_allclose(measured.low, measured.high)  # all items alike
+    assert measured.layers == (3, 4)
+    assert measured.total == pytest.approx((0.86, 0.86, 0.86))
+    assert measured.accuracy[0] == pytest.approx(2 / 3)
     loss[2:5] = 0.01, 0.05, 0.03  # too little to speak of
     assert truths.blindness(unbiased, items).layers == ()
 

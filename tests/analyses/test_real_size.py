@@ -39,6 +39,6 @@ def test_shards_and_stages(tmp_path, monkeypatch):
     assert (lalm.dtype, lalm.num_layers) == (torch.bfloat16, 2)
     prompt = lalm.prompt(script.question())
     assert int(prompt.groups["audio"].sum()) == 750  # 30 s
-    found = script.measured(tmp_path, "trace")
-    assert found["ratio"] > 0
-    assert found["peak_bytes"] >= found["peak_of_plain_forward"]
+    result = script.measured(tmp_path, "trace")
+    assert result["ratio"] > 0
+    assert result["peak_bytes"] >= result["peak_of_plain_forward"]

@@ -58,10 +58,10 @@ def test_every_combination_is_one_family(own_file, tmp_path):
 def test_readings_of_the_published_layers():
     replication = import_analysis("support.replication")
     deep = type("Deep", (), {"attention_layers": tuple(range(32))})
-    found = replication.layer_conventions(deep, [])
-    assert found["absolute-inclusive"] == tuple(range(10, 21))
-    assert found["absolute-exclusive"] == tuple(range(10, 20))
-    assert len(set(found.values())) == len(found) == 4
+    measured = replication.layer_conventions(deep, [])
+    assert measured["absolute-inclusive"] == tuple(range(10, 21))
+    assert measured["absolute-exclusive"] == tuple(range(10, 20))
+    assert len(set(measured.values())) == len(measured) == 4
     with pytest.raises(mi.errors.ArgumentError, match="absolute-inclusive"):
         replication.layer_conventions(deep, ["absolute-inclusiv"])
 

@@ -82,11 +82,11 @@ def test_forms_of_mask(form):
     seen = masks(call)["bool"]
     call = replace(call, mask=masks(call)[form])
     assert torch.equal(call.visible(EVERY), seen)
-    theirs = scaled_dot_product_attention(
+    reference = scaled_dot_product_attention(
         call.query, call.key, call.value, attn_mask=seen, scale=call.scaling, enable_gqa=True
     )
     value = call.value.repeat_interleave(2, 1)
-    torch.testing.assert_close(call.scores(EVERY).softmax(-1) @ value, theirs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(call.scores(EVERY).softmax(-1) @ value, reference, atol=1e-6, rtol=0)
 
 
 def test_a_mask_that_adds_a_bias():
@@ -133,8 +133,8 @@ def test_delta_is_edited_minus_plain(seed, alpha, kv_heads, queries):
     delta, change = call.delta([Edit(add_rule, keys, alpha)], EVERY)
     dose = change.dose()
     edited, plain = weights(call, lambda scores: torch.where(keys, scores + alpha, scores)), weights(call)
-    theirs = outputs(call, edited) - outputs(call, plain)
-    torch.testing.assert_close(delta.double(), theirs, atol=5e-6, rtol=0)
+    reference = outputs(call, edited) - outputs(call, plain)
+    torch.testing.assert_close(delta.double(), reference, atol=5e-6, rtol=0)
 
     on, seen = keys.double(), plain > 0
     touched = (keys & seen).any(-1)
@@ -169,8 +169,8 @@ def test_hidden_keys_are_kept_from_the_rule():
     )
     dose = change.dose()
     flat = weights(call).gt(0).double()
-    theirs = outputs(call, flat / flat.sum(-1, keepdim=True)) - outputs(call, weights(call))
-    torch.testing.assert_close(delta.double(), theirs, atol=5e-6, rtol=0)
+    reference = outputs(call, flat / flat.sum(-1, keepdim=True)) - outputs(call, weights(call))
+    torch.testing.assert_close(delta.double(), reference, atol=5e-6, rtol=0)
     assert torch.isfinite(torch.stack([dose.kl, dose.boost, dose.negative])).all()
 
 

@@ -73,10 +73,10 @@ FORMS = {
 def test_every_form_of_mask(form, kv_heads):
     given, seen, bias = FORMS[form]
     call = a_call(kv_heads, **given)
-    ours, theirs = call.masses(slice(None), groups()), plain(call, seen, groups(), bias)
+    measured, expected = call.masses(slice(None), groups()), plain(call, seen, groups(), bias)
     there = seen.any(-1).expand(B, H, -1)  # a padding query sees nothing
-    torch.testing.assert_close(ours.double()[there], theirs[there], atol=1e-5, rtol=0)
-    torch.testing.assert_close(ours[there].sum(-1), torch.ones(int(there.sum())), atol=1e-5, rtol=0)
+    torch.testing.assert_close(measured.double()[there], expected[there], atol=1e-5, rtol=0)
+    torch.testing.assert_close(measured[there].sum(-1), torch.ones(int(there.sum())), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("form", ["causal", "window", "two dimensions", "biased", "softcap"])
@@ -90,14 +90,14 @@ def test_chosen_queries_in_any_number(form):
 
 def test_half_precision_is_not_rounded_further():
     call = a_call(dtype=torch.bfloat16)
-    theirs = plain(call, causal(), groups())
-    torch.testing.assert_close(call.masses(slice(None), groups()).double(), theirs, atol=1e-5, rtol=0)
+    expected = plain(call, causal(), groups())
+    torch.testing.assert_close(call.masses(slice(None), groups()).double(), expected, atol=1e-5, rtol=0)
 
 
 def test_more_groups_than_the_head_is_wide():
     call, many = a_call(), groups(D + 3)
-    theirs = plain(call, causal(), many)
-    torch.testing.assert_close(call.masses(slice(None), many).double(), theirs, atol=1e-5, rtol=0)
+    expected = plain(call, causal(), many)
+    torch.testing.assert_close(call.masses(slice(None), many).double(), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("softcap", [None, 30.0])

@@ -74,8 +74,8 @@ def test_an_edit_of_visible_keys_is_that_of_all_keys(form):
     call, keys = a_call(mask=MASKS[form]), torch.arange(9) % 2 == 0
     mask = call.row_mask(LAST)
     visible = keys if mask.visible is None else keys & mask.visible
-    ours, change = call.delta([Edit(add_rule, visible, 1.3, visible_only=True)], LAST, mask)
-    theirs, plain = call.delta([Edit(add_rule, keys, 1.3)], LAST)
-    assert torch.equal(ours, theirs)
+    measured, change = call.delta([Edit(add_rule, visible, 1.3, visible_only=True)], LAST, mask)
+    reference, plain = call.delta([Edit(add_rule, keys, 1.3)], LAST)
+    assert torch.equal(measured, reference)
     assert torch.equal(change.edited, plain.edited)
-    assert ours.abs().max() > 0.01
+    assert measured.abs().max() > 0.01

@@ -7,14 +7,14 @@ from typing import Any
 
 def words(text: str) -> list[str]:
     """Longest runs of word characters, lower case: what ``\\b\\w+\\b`` finds."""
-    found, run = [], ""
+    result, run = [], ""
     for character in text.lower() + " ":
         if character.isalnum() or character == "_":
             run += character
         elif run:
-            found.append(run)
+            result.append(run)
             run = ""
-    return found
+    return result
 
 
 def right(prediction: str, answer: str, choices: list[str]) -> bool:

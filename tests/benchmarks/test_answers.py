@@ -60,8 +60,8 @@ LETTERED = (
 def test_an_option_in_any_decoration_is_that_option(options, data):
     index = data.draw(st.integers(0, len(options) - 1))
     form = data.draw(st.sampled_from(PLAIN + LETTERED))
-    said = form.format(text=options[index], letter="ABCDEF"[index])
-    assert option_named(said, options) == index
+    output = form.format(text=options[index], letter="ABCDEF"[index])
+    assert option_named(output, options) == index
 
 
 @settings(max_examples=200, deadline=None)
@@ -70,10 +70,10 @@ def test_permuting_the_options_permutes_the_result(options, data):
     words = st.sampled_from(
         ["it is", "not", "or", "but", ",", ".", "probably", "rather than", "\n", *options]
     )
-    said = " ".join(data.draw(st.lists(words, max_size=6)))
+    output = " ".join(data.draw(st.lists(words, max_size=6)))
     order = data.draw(st.permutations(range(len(options))))
-    before = option_named(said, options)
-    after = option_named(said, [options[index] for index in order])
+    before = option_named(output, options)
+    after = option_named(output, [options[index] for index in order])
     assert (None if after is None else order[after]) == before
 
 
@@ -85,14 +85,14 @@ def test_two_options_without_a_decision_stay_open(options, data):
         "{0} or {1}", "{0} and {1}", "either {0} or {1}", "{0}\n{1}", "It may be {0}, it may be {1}.",
         "({2}) {0}\n({3}) {1}", "({2}) {1}", "{2} or {3}", "The answer is {0} or {1}.", "{0}, {1}",
     )))  # fmt: skip
-    said = form.format(options[first], options[second], "ABCDEF"[first], "ABCDEF"[second])
-    assert option_named(said, options) is None
+    output = form.format(options[first], options[second], "ABCDEF"[first], "ABCDEF"[second])
+    assert option_named(output, options) is None
 
 
 @settings(deadline=None)
 @given(st.text(max_size=60), st.lists(st.text(max_size=12), min_size=1, max_size=5))
-def test_no_text_makes_it_fail(said, options):
-    named = option_named(said, options)
+def test_no_text_makes_it_fail(output, options):
+    named = option_named(output, options)
     assert named is None or 0 <= named < len(options)
     assert option_named("", options) is None
 
@@ -130,8 +130,8 @@ def test_captions_that_contain_options():
 
 def test_open_answers_are_counted():
     record = {"choices": ["a dog", "a cat"], "answer": "a cat"}
-    said = ["B", "a dog or a cat", "hm", "(A) a cat", "a dog"]
-    scores = score_predictions([{**record, "model_output": text} for text in said], "mmau")["option_aware"]
+    output = ["B", "a dog or a cat", "hm", "(A) a cat", "a dog"]
+    scores = score_predictions([{**record, "model_output": text} for text in output], "mmau")["option_aware"]
     assert (scores["n"], scores["correct"], scores["unparsed"]) == (5, 1, 3)
 
 

@@ -112,9 +112,9 @@ def test_undecodable_audio_is_dropped_and_named(folder):
     records.append(a_record(7, choices=["one"]))
     items = Items.from_records(records, audio_root=folder).drop_undecodable(RATE)
     assert [item.id for item in items] == ["q0", "q5"]
-    found = {left.item: (left.field, left.reason) for left in items.excluded}
-    assert found.keys() == {"q1", "q1 again", "q2", "q3", "q4", "q6", "q7"}
-    assert {field for field, _ in found.values()} == {"audio", "choices"}
+    result = {left.item: (left.field, left.reason) for left in items.excluded}
+    assert result.keys() == {"q1", "q1 again", "q2", "q3", "q4", "q6", "q7"}
+    assert {field for field, _ in result.values()} == {"audio", "choices"}
     for name, problem in [
         ("q1", "no such file"),
         ("q1 again", "no such file"),
@@ -123,7 +123,7 @@ def test_undecodable_audio_is_dropped_and_named(folder):
         ("q4", "truncated"),
         ("q6", "leads out of audio_root"),
     ]:
-        assert problem in found[name][1]
+        assert problem in result[name][1]
 
 
 def test_filter():

@@ -35,9 +35,9 @@ def test_what_is_guessed_is_said_written_and_works(folder, tmp_path, header):
     file.write_text(f"{header}\nclips/0.wav,Who barks?,a dog,a cat,rain,B\nclips/1.wav,What?,x,y,z,(c)\n")
     with pytest.raises(BenchmarkError) as caught:
         load_benchmark(file)
-    said = str(caught.value)
-    assert all(repr(column) in said for column in header.split(","))
-    assert json.dumps(HEADERS[header]) in said
+    output = str(caught.value)
+    assert all(repr(column) in output for column in header.split(","))
+    assert json.dumps(HEADERS[header]) in output
     write_fields(HEADERS[header], tmp_path / "new" / "fields.json")
     items = load_benchmark(file, fields=tmp_path / "new" / "fields.json")
     assert [(item.choices, item.answer) for item in items] == [

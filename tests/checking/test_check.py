@@ -214,8 +214,8 @@ def test_a_device_whose_kernels_sum_in_any_order_need_not_be_exact(lalm, monkeyp
         vars(elsewhere).update(vars(context))
         monkeypatch.setattr(lalm, "logits", lambda prompt, passes=passes: context.plain + next(passes))
         assert elsewhere.exact(0.0) == (0.0, "")
-        found, note = elsewhere.exact(1e-6)
-        assert found == bound
+        outcome, note = elsewhere.exact(1e-6)
+        assert outcome == bound
         assert measured in note
 
 

@@ -40,10 +40,10 @@ def test_an_encoder_that_leaks_into_all_positions(lalm):
         return args, kwargs | {"inputs_embeds": embeds + audio["shift"]}
 
     model.language_model.register_forward_pre_hook(leak, with_kwargs=True)
-    found = failed(lalm)
-    assert "audio changes only its placeholders" in found
+    outcome = failed(lalm)
+    assert "audio changes only its placeholders" in outcome
     unaffected = {"attention rows equal eager attention", "alpha 0 leaves logits unchanged"}
-    assert not found & (unaffected | {"two runs give equal logits", "attention rows sum to 1"})
+    assert not outcome & (unaffected | {"two runs give equal logits", "attention rows sum to 1"})
 
 
 def test_a_token_in_no_group(lalm):
@@ -202,8 +202,8 @@ SABOTAGE = {
 @pytest.mark.parametrize("broken", SABOTAGE, ids=lambda f: f.__name__)
 def test_a_fault_fails_its_checks_and_no_other(lalm, monkeypatch, broken):
     broken(monkeypatch)
-    found = failed(lalm)
-    assert found == SABOTAGE[broken]
+    outcome = failed(lalm)
+    assert outcome == SABOTAGE[broken]
 
 
 def test_a_layer_that_mixes_the_rows_of_a_batch(lalm):

@@ -39,10 +39,10 @@ ITEM = mi.Item(
 
 
 def notes(use) -> list[str]:
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as outcome:
         warnings.simplefilter("always")
         use()
-    return [str(w.message) for w in told if issubclass(w.category, UncheckedWarning)]
+    return [str(w.message) for w in outcome if issubclass(w.category, UncheckedWarning)]
 
 
 USES = {
@@ -96,11 +96,11 @@ def test_what_ships_is_never_told_of():
 
 
 def test_silenced_by_filter_and_by_environment(monkeypatch):
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as outcome:
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", UncheckedWarning)
         mi.trace(model(), ITEM, progress=False)
-    assert not told
+    assert not outcome
     monkeypatch.setenv("MATA_UNCHECKED", "ignore")
     assert notes(lambda: mi.trace(model(1), ITEM, progress=False)) == []
 

@@ -32,17 +32,17 @@ def fails(monkeypatch, capsys, *arguments: object) -> str:
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error: ")
-    assert len(said.err.splitlines()) == 1
-    return said.err
+    message = capsys.readouterr()
+    assert message.out == ""
+    assert message.err.startswith("error: ")
+    assert len(message.err.splitlines()) == 1
+    return message.err
 
 
 def test_list():
-    said = json.loads(invoke("list", "--json"))
-    assert set(said) == {"schema", *SCHEMAS["benchmark list"].keys}
-    names = {row["name"]: row["verified"] for row in said["benchmarks"]}
+    message = json.loads(invoke("list", "--json"))
+    assert set(message) == {"schema", *SCHEMAS["benchmark list"].keys}
+    names = {row["name"]: row["verified"] for row in message["benchmarks"]}
     assert names["mmau"]
     assert names["listening"]
     assert not names["mcr-bench"]
@@ -57,10 +57,10 @@ def test_inspect_names_what_is_odd(folder):
         a_record(3, answer=""),
     ]
     file = write_json(folder / "a.json", records)
-    said = json.loads(invoke("inspect", file, "--json"))
-    assert (said["items"], said["missing_audio"], said["missing_audio_items"]) == (3, 1, ["q2"])
-    assert (said["repeated_choices"], said["no_answer"], said["release"]) == (1, 1, None)
-    assert said["odd_fields"] == {"category": {"text": 3, "list": 1}}
+    message = json.loads(invoke("inspect", file, "--json"))
+    assert (message["items"], message["missing_audio"], message["missing_audio_items"]) == (3, 1, ["q2"])
+    assert (message["repeated_choices"], message["no_answer"], message["release"]) == (1, 1, None)
+    assert message["odd_fields"] == {"category": {"text": 3, "list": 1}}
     people = invoke("inspect", file)
     assert "q2: see --audio-root" in people
     assert "category has values of several types: 3 text, 1 list" in people
@@ -71,15 +71,15 @@ def test_inspect_through_a_mapping(folder):
     record = {"id": "s", "audio_path": "clips/0.wav", "question": "Which?", "task_name": "tone"}
     record |= {"choice_a": "up", "choice_b": "down", "choice_c": "", "choice_d": "", "answer_gt": "up"}
     file = write_json(folder / "mmsu.json", [record])
-    said = json.loads(invoke("inspect", file, "--fields", "mmsu", "--json"))
-    assert said["mapping"]["verified"] is False
-    assert said["choices"] == {"2": 1}
+    message = json.loads(invoke("inspect", file, "--fields", "mmsu", "--json"))
+    assert message["mapping"]["verified"] is False
+    assert message["choices"] == {"2": 1}
     assert "mapping mmsu: not verified" in invoke("inspect", file, "--fields", "mmsu")
 
 
 def test_score(folder):
-    said = ["a bell", "(B)", "hm"]
-    file = write_json(folder / "p.json", [a_record(n, model_output=text) for n, text in enumerate(said)])
+    message = ["a bell", "(B)", "hm"]
+    file = write_json(folder / "p.json", [a_record(n, model_output=text) for n, text in enumerate(message)])
     scores = json.loads(invoke("score", file, "--benchmark", "mmau", "--json"))
     assert set(scores) == {"schema", *SCHEMAS["benchmark score"].keys}
     assert scores["official"]["accuracy"] == pytest.approx(1 / 3)
@@ -101,14 +101,14 @@ def test_submit(tmp_path):
     small = small_study()
     out = tmp_path / "submission.json"
     arguments = ("submit", small.run, "--benchmark", "mmau", "--data", small.benchmark, "--out", out)
-    said = json.loads(invoke(*arguments, "--json"))
+    message = json.loads(invoke(*arguments, "--json"))
     rows, records = json.loads(out.read_text("utf-8")), json.loads(small.benchmark.read_text("utf-8"))
     run = load_run(small.run).records
     baseline = run[run["condition"] == "baseline"].set_index("item")["predicted"]
     assert {row["id"]: row["model_output"] for row in rows if "model_output" in row} == dict(baseline)
     assert [{k: v for k, v in row.items() if k != "model_output"} for row in rows] == records
-    assert (said["predictions"], said["no_prediction"]) == (len(baseline), len(records) - len(baseline))
-    assert set(said) == {"schema", *SCHEMAS["benchmark submit"].keys}
+    assert (message["predictions"], message["no_prediction"]) == (len(baseline), len(records) - len(baseline))
+    assert set(message) == {"schema", *SCHEMAS["benchmark submit"].keys}
     assert f"{len(baseline)} predictions" in invoke(*arguments)
 
 
@@ -127,17 +127,17 @@ def test_from_a_test_set_without_answers_to_its_submission(tmp_path):
     done = CliRunner().invoke(app, [*map(str, asked), "--max-new-tokens", "3"], catch_exceptions=False)
     assert str(folder) in done.stdout
     arguments = ["submit", folder, "--benchmark", "mmau", "--data", data, "--out", out]
-    said = json.loads(invoke(*arguments, "--json"))
-    assert (said["predictions"], said["no_prediction"], said["release"]) == (9, 0, None)
-    assert f"SHA-256 {said['data_sha256']}" in invoke(*arguments)
+    message = json.loads(invoke(*arguments, "--json"))
+    assert (message["predictions"], message["no_prediction"], message["release"]) == (9, 0, None)
+    assert f"SHA-256 {message['data_sha256']}" in invoke(*arguments)
     rows = json.loads(out.read_text("utf-8"))
     run = load_run(folder)
     baseline = run.records[run.records["condition"] == "baseline"].set_index("item")
-    assert {row["id"]: row["model_output"] for row in rows} == dict(baseline["said"])
+    assert {row["id"]: row["model_output"] for row in rows} == dict(baseline["final_answer"])
     assert [{k: v for k, v in row.items() if k != "model_output"} for row in rows] == records
     CliRunner().invoke(app, ["report", str(folder)], catch_exceptions=False)
     page = (folder / "report.html").read_text("utf-8")
-    assert said["data_sha256"] in page
+    assert message["data_sha256"] in page
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_a_file_without_usable_items_is_a_failure(folder):
 def test_real_files(tmp_path, name, key, file, sentence):
     """Every right answer as "The answer is X.": the official score loses what the option-aware one keeps."""
     source = downloaded_file(file)
-    said = json.loads(invoke("inspect", source, "--json"))
-    assert said["release"]["benchmark"] == name
+    message = json.loads(invoke("inspect", source, "--json"))
+    assert message["release"]["benchmark"] == name
     text = source.read_text("utf-8")
     records = (
         json.loads(text) if source.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
@@ -211,10 +211,10 @@ def write_csv(folder, header="file,question,option_a,option_b,option_c,correct")
 
 def test_inspect_of_unknown_columns_says_what_it_saw_and_guesses(folder, monkeypatch, capsys):
     file, fields = write_csv(folder), folder / "fields.json"
-    said = fails(monkeypatch, capsys, "inspect", file)
+    message = fails(monkeypatch, capsys, "inspect", file)
     for fact in ("'option_a'", '"audio": "file"', '"answer": {"option": "correct"}', "--write-fields"):
-        assert fact in said
-    assert "path=" not in said
+        assert fact in message
+    assert "path=" not in message
     counts = json.loads(invoke("inspect", file, "--write-fields", fields, "--decode", "--json"))
     assert (counts["items"], counts["excluded"], counts["missing_audio"]) == (6, [], 0)
     assert counts["mapping"]["verified"] is None
@@ -234,8 +234,8 @@ def test_write_fields_and_fields_exclude_each_other(folder):
 
 def test_write_fields_without_a_guess_writes_nothing(folder, monkeypatch, capsys):
     (folder / "own.csv").write_text("x,y\n1,2\n")
-    said = fails(monkeypatch, capsys, "inspect", folder / "own.csv", "--write-fields", folder / "f.json")
-    assert "'x', 'y'" in said
+    message = fails(monkeypatch, capsys, "inspect", folder / "own.csv", "--write-fields", folder / "f.json")
+    assert "'x', 'y'" in message
     assert not (folder / "f.json").exists()
 
 
@@ -244,12 +244,12 @@ def test_a_folder_and_a_name(folder, tmp_path, monkeypatch, capsys):
     place.mkdir(parents=True)
     shutil.move(folder / "clips", place / "test-mini-audios")
     write_json(place / "mmau-test-mini.json", [a_record(n, audio_id=f"./audio/{n}.wav") for n in range(6)])
-    said = json.loads(invoke("inspect", place, "--decode", "--json"))
-    assert (said["items"], said["missing_audio"], said["name"]) == (6, 0, "mmau")
-    assert said["odd_fields"] == {}
+    message = json.loads(invoke("inspect", place, "--decode", "--json"))
+    assert (message["items"], message["missing_audio"], message["name"]) == (6, 0, "mmau")
+    assert message["odd_fields"] == {}
     monkeypatch.setenv("MATA_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    assert json.loads(invoke("inspect", "mmau", "--json"))["sha256"] == said["sha256"]
+    assert json.loads(invoke("inspect", "mmau", "--json"))["sha256"] == message["sha256"]
     missing = fails(monkeypatch, capsys, "inspect", "mmar")
     assert "huggingface.co/datasets/BoJack/MMAR" in missing
     assert str(tmp_path / "data" / "mmar") in missing

@@ -22,14 +22,14 @@ SMALL = {
 def test_a_dry_run_says_what_would_be_done(command, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert call_main(monkeypatch, command, *SMALL[command], "--dry-run", "--json") == 0
-    said = json.loads(capsys.readouterr().out)
+    output = json.loads(capsys.readouterr().out)
     schema = SCHEMAS[f"{command} --dry-run"]
-    assert set(said) == {"schema", *schema.keys}
-    assert said["schema"] == schema.id
-    stage = said["stages"][-1] if command == "study" else said
+    assert set(output) == {"schema", *schema.keys}
+    assert output["schema"] == schema.id
+    stage = output["stages"][-1] if command == "study" else output
     assert stage["items"] == sum(stage["by_condition"].values()) > 0
-    assert said["memory"]["total"] > said["memory"]["weights"] > 0
-    assert said["seconds"] is None or said["seconds"] > 0
+    assert output["memory"]["total"] > output["memory"]["weights"] > 0
+    assert output["seconds"] is None or output["seconds"] > 0
     assert list(tmp_path.iterdir()) == []
     assert call_main(monkeypatch, command, *SMALL[command], "--dry-run") == 0
     text = capsys.readouterr().out

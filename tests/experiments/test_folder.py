@@ -7,7 +7,6 @@ import os
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from mata_interp.benchmarks import Item
@@ -16,7 +15,7 @@ from mata_interp.execution.comparison import first_difference
 from mata_interp.execution.files import write_json
 from mata_interp.execution.notices import RunWarning
 from mata_interp.experiments.folder import RunFolder, slugs
-from mata_interp.experiments.records import EARLIER_SCHEMA, FIRST_SCHEMA, SCHEMA, answer_records
+from mata_interp.experiments.records import answer_records
 from mata_interp.experiments.results import load_run
 
 ITEMS = [
@@ -26,7 +25,7 @@ ITEMS = [
 ASKED = {"audio_from": None, "audio_seconds": 1.0, "truncated_seconds": 0.0}
 ASKED |= {"prompt_tokens": 9, "audio_tokens": 3, "padded_width": 9}
 MANIFEST = {
-    "version": 2,
+    "version": 3,
     "model": {"name": "m", "weights_sha256": "w"},
     "data": {"sha256": "d"},
     "prompt_format": "options",
@@ -53,18 +52,6 @@ def filled(path) -> RunFolder:
     for condition, batch in reversed(list(folder.expected())):  # the order of writing does not matter
         folder.write_part(condition, batch, part(condition, batch))
     return folder
-
-
-def test_parts_from_before_a_column_was_added_are_read(tmp_path):
-    folder = RunFolder.start(tmp_path / "run", MANIFEST)
-    for condition, batch in folder.expected():
-        whole = part(condition, batch)
-        folder.write_part(condition, batch, whole.select(EARLIER_SCHEMA.names).cast(EARLIER_SCHEMA))
-    run = load_run(tmp_path / "run")
-    assert run.missing == 0
-    assert list(run.records) == SCHEMA.names
-    assert run.records["dose_left_alone"].isna().all()
-    assert run.records["correct"].tolist() == [True, False] * 4
 
 
 def test_a_whole_folder_is_read_in_order_of_condition_and_item(tmp_path):
@@ -197,20 +184,13 @@ def test_any_flipped_bit_is_found_or_changes_nothing(tmp_path):
     assert found > 150
 
 
-def test_a_folder_of_the_first_version_is_read(tmp_path):
-    """Its parts lack what came later, and have no digests."""
-    folder = RunFolder.start(tmp_path / "run", {**MANIFEST, "version": 1})
-    (folder.path / "parts").mkdir()
-    for condition, batch in folder.expected():
-        old = part(condition, batch).select(FIRST_SCHEMA.names).cast(FIRST_SCHEMA)
-        pq.write_table(old, folder.part_path(condition, batch))
-    run = load_run(folder.path)
-    assert run.missing == 0
-    assert list(run.records) == SCHEMA.names
-    assert run.records["correct"].tolist() == [True, False] * 4
-    assert run.records[["text", "official", "rows_together"]].isna().all(axis=None)
-    with pytest.raises(RunError, match="version is 1, here it is 2"):
-        RunFolder.start(folder.path, MANIFEST)
+@pytest.mark.parametrize("version", [1, 2, 99, None])
+def test_a_folder_of_another_format_is_refused(tmp_path, version):
+    folder = RunFolder.start(tmp_path / "run", MANIFEST)
+    write_json(folder.path / "manifest.json", {**MANIFEST, "version": version})
+    for read in (lambda: load_run(folder.path), lambda: RunFolder.start(folder.path, MANIFEST)):
+        with pytest.raises(RunError, match=f"version {version or 'none'}, .* reads version 3"):
+            read()
 
 
 def test_whoever_comes_second_keeps_the_manifest_of_the_first(tmp_path, monkeypatch):

@@ -6,7 +6,6 @@ import pytest
 
 from mata_interp.errors import RunError
 from mata_interp.experiments import RunWarning, identity, run
-from mata_interp.experiments.folder import RunFolder
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM
 from tests.reporting.small import write_model
@@ -84,10 +83,10 @@ def test_another_device_is_the_same_run_and_said(begun, folder, items, monkeypat
     assert again.manifest == begun.manifest
 
 
-def test_folders_from_before_templates_were_recorded_go_on(begun, tmp_path):
+def test_the_name_of_the_file_of_the_items_is_no_part_of_the_identity(begun):
+    """Finished parts stay valid when the benchmark is renamed or its items are reordered."""
     now = begun.manifest
-    before = {name: value for name, value in now.items() if name not in ("chat_template", "loading")}
-    assert identity.difference(before, now) is None
-    assert identity.run_digest(before) != identity.run_digest(now)
-    RunFolder.start(tmp_path / "run", before)
-    assert "chat_template" not in RunFolder.start(tmp_path / "run", now).manifest
+    renamed = {**now, "data": {**now["data"], "name": "renamed", "file_sha256": "0" * 64}}
+    assert identity.run_digest(renamed) == identity.run_digest(now)
+    changed = {**now, "data": {**now["data"], "digests": {"other": "item"}}}
+    assert identity.run_digest(changed) != identity.run_digest(now)

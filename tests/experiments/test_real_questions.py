@@ -74,8 +74,8 @@ def answer_and_score(folder, benchmark, n):
         assert ours["unparsed"] == (~rows["parsed"].astype(bool)).sum()
         for row in rows.to_dict("records"):  # item by item, from the released record itself
             record = by_id[row["item"]]
-            assert row["official"] == official_match(row["said"], record["answer"], record["choices"])
-            assert row["parsed"] == (option_named(row["said"], record["choices"]) is not None)
+            assert row["official"] == official_match(row["final_answer"], record["answer"], record["choices"])
+            assert row["parsed"] == (option_named(row["final_answer"], record["choices"]) is not None)
         written = {record["id"]: record for record in json.loads(out.read_text("utf-8"))}
         key = official["key"]
         assert [{k: v for k, v in written[r["id"]].items() if k != key} for r in records] == records

@@ -65,7 +65,7 @@ def test_an_option_is_read_or_left_open(text, said, option):
         "c", 0, [item], [{}], GenerationOutput((text,), torch.zeros(1, 1), np.ones(1), np.ones(1))
     )
     row = table.to_pylist()[0]
-    assert (row["text"], row["said"]) == (text, said)
+    assert (row["text"], row["final_answer"]) == (text, said)
     assert (row["predicted"], row["parsed"]) == (option, option is not None)
     assert row["correct"] == (option == "a dog")
 
@@ -92,7 +92,7 @@ def test_conditions_that_should_differ_do(done):
 
 def test_what_is_not_there_is_null(done):
     compared, said = rows(done.records, "options"), rows(done.records, "greedy")
-    assert compared[["text", "said", "parsed", "generated_tokens", "stopped"]].isna().all(axis=None)
+    assert compared[["text", "final_answer", "parsed", "generated_tokens", "stopped"]].isna().all(axis=None)
     assert said[["logprob", "tokens", "margin", "predicted_normalised"]].isna().all(axis=None)
     assert compared["official"].notna().all()
     assert (done.records["rows_together"] <= 5).all()

@@ -79,9 +79,9 @@ def built(request, _built) -> Iterator[Built]:
 def verified(request):
     """``verified(built, "sweep", "rows")``: the last line of a test that holds."""
 
-    def note(which: Built | str, what: str, found: str = "yes") -> None:
+    def note(which: Built | str, what: str, result: str = "yes") -> None:
         name = which if isinstance(which, str) else which.family.name
-        request.config.stash[RECORDED].setdefault(name, {})[what] = found
+        request.config.stash[RECORDED].setdefault(name, {})[what] = result
 
     return note
 

@@ -43,10 +43,10 @@ def table(record: dict) -> str:
         "|---" * (1 + len(COLUMNS)) + "|",
     ]
     notes: list[str] = []
-    for family, found in record["families"].items():
+    for family, result in record["families"].items():
         cells = []
         for what in COLUMNS:
-            recorded = str(found.get(what, "–"))
+            recorded = str(result.get(what, "–"))
             short, _, long = recorded.partition(": ")
             if long:
                 note = f"{short}: {long}"

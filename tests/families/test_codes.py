@@ -74,8 +74,8 @@ def test_a_codec_model_is_found_and_traced():
         audio = prompt.groups["audio"][row, real]
         for layer, one in enumerate(weights):
             expected = one[0, :, -1, audio].sum(-1)
-            found = torch.as_tensor(mass.sel(layer=layer, group="audio").values[row])
-            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+            result = torch.as_tensor(mass.sel(layer=layer, group="audio").values[row])
+            torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
         edit = reference.Edit(1.5, [0, 1], "add", audio)
         expected = reference.forward(eager, modules, alone, [edit])[-1]
         torch.testing.assert_close(edited[row], expected, atol=1e-5, rtol=0)

@@ -157,10 +157,10 @@ def test_a_sweep_equals_the_loop(built, verified):
     swept = built.all_placed(SWEPT)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = mi.sweep(built.lalm, built.prompt, swept, progress=False)
-    close(found.values, looped(built.lalm, built.prompt, swept))
+        result = mi.sweep(built.lalm, built.prompt, swept, progress=False)
+    close(result.values, looped(built.lalm, built.prompt, swept))
     reasons = [str(w.message) for w in caught if isinstance(w.message, SweepWarning)]
-    assert bool(reasons) == bool(found.attrs["looped"])
+    assert bool(reasons) == bool(result.attrs["looped"])
     verified(built, "sweep", f"loop: {reasons[0].split(': ', 1)[1]}" if reasons else "rows")
     assert bool(reasons) == built.family.loops, reasons
 

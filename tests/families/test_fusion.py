@@ -71,12 +71,12 @@ def test_restoration_starts_and_ends_at_clean_and_corrupted_runs(built, context,
         with pytest.raises(ModelError, match="every layer"):
             restoration.margins(context)
         return
-    found = restoration.margins(context)
+    result = restoration.margins(context)
     clean, corrupted = margin(built, built.alone), margin(built, other)
     for kind, ends in {"restored audio": (clean, corrupted), "corrupted audio": (corrupted, clean)}.items():
-        np.testing.assert_allclose(found[kind][[0, -1]], ends, atol=1e-4)
+        np.testing.assert_allclose(result[kind][[0, -1]], ends, atol=1e-4)
     for kind in ("restored text", "restored last"):
-        np.testing.assert_allclose(found[kind][[0, -1]], (corrupted, clean), atol=1e-4)
+        np.testing.assert_allclose(result[kind][[0, -1]], (corrupted, clean), atol=1e-4)
 
 
 def test_attribution_adds_up_to_the_margin_or_is_refused(built, context):

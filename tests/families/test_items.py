@@ -56,11 +56,11 @@ def test_items_through_processor_and_template(name, tmp_path, verified):
 
     mass = mi.trace(lalm, ITEMS, progress=False)["mass"]
     np.testing.assert_allclose(mass.sum("group"), 1, atol=1e-5)
-    found = mi.sweep(lalm, ITEMS, SWEPT, progress=False)
+    result = mi.sweep(lalm, ITEMS, SWEPT, progress=False)
     loop = lalm.score_each(prompt, [i.choices for i in ITEMS], list(SWEPT.values()))
-    np.testing.assert_allclose(found, np.stack([s.logprob for s in loop], 1), atol=2e-5)
-    assert found.attrs["looped"] == 0
-    assert np.nanmax(np.abs(found.values[:, 2] - found.values[:, 0])) > 0.01
+    np.testing.assert_allclose(result, np.stack([s.logprob for s in loop], 1), atol=2e-5)
+    assert result.attrs["looped"] == 0
+    assert np.nanmax(np.abs(result.values[:, 2] - result.values[:, 0])) > 0.01
     assert len(lalm.answer(prompt).texts) == 2
 
     # saved without its template, and loaded with it
@@ -111,11 +111,11 @@ def test_options_of_many_tokens_are_swept_as_in_a_loop(built):
     lalm = Ready(built.family.model(None))
     lalm.ready, swept = replace(built.prompt, items=tuple(ITEMS)), built.all_placed(SWEPT)
     with pytest.warns(SweepWarning) if built.family.loops else nullcontext():
-        found = mi.sweep(lalm, ITEMS, swept, progress=False)
+        result = mi.sweep(lalm, ITEMS, swept, progress=False)
     loop = lalm.score_each(lalm.ready, [i.choices for i in ITEMS], list(swept.values()))
-    np.testing.assert_allclose(found, np.stack([s.logprob for s in loop], 1), atol=2e-5)
-    assert bool(found.attrs["looped"]) == built.family.loops
-    assert np.nanmax(np.abs(found.values[:, 2] - found.values[:, 0])) > 0.01
+    np.testing.assert_allclose(result, np.stack([s.logprob for s in loop], 1), atol=2e-5)
+    assert bool(result.attrs["looped"]) == built.family.loops
+    assert np.nanmax(np.abs(result.values[:, 2] - result.values[:, 0])) > 0.01
     for row, item in enumerate(
         ITEMS
     ):  # both equal the eager reference, prompt and option in one forward pass
@@ -125,4 +125,4 @@ def test_options_of_many_tokens_are_swept_as_in_a_loop(built):
             edits = [] if mata is None else [as_reference(mata, audio)]
             logits = reference.forward(built.eager, built.modules, alone, edits, option[:-1])
             expected = float(logits.double().log_softmax(-1)[range(len(option)), option].sum())
-            assert abs(expected - float(found.sel(configuration=name)[row, 1])) < 2e-5
+            assert abs(expected - float(result.sel(configuration=name)[row, 1])) < 2e-5

@@ -25,16 +25,16 @@ def test_a_sweep_of_text_queries_equals_the_loop(built):
     swept = built.all_placed(SWEPT)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = mi.sweep(built.lalm, built.prompt, swept, progress=False)
+        result = mi.sweep(built.lalm, built.prompt, swept, progress=False)
     reasons = [str(w.message) for w in caught if isinstance(w.message, SweepWarning)]
-    assert bool(reasons) == bool(found.attrs["looped"]) == built.family.loops, reasons
+    assert bool(reasons) == bool(result.attrs["looped"]) == built.family.loops, reasons
     for name, intervention in swept.items():
         plain = built.lalm.logits(built.prompt, intervention).float().numpy()
         scale = max(1.0, float(np.abs(plain).max()))
         np.testing.assert_allclose(
-            found.sel(configuration=name) / scale, plain / scale, atol=1e-5, rtol=0, err_msg=name
+            result.sel(configuration=name) / scale, plain / scale, atol=1e-5, rtol=0, err_msg=name
         )
-    moved = np.abs(found - found.sel(configuration="none")).max(["item", "vocab"])
+    moved = np.abs(result - result.sel(configuration="none")).max(["item", "vocab"])
     assert float(moved.sel(configuration=["add", "both"]).min()) > 1e-3
 
 
@@ -43,10 +43,10 @@ def test_answers_from_one_prefill_equal_generate(built):
     edits = built.all_placed(edits)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # a family may run in a plain loop, which is as exact
-        found = mi.sweep_generate(built.lalm, built.prompt, edits, decoding=mi.Decoding(4), progress=False)
-    assert bool(found.attrs["looped"]) == any(isinstance(w.message, SweepWarning) for w in caught)
+        result = mi.sweep_generate(built.lalm, built.prompt, edits, decoding=mi.Decoding(4), progress=False)
+    assert bool(result.attrs["looped"]) == any(isinstance(w.message, SweepWarning) for w in caught)
     for name, intervention in edits.items():
         alone = built.lalm.answer(built.prompt, intervention, decoding=mi.Decoding(4))
         for row, length in enumerate(alone.lengths):
-            tokens = found["tokens"].sel(configuration=name).values[row]
+            tokens = result["tokens"].sel(configuration=name).values[row]
             assert tokens[:length].tolist() == alone.tokens[row, :length].tolist(), name

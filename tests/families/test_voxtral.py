@@ -114,10 +114,10 @@ def test_masses_and_scores_equal_eager_attention(lalm):
                 np.testing.assert_allclose(measured, expected, atol=1e-5)
         edit = Edit(MATA.alpha, MATA.layers, MATA.rule, audio, phase=MATA.phase)
         for option, tokens in enumerate(lalm.option_tokens(one, one.choices)):
-            for found, edits in zip(scores, ([], [edit]), strict=True):
+            for result, edits in zip(scores, ([], [edit]), strict=True):
                 logits = reference.forward(eager, modules, alone.inputs, edits, tokens[:-1])
                 expected = logits.double().log_softmax(-1)[range(len(tokens)), tokens].sum()
-                assert abs(float(expected) - float(found.logprob[row][option])) < 2e-4
+                assert abs(float(expected) - float(result.logprob[row][option])) < 2e-4
     moved = np.nanmax(np.abs(np.asarray(scores[1].logprob) - np.asarray(scores[0].logprob)))
     assert moved > 0.01
     swept = mi.sweep(lalm, ITEMS, {"none": None, "mata": MATA}, progress=False)

@@ -124,7 +124,7 @@ def by_hand(lalm: LALM, prompt: Prompt, adapter: bool) -> torch.Tensor:
 
 def answers(lalm: LALM, prompt: Prompt) -> dict[str, np.ndarray]:
     edit = MATA if prompt.groups["audio"].any() else None
-    found = {
+    result = {
         "logits": lalm.logits(prompt, edit).numpy(),
         "plain": lalm.logits(prompt).numpy(),
         "generate": lalm.generate(prompt, edit, max_new_tokens=4).numpy(),
@@ -139,10 +139,10 @@ def answers(lalm: LALM, prompt: Prompt) -> dict[str, np.ndarray]:
         )["tokens"].values,
     }
     if prompt.groups["audio"].any():
-        found["fusion"] = mi.fusion_layers(
+        result["fusion"] = mi.fusion_layers(
             lalm, [prompt], target=[(3, 4)], criteria=["knockout_last", "lens_last"], progress=False
         ).profiles.values
-    return found
+    return result
 
 
 @pytest.mark.parametrize("left", ["on", "off"])

@@ -60,8 +60,8 @@ def test_calls_come_in_order_with_the_models_own_tensors(tiny_lalm, prompt, eage
     width = prompt.width
     assert seen == [(layer, width, (3, 4, width, 8), (3, 2, width, 8)) for layer in ALL]
     assert torch.equal(logits, tiny_lalm.model(**prompt.inputs).logits)
-    for ours, theirs in zip(rows, reference.last_row(eager, prompt.inputs), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    for measured, expected in zip(rows, reference.last_row(eager, prompt.inputs), strict=True):
+        torch.testing.assert_close(measured, expected, atol=1e-5, rtol=0)
 
 
 def test_only_the_layers_asked_for(tiny_lalm, prompt):
@@ -73,8 +73,8 @@ def test_only_the_layers_asked_for(tiny_lalm, prompt):
     run(tiny_lalm, prompt, [], lambda layer, call, total: _fail("no layer, no visit"))
 
 
-def _fail(said):
-    raise RuntimeError(said)
+def _fail(message):
+    raise RuntimeError(message)
 
 
 def test_every_pass_of_a_generation(tiny_lalm, prompt, backend):
@@ -188,13 +188,13 @@ def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eag
     """SDPA adds ``position_bias`` to the scores, whatever its shape; the eager twin has it in its mask."""
     width = prompt.width
     bias = torch.randn(1, 4, width, width, generator=torch.Generator().manual_seed(0))
-    theirs = eager.model.language_model.layers[1].self_attn
-    own = theirs.forward
+    expected = eager.model.language_model.layers[1].self_attn
+    own = expected.forward
 
     def masked(hidden_states, attention_mask, **kwargs):
         return own(hidden_states=hidden_states, attention_mask=attention_mask + bias, **kwargs)
 
-    monkeypatch.setattr(theirs, "forward", masked)
+    monkeypatch.setattr(expected, "forward", masked)
     rows = {}
 
     def look(layer, call, total):
@@ -206,19 +206,21 @@ def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eag
         torch.testing.assert_close(rows[layer], weights, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("term", "said"), [
+@pytest.mark.parametrize(("term", "message"), [
     ({"position_bias": torch.zeros(4, 3)}, r"a bias of shape torch.Size\(\[4, 3\]\)"),
     ({"is_causal": False}, None),
     ({"indices": torch.zeros(3, 2, dtype=torch.long)}, "indices"),
     ({"gate": 0.5}, "gate"),
 ])  # fmt: skip
-def test_what_cannot_be_right_is_refused(tiny_lalm, prompt, backend, term, said):
+def test_what_cannot_be_right_is_refused(tiny_lalm, prompt, backend, term, message):
     lalm = tiny_lalm
     with given(lalm, 1, **term):
-        if said is None:  # a mask says itself who sees what
+        if message is None:  # a mask says itself who sees what
             intercepted(lalm, lambda: lalm.model(**prompt.inputs), [1], lambda *_: None, backend)
             return
-        with pytest.raises(ModelError, match=f"The attention of layer 1 has {said}, which is not understood"):
+        with pytest.raises(
+            ModelError, match=f"The attention of layer 1 has {message}, which is not understood"
+        ):
             intercepted(lalm, lambda: lalm.model(**prompt.inputs), [1], lambda *_: None, backend)
 
 
@@ -237,7 +239,7 @@ def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, backend):
         seen.append((total, call.length))
         rows.append(call.scores(slice(-1, None)).softmax(-1))
 
-    said = []
+    message = []
     for kind in (None, "static"):
         rows: list[torch.Tensor] = []
         settings = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None}
@@ -245,10 +247,10 @@ def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, backend):
         intercepted(
             tiny_lalm, lambda s=settings: tiny_lalm.model.generate(**prompt.inputs, **s), [2], look, backend
         )
-        said.append(rows)
+        message.append(rows)
     assert all(total == length for total, length in seen)
-    for ours, theirs in zip(*said, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    for measured, expected in zip(*message, strict=True):
+        torch.testing.assert_close(measured, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("good", [0, 1])
@@ -308,11 +310,11 @@ def test_between_uses_the_model_is_as_it_came(prompt):
     with pytest.raises(RuntimeError, match="mine"):
         run(lalm, prompt, [1], lambda *_: _fail("mine"))
     assert [set(vars(part)) for part in model.modules()] == came
-    theirs = NNsight(model)
+    expected = NNsight(model)
     for _ in range(2):
-        with theirs.trace(**prompt.inputs):
-            found = theirs.lm_head.output.save()
-        assert torch.equal(found, model(**prompt.inputs).logits)
+        with expected.trace(**prompt.inputs):
+            result = expected.lm_head.output.save()
+        assert torch.equal(result, model(**prompt.inputs).logits)
         run(lalm, prompt, [2], visit)
     assert seen == [1, 1, 2, 2]
 
@@ -333,9 +335,9 @@ def test_both_backends_give_the_same_bits(tiny_lalm, half, items):
             editing = Editing([Mata(1.5, [1, 2], "add")], prompt.groups, lalm.structure.heads)
             with edited_calls(lalm.structure, editing, backend) as run:
                 results.append((run(generate), editing.dose()))
-        (ours, dose), (theirs, other) = results
-        assert torch.equal(ours, theirs)
-        assert (ours - generate()).abs().max() > 0.01
+        (measured, dose), (expected, other) = results
+        assert torch.equal(measured, expected)
+        assert (measured - generate()).abs().max() > 0.01
         for name, values in dose.items():
             assert (values == other[name]).all(), name
     assert dict(AttentionInterface._global_mapping) == before
@@ -487,10 +489,10 @@ def test_interceptions_end_in_any_order(tiny_lalm, prompt, layers):
 
 def test_a_function_registered_meanwhile_stays(tiny_lalm, prompt):
     table, own = AttentionInterface._global_mapping, AttentionInterface._global_mapping["sdpa"]
-    theirs = []
+    expected = []
 
     def registered(*args, **kwargs):
-        theirs.append(1)
+        expected.append(1)
         return below(*args, **kwargs)
 
     try:
@@ -510,6 +512,6 @@ def test_a_function_registered_meanwhile_stays(tiny_lalm, prompt):
         assert seen == [1]
         assert table["sdpa"] is registered
         assert torch.equal(tiny_lalm.logits(prompt), plain)
-        assert theirs
+        assert expected
     finally:
         AttentionInterface.register("sdpa", own)

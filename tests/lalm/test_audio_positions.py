@@ -76,17 +76,17 @@ def deaf(embeds, frames):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         (added, "audio is added to every position"),
         (leaking, "moves 3 decoder inputs that are not audio placeholders"),
         (deaf, "the audio moves none of the .* audio placeholders"),
     ],
 )
-def test_other_ways_of_hearing_are_refused_at_the_first_forward(items, change, said):
+def test_other_ways_of_hearing_are_refused_at_the_first_forward(items, change, output):
     lalm = meddled(change)
     prompt = lalm.prompt(items)
-    with pytest.raises(ModelError, match=f"Qwen2Audio.* cannot be traced on these inputs: .*{said}"):
+    with pytest.raises(ModelError, match=f"Qwen2Audio.* cannot be traced on these inputs: .*{output}"):
         lalm.logits(prompt)
 
 

@@ -35,10 +35,10 @@ def test_branches_go_on_as_the_plain_cache_would(tiny_lalm, prompt, cache, room)
     first, second = [5, 6, 7], [8, 9]
     plain = [go_on(tiny_lalm, prompt, branch_cache(cache), tokens) for tokens in (first, second, first)]
     roomy = preallocate(cache, room)
-    ours = [go_on(tiny_lalm, prompt, branch_cache(roomy), tokens) for tokens in (first, second, first)]
-    for a, b in zip(ours, plain, strict=True):
+    measured = [go_on(tiny_lalm, prompt, branch_cache(roomy), tokens) for tokens in (first, second, first)]
+    for a, b in zip(measured, plain, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
-    assert torch.equal(ours[0], ours[2])
+    assert torch.equal(measured[0], measured[2])
     assert cache.get_seq_length() == roomy.get_seq_length() == prompt.width
 
 

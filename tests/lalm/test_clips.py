@@ -102,8 +102,8 @@ def test_traces_of_clips_equal_eager_attention(tiny_lalm, eager, items):
         for layer, weights in enumerate(reference.last_row(eager, alone.inputs)):
             for name in names[: len(item.clips)]:
                 mask = alone.groups.get(name, alone.groups["audio"])[0]
-                found = together["subgroup_mass"].sel(layer=layer, subgroup=name)[row]
-                np.testing.assert_allclose(found, weights[0, :, mask].sum(-1), atol=1e-5)
+                result = together["subgroup_mass"].sel(layer=layer, subgroup=name)[row]
+                np.testing.assert_allclose(result, weights[0, :, mask].sum(-1), atol=1e-5)
     assert together["subgroup_n_tokens"].values.tolist()[0] == [frames(0.4), frames(0.9), 0]
 
 

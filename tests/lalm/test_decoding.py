@@ -59,9 +59,9 @@ def gumbel(seed: int, item: str, position: int, token: int) -> float:
 def drawn_one_by_one(lalm, item: Item, how: Decoding) -> list[int]:
     """The plain reference: the whole text read anew for every token, the draw written out."""
     inputs = lalm.prompt(item).inputs
-    said: list[int] = []
-    while len(said) < how.max_new_tokens:
-        ids = torch.cat([inputs["input_ids"], torch.tensor([said], dtype=torch.long)], 1)
+    output: list[int] = []
+    while len(output) < how.max_new_tokens:
+        ids = torch.cat([inputs["input_ids"], torch.tensor([output], dtype=torch.long)], 1)
         whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
         with torch.inference_mode():
             logits = lalm.model(**whole).logits[0, -1].double()
@@ -70,14 +70,14 @@ def drawn_one_by_one(lalm, item: Item, how: Decoding) -> list[int]:
             order = p.argsort(descending=True)[: how.top_k or None]
             kept = p[order] / p[order].sum()
             few = int((kept.cumsum(0) - kept < how.top_p).sum())
-            noise = {token: gumbel(how.seed, item.id, len(said), token) for token in order[:few].tolist()}
+            noise = {token: gumbel(how.seed, item.id, len(output), token) for token in order[:few].tolist()}
             token = max(noise, key=lambda token: float(p[token].log()) + noise[token])
         else:
             token = int(logits.argmax())
-        said.append(token)
+        output.append(token)
         if token == lalm.model.generation_config.eos_token_id:
             break
-    return said
+    return output
 
 
 @pytest.mark.parametrize("how", [Decoding(12), SAMPLED], ids=["greedy", "sampled"])
@@ -126,8 +126,8 @@ def test_draws_have_the_probabilities_of_the_softmax():
 
 def test_noise_is_that_of_whole_numbers_written_out():
     noise = GumbelNoise(3, ["a", "b"], torch.device("cpu")).draw(5, 300)
-    theirs = [[gumbel(3, item, 5, token) for token in range(300)] for item in "ab"]
-    torch.testing.assert_close(noise, torch.tensor(theirs), atol=2e-6, rtol=2e-6)
+    reference = [[gumbel(3, item, 5, token) for token in range(300)] for item in "ab"]
+    torch.testing.assert_close(noise, torch.tensor(reference), atol=2e-6, rtol=2e-6)
 
 
 def test_noise_is_gumbel_and_every_name_has_its_own():
@@ -183,16 +183,16 @@ def test_a_row_that_ends_early_is_counted_to_its_end(tiny_lalm, prompt, monkeypa
 def test_think_marks_stay_in_the_text_even_where_a_tokenizer_calls_them_special():
     tokenizer = tiny_processor().tokenizer
     tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
-    said = torch.tensor(tokenizer("<think>hm</think>a dog<|im_end|>")["input_ids"])
+    output = torch.tensor(tokenizer("<think>hm</think>a dog<|im_end|>")["input_ids"])
     ends = torch.tensor([tokenizer.eos_token_id])
     asked = torch.tensor(tokenizer("assistant\n")["input_ids"])
-    assert _text(tokenizer, asked, said, ends) == "<think>hm</think>a dog"
+    assert _text(tokenizer, asked, output, ends) == "<think>hm</think>a dog"
     opened = torch.tensor(tokenizer("assistant\n<think>\n")["input_ids"])
-    assert _text(tokenizer, opened, said[1:], ends) == "<think>hm</think>a dog"
+    assert _text(tokenizer, opened, output[1:], ends) == "<think>hm</think>a dog"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "output"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"temperature": -1}, "temperature is -1"),
@@ -202,6 +202,6 @@ def test_think_marks_stay_in_the_text_even_where_a_tokenizer_calls_them_special(
         ({"seed": True}, "seed is True"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(wrong, said):
-    with pytest.raises(ArgumentError, match=said):
+def test_settings_that_make_no_sense_are_refused(wrong, output):
+    with pytest.raises(ArgumentError, match=output):
         Decoding(**wrong)

@@ -45,9 +45,9 @@ def test_pass_by_pass_as_in_one(name):
     """A generation writes the same, token by token, as one pass over prompt and answer."""
     lalm, prompt = built(name, 1)
     with routed(lalm.structure) as steps:
-        said = lalm.generate(prompt, max_new_tokens=4)
+        output = lalm.generate(prompt, max_new_tokens=4)
     inputs = dict(prompt.inputs)
-    inputs["input_ids"] = torch.cat([inputs["input_ids"], said[:, :-1]], 1)
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], output[:, :-1]], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     with routed(lalm.structure) as once, torch.no_grad():
         lalm.model(**inputs, use_cache=False)

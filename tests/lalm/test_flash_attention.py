@@ -72,8 +72,8 @@ def flash(windowed):
     assert stand_in.windows == ({None, WINDOW} if windowed else {None})
 
 
-def close(found: Any, expected: Any, bound: float = 2e-5) -> None:
-    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=bound, rtol=0)
+def close(result: Any, expected: Any, bound: float = 2e-5) -> None:
+    np.testing.assert_allclose(np.asarray(result), np.asarray(expected), atol=bound, rtol=0)
 
 
 @pytest.fixture(params=[1, 3], ids=["B=1", "left-padded B=3"])
@@ -122,28 +122,28 @@ def test_traces(plain, flash, some, query):
 
 @pytest.mark.parametrize("name", ["baseline", "abs", "decode", "all text"])
 def test_generation(plain, flash, some, name):
-    found, expected = (
+    result, expected = (
         lalm.answer(lalm.prompt(some), EDITS[name], max_new_tokens=6) for lalm in (flash, plain)
     )
-    assert found.tokens.tolist() == expected.tokens.tolist()
+    assert result.tokens.tolist() == expected.tokens.tolist()
     for part, values in expected.dose.items():
-        close(found.dose[part], values)
+        close(result.dose[part], values)
 
 
 def test_scores(plain, flash, some):
-    for found, expected in zip(
+    for result, expected in zip(
         flash.score_each(some, None, list(EDITS.values())),
         plain.score_each(some, None, list(EDITS.values())),
         strict=True,
     ):
-        close(found.logprob, expected.logprob, 1e-4)
+        close(result.logprob, expected.logprob, 1e-4)
 
 
 def test_sweeps(plain, flash, some):
-    found, expected = (mi.sweep(lalm, some, EDITS, progress=False) for lalm in (flash, plain))
-    assert found.attrs["looped"] == expected.attrs["looped"]
-    assert found.attrs["canary"] < STEPS[torch.float32]
-    close(found, expected, 1e-4)
+    result, expected = (mi.sweep(lalm, some, EDITS, progress=False) for lalm in (flash, plain))
+    assert result.attrs["looped"] == expected.attrs["looped"]
+    assert result.attrs["canary"] < STEPS[torch.float32]
+    close(result, expected, 1e-4)
 
 
 def test_layer_criteria(plain, flash, items, windowed):
@@ -153,9 +153,9 @@ def test_layer_criteria(plain, flash, items, windowed):
         )
         for number, item in enumerate(items)
     ]
-    found, expected = (mi.fusion_layers(lalm, answered, progress=False) for lalm in (flash, plain))
-    assert found.refused.keys() == expected.refused.keys()
-    close(found.profiles, expected.profiles, 1e-3)
+    result, expected = (mi.fusion_layers(lalm, answered, progress=False) for lalm in (flash, plain))
+    assert result.refused.keys() == expected.refused.keys()
+    close(result.profiles, expected.profiles, 1e-3)
 
 
 def test_the_check_passes(flash):

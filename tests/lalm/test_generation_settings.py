@@ -93,8 +93,8 @@ def test_how_an_answer_is_searched_and_kept_changes_none(lalm, asked, items, set
 
 def of_words(lalm: LALM, asked) -> dict[str, dict[str, Any]]:
     """Settings that change the answers to these prompts."""
-    said = own_generate(lalm, asked, None)
-    first, second = (int(token) for token in said[0, :2])
+    output = own_generate(lalm, asked, None)
+    first, second = (int(token) for token in output[0, :2])
     return {
         "a penalty": {"repetition_penalty": 1.8},
         "no word twice": {"no_repeat_ngram_size": 1},
@@ -122,7 +122,7 @@ def test_settings_of_words_hold_with_and_without_an_edit(lalm, asked, items, set
     short = mi.Decoding(max_new_tokens=STEPS)
     swept = mi.sweep_generate(lalm, items, {"none": None, "mata": MATA}, decoding=short, progress=False)
     texts = [lalm.answer(asked, edit, decoding=short).texts for edit in (None, MATA)]
-    assert swept["text"].values.T.tolist() == [list(said) for said in texts]
+    assert swept["text"].values.T.tolist() == [list(output) for output in texts]
     assert lalm.fingerprint()["generation_sha256"] != identity["generation_sha256"]
 
 
@@ -131,28 +131,28 @@ def test_stop_strings_end_rows_and_are_counted(lalm, asked, items, settings, end
     tokenizer = lalm.processor.tokenizer
     if not ends:
         settings(eos_token_id=None)
-    said = own_generate(lalm, asked, MATA)
+    output = own_generate(lalm, asked, MATA)
     string = next(
         text
-        for token in said[0, 2:].tolist()
+        for token in output[0, 2:].tolist()
         if (text := tokenizer.decode([token])).isascii() and text.strip()
     )
     settings(stop_strings=[string])
     criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, string)])
     own = own_generate(lalm, asked, MATA, stop_strings=None, stopping_criteria=criteria)
-    found = lalm.answer(asked, MATA, max_new_tokens=STEPS)
-    for row, length in enumerate(found.lengths):
-        assert found.tokens[row, :length].tolist() == own[row, :length].tolist()
-        stopped = string in tokenizer.decode(found.tokens[row, :length])
-        assert stopped == bool(found.stopped[row]) or not stopped
-        assert set(found.tokens[row, length:].tolist()) <= {tokenizer.pad_token_id}
-    assert found.stopped[0]
-    assert found.lengths[0] < STEPS
-    assert found.texts[0].endswith(string)
+    result = lalm.answer(asked, MATA, max_new_tokens=STEPS)
+    for row, length in enumerate(result.lengths):
+        assert result.tokens[row, :length].tolist() == own[row, :length].tolist()
+        stopped = string in tokenizer.decode(result.tokens[row, :length])
+        assert stopped == bool(result.stopped[row]) or not stopped
+        assert set(result.tokens[row, length:].tolist()) <= {tokenizer.pad_token_id}
+    assert result.stopped[0]
+    assert result.lengths[0] < STEPS
+    assert result.texts[0].endswith(string)
     # a row that ended counts to its end: its dose and its trace are those of the row alone
     alone = lalm.answer(lalm.prompt(items[0]), MATA, max_new_tokens=STEPS)
-    assert alone.tokens[0, : alone.lengths[0]].tolist() == found.tokens[0, : found.lengths[0]].tolist()
-    assert alone.dose["kl"][0] == pytest.approx(found.dose["kl"][0], abs=1e-5)
+    assert alone.tokens[0, : alone.lengths[0]].tolist() == result.tokens[0, : result.lengths[0]].tolist()
+    assert alone.dose["kl"][0] == pytest.approx(result.dose["kl"][0], abs=1e-5)
     trace = mi.trace(lalm, asked, "generated", max_new_tokens=STEPS, progress=False)
     assert trace["n_queries"].values.tolist() == lalm.answer(asked, max_new_tokens=STEPS).lengths.tolist()
 

@@ -80,8 +80,8 @@ def test_the_shipped_models_are_looked_for_in_the_package():
     }
 
 
-def one_line(name, said, **options):
-    with pytest.raises(ModelError, match=said) as caught:
+def one_line(name, output, **options):
+    with pytest.raises(ModelError, match=output) as caught:
         LALM.from_pretrained(name, **options)
     assert "\n" not in str(caught.value)
 
@@ -147,9 +147,9 @@ def test_without_a_processor_there_is_a_model_all_the_same(tmp_path, tiny_lalm, 
     assert torch.equal(lalm.logits(ready), tiny_lalm.logits(ready))
     with pytest.raises(
         ModelError, match=r"has no processor: No processor of a model .*prompt_from_inputs"
-    ) as told:
+    ) as report:
         lalm.prompt(items)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(report.value)
 
 
 def test_a_tokenizer_alone_is_no_processor(tmp_path, tiny_lalm, items):
@@ -302,9 +302,9 @@ def test_attention_functions(name, folder, prompt):
 
 def test_the_attention_of_the_decoder_alone(folder):
     lalm = LALM.from_pretrained(folder, attn_implementation={"text_config": "eager"})
-    found = lalm.fingerprint()
-    assert found["attention"] == "eager"
-    assert found["encoder_attention"] == {"": "sdpa", "audio_config": "sdpa"}
+    result = lalm.fingerprint()
+    assert result["attention"] == "eager"
+    assert result["encoder_attention"] == {"": "sdpa", "audio_config": "sdpa"}
     assert lalm.description.endswith(", eager")
 
 
@@ -315,9 +315,9 @@ def test_where_the_encoder_lacks_an_attention_the_decoder_has_it(tmp_path):
     with pytest.raises(ValueError, match="scaled_dot_product_attention"):
         type(model).from_pretrained(tmp_path, attn_implementation="sdpa")
     lalm = LALM.from_pretrained(tmp_path, attn_implementation="sdpa")
-    found = lalm.fingerprint()
-    assert found["attention"] == "sdpa"
-    assert found["encoder_attention"] == {"audio_config": "eager"}
+    result = lalm.fingerprint()
+    assert result["attention"] == "sdpa"
+    assert result["encoder_attention"] == {"audio_config": "eager"}
     assert lalm.load_options.to_dict() == {"attn_implementation": "sdpa"}
 
 

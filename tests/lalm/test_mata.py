@@ -94,45 +94,45 @@ def matas(request) -> tuple[Mata, ...]:
 
 
 def test_in_a_forward(tiny_lalm, eager, prompt, matas):
-    ours, plain = tiny_lalm.logits(prompt, matas), tiny_lalm.logits(prompt)
+    measured, plain = tiny_lalm.logits(prompt, matas), tiny_lalm.logits(prompt)
     for row in range(prompt.size):
         edits = [as_reference(mata, prompt, row) for mata in matas]
         alone = reference.single(prompt.inputs, row)
-        theirs, before = (reference.forward(eager, alone, some)[-1] for some in (edits, ()))
-        torch.testing.assert_close(ours[row], theirs, atol=2e-5, rtol=0)  # of logits up to 12
+        expected, before = (reference.forward(eager, alone, some)[-1] for some in (edits, ()))
+        torch.testing.assert_close(measured[row], expected, atol=2e-5, rtol=0)  # of logits up to 12
         # the effect itself, so that no tolerance hides an edit that does nothing
-        torch.testing.assert_close(ours[row] - plain[row], theirs - before, atol=2e-5, rtol=0)
-        moved = (theirs - before).abs().max()
+        torch.testing.assert_close(measured[row] - plain[row], expected - before, atol=2e-5, rtol=0)
+        moved = (expected - before).abs().max()
         assert moved == 0 if all(m.phase == "decode" for m in matas) else moved > 0.05
 
 
 def test_in_options_of_several_tokens(tiny_lalm, eager, prompt, matas):
     choices = [item.choices for item in prompt.items]
-    ours, plain = (tiny_lalm.score(prompt, choices, some) for some in (matas, None))
+    measured, plain = (tiny_lalm.score(prompt, choices, some) for some in (matas, None))
     for row, texts in enumerate(choices):
         edits = [as_reference(mata, prompt, row) for mata in matas]
         alone = reference.single(prompt.inputs, row)
         for c, text in enumerate(texts):
             option = tokens_of(tiny_lalm, text)
-            theirs = reference.logprob(eager, alone, edits, option)
+            expected = reference.logprob(eager, alone, edits, option)
             if c == 1:
-                assert theirs == pytest.approx(
+                assert expected == pytest.approx(
                     reference.token_by_token(eager, alone, edits, option), abs=1e-5
                 )
-            assert ours.logprob[row, c] == pytest.approx(theirs, abs=2e-5)
-            assert ours.tokens[row, c] == len(option)
-    assert np.nanmax(np.abs(ours.logprob - plain.logprob)) > 0.2  # and the edit is not a silent no-op
-    assert np.isnan(ours.logprob[1, 2:]).all()
-    assert not ours.tokens[1, 2:].any()
+            assert measured.logprob[row, c] == pytest.approx(expected, abs=2e-5)
+            assert measured.tokens[row, c] == len(option)
+    assert np.nanmax(np.abs(measured.logprob - plain.logprob)) > 0.2  # and the edit is not a silent no-op
+    assert np.isnan(measured.logprob[1, 2:]).all()
+    assert not measured.tokens[1, 2:].any()
 
 
 def test_in_generate(tiny_lalm, eager, prompt, matas):
     steps, end = 6, tiny_lalm.model.generation_config.eos_token_id
-    ours = tiny_lalm.generate(prompt, matas, max_new_tokens=steps)
+    measured = tiny_lalm.generate(prompt, matas, max_new_tokens=steps)
     for row in range(prompt.size):
         edits = [as_reference(mata, prompt, row) for mata in matas]
-        theirs = reference.greedy(eager, reference.single(prompt.inputs, row), edits, steps, end)
-        assert ours[row, : len(theirs)].tolist() == theirs
+        expected = reference.greedy(eager, reference.single(prompt.inputs, row), edits, steps, end)
+        assert measured[row, : len(expected)].tolist() == expected
     strong = tuple(
         Mata(6.0, m.layers, "add", m.heads if isinstance(m.heads, str) else "all", m.phase, m.keys)
         for m in matas
@@ -159,7 +159,7 @@ def test_scoring_is_decoding_token_by_token(tiny_lalm, prompt, mata):
                 **prompt.inputs,
                 max_new_tokens=options.shape[1],
                 do_sample=False,
-                prefix_allowed_tokens_fn=lambda row, said: [int(options[row, len(said) - prompt.width])],
+                prefix_allowed_tokens_fn=lambda row, output: [int(options[row, len(output) - prompt.width])],
                 output_logits=True,
                 return_dict_in_generate=True,
             )
@@ -223,8 +223,8 @@ def test_rows_do_not_depend_on_their_batch(tiny_lalm, items, prompt):
         alone = tiny_lalm.prompt(item)
         assert alone.width == int(prompt.inputs["attention_mask"][row].sum())
         torch.testing.assert_close(tiny_lalm.logits(alone, mata)[0], logits[row], atol=1e-5, rtol=0)
-        said = tiny_lalm.generate(alone, mata, max_new_tokens=4)[0]
-        assert torch.equal(said, tiny_lalm.generate(prompt, mata, max_new_tokens=4)[row, : len(said)])
+        output = tiny_lalm.generate(alone, mata, max_new_tokens=4)[0]
+        assert torch.equal(output, tiny_lalm.generate(prompt, mata, max_new_tokens=4)[row, : len(output)])
         one = tiny_lalm.score(alone, [item.choices], mata)
         few = len(item.choices)
         np.testing.assert_allclose(one.logprob[0], scores.logprob[row, :few], atol=2e-5)
@@ -306,7 +306,7 @@ def test_dose_of_alpha_zero_and_of_add(tiny_lalm, prompt):
 
 
 @pytest.mark.parametrize(
-    ("mata", "said"),
+    ("mata", "output"),
     [
         (Mata(0.1, [4]), "No attention in layer 4: the model has it in layers 0-3"),
         (Mata(0.1, [0, 3], heads=[4]), "No head 4 in layer 0: its heads are 0-3"),
@@ -314,13 +314,13 @@ def test_dose_of_alpha_zero_and_of_add(tiny_lalm, prompt):
         (Mata(0.1, [0], keys="caption"), "Row 0 of the prompt has no caption tokens"),
     ],
 )
-def test_what_the_model_or_prompt_lacks(tiny_lalm, prompt, mata, said):
+def test_what_the_model_or_prompt_lacks(tiny_lalm, prompt, mata, output):
     for use in (
         lambda: tiny_lalm.logits(prompt, mata),
         lambda: tiny_lalm.generate(prompt, mata),
         lambda: tiny_lalm.score(prompt, [item.choices for item in prompt.items], mata),
     ):
-        with pytest.raises(InterventionError, match=said):
+        with pytest.raises(InterventionError, match=output):
             use()
 
 

@@ -31,9 +31,9 @@ def test_halves_are_halved_until_they_fit(most, parts):
             raise torch.OutOfMemoryError
         return list(part)
 
-    found = in_halves(compute, range(7))
-    assert [len(part) for part in found] == parts
-    assert [element for part in found for element in part] == list(range(7))
+    result = in_halves(compute, range(7))
+    assert [len(part) for part in result] == parts
+    assert [element for part in result for element in part] == list(range(7))
     assert tried[0] == 7
 
 

@@ -60,12 +60,12 @@ def test_the_same_prompt_as_by_way_of_a_text(merging, merged, audio):  # noqa: F
     processor.tokenizer.padding_side = "right"
     for asked, width in ((items, None), (items[1:], 200)):
         expected = ask(processor, asked, audio=audio, width=width)
-        found = ask(hearing(processor), asked, audio=audio, width=width)
-        assert expected.inputs.keys() == found.inputs.keys()
+        result = ask(hearing(processor), asked, audio=audio, width=width)
+        assert expected.inputs.keys() == result.inputs.keys()
         for name, values in expected.inputs.items():
-            assert torch.equal(found.inputs[name], values)
+            assert torch.equal(result.inputs[name], values)
         for name, mask in expected.groups.items():
-            assert torch.equal(found.groups[name], mask), name
+            assert torch.equal(result.groups[name], mask), name
     assert processor.tokenizer.padding_side == "right"
 
 
@@ -101,8 +101,8 @@ def test_groups_are_those_of_a_fast_tokenizers_offsets(text):
     """A tokenizer of bytes; also where the text holds the sign that stands for unfinished characters."""
     tokenizer = tiny_processor().tokenizer
     encoded = tokenizer(text, return_offsets_mapping=True)
-    said, places = places_by_decoding(tokenizer, encoded["input_ids"])
-    assert said == text
+    output, places = places_by_decoding(tokenizer, encoded["input_ids"])
+    assert output == text
     for cut in range(len(text)):
         parts = [("question", text[:cut]), ("options", text[cut:])]
         assert groups_of_tokens(places, parts) == groups_of_tokens(encoded["offset_mapping"], parts)

@@ -79,8 +79,8 @@ def test_scores_without_intervention_are_those_of_whole_forwards(tiny_lalm, eage
     for row, item in enumerate(items):
         for c, text in enumerate(item.choices):
             tokens = tiny_lalm.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-            theirs = reference.logprob(eager, reference.single(prompt.inputs, row), (), tokens)
-            assert scores.logprob[row, c] == pytest.approx(theirs, abs=2e-5)
+            expected = reference.logprob(eager, reference.single(prompt.inputs, row), (), tokens)
+            assert scores.logprob[row, c] == pytest.approx(expected, abs=2e-5)
 
 
 def test_options_do_not_see_each_other(tiny_lalm, prompt):
@@ -160,9 +160,9 @@ def test_fingerprint_does_not_depend_on_the_folder(tiny_lalm, tmp_path):
     for name in ("one", "two"):
         tiny_lalm.model.save_pretrained(tmp_path / name)
         tiny_lalm.processor.save_pretrained(tmp_path / name)
-        found = LALM.from_pretrained(tmp_path / name).fingerprint()
-        assert found.pop("name") == str(tmp_path / name)
-        prints.append(found)
+        result = LALM.from_pretrained(tmp_path / name).fingerprint()
+        assert result.pop("name") == str(tmp_path / name)
+        prints.append(result)
     assert prints[0] == prints[1]
 
 

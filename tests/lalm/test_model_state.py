@@ -39,9 +39,9 @@ def measured(lalm: LALM, items: list[mi.Item]) -> dict[str, np.ndarray]:
     }
 
 
-def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+def assert_same(result: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
+        np.testing.assert_array_equal(result[name], values, err_msg=name)
 
 
 @pytest.fixture(scope="module")

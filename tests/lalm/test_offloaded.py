@@ -55,8 +55,8 @@ def test_an_offloaded_model_is_the_same_model(folder, tmp_path, items, offload):
     lalm = offload(folder, tmp_path)
     assert any(weight.is_meta for weight in lalm.model.parameters())
     assert lalm.device == torch.device("cpu")
-    expected, found = whole.fingerprint(), lalm.fingerprint()
-    assert found == expected
+    expected, result = whole.fingerprint(), lalm.fingerprint()
+    assert result == expected
     traced = [mi.trace(one, items, progress=False) for one in (whole, lalm)]
     np.testing.assert_array_equal(traced[1]["mass"], traced[0]["mass"])
     edits = {"none": None, "mata": mi.Mata(1.0, [1, 2])}

@@ -46,26 +46,26 @@ def test_the_adapter_is_in_what_is_read_and_edited(lora, tiny_lalm, items):
         alone = reference.single(prompt.inputs, row)
         keys = prompt.groups["audio"][row][prompt.inputs["attention_mask"][row].bool()]
         edit = reference.Edit(MATA.alpha, MATA.layers, MATA.rule, keys)
-        for ours, edits in ((plain, ()), (edited, [edit])):
+        for measured, edits in ((plain, ()), (edited, [edit])):
             torch.testing.assert_close(
-                ours[row], reference.forward(eager, alone, edits)[-1], atol=2e-5, rtol=0
+                measured[row], reference.forward(eager, alone, edits)[-1], atol=2e-5, rtol=0
             )
         for layer, weights in enumerate(reference.last_row(eager, alone)):
-            ours = masses.sel(layer=layer, group="audio")[row].values
-            torch.testing.assert_close(torch.tensor(ours), weights[0][:, keys].sum(-1), atol=1e-5, rtol=0)
+            measured = masses.sel(layer=layer, group="audio")[row].values
+            torch.testing.assert_close(torch.tensor(measured), weights[0][:, keys].sum(-1), atol=1e-5, rtol=0)
     assert (edited - plain).abs().amax(1).min() > 0.1
     assert torch.equal(lora.logits(prompt, Mata(0.0, [1, 2])), plain)
 
 
 def test_it_generates_and_is_swept(lora, items):
     prompt = lora.prompt(items)
-    said = lora.generate(prompt, MATA, max_new_tokens=4)
-    assert said.shape == (3, 4)
-    found = mi.sweep(lora, prompt, {"none": None, "mata": MATA}, progress=False)
-    assert found.attrs["looped"] == 0
+    output = lora.generate(prompt, MATA, max_new_tokens=4)
+    assert output.shape == (3, 4)
+    result = mi.sweep(lora, prompt, {"none": None, "mata": MATA}, progress=False)
+    assert result.attrs["looped"] == 0
     looped = torch.stack([lora.logits(prompt, x) for x in (None, MATA)], 1)
-    torch.testing.assert_close(torch.tensor(found.values), looped, atol=2e-5, rtol=0)
-    assert torch.equal(said[:, 0], looped[:, 1].argmax(-1))
+    torch.testing.assert_close(torch.tensor(result.values), looped, atol=2e-5, rtol=0)
+    assert torch.equal(output[:, 0], looped[:, 1].argmax(-1))
 
 
 def test_an_adapters_folder_loads_with_the_model_it_names(lora, items, tmp_path):
@@ -137,5 +137,5 @@ def test_an_adapted_output_head_is_read_with_its_adapter(items):
     answered = [
         mi.Item(audio=i.audio, question=i.question, choices=i.choices, answer=i.choices[0]) for i in items
     ]
-    found = mi.fusion_layers(lalm, answered[:1], criteria=["attribution", "lens_last"], progress=False)
-    assert set(found.profiles["criterion"].values) == {"attribution", "lens_last"}
+    result = mi.fusion_layers(lalm, answered[:1], criteria=["attribution", "lens_last"], progress=False)
+    assert set(result.profiles["criterion"].values) == {"attribution", "lens_last"}

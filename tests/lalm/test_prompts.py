@@ -53,9 +53,9 @@ def processor() -> Qwen2AudioProcessor:
 def merging() -> Qwen2AudioProcessor:
     """The same processor with a BPE that has merges and leaves spaces out of its offsets, as GPT-2's does."""
     tokenizer = tiny_processor().tokenizer.backend_tokenizer
-    said = ["Choose one of these options: a dog; a bell. Which comes first? Who speaks? You are a helpful"]
+    output = ["Choose one of these options: a dog; a bell. Which comes first? Who speaks? You are a helpful"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(said * 20, BpeTrainer(initial_alphabet=alphabet, special_tokens=SPECIAL))
+    tokenizer.train_from_iterator(output * 20, BpeTrainer(initial_alphabet=alphabet, special_tokens=SPECIAL))
     tokenizer.post_processor = post_processors.ByteLevel(trim_offsets=True)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|endoftext|>")
     return Qwen2AudioProcessor(tiny_processor().feature_extractor, fast)
@@ -76,14 +76,14 @@ def test_each_group_holds_its_words_in_a_padded_batch(processor):
         {"caption": "", "question": "Who speaks?\n"},
         {"caption": "", "question": "Which comes first?", "options": ""},
     ]
-    for row, said in enumerate(expected):
+    for row, output in enumerate(expected):
         got = texts(processor, prompt, row)
         assert got["audio"] == "<|AUDIO|>" * ((((frames[row] - 1) // 2 + 1) - 2) // 2 + 1)
         assert got["sink"] == "<|im_start|>"
         assert got["template"] == (BEFORE + SOUND + AFTER).removeprefix("<|im_start|>")
         assert got["generated"] == ""
-        said = {"options": "Choose one of these options: a dog; a bell."} | said
-        assert {name: got[name] for name in said} == said
+        output = {"options": "Choose one of these options: a dog; a bell."} | output
+        assert {name: got[name] for name in output} == output
 
 
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<|>\ue000"), max_size=12)

@@ -154,13 +154,13 @@ def test_reads_and_edits_equal_eager_attention(quantised, every_kind, items):
             alone = reference.single(prompt.inputs, row)
             keys = prompt.groups["audio"][row][prompt.inputs["attention_mask"][row].bool()]
             edit = reference.Edit(MATA.alpha, MATA.layers, MATA.rule, keys)
-            for ours, edits in ((plain, ()), (edited, [edit])):
+            for result, edits in ((plain, ()), (edited, [edit])):
                 expected = reference.forward(eager, alone, edits)[-1]
-                torch.testing.assert_close(ours[row], expected, atol=EXACT[kind], rtol=0)
+                torch.testing.assert_close(result[row], expected, atol=EXACT[kind], rtol=0)
             for layer, weights in enumerate(reference.last_row(eager, alone)):
-                ours = torch.tensor(masses.sel(layer=layer, group="audio")[row].values)
+                result = torch.tensor(masses.sel(layer=layer, group="audio")[row].values)
                 bound = 1e-2 if EXACT[kind] > 1e-3 else 1e-4
-                torch.testing.assert_close(ours, weights[0][:, keys].sum(-1), atol=bound, rtol=0)
+                torch.testing.assert_close(result, weights[0][:, keys].sum(-1), atol=bound, rtol=0)
 
 
 def test_answers_scores_and_sweeps(quantised, kind, items):
@@ -173,8 +173,8 @@ def test_answers_scores_and_sweeps(quantised, kind, items):
     assert swept.attrs["looped"] == (len(some) if kind == ALONE else 0)
     looped = torch.stack([lalm.logits(prompt, edit) for edit in (None, MATA)], 1)
     torch.testing.assert_close(torch.tensor(swept.values), looped, atol=EXACT[kind], rtol=0)
-    said = lalm.generate(prompt, MATA, max_new_tokens=3)
-    assert torch.equal(said[:, 0], looped[:, 1].argmax(-1))
+    output = lalm.generate(prompt, MATA, max_new_tokens=3)
+    assert torch.equal(output[:, 0], looped[:, 1].argmax(-1))
     scores = lalm.score(prompt, None, MATA)
     first = [lalm.option_tokens(item, item.choices)[0][0] for item in some]
     expected = looped[:, 1].double().log_softmax(-1)[range(len(some)), first]
@@ -193,15 +193,15 @@ def test_every_criterion_measures_or_says_why_not(quantised, kind, items):
     answered = [
         mi.Item(audio=i.audio, question=i.question, choices=i.choices, answer=i.choices[0]) for i in items
     ]
-    found = mi.fusion_layers(lalm, answered[:1], progress=False)
-    measured = set(found.profiles["criterion"].values)
-    without_clip = {name for name in found.refused if name.startswith("restoration")}
-    assert np.isfinite(found.profiles.values).all()
-    refused = set(found.refused) - without_clip
+    outcome = mi.fusion_layers(lalm, answered[:1], progress=False)
+    measured = set(outcome.profiles["criterion"].values)
+    without_clip = {name for name in outcome.refused if name.startswith("restoration")}
+    assert np.isfinite(outcome.profiles.values).all()
+    refused = set(outcome.refused) - without_clip
     if kind == ALONE:
         assert refused == {*NO_GRADIENT, "value_norm"}
         for name in NO_GRADIENT:
-            assert "backward" in found.refused[name]
+            assert "backward" in outcome.refused[name]
     else:
         assert refused == set()
     assert {"knockout_last", "lens_audio", "lens_text", "lens_last"} <= measured
@@ -241,10 +241,10 @@ def test_a_quantised_encoder_alone_is_named():
     model, processor = tiny_qwen2_audio(seed=0)
     in_fp8(model.model.audio_tower, None)
     lalm = LALM(model, processor)
-    said = describe_quantised(lalm.model, lalm.structure.decoder)
+    output = describe_quantised(lalm.model, lalm.structure.decoder)
     count = sum(isinstance(m, nn.Linear) for m in model.model.audio_tower.modules())
-    assert f"{count} of audio_tower" in said
-    assert "decoder" not in said
+    assert f"{count} of audio_tower" in output
+    assert "decoder" not in output
 
 
 # The output head --------------------------------------------------------------------------------------------

@@ -41,9 +41,9 @@ TESTS = [
 def test_the_parts_of_a_message_have_every_key_that_templates_test(audio, text):
     plain, other = tiny_processor(), tiny_processor()
     plain.chat_template, other.chat_template = BY_TYPE, template(audio, text)
-    expected, found = ask(plain, an_item()), ask(other, an_item())
-    assert torch.equal(found.inputs["input_ids"], expected.inputs["input_ids"])
-    assert texts(other, found, 0) == texts(plain, expected, 0)
+    expected, result = ask(plain, an_item()), ask(other, an_item())
+    assert torch.equal(result.inputs["input_ids"], expected.inputs["input_ids"])
+    assert texts(other, result, 0) == texts(plain, expected, 0)
     without = ask(other, an_item(), audio=None)
     assert not without.groups["audio"].any()
     assert torch.equal(without.inputs["input_ids"], ask(plain, an_item(), audio=None).inputs["input_ids"])

@@ -145,8 +145,8 @@ def test_closed_by_default(items, ending):
         mata = Mata(2.0, [1, 2], "add")
         for edit in (None, mata):
             assert torch.equal(lalm.logits(prompt, edit), written.logits(expected, edit))
-            found, wanted = (one.score(asked, intervention=edit).logprob for one in (lalm, written))
-            np.testing.assert_array_equal(found, wanted)
+            result, wanted = (one.score(asked, intervention=edit).logprob for one in (lalm, written))
+            np.testing.assert_array_equal(result, wanted)
         for query in ("last", "text"):
             traces = [mi.trace(one, asked, query, progress=False)["mass"] for one in (lalm, written)]
             np.testing.assert_array_equal(*traces)
@@ -187,8 +187,8 @@ def test_through_the_models_own_reasoning(items):
             torch.testing.assert_close(
                 lalm.logits(ready, edit)[row], written.logits(alone, edit)[0], atol=1e-5, rtol=0
             )
-            found, wanted = lalm.score(ready, None, edit), written.score(alone, None, edit)
-            np.testing.assert_allclose(found.logprob[row], wanted.logprob[0], atol=2e-5)
+            result, wanted = lalm.score(ready, None, edit), written.score(alone, None, edit)
+            np.testing.assert_allclose(result.logprob[row], wanted.logprob[0], atol=2e-5)
     traced = mi.trace(lalm, ready, progress=False)
     np.testing.assert_allclose(traced["mass"].sum("group"), 1, atol=1e-5)
     assert traced["subgroup"].values.tolist() == ["reasoning"]
@@ -230,13 +230,13 @@ def spans(lalm: LALM, text: str) -> tuple[int, int]:
 def test_generated_traces_tell_reasoning_from_answer(items, opened):
     """Masses on reasoning and answer, query by query, against eager attention of each whole text alone."""
     ending = "<think>\n" if opened else ""
-    said = SAID if opened else [f"<think>{text}" for text in SAID]
+    message = SAID if opened else [f"<think>{text}" for text in SAID]
     lalm, eager = thinking_lalm(ending), thinking_lalm(ending, attention="eager").model
-    with scripted(lalm, said):
+    with scripted(lalm, message):
         traced = mi.trace(lalm, items, "generated", per_query=True, max_new_tokens=40, progress=False)
         mean = mi.trace(lalm, items, "generated", max_new_tokens=40, progress=False)
     prompt = lalm.prompt(items)
-    for row, text in enumerate(said):
+    for row, text in enumerate(message):
         thought, whole = spans(lalm, text)
         answer = lalm.processor.tokenizer(text)["input_ids"]
         assert int(traced["n_queries"][row]) == whole + 1
@@ -250,16 +250,16 @@ def test_generated_traces_tell_reasoning_from_answer(items, opened):
         opening = 0 if opened else len("<think>") - 1  # the tag is known at its last byte
         parts = {"reasoning": rows[..., width + opening : width + thought].sum(-1)}
         parts["answer"] = rows[..., width + thought :].sum(-1) + rows[..., width : width + opening].sum(-1)
-        found = traced.isel(item=row, query=slice(0, whole + 1))
+        result = traced.isel(item=row, query=slice(0, whole + 1))
         for name, expected in parts.items():
-            measured = found["subgroup_mass"].sel(subgroup=name).transpose("layer", "head", "query")
+            measured = result["subgroup_mass"].sel(subgroup=name).transpose("layer", "head", "query")
             np.testing.assert_allclose(measured, expected, atol=1e-5)
         np.testing.assert_allclose(
             mean["subgroup_mass"].sel(subgroup="reasoning")[row],
-            found["subgroup_mass"].sel(subgroup="reasoning").mean("query"),
+            result["subgroup_mass"].sel(subgroup="reasoning").mean("query"),
             atol=1e-6,
         )
-        predicted = found["query_predicts"].values.tolist()
+        predicted = result["query_predicts"].values.tolist()
         begin = 0 if opened else len("<think>")
         assert predicted == (
             ["answer"] * begin + ["reasoning"] * (thought - begin) + ["answer"] * (whole + 1 - thought)
@@ -311,10 +311,10 @@ def test_edits_confined_to_reasoning_or_answer_equal_eager(items, keys, phase):
         edit = Edit(1.5, [1, 2], "add", masks[keys], rows=rows)
         tokens = lalm.processor.tokenizer(text)["input_ids"]
         expected = reference.forward(eager, reference.single(prompt.inputs, row), [edit], tokens)
-        found = torch.stack([step[row] for step in steps[: whole + 1]])
-        torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+        result = torch.stack([step[row] for step in steps[: whole + 1]])
+        torch.testing.assert_close(result, expected, atol=2e-5, rtol=0)
         before = torch.stack([step[row] for step in plain[: whole + 1]])
-        moved = max(moved, float((found - before).abs().max()))
+        moved = max(moved, float((result - before).abs().max()))
     assert moved > 0.05
     swept = None
     with scripted(lalm, SAID):

@@ -90,42 +90,42 @@ def test_the_residual_stream_adds_up(both):
 def test_direct_attribution_is_the_logit_in_parts(both, heads):
     lalm, made, prompt, _ = both
     tokens, against = [40, 41], [50, 51]
-    told = made.attribution(tokens, against, heads=heads)
+    report = made.attribution(tokens, against, heads=heads)
     logits = lalm.logits(prompt)
     difference = logits[[0, 1], tokens] - logits[[0, 1], against]
-    np.testing.assert_allclose(told.sum("component"), difference, atol=1e-4)
-    assert told.attrs["off"] < 1e-4
-    assert ("L2H3" in told["component"]) == heads
-    assert (np.abs(told).max("component") > 0.01).all()
+    np.testing.assert_allclose(report.sum("component"), difference, atol=1e-4)
+    assert report.attrs["off"] < 1e-4
+    assert ("L2H3" in report["component"]) == heads
+    assert (np.abs(report).max("component") > 0.01).all()
 
 
 def test_a_part_that_is_taken_out_takes_its_share_of_the_logit(pair):
     """By hand: one head's output in the last layer to zero, the last norm's scale held."""
     lalm, prompt, _ = pair
     made = lalm.to_transformer_lens(prompt)
-    told = made.attribution([40, 41]).sel(component="L3H1")
+    report = made.attribution([40, 41]).sel(component="L3H1")
     z = made.cache["blocks.3.attn.hook_z"][:, -1, 1]
     o = lalm.structure.attention[3].o_proj.weight[:, 8:16]
     final = made.cache["blocks.3.hook_resid_post"][:, -1]
     scale = final.pow(2).mean(-1, keepdim=True).add(1e-6).rsqrt()
     share = (z @ o.T) * scale * lalm.structure.decoder.norm.weight
     by_hand = (share * lalm.model.lm_head.weight[[40, 41]]).sum(-1).detach()
-    np.testing.assert_allclose(told, by_hand, atol=1e-5)
+    np.testing.assert_allclose(report, by_hand, atol=1e-5)
 
 
 def test_patching_everything_behind_the_sound_gives_the_other_answer(both):
     lalm, made, _, other = both
     _, source = made.run_with_cache(other)
-    own, theirs = lalm.logits(made.prompt), lalm.logits(other)
-    assert (own - theirs).abs().max() > 0.1
+    own, expected = lalm.logits(made.prompt), lalm.logits(other)
+    assert (own - expected).abs().max() > 0.1
     patched = made.patch("blocks.0.hook_resid_pre", source)
-    torch.testing.assert_close(patched, theirs, atol=2e-5, rtol=0)
+    torch.testing.assert_close(patched, expected, atol=2e-5, rtol=0)
     at_audio = made.patch("blocks.0.hook_resid_pre", source, positions=made.prompt.groups["audio"])
-    torch.testing.assert_close(at_audio, theirs, atol=2e-5, rtol=0)
+    torch.testing.assert_close(at_audio, expected, atol=2e-5, rtol=0)
     untouched = made.patch("blocks.0.hook_resid_pre", source, positions=~made.prompt.groups["audio"])
     torch.testing.assert_close(untouched, own, atol=2e-5, rtol=0)
     last = made.patch("blocks.3.hook_resid_post", source, positions=[-1])
-    torch.testing.assert_close(last, theirs, atol=2e-5, rtol=0)
+    torch.testing.assert_close(last, expected, atol=2e-5, rtol=0)
 
 
 def test_patching_one_head_at_some_positions(both):
@@ -133,12 +133,12 @@ def test_patching_one_head_at_some_positions(both):
     lalm, made, prompt, other = both
     _, source = made.run_with_cache(other)
     patched = made.patch("blocks.1.attn.hook_z", source, positions=slice(-3, None), heads=[2])
-    theirs = source["blocks.1.attn.hook_z"][:, -3:, 2]
+    expected = source["blocks.1.attn.hook_z"][:, -3:, 2]
 
     def put(_, args):
         (x,) = args
         x = x.clone()
-        x[:, -3:, 16:24] = theirs
+        x[:, -3:, 16:24] = expected
         return (x,)
 
     handle = lalm.structure.attention[1].o_proj.register_forward_pre_hook(put)
@@ -243,8 +243,8 @@ def test_half_precision(pair):
     made = half.to_transformer_lens(half.prepare(prompt))
     assert made.bridge.cfg.dtype == torch.bfloat16
     assert made.difference < 0.02 * float(half.logits(prompt).abs().max())
-    told = made.attribution([40, 41])
-    assert told.attrs["off"] < 0.02 * float(np.abs(told).sum("component").max())
+    report = made.attribution([40, 41])
+    assert report.attrs["off"] < 0.02 * float(np.abs(report).sum("component").max())
 
 
 def test_what_it_cannot_stand_on_is_refused_with_the_reasons(pair, monkeypatch):
@@ -263,7 +263,7 @@ def test_a_twin_shares_weights_and_nothing_else(pair):
     other = clone_sharing_weights(lalm.model)
     with torch.no_grad():
         assert torch.equal(other(**prompt.inputs).logits, lalm.model(**prompt.inputs).logits)
-    for (name, mine), theirs in zip(lalm.model.named_parameters(), other.parameters(), strict=True):
-        assert mine is theirs, name
+    for (name, mine), expected in zip(lalm.model.named_parameters(), other.parameters(), strict=True):
+        assert mine is expected, name
     assert not {id(m) for m in lalm.model.modules()} & {id(m) for m in other.modules()}
     assert other.config is not lalm.model.config

@@ -50,10 +50,10 @@ def audio_effect(lalm: LALM, items: Any) -> float:
 def test_a_model_planted_by_window_reads_in_its_layers_only(truth, items, tmp_path):
     lalm = trained(PlantedModelSpec((3, 4), "window"), 1.0, tmp_path)
     assert audio_effect(lalm, items) > 0.01
-    found = truth.blindness(lalm, items)
-    assert found.layers == (3, 4)
-    assert np.abs(np.delete(found.cost, [3, 4])).max() < 0.02
-    assert found.accuracy[0] > 0.45  # chance is a third
+    result = truth.blindness(lalm, items)
+    assert result.layers == (3, 4)
+    assert np.abs(np.delete(result.cost, [3, 4])).max() < 0.02
+    assert result.accuracy[0] > 0.45  # chance is a third
     closed = LALM(build_planted_model(lalm.model, PlantedModelSpec((), "window")), lalm.processor)
     assert audio_effect(closed, items) == 0.0  # the same weights, and no layer that reaches the audio
 
@@ -62,7 +62,7 @@ def test_a_model_planted_by_penalty_reads_in_its_layer_only(truth, items, tmp_pa
     lalm = trained(PlantedModelSpec((4,)), 0.2, tmp_path)
     text = lalm.model.config.text_config
     assert set(text.layer_types) == {"full_attention"}  # the masks do not show the layer
-    found = truth.blindness(lalm, items)
-    assert found.layers == (4,)
-    assert found.cost[4] > 0.4
-    assert found.accuracy[0] > 0.8
+    result = truth.blindness(lalm, items)
+    assert result.layers == (4,)
+    assert result.cost[4] > 0.4
+    assert result.accuracy[0] > 0.8

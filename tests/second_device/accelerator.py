@@ -67,7 +67,7 @@ _KINDS = ("kernels", "copies_to_device", "copies_to_host", "copies_between", "sy
 def compiler() -> str | None:
     """The C++ compiler that would be used: ``$CXX``, c++, g++ or clang++; None if there is none."""
     names = (os.environ.get("CXX"), "c++", "g++", "clang++")
-    return next((found for name in names if name and (found := shutil.which(name))), None)
+    return next((result for name in names if name and (result := shutil.which(name))), None)
 
 
 @cache

@@ -47,11 +47,11 @@ def prompt(lalm: LALM, items: Sequence[mi.Item]) -> Result:
 
 def logits(lalm: LALM, items: Sequence[mi.Item]) -> Result:
     made = lalm.prompt(items)
-    found = {
+    outcome = {
         name: numbers(lalm.logits(made, edit)) for name, edit in {"plain": None, **EDITS, **ON_TEXT}.items()
     }
     unchanged = torch.equal(lalm.logits(made, mi.Mata(0.0, [1, 2])), lalm.logits(made))
-    return found | {"alpha 0 leaves every bit": unchanged}
+    return outcome | {"alpha 0 leaves every bit": unchanged}
 
 
 def other_sites(lalm: LALM, items: Sequence[mi.Item]) -> Result:
@@ -63,12 +63,12 @@ def other_sites(lalm: LALM, items: Sequence[mi.Item]) -> Result:
 
 
 def generate(lalm: LALM, items: Sequence[mi.Item]) -> Result:
-    found: Result = {}
+    outcome: Result = {}
     for name, edit in {"plain": None, "mata": MATA, "text": ON_TEXT["text"]}.items():
         answers = lalm.answer(items, edit, max_new_tokens=5)
-        found[name] = (answers.texts, answers.tokens.tolist())
-        found |= {f"{name} {dose}": values for dose, values in answers.dose.items()}
-    return found
+        outcome[name] = (answers.texts, answers.tokens.tolist())
+        outcome |= {f"{name} {dose}": values for dose, values in answers.dose.items()}
+    return outcome
 
 
 def sample(lalm: LALM, items: Sequence[mi.Item]) -> Result:
@@ -77,23 +77,23 @@ def sample(lalm: LALM, items: Sequence[mi.Item]) -> Result:
 
 
 def score(lalm: LALM, items: Sequence[mi.Item]) -> Result:
-    found: Result = {}
+    outcome: Result = {}
     edits = {"plain": None, **EDITS, **ON_TEXT}
     scores = lalm.score_each(lalm.prompt(items), [item.choices for item in items], list(edits.values()))
     for name, one in zip(edits, scores, strict=True):
-        found[name] = one.logprob
-        found |= {f"{name} {dose}": values for dose, values in one.dose.items()}
-    return found
+        outcome[name] = one.logprob
+        outcome |= {f"{name} {dose}": values for dose, values in one.dose.items()}
+    return outcome
 
 
 def trace(query: str) -> Path_:
     def path(lalm: LALM, items: Sequence[mi.Item]) -> Result:
-        found: Result = {}
+        outcome: Result = {}
         for per_query in (False, True):
             traced = mi.trace(lalm, items, query, 2, False, per_query=per_query, max_new_tokens=3)
             for name in ("mass", "n_tokens", "n_queries"):
-                found[f"{name} {per_query}"] = traced[name].values
-        return found
+                outcome[f"{name} {per_query}"] = traced[name].values
+        return outcome
 
     return path
 
@@ -130,12 +130,12 @@ def fusion_layers_baseline(lalm: LALM, items: Sequence[mi.Item]) -> Result:
 
 def _fusion(lalm: LALM, items: Sequence[mi.Item], baseline: Any) -> Result:
     profile = mi.fusion_layers(lalm, items, baseline=baseline, progress=False)
-    found = {
+    outcome = {
         str(name): profile.profiles.sel(criterion=name).values
         for name in profile.profiles["criterion"].values
     }
-    found["heads"] = np.zeros(0) if profile.heads is None else profile.heads.values
-    return found | {"refused": dict(profile.refused), "excluded": profile.excluded}
+    outcome["heads"] = np.zeros(0) if profile.heads is None else profile.heads.values
+    return outcome | {"refused": dict(profile.refused), "excluded": profile.excluded}
 
 
 def check(lalm: LALM, items: Sequence[mi.Item]) -> Result:
@@ -169,7 +169,8 @@ def study(lalm: LALM, items: Sequence[mi.Item]) -> Result:
 
 def listen(lalm: LALM, items: Sequence[mi.Item]) -> Result:
     item = items[0]
-    heard = mi.listen(lalm, item.audio, item.question, item.choices, alpha=1.0, layers=[1, 2])
+    clip = item.load_audio(lalm.sampling_rate)
+    heard = mi.listen(lalm, (clip.samples, clip.rate), item.question, item.choices, alpha=1.0, layers=[1, 2])
     return {"attention": heard.attention, "before": heard.before, "after": heard.after, "share": heard.share}
 
 

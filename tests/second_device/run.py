@@ -51,11 +51,11 @@ def load_items(model: str, folder: Path) -> list[mi.Item]:
     return list(mi.load_benchmark("listening").split("selection")[:4])
 
 
-def difference(found: Result, expected: Result) -> tuple[float, list[str]]:
+def difference(result: Result, expected: Result) -> tuple[float, list[str]]:
     """The largest relative difference of numbers, and the names of all that has to be equal and is not."""
-    worst, unequal = 0.0, sorted(found.keys() ^ expected.keys())
-    for name in found.keys() & expected.keys():
-        a, b = found[name], expected[name]
+    worst, unequal = 0.0, sorted(result.keys() ^ expected.keys())
+    for name in result.keys() & expected.keys():
+        a, b = result[name], expected[name]
         if not isinstance(b, np.ndarray):
             unequal += [] if a == b else [f"{name}: {a} != {b}"]
         elif a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
@@ -102,10 +102,10 @@ def measure(lalm: LALM, items: list[mi.Item], name: str, expected: Result) -> di
     """How far a path is from what it gives on the CPU, and the kernels that it launched."""
     try:
         with accelerator.counting() as counts:
-            found = PATHS[name](lalm, items)
+            result = PATHS[name](lalm, items)
     except Exception:
         return {"error": traceback.format_exc()}
-    apart, unequal = difference(found, expected)
+    apart, unequal = difference(result, expected)
     return {"difference": apart, "unequal": unequal, "kernels": counts.kernels}
 
 

@@ -61,7 +61,7 @@ def require_equal(result: dict[str, Any]) -> None:
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_the_organism_on_devices(tmp_path, placement):
     """All paths, the check and a study among them, on the model that ships."""
-    found = run(tmp_path, "--model", "organism", "--placement", placement)
-    assert set(found[placement]) == set(PATHS)
-    for result in found[placement].values():
+    measured = run(tmp_path, "--model", "organism", "--placement", placement)
+    assert set(measured[placement]) == set(PATHS)
+    for result in measured[placement].values():
         require_equal(result)

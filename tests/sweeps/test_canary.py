@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 import mata_interp as mi
+from mata_interp.errors import ModelError
 from mata_interp.interventions import Mata
 from mata_interp.sweeps import SweepWarning, shared_prefill
 from mata_interp.sweeps.canary import STEPS, Rounding, token_counts
+from mata_interp.sweeps.rounding_noise import FACTOR, _moved_by_a_step, logits_with_rounding
 from tests.tiny import tiny_qwen2_audio
 
 from .test_sweep import CONFIGURATIONS, ITEMS, looped
@@ -109,3 +112,48 @@ def test_options_scored_on_a_wrong_token_are_found(dtype, monkeypatch):
     with pytest.warns(SweepWarning, match="after the last layer"):
         found = mi.sweep(lalm, ITEMS, [Mata(1.0, [1])], progress=False)
     assert found.attrs["looped"] == len(ITEMS)
+
+
+def test_rounding_that_layers_amplify_is_no_fault(monkeypatch):
+    """An unedited row that is further off than the fixed bound, but as close as rounding allows."""
+    lalm = large_logits(torch.bfloat16)
+    prompt = lalm.prompt(ITEMS)
+    plain = lalm.logits(prompt).float().numpy()
+    noise = Rounding.at(lalm.dtype, plain).of_logits(logits_with_rounding(lalm, prompt), plain)
+    monkeypatch.setitem(STEPS, torch.bfloat16, 1e-3)
+    assert (noise > STEPS[torch.bfloat16]).all()
+    result = mi.sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
+    assert result.attrs["looped"] == 0
+    assert STEPS[torch.bfloat16] < result.attrs["canary"] <= FACTOR * noise.max()
+
+
+def test_measured_rounding_is_a_step_a_layer():
+    """The input of a layer moves by one step of its dtype, and the model is left as it was."""
+    states = torch.tensor([[1.0, -3.0, 0.0, 100.0]] * 50, dtype=torch.bfloat16)
+    moved = _moved_by_a_step(states, np.random.default_rng(0))
+    steps = (moved.double() - states.double()).abs() / (states.double().abs() * 2.0**-7).clamp(min=1e-30)
+    assert ((steps[:, [0, 1, 3]] > 0.4) & (steps[:, [0, 1, 3]] < 1.5)).all()
+    assert (moved[:, 2] == 0).all()
+    lalm = large_logits(torch.float32)
+    before, plain = lalm.fingerprint(), lalm.logits(lalm.prompt(ITEMS))
+    moved = torch.from_numpy(logits_with_rounding(lalm, lalm.prompt(ITEMS)))
+    assert 0 < (moved - plain).abs().max() < 1e-3
+    assert lalm.fingerprint() == before
+    assert torch.equal(lalm.logits(lalm.prompt(ITEMS)), plain)
+
+
+def test_a_loop_is_announced_before_it_runs(monkeypatch):
+    lalm = large_logits(torch.float32)
+
+    def refuse(*args, **kwargs):
+        raise ModelError("rows cannot run here.")
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    module = importlib.import_module("mata_interp.sweeps.sweep")
+    monkeypatch.setattr(module, "shared", refuse)
+    monkeypatch.setattr(module, "_loop", interrupt)
+    warning = rf"cannot run here\. .* {len(CONFIGURATIONS)} forward passes"
+    with pytest.warns(SweepWarning, match=warning), pytest.raises(KeyboardInterrupt):
+        mi.sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)

@@ -83,11 +83,11 @@ def test_text_queries_are_those_of_eager_attention(both, items, size):
         text = torch.stack([keys[name] for name in TEXT]).any(0)
         queries = (text & (keys["audio"].cumsum(0) > 0)).nonzero()[:, 0]
         assert 0 < len(queries) < text.sum()  # the template's beginning cannot see the audio
-        theirs = masses(rows_of(eager, prompt.inputs, row), queries, keys).numpy()
-        ours = traced["mass"][row].values
-        np.testing.assert_allclose(ours[..., : len(queries)], theirs, atol=1e-5)
-        assert np.isnan(ours[..., len(queries) :]).all()
-        np.testing.assert_allclose(mean["mass"][row], theirs.mean(-1), atol=1e-5)
+        expected = masses(rows_of(eager, prompt.inputs, row), queries, keys).numpy()
+        measured = traced["mass"][row].values
+        np.testing.assert_allclose(measured[..., : len(queries)], expected, atol=1e-5)
+        assert np.isnan(measured[..., len(queries) :]).all()
+        np.testing.assert_allclose(mean["mass"][row], expected.mean(-1), atol=1e-5)
 
         assert traced["n_queries"][row] == mean["n_queries"][row] == len(queries)
         seen = np.stack([keys[name].cumsum(0)[queries] for name in GROUPS])
@@ -123,12 +123,12 @@ def test_the_last_text_query_is_the_last_one(tiny_lalm, items):
 def test_generated_queries_are_those_of_eager_attention(both, items, size):
     lalm, eager = both
     prompt = lalm.prompt(items[:size])
-    said = lalm.generate(prompt, max_new_tokens=5)
+    output = lalm.generate(prompt, max_new_tokens=5)
     kept = trace(lalm, prompt, query="generated", per_query=True, max_new_tokens=5, progress=False)
     mean = trace(lalm, prompt, query="generated", max_new_tokens=5, progress=False)
     for row in range(size):
         steps = int(kept["n_queries"][row])
-        answer = said[row, : steps - 1].tolist()
+        answer = output[row, : steps - 1].tolist()
         real = prompt.inputs["attention_mask"][row].bool()
         prompted = int(real.sum())
         new = torch.zeros(steps - 1, dtype=torch.bool)
@@ -136,9 +136,9 @@ def test_generated_queries_are_those_of_eager_attention(both, items, size):
             name: torch.cat([m[row, real], new | (name == "generated")]) for name, m in prompt.groups.items()
         }
         queries = torch.arange(prompted - 1, prompted - 1 + steps)
-        theirs = masses(rows_of(eager, prompt.inputs, row, answer), queries, keys).numpy()
-        np.testing.assert_allclose(kept["mass"][row, ..., :steps], theirs, atol=1e-5)
-        np.testing.assert_allclose(mean["mass"][row], theirs.mean(-1), atol=1e-5)
+        expected = masses(rows_of(eager, prompt.inputs, row, answer), queries, keys).numpy()
+        np.testing.assert_allclose(kept["mass"][row, ..., :steps], expected, atol=1e-5)
+        np.testing.assert_allclose(mean["mass"][row], expected.mean(-1), atol=1e-5)
         there = kept.isel(item=row, query=slice(steps))
         assert there["position"].values.tolist() == queries.tolist()
         assert there["token"].values.tolist() == [int(prompt.inputs["input_ids"][row, -1]), *answer]
@@ -151,14 +151,14 @@ def test_an_answer_ends_at_its_end(items):
     """Queries after the end of a row's answer are padding and stay out of its mean."""
     lalm = LALM(*tiny_qwen2_audio())
     prompt = lalm.prompt(items)
-    said = lalm.generate(prompt, max_new_tokens=6)
-    lalm.model.generation_config.eos_token_id = [int(said[0, 2])]
+    output = lalm.generate(prompt, max_new_tokens=6)
+    lalm.model.generation_config.eos_token_id = [int(output[0, 2])]
     lalm.model.generation_config.pad_token_id = 0
     again = lalm.generate(prompt, max_new_tokens=6)
     kept = trace(lalm, prompt, query="generated", per_query=True, max_new_tokens=6, progress=False)
     mean = trace(lalm, prompt, query="generated", max_new_tokens=6, progress=False)
     for row, tokens in enumerate(again.tolist()):
-        end = tokens.index(int(said[0, 2])) + 1 if int(said[0, 2]) in tokens else len(tokens)
+        end = tokens.index(int(output[0, 2])) + 1 if int(output[0, 2]) in tokens else len(tokens)
         assert kept["n_queries"][row] == end
         assert np.isnan(kept["mass"][row, ..., end:]).all()
         alone = kept["mass"][row, ..., :end].mean("query")
@@ -202,16 +202,16 @@ def test_bfloat16(items, size):
 
     with torch.inference_mode(), attention_calls(lalm.structure, range(4), look) as run:
         run(lambda: lalm.model(**prompt.inputs, use_cache=False))
-    ours = trace(lalm, prompt, query="text", per_query=True, progress=False)
+    measured = trace(lalm, prompt, query="text", per_query=True, progress=False)
     np.testing.assert_allclose(
-        ours["mass"].sum("group").values[ours["mass"].notnull().any("group")], 1, atol=1e-5
+        measured["mass"].sum("group").values[measured["mass"].notnull().any("group")], 1, atol=1e-5
     )
-    theirs = torch.stack(chosen, 1).numpy()  # (B, layers, H, G, T)
+    expected = torch.stack(chosen, 1).numpy()  # (B, layers, H, G, T)
     padding = prompt.width - prompt.inputs["attention_mask"].sum(1)
     for row in range(size):
-        n = int(ours["n_queries"][row])
-        at = ours["position"].values[row, :n] + int(padding[row])
-        np.testing.assert_allclose(ours["mass"][row, ..., :n], theirs[row][..., at], atol=1e-5)
+        n = int(measured["n_queries"][row])
+        at = measured["position"].values[row, :n] + int(padding[row])
+        np.testing.assert_allclose(measured["mass"][row, ..., :n], expected[row][..., at], atol=1e-5)
 
 
 def test_measures_of_kept_queries(tiny_lalm, items):

@@ -52,9 +52,9 @@ def test_masses_are_those_of_eager_attention(items, hop_length):
         mass = trace(lalm, prompt, progress=False)["mass"]
         for layer, weights in enumerate(reference.last_row(eager, prompt.inputs)):
             for group, mask in prompt.groups.items():
-                theirs = (weights * mask[:, None]).sum(-1)
-                ours = mass.sel(layer=layer, group=group).values
-                np.testing.assert_allclose(ours, theirs, atol=1e-5)
+                expected = (weights * mask[:, None]).sum(-1)
+                measured = mass.sel(layer=layer, group=group).values
+                np.testing.assert_allclose(measured, expected, atol=1e-5)
 
 
 def test_masses_of_all_groups_sum_to_one(traced):

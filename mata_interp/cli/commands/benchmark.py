@@ -337,7 +337,7 @@ def submit(
     records = load_run(run).records
     check_name("condition", condition, list(map(str, records["condition"].unique())), "--condition")
     part = records.loc[records["condition"] == condition]
-    texts = part["said"].where(part["said"].notna(), part["predicted"])
+    texts = part["final_answer"].where(part["final_answer"].notna(), part["predicted"])
     answers = {str(item): str(text) for item, text in zip(part["item"], texts, strict=True)}
     missing = write_submission(read_records(data), answers, benchmark, out)
     digest = sha256(data.read_bytes()).hexdigest()
