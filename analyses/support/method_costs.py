@@ -41,6 +41,7 @@ def relative_cost(lalm: mi.LALM, item: mi.Item, intervention: Any) -> dict[str, 
             lalm.logits(prompt, parts)
         return sum(passes)
 
+    lalm.logits(prompt)  # a new model checks its audio tokens once
     whole, alone = read(intervention), read(None)
     behind = [answer(parts) - _first(lalm, prompt, option, parts) for parts in (intervention, None)]
     return {"prompt": whole / alone, "token": behind[0] / behind[1]}

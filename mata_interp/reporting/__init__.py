@@ -21,10 +21,6 @@ __all__ = ["Listening", "listen", "report", "save_listenings"]
 if TYPE_CHECKING:
     from .listening import Listening, listen
     from .listening_page import save_listenings
-
-if TYPE_CHECKING:
-    from .listening import Listening, listen
-    from .listening_page import save_listenings
     from .page import report
 
 
