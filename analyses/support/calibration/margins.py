@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from mata_interp.statistics import no_harm, paired_effect, wilcoxon_p
+from mata_interp.statistics.paired import BOOTSTRAP_UNITS
 from mata_interp.statistics.resampling import EXACT_UNITS
 
 from .bootstraps import bootstrap_intervals, exact_flip_p, mean_and_se, sign_flip_p, t_interval
@@ -92,11 +93,12 @@ def _rows(cell: str, world: MarginWorld, values: dict[str, np.ndarray], wilcoxon
     quantity = "type I error" if null else "power"
     symmetric = world.shape != "skewed"
     skewed = "" if symmetric else "the changes are skewed, which the test assumes they are not"
+    few = "" if world.clips >= BOOTSTRAP_UNITS else f"not reported below {BOOTSTRAP_UNITS} items or clips"
     rows = [
         row(cell, "sign flips (paired_effect)", quantity, values["sign flip"], skewed),
         row(cell, "t interval (paired_effect)", "coverage", values["t"]),
         row(cell, "t interval excludes 0", quantity, values["t rejects"], BESIDE, False),
-        row(cell, "BCa (beside it in paired_effect)", "coverage", values["BCa"]),
+        row(cell, "BCa (beside it in paired_effect)", "coverage", values["BCa"], few),
     ]
     for name in ("percentile", "bootstrap-t", "symmetric bootstrap-t", "smoothed"):
         rows.append(row(cell, name, "coverage", values[name], BESIDE))
