@@ -217,8 +217,7 @@ class Attachment:
         if not isinstance(tokens, Tensor):
             raise ModelError(
                 "An intervention is attached to this model, which finds audio by its placeholders: run it "
-                "with "
-                "input_ids."
+                "with input_ids."
             )
         cache = arguments.get("past_key_values")
         before = 0 if cache is None else int(cache.get_seq_length())
@@ -249,9 +248,8 @@ class Attachment:
         if known is None:
             raise ModelError(
                 f"This cache holds {before} tokens that the model did not read while the intervention was "
-                "attached: "
-                "where their audio is, is not known. Use model.generate with all ids of the prompt, or start "
-                "without the cache."
+                "attached: where their audio is, is not known. Use model.generate with all ids of the "
+                "prompt, or start without the cache."
             )
         if tokens.shape[1] > 1:
             raise ModelError(
@@ -296,8 +294,7 @@ class Attachment:
         if len(batch.untouched(batch.dose_log.sums())) == batch.size:
             raise InterventionError(
                 "The attached intervention touched nothing in the last run of the model: its keys are not "
-                "visible "
-                "in its layers, or its phase was not reached."
+                "visible in its layers, or its phase was not reached."
             )
 
     def _renew_end_hook(self) -> None:

@@ -247,15 +247,13 @@ class Batch:
             if any(hasattr(part, "measure") or part.site == "logits" for part in self._parts):
                 raise ModelError(
                     "A prompt whose beginning is in a cache cannot be measured, which this intervention "
-                    "needs: "
-                    "start without the cache."
+                    "needs: start without the cache."
                 )
             return
         if not audio_input_names(self.prompt.inputs):
             raise ModelError(
                 "The prompt has audio placeholders and no audio among its inputs: pass all that the "
-                "processor "
-                "returns."
+                "processor returns."
             )
         self._lalm.validate_audio_positions(self.prompt)
 

@@ -63,8 +63,7 @@ def _describe(part: Any) -> str:
         rule = find_rule(part.rule)
         text = (
             f"Scores before the softmax become {_code(rule.formula)} with alpha {part.alpha:g}, for "
-            f"{part.keys} "
-            f"keys; queries: {part.queries}, phase: {part.phase}."
+            f"{part.keys} keys; queries: {part.queries}, phase: {part.phase}."
         )
         heads = "" if part.heads == "all" else f" Heads: {_code(part.heads)}."
         clips = f" Chosen on {len(part.chosen_on)} clips." if part.chosen_on else ""
@@ -111,8 +110,7 @@ def _evidence(evidence: Evidence | None) -> str:
             "## Evidence",
             "",
             f"{len(evidence.items)} items of {_code(evidence.benchmark)}, {evidence.clips} clips; options "
-            "are "
-            "compared by their log-probability.",
+            "are compared by their log-probability.",
             "",
             "| change | before | after | difference | 95 % interval | p |",
             "|---|---|---|---|---|---|",

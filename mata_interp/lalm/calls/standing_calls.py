@@ -54,8 +54,8 @@ class StandingCalls:
             module = next(iter(self._modules))
             raise ModelError(
                 f"The attention of {type(module).__name__} is not looked up in transformers' table of "
-                "attention "
-                "functions, so that it cannot be intercepted: load the model with attn_implementation='sdpa'."
+                "attention functions, so that it cannot be intercepted: load the model with "
+                "attn_implementation='sdpa'."
             )
         with ExitStack() as stack:
             stack.enter_context(handled_calls(dict.fromkeys(self._modules, outside_graphs(self._attention))))
@@ -100,8 +100,7 @@ class StandingCalls:
         if current is not None and current.pending:
             raise ModelError(
                 f"The model ran without calling the attention of decoder layer {current.pending[0]} as it "
-                "did "
-                "when interception began: its attention function must not be changed meanwhile."
+                "did when interception began: its attention function must not be changed meanwhile."
             )
 
     def _attention(self, original: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
