@@ -107,6 +107,8 @@ def pytest_sessionfinish(session):
     if not recorded and not failed:
         return
     named = os.environ.get("MATA_FAMILIES_RECORD")
+    if not named and getattr(session.config, "cache", None) is None:  # pytest -p no:cacheprovider
+        return
     path = Path(named) if named else session.config.cache.mkdir("families") / "record.json"
     versions = {name: version(name) for name in ("torch", "transformers", "nnsight")}
     before = json.loads(path.read_text()) if path.exists() else {}
