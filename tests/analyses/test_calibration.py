@@ -120,6 +120,7 @@ def test_a_small_calibration_of_answers():
     assert found["Tango", "coverage"] < 0.93
 
 
+@pytest.mark.acceptance
 def test_a_small_calibration_of_margins():
     found = run_cell("margins 50 items, normal", 1000)
     assert 0.03 < found["sign flips (paired_effect)", "type I error"] < 0.07
@@ -128,6 +129,7 @@ def test_a_small_calibration_of_margins():
     assert found["BCa (beside it in paired_effect)", "coverage"] < 0.93  # why it is not the interval
 
 
+@pytest.mark.acceptance
 @pytest.mark.parametrize("name", ["sweep 50 clips, normal", "sweep 50 clips, answers"])
 def test_a_small_calibration_of_sweeps(name):
     found = run_cell(name, 200)
@@ -135,6 +137,7 @@ def test_a_small_calibration_of_sweeps(name):
         assert found[procedure, "family-wise error"] <= 0.05 + 0.04
 
 
+@pytest.mark.acceptance
 def test_a_small_calibration_of_studies():
     found = run_cell("study 100 clips, no effect", 60)
     assert found["primary test of a study", "type I error"] < 0.15
