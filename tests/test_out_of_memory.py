@@ -106,7 +106,7 @@ def test_generated_answers(tiny_lalm, small, items):
 
 def test_fusion_layers(tiny_lalm, small, items):
     """Of two clips; rows of restoration are halved, of which there are sixteen at once."""
-    options = {"criteria": ["knockout_last", "restoration_audio"], "progress": False}
+    options = {"criteria": ["knockout_last", "restoration_text"], "progress": False}
     actual, reference = (mi.fusion_layers(lalm, items[::3], **options) for lalm in (small.lalm, tiny_lalm))
     xr.testing.assert_allclose(actual.profiles, reference.profiles, 1e-4, 1e-5)
     assert actual.window == reference.window

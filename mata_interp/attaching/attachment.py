@@ -179,7 +179,7 @@ class Attachment:
         """The dose of the last answers, or of the last prompts that were run: name -> float64 [B].
 
         That of `GenerationOutput`: a mean over edited layers, heads and queries. Only tokens that became part
-        of an answer count. Empty where the interventions have no dose.
+        of an answer count. It is that of `AttentionEdit`, such as `Mata`: empty for other methods.
         """
         if self._dose is None and self._last is not None:
             self._dose = self._last.dose(self._last.dose_log.sums())

@@ -34,12 +34,13 @@ DTYPE_NAMES = (*DTYPES, "auto")
 ORDER = (
     "--model", "--device", "--device-map", "--dtype", "--attn-implementation", "--load-in", "--revision",
     "--chat-template", "--thinking", "--benchmark", "--audio-root", "--fields", "--subset", "--split",
-    "--items", "--choices", "--caption",
+    "--items", "--choices", "--together", "--caption",
     "--layers", "--widths", "--alpha", "--rule", "--heads", "--keys", "--queries", "--phase", "--grid",
     "--method", "--set", "--list-methods",
-    "--search", "--criteria", "--query", "--prompt", "--generate", "--max-new-tokens", "--temperature",
+    "--search", "--crossfit", "--shams", "--repeat-baseline", "--option-order", "--samples", "--plan",
+    "--preregister", "--criteria", "--query", "--prompt", "--generate", "--max-new-tokens", "--temperature",
     "--top-p",
-    "--out", "--figure", "--profiles", "--seed", "--batch-size", "--dry-run",
+    "--add-items", "--paper", "--out", "--figure", "--profiles", "--seed", "--batch-size", "--dry-run",
     "--ray", "--workers", "--gpus-per-worker", "--json",
 )  # fmt: skip
 

@@ -96,7 +96,9 @@ class Run:
     def chosen_on(self) -> Mapping[str, frozenset[str]]:
         """Name of each condition -> the clips on which its settings were chosen."""
         return {
-            name: frozenset(clip for edit in condition.interventions for clip in edit.chosen_on)
+            name: frozenset(
+                clip for edit in condition.interventions for clip in getattr(edit, "chosen_on", ())
+            )
             for name, condition in self.conditions.items()
         }
 

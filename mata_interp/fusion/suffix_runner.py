@@ -314,4 +314,5 @@ def _frozen(model: Any) -> Iterator[None]:
         yield
     finally:
         for parameter in trainable:
-            parameter.requires_grad_(True)
+            with torch.inference_mode(parameter.is_inference()):  # offloaded weights were loaded in that mode
+                parameter.requires_grad_(True)

@@ -81,7 +81,7 @@ def test_commands_on_items_share_their_options():
         assert shared <= {option.opts[0] for option in options_of(command)}
     loading = {"--device", *LOADING}
     for command in COMMANDS:
-        assert (loading <= {option.opts[0] for option in options_of(command)}) is (command != "report")
+        assert loading <= {option.opts[0] for option in options_of(command)}
     for command in ("trace", "layers", "sweep", "run"):
         assert "--split" in {option.opts[0] for option in options_of(command)}
 
@@ -349,7 +349,7 @@ def test_every_encoding_can_be_written(encoding, monkeypatch):
     with output.any_encoding():
         print("\u22121.5\u202f% \u2192 █▌ 狗")
         output.print_table(["name", "value"], [["狗 caf\u00e9", "\u22121"]])
-        output.print_result("report", {"report": "狗"})
+        output.print_result("report", {"report": "狗", "paper": None})
     stream.flush()
     text = stream.buffer.getvalue().decode(encoding)
     assert text.startswith("-1.5 % -> ## ?")
@@ -387,4 +387,4 @@ def test_every_schema_has_a_name_and_says_what_its_keys_hold():
         assert version.isdigit()
         assert all(schema.keys.values())
     with pytest.raises(AssertionError, match="extra"):
-        output.print_result("report", {"report": "x", "extra": 1})
+        output.print_result("report", {"report": "x", "paper": None, "extra": 1})

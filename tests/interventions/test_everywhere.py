@@ -206,7 +206,7 @@ def test_maps_of_methods(tiny_lalm, items):
     drawn = mi.causal_map(tiny_lalm, items, both, progress=False)
     assert (drawn.dims, drawn["alpha"].values.tolist()) == (("layers", "alpha"), [2.0, 4.0])
     assert drawn.attrs["strength"] == "factor"
-    assert mi.figure(drawn) is not None
+    assert mi.plot.causal_map(drawn) is not None
     with pytest.raises(InterventionError, match="several methods"):
         mi.causal_map(tiny_lalm, items, {"a": c.Hgai([1]), "b": mi.Mata(1.0, [1])}, progress=False)
     with pytest.raises(InterventionError, match="differ in up, down"):

@@ -33,9 +33,12 @@ def report(  # noqa: PLR0913 a command has one parameter per option
         Path,
         typer.Argument(parser=parse_path, metavar="FOLDER", help="A folder written by `study` or `run`."),
     ],
-    out: Annotated[
-        Path | None, out_option("File to write. Default: report.html in the folder.", "FILE")
-    ] = None,
+    model: Model = None,
+    loading: LoadOptions = AS_STORED,
+    benchmark: Benchmark = "listening",
+    audio_root: AudioRoot = None,
+    fields: Fields = None,
+    subset: Subset = None,
     add_items: Annotated[
         tuple | None,
         typer.Option(
@@ -45,16 +48,13 @@ def report(  # noqa: PLR0913 a command has one parameter per option
             "contains a comma); auto: six of each outcome. This runs the model.",
         ),
     ] = None,
-    model: Model = None,
-    loading: LoadOptions = AS_STORED,
-    benchmark: Benchmark = "listening",
-    audio_root: AudioRoot = None,
-    fields: Fields = None,
-    subset: Subset = None,
     paper: Annotated[
         bool,
         typer.Option("--paper", help="Also write figures, their data, tables and methods into FOLDER/paper."),
     ] = False,
+    out: Annotated[
+        Path | None, out_option("File to write. Default: report.html in the folder.", "FILE")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the HTML report of a run folder: one file that loads nothing from the network.

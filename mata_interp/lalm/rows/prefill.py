@@ -132,7 +132,7 @@ class PrefillCache:
         slots: SuffixTokens,
         parents: Mapping[int, Tensor],
         edit: EditScores,
-        attention_of: Callable[..., RowAttention] = RowAttention,
+        attention_of: Callable[..., RowAttention] | None = None,
     ) -> Tensor:
         """The decoder's output for N variants of S slots: [B, N, S, d].
 
@@ -141,7 +141,7 @@ class PrefillCache:
             parents: layer -> [N'] the rows (variants so far) that its N' rows continue, on any device; no
                 entry: the same rows as before. Before the first layer there is one.
             edit: called at each layer with the scores of all rows.
-            attention_of: makes the attention of the rows, from the arguments of `RowAttention`.
+            attention_of: makes the attention of the rows, from the arguments of `RowAttention`; None: that.
         """
         width, given = slots.tokens.shape[1], slots.given
         if not 0 < given < self.length:
@@ -151,7 +151,7 @@ class PrefillCache:
         with exclusive(structure.decoder):
             call = self._decoder_call(slots)  # runs the model, so before any hook is set
             cache = self.before(given)
-            attention = attention_of(cache, structure.attention, slots, edit)
+            attention = (attention_of or RowAttention)(cache, structure.attention, slots, edit)
             branching = _Branching(parents, width, attention)
             self._unedited.clear()
             hooks = temporary_hooks(
