@@ -49,7 +49,8 @@ prompt
 # ## The wrapped model
 #
 # `lalm.nnsight` is the transformers model `lalm.model` wrapped by nnsight, and `prompt.inputs` is what
-# its forward takes. The structure that the package discovered names the decoder layers, whatever the model family.
+# its forward takes. The structure that the package discovered names the decoder layers, whatever the
+# model family.
 
 # %%
 model = lalm.nnsight
