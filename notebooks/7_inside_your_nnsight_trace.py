@@ -23,7 +23,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
-from nnsight import NNsight
 
 import mata_interp as mi
 
@@ -47,13 +46,14 @@ prompt = lalm.prompt(item)
 prompt
 
 # %% [markdown]
-# ## Wrap the model
+# ## The wrapped model
 #
-# `lalm.model` is the transformers model itself, and `prompt.inputs` is what its forward takes. The
-# structure that the package discovered names the decoder layers, whatever the model family.
+# `lalm.nnsight` is the transformers model `lalm.model` wrapped by nnsight, and `prompt.inputs` is what
+# its forward takes. The structure that the package discovered names the decoder layers, whatever the
+# model family.
 
 # %%
-model = NNsight(lalm.model)
+model = lalm.nnsight
 layers = model.model.language_model.layers  # nnsight's view of lalm.structure.decoder.layers
 len(layers), list(lalm.attention_layers)
 

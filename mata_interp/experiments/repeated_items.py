@@ -60,7 +60,7 @@ def repeat_items(items: Items, samples: int) -> Items:
         ArgumentError: ``samples`` is below 1.
 
     >>> import mata_interp as mi
-    >>> items = mi.load_benchmark("listening")[:2]
+    >>> items = mi.load_benchmark("listening").filter(condition="neutral")[:2]  # of two clips
     >>> len(repeat_items(items, 3)), len({item.cluster for item in repeat_items(items, 3)})
     (6, 2)
     """

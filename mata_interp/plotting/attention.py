@@ -55,10 +55,12 @@ def share(
         FigureError: ``trace`` has no layers, items or coordinate ``by``, or a layer of the window is unknown.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:4]
         >>> trace = mi.trace(lalm, items, progress=False)
-        >>> ax = mi.plot.share(trace, by="condition", window=[4, 5, 6, 7])
+        >>> _, ax = plt.subplots()
+        >>> ax = mi.plot.share(trace, by="condition", window=[4, 5, 6, 7], ax=ax)
         >>> ax.get_xlabel()
         'layer'
     """
@@ -117,9 +119,11 @@ def groups(
         FigureError: ``trace`` is no trace.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:4]
-        >>> ax = mi.plot.groups(mi.trace(lalm, items, progress=False))
+        >>> _, ax = plt.subplots()
+        >>> ax = mi.plot.groups(mi.trace(lalm, items, progress=False), ax=ax)
         >>> mi.plot.data(ax).query("layer == 0")["value"].sum().round(4).item()
         1.0
     """

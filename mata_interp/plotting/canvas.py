@@ -55,9 +55,11 @@ def data(ax: Axes) -> pd.DataFrame:
         FigureError: no function of this package drew on these axes.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> effect = mi.paired_effect([0, 0, 1, 0, 0, 1], [1, 1, 1, 1, 0, 0])
-        >>> mi.plot.data(mi.plot.effects({"mata": effect}))["difference"].round(3).tolist()
+        >>> _, ax = plt.subplots()
+        >>> mi.plot.data(mi.plot.effects({"mata": effect}, ax=ax))["difference"].round(3).tolist()
         [0.333]
     """
     tables = _TABLES.get(ax) if isinstance(ax, Axes) else None

@@ -60,11 +60,13 @@ def dose(
             ``found`` is something else.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:12]
         >>> edits = {f"alpha {alpha}": mi.Mata(alpha, [4, 5, 6, 7]) for alpha in (0.5, 1.0, 2.0)}
         >>> swept = mi.sweep(lalm, items, {"baseline": None, **edits}, progress=False)
-        >>> mi.plot.data(mi.plot.dose(swept))["alpha"].tolist()
+        >>> _, ax = plt.subplots()
+        >>> mi.plot.data(mi.plot.dose(swept, ax=ax))["alpha"].tolist()
         [0.0, 0.5, 1.0, 2.0]
     """
     if score not in SCORES:

@@ -60,9 +60,11 @@ def effects(
         ArgumentError: the run cannot be compared, as it has no condition ``baseline`` or is not finished.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> effect = mi.paired_effect([0, 0, 1, 0, 0, 1], [1, 1, 1, 1, 0, 0])
-        >>> ax = mi.plot.effects({"MATA": effect})
+        >>> _, ax = plt.subplots()
+        >>> ax = mi.plot.effects({"MATA": effect}, ax=ax)
         >>> ax.get_xlabel()
         'change in accuracy, percentage points'
     """

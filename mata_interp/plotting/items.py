@@ -44,10 +44,12 @@ def margins(
         FigureError: it is no run, there is no such condition, or no item has both values.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:4]
         >>> conditions = {"baseline": None, "mata": mi.Mata(2.0, [4, 5, 6, 7])}
-        >>> ax = mi.plot.margins(mi.run(lalm, items, conditions, progress=False))
+        >>> _, ax = plt.subplots()
+        >>> ax = mi.plot.margins(mi.run(lalm, items, conditions, progress=False), ax=ax)
         >>> len(mi.plot.data(ax))
         4
     """
@@ -118,10 +120,12 @@ def clip(
         FigureError: it has no attention over time.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm, item = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[0]
         >>> listening = mi.listen(lalm, item.audio_root / item.audio, item.question, item.choices)
-        >>> mi.plot.clip(listening).get_xlabel()
+        >>> _, ax = plt.subplots()
+        >>> mi.plot.clip(listening, ax=ax).get_xlabel()
         'seconds'
     """
     if not all(hasattr(listening, name) for name in ("attention", "edges", "layers", "samples")):

@@ -60,10 +60,12 @@ def heads(
         FigureError: ``data`` has no heads, or a layer of the window is unknown.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")[:2]
         >>> trace = mi.trace(lalm, items, progress=False)
-        >>> mi.plot.heads(trace, window=[4, 5]).get_ylabel()
+        >>> _, ax = plt.subplots()
+        >>> mi.plot.heads(trace, window=[4, 5], ax=ax).get_ylabel()
         'layer'
     """
     values, label = _of_heads(data)
@@ -114,10 +116,12 @@ def layers(
         FigureError: it is no such map.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening").sample(2)
         >>> causal_map = mi.causal_map(lalm, items, mi.layer_configs(lalm), progress=False)
-        >>> len(mi.plot.data(mi.plot.layers(causal_map)))
+        >>> _, ax = plt.subplots()
+        >>> len(mi.plot.data(mi.plot.layers(causal_map, ax=ax)))
         8
     """
     if not isinstance(causal_map, xr.DataArray):
@@ -168,11 +172,13 @@ def windows(
             not in it.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening").sample(2)
         >>> configs = mi.window_configs(lalm, alphas=[0.5, 1.0], widths=[1, 2, 3])
         >>> causal_map = mi.causal_map(lalm, items, configs, progress=False)
-        >>> ax = mi.plot.windows(causal_map, alpha=1.0, chosen=[4, 5, 6])
+        >>> _, ax = plt.subplots()
+        >>> ax = mi.plot.windows(causal_map, alpha=1.0, chosen=[4, 5, 6], ax=ax)
         >>> len(mi.plot.data(ax))
         21
     """

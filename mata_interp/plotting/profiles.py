@@ -52,11 +52,13 @@ def profile(
         criteria: a figure of the share and all criteria.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm = mi.LALM.from_pretrained("organism")
         >>> items = mi.load_benchmark("listening").split("selection")[:4]
         >>> found = mi.fusion_layers(lalm, items, criteria=["knockout_last"], progress=False)
-        >>> mi.plot.profile(found, "knockout_last").get_xlabel()
+        >>> _, ax = plt.subplots()
+        >>> mi.plot.profile(found, "knockout_last", ax=ax).get_xlabel()
         'layer'
     """
     check_profile(found, "profile")
@@ -91,11 +93,13 @@ def agreement(found: FusionProfile, *, ax: Axes | None = None, palette: Palette 
         FigureError: ``found`` is no profile.
 
     Examples:
+        >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm = mi.LALM.from_pretrained("organism")
         >>> items = mi.load_benchmark("listening").split("selection")[:2]
         >>> found = mi.fusion_layers(lalm, items, criteria=["depth"], progress=False)
-        >>> len(mi.plot.data(mi.plot.agreement(found)))  # the window and one criterion
+        >>> _, ax = plt.subplots()
+        >>> len(mi.plot.data(mi.plot.agreement(found, ax=ax)))  # the window and one criterion
         4
     """
     check_profile(found, "agreement")
