@@ -15,7 +15,7 @@ import pytest
 from mata_interp.errors import RunError
 from mata_interp.experiments.answer import answer_text
 from mata_interp.experiments.effects import Effects, effects_table
-from mata_interp.experiments.number_text import change_text
+from mata_interp.experiments.number_text import change_text, percent_pair
 from mata_interp.experiments.planned_comparisons import comparisons
 from mata_interp.experiments.study_result import (
     Configuration,
@@ -224,9 +224,11 @@ def test_the_answer_has_the_numbers_of_the_primary_comparison_and_its_verdict(ga
     effect = table[0].effect
     assert table[0].verdict == verdict
     text = answer_of(table)
-    assert [word for word in ("helps", "hurts", "No difference") if word in text.partition("\n")[0]] == [
-        {"undetected": "No difference"}.get(verdict, verdict)
-    ]
+    headline = text.partition("\n")[0]
+    words = {"helps": "raises accuracy", "hurts": "lowers accuracy", "undetected": "no detectable difference"}
+    assert [name for name, said in words.items() if said in headline] == [verdict]
+    assert all(part in headline for part in percent_pair(effect.before, effect.after))
+    assert "layers 3\u20134" in headline
     assert "120 items" in text
     assert "alpha 0.3, layers 3\u20134, chosen on 60 other clips" in text
     assert f"{100 * effect.before:.1f} % to {100 * effect.after:.1f} %" in text
@@ -256,9 +258,24 @@ def test_every_holm_significant_harm_is_in_the_headline():
         row, effect=replace(row.effect, difference=-0.78, low=-0.93, high=-0.64, p=1e-4), p_holm=2e-4
     )
     harmed = Effects(tuple(harm if r is row else r for r in table), table.no_harm)
-    assert change_text(harm.effect) in answer_of(harmed).partition("\n")[0]
-    assert "Harm" in answer_of(harmed).partition("\n")[0]
+    headline, numbers = answer_of(harmed).split("\n\n")[:2]
+    assert "costs confidence (\u22120.78 nats)" in headline
+    assert "when the caption is right" in headline
+    assert change_text(harm.effect) in numbers
+    assert "Harm" in numbers
+    assert "costs" not in answer_of(table)
     assert "Harm" not in answer_of(table)
+
+
+def test_every_holm_significant_harm_to_accuracy_is_in_the_headline():
+    table = effects_of(0.25)
+    row = table.select(family="mata", column="correct", subset={"caption_condition": "congruent"})[0]
+    worse = replace(row.effect, before=0.9, after=0.81, difference=-0.09, low=-0.14, high=-0.04, p=1e-4)
+    harm = replace(row, effect=worse, p_holm=2e-4)
+    harmed = Effects(tuple(harm if r is row else r for r in table), table.no_harm)
+    headline, numbers = answer_of(harmed).split("\n\n")[:2]
+    assert "when the caption is right, it lowers accuracy from 90 to 81 %" in headline
+    assert change_text(worse) in numbers
 
 
 def test_chance_stands_beside_accuracy():
@@ -272,7 +289,9 @@ def test_chance_stands_beside_accuracy():
         1.25 / 3
     )
     assert all(math.isnan(row.chance) for row in table if row.comparison.kind == "margin")
-    assert "chance 50.0 %" in answer_of(table).partition("\n")[0]
+    headline, numbers = answer_of(table).split("\n\n")[:2]
+    assert "chance 50 %" in headline
+    assert "chance 50.0 %" in numbers
     unknown = table_of(records(0.2).drop(columns="choices"))
     assert math.isnan(unknown[0].chance)
     assert "chance" not in answer_of(unknown)
@@ -281,8 +300,12 @@ def test_chance_stands_beside_accuracy():
 def test_a_choice_at_the_edge_of_the_grid_is_said_in_the_headline():
     table = effects_of(0.2)
     assert "edge" not in answer_of(table)
-    headline = answer_of(table, edges=("the largest alpha",)).partition("\n")[0]
-    assert "edge of the grid: the largest alpha" in headline
+    assert "that was tried" not in answer_of(table)
+    edges = ("the largest alpha", "the widest window")
+    headline, numbers = answer_of(table, edges=edges).split("\n\n")[:2]
+    assert " and ".join(edges) in headline
+    assert "that was tried" in headline
+    assert f"edge of the grid: {' and '.join(edges)}" in numbers
 
 
 def test_claims_of_no_harm_are_a_family_apart():

@@ -35,7 +35,7 @@ def test_every_answer_is_generated_and_scored_by_its_option(done):
     assert records["text"].notna().all()
     assert np.isnan(records["margin"]).all()
     for row in records.itertuples():
-        named = option_named(row.said, list(row.choices))
+        named = option_named(row.final_answer, list(row.choices))
         assert row.correct == (named is not None and row.choices[named] == row.answer)
     assert {condition.decoding.max_new_tokens for condition in done.conditions.values()} == {5}
 

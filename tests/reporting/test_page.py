@@ -16,6 +16,7 @@ from mata_interp.experiments.effects import effects_table
 from mata_interp.reporting.choice import _cube
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.page import build_page
+from mata_interp.reporting.parts import Page, Section
 from mata_interp.reporting.render import script_hash
 from mata_interp.reporting.wording import interval, number, percent, points
 
@@ -75,6 +76,10 @@ def page(html) -> Document:
     return Document(html)
 
 
+def section_of(page: Page, name: str) -> Section:
+    return next(section for section in page.sections if section.id == name)
+
+
 def words(text: str) -> str:
     return " ".join(text.split())
 
@@ -92,7 +97,7 @@ def test_the_answer_stands_first(run, page):
 def test_the_order_of_the_page(page):
     ids = [a["id"] for name, a in page.elements if name in ("section", "figure") and "id" in a]
     assert " ".join(map(str, ids)) == (
-        "answer effect forest flow margins no-harm controls attention heat-map profile choice grid "
+        "answer items effect forest flow margins no-harm controls attention heat-map profile choice grid "
         "dose-response accuracy reliance provenance left-out glossary"
     )
 
@@ -251,7 +256,8 @@ def test_it_is_one_file_that_loads_nothing(html, page):
     assert policy["content"].startswith("default-src 'none'")  # type: ignore[union-attr]
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     assert re.findall(r"'(sha256-[^']+)'", str(policy["content"])) == [script_hash(text) for text in scripts]
-    assert len(scripts) == len(page.all("script"))  # no other may run
+    data = [attributes for attributes in page.all("script") if attributes.get("type") == "application/json"]
+    assert len(scripts) + len(data) == len(page.all("script"))  # no other may run
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
 
@@ -293,7 +299,7 @@ def test_a_run_without_a_study_has_a_page_of_its_own(folder):
     assert page.with_data(condition="baseline")
     assert not page.with_data(family="primary")
     ids = [attributes.get("id") for attributes in page.all("section")]
-    assert ids == ["answer", "effect", "accuracy", "reliance", "provenance", "left-out", "glossary"]
+    assert ids == ["answer", "items", "effect", "accuracy", "reliance", "provenance", "left-out", "glossary"]
 
 
 def test_an_unfinished_run_says_so(folder):
@@ -349,7 +355,7 @@ def test_a_benchmark_without_captions(run):
     page = build_page(replace(run, records=records, effects=effects))
     assert page.rows[0].title == "Effect (all items)"
     assert page.keys[0].detail.startswith("chance 50")
-    table = next(part for kind, part in page.sections[0].content if kind == "table")
+    table = next(part for kind, part in section_of(page, "effect").content if kind == "table")
     assert [block.rows[0].data["column"] for block in table.blocks] == [
         "correct",
         "correct",
@@ -390,6 +396,7 @@ def test_methods_are_named_where_they_differ(run, page):
 def test_the_page_is_data_before_it_is_html(run):
     page = build_page(run)
     assert [section.id for section in page.sections] == [
+        "items",
         "effect",
         "no-harm",
         "controls",

@@ -89,7 +89,6 @@ class ItemTable {
       this.filters.q = event.target.value;
       this.refilter();
     });
-    this.find(".iv-filters").addEventListener("submit", (event) => event.preventDefault());
   }
 
   fillSelect(name, options) {
