@@ -103,12 +103,14 @@ plt.show()
 mi.plot.criteria(profile)
 
 # %% [markdown]
-# How much do the criteria agree? An intersection over union (IoU) of 1 means the same layers.
+# How much do the criteria agree? An intersection over union (IoU) of 1 means the same layers. A criterion
+# without a window of its own has 0 with all others, as saliency has here (`()` below).
 
 # %%
 figure, ax = plt.subplots(figsize=(6, 5), layout="constrained")
 mi.plot.agreement(profile, ax=ax)
 plt.show()
+profile.windows
 
 # %% [markdown]
 # ## Can the criteria be trusted? A known edit as ground truth
@@ -139,9 +141,11 @@ sns.despine()
 plt.show()
 
 # %% [markdown]
-# Criteria that read or weight attention fall in layers 4 and 5 and hardly anywhere else. Causal criteria
-# need not: they measure what the answer *loses*, and where other layers compensate, the effect moves to
-# these. A harder test are *planted models*, trained so that they can read the audio in known layers only:
+# Saliency and the change of attention, which read or weight attention, fall in layers 4 and 5 and hardly
+# anywhere else. The causal criterion (left) does not follow: it falls in layer 5 and *rises* in layer 4,
+# which is suppressed as well. Causal criteria measure what the answer *loses*, and that can move to other
+# layers; the means are of 8 items. A harder test are *planted models*, trained so that they can read the
+# audio in known layers only:
 # `mata-interp organism train-planted 3-4` and `analyses/planted_truth.py`.
 #
 # ## Does a window help?
