@@ -49,7 +49,10 @@ def changes_section(records: pd.DataFrame, comparisons: Comparisons) -> Section:
 
 def _forest(comparisons: Comparisons) -> FigurePart:
     sections = [
-        forest.Section(group.title, [_forest_row(member) for member in group.members])
+        forest.Section(
+            group.title,
+            [forest.effect_row(member.label, member.result.effect, member.look) for member in group.members],
+        )
         for group in comparisons.groups()
     ]
     return FigurePart(
@@ -61,20 +64,6 @@ def _forest(comparisons: Comparisons) -> FigurePart:
         "Diamond: the prespecified primary comparison. Filled circles: MATA on other items. Hollow grey "
         "circles: controls, which should change little if attention to this audio in these layers is what "
         f"helps. {_reading(comparisons)}",
-    )
-
-
-def _forest_row(member: LabelledEffect) -> forest.Row:
-    effect = member.result.effect
-    return forest.Row(
-        member.label,
-        effect.difference,
-        effect.low,
-        effect.high,
-        effect.n,
-        effect.fixed or 0,
-        effect.broken or 0,
-        member.look,
     )
 
 

@@ -41,7 +41,7 @@ def tasks_section(
         clusters=paired["cluster"].tolist(),
     )
     effects = sorted(found.strata.items(), key=lambda pair: -pair[1].difference)
-    rows = [_forest_row(printable(name, 32) or "no task", effect, "mata") for name, effect in effects]
+    rows = [forest.effect_row(printable(name, 32) or "no task", effect, "mata") for name, effect in effects]
     total = forest.Row(
         "all tasks", found.difference, found.low, found.high, len(paired),
         sum(effect.fixed or 0 for effect in found.strata.values()),
@@ -72,19 +72,6 @@ def _paired(records: pd.DataFrame, before: str, after: str, subset: Mapping[str,
         "before": own["correct"].astype(float),
         "after": sides[after].loc[items, "correct"].astype(float),
     }).dropna()  # fmt: skip
-
-
-def _forest_row(label: str, effect: Effect, style: str) -> forest.Row:
-    return forest.Row(
-        label,
-        effect.difference,
-        effect.low,
-        effect.high,
-        effect.n,
-        effect.fixed or 0,
-        effect.broken or 0,
-        style,
-    )
 
 
 def _differences(p: float, i_squared: float, tasks: int) -> str:

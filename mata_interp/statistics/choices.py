@@ -1,8 +1,8 @@
 """The policy for what was chosen on the clips that it is tested on: there is no p-value.
 
 A configuration that is the best of many on some clips looks good on the same clips by chance alone, so that a
-test on them rejects far more often than its level (`analyses/calibration.py` simulates it). Its p-values are NaN, with
-the reason; the difference and its interval stay, as a description. Test it on other clips, or use
+test on them rejects far more often than its level (`analyses/calibration.py` simulates it). Its p-values are
+NaN, with the reason; the difference and its interval stay, as a description. Test it on other clips, or use
 `crossfit_effect`, which repeats the choice.
 """
 

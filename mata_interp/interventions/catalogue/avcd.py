@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from mata_interp.interventions.protocol import SiteContext
 
 from .method import Composite, Method
-from .negatives import Negative
+from .negatives import SamePrompt
 from .registry import register
 
 __all__ = ["Avcd", "AvcdContrast", "HideSalient"]
@@ -52,7 +52,7 @@ class HideSalient(Method):
 
 @register
 @dataclass(frozen=True)
-class AvcdContrast(Negative):
+class AvcdContrast(SamePrompt):
     """The logits of AVCD: contrast with a pass over the same prompt under `HideSalient`.
 
     Attributes:
@@ -67,17 +67,10 @@ class AvcdContrast(Negative):
     formula = "(1 + a) l - a l' where the entropy > t"
     source = "kaistmm/AVCD (code read)"
 
-    negative: ClassVar[str] = "omitted"  # not used: the negative is the prompt itself
-    clip: ClassVar[None] = None
-
     @property
     def negative_parts(self) -> tuple[Any, ...]:
         """What is hidden in the other pass."""
         return (HideSalient(self.layers_of_path),)
-
-    def negative_prompt(self, lalm: Any, prompt: Any) -> Any:
-        """The prompt itself."""
-        return prompt
 
     def edit(self, x: Tensor, context: SiteContext) -> Tensor:
         """The logits [B, Q, V] after the contrast."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +21,7 @@ from mata_interp.interventions.protocol import SiteContext
 
 from .method import Described
 
-__all__ = ["NEGATIVES", "Negative", "drop_improbable", "negative_prompt"]
+__all__ = ["NEGATIVES", "Negative", "SamePrompt", "drop_improbable", "negative_prompt"]
 
 NEGATIVES = ("omitted", "silent", "noised", "reversed", "another", "ignored")
 """``omitted``: the audio and its marks are left out. ``silent``: zeros of the same length. ``noised``:
@@ -133,6 +133,17 @@ class Negative(Described):
         if context.negative is None:
             raise InterventionError("A contrastive method acts at the logits of a model only.")
         return context.negative
+
+
+class SamePrompt(Negative):
+    """A method whose extra pass reads the same prompt, under its ``negative_parts``."""
+
+    negative: ClassVar[str] = "omitted"  # not used
+    clip: ClassVar[None] = None
+
+    def negative_prompt(self, lalm: Any, prompt: Any) -> Any:
+        """The prompt itself."""
+        return prompt
 
 
 def drop_improbable(logits: Tensor, plain: Tensor, cutoff: float) -> Tensor:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from mata_interp.interventions.protocol import SiteContext
 
 from .method import Composite, Method
-from .negatives import Negative, drop_improbable
+from .negatives import SamePrompt, drop_improbable
 from .registry import register
 
 __all__ = ["Opposed", "OppositePath", "Owl"]
@@ -58,7 +58,7 @@ class Opposed(Method):
 
 @register
 @dataclass(frozen=True)
-class OppositePath(Negative):
+class OppositePath(SamePrompt):
     """The logits of OWL: contrast with a pass over the same prompt with the opposite edit.
 
     Attributes:
@@ -78,17 +78,10 @@ class OppositePath(Negative):
     formula = "l1 + g (l1 - l2), where p >= cutoff max p"
     source = "CikZ2023/OWL (code read)"
 
-    negative: ClassVar[str] = "omitted"  # not used: the negative is the prompt itself
-    clip: ClassVar[None] = None
-
     @property
     def negative_parts(self) -> tuple[Any, ...]:
         """The edit of the other path."""
         return (Opposed(self.layers_of_path, -self.up, -self.down, self.ratio),)
-
-    def negative_prompt(self, lalm: Any, prompt: Any) -> Any:
-        """The prompt itself."""
-        return prompt
 
     def edit(self, x: Tensor, context: SiteContext) -> Tensor:
         """The logits [B, Q, V] after the contrast."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...statistics import Effect
 from ..wording import interval, known, points
 from .palette import AUDIO, FAINT, INK, PAPER, SOFT
 from .tooltips import tip
@@ -25,6 +26,26 @@ class Row:
     fixed: int
     broken: int
     style: str  # a key of STYLES
+
+
+def effect_row(label: str, effect: Effect, style: str) -> Row:
+    """The row of an effect on accuracy.
+
+    Args:
+        label: text at the left.
+        effect: a binary effect.
+        style: a key of `STYLES`.
+    """
+    return Row(
+        label,
+        effect.difference,
+        effect.low,
+        effect.high,
+        effect.n,
+        effect.fixed or 0,
+        effect.broken or 0,
+        style,
+    )
 
 
 @dataclass(frozen=True)
