@@ -12,6 +12,7 @@ Examples
   python analyses/instrument_cost.py --json
   python analyses/instrument_cost.py --quick       one second of audio and one round, to try it
   python analyses/instrument_cost.py --counts      kernels, copies and waits on an accelerator, counted
+  python analyses/instrument_cost.py --estimates   only operations of a token, and attribution patching
 """
 
 from __future__ import annotations
@@ -27,10 +28,18 @@ from typing import Annotated, Any
 import pandas as pd
 import torch
 import typer
+from support.attribution_patching import (
+    as_published,
+    compare,
+    compare_patches,
+    estimated_heads,
+    flops_of_heads,
+)
 from support.cost_figure import draw
 from support.counting import count_all
 from support.measuring import in_own_process, interleaved, peak_bytes, quartiles
 from support.medium import ask, medium_lalm
+from support.operations import token_operations
 from support.rivals import RIVALS, rival
 from tqdm import tqdm
 
@@ -38,6 +47,7 @@ import mata_interp as mi
 from mata_interp.errors import RunError, UncheckedWarning
 from mata_interp.fusion.criteria import CRITERIA
 from mata_interp.fusion.item_context import Decision, ItemContext
+from mata_interp.fusion.recommend import ALONE, CAUSES
 from mata_interp.sweeps import by_alpha
 
 LAYERS = range(4, 9)  # of 12: 36 to 71 % of the depth, as the published layers 10 to 20 of 28
@@ -54,7 +64,7 @@ TARGETS = {  # largest acceptable cost ratio
     "sweep, 96 knockouts": 1.15,
     "sweep, 1000": 2.0,
 }
-MEMORY_TARGETS = {"trace": 1.05}
+MEMORY_TARGETS = {"trace": 1.05, "layer criteria, window": 1.5}
 TRANSFORMERS = "transformers, generate"  # baseline of generation
 PER_TOKEN = (TRANSFORMERS, "generate", "MATA, generate", "MATA, generate, all layers")
 
@@ -76,6 +86,14 @@ def main(
             "accelerator of the tests. It needs a C++ compiler and no accelerator.",
         ),
     ] = False,
+    estimates: Annotated[
+        bool,
+        typer.Option(
+            "--estimates",
+            help="Instead: operations of a generated token, and attribution patching against the exact map "
+            "of heads. Nothing is timed, so that other processes do not matter.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     peak_of: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -88,11 +106,16 @@ def main(
     if peak_of is not None:
         print(json.dumps(peak(peak_of, seconds)))
         return
+    untimed = {"operations": operations_of_a_token(seconds), "heads": heads_by_attribution(quick)}
+    if estimates:
+        print(json.dumps(untimed, indent=1)) if as_json else show_untimed(untimed)
+        return
     out.mkdir(parents=True, exist_ok=True)
     rounds = 1 if quick else rounds
     table, width = costs(seconds, rounds, quick, time.process_time if busy else time.perf_counter)
     table = table.merge(memory(quick), on="name", how="left")
     reached = table[table["target"].notna()].set_index("name")
+    memory_ratio: Any = table.set_index("name")["memory_ratio"].dropna()
     result = {
         "tokens": width,
         "threads": torch.get_num_threads(),
@@ -102,10 +125,12 @@ def main(
         "versions": {"torch": torch.__version__, "mata_interp": mi.__version__},
         "targets_reached": {str(n): bool(ok) for n, ok in (reached["ratio"] <= reached["target"]).items()},
         "memory_targets_reached": {
-            name: bool(table.set_index("name")["memory_ratio"][name] <= target)
+            name: bool(memory_ratio[name] <= target)
             for name, target in MEMORY_TARGETS.items()
+            if name in memory_ratio
         },
         "rows": json.loads(table.to_json(orient="records")),
+        **untimed,
     }
     table.to_csv(out / "instrument_cost.csv", index=False)
     (out / "instrument_cost.json").write_text(json.dumps(result, indent=1))
@@ -114,6 +139,7 @@ def main(
         print(json.dumps(result, indent=1))
         return
     show(table, width)
+    show_untimed(untimed)
     print(f"\nFigure, table and JSON: {out}")
 
 
@@ -180,12 +206,19 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         "MATA, generate": generate(NEW_TOKENS, mata),
         "MATA, generate, all layers 1": generate(1, everywhere),
         "MATA, generate, all layers": generate(NEW_TOKENS, everywhere),
+        "layer criteria, window": criteria([*CAUSES, ALONE]),
         "layer criteria, last query": criteria(at_last),
         "layer criteria, all": criteria(list(CRITERIA)),
         **{f"sweep, {count}": sweep(configurations(count)) for count in COUNTS},
         "sweep, 234 windows x alphas": sweep(configurations(234)),
         "sweep, 96 knockouts": sweep(mi.head_configs(lalm)),
         **{f"floor, {count}": plain(count) for count in (*COUNTS, 96, 234)},
+        "attribution patching, 96 heads": lambda: estimated_heads(
+            ItemContext(lalm, prompt, Decision(right=5, wrong=7), last_token_only=True, keep_states=False)
+        ),
+        "attribution patching, as published": lambda: as_published(
+            lalm, prompt, other, Decision(right=5, wrong=7)
+        ),
         "loop, 1": lambda: lalm.logits(prompt, mata),
         "loop, 10": lambda: [lalm.logits(prompt, one) for one in configurations(10).values()],
     }
@@ -215,6 +248,26 @@ def costs(seconds: float, rounds: int, quick: bool, clock: Callable[[], float]) 
     return pd.DataFrame(rows), ask(lalm, seconds).width
 
 
+def operations_of_a_token(seconds: float) -> list[dict[str, Any]]:
+    """Operations of a token with MATA in 5 of 12 layers and in all, on the medium model."""
+    lalm = medium_lalm()
+    edits = {"MATA in 5 of 12 layers": mi.Mata(0.1, LAYERS), "MATA in all layers": mi.Mata(0.1, range(12))}
+    return token_operations(lalm, ask(lalm, seconds), edits)
+
+
+def heads_by_attribution(quick: bool) -> dict[str, Any]:
+    """Attribution patching against the exact maps of heads: agreement on the organism, cost at 801 tokens."""
+    lalm, medium = mi.LALM.from_pretrained("organism"), medium_lalm()
+    items = mi.load_benchmark("listening").filter(condition="conflict").split("selection")
+    some = items.sample(6 if quick else 48)
+    prompt = ask(medium, 1.0 if quick else 30.0)
+    return {
+        "knockout": compare(lalm, some),
+        "patch": compare_patches(lalm, some),
+        "flops": flops_of_heads(medium, prompt),
+    }
+
+
 def _row(name: str, seconds: Any, base: Any, extrapolated: bool = False) -> dict[str, Any]:
     low, middle, high = quartiles(seconds)
     ratio_low, ratio, ratio_high = quartiles(seconds / base)
@@ -238,6 +291,7 @@ MEMORY = (
     "trace, text queries",
     "trace, all queries",
     "MATA, forward",
+    "layer criteria, window",
     "layer criteria, last query",
     "layer criteria, all",
     "sweep, 96 knockouts",
@@ -285,6 +339,25 @@ def print_counts(as_json: bool) -> None:
         numbers = f"{row['kernels']:9.5g}{row['copies_to_device']:14.5g}{row['synchronisations']:7.5g}"
         verdict = {None: "", True: "yes", False: "no"}[row["reached"]]
         print(f"{row['name']:52}{numbers}   {verdict}")
+
+
+def show_untimed(untimed: dict[str, Any]) -> None:
+    """Print what was counted and compared."""
+    print("\noperations of a generated token, views not counted")
+    for row in untimed["operations"]:
+        print(f"  {row['name']:36}{row['operations']:8.1f}{row['ratio']:9.3f}")
+    heads = untimed["heads"]
+    print("\nfloating-point operations, relative to a plain forward pass")
+    for name, ratio in heads["flops"].items():
+        print(f"  {name:52}{ratio:8.3f}")
+    print("\nrank correlation of attribution patching with the exact map of heads (organism)")
+    for name in ("knockout", "patch"):
+        row = heads[name]
+        print(
+            f"  {name:10}{row['rho']:6.3f} (95 % interval {row['low']:.3f} to {row['high']:.3f}) over "
+            f"{row['items']} items of {row['clips']} clips, {row['left_out']} left out; median of items "
+            f"{row['rho_of_items']:.3f}"
+        )
 
 
 def show(table: Any, width: int) -> None:

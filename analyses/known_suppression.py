@@ -177,17 +177,17 @@ def sweep_inverse_edits(
     inverses = mi.window_configs(lalm, strengths, "add", widths, queries=suppression.queries)
     configurations = {"intact": None, "suppressed": suppression}
     configurations |= {name: (suppression, inverse) for name, inverse in inverses.items()}
-    found = mi.sweep(lalm, items, configurations, progress=False)
-    distances = distance(found, "intact")
+    swept = mi.sweep(lalm, items, configurations, progress=False)
+    distances = distance(swept, "intact")
     best = inverses[str(distances.sel(configuration=list(inverses)).idxmin("configuration").item())]
-    accuracy = mi.correct(found).mean("item")
-    margins = mi.margin(found).mean("item")
+    accuracy = mi.correct(swept).mean("item")
+    margins = mi.margin(swept).mean("item")
     exact = next(
         name
         for name, inverse in inverses.items()
         if inverse.layers == suppression.layers and inverse.alpha == -suppression.alpha
     )
-    residual = np.abs(found.sel(configuration=exact) - found.sel(configuration="intact"))
+    residual = np.abs(swept.sel(configuration=exact) - swept.sel(configuration="intact"))
     return {
         "layers": layer_range(suppression.layers),
         "dose": -suppression.alpha,
@@ -202,9 +202,9 @@ def sweep_inverse_edits(
     }
 
 
-def distance(found: xr.DataArray, reference: str) -> xr.DataArray:
+def distance(swept: xr.DataArray, reference: str) -> xr.DataArray:
     """Root mean square difference of the options' log-probabilities from those of one configuration."""
-    return ((found - found.sel(configuration=reference, drop=True)) ** 2).mean(["item", "choice"]) ** 0.5
+    return ((swept - swept.sel(configuration=reference, drop=True)) ** 2).mean(["item", "choice"]) ** 0.5
 
 
 def plot_criteria(table: pd.DataFrame, path: Path) -> None:

@@ -224,8 +224,8 @@ def report(result: Mapping[str, Any], out: Path) -> str:
     ranks = pd.DataFrame(result["ranks"]).drop(columns=["pairs"], errors="ignore")
     if not any(row["name"] == RECOMMENDED for row in result["ranks"]):
         return f"{result['sentence']}\nThere is no recommended window to compare with others."
-    own = [row for row in result["ranks"] if row["name"] == RECOMMENDED]
-    primary = next(row for row in own if row["measure"] == "margin" and row["caption"] == CAPTIONS[0])
+    window_rows = [row for row in result["ranks"] if row["name"] == RECOMMENDED]
+    primary = next(row for row in window_rows if row["measure"] == "margin" and row["caption"] == CAPTIONS[0])
     pairs = pd.DataFrame(primary["pairs"])
     pairs["layers"] = [layer_range(layers) for layers in pairs["layers"]]
     ranks["layers"] = [layer_range(layers) for layers in ranks["layers"]]

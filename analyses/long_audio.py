@@ -102,10 +102,10 @@ def points(saved: Path, longest: float, busy: bool, anew: bool) -> list[dict[str
             f"{saved} has {other['made']}, and this run {made}: give --anew or another --out."
         )
     done = {(point["method"], point["audio_seconds"]): point for point in known}
-    wanted = [(method, seconds) for seconds in SECONDS if seconds <= longest for method in METHODS]
+    required = [(method, seconds) for seconds in SECONDS if seconds <= longest for method in METHODS]
     saved.write_text("".join(json.dumps(point) + "\n" for point in known))
-    bar = tqdm(total=sum(_effort(s) for _, s in wanted), bar_format=BAR_FORMAT, mininterval=2)
-    for method, seconds in wanted:
+    bar = tqdm(total=sum(_effort(s) for _, s in required), bar_format=BAR_FORMAT, mininterval=2)
+    for method, seconds in required:
         bar.set_description(f"{method}, {seconds} s")
         if (method, seconds) not in done:
             done[method, seconds] = row(method, seconds, busy) | {"made": made}
@@ -113,7 +113,7 @@ def points(saved: Path, longest: float, busy: bool, anew: bool) -> list[dict[str
                 file.write(json.dumps(done[method, seconds]) + "\n")
         bar.update(_effort(seconds))
     bar.close()
-    return [{n: x for n, x in done[point].items() if n != "made"} for point in wanted]
+    return [{n: x for n, x in done[point].items() if n != "made"} for point in required]
 
 
 def _effort(seconds: float) -> float:
@@ -135,11 +135,17 @@ def row(method: str, seconds: float, busy: bool) -> dict[str, object]:
     # float32 weights of all layers are returned, and the scores of one layer exist at the same time
     needed = 4 * HEADS * tokens**2 * (LAYERS + 2)
     fits = method != EAGER or needed < 0.8 * free_bytes(torch.device("cpu"))
-    found = in_own_process(__file__, "--point", method, str(seconds), *["--busy"] * busy) if fits else None
-    if found is None:
+    measurement = (
+        in_own_process(__file__, "--point", method, str(seconds), *["--busy"] * busy) if fits else None
+    )
+    if measurement is None:
         return base | {"seconds": None, "gigabytes": needed / 1e9, "measured": False}
-    assert found["tokens"] == tokens
-    return base | {"seconds": found["seconds"], "gigabytes": found["peak_bytes"] / 1e9, "measured": True}
+    assert measurement["tokens"] == tokens
+    return base | {
+        "seconds": measurement["seconds"],
+        "gigabytes": measurement["peak_bytes"] / 1e9,
+        "measured": True,
+    }
 
 
 @torch.inference_mode()

@@ -7,15 +7,18 @@ the audio. Three steps:
 1. `truth` trains the models that are missing and measures, before any method sees a model, which layers need
    to read the audio: each layer in turn is kept from the audio in the model's own eager attention, on 400
    clips of the confirmation recordings.
-2. `effects` measures the two criteria that decide the recommended window on 200 other clips. What is measured
-   ships in analyses/support/planted, so that the third step needs no model.
+2. `effects` measures the criteria that decide the recommended window on 200 other clips: the two whose shares
+   decide, and what it costs to hide each layer alone. What is measured ships in analyses/support/planted, so
+   that the third step needs no model.
 3. `windows` recommends a window on 200 draws of 12, 24, 50 and 100 clips of each model, and writes them in
    the format that `planted_truth.py --score` reads. Any other method can be scored the same way.
 
-`null` counts windows on clips of random sign, where no layer has an effect.
+`null` counts windows where there is none: on clips of random sign, and in models that do not use the audio.
+`figure` draws a file of windows.
 
-The rule for the window, mata_interp/fusion/share_window.py, was frozen in commit 3e1b107, before any of these
-models existed. Not all of the models have been built yet: measured.json lists those whose truth is known.
+The rule for the window, mata_interp/fusion/share_window.py, is the second one. It was designed on retired
+models, which had been held out for the first rule (commit 3e1b107), and frozen in commit 18017fe, before any
+truth, effect or window of a held-out model was looked at. measured.json lists models whose truth is known.
 
 \b
 Examples
@@ -34,6 +37,7 @@ from typing import Annotated
 import torch
 import typer
 from support.planted import measuring
+from support.planted.scoring import read_windows, score
 from support.planted.truths import CLIPS, DRAWS, EFFECTS, MEASURED, POOL, read_known
 from support.planted.windows import false_windows, recommended_windows
 
@@ -107,24 +111,40 @@ def windows(
 
 
 @app.command()
+def figure(
+    windows: Annotated[Path, typer.Argument(help="JSON file of windows.")],
+    out: Annotated[Path, typer.Argument(help="PNG file to write.")],
+    role: Role = None,
+) -> None:
+    """Draw how windows overlap with the truth, and what their stability promises."""
+    from support.planted.figure import draw
+
+    table = read_windows(windows)
+    known = {name: model for name, model in read_known(role=role).items() if name in set(table["plant"])}
+    draw(score(table, known), out)
+    print(f"Figure: {out}")
+
+
+@app.command()
 def null(
     role: Role = None,
     resamples: Annotated[int, typer.Option(help="Resamples of each number of clips.")] = 1000,
 ) -> None:
-    """Count windows on clips of random sign."""
-    known = read_known(role=role)
-    measured = {
-        name: parts
-        for name, parts in measuring.load_effects().items()
-        if name in known and known[name].layers
-    }
-    for size in CLIPS:
-        found = false_windows(measured, size, resamples)
-        share = proportion(found)
-        print(
-            f"{size} clips: {found.mean():.3f} ({share.low:.3f} to {share.high:.3f}) of {resamples}",
-            flush=True,
-        )
+    """Count windows where there is no effect: clips of random sign, and models that do not use the audio."""
+    known, effects = read_known(role=role), measuring.load_effects()
+    using, silent = (
+        {name: effects[name] for name in known if name in effects and bool(known[name].layers) == reads_audio}
+        for reads_audio in (True, False)
+    )
+    for label, some, signs in (("random signs", using, True), ("no use of the audio", silent, False)):
+        for size in CLIPS if some else ():
+            flags = false_windows(some, size, resamples, signs=signs)
+            share = proportion(flags)
+            print(
+                f"{label}, {len(some)} models, {size} clips: {flags.mean():.3f} "
+                f"({share.low:.3f} to {share.high:.3f}) of {resamples}",
+                flush=True,
+            )
 
 
 def _specs(names: list[str] | None, role: str | None) -> list[GrownModelSpec]:

@@ -169,7 +169,7 @@ def compare(spec: PlantedModelSpec, truth: Truth, profile: FusionProfile) -> lis
     ]
 
 
-def boundary_error(found: Iterable[int], true: Iterable[int]) -> int | None:
+def boundary_error(estimate: Iterable[int], true: Iterable[int]) -> int | None:
     """Largest error of a boundary, in layers.
 
     A window may have several pieces. The error of a piece is the distance of its first layer from the nearest
@@ -178,14 +178,14 @@ def boundary_error(found: Iterable[int], true: Iterable[int]) -> int | None:
     Returns:
         The largest error over the pieces of both windows; None if one window is empty, 0 if both are.
     """
-    sides = [list(zip(*runs(sorted(window)), strict=True)) for window in (found, true)]
+    sides = [list(zip(*runs(sorted(window)), strict=True)) for window in (estimate, true)]
     if not all(sides):
         return None if any(sides) else 0
     off = [
-        min(abs(place - other) for other in others)
-        for mine, theirs in zip(*sides, strict=True)
-        for one, others in ((mine, theirs), (theirs, mine))
-        for place in one
+        min(abs(place - target) for target in targets)
+        for left, right in zip(*sides, strict=True)
+        for places, targets in ((left, right), (right, left))
+        for place in places
     ]
     return max(off)
 
@@ -198,9 +198,9 @@ def by_clips(spec: PlantedModelSpec, truth: Truth, profile: FusionProfile, seed:
     for size in [*(size for size in SIZES if size < len(clips)), len(clips)]:
         windows = []
         for _ in range(SUBSETS if size < len(clips) else 1):
-            kept = np.isin(clusters, rng.choice(clips, size, replace=False))
-            subset = {name: values[kept] for name, values in causal.items()}
-            inside = choose(subset, clusters[kept], len(profile.layers), seed)[0].inside
+            mask = np.isin(clusters, rng.choice(clips, size, replace=False))
+            subset = {name: values[mask] for name, values in causal.items()}
+            inside = choose(subset, clusters[mask], len(profile.layers), seed)[0].inside
             windows.append(tuple(np.array(profile.layers)[inside].tolist()))
         rows.append(
             {

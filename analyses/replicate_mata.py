@@ -92,8 +92,11 @@ def main(
     roots = dict(_named(entry) for entry in audio_root or [])
     runs: dict[tuple[str, str], mi.Run] = {}
     hours: dict[tuple[str, str], float] = {}
-    for entry in benchmark or ["listening"]:
-        name, source = _named(entry)
+    sources = [_named(entry) for entry in benchmark or ["listening"]]
+    names = [name for name, _ in sources]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ArgumentError(f"Two benchmarks are named {min(repeated)!r}: write NAME=FILE with other names.")
+    for name, source in sources:
         loaded = mi.load_benchmark(source, audio_root=roots.get(name))
         chosen = loaded if items is None else loaded.sample(items, seed=seed)
         for prompt in _list(prompts):
@@ -125,11 +128,11 @@ def _list(text: str) -> list[str]:
 
 
 def _named(entry: str) -> tuple[str, str]:
-    """``mmau=data/mmau`` -> its name and where it is; a benchmark alone is both."""
+    """``mmau=data/mmau`` -> its name and where it is; a file or folder alone is named by its own name."""
     name, separator, source = entry.partition("=")
     if separator and not (name and source):
         raise ArgumentError(f"{entry!r}: write NAME=FILE or NAME=FOLDER.")
-    return name, source or name
+    return (name, source) if separator else (Path(entry).stem, entry)
 
 
 def _forecast(hours: dict[tuple[str, str], float], conditions: int, lalm: mi.LALM) -> str:

@@ -38,7 +38,7 @@ import matplotlib as mpl
 import typer
 from support.method_costs import relative_cost
 from support.method_effects import BASELINE, OTHER, WITH_OTHER, bounded, comparison, table
-from support.method_grids import BUDGET, find, grids
+from support.method_grids import BUDGET, grid_inputs, grids
 from support.method_page import draw, write_page
 
 import mata_interp as mi
@@ -87,11 +87,11 @@ def main(
     """Tune, test, compare, draw."""
     warnings.simplefilter("ignore", ExclusionWarning)
     names = None if methods is None else [name.strip() for name in _split(methods)]
-    asked = [(name, benchmark) for name in models.split(",") if name]
+    models_and_data = [(name, benchmark) for name in models.split(",") if name]
     if assembled is not None:
-        asked.append((str(assembled), str(assembled / "benchmark" / "assembled.json")))
+        models_and_data.append((str(assembled), str(assembled / "benchmark" / "assembled.json")))
     limits = tune or items, items
-    results = [_of_model(model, data, names, limits, out, seed) for model, data in asked]
+    results = [_of_model(model, data, names, limits, out, seed) for model, data in models_and_data]
     result = {"budget": BUDGET, "items": items, "seed": seed, "models": results}
     (out / "rivals.json").write_text(json.dumps(plain(result), indent=1, allow_nan=False) + "\n")
     draw(results, out / "rivals.png")
@@ -107,13 +107,13 @@ def _split(text: str) -> list[str]:
 
     if ";" in text:
         return text.split(";")
-    found, rest = [], text
+    places, rest = [], text
     for name in sorted(GRIDS, key=len, reverse=True):
         if name in rest:
-            found.append((text.index(name), name))
+            places.append((text.index(name), name))
             rest = rest.replace(name, "")
     left = [part.strip() for part in rest.split(",") if part.strip()]
-    return [name for _, name in sorted(found)] + left
+    return [name for _, name in sorted(places)] + left
 
 
 def _of_model(
@@ -173,7 +173,7 @@ def _tune(
     if not path.exists():
         look = _some(chosen, "neutral", min(PROFILE_ITEMS, len(conflict)), seed)
         mi.fusion_layers(lalm, look, criteria=["attribution"], seed=seed).save(path)
-    made = grids(find(lalm, conflict, mi.FusionProfile.load(path)), names)
+    made = grids(grid_inputs(lalm, conflict, mi.FusionProfile.load(path)), names)
     configurations = {f"{name} #{n}": one for name, grid in made.items() for n, one in enumerate(grid)}
     conditions = {BASELINE: None, **configurations}
     swept = mi.sweep(lalm, conflict, conditions, batch_size=BATCH, out=folder / "selection.nc")

@@ -59,12 +59,14 @@ _SOURCE = {
     "load_sweep": "sweeps",
     "fusion_layers": "fusion",
     "FusionProfile": "fusion",
+    "selection_items": "fusion",
     "check": "checking",
     "CheckReport": "checking",
     "Condition": "experiments",
     "RayWorkers": "experiments",
     "forecast": "experiments",
     "forecast_study": "experiments",
+    "forecast_method": "experiments",
     "plan_study": "experiments",
     "preregister": "experiments",
     "reorder_options": "experiments",
@@ -73,6 +75,8 @@ _SOURCE = {
     "load_run": "experiments",
     "record_items": "experiments",
     "study": "experiments",
+    "study_method": "experiments",
+    "MethodStudy": "experiments",
     "Run": "experiments",
     "StudyResult": "experiments",
     "Effects": "experiments",
@@ -99,10 +103,12 @@ if TYPE_CHECKING:
     from .experiments import (
         Condition,
         Effects,
+        MethodStudy,
         RayWorkers,
         Run,
         StudyResult,
         forecast,
+        forecast_method,
         forecast_study,
         load_run,
         plan_study,
@@ -112,8 +118,9 @@ if TYPE_CHECKING:
         repeat_items,
         run,
         study,
+        study_method,
     )
-    from .fusion import FusionProfile, fusion_layers
+    from .fusion import FusionProfile, fusion_layers, selection_items
     from .interventions import (
         AttentionEdit,
         DoseTargetedMata,

@@ -1,8 +1,9 @@
 """Every private or unstable name of other libraries that this package uses.
 
-Other files call the functions and constants below and never the names behind them. After an upgrade of
-transformers, nnsight, transformer-lens, PEFT, accelerate or torch, ``tests/test_compat.py`` checks each entry
-alone and names the one that broke. Each entry states the version in which it was seen to work.
+Other files call the functions and constants below and never these names. After an upgrade of
+transformers, nnsight, transformer-lens, PEFT, accelerate, torch or matplotlib, ``tests/test_compat.py``
+checks each entry alone and names the one that broke. Each entry states the version in which it was seen to
+work.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -58,6 +59,7 @@ __all__ = [
     "is_convolution",
     "is_cut",
     "keep_4bit_weights_unpacked",
+    "kept_font_subsets",
     "loaded_commit",
     "loaded_from",
     "model_from_config",
@@ -116,16 +118,16 @@ def attention_names(config: Any, skip: Any = None) -> dict[str, Any]:
         config: that of a model; "" is the name of the config itself.
         skip: a config that is left out, with those inside it.
     """
-    found = {}
+    functions = {}
     pending = [("", config)]
     while pending:
         place, part = pending.pop()
         if part is None or part is skip:
             continue
-        found[place] = attention_name(part)
+        functions[place] = attention_name(part)
         inner = getattr(part, "sub_configs", None) or {}
         pending += [(f"{place}.{name}" if place else name, getattr(part, name, None)) for name in inner]
-    return found
+    return functions
 
 
 def decoder_config_name(config: Any) -> str | None:
@@ -177,7 +179,7 @@ def eager_attention(module: nn.Module) -> Callable[..., Any] | None:
     """The eager attention that a module calls where the shared table has none; None where it is not known.
 
     It is the second argument of ``get_interface`` in the module's forward, a function of its own file. The
-    table is asked for ``"eager"`` first, and has no such entry by itself.
+    table is searched for ``"eager"`` first, and has no such entry by default.
     """
     return _eager_attention(type(module))
 
@@ -293,7 +295,7 @@ def forward_hooks(model: nn.Module) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def instance_forward(module: nn.Module) -> Callable[..., Any] | None:
-    """A forward that someone put on one module in the place of its class's, the inert ones left out."""
+    """A forward set on one module in place of its class's; None for those that compute nothing else."""
     forward = vars(module).get("forward")
     if "_orig_mod" in module._modules:  # torch.compile around a module: what is called is in it
         return None
@@ -484,7 +486,7 @@ def offloaded_tensor(model: nn.Module, name: str) -> Tensor | None:
 
 
 def _names_of_same(model: nn.Module, name: str) -> Iterator[str]:
-    """A parameter's name, then those of parameters that are the very same tensor."""
+    """A parameter's name, then the names of parameters that are the same tensor object."""
     yield name
     tensors = dict(model.named_parameters(remove_duplicate=False))
     yield from (other for other in tensors if other != name and tensors[other] is tensors.get(name))
@@ -562,3 +564,46 @@ def privateuse_name() -> str:
 def is_convolution(module: nn.Module) -> bool:
     """Whether a module is one of torch's convolutions (``_ConvNd`` is their base)."""
     return isinstance(module, nn.modules.conv._ConvNd)
+
+
+# matplotlib -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def kept_font_subsets() -> Iterator[None]:
+    """Inside, PDF files of matplotlib share subsets of fonts (``_backend_pdf_ps.get_glyphs_subset``, 3.11).
+
+    matplotlib reads and reduces the whole font for every file, which takes most of a small figure's time. A
+    subset here has printable ASCII, signs that labels often have, and what else a figure uses, so that most
+    figures have the same. Other versions of the function are left alone.
+    """
+    from matplotlib.backends import _backend_pdf_ps as fonts
+
+    original: Any = fonts.get_glyphs_subset
+    if list(inspect.signature(original).parameters) != ["fontfile", "glyphs"]:
+        yield
+        return
+    fonts.get_glyphs_subset = lambda fontfile, glyphs: nullcontext(
+        _font_subset(original, fontfile, frozenset(glyphs) | _usual_glyphs(fontfile))
+    )
+    try:
+        yield
+    finally:
+        fonts.get_glyphs_subset = original
+
+
+@lru_cache(maxsize=16)
+def _usual_glyphs(fontfile: Any) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    usual = {
+        *range(32, 127),
+        *map(ord, "\u00a0\u00b1\u00b7\u00d7\u03b1\u0394\u2013\u2014\u2019\u2026\u202f\u2212\u2264\u2265"),
+    }
+    return frozenset(glyph for code, glyph in FT2Font(fontfile).get_charmap().items() if code in usual)
+
+
+@lru_cache(maxsize=16)
+def _font_subset(original: Callable[..., Any], fontfile: Any, glyphs: frozenset[int]) -> Any:
+    """A subset that stays open; matplotlib would close it at the end of its ``with``."""
+    return original(fontfile, set(glyphs)).__enter__()

@@ -58,12 +58,12 @@ class ItemError(MataError, ValueError):
         super().__init__(f"item {item!r}, field {field!r}: {problem}" + (f" {remedy}" if remedy else ""))
 
     def __reduce__(self) -> tuple:
-        """So that it comes whole out of another process."""
+        """Support pickling, so that the error can be raised in another process."""
         return type(self), (self.item, self.field, self.problem, self.remedy)
 
 
 class BenchmarkError(MataError, ValueError):
-    """A benchmark's file is missing, cannot be read, or lacks what was asked of it."""
+    """A benchmark's file is missing, cannot be read, or lacks a subset, column or item that was requested."""
 
 
 class ModelError(MataError, ValueError):

@@ -32,7 +32,7 @@ class LoadOptions:
     Attributes:
         device, device_map, dtype, attn_implementation, quantization_config, revision, chat_template,
             thinking, token: as in `LALM.from_pretrained`; of a chat template read from a file, its text.
-        more: keywords that go on to transformers.
+        more: keywords that are passed to transformers.
     """
 
     device: Any = None
@@ -52,8 +52,8 @@ class LoadOptions:
         >>> LoadOptions(device="cuda:1", more={"max_memory": {0: "20GiB"}}).arguments()
         {'device': 'cuda:1', 'max_memory': {0: '20GiB'}}
         """
-        own = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "more"}
-        return {name: value for name, value in own.items() if value is not None} | dict(self.more)
+        arguments = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "more"}
+        return {name: value for name, value in arguments.items() if value is not None} | dict(self.more)
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments that were used, as JSON data: no token, and of a chat template its SHA-256.

@@ -36,8 +36,8 @@ def printable(text: object, limit: int = LONGEST) -> str:
     """``text`` without control and direction characters, cut to ``limit`` characters, escaped for HTML."""
     shown = str(text)
     shown = shown if len(shown) <= limit else shown[: limit - 1].rstrip() + "…"
-    kept = (c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in shown)
-    return html.escape("".join(kept))
+    characters = (c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else " " for c in shown)
+    return html.escape("".join(characters))
 
 
 def frame(title: str, *parts: str) -> str:
@@ -112,13 +112,13 @@ def coloured_tokens(tokens: Sequence[tuple[str, str]], seconds: float) -> str:
         seconds: of the audio, all runs together; NaN where not known.
     """
     total = sum(group == "audio" for _, group in tokens)
-    parts, heard = [], 0.0
+    parts, begin = [], 0.0
     for group, members in groupby(tokens, key=lambda token: token[1]):
         texts = [text for text, _ in members]
         if group == "audio":
             length = seconds * len(texts) / total
-            parts.append(_audio_bar(len(texts), heard, heard + length))
-            heard += length
+            parts.append(_audio_bar(len(texts), begin, begin + length))
+            begin += length
             continue
         tint = TINTS.get(group)
         style = f"background:rgba({tint},0.25);" if tint else "opacity:0.6;"

@@ -14,13 +14,13 @@ DASH = "\u2013"
 
 def runs(layers: Iterable[int]) -> list[tuple[int, int]]:
     """Runs of consecutive whole numbers, first and last of each: ``(3, 4, 5, 9)`` -> ``[(3, 5), (9, 9)]``."""
-    found: list[tuple[int, int]] = []
+    result: list[tuple[int, int]] = []
     for layer in sorted(set(layers)):
-        if found and layer == found[-1][1] + 1:
-            found[-1] = (found[-1][0], layer)
+        if result and layer == result[-1][1] + 1:
+            result[-1] = (result[-1][0], layer)
         else:
-            found.append((layer, layer))
-    return found
+            result.append((layer, layer))
+    return result
 
 
 def brief(layers: Iterable[int]) -> str:

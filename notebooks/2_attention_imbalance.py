@@ -15,7 +15,7 @@
 #
 # Large audio-language models are reported to attend to text rather than to audio when they answer. This
 # notebook measures that *attention imbalance* by layer, head, token group and caption, compares two
-# models, and says what attention can and cannot show. It takes about a minute on two cores.
+# models, and says what attention can and cannot show.
 
 # %%
 import matplotlib.pyplot as plt
@@ -61,7 +61,7 @@ plt.show()
 #
 # ## Does a caption draw attention away from the audio?
 #
-# One line for each caption condition, with 95 % bootstrap intervals that resample clips.
+# One line for each caption condition, with 95 % intervals over clips.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained", sharey=True)

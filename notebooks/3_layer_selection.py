@@ -18,7 +18,6 @@
 # folder to a checked model, to criteria over layers, to a recommended window, and to the question whether
 # that window helps. The package has no code for single model families: decoder, attention and audio
 # tokens are discovered. Replace `folder` by the folder or hub id of your model; the rest stays the same.
-# It takes about two minutes.
 
 # %%
 import matplotlib.pyplot as plt

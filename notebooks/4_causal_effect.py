@@ -15,7 +15,7 @@
 #
 # A higher accuracy under MATA does not yet show that attention to the audio is what helped. This notebook
 # measures the effect on clips that no choice was made on, by caption and by dose, and compares it with
-# controls that should not help. It takes about a minute and a half on two cores.
+# controls that should not help.
 
 # %%
 import matplotlib.pyplot as plt

@@ -16,8 +16,7 @@
 # MATA is one of many training-free ways to make a multimodal model use its second modality. The package
 # has them as data, each in a small file with its formula, its source and its published defaults:
 # `mata_interp.interventions.catalogue`. This notebook runs some of them on the same items, gives each the
-# same chance to choose its strength, and compares them on clips that nothing was chosen on. It takes
-# about two minutes on two cores.
+# same chance to choose its strength, and compares them on clips that nothing was chosen on.
 
 # %%
 from dataclasses import dataclass

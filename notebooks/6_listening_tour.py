@@ -15,8 +15,8 @@
 #
 # Numbers over items hide what happens in a clip. This notebook plays single clips beside the attention of
 # the model over time: where does it look, what does a caption change, what does MATA change, and what
-# does the model hear if only that is left which it attends to? It takes under a minute. (Players need a
-# running notebook or nbviewer; GitHub shows figures only.)
+# does the model hear if only that is left which it attends to? (Players need a running notebook or nbviewer;
+# GitHub shows figures only.)
 
 # %%
 import matplotlib.pyplot as plt
@@ -81,9 +81,9 @@ by_caption = {
 }
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained", width_ratios=[3, 2])
 for name, marker in zip(by_caption, "osD", strict=False):
-    heard = by_caption[name]
-    middles = (heard.edges[:-1] + heard.edges[1:]) / 2
-    axes[0].plot(middles, 100 * heard.profile, label=name, marker=marker, markersize=3)
+    listening = by_caption[name]
+    middles = (listening.edges[:-1] + listening.edges[1:]) / 2
+    axes[0].plot(middles, 100 * listening.profile, label=name, marker=marker, markersize=3)
 axes[0].set(xlabel="seconds", ylabel="attention to the bin, %", ylim=(0, None))
 axes[0].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 width = 0.38

@@ -16,7 +16,7 @@
 # `mata_interp` reads attention through [nnsight](https://nnsight.net), and leaves the model as it found
 # it. You can use nnsight yourself on the same model and the same prompts: the package then gives you
 # prompts with token groups, discovered structure, and references to check against. This notebook reads
-# hidden states and attention, rebuilds MATA by hand, and patches activations. It takes under a minute.
+# hidden states and attention, rebuilds MATA by hand, and patches activations.
 
 # %%
 import matplotlib.pyplot as plt
@@ -107,8 +107,8 @@ with torch.no_grad(), model.trace(**prompt.inputs):
 
 trace = mi.trace(lalm, prompt, progress=False)
 measured = trace["mass"].sel(group="audio").isel(item=0).values
-ours = np.array([by_hand[number][0].numpy() for number in sorted(by_hand)])
-print(f"largest difference from mi.trace: {abs(ours - measured).max():.1e}")
+masses_by_hand = np.array([by_hand[number][0].numpy() for number in sorted(by_hand)])
+print(f"largest difference from mi.trace: {abs(masses_by_hand - measured).max():.1e}")
 
 # %% [markdown]
 # ## Edit: MATA by hand

@@ -15,8 +15,7 @@
 #
 # A study chooses layers and strength on some clips, tests one prespecified hypothesis on others, adds
 # controls, and writes everything to a folder. This notebook runs a small one, reads the folder back,
-# checks its main number by hand, and writes the page and the files for a paper. It takes about a minute
-# and a half on two cores.
+# checks its main number by hand, and writes the page and the files for a paper.
 
 # %%
 from pathlib import Path
@@ -122,9 +121,9 @@ print(page.name, f"{page.stat().st_size / 1e6:.1f} MB")
 # %% [markdown]
 # ## The paper
 #
-# `mi.paper` (`mata-interp report runs/first --paper`) writes every figure as SVG and PDF with the numbers
-# drawn as CSV, the tables as LaTeX and Markdown, and a methods paragraph with BibTeX made from the
-# manifest.
+# `mi.paper` (`mata-interp report runs/first --paper`) writes every figure of the page as SVG and PDF with the
+# numbers drawn as CSV, the tables as LaTeX, Markdown and CSV, and a methods paragraph with BibTeX made from
+# the manifest. The buttons of the page save the same numbers, tables and texts.
 
 # %%
 written = mi.paper(folder)

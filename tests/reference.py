@@ -27,7 +27,7 @@ class Edit:
     keys: Tensor  # bool [P]
     heads: dict[int, Sequence[int]] | None = None
     phase: str = "both"
-    own: bool = True  # whether a query may be edited at its own key
+    include_self: bool = True  # whether a query may be edited at its own key
     queries: Tensor | None = None  # bool [P], prompt positions edited besides the last
     rows: Sequence[int] | None = None  # positions edited instead of those of the phase
 
@@ -54,7 +54,7 @@ def edited(edits: Sequence[Edit], prompt_length: int) -> Iterator[None]:  # noqa
                 rows += edit.queries[:-1].nonzero().flatten().tolist()
             for row in rows if edit.rows is None else edit.rows:
                 touched = edit.keys.nonzero().flatten()
-                if not edit.own:
+                if not edit.include_self:
                     touched = touched[touched != row]
                 for head in heads:
                     score = scores[0, head, row, touched]
@@ -117,10 +117,10 @@ def token_by_token(model, inputs: dict, edits: Sequence[Edit], option: Sequence[
 
 def greedy(model, inputs: dict, edits: Sequence[Edit], steps: int, end: int) -> list[int]:
     """Greedy decoding; ends with ``end`` or after ``steps`` tokens."""
-    said: list[int] = []
-    while len(said) < steps and end not in said:
-        said.append(int(forward(model, inputs, edits, said)[-1].argmax()))
-    return said
+    tokens: list[int] = []
+    while len(tokens) < steps and end not in tokens:
+        tokens.append(int(forward(model, inputs, edits, tokens)[-1].argmax()))
+    return tokens
 
 
 @torch.no_grad()

@@ -205,12 +205,22 @@ def test_listen_for_machines(clip):
 
 def test_listen_takes_several_clips_and_captions(clip, tmp_path):
     page = tmp_path / "clips.html"
-    asked = ["listen", clip, clip, "High?", "--choices", "yes;no", "--model", small_study().model, "--json"]
+    arguments = [
+        "listen",
+        clip,
+        clip,
+        "High?",
+        "--choices",
+        "yes;no",
+        "--model",
+        small_study().model,
+        "--json",
+    ]
     message = json.loads(
-        invoke(*asked, "--caption", "A low tone.", "--caption", "A high tone.", "--out", page)
+        invoke(*arguments, "--caption", "A low tone.", "--caption", "A high tone.", "--out", page)
     )
     assert [one["caption"] for one in message["clips"]] == ["A low tone.", "A high tone."] * 2
-    together = json.loads(invoke(*asked, "--together"))["clips"]
+    together = json.loads(invoke(*arguments, "--together"))["clips"]
     assert [len(one["clip_starts"]) for one in together] == [2]
     assert page.read_text("utf-8").count("T2dnU") == 4
 

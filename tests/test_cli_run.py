@@ -147,9 +147,9 @@ def own_columns(tmp_path) -> list[object]:
     names = {"question": "prompt", "audio": "wav", "answer": "gold"}
     columns = {"question": "prompt", "audio_id": "wav", "answer": "gold"}
     records = json.loads(small.benchmark.read_text("utf-8"))
-    own = [{columns.get(key, key): value for key, value in record.items()} for record in records]
+    renamed = [{columns.get(key, key): value for key, value in record.items()} for record in records]
     file, mapping = tmp_path / "own.json", tmp_path / "fields.json"
-    file.write_text(json.dumps(own), encoding="utf-8")
+    file.write_text(json.dumps(renamed), encoding="utf-8")
     mapping.write_text(json.dumps(names), encoding="utf-8")
     return ["--benchmark", file, "--fields", mapping, "--audio-root", small.benchmark.parent]
 
@@ -207,7 +207,7 @@ def test_every_command_on_items_takes_fields(on_small, tmp_path, command, monkey
     out = ["--out", tmp_path / "as before"] if out else []
     reference = json.loads(invoke(*command, *how, *benchmark, *out))
     for output in (measured, reference):
-        for path in ("out", "map"):
+        for path in ("out", "map", "report"):
             output.pop(path, None)
     assert measured == reference
     without = [word for word in where if word != "--fields"][:2]

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.errors.MataWarning"
 
 def arguments(*more: object) -> list[str]:
     small = small_study()
-    given = ["sweep", "--model", small.model, "--benchmark", small.benchmark, "--items", 6, *more]
-    return [str(argument) for argument in given]
+    words = ["sweep", "--model", small.model, "--benchmark", small.benchmark, "--items", 6, *more]
+    return [str(argument) for argument in words]
 
 
 def invoke(*more: object) -> str:

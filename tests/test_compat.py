@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import io
 import re
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import nnsight
 import pytest
 import torch
+from matplotlib import rc_context
 from nnsight import NNsight
 from torch import nn
 from torch.nn.utils import parametrize
@@ -67,14 +69,14 @@ def test_global_mapping_is_the_table_that_models_read(table, interface):
 
 def test_a_function_in_the_table_is_called(model):
     calls = []
-    own = compat.attention_function_table()["sdpa"]
+    original = compat.attention_function_table()["sdpa"]
     compat.attention_function_table()["sdpa"] = lambda module, *args, **kwargs: (
-        calls.append(module) or own(module, *args, **kwargs)
+        calls.append(module) or original(module, *args, **kwargs)
     )
     try:
         model(input_ids=torch.zeros(1, 3, dtype=torch.long))
     finally:
-        compat.attention_function_table()["sdpa"] = own
+        compat.attention_function_table()["sdpa"] = original
     assert attention_of(model) in calls
 
 
@@ -135,14 +137,14 @@ def test_attention_interface_in_the_source(model):
 def test_eager_attention_of_a_module(model):
     """It is what the module calls where the table has no 'eager', and the table is asked first."""
     module, table = attention_of(model), compat.attention_function_table()
-    own = compat.eager_attention(module)
-    assert own is sys.modules[type(module).__module__].eager_attention_forward
+    eager = compat.eager_attention(module)
+    assert eager is sys.modules[type(module).__module__].eager_attention_forward
     assert compat.eager_attention(nn.Linear(1, 1)) is None
     assert "eager" not in table
-    table["eager"] = own
+    table["eager"] = eager
     try:
         interface = sys.modules[type(module).__module__].ALL_ATTENTION_FUNCTIONS
-        assert interface.get_interface("eager", None) is own
+        assert interface.get_interface("eager", None) is eager
     finally:
         del table["eager"]
 
@@ -396,10 +398,10 @@ def test_4bit_weights_stay_unpacked():
 
 def test_operators_without_a_derivative():
     linear = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), dtype=torch.qint8)
-    given = torch.ones(1, 8, requires_grad=True)
-    assert compat.is_cut(linear(given))
-    assert compat.is_cut(given.detach())
-    assert not compat.is_cut(nn.Linear(8, 8)(given))
+    x = torch.ones(1, 8, requires_grad=True)
+    assert compat.is_cut(linear(x))
+    assert compat.is_cut(x.detach())
+    assert not compat.is_cut(nn.Linear(8, 8)(x))
 
 
 def test_parallel_modules(model):
@@ -516,6 +518,38 @@ UNSTABLE_MODULES = (
     "transformer_lens.model_bridge.sources",
 )
 UNSTABLE_IMPORTS = {"AttentionInterface", "AttentionMaskInterface"}
+
+
+# matplotlib -------------------------------------------------------------------------------------------------
+
+
+def test_files_with_shared_font_subsets_show_the_same_text(tmp_path):
+    """pypdf is not installed: the widths and the text of the file are compared as matplotlib writes them."""
+    from matplotlib.backends import _backend_pdf_ps
+    from matplotlib.figure import Figure
+
+    def saved(text):
+        figure, stream = Figure(), io.BytesIO()
+        figure.text(0.1, 0.5, text)
+        with rc_context({"pdf.fonttype": 42, "pdf.compression": 0}):
+            figure.savefig(stream, format="pdf", metadata={"CreationDate": None})
+        return stream.getvalue()
+
+    def without_font(content):
+        return re.findall(rb"/W \[.*?\]|BT.*?ET|beginbfrange.*?endbfrange", content, flags=re.DOTALL)
+
+    original = _backend_pdf_ps.get_glyphs_subset
+    texts = ["layers 4\u20137", "\u03b1 \u2265 0.5"]
+    plain = [saved(text) for text in texts]
+    with compat.kept_font_subsets():
+        assert _backend_pdf_ps.get_glyphs_subset is not original
+        shared = [saved(text) for text in texts]
+        assert shared == [saved(text) for text in texts]
+    assert _backend_pdf_ps.get_glyphs_subset is original
+    for one, other in zip(plain, shared, strict=True):
+        assert len(without_font(one)) >= 3
+        assert without_font(one) == without_font(other)
+        assert b"FontFile2" in other
 
 
 def names_used(tree: ast.AST) -> Iterator[str]:

@@ -42,10 +42,17 @@ def imported(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def third_party(folder: str) -> set[str]:
     """The distributions that the files below a folder import from."""
-    own = OWN | {path.stem for path in (ROOT / "analyses").rglob("*.py")} | {"support"}
-    names = {name for _, name in imported(ROOT / folder)} - own - set(sys.stdlib_module_names)
+    first_party = OWN | {path.stem for path in (ROOT / "analyses").rglob("*.py")} | {"support"}
+    names = {name for _, name in imported(ROOT / folder)} - first_party - set(sys.stdlib_module_names)
     homes = packages_distributions()
     return {canonicalize_name(homes[name][0] if name in homes else name) for name in names}
+
+
+def environments() -> set[str]:
+    """What the environments of `make acceptance-harness` and `acceptance-families` install."""
+    files = (ROOT / ".ci" / "environments").glob("*.txt")
+    lines = [line.split("#")[0].strip() for path in files for line in path.read_text().splitlines()]
+    return declared(line for line in lines if line)
 
 
 def test_the_package_imports_only_what_is_declared():
@@ -54,7 +61,7 @@ def test_the_package_imports_only_what_is_declared():
 
 @pytest.mark.parametrize("folder", ["tests", "analyses", "notebooks"])
 def test_other_folders_import_only_what_is_declared(folder):
-    extras = declared(EXTRAS["dev"]) | declared(EXTRAS["ray"])
+    extras = declared(EXTRAS["dev"]) | declared(EXTRAS["ray"]) | environments()
     assert third_party(folder) <= declared(PROJECT["dependencies"]) | extras | OPTIONAL | {"ipython"}
 
 
@@ -75,5 +82,5 @@ def test_the_lock_holds_every_declared_dependency():
         for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
         if line and not line.startswith("#")
     }
-    wanted = PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["ray"]
-    assert declared(wanted) <= pins
+    requirements = PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["ray"]
+    assert declared(requirements) <= pins

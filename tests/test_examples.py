@@ -56,4 +56,6 @@ def test_examples_run(name, tmp_path, monkeypatch):
     report: list[str] = []
     for example in examples_of(name):
         runner.run(example, out=report.append)
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
     assert runner.summarize(verbose=False).failed == 0, "".join(report)

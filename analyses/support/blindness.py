@@ -66,7 +66,7 @@ def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
     drawn = drawn if len(drawn) else mean[None]  # a single clip has no resamples
     least, most = np.percentile(drawn[:, -1], [2.5, 97.5])
     total = float(mean[-1]), float(least), float(most)
-    right = proportion(values[0] > 0, clips, seed=seed)
+    right = proportion(values[0] > 0, clips)
     accuracy = float((values[0] > 0).mean()), float(right.low), float(right.high)
     if total[0] < MIN_EFFECT:
         nothing = np.zeros(lalm.num_layers)
@@ -100,11 +100,11 @@ def _batch_margins(lalm: mi.LALM, batch: Any, blinds: Sequence[tuple[int, ...]])
     right = [item.choices.index(item.answer) for item in batch]
     text = ~prompt.groups["audio"] & (prompt.groups["audio"].cumsum(1) > 0)
     first = int(text.any(0).nonzero()[0])  # rows whose audio ends later run some audio tokens again
-    found, seen, decoder = [], [], lalm.model.get_decoder()
+    margins, embeddings, decoder = [], [], lalm.model.get_decoder()
     with eager(lalm.model):
         past = DynamicCache()  # without a config every layer keeps all keys, so that it can be cropped
         handle = decoder.register_forward_pre_hook(
-            lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"]), with_kwargs=True
+            lambda module, args, kwargs: embeddings.append(kwargs["inputs_embeds"]), with_kwargs=True
         )
         lalm.model(**prompt.inputs, past_key_values=past, use_cache=True)
         handle.remove()
@@ -115,13 +115,13 @@ def _batch_margins(lalm: mi.LALM, batch: Any, blinds: Sequence[tuple[int, ...]])
                 last = tokens.shape[1] - 1
                 if last > first:
                     decoder(
-                        inputs_embeds=seen[0][:, first:last],
+                        inputs_embeds=embeddings[0][:, first:last],
                         attention_mask=mask[:, :last],
                         past_key_values=cache,
                         use_cache=True,
                     )
-                found.append(option_margin(option_logprobs(lalm.model, prompt, options, cache), right))
-    return np.array(found)
+                margins.append(option_margin(option_logprobs(lalm.model, prompt, options, cache), right))
+    return np.array(margins)
 
 
 @contextmanager

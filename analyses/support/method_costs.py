@@ -61,9 +61,9 @@ def _counted(lalm: mi.LALM) -> Iterator[list[int]]:
     passes: list[int] = []
 
     def note(_: Any, args: tuple, kwargs: dict) -> None:
-        given = kwargs.get("inputs_embeds", kwargs.get("input_ids", args[0] if args else None))
-        assert given is not None
-        passes.append(given.shape[0] * given.shape[1])
+        inputs = kwargs.get("inputs_embeds", kwargs.get("input_ids", args[0] if args else None))
+        assert inputs is not None
+        passes.append(inputs.shape[0] * inputs.shape[1])
 
     handle = lalm.structure.decoder.register_forward_pre_hook(note, with_kwargs=True)
     try:

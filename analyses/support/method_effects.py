@@ -124,12 +124,12 @@ def option_divergence(records: Records, condition: str) -> float:
         records.loc[records["condition"] == name].set_index("item")["logprob"].sort_index()
         for name in (BASELINE, condition)
     ]
-    found = []
+    divergences = []
     for old, new in zip(*both, strict=True):
         p, q = (_distribution(x) for x in (new, old))
         inside = p > 0
-        found.append(float((p[inside] * np.log(p[inside] / np.maximum(q[inside], 1e-300))).sum()))
-    return float(np.mean(found))
+        divergences.append(float((p[inside] * np.log(p[inside] / np.maximum(q[inside], 1e-300))).sum()))
+    return float(np.mean(divergences))
 
 
 def _distribution(logprob: Sequence[float]) -> np.ndarray:
@@ -150,13 +150,13 @@ def harm(records: Records, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     Returns:
         name -> difference, its 90 % interval, and the verdict; {} where there are no other items.
     """
-    others = records.loc[records["caption_condition"] != "conflict"]
-    if others.empty or not primary_subset(records):
+    agreeing = records.loc[records["caption_condition"] != "conflict"]
+    if agreeing.empty or not primary_subset(records):
         return {name: {} for name in names}
-    clusters = others.drop_duplicates("item").set_index("item")["cluster"]
+    clusters = agreeing.drop_duplicates("item").set_index("item")["cluster"]
     tests = {}
     for name in names:
-        old, new = (_values(others, each, "correct") for each in (BASELINE, name))
+        old, new = (_values(agreeing, each, "correct") for each in (BASELINE, name))
         labels = clusters.loc[old.index].tolist()
         tests[name] = no_harm(old, new.loc[old.index], MARGINS["binary"], "binary", clusters=labels)
     known = [name for name in names if np.isfinite(tests[name].p_equivalence)]

@@ -13,7 +13,7 @@ import mata_interp as mi
 from mata_interp.errors import BenchmarkError, InterventionError, unknown_name
 from mata_interp.interventions import catalogue as c
 
-__all__ = ["BUDGET", "GRIDS", "Found", "find", "grids"]
+__all__ = ["BUDGET", "GRIDS", "GridInputs", "grid_inputs", "grids"]
 
 BUDGET = 12
 """Configurations that each method is tuned over: three sets of layers by four strengths, or what replaces
@@ -23,8 +23,8 @@ Grid = list[Any]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found on the model and the selection split, and settings are made of.
+class GridInputs:
+    """Layers, heads and sinks of a model, measured on the selection split, of which settings are made.
 
     Attributes:
         layer_sets: three sets of layers: those of the MATA paper, the second half, all.
@@ -45,8 +45,8 @@ class Found:
     text_heads: Mapping[int, tuple[int, ...]]
 
 
-def find(lalm: mi.LALM, items: Any, profile: mi.FusionProfile) -> Found:
-    """What the grids need, from items of the selection split.
+def grid_inputs(lalm: mi.LALM, items: Any, profile: mi.FusionProfile) -> GridInputs:
+    """The inputs of the grids, measured on items of the selection split.
 
     Args:
         lalm: the model.
@@ -70,7 +70,7 @@ def find(lalm: mi.LALM, items: Any, profile: mi.FusionProfile) -> Found:
     text = ("question", "options", "caption", "template")
     on_text = trace["mass"].sel(group=list(text)).sum("group").mean("item")
     count = lalm.num_layers
-    return Found(
+    return GridInputs(
         layer_sets=(
             tuple(mi.published_layers(lalm)),
             tuple(layer for layer in layers if layer >= count // 2),
@@ -103,11 +103,11 @@ def _each(make: Callable[..., Any], *values: Iterable[Any]) -> Grid:
     return [make(*setting) for setting in product(*values)]
 
 
-def _in_one(make: Callable[[int, float], Any], found: Found, strengths: Sequence[float]) -> Grid:
+def _in_one(make: Callable[[int, float], Any], inputs: GridInputs, strengths: Sequence[float]) -> Grid:
     """Single layers by as many of the strengths as the budget has room for."""
-    room = BUDGET // len(found.single)
+    room = BUDGET // len(inputs.single)
     many = [strengths[n % len(strengths)] * 2 ** (n // len(strengths)) for n in range(room)]
-    return _each(make, found.single, many)
+    return _each(make, inputs.single, many)
 
 
 def _after_first(sets: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -119,7 +119,7 @@ def _of_heads(heads: Mapping[int, tuple[int, ...]], layers: Sequence[int]) -> di
     return {"layers": tuple(chosen), "heads": tuple(heads[layer] for layer in chosen)}
 
 
-def _mata(rule: str, alphas: Sequence[float]) -> Callable[[Found], Grid]:
+def _mata(rule: str, alphas: Sequence[float]) -> Callable[[GridInputs], Grid]:
     return lambda f: _each(lambda layers, a: mi.Mata(a, layers, rule), f.layer_sets, alphas)
 
 
@@ -128,7 +128,7 @@ FACTORS = (0.5, 2.0, 3.0, 5.0)
 SHARES = (0.3, 0.5, 0.7, 0.9)
 CONTRASTS = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0)
 
-GRIDS: dict[str, Callable[[Found], Grid]] = {
+GRIDS: dict[str, Callable[[GridInputs], Grid]] = {
     "MATA abs": _mata("abs", ALPHAS),
     "MATA mul": _mata("mul", ALPHAS),
     "MATA add": _mata("add", (0.1, 2.0, 4.0, 8.0)),
@@ -223,22 +223,22 @@ GRIDS: dict[str, Callable[[Found], Grid]] = {
 and no) need what these splits do not give; knockout and sham attentions are controls."""
 
 
-def grids(found: Found, names: Sequence[str] | None = None) -> dict[str, Grid]:
+def grids(inputs: GridInputs, names: Sequence[str] | None = None) -> dict[str, Grid]:
     """Method -> its configurations, as many for each.
 
     Args:
-        found: of the model.
+        inputs: of the model, from `grid_inputs`.
         names: of the methods; None: all.
 
     Raises:
         BenchmarkError: there is no such method.
     """
-    wanted = list(GRIDS) if names is None else list(names)
-    for name in wanted:
+    selection = list(GRIDS) if names is None else list(names)
+    for name in selection:
         if name not in GRIDS:
             raise BenchmarkError(unknown_name("method", name, GRIDS))
-    made = {name: GRIDS[name](found) for name in wanted}
-    if not found.heads:
+    made = {name: GRIDS[name](inputs) for name in selection}
+    if not inputs.heads:
         made.pop("target share, attributed heads", None)
     for name, grid in made.items():
         if len(grid) != BUDGET:

@@ -62,22 +62,22 @@ def compared(
         going from it to this column, with ``p_holm``, Holm-adjusted over all. ``set_low`` and ``set_high``:
         the confidence set of the rank.
     """
-    others = [column for column in range(values.shape[1]) if column != place]
+    rivals = [column for column in range(values.shape[1]) if column != place]
     effects = [
         paired_effect(values[:, other], values[:, place], kind, clusters=clusters, seed=seed)
-        for other in others
+        for other in rivals
     ]
     adjusted = holm([effect.p for effect in effects])
     significant = [
         np.sign(effect.difference or 0.0) * (p <= 1 - level)
         for effect, p in zip(effects, adjusted, strict=True)
     ]
-    mean = values[:, others].mean(1)
+    mean = values[:, rivals].mean(1)
     return {
         "against_mean": paired_effect(mean, values[:, place], "margin", clusters=clusters, seed=seed),
         "pairs": {
             other: {**effect.to_dict(), "p_holm": float(p)}
-            for other, effect, p in zip(others, effects, adjusted, strict=True)
+            for other, effect, p in zip(rivals, effects, adjusted, strict=True)
         },
         "set_low": 1 + sum(bool(s < 0) for s in significant),
         "set_high": values.shape[1] - sum(bool(s > 0) for s in significant),

@@ -59,31 +59,31 @@ class Choices:
                 raise ArgumentError(unknown_name("answers", answers, ("generated", "scored")))
 
 
-def layer_conventions(lalm: mi.LALM, wanted: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def layer_conventions(lalm: mi.LALM, conventions: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Readings of the published layers, such as ``absolute-inclusive``, and the layers; equal ones once.
 
     Args:
         lalm: the model.
-        wanted: the readings; all that the model's depth allows if empty.
+        conventions: the readings; all that the model's depth allows if empty.
 
     Raises:
         ArgumentError: a reading does not exist, or the model has too few layers for it.
     """
     known = [f"{convention}-{end}" for convention, end in product(CONVENTIONS, ENDS)]
-    found: dict[str, tuple[int, ...]] = {}
-    for name in wanted or known:
+    result: dict[str, tuple[int, ...]] = {}
+    for name in conventions or known:
         if name not in known:
             raise ArgumentError(unknown_name("reading of the published layers", name, known))
         convention, end = name.split("-")
         try:
             layers = mi.published_layers(lalm, convention, end)
         except ArgumentError:
-            if wanted:
+            if conventions:
                 raise
             continue
-        if layers not in found.values():
-            found[name] = layers
-    return found
+        if layers not in result.values():
+            result[name] = layers
+    return result
 
 
 def conditions_of(lalm: mi.LALM, choices: Choices) -> dict[str, mi.Condition]:

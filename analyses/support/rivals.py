@@ -37,8 +37,8 @@ def rival(name: str, audio_seconds: float) -> Callable[[], object]:
     lalm, bridged = _bridge()
     inputs = dict(ask(lalm, audio_seconds).inputs)
     tokens = inputs.pop("input_ids")
-    wanted = {"names_filter": _is_pattern} if name.endswith("patterns") else {}
-    return lambda: bridged.run_with_cache(tokens, **inputs, **wanted)
+    options = {"names_filter": _is_pattern} if name.endswith("patterns") else {}
+    return lambda: bridged.run_with_cache(tokens, **inputs, **options)
 
 
 def _is_pattern(name: str) -> bool:

@@ -26,7 +26,7 @@ from mata_interp.lalm.calls.attention_calls import patched_attribute
 from mata_interp.lalm.calls.locks import is_exclusive_here
 from mata_interp.lalm.calls.standing_calls import StandingCalls, outside_graphs
 
-from .batch import Batch, forward_inputs, named_arguments, padding_mask
+from .batch import DOSED_SITES, Batch, forward_inputs, named_arguments, padding_mask
 from .generation import Generation
 from .target import attention_layers, inner_model
 
@@ -40,17 +40,17 @@ def attach(
 ) -> Attachment:
     """Run a transformers model with an intervention, wherever it is called from.
 
-    ``generate`` (greedy, sampled, beams, several answers, assisted; dynamic, static and sliding caches),
-    pipelines and loops of your own over the model's forward all run with it, and give the tokens that
-    `LALM.generate` gives. Audio is found by its placeholders among the prompt's ``input_ids``. Calls through
-    an `LALM` around the same model are left alone.
+    ``generate`` (greedy, sampled, with beams, several answers, assisted by prompt lookup or by another model;
+    with dynamic, static and sliding caches), pipelines and loops of your own over the model's forward all run
+    with it, and give the tokens that `LALM.generate` gives. Audio is found by its placeholders among the
+    prompt's ``input_ids``. Calls through an `LALM` around the same model are left alone.
 
-    Code made by ``torch.compile`` is left at every edited attention and goes on behind it; it is compiled
-    anew when something is first attached to the model, and not again. ``generate`` itself compiles nothing
+    Graphs made by ``torch.compile`` break at every edited attention; the model is recompiled when something
+    is first attached to it, and not again. ``generate`` itself compiles nothing
     while an intervention is attached.
 
-    Refused by name: models in training mode, embeddings in place of ids, and settings of ``generate`` that
-    run the model in other ways (guidance, early exit, custom loops).
+    Models in training mode, embeddings in place of ids, and settings of ``generate`` that run the model in
+    other ways (guidance, early exit, custom loops) raise an error that names them.
 
     Args:
         model: a transformers model in eval mode, or an `LALM`.
@@ -129,8 +129,7 @@ class Attachment:
             if self._decoder in _attached:
                 raise ModelError(
                     "An intervention is attached to this model already: detach it first, or attach several "
-                    "at once "
-                    "as a list, in the order in which they are performed."
+                    "interventions as one list, in the order in which they are applied."
                 )
             model = self._lalm.model
             layers = sorted({layer for part in self._parts for layer in attention_layers(part)})
@@ -179,8 +178,18 @@ class Attachment:
         """The dose of the last answers, or of the last prompts that were run: name -> float64 [B].
 
         That of `GenerationOutput`: a mean over edited layers, heads and queries. Only tokens that became part
-        of an answer count. It is that of `AttentionEdit`, such as `Mata`: empty for other methods.
+        of an answer count. Empty as long as the model has not run.
+
+        Raises:
+            InterventionError: no part of the intervention edits attention scores or weights, so that masses
+                and divergences of attention do not describe it.
         """
+        if self._parts and not any(part.site in DOSED_SITES for part in self._parts):
+            names = ", ".join(f"{type(part).__name__} edits {part.site}" for part in self._parts)
+            raise InterventionError(
+                f"{names}: only edits of attention scores and weights have a dose. Compare the answers or "
+                "their log-probabilities instead."
+            )
         if self._dose is None and self._last is not None:
             self._dose = self._last.dose(self._last.dose_log.sums())
         return self._dose or {}
@@ -227,7 +236,7 @@ class Attachment:
         self._calls.begin(batch.on_pass, batch.on_call)
 
     def _batch(self, arguments: dict[str, Any], tokens: Tensor, cache: Any, before: int) -> Batch:
-        """The prompts that a forward reads, or goes on behind."""
+        """The prompts that a forward reads or continues."""
         generation: Generation | None = getattr(self._local, "generation", None)
         if generation is not None:
             if generation.batch is None:
@@ -244,8 +253,8 @@ class Attachment:
             self._renew_end_hook()
             self._skipped |= not batch.edited
             return batch
-        known = self._batches.get(cache)
-        if known is None:
+        batch = self._batches.get(cache)
+        if batch is None:
             raise ModelError(
                 f"This cache holds {before} tokens that the model did not read while the intervention was "
                 "attached: where their audio is, is not known. Use model.generate with all ids of the "
@@ -253,11 +262,11 @@ class Attachment:
             )
         if tokens.shape[1] > 1:
             raise ModelError(
-                f"A forward reads {tokens.shape[1]} tokens behind a prompt, and whether they belong to it or "
-                "to an "
-                "answer is not known: use model.generate with all ids of the prompt, or read one at a time."
+                f"A forward reads {tokens.shape[1]} tokens after a prompt, and whether they belong to it "
+                "or to an answer is not known: use model.generate with all ids of the prompt, or read one "
+                "token at a time."
             )
-        return known
+        return batch
 
     def _end(self, _: nn.Module, args: tuple, *more: Any) -> None:
         """After a forward of the model, also after an error in it."""
@@ -298,7 +307,7 @@ class Attachment:
             )
 
     def _renew_end_hook(self) -> None:
-        """Let the hook after the forward come behind those of the batch's interventions."""
+        """Register the end hook again, so that it runs after the hooks of the batch's interventions."""
         self._end_hook.remove()
         self._end_hook = self._lalm.model.register_forward_hook(
             self._end_outside, with_kwargs=True, always_call=True

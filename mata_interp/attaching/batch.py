@@ -1,4 +1,4 @@
-"""A batch of prompts that others run: found in the model's own inputs, with interventions bound to it."""
+"""A batch of prompts that code outside this package runs, with the interventions bound to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ArgumentError, InterventionError, ModelError
 from mata_interp.interventions import DOSE, AttentionEdit
-from mata_interp.interventions.protocol import ATTENTION_SITES
+from mata_interp.interventions.editing import SUMS
 from mata_interp.lalm.discovery.audio_positions import audio_input_names
 from mata_interp.lalm.prompting.prompts import Prompt, prompt_from_inputs
 from mata_interp.lalm.prompting.thinking import Tags, ThoughtState, open_tags
@@ -25,7 +25,7 @@ from .dose_log import DoseLog
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["Batch", "forward_inputs", "named_arguments", "padding_mask"]
+__all__ = ["DOSED_SITES", "Batch", "forward_inputs", "named_arguments", "padding_mask"]
 
 # arguments of a forward that do not belong to a prompt
 _NOT_OF_PROMPT = {
@@ -37,27 +37,29 @@ _NOT_OF_PROMPT = {
     "cache_position",
 }
 _NOT_OF_PROMPT |= {"inputs_embeds", "output_attentions", "output_hidden_states", "return_dict", "self"}
+DOSED_SITES = ("scores", "weights")
+"""Sites whose edits have a dose: changes of attention weights, in masses and nats."""
 _TAIL = 64  # tokens at the end of a prompt in which a thought may be opened
 
 
 def named_arguments(function: Callable[..., Any], args: tuple, kwargs: dict) -> dict[str, Any]:
-    """What a function is called with, by name."""
+    """The arguments that a function is called with, by name."""
     bound = signature(function).bind_partial(*args, **kwargs)
-    found = dict(bound.arguments)
+    arguments = dict(bound.arguments)
     for name, parameter in bound.signature.parameters.items():
         if parameter.kind is Parameter.VAR_KEYWORD:
-            found |= found.pop(name, {})
-    return found
+            arguments |= arguments.pop(name, {})
+    return arguments
 
 
 def forward_inputs(model: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some arguments that describe a prompt to the model's forward: ids, mask, audio."""
+    """The arguments that describe a prompt to the model's forward: ids, mask, audio."""
     names = set(signature(type(model).forward).parameters) - _NOT_OF_PROMPT
     return {name: x for name, x in arguments.items() if name in names and x is not None}
 
 
 def padding_mask(ids: Tensor, mask: Any, pad: int | None = None) -> Tensor:
-    """Which ids [B, T] are no padding: the mask that was passed, else those that are not ``pad``.
+    """The attention mask of ids [B, T]: the one that was passed, else 1 where an id is not ``pad``.
 
     Raises:
         ModelError: the mask has another shape.
@@ -74,14 +76,14 @@ def padding_mask(ids: Tensor, mask: Any, pad: int | None = None) -> Tensor:
 
 
 class Batch:
-    """Prompts, the interventions bound to them, and what the model has read so far.
+    """The prompts of a forward or generation, the interventions bound to them, and what the model has read.
 
     Args:
         lalm: the model.
         parts: interventions, from `in_order`.
         inputs: of the forward, one row for each row that the model will be given: ``input_ids`` [R, P] and
             ``attention_mask`` [R, P] among them.
-        missing: ``"raise"`` or ``"skip"``: what is done with prompts without audio.
+        missing: what happens to prompts without audio, ``"raise"`` or ``"skip"``.
         continued: whether a part of the prompts is in the model's cache already, with its audio.
         per_prompt: rows for each prompt: beams, or several answers.
 
@@ -115,7 +117,7 @@ class Batch:
         self._in_forward = False
         self._hooks = ExitStack()
         self._thoughts: _Thoughts | None = None
-        self._tokens: Tensor | None = None  # those of the forward at hand
+        self._tokens: Tensor | None = None  # ids of the current forward
         if not self.edited:
             return
         self._require_audio(continued)
@@ -124,6 +126,7 @@ class Batch:
         self._hooks.enter_context(self._bound.in_force())
         if self._bound.attention is not None:
             self._bound.attention.keep = self.dose_log.keep
+            self._bound.attention.keep_sums = self.dose_log.keep_sums
         if self._bound.follows_thoughts:
             self._thoughts = _Thoughts(lalm, self.prompt)
             self._bound.thought_open = self._thoughts.open
@@ -147,7 +150,7 @@ class Batch:
         """A forward over these ids [R, Q] begins."""
         if len(tokens) != self.size:
             raise ModelError(
-                f"The model goes on with {len(tokens)} rows, and the prompt had {self.size}: an attached "
+                f"The model continues with {len(tokens)} rows, and the prompt had {self.size}: an attached "
                 "intervention cannot follow rows that are dropped or added."
             )
         self._tokens, self._in_forward = tokens, True
@@ -165,7 +168,7 @@ class Batch:
         self._hooks.close()
 
     def on_pass(self, before: int, count: int) -> None:
-        """A pass of the decoder begins over ``count`` tokens, behind ``before`` in the cache."""
+        """A pass of the decoder over ``count`` tokens begins; ``before`` tokens are in its cache."""
         if self.busy or self._tokens is None:
             return
         if count != self._tokens.shape[1]:
@@ -191,7 +194,7 @@ class Batch:
         return None if self._bound is None else self._bound(layer, call, total)
 
     def reorder(self, order: Tensor) -> None:
-        """Beam search goes on from the rows at these indices, int [R]."""
+        """Beam search continues from the rows at these indices, int [R]."""
         self.dose_log.reorder(order)
         if self._bound is not None:
             self._bound.reorder(order)
@@ -203,29 +206,32 @@ class Batch:
         """Whether any part had something to edit."""
         return self._bound is not None and self._bound.acted
 
-    def dose(self, sums: np.ndarray) -> dict[str, np.ndarray]:
-        """Each of DOSE, float64 [S], of sums [S, 6]; {} unless all parts in attention are AttentionEdits."""
-        inside = [part for part in self._parts if part.site in ATTENTION_SITES]
-        if not inside or not all(isinstance(part, AttentionEdit) for part in inside):
+    def dose(self, sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Each of DOSE and of what methods count, float64 [S], of sums from `DoseLog`.
+
+        {} where no part edits scores or weights.
+        """
+        if not any(part.site in DOSED_SITES for part in self._parts):
             return {}
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = sums[:, :-1] / sums[:, -1:]
-        return dict(zip(DOSE, means.T, strict=True))
+            means = {name: (values[:, :-1] / values[:, -1:]).T for name, values in sums.items()}
+        return dict(zip(DOSE, means.pop(SUMS), strict=True)) | {name: x[0] for name, x in means.items()}
 
-    def untouched(self, sums: np.ndarray) -> list[int]:
+    def untouched(self, sums: Mapping[str, np.ndarray]) -> list[int]:
         """The rows that should have been edited and were not.
 
         Args:
-            sums: of the dose of S answers, [S, 6], as many for each row.
+            sums: of the dose of S answers, from `DoseLog`, as many for each row.
         """
+        counts = sums[SUMS][:, -1]
         if self._bound is None:
             return []
         if not all(isinstance(part, AttentionEdit) for part in self._parts):
-            return [] if self._bound.acted else list(range(len(sums)))
-        wanted = [
-            self._rows is None or bool(self._rows[n * self.size // len(sums)]) for n in range(len(sums))
+            return [] if self._bound.acted else list(range(len(counts)))
+        to_edit = [
+            self._rows is None or bool(self._rows[n * self.size // len(counts)]) for n in range(len(counts))
         ]
-        return [n for n, counts in enumerate(sums[:, -1]) if wanted[n] and counts == 0]
+        return [n for n, count in enumerate(counts) if to_edit[n] and count == 0]
 
     def _rows_with_audio(self, missing: str) -> Tensor | None:
         """Which rows are edited, bool [R]; None: all."""
@@ -246,8 +252,8 @@ class Batch:
         if continued:
             if any(hasattr(part, "measure") or part.site == "logits" for part in self._parts):
                 raise ModelError(
-                    "A prompt whose beginning is in a cache cannot be measured, which this intervention "
-                    "needs: start without the cache."
+                    "This intervention measures the whole prompt, and the beginning of this one is in a "
+                    "cache: start without the cache."
                 )
             return
         if not audio_input_names(self.prompt.inputs):
@@ -275,18 +281,18 @@ class _Thoughts:
 
     @property
     def open(self) -> Tensor:
-        """That of `ThoughtState`."""
+        """Which rows are inside a thought, as in `ThoughtState`."""
         return self._state.open
 
     def read(self, tokens: Tensor, before: int) -> None:
-        """These ids [R, n] were read, behind ``before`` tokens of the answers."""
+        """The model read these ids [R, n], which follow the first ``before`` tokens of the answers."""
         if before < len(self._rows[0]):
             self._restart([row[:before] for row in self._rows])
         for column in tokens.T.tolist():
             self._add(column)
 
     def reorder(self, order: Sequence[int]) -> None:
-        """That of `Batch`."""
+        """Follow beam search to the rows at these indices, as `Batch` does."""
         self._restart([self._rows[row] for row in order])
 
     def _restart(self, rows: Sequence[Sequence[int]]) -> None:

@@ -1,14 +1,15 @@
-"""The dose of a generation that others run, of the tokens that became part of its answers and no others.
+"""The dose of a generation that code outside this package runs, counting only tokens of its answers.
 
 A pass may read tokens that are rejected later (assisted generation), and beams are reordered and dropped. So
-the dose of each token is kept apart, in a tree of the tokens that were read: a node is a token behind the
-tokens on the way to it, and an answer is a way down from its prompt.
+the dose of each token is kept apart, in a tree of the tokens that were read: a node is a token with
+the tokens before it on the path from the prompt, and an answer is a path down from its prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from torch import Tensor
 
 from mata_interp.attention import Change
 from mata_interp.interventions import DOSE
-from mata_interp.interventions.editing import PENDING, PENDING_ELSEWHERE
+from mata_interp.interventions.editing import PENDING, PENDING_ELSEWHERE, SUMS
 
 __all__ = ["DoseLog"]
+
+Sums: TypeAlias = dict[str, np.ndarray]  # name -> [k], as in `_Pass`
 
 
 @dataclass
@@ -29,13 +32,14 @@ class _Pass:
         before: tokens in the cache when it began.
         tokens: ids that it read, [R, Q]; on the model's device until they are asked for.
         order: int [R]; where set, the rows were reordered, and nothing was read.
-        doses: (first position, sums [6, R, n] of DOSE and how many heads they are sums of), of the edits.
+        doses: name, first position, and sums over heads [k, R, n] of n queries from there on: with the name
+            `SUMS`, those of DOSE and the number of heads; else a method's count and the number of heads.
     """
 
     before: int = 0
     tokens: Tensor | None = None
     order: Tensor | None = None
-    doses: list[tuple[int, Tensor]] = field(default_factory=list)
+    doses: list[tuple[str, int, Tensor]] = field(default_factory=list)
 
 
 class DoseLog:
@@ -53,28 +57,35 @@ class DoseLog:
         self._pending_scores = 0
 
     def begin(self, before: int, tokens: Tensor) -> None:
-        """A pass over these ids [R, Q] begins, behind ``before`` tokens."""
+        """A pass over these ids [R, Q] begins; ``before`` tokens are in the cache."""
         self._passes.append(_Pass(before, tokens))
 
     def reorder(self, order: Tensor) -> None:
-        """The next pass goes on from the rows at these indices, int [R]."""
+        """The next pass continues from the rows at these indices, int [R]."""
         self._passes.append(_Pass(order=order))
 
     def keep(self, change: Change, rows: slice) -> None:
-        """A change of the scores of some queries of the pass at hand; it is that of one layer."""
+        """Record the change of one layer's scores, for some queries of the current pass."""
         at = self._passes[-1]
-        change = Change(*(tensor.detach() for tensor in change))
-        self._pending.append((at, at.before + rows.start, change))
+        self._pending.append((at, at.before + rows.start, change.detach()))
         self._pending_scores += change.scores.numel()
         if self._pending_scores > PENDING.get(change.scores.device.type, PENDING_ELSEWHERE):
             self._compute()
 
-    def sums(self, answers: Sequence[Sequence[int]] | None = None) -> np.ndarray:
-        """Sums over layers, heads and queries of each of DOSE, and their number: float64 [S, 6].
+    def keep_sums(self, name: str, sums: Tensor, row: int) -> None:
+        """Record sums over one layer's heads [k, R, n], for queries of the current pass from ``row`` on."""
+        at = self._passes[-1]
+        at.doses.append((name, at.before + row, sums.detach()))
+
+    def sums(self, answers: Sequence[Sequence[int]] | None = None) -> dict[str, np.ndarray]:
+        """Sums over layers, heads and queries: name -> float64 [S, k].
+
+        `SUMS` -> those of each of DOSE and their number, [S, 6]; the name of a method's count -> the count
+        and its number, [S, 2].
 
         Args:
             answers: of S answers, equally many for each prompt, the tokens without the last: what the model
-                read to write them. None: for each of the R rows, all that it read and did not go back on.
+                read to write them. None: all tokens that each of the R rows read and did not reject.
         """
         self._compute()
         tree = _Tree(self._width, self._per_prompt)
@@ -99,7 +110,7 @@ class DoseLog:
             exact = torch.float64 if values.device.type == "cpu" else torch.float32
             values = torch.where(dose.touched, values, 0.0).unflatten(2, (len(some), -1))
             for (at, position, _), sums in zip(some, values.sum(3, dtype=exact).unbind(2), strict=True):
-                at.doses.append((position, sums))
+                at.doses.append((SUMS, position, sums))
 
 
 class _Tree:
@@ -108,12 +119,14 @@ class _Tree:
     def __init__(self, width: int, per_prompt: int) -> None:
         self._width, self._per_prompt = width, per_prompt
         self._children: list[dict[int, int]] = []  # token -> node
-        self._dose: list[np.ndarray] = []
+        self._dose: list[Sums] = []
         self._roots: list[int] = []  # the node of each prompt
-        self._lines: list[list[int]] = []  # of each row, its nodes: the prompt's, then one for each token
+        self._lines: list[
+            list[int]
+        ] = []  # of each row, its nodes: the prompt's node, then one for each token
 
     def add(self, one: _Pass) -> None:
-        """Take in a pass, or a reordering."""
+        """Add a pass or a reordering."""
         if one.order is not None:
             self._lines = [list(self._lines[row]) for row in one.order.tolist()]
             return
@@ -127,43 +140,63 @@ class _Tree:
         for line, read in zip(self._lines, tokens, strict=True):
             del line[1 + behind :]
             if one.before == 0:
-                self._dose[line[0]][:] = 0.0
+                self._dose[line[0]].clear()
             for token in read[max(0, self._width - one.before) :]:
                 line.append(self._children[line[-1]].setdefault(token, len(self._dose)))
                 if line[-1] == len(self._dose):
                     self._node()
-                self._dose[line[-1]][:] = 0.0
-        for position, sums in one.doses:
-            self._add_dose(position, sums.double().cpu().numpy())
+                self._dose[line[-1]].clear()
+        for name, position, sums in one.doses:
+            self._add_dose(name, position, sums.double().cpu().numpy())
 
-    def _add_dose(self, position: int, sums: np.ndarray) -> None:
-        """Sums [6, R, n] of queries from a position on; rows on the same way count once."""
+    def _add_dose(self, name: str, position: int, sums: np.ndarray) -> None:
+        """Sums [k, R, n] of queries from a position on; rows on the same path count once."""
         for column in range(sums.shape[2]):
             place = max(0, position + column - self._width + 1)
             nodes: set[int] = set()
             for row, line in enumerate(self._lines):
                 if line[place] not in nodes:
-                    self._dose[line[place]] += sums[:, row, column]
+                    _add(self._dose[line[place]], {name: sums[:, row, column]})
                     nodes.add(line[place])
 
     def _node(self) -> int:
         self._children.append({})
-        self._dose.append(np.zeros(len(DOSE) + 1))
+        self._dose.append({})
         return len(self._dose) - 1
 
-    def sums_of_rows(self) -> np.ndarray:
-        return np.array([sum(self._dose[node] for node in line) for line in self._lines])
+    def sums_of_rows(self) -> dict[str, np.ndarray]:
+        return _stacked([_total(self._dose[node] for node in line) for line in self._lines])
 
-    def sums_of(self, answers: Sequence[Sequence[int]]) -> np.ndarray:
+    def sums_of(self, answers: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
         per_prompt = max(1, len(answers) // max(1, len(self._roots)))
-        return np.array([self._down(self._roots[n // per_prompt], a) for n, a in enumerate(answers)])
+        return _stacked([_total(self._down(self._roots[n // per_prompt], a)) for n, a in enumerate(answers)])
 
-    def _down(self, node: int, answer: Sequence[int]) -> np.ndarray:
-        """The dose of an answer's tokens and of the prompt, the node that they begin from."""
-        total = self._dose[node].copy()
+    def _down(self, node: int, answer: Sequence[int]) -> Iterator[Sums]:
+        """The dose of the prompt, the node that an answer begins from, and of each of its tokens."""
+        yield self._dose[node]
         for token in answer:
             if token not in self._children[node]:
                 break
             node = self._children[node][token]
-            total += self._dose[node]
-        return total
+            yield self._dose[node]
+
+
+def _add(total: Sums, more: Sums) -> None:
+    for name, sums in more.items():
+        total[name] = total[name] + sums if name in total else sums
+
+
+def _total(doses: Iterable[Sums]) -> Sums:
+    total: Sums = {SUMS: np.zeros(len(DOSE) + 1)}
+    for dose in doses:
+        _add(total, dose)
+    return total
+
+
+def _stacked(rows: Sequence[Sums]) -> dict[str, np.ndarray]:
+    """Name -> [S, k], zeros in rows that have no such sums."""
+    widths = {SUMS: len(DOSE) + 1} | {name: len(sums) for row in rows for name, sums in row.items()}
+    return {
+        name: np.array([row.get(name, np.zeros(width)) for row in rows]).reshape(len(rows), width)
+        for name, width in widths.items()
+    }

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mata_interp.compat import uncompiled
 from mata_interp.errors import InterventionError, ModelError
 from mata_interp.lalm.calls.attention_calls import patched_attribute
 
@@ -32,7 +33,7 @@ _REFUSED = {
 
 
 class Generation:
-    """A call of ``generate``.
+    """One call of the model's ``generate``.
 
     Args:
         lalm: the model.
@@ -111,25 +112,25 @@ class Generation:
         self._followed.enter_context(patched_attribute(cache, "reorder_cache", reorder_cache))
 
     def close(self) -> None:
-        """Let go of caches and hooks."""
+        """Release caches and hooks."""
         self._followed.close()
         if self.batch is not None:
             self.batch.close()
 
-    def sums(self, output: Any) -> np.ndarray:
-        """Sums of the dose of each answer that ``generate`` returned, [S, 6]."""
+    def sums(self, output: Any) -> dict[str, np.ndarray]:
+        """Sums of the dose of each answer that ``generate`` returned, as from `DoseLog`."""
         assert self.batch is not None
         sequences = output if isinstance(output, Tensor) else output.sequences
         width = self._ids.shape[1]
         whole = sequences.shape[1] >= width and len(sequences) % len(self._ids) == 0
-        own = self._ids.repeat_interleave(max(1, len(sequences) // len(self._ids)), 0).to(sequences)
-        if whole and torch.equal(sequences[:, :width], own):
+        prompt_ids = self._ids.repeat_interleave(max(1, len(sequences) // len(self._ids)), 0).to(sequences)
+        if whole and torch.equal(sequences[:, :width], prompt_ids):
             sequences = sequences[:, width:]
         pad, ends = self._setting("pad_token_id"), self._ends()
         answers = [_up_to_end(row, ends, pad)[:-1] for row in sequences.tolist()]
         return self.batch.dose_log.sums(answers)
 
-    def require_touched(self, sums: np.ndarray) -> None:
+    def require_touched(self, sums: Mapping[str, np.ndarray]) -> None:
         """Refuse a generation in which an edit touched nothing.
 
         Raises:
@@ -137,8 +138,9 @@ class Generation:
         """
         assert self.batch is not None
         if untouched := self.batch.untouched(sums):
+            answers = len(next(iter(sums.values())))
             raise InterventionError(
-                f"The attached intervention touched nothing in {len(untouched)} of {len(sums)} answers (the "
+                f"The attached intervention touched nothing in {len(untouched)} of {answers} answers (the "
                 f"first is number {untouched[0]}): its keys are not visible in its layers, or its phase was "
                 "never reached."
             )
@@ -149,15 +151,19 @@ class Generation:
             neutral = name == "guidance_scale" and value == 1
             if not (value is None or value is False or neutral):
                 raise ModelError(f"generate has {name}={value!r}, and an intervention is attached: {reason}.")
+        if self._lalm.model in (assistant := self._arguments.get("assistant_model"), uncompiled(assistant)):
+            raise ModelError(
+                "assistant_model is the attached model itself, whose candidates the intervention would edit, "
+                "too: pass another model, or prompt_lookup_num_tokens."
+            )
         if hasattr(self._lalm.model, "_reorder_cache") and (self._setting("num_beams") or 1) > 1:
             raise ModelError(
-                f"{type(self._lalm.model).__name__} reorders its cache in a way of its own: beam search "
-                "cannot be "
-                "followed while an intervention is attached."
+                f"{type(self._lalm.model).__name__} reorders its cache in its own way: beam search cannot "
+                "be followed while an intervention is attached."
             )
 
     def _setting(self, name: str) -> Any:
-        """A generation setting: an argument of the call, or of its config, or of the model's."""
+        """A generation setting: the argument of the call, else of its config, else of the model's config."""
         if (value := self._arguments.get(name)) is not None:
             return value
         config = self._arguments.get("generation_config") or {}
@@ -170,7 +176,7 @@ class Generation:
 
 
 def _up_to_end(tokens: list[int], ends: list[int], pad: int | None) -> list[int]:
-    """An answer up to its end-of-sequence token, or without the padding behind it."""
+    """An answer up to its end-of-sequence token, or without the padding that follows it."""
     for place, token in enumerate(tokens):
         if token in ends:
             return tokens[: place + 1]

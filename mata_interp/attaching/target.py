@@ -1,4 +1,4 @@
-"""What is attached to: the transformers model inside of what the user passes, and which of its layers."""
+"""The transformers model inside of what the user passes, and the layers that are edited."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["attention_layers", "inner_model"]
 
 
 def inner_model(model: Any) -> Any:
-    """The transformers model in what PEFT or torch.compile put around it.
+    """The transformers model inside wrappers of PEFT or torch.compile.
 
     Raises:
-        ArgumentError: it is no model.
+        ArgumentError: it is not a torch module.
         ModelError: its calls cannot be intercepted, or it is in training mode.
     """
     if not isinstance(model, nn.Module):
-        raise ArgumentError(f"{type(model).__name__} is no model of transformers.")
+        raise ArgumentError(f"{type(model).__name__} is not a torch module: pass a transformers model.")
     if isinstance(model, nn.DataParallel):
-        raise ModelError("A DataParallel model runs in copies of its parts: attach to its .module.")
+        raise ModelError("A DataParallel model runs replicas of its modules: attach to its .module.")
     if any(module.training for module in model.modules()):
         raise ModelError(f"{type(model).__name__} is in training mode: call model.eval() first.")
     model = uncompiled(model)
@@ -38,5 +38,5 @@ def inner_model(model: Any) -> Any:
 def attention_layers(part: Any) -> tuple[int, ...]:
     """The layers whose attention calls a part edits, in its extra pass as well."""
     inside = in_order(getattr(part, "negative_parts", ()))
-    own = part.layers if part.site in ATTENTION_SITES else ()
-    return (*own, *(layer for each in inside for layer in each.layers))
+    edited = part.layers if part.site in ATTENTION_SITES else ()
+    return (*edited, *(layer for each in inside for layer in each.layers))

@@ -5,7 +5,7 @@ The row of a single query needs only that query and the keys: O(L) for each head
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -68,16 +68,16 @@ class AttentionCall:
         queries, device = self.query.shape[2], self.key.device
         reach = torch.arange(self.length - queries, self.length, device=device)[rows, None]  # own position
         key = torch.arange(self.length, device=device)
-        seen = key <= reach
+        visible = key <= reach
         if self.window is not None:
-            seen = seen & (key > reach - self.window)
-        seen = seen[None, None]  # (1, 1, R, L)
-        return seen if mask is None else seen & mask[:, None, None, -self.length :].bool()
+            visible = visible & (key > reach - self.window)
+        visible = visible[None, None]  # (1, 1, R, L)
+        return visible if mask is None else visible & mask[:, None, None, -self.length :].bool()
 
     def row_mask(self, rows: slice | Tensor) -> RowMask:
         """Which keys the chosen queries see, and what the mask adds to their scores.
 
-        Layers whose calls have the very same mask share it, so that it can be computed once for all of them.
+        Layers whose calls have the same mask object share it, so that it is computed once for all of them.
         """
         if self._sees_all(rows):
             return RowMask(None, None)
@@ -131,17 +131,40 @@ class AttentionCall:
             float32 [B, R, H, Dv], to be added to the output rows, and the scores before and after.
         """
         mask = mask or self.row_mask(rows)
+        first, *more = edits
+        if first.pair is not None and not more and self.softcap is None:
+            return self._delta_of_pair(first.pair, first.keys, rows, mask)
         scores = self.scores(rows, mask)
-        first, *others = edits
         hides = mask.visible is not None and not first.visible_only
         touched = first.keys & mask.visible if hides and mask.visible is not None else first.keys
         edited = first.rule(scores, touched, first.alpha)
-        for edit in others:
+        for edit in more:
             # neither hidden keys nor those that an earlier edit knocked out
             keys = edit.keys & (edited > -torch.inf)
             edited, touched = edit.rule(edited, keys, edit.alpha), touched | keys
         change = self.mix(edited.softmax(-1) - scores.softmax(-1))
         return change.transpose(1, 2), Change(scores, edited, touched)
+
+    def _delta_of_pair(
+        self, pair_of: Callable[[Tensor], Tensor], keys: Tensor, rows: slice, mask: RowMask
+    ) -> tuple[Tensor, Change]:
+        """`delta` of one edit that computes the scores before and after at once.
+
+        Args:
+            pair_of: the edit's ``pair``.
+            keys: the visible keys that it touches.
+            rows: the queries.
+            mask: their `row_mask`.
+        """
+        query, key = self._per_key_head(self.query[:, :, rows].float()), self.key.float()
+        query, key = query.flatten(0, 1), key.transpose(2, 3).flatten(0, 1)
+        # the scale within the product; with beta=0 the first argument gives only its type
+        products = torch.baddbmm(query[..., :1], query, key, beta=0, alpha=self.scaling)
+        scores = products.view(len(self.query), self.query.shape[1], -1, self.length)
+        pair = pair_of(scores)  # (2, B, H, R, L)
+        pair = pair if mask.added is None else pair + mask.added
+        before, after = pair.softmax(-1)
+        return self.mix(after - before).transpose(1, 2), Change(pair[0], pair[1], keys, pair)
 
     def raw_scores(self, rows: slice | Tensor) -> Tensor:
         """Scores of the chosen queries, hidden keys included: float32 [B, H, R, L]."""

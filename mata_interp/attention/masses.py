@@ -47,8 +47,8 @@ def group_masses(call: AttentionCall, rows: Rows, groups: Tensor, mask: RowMask 
     masses = torch.empty(batch, heads, count, groups.shape[1], device=call.key.device)
     blocks = _blocks(rows, queries, PLAIN_BLOCK if plain else BLOCK)
     done = 0
-    found = (_plain(call, some, groups) for some in blocks) if plain else _by_torch(call, blocks, groups)
-    for block in found:
+    parts = (_plain(call, some, groups) for some in blocks) if plain else _by_torch(call, blocks, groups)
+    for block in parts:
         masses[:, :, done : done + block.shape[2]] = block
         done += block.shape[2]
     return masses
@@ -85,12 +85,12 @@ def _by_torch(call: AttentionCall, blocks: Iterator[Rows], groups: Tensor) -> It
     bias = call.mask if call.mask is not None and call.mask.is_floating_point() else None
     before = call.length - call.query.shape[2]  # keys before the first query
     for block in blocks:
-        seen = call.visible(block)
+        visible = call.visible(block)
         end = call.length
         if call.mask is None:  # no key after the block's last query is visible; other masks say so themselves
             last = block.stop - 1 if isinstance(block, slice) else int(block.max())
             end = before + last + 1
-        mask = seen[..., :end]
+        mask = visible[..., :end]
         if bias is not None:
             added = bias[:, :, block, :end].float()
             mask = added.masked_fill(~mask, -torch.inf)

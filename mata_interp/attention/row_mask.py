@@ -1,4 +1,4 @@
-"""What a mask says of some queries, computed once for all layers that share the mask."""
+"""Visibility and bias of some queries, computed once for all layers that share the mask."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEPT = 4  # row masks: layers with and without a sliding window take turns
 
 
 class RowMask(NamedTuple):
-    """What a mask says of some queries.
+    """The keys that some queries see, and what the mask adds to their scores.
 
     Attributes:
         visible: bool [B|1, 1|H, R, L], the keys that each of them sees; None: all.
@@ -28,18 +28,18 @@ class RowMask(NamedTuple):
 
 
 class SharedMasks:
-    """The row masks of a pass. Its layers are given the very same mask, and need it computed only once."""
+    """The row masks of a pass, computed once for all layers that get the same mask object."""
 
     def __init__(self) -> None:
         # with the mask itself, so that no other tensor can take its identity
-        self._kept: list[tuple[Tensor | None, tuple, RowMask]] = []
+        self._entries: list[tuple[Tensor | None, tuple, RowMask]] = []
 
     def of(self, call: AttentionCall, rows: slice) -> RowMask:
         """``call.row_mask(rows)``."""
         about = (rows.start, rows.stop, call.query.shape[2], call.length, call.window, call.key.device)
-        for mask, known, found in self._kept:
-            if mask is call.mask and known == about:
-                return found
-        found = call.row_mask(rows)
-        self._kept = [*self._kept[1 - KEPT :], (call.mask, about, found)]
-        return found
+        for mask, key, row_mask in self._entries:
+            if mask is call.mask and key == about:
+                return row_mask
+        row_mask = call.row_mask(rows)
+        self._entries = [*self._entries[1 - KEPT :], (call.mask, about, row_mask)]
+        return row_mask

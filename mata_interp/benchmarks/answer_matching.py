@@ -62,9 +62,9 @@ def option_named(text: str, choices: Sequence[str]) -> int | None:
 
     1. The text, or its first or last line or its first sentence, is an option's text (without regard to case,
        surrounding punctuation and articles) or begins with an option's letter: "(B)", "B.", "B) rain",
-       "B: rain", "option B". The explanation behind it is not read. It is ambiguous if the letter belongs to
+       "B: rain", "option B". The explanation after it is not read. It is ambiguous if the letter belongs to
        no option, stands beside another option's text or letter, or is itself another option's text (an option
-       "D" that is not the fourth), if a list of options follows, or if it is taken back ("Wait, ...").
+       "D" that is not the fourth), if a list of options follows, or if the text withdraws it ("Wait, ...").
     2. The text names exactly one option, by its text or letter, and does not reject it ("not rain", "rather
        than rain"). Options inside longer ones, inside other words and inside other numbers (2 in "2.5", "-2",
        "more than 2") do not count. A negation or condition about something else leaves the answer open.
@@ -158,15 +158,15 @@ def _read_first_sentence(text: str, phrases: Phrases) -> set[int]:
     text = text.strip()
     head = _first_sentence(text)
     rest = text[len(head) + 1 :].strip()
-    found = phrases.equal(head)
+    option = phrases.equal(head)
     numbered = head.strip().isdigit() and "\n" not in text[: len(head) + 2] and rest != ""
-    if found is not None and not head.rstrip().endswith("?") and not numbered:
+    if option is not None and not head.rstrip().endswith("?") and not numbered:
         if corrected("\n" + rest) or _TAKES_BACK.match(rest):
-            return {found, UNCLEAR}
+            return {option, UNCLEAR}
         second = phrases.equal(_first_sentence(rest)) if rest else None
-        return {found} if second is None else {found, second}
+        return {option} if second is None else {option, second}
     head, comma, rest = text.partition(", ")
-    found = phrases.equal(head) if comma else None
-    if found is not None and not corrected("\n" + rest) and phrases.affirmed(rest) <= {found}:
-        return set() if phrases.spans(rest) and not phrases.affirmed(rest) else {found}
+    option = phrases.equal(head) if comma else None
+    if option is not None and not corrected("\n" + rest) and phrases.affirmed(rest) <= {option}:
+        return set() if phrases.spans(rest) and not phrases.affirmed(rest) else {option}
     return set()

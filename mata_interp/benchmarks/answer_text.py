@@ -59,31 +59,31 @@ def _closes(tag: re.Match[str]) -> bool:
 
 
 def _without_reasoning(text: str) -> str:
-    kept: list[str] = []
+    parts: list[str] = []
     start, inside = 0, False
     for tag in _THOUGHT.finditer(text):
         if _closes(tag):
             if not inside:  # opened by the chat template
-                kept.clear()
+                parts.clear()
             start, inside = tag.end(), False
         elif not inside:
-            kept.append(text[start : tag.start()])
+            parts.append(text[start : tag.start()])
             inside = True
     if not inside:
-        kept.append(text[start:])
-    return "\n".join(kept)
+        parts.append(text[start:])
+    return "\n".join(parts)
 
 
 def _tagged(text: str) -> str:
     """Content of the last answer tag that has any."""
-    found, start, inside = "", 0, False
+    content, start, inside = "", 0, False
     for tag in _ANSWER.finditer(text):
         if not _closes(tag):
             start, inside = tag.end(), True
-        elif inside or not found:
-            found = text[start : tag.start()].strip() or found
+        elif inside or not content:
+            content = text[start : tag.start()].strip() or content
             start, inside = tag.end(), False
-    return (text[start:].strip() if inside else "") or found
+    return (text[start:].strip() if inside else "") or content
 
 
 # ------------------------------------------------------------------------------------------------- one form
@@ -146,8 +146,8 @@ def json_values(text: str) -> list[str]:
     """Values of the keys that an answer in JSON uses (``answer``, ``choice``, ...), complete JSON or not."""
     if "{" not in text:
         return []
-    found = (next((part for part in pair.groups() if part is not None), "") for pair in _PAIR.finditer(text))
-    return [value for value in map(_unescaped, found) if value]
+    values = (next((part for part in pair.groups() if part is not None), "") for pair in _PAIR.finditer(text))
+    return [value for value in map(_unescaped, values) if value]
 
 
 def _unescaped(value: str) -> str:
@@ -170,7 +170,7 @@ _LEAD_IN = re.compile(
 
 def after_lead_ins(text: str) -> list[str]:
     """What follows each "The answer is", "Final answer:", "答案是", ..., the last of them first."""
-    found = list(_LEAD_IN.finditer(text))
-    starts = [match.start() for match in found]
-    ends = [*starts[1:], len(text)][: len(found)]
-    return [text[match.end() : end].strip() for match, end in zip(found, ends, strict=True)][::-1]
+    lead_ins = list(_LEAD_IN.finditer(text))
+    starts = [match.start() for match in lead_ins]
+    ends = [*starts[1:], len(text)][: len(lead_ins)]
+    return [text[match.end() : end].strip() for match, end in zip(lead_ins, ends, strict=True)][::-1]

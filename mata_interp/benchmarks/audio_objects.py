@@ -49,7 +49,7 @@ def _from_bytes(data: Any, path: Any, item: str) -> Any:
 
 def _from_decoder(decoder: Any, item: str) -> tuple[np.ndarray, int]:
     try:
-        found = decoder.get_all_samples()
+        samples = decoder.get_all_samples()
     except Exception as error:  # of many kinds, those of FFmpeg among them
         raise ItemError(item, "audio", f"its decoder fails: {str(error)[:200]}") from error
-    return np.asarray(found.data).T, int(found.sample_rate)  # torchcodec gives [channels, n]
+    return np.asarray(samples.data).T, int(samples.sample_rate)  # torchcodec gives [channels, n]

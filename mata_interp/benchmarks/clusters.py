@@ -30,8 +30,8 @@ def connected_components(keys: Sequence[Iterable[Hashable]]) -> list[int]:
             entry = parents[entry]
         return entry
 
-    for entry, own in enumerate(keys):
-        for key in own:
+    for entry, keys_of_entry in enumerate(keys):
+        for key in keys_of_entry:
             a, b = root(entry), root(first_with.setdefault(key, entry))
             parents[max(a, b)] = min(a, b)
     return [root(entry) for entry in range(len(keys))]
@@ -63,10 +63,10 @@ class SharedClips:
                 clips = {clip.sha256 for clip in item.load_clips()} if item.clips else set()
             except ItemError:
                 continue
-            if own := clips | ({item.source} if item.source else set()):
-                keys[item.id] = own
+            if identifiers := clips | ({item.source} if item.source else set()):
+                keys[item.id] = identifiers
         components = connected_components(list(keys.values()))
         labels: dict[int, str] = {}
-        for component, own in zip(components, keys.values(), strict=True):
-            labels[component] = min(labels.get(component, min(own)), *own)
+        for component, identifiers in zip(components, keys.values(), strict=True):
+            labels[component] = min(labels.get(component, min(identifiers)), *identifiers)
         return {id: labels[component] for id, component in zip(keys, components, strict=True)}

@@ -93,7 +93,7 @@ class Items(Sequence[Item]):
         """
         if isinstance(records, str | bytes | Mapping | Item) or not isinstance(records, Iterable):
             raise BenchmarkError(f"{quote(records)} is not a list of records or items.")
-        kept: dict[str, Item] = {}
+        by_id: dict[str, Item] = {}
         excluded = []
         for number, record in enumerate(as_records(records), start=1):
             try:
@@ -102,12 +102,12 @@ class Items(Sequence[Item]):
                 else:
                     item = record_to_item(as_record(record) or record, number, audio_root, fields)
                 item.validate()
-                if item.id in kept:
+                if item.id in by_id:
                     raise ItemError(item.id, "id", "an earlier item has the same id.", "Give each its own.")
-                kept[item.id] = item
+                by_id[item.id] = item
             except ItemError as error:
                 excluded.append(Exclusion.from_error(error))
-        items = _with_shared_clips(_with_split_names(tuple(kept.values())))
+        items = _with_shared_clips(_with_split_names(tuple(by_id.values())))
         return cls(items, name, _content_sha256(items), tuple(excluded))
 
     def __len__(self) -> int:
@@ -146,14 +146,14 @@ class Items(Sequence[Item]):
             >>> len(items), {item.condition for item in items}
             (300, {'conflict'})
         """
-        known = [field.name for field in fields(Item) if field.name != "shared_clips"]
-        kept = self._items
+        names = [field.name for field in fields(Item) if field.name != "shared_clips"]
+        selection = self._items
         for field, value in values.items():
-            if field not in known:
-                raise BenchmarkError(f"An item has no field {field!r}: choose among {', '.join(known)}.")
+            if field not in names:
+                raise BenchmarkError(f"An item has no field {field!r}: choose among {', '.join(names)}.")
             allowed = {value} if isinstance(value, str) else set(value)
-            kept = tuple(item for item in kept if getattr(item, field) in allowed)
-        return replace(self, _items=kept)
+            selection = tuple(item for item in selection if getattr(item, field) in allowed)
+        return replace(self, _items=selection)
 
     def drop_undecodable(self, rate: int | None = None) -> Items:
         """Decode every clip once, and leave out the items whose audio cannot be decoded.
@@ -251,19 +251,19 @@ class Items(Sequence[Item]):
         for clip in (names[index] for index in order):
             for cell in {(item.condition, item.kind) for item in clips[clip]}:
                 waiting.setdefault(cell, []).append(clip)
-        taken: set[Any] = set()
+        chosen_clips: set[Any] = set()
         counts: Counter[tuple[str, str]] = Counter()
         while waiting:
             cell = min(waiting, key=lambda cell: (counts[cell], cell))
             clip = waiting[cell].pop(0)
             if not waiting[cell]:
                 del waiting[cell]
-            fits = counts.total() + len(clips[clip]) <= n or not taken
-            if clip not in taken and fits:
-                taken.add(clip)
+            fits = counts.total() + len(clips[clip]) <= n or not chosen_clips
+            if clip not in chosen_clips and fits:
+                chosen_clips.add(clip)
                 counts.update((item.condition, item.kind) for item in clips[clip])
-        kept = {id(item) for clip in taken for item in clips[clip]}
-        return replace(self, _items=tuple(item for item in self if id(item) in kept))
+        ids = {id(item) for clip in chosen_clips for item in clips[clip]}
+        return replace(self, _items=tuple(item for item in self if id(item) in ids))
 
     def _repr_html_(self) -> str:
         """A table of the first items, with players."""
@@ -272,8 +272,8 @@ class Items(Sequence[Item]):
     def _without(self, errors: Mapping[str, ItemError]) -> Items:
         """The items without those that have an error, which go to ``excluded``."""
         excluded = tuple(replace(Exclusion.from_error(error), item=name) for name, error in errors.items())
-        kept = tuple(item for item in self if item.id not in errors)
-        return replace(self, _items=kept, excluded=self.excluded + excluded)
+        usable = tuple(item for item in self if item.id not in errors)
+        return replace(self, _items=usable, excluded=self.excluded + excluded)
 
 
 def _with_split_names(items: tuple[Item, ...]) -> tuple[Item, ...]:

@@ -40,7 +40,7 @@ def as_entries(items: Any, prompt: type = Item) -> Items | Entries:
         are in ``excluded``.
 
     Raises:
-        ArgumentTypeError: it is none of these, or an entry is no item.
+        ArgumentTypeError: it is none of these, or an entry is not an item.
 
     Examples:
         >>> record = {"audio": "a.wav", "question": "Who?", "choices": ["a dog", "a cat"]}
@@ -82,7 +82,7 @@ def as_items(items: Any) -> Items:
     """Validated items, from all that `as_entries` takes but prompts.
 
     Raises:
-        ArgumentTypeError: it is no item and no iterable of items or records.
+        ArgumentTypeError: it is neither an item nor an iterable of items or records.
     """
     entries = as_entries(items)
     if isinstance(entries, Items):

@@ -80,15 +80,15 @@ def guess_fields(records: Sequence[Any]) -> dict[str, Any]:
 def unknown_columns(records: Sequence[Any], file: Path, missing: Sequence[str]) -> str:
     """What to tell a user whose file has columns of unknown names: those seen, a guess, and what to do."""
     columns, guess = quote(columns_of(records)), guess_fields(records)
-    said = f"{str(file)!r} has the columns {columns}: none is known to hold {' or '.join(missing)}."
+    problem = f"{str(file)!r} has the columns {columns}: none is known to hold {' or '.join(missing)}."
     if open_ones := [field for field in missing if field not in guess]:
         return (
-            f"{said} No guess fits {' or '.join(open_ones)}: name the columns with fields=, such as "
+            f"{problem} No guess fits {' or '.join(open_ones)}: name the columns with fields=, such as "
             '{"audio": "file", "question": "prompt", "choices": ["option_a", "option_b"], "answer": "right"}.'
         )
     text = json.dumps(guess, ensure_ascii=False)
     return (
-        f"{said} A guess: {text}. If it is right, `mata-interp benchmark inspect {file} --write-fields "
+        f"{problem} A guess: {text}. If it is right, `mata-interp benchmark inspect {file} --write-fields "
         "FIELDS.json` writes it to a file, and fields=FIELDS.json uses it."
     )
 
@@ -119,12 +119,14 @@ def _named(columns: Sequence[str], names: Sequence[str], taken: set[Any]) -> str
 
 def _option_columns(columns: Sequence[str]) -> list[str]:
     """The columns of one option each, in order: ``A``, ``B``, ... or ``option_1``, ``option_2``, ..."""
-    found: dict[str, dict[str, str]] = {}
+    groups_by_name: dict[str, dict[str, str]] = {}
     for column in columns:
         name = _plain_name(column)
         if match := _OPTION.fullmatch(name):
-            found.setdefault(name[: match.start(1)], {})[match[1]] = column
-    groups = [dict(sorted(group.items())) for group in found.values() if "a" in group or "1" in group]
+            groups_by_name.setdefault(name[: match.start(1)], {})[match[1]] = column
+    groups = [
+        dict(sorted(group.items())) for group in groups_by_name.values() if "a" in group or "1" in group
+    ]
     best = max(groups, key=len, default={})
     return list(best.values()) if len(best) > 1 else []
 
@@ -141,5 +143,5 @@ def _audio_by_values(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) 
 def _letters(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
     """Whether a column of answers holds letters of options."""
     values = [text_of(plain_value(row.get(column))) for row in rows]
-    known = [value for value in values if value]
-    return bool(known) and sum(bool(_LETTER.fullmatch(value)) for value in known) >= _ENOUGH * len(known)
+    texts = [value for value in values if value]
+    return bool(texts) and sum(bool(_LETTER.fullmatch(value)) for value in texts) >= _ENOUGH * len(texts)

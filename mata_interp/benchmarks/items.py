@@ -139,9 +139,9 @@ class Item:
         Raises:
             ItemError: the audio is missing or cannot be decoded, or there are several clips.
         """
-        first, *others = self.load_clips(rate)
-        if others:
-            raise ItemError(self.id, "audio", f"it has {1 + len(others)} clips.", "Use load_clips.")
+        first, *more = self.load_clips(rate)
+        if more:
+            raise ItemError(self.id, "audio", f"it has {1 + len(more)} clips.", "Use load_clips.")
         return first
 
     def load_clips(self, rate: int | None = None) -> tuple[Audio, ...]:

@@ -78,12 +78,12 @@ def load_benchmark(
     mapping = _mapping(name_or_path, fields)
     audio = (mapping.fields if mapping else {}).get("audio")
     column = audio if isinstance(audio, str) else None
-    found = records_of(locate(name_or_path, path), subset, audio_root, column)
-    records = found.records
-    if subset is not None and not found.is_dataset:
+    loaded = records_of(locate(name_or_path, path), subset, audio_root, column)
+    records = loaded.records
+    if subset is not None and not loaded.is_dataset:
         column = (mapping.fields if mapping else {}).get("split", "split")
-        records = _subset(records, subset, column, found.file)
-    return replace(_items(records, name, found.root, mapping, found.file), sha256=found.sha256)
+        records = _subset(records, subset, column, loaded.file)
+    return replace(_items(records, name, loaded.root, mapping, loaded.file), sha256=loaded.sha256)
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,6 @@ def _subset(records: list[Any], subset: str, column: str, file: Path) -> list[An
     """The records with this split."""
     splits = [record.get(column) if isinstance(record, Mapping) else None for record in records]
     if subset not in splits:
-        known = sorted({str(split) for split in splits if not is_missing(split) and split != ""})
-        raise BenchmarkError(f"{str(file)!r} has no subset {subset!r}: it has {quote(known)}.")
+        names = sorted({str(split) for split in splits if not is_missing(split) and split != ""})
+        raise BenchmarkError(f"{str(file)!r} has no subset {subset!r}: it has {quote(names)}.")
     return [record for record, split in zip(records, splits, strict=True) if split == subset]

@@ -65,9 +65,9 @@ def read_mapping(name_or_file: str | Path) -> FieldMapping:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        known = ", ".join(shipped_mappings())
+        names = ", ".join(shipped_mappings())
         raise BenchmarkError(
-            f"The field mapping {str(name_or_file)!r} cannot be read: {error}. Give a JSON file or {known}."
+            f"The field mapping {str(name_or_file)!r} cannot be read: {error}. Give a JSON file or {names}."
         ) from error
     return FieldMapping.from_dict(content, name=file.stem)
 
@@ -107,10 +107,10 @@ class FieldMapping:
             raise BenchmarkError(f"The field mapping {name!r} is not an object: {quote(content)}.")
         if "fields" not in content:
             content = {"fields": content}
-        known = set(cls.__dataclass_fields__) - {"name"}
-        if unknown := sorted(set(content) - known):
+        allowed = set(cls.__dataclass_fields__) - {"name"}
+        if unknown := sorted(set(content) - allowed):
             raise BenchmarkError(
-                f"The field mapping {name!r} has {quote(unknown)}: choose among {sorted(known)}."
+                f"The field mapping {name!r} has {quote(unknown)}: choose among {sorted(allowed)}."
             )
         mapping = cls(**content, name=name)
         rules = [rule.get("fields", {}) for rule in mapping.where]
@@ -208,12 +208,12 @@ class FieldMapping:
         Raises:
             BenchmarkError: a column is in no record.
         """
-        known = {column for record in records if isinstance(record, Mapping) for column in record}
+        columns = {column for record in records if isinstance(record, Mapping) for column in record}
         for fields in (self.fields, *self.conditions.values()):
             for form in fields.values():
                 for column in _columns(form):
-                    if column not in known and column.split(".")[0] not in known:
-                        names = quote(sorted(map(str, known)))
+                    if column not in columns and column.split(".")[0] not in columns:
+                        names = quote(sorted(map(str, columns)))
                         raise BenchmarkError(f"{str(file)!r} has no column {column!r}: it has {names}.")
 
 
@@ -284,8 +284,8 @@ def _evaluate(form: Any, record: Mapping[str, Any], context: _Context) -> Any:
     if kind == "option":
         return option_by_text_or_letter(text, context.options)
     if kind == "other_than":
-        others = [option for option in context.options if option != text]
-        return others[0] if len(others) == 1 else None
+        alternatives = [option for option in context.options if option != text]
+        return alternatives[0] if len(alternatives) == 1 else None
     named = options_inside(text, context.options)
     return context.options[named.pop()] if len(named) == 1 else None
 

@@ -50,23 +50,23 @@ _CORRECTED = re.compile(
 
 
 def corrected(text: str) -> bool:
-    """Whether a text takes back what stood before it ("Wait, ...")."""
+    """Whether a text withdraws what precedes it ("Wait, ...")."""
     return bool(_CORRECTED.search(text))
 
 
 def read_letter(text: str, phrases: Phrases) -> set[int]:
     """The option whose letter a normalized text begins with; several indices if it is not certain.
 
-    An explanation behind the letter decides nothing. The letter is uncertain if it belongs to no option,
-    stands beside another option's text or letter, begins a list of options, or is taken back.
+    An explanation after the letter decides nothing. The letter is uncertain if it belongs to no option,
+    stands beside another option's text or letter, begins a list of options, or is withdrawn.
     """
     first, *later = [line.strip() for line in strip_around(text).splitlines() if line.strip()] or [""]
     if (several := _SEVERAL.match(first)) and several[1] != several[2]:
         return {_option(several[1], phrases), _option(several[2], phrases), UNCLEAR}
-    found = _match(first, phrases)
-    if found is None:
+    match = _match(first, phrases)
+    if match is None:
         return set()
-    letter, beside, enclosed = found
+    letter, beside, enclosed = match
     option = _option(letter, phrases)
     agrees = phrases.equal(beside) == option != UNCLEAR
     if not (agrees or enclosed or _OPENED.match(text)) and _is_note(letter, phrases):
@@ -80,7 +80,7 @@ def read_letter(text: str, phrases: Phrases) -> set[int]:
 
 
 def _match(line: str, phrases: Phrases) -> tuple[str, str, bool] | None:
-    """Letter, the text behind it, and whether the letter stands in brackets or after "option"."""
+    """The letter, the text after it, and whether the letter stands in brackets or after "option"."""
     named = _NAMED.match(line)
     line = line[named.end() :] if named else line
     for form in _FORMS:
@@ -100,20 +100,20 @@ def _option(letter: str, phrases: Phrases) -> int:
 def _is_note(letter: str, phrases: Phrases) -> bool:
     """Whether the letter by itself may be a note or a key of another option, such as "B minor"."""
     note = re.compile(rf"{letter}(?:[#♯♭]|b(?!\w)|\s+(?:major|minor|maj|min|flat|sharp|dur|moll)\b)")
-    own = phrases.labels.index(letter) if letter in phrases.labels else None
-    return any(note.match(text) for index, text in enumerate(phrases.texts) if index != own)
+    index_of_letter = phrases.labels.index(letter) if letter in phrases.labels else None
+    return any(note.match(text) for index, text in enumerate(phrases.texts) if index != index_of_letter)
 
 
 def _lists_options(letter: str, beside: str, later: Sequence[str], phrases: Phrases) -> bool:
     """Whether the letter begins a list of options, or another letter follows it."""
     follower = _match(later[0], phrases) if later else None
-    others = {other for other in phrases.labels if other.isalpha()} - {letter}
-    listed = {match[1] for match in _LISTED.finditer(beside)}
+    other_letters = {other for other in phrases.labels if other.isalpha()} - {letter}
+    letters_after = {match[1] for match in _LISTED.finditer(beside)}
     if (also := _ALSO.match(beside)) and phrases.equal(beside) is None:
-        listed.add(also[1])
+        letters_after.add(also[1])
     if follower is not None:
-        listed.add(follower[0])
-    return bool(listed & others)
+        letters_after.add(follower[0])
+    return bool(letters_after & other_letters)
 
 
 def _before_reason(text: str) -> str:
@@ -220,6 +220,6 @@ def place_spans(text: str, phrases: Phrases) -> list[Span]:
     if not any(character.isdigit() for option in phrases.texts for character in option):
         for match in _NUMBER.finditer(text):
             place = int(match[1]) - 1
-            known = 0 <= place < count
-            spans.append(Span(match.start(), match.end(), phrases.first[place] if known else UNCLEAR))
+            exists = 0 <= place < count
+            spans.append(Span(match.start(), match.end(), phrases.first[place] if exists else UNCLEAR))
     return spans

@@ -60,11 +60,11 @@ def labels_of(choices: Sequence[str]) -> tuple[list[str], list[str]]:
     order, as in ``["B. cat", "A. dog"]``.
     """
     texts = [normalized(choice).strip() for choice in choices]
-    found = [_LABEL.match(text) for text in texts]
+    matches = [_LABEL.match(text) for text in texts]
     letters = [chr(ord("A") + n) for n in range(len(texts))]
-    labels = [match[1].upper() for match in found if match]
+    labels = [match[1].upper() for match in matches if match]
     if sorted(labels) in (letters, sorted(str(n + 1) for n in range(len(texts)))) and len(texts) > 1:
-        return labels, [text[match.end() :] for text, match in zip(texts, found, strict=True) if match]
+        return labels, [text[match.end() :] for text, match in zip(texts, matches, strict=True) if match]
     return letters, texts
 
 
@@ -215,16 +215,16 @@ class Phrases:
 
     def _add_other_forms(self, texts: Sequence[str]) -> None:
         """Add the forms that belong to one option only, and are not part of another option."""
-        for forms_of, known in ((_other_forms, self._forms), (_number_alone, self._only_whole)):
+        for forms_of, table in ((_other_forms, self._forms), (_number_alone, self._only_whole)):
             forms = {index: forms_of(text) for index, text in enumerate(texts) if self.first[index] == index}
-            counts = Counter(form for others in forms.values() for form in others)
-            for index, others in forms.items():
+            counts = Counter(form for forms_of_option in forms.values() for form in forms_of_option)
+            for index, forms_of_option in forms.items():
                 core = without_article(texts[index])
                 rest = [text for text in texts if text != texts[index]]
-                for form in others:
+                for form in forms_of_option:
                     free = counts[form] == 1 and form not in self._forms
                     if free and (form == core or not any(_contains(text, form) for text in rest)):
-                        known[form] = index
+                        table[form] = index
 
     def _option_pattern(self, index: int) -> re.Pattern[str] | None:
         forms = [form for form, option in self._forms.items() if option == index and not _is_letter(form)]
@@ -235,23 +235,23 @@ class Phrases:
         """Index of the option whose text this is, but for an article; None if it is no option's."""
         whole = plain(text)
         for form in (whole, without_article(whole)):
-            for known in (self._forms, self._only_whole):
-                if form in known:
-                    return known[form]
+            for table in (self._forms, self._only_whole):
+                if form in table:
+                    return table[form]
         return None
 
     def spans(self, text: str) -> list[Span]:
         """Places of options in a normalized text, without those inside the place of a longer option."""
-        found = [
+        spans = [
             Span(match.start(), match.end(), index)
             for index, pattern in enumerate(self._patterns)
             if pattern is not None
             for match in pattern.finditer(text)
         ]
-        found = [
-            span._replace(option=UNCLEAR) if self._is_part_of_a_number(span, text) else span for span in found
+        spans = [
+            span._replace(option=UNCLEAR) if self._is_part_of_a_number(span, text) else span for span in spans
         ]
-        return [span for span in found if not any(_inside(span, other) for other in found)]
+        return [span for span in spans if not any(_inside(span, other) for other in spans)]
 
     def _is_part_of_a_number(self, span: Span, text: str) -> bool:
         """Whether a number is negated, compared ("more than 2"), or one end of a range."""

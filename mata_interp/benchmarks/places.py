@@ -91,16 +91,16 @@ def data_file(folder: Path, subset: str | None) -> Path | None:
     Raises:
         BenchmarkError: there are several files of MMAU or MMAR, and ``subset`` does not decide between them.
     """
-    known = [file for name in DOWNLOADS for file in _known_files(folder, name)]
-    if len(known) > 1:
-        wanted = subset or "mini"
-        exact = [file for file in known if re.search(rf"[-_]{re.escape(wanted)}\.", file.name, re.IGNORECASE)]
+    files = [file for name in DOWNLOADS for file in _known_files(folder, name)]
+    if len(files) > 1:
+        part = subset or "mini"
+        exact = [file for file in files if re.search(rf"[-_]{re.escape(part)}\.", file.name, re.IGNORECASE)]
         if len(exact) != 1:
-            names = quote(sorted(file.name for file in known))
+            names = quote(sorted(file.name for file in files))
             raise BenchmarkError(f"{str(folder)!r} holds {names}: give one of these files.")
-        known = exact
-    if known:
-        return known[0]
+        files = exact
+    if files:
+        return files[0]
     tables = [file for file in sorted(folder.iterdir()) if _is_table(file)]
     return tables[0] if len(tables) == 1 and subset is None and _holds_audio(folder) else None
 
@@ -149,9 +149,9 @@ def place_audio(records: Sequence[Any], folder: Path, column: str | None = None)
     best, most = (folder, 0), 0
     for dropped in range(longest):
         for root in (folder, *_folders_in(folder)):
-            found = sum(_shorter(path, dropped, root) for path in sample)
-            if found > most:
-                best, most = (root, dropped), found
+            count = sum(_shorter(path, dropped, root) for path in sample)
+            if count > most:
+                best, most = (root, dropped), count
         if most == len(sample):
             break
     root, dropped = best

@@ -75,5 +75,5 @@ def published_claims(benchmark: str, subset: str | None = None) -> tuple[Claim, 
         [0.573, 0.737]
     """
     claims = (Claim(**row) for row in json.loads((_HERE / "published.json").read_text("utf-8")))
-    kept = (claim for claim in claims if claim.benchmark == benchmark)
-    return tuple(claim for claim in kept if subset is None or claim.subset == subset)
+    matching = (claim for claim in claims if claim.benchmark == benchmark)
+    return tuple(claim for claim in matching if subset is None or claim.subset == subset)

@@ -45,9 +45,9 @@ def read_records(file: Path, data: bytes | None = None) -> list[Any]:
     name = file.name.lower()
     suffix = PurePath(name.removesuffix(".gz")).suffix
     if suffix not in _READERS:
-        known = ", ".join(SUFFIXES)
+        suffixes = ", ".join(SUFFIXES)
         raise BenchmarkError(
-            f"{str(file)!r} is no data file: its suffix must be one of {known} (or .gz of one)."
+            f"{str(file)!r} is not a data file: its suffix must be one of {suffixes} (or .gz of one)."
         )
     try:
         data = file.read_bytes() if data is None else data
@@ -78,8 +78,8 @@ def _read_json(data: bytes) -> list[Any]:
         lists = [key for key, value in content.items() if _is_list_of_records(value)]
         if len(lists) != 1:
             problem = f"it is an object with the keys {quote(list(content))}"
-            found = "none holds one" if not lists else f"{quote(lists)} each hold one"
-            raise _FormatError(f"{problem}, of which {found}.")
+            detail = "none holds one" if not lists else f"{quote(lists)} each hold one"
+            raise _FormatError(f"{problem}, of which {detail}.")
         content = content[lists[0]]
     if not isinstance(content, list):
         raise _FormatError(f"it is {quote(content)}.")
@@ -101,8 +101,8 @@ def _read_csv(data: bytes, delimiter: str | None = None) -> list[Any]:
     text = _decode(data)
     if delimiter is None:
         header = text.split("\n", 1)[0]
-        others = [mark for mark in (";", "\t") if mark in header]
-        delimiter = others[0] if "," not in header and len(others) == 1 else ","
+        delimiters = [mark for mark in (";", "\t") if mark in header]
+        delimiter = delimiters[0] if "," not in header and len(delimiters) == 1 else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     names = [name for name in reader.fieldnames or () if name.strip()]
     if repeated := [name for name, count in Counter(names).items() if count > 1]:

@@ -122,8 +122,8 @@ def option_by_text_or_letter(text: str, options: Sequence[str]) -> str:
     letter = re.fullmatch(r"\(?([A-Za-z])[).]?", text)
     if letter is None or text in options:
         return text
-    labels, wanted = letters_of(options), letter[1].upper()
-    return options[labels.index(wanted)] if wanted in labels else text
+    labels, label = letters_of(options), letter[1].upper()
+    return options[labels.index(label)] if label in labels else text
 
 
 def _choices(value: Any, name: str) -> list[str]:

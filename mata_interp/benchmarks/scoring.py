@@ -122,12 +122,12 @@ def join_answers(
         ItemError: an id is missing, repeated, or not among the answers.
     """
     predicted = index_by_id(predictions, "predictions")
-    known = index_by_id(answers, "answers")
+    by_id = index_by_id(answers, "answers")
     for name in predicted:
-        if name not in known:
+        if name not in by_id:
             remedy = "Check that both files belong to one benchmark."
             raise ItemError(name, "id", "the answers have no such id.", remedy)
-    return [{**predicted.get(name, {}), **record} for name, record in known.items()]
+    return [{**predicted.get(name, {}), **record} for name, record in by_id.items()]
 
 
 def _score_record(record: Mapping[str, Any], number: int, key: str) -> dict[str, Any]:

@@ -34,13 +34,13 @@ def write_submission(
     """
     if benchmark not in RULES:
         raise BenchmarkError(f"No submission format of {benchmark!r}: there are those of {', '.join(RULES)}.")
-    key, known = RULES[benchmark].keys[0], index_by_id(records, "records")
+    key, by_id = RULES[benchmark].keys[0], index_by_id(records, "records")
     for name in predictions:
-        if name not in known:
+        if name not in by_id:
             raise ItemError(name, "id", "the benchmark has no such id.")
     rows = [
         {**record, key: predictions[name]} if name in predictions else dict(record)
-        for name, record in known.items()
+        for name, record in by_id.items()
     ]
     _write(rows, Path(path).expanduser())
     return len(rows) - len(predictions)

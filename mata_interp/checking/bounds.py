@@ -12,7 +12,17 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["LOGITS", "MIN_EFFECT", "OPTION_SCORES", "QUANTISED_FACTOR", "ROUNDING_FACTOR", "ROWS", "SUMS"]
+__all__ = [
+    "JITTER_FACTOR",
+    "LOGITS",
+    "MAX_MASS",
+    "MEASURED_LAYERS",
+    "MIN_EFFECT",
+    "OPTION_SCORES",
+    "ROUNDING_FACTOR",
+    "ROWS",
+    "SUMS",
+]
 
 SUMS = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 1e-5}
 """Of a sum of attention masses, which is float32 in every model, from 1. Measured: 4e-7."""
@@ -27,11 +37,14 @@ ROUNDING_FACTOR = 4
 """In half precision logits may also differ by this multiple of the difference between the model's own two
 attention implementations, SDPA and eager, on the same prompt: models with small logits round more."""
 
-QUANTISED_FACTOR = 2
+MEASURED_LAYERS = 12
+"""Attention layers of the deepest model that the bounds above were measured on. Rounding grows with depth."""
+
+JITTER_FACTOR = 2
 """In models with quantised layers logits and attention weights may also differ by this multiple of what the
-model's own eager attention makes of states that are off by two roundings. A batch and single prompts, and
-passes with and without a cache, differed by up to 1.3 times that (weights in 8 or 4 bits) and 0.9 times
-(states in 8 bits, token by token)."""
+model's own eager attention makes of states that are off by two roundings; attention weights of deep models in
+half precision too. A batch and single prompts, and passes with and without a cache, differed by up to 1.3
+times that (weights in 8 or 4 bits) and 0.9 times (states in 8 bits, token by token)."""
 
 OPTION_SCORES = 3
 """Of log p of an option, in multiples of the bound of a logit. Measured: 1.9e-6, 4.3e-3 and 0.031 of the
@@ -39,3 +52,7 @@ largest logit."""
 
 MIN_EFFECT = 3
 """Size that the effect of an edit must have, in multiples of the bound. Below it, agreement shows nothing."""
+
+MAX_MASS = 0.5
+"""A bound of attention weights and masses above which agreement shows nothing: unrelated ones rarely
+differ by more."""

@@ -18,25 +18,30 @@ from mata_interp.lalm.discovery.experts import Flips, Routing, agreeing, experts
 from mata_interp.lalm.discovery.quantised import quantised_layers
 from mata_interp.lalm.prompting.prompts import build_prompt
 
-from .bounds import LOGITS, MIN_EFFECT, QUANTISED_FACTOR, ROUNDING_FACTOR, ROWS
+from .bounds import JITTER_FACTOR, LOGITS, MAX_MASS, MEASURED_LAYERS, MIN_EFFECT, ROUNDING_FACTOR, ROWS
 from .eager import EagerReference, ReferenceEdit, real_tokens
 from .results import NotApplicable
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["CheckContext", "default_items", "seeded_forwards"]
+__all__ = ["CheckContext", "default_items", "last_query", "seeded_forwards"]
 
 Result = TypeVar("Result")
 
 STEPS = 4  # tokens decoded
 REPEATS = 8  # plain forward passes that show whether a device repeats itself
-JITTERS = 4  # runs with other roundings, of quantised models
+JITTERS = 4  # runs with other roundings
 STRENGTHS = (1.0, 2.0, -2.0, 3.0, -3.0, 4.0, -4.0, 5.0, 6.0, -6.0, 8.0)
 """Nats that are added to the scores of all audio keys, tried in this order until the logits change clearly.
 
 The weakest that tells is used: a strong edit in every layer drives a model so far from what it was trained on
 that its own rounding grows beyond every bound."""
+
+
+def last_query(weights: Tensor) -> Tensor:
+    """Of attention weights [B, H, T, L] those of the last query, [B, H, L]."""
+    return weights[:, :, -1]
 
 
 class CheckContext:
@@ -54,7 +59,7 @@ class CheckContext:
         excluded: items that were left out.
 
     Raises:
-        ModelError: there is no prompt and no processor to make one.
+        ModelError: there is neither a prompt nor a processor to make one.
         ItemError: an item cannot be used, with ``strict``.
         RunError: no item can be used.
     """
@@ -179,7 +184,8 @@ class CheckContext:
     def logit_bound(self) -> float:
         """How far logits may differ."""
         bound = LOGITS.get(self.lalm.dtype, LOGITS[torch.bfloat16]) * max(1.0, float(self.plain.abs().max()))
-        bound = max(bound, QUANTISED_FACTOR * self._quantised_rounding[0])
+        if quantised_layers(self.lalm.model):
+            bound = max(bound, JITTER_FACTOR * self._jitter(self._eager_last_logits))
         if not self.half:
             return bound
         # the model's own two attention implementations, neither of which contains code of this package
@@ -187,33 +193,32 @@ class CheckContext:
         rounding = float((self.plain - eager.to(self.plain)).abs().max())
         return max(bound, ROUNDING_FACTOR * rounding)
 
-    @cached_property
-    def _quantised_rounding(self) -> tuple[float, float]:
-        """How far the reference's logits and attention weights move when states are off by roundings.
+    def _eager_last_logits(self) -> Tensor:
+        return self.eager.logits(self.prompt.inputs, 1, None, self.plain_routing)[0]
+
+    def _jitter_of_weights(self, reduce: Callable[[Tensor], Tensor]) -> float:
+        """How far reduced attention weights move when states are off by roundings; 0 if there are none."""
+
+        def run() -> Tensor:
+            by_layer, _ = self.eager.weights(self.prompt.inputs, reduce, self.plain_routing)
+            return torch.cat([weights.flatten().cpu() for weights in by_layer.values()])
+
+        try:
+            return self._jitter(run)
+        except NotApplicable:  # eager attention returns no weights
+            return 0.0
+
+    def _jitter(self, run: Callable[[], Tensor]) -> float:
+        """The largest change of a tensor of the reference over runs whose states are off by roundings.
 
         Layers that quantise what they are given turn a difference in the last digit into one of a step of
-        8 bits. (0, 0) without quantised layers.
+        8 bits, and deep models in half precision amplify it from layer to layer.
         """
-        if not quantised_layers(self.lalm.model):
-            return 0.0, 0.0
-        runs = [self._reference_run()]
+        reference, largest = run(), 0.0
         for seed in range(JITTERS):
             with self.eager.jittered(seed):
-                runs.append(self._reference_run())
-        (logits, weights), *others = runs
-        return (
-            max(float((other - logits).abs().max()) for other, _ in others),
-            max(float((other[i] - weights[i]).abs().max()) for _, other in others for i in weights),
-        )
-
-    def _reference_run(self) -> tuple[Tensor, dict[int, Tensor]]:
-        """Logits [B, 1, V] of the reference, and the last query's weights by layer, [B, H, T]."""
-        inputs, routing = self.prompt.inputs, self.plain_routing
-        try:
-            weights, _ = self.eager.weights(inputs, lambda weights: weights[:, :, -1], routing)
-        except NotApplicable:  # the checks that compare weights are not applicable, then
-            weights = {}
-        return self.eager.logits(inputs, 1, None, routing)[0], weights
+                largest = max(largest, float((run() - reference).abs().max()))
+        return largest
 
     def exact(self, difference: float) -> tuple[float, str]:
         """How far logits may differ that are computed twice in the same way, and what that was derived from.
@@ -237,15 +242,36 @@ class CheckContext:
 
     @cached_property
     def repeat_difference(self) -> float:
-        """How far further plain forward passes are from the first, which did the very same."""
+        """How far repeated plain forward passes differ from the first."""
         again = (self.lalm.logits(self.prompt).float() for _ in range(REPEATS))
         return max(float((logits - self.plain).abs().max()) for logits in again)
 
-    @property
-    def row_bound(self) -> float:
-        """How far attention weights may differ."""
-        bound = ROWS.get(self.lalm.dtype, ROWS[torch.bfloat16])
-        return max(bound, QUANTISED_FACTOR * self._quantised_rounding[1])
+    def weight_bound(self, difference: float, reduce: Callable[[Tensor], Tensor] = last_query) -> float:
+        """How far attention weights, or masses of them, may differ.
+
+        Beyond the fixed bound it is measured what rounding alone does to the same weights of this model, if
+        its layers are quantised, or if it is in half precision and deeper than the models that the bound was
+        measured on.
+
+        Args:
+            difference: what was measured. Up to the fixed bound no further pass is made.
+            reduce: attention weights of a layer, [B, H, T, L], to what is compared.
+
+        Raises:
+            NotApplicable: rounding moves them so far that agreement would show nothing.
+        """
+        fixed = ROWS.get(self.lalm.dtype, ROWS[torch.bfloat16])
+        deep = self.half and len(self.lalm.attention_layers) > MEASURED_LAYERS and not self.has_experts
+        if not difference > fixed or not (deep or quantised_layers(self.lalm.model)):
+            return fixed  # also of NaN, which exceeds every bound
+        rounding = self._jitter_of_weights(reduce)
+        bound = max(fixed, JITTER_FACTOR * rounding)
+        if bound > MAX_MASS:
+            raise NotApplicable(
+                f"rounding alone moves attention in this model by up to {rounding:.2g}, so that agreement "
+                "would show nothing. Check it in float32 and before it is quantised."
+            )
+        return bound
 
     @cached_property
     def strength(self) -> float:

@@ -128,10 +128,10 @@ def transformer_lens_agrees(context: CheckContext) -> Measurement:
     bound = context.logit_bound
     flaw = "" if logit_difference <= bound else f"the difference of logits exceeds {bound:.3g}"
     measured = f"on {part}: rows differ by {difference:.3g}, logits by {logit_difference:.3g}"
+    compared = (logit_difference, bound) if flaw else (difference, context.weight_bound(difference))
     if not context.has_experts:
-        return Measurement(measured, difference, context.row_bound, flaw)
+        return Measurement(measured, *compared, flaw)
     unsure = "it chooses among experts for itself, and rounding may have changed a choice"
-    compared = (logit_difference, bound) if flaw else (difference, context.row_bound)
     return Measurement(measured, *compared, unsure=unsure)
 
 

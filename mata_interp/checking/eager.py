@@ -108,23 +108,23 @@ class EagerReference:
         Returns:
             the reduced weights by layer, and how many choices of experts differed.
         """
-        found: dict[int, Tensor] = {}
+        by_layer: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Callable[..., None]:
             def hook(_: Any, args: Any, out: Any) -> None:
                 weights = out[1] if isinstance(out, tuple) and len(out) > 1 else None
                 if isinstance(weights, Tensor) and weights.dim() == 4:
-                    found[layer] = reduce(weights.float())
+                    by_layer[layer] = reduce(weights.float())
 
             return hook
 
         hooks = [module.register_forward_hook(keep(i)) for i, module in self.structure.attention.items()]
         with _removed_after(hooks), torch.no_grad():
             _, flips = self._run(inputs, routing)
-        missing = sorted(set(self.structure.attention) - set(found))
+        missing = sorted(set(self.structure.attention) - set(by_layer))
         if missing:
             raise NotApplicable(f"the model's eager attention returns no weights in layer {missing[0]}.")
-        return found, flips
+        return by_layer, flips
 
     def jittered(self, seed: int) -> AbstractContextManager[None]:
         """Inside, the states that enter each layer are off by roundings of their dtype: what a layer makes of
@@ -177,14 +177,14 @@ def extend_inputs(inputs: dict[str, Tensor], tokens: Tensor, real: Tensor | None
         tokens: ids to append, [B, N].
         real: which of these are no padding, bool [B, N]; all, if not given.
     """
-    given = inputs["input_ids"]
+    ids = inputs["input_ids"]
     longer = dict(inputs)
-    mask = inputs.get("attention_mask", torch.ones_like(given))
+    mask = inputs.get("attention_mask", torch.ones_like(ids))
     more = torch.ones_like(tokens) if real is None else real.to(tokens)
     for name, value in inputs.items():
-        if is_per_token(value, given):
+        if is_per_token(value, ids):
             longer[name] = torch.cat([value, value.new_zeros(tokens.shape)], 1)
-    longer["input_ids"] = torch.cat([given, tokens], 1)
+    longer["input_ids"] = torch.cat([ids, tokens], 1)
     longer["attention_mask"] = torch.cat([mask, more.to(mask.dtype)], 1)
     return longer
 

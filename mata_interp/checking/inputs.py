@@ -69,13 +69,13 @@ def audio_reaches_the_end(context: CheckContext) -> Measurement:
     if not clips:
         raise NotApplicable("the prompt was not made from items.")
     limit = lalm.audio_limit
-    kept = [limit.kept(len(clip.samples)) for clip in clips]
+    sample_counts = [limit.usable_samples(len(clip.samples)) for clip in clips]
     flaws = [
         f"clip {number} of {clip.seconds:.1f} s: {flaw}"
-        for number, (clip, count) in enumerate(zip(clips, kept, strict=True), 1)
+        for number, (clip, count) in enumerate(zip(clips, sample_counts, strict=True), 1)
         if (flaw := limit.flaw(clip.samples, count))
     ]
-    cut = [(len(clip.samples) - count) / clip.rate for clip, count in zip(clips, kept, strict=True)]
+    cut = [(len(clip.samples) - count) / clip.rate for clip, count in zip(clips, sample_counts, strict=True)]
     whole = sum(seconds == 0 for seconds in cut)
     measured = f"{whole} of {len(clips)} clips whole, {sum(cut):.1f} s cut"
     return Measurement(measured, float(len(flaws)), 0.0, "; ".join(flaws))

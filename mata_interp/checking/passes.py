@@ -95,9 +95,9 @@ def options_equal_one_pass(context: CheckContext) -> Measurement:
         raise NotApplicable("the prompt was not made of items with options.")
     edits = (None, context.mata)
     scored = [(scores, Routing()) for scores in lalm.score_each(prompt, choices, edits)]
-    found = _compare_options(context, choices, scored)
+    comparison = _compare_options(context, choices, scored)
     bound = OPTION_SCORES * context.logit_bound
-    if not found.difference <= bound and context.plain_routing.experts:
+    if not comparison.difference <= bound and context.plain_routing.experts:
         # one option at a time, so that the experts of each of its tokens are known
         parts = []
         for c in range(min(map(len, choices))):
@@ -106,12 +106,12 @@ def options_equal_one_pass(context: CheckContext) -> Measurement:
                 context.with_routing(lambda e=edit, o=option: lalm.score(prompt, o, e)) for edit in edits
             ]
             parts.append(_compare_options(context, option, alone))
-        found = _worst_of(parts)
+        comparison = _worst_of(parts)
     measured = (
-        f"max |Δlog p| {found.difference:.3g}, up to {found.tokens:.0f} tokens; the edit changes "
-        f"{found.effect:.3g}"
+        f"max |Δlog p| {comparison.difference:.3g}, up to {comparison.tokens:.0f} tokens; the edit changes "
+        f"{comparison.effect:.3g}"
     )
-    return Measurement(measured, found.difference, bound, unsure=context.unsure, flips=found.flips)
+    return Measurement(measured, comparison.difference, bound, unsure=context.unsure, flips=comparison.flips)
 
 
 CHECKS = (batch_equals_single, decoding_equals_one_pass, backends_agree, options_equal_one_pass)
@@ -234,11 +234,11 @@ def _compare_options(
     lalm, prompt = context.lalm, context.prompt
     options = [lalm.option_tokens(item, texts) for item, texts in zip(context.items, choices, strict=True)]
     edits = (None, context.reference_edit(context.strength))
-    found = _OptionComparison(0.0, 0.0, 1, Flips())
+    comparison = _OptionComparison(0.0, 0.0, 1, Flips())
     for c in range(min(map(len, options))):
         tokens = [row[c] for row in options]
         width = max(map(len, tokens))
-        found.tokens = max(found.tokens, width)
+        comparison.tokens = max(comparison.tokens, width)
         real = torch.tensor([[k < len(t) for k in range(width)] for t in tokens])
         filled = torch.tensor([t + [0] * (width - len(t)) for t in tokens]).to(lalm.device)
         inputs = extend_inputs(prompt.inputs, filled, real.to(lalm.device))
@@ -246,11 +246,11 @@ def _compare_options(
         for edit, (scores, routing) in zip(edits, scored, strict=True):
             logits, flips = context.eager.logits(inputs, width + 1, edit, routing)
             reference.append(_logprob(logits, filled, real))
-            found.flips += flips
+            comparison.flips += flips
             difference = largest(torch.from_numpy(scores.logprob[:, c]) - reference[-1])
-            found.difference = max(found.difference, difference, key=nan_first)
-        found.effect = max(found.effect, largest(reference[1] - reference[0]))
-    return found
+            comparison.difference = max(comparison.difference, difference, key=nan_first)
+        comparison.effect = max(comparison.effect, largest(reference[1] - reference[0]))
+    return comparison
 
 
 def _logprob(logits: Tensor, tokens: Tensor, real: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def register_check(*, name: str, compared: str, remedy: str) -> Callable[[Measur
 def run_check(check: Check, context: CheckContext) -> CheckResult:
     """The result of one check. An exception in it becomes the verdict ``"error"``."""
     try:
-        found = check.measure(context)
+        measurement = check.measure(context)
     except NotApplicable as reason:
         return _unmeasured(check, "not applicable", str(reason), "")
     except Exception as error:  # whatever a new model may do, running out of memory included
@@ -77,35 +77,37 @@ def run_check(check: Check, context: CheckContext) -> CheckResult:
         if is_out_of_memory(error) or is_out_of_memory(error.__cause__ or error):
             unmeasured = ("memory ran out", MEMORY)
     else:
-        return _result(check, found, context)
+        return _result(check, measurement, context)
     release_memory()  # not in the except block: the error keeps the tensors of the failed attempt alive
-    said, remedy = unmeasured
-    return _unmeasured(check, "error", f"{said}: {reason}", remedy)
+    problem, remedy = unmeasured
+    return _unmeasured(check, "error", f"{problem}: {reason}", remedy)
 
 
-def _result(check: Check, found: Measurement, context: CheckContext) -> CheckResult:
-    verdict, remedy = _judge(found, check.remedy, context.half)
-    notes = [found.flaw, found.weak]
-    if found.flips.flipped:
-        notes.append(f"{found.flips}: compared with the same experts")
+def _result(check: Check, measurement: Measurement, context: CheckContext) -> CheckResult:
+    verdict, remedy = _judge(measurement, check.remedy, context.half)
+    notes = [measurement.flaw, measurement.weak]
+    if measurement.flips.flipped:
+        notes.append(f"{measurement.flips}: compared with the same experts")
     if verdict == "not comparable":
-        notes.append(found.unsure)
-    measured = "; ".join(filter(None, (found.measured, *notes)))
-    return CheckResult(check.name, check.compared, measured, found.difference, found.bound, verdict, remedy)
+        notes.append(measurement.unsure)
+    measured = "; ".join(filter(None, (measurement.measured, *notes)))
+    return CheckResult(
+        check.name, check.compared, measured, measurement.difference, measurement.bound, verdict, remedy
+    )
 
 
 def _unmeasured(check: Check, verdict: Verdict, reason: str, remedy: str) -> CheckResult:
     return CheckResult(check.name, check.compared, reason, None, None, verdict, remedy)
 
 
-def _judge(found: Measurement, remedy: str, half: bool) -> tuple[Verdict, str]:
+def _judge(measurement: Measurement, remedy: str, half: bool) -> tuple[Verdict, str]:
     """The verdict, and what to do."""
-    if found.flaw:
+    if measurement.flaw:
         return "fail", remedy
-    if found.difference <= found.bound:
-        return ("fail", WEAK) if found.weak else ("pass", "")
-    if found.unsure:
+    if measurement.difference <= measurement.bound:
+        return ("fail", WEAK) if measurement.weak else ("pass", "")
+    if measurement.unsure:
         return "not comparable", UNSURE
     # sums of masses are computed in float32 whatever the dtype of the model
-    rounds = half and found.bound > SUMS[torch.float32]
+    rounds = half and measurement.bound > SUMS[torch.float32]
     return "fail", f"{ROUNDING} {remedy}" if rounds else remedy

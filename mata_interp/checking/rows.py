@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import torch
+import xarray as xr
 from torch import Tensor
 
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ItemError
+from mata_interp.lalm import Prompt
 from mata_interp.lalm.calls.attention_calls import attention_calls
 from mata_interp.lalm.prompting.groups import partition
 from mata_interp.tracing import trace
 
 from .bounds import SUMS
-from .context import CheckContext
+from .context import CheckContext, last_query
 from .edits import nan_first
 from .registry import register_check
 from .results import Measurement
@@ -47,13 +49,12 @@ def row_sums(context: CheckContext) -> Measurement:
 )
 def rows_equal_eager(context: CheckContext) -> Measurement:
     rows, routing = context.with_routing(lambda: last_rows(context))
-    reference, flips = context.eager.weights(
-        context.prompt.inputs, lambda weights: weights[:, :, -1], routing
-    )
+    reference, flips = context.eager.weights(context.prompt.inputs, last_query, routing)
     apart = {layer: _difference(rows[layer], reference[layer]) for layer in rows}
     worst = max(apart, key=lambda layer: nan_first(apart[layer]))
     measured = f"largest difference {apart[worst]:.3g}, in layer {worst}; {len(apart)} layers"
-    return Measurement(measured, apart[worst], context.row_bound, unsure=context.unsure, flips=flips)
+    bound = context.weight_bound(apart[worst])
+    return Measurement(measured, apart[worst], bound, unsure=context.unsure, flips=flips)
 
 
 @register_check(
@@ -67,33 +68,49 @@ def trace_equals_eager(context: CheckContext) -> Measurement:
     groups = torch.stack(list(partition(prompt.groups).values()), 1).float()  # (B, G, T)
     # every trace is this forward pass, whatever its query
     _, routing = context.with_routing(lambda: trace(lalm, prompt, "last", progress=False))
-    masses, flips = context.eager.weights(
-        prompt.inputs, lambda w: w @ groups.transpose(1, 2)[:, None, : w.shape[-1]].to(w), routing
-    )
-    notes, worst = [], 0.0
+    traces: dict[str, xr.Dataset] = {}
+    notes = {}
     for query in ("last", "text"):
         try:
-            difference = _trace_difference(context, query, masses)
+            traces[query] = trace(lalm, prompt, query, progress=False, per_query=True)
         except ItemError as error:  # there is no text after the audio
-            notes.append(f"{query}: {error.problem}")
-            continue
-        notes.append(f"{query}: largest difference {difference:.3g}")
+            notes[query] = error.problem
+    compared = torch.zeros_like(groups[:, 0])  # (B, T), 1 for the tokens whose attention is compared
+    for traced in traces.values():
+        for b, rows in enumerate(_rows(prompt, traced)):
+            compared[b, rows.to(compared.device)] = 1.0
+
+    def masses_of(weights: Tensor) -> Tensor:
+        masses = weights @ groups.transpose(1, 2)[:, None, : weights.shape[-1]].to(weights)
+        return masses * compared[:, None, :, None].to(weights)
+
+    masses, flips = context.eager.weights(prompt.inputs, masses_of, routing)
+    worst = 0.0
+    for query, traced in traces.items():
+        difference = _trace_difference(prompt, traced, masses)
+        notes[query] = f"largest difference {difference:.3g}"
         worst = max(worst, difference, key=nan_first)
-    return Measurement("; ".join(notes), worst, context.row_bound, unsure=context.unsure, flips=flips)
+    measured = "; ".join(f"{query}: {note}" for query, note in notes.items())
+    return Measurement(
+        measured, worst, context.weight_bound(worst, masses_of), unsure=context.unsure, flips=flips
+    )
 
 
 CHECKS = (row_sums, rows_equal_eager, trace_equals_eager)
 
 
-def _trace_difference(context: CheckContext, query: str, masses: dict[int, Tensor]) -> float:
-    """Largest difference between a trace and masses [B, H, T, G] of eager attention."""
-    prompt = context.prompt
-    traced = trace(context.lalm, prompt, query, progress=False, per_query=True)
+def _rows(prompt: Prompt, traced: xr.Dataset) -> list[Tensor]:
+    """The decoder positions of the queries of each traced prompt, int [Q]."""
     grouped = torch.stack(list(prompt.groups.values())).any(0).cpu()  # a trace counts positions among these
+    counts = traced["n_queries"].values.astype(int)
+    positions = [traced["position"].values[b][: counts[b]].tolist() for b in range(prompt.size)]
+    return [grouped[b].nonzero()[:, 0][positions[b]] for b in range(prompt.size)]
+
+
+def _trace_difference(prompt: Prompt, traced: xr.Dataset, masses: dict[int, Tensor]) -> float:
+    """Largest difference between a trace and masses [B, H, T, G] of eager attention."""
     worst = 0.0
-    for b in range(prompt.size):
-        positions = traced["position"].values[b][: int(traced["n_queries"][b])]
-        rows = grouped[b].nonzero()[:, 0][positions.tolist()]
+    for b, rows in enumerate(_rows(prompt, traced)):
         for layer, mass in masses.items():
             values = traced["mass"].sel(layer=layer).values[b, : mass.shape[1], :, : len(rows)]  # (H, G, Q)
             reference = mass[b].cpu()[:, rows].transpose(1, 2)

@@ -72,7 +72,7 @@ def check(
         ExclusionWarning: items were left out.
 
     Raises:
-        ModelError: there is no prompt and no processor to make one.
+        ModelError: there is neither a prompt nor a processor to make one.
         ItemError: an item cannot be used, with ``strict``.
         RunError: no item can be used.
 
@@ -107,7 +107,7 @@ def _check(lalm: LALM, prompt: Prompt | Item | Sequence[Item] | None, strict: bo
         name="model is unchanged after the checks",
         compared="modules, their attributes, hooks, settings, weights, attention functions and logits before "
         "and after all of the above",
-        remedy="Load the model again before you go on. Please report it with this output.",
+        remedy="Reload the model before you continue, and please report this output.",
         measure=lambda context: before.compare(ModelSnapshot(context), context.exact),
     )
     results.append(run_check(unchanged, context))

@@ -40,8 +40,8 @@ app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(organism_app, name="organism")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         print(f"mata-interp {__version__}")
         raise typer.Exit
 

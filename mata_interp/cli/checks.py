@@ -133,10 +133,10 @@ def with_map(options: LoadOptions) -> LoadOptions:
     Raises:
         BadParameter: there is no such file, or it is not JSON of the form module -> device.
     """
-    wanted = options.device_map
-    if not isinstance(wanted, str) or not wanted.lower().endswith(".json"):
+    device_map = options.device_map
+    if not isinstance(device_map, str) or not device_map.lower().endswith(".json"):
         return options
-    path = Path(wanted).expanduser()
+    path = Path(device_map).expanduser()
     check_file(path, "--device-map")
     try:
         devices = json.loads(path.read_text("utf-8"))
@@ -214,7 +214,7 @@ def check_cluster(address: str | None) -> None:
     except ValueError:
         host = port = None
     if not host or not port:
-        raise usage_error(f"{address!r} is no address: give host:port or ray://host:port.", "--ray")
+        raise usage_error(f"{address!r} is not an address: give host:port or ray://host:port.", "--ray")
     try:
         socket.create_connection((host, port), timeout=SECONDS).close()
     except OSError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..defaults import LAYER_ITEMS
 from ..errors import ItemError, RunError
 from .checks import check_file, check_folder, check_model, usage_error, with_map
 from .options import AS_STORED, AUTO, DEFAULT_MODEL
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from ..lalm import LALM
     from ..load_options import LoadOptions
 
-AUTO_CRITERIA = ("knockout_text", "knockout_last", "restoration_audio")  # what --layers auto measures
-AUTO_ITEMS = 96  # of the selection split, where --items is not used; see analyses/planted_truth.py
+AUTO_CRITERIA = ("knockout_text", "knockout_text_single", "knockout_last", "restoration_audio")
+"""What ``--layers auto`` measures."""
 
 
 def model_name(argument: str | None, option: str | None) -> str:
@@ -129,26 +130,26 @@ class LayersFile:
         return frozenset(getattr(self.layers, "chosen_on", ()))
 
 
-def read_layers(wanted: Any) -> Any:
+def read_layers(value: Any) -> Any:
     """The value of ``--layers``, a file read already: before a model is loaded.
 
     Raises:
         RunError: the file holds no layers.
     """
-    if not isinstance(wanted, Path):
-        return wanted
-    check_file(wanted, "--layers")
+    if not isinstance(value, Path):
+        return value
+    check_file(value, "--layers")
     try:
-        data = json.loads(wanted.read_text("utf-8"))
+        data = json.loads(value.read_text("utf-8"))
         window = tuple(int(layer) for layer in data["window"])
         if "chosen_on" not in data:
-            return LayersFile(wanted, window)
+            return LayersFile(value, window)
         from ..fusion import FusionProfile
 
-        return LayersFile(wanted, FusionProfile.from_dict(data))
+        return LayersFile(value, FusionProfile.from_dict(data))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
-            f'cannot read layers from {wanted}: {error!r}. It must hold {{"window": [3, 4, 5]}} or '
+            f'cannot read layers from {value}: {error!r}. It must hold {{"window": [3, 4, 5]}} or '
             "be written by `mata-interp layers --out`."
         ) from error
 
@@ -179,7 +180,7 @@ class AutoLayers:
 
         from ..reporting.wording import count, printable
 
-        chosen = clips_to_choose_on(self.data(), AUTO_ITEMS, self.seed)
+        chosen = clips_to_choose_on(self.data(), LAYER_ITEMS, self.seed)
         items = f"{count(len(chosen), 'item')} of the selection split of {printable(chosen.name)}"
         if self.dry_run:
             print_note(
@@ -199,11 +200,11 @@ class AutoLayers:
         return profile
 
 
-def resolve_layers(wanted: Any, lalm: LALM, auto: AutoLayers) -> Any:
+def resolve_layers(value: Any, lalm: LALM, auto: AutoLayers) -> Any:
     """What ``Mata(layers=...)`` takes, for the value of ``--layers``.
 
     Args:
-        wanted: what `read_layers` returned: layers or None, which come back as they are, a `LayersFile`, or
+        value: what `read_layers` returned: layers or None, which come back as they are, a `LayersFile`, or
             ``auto``.
         lalm: the model.
         auto: how ``auto`` is measured.
@@ -211,39 +212,35 @@ def resolve_layers(wanted: Any, lalm: LALM, auto: AutoLayers) -> Any:
     from ..ranges import brief
     from ..reporting.wording import printable
 
-    if isinstance(wanted, LayersFile):
-        layers = wanted.layers
-        found_in = getattr(layers, "model", lalm.name)
-        if found_in != lalm.name:
+    if isinstance(value, LayersFile):
+        layers = value.layers
+        source_model = getattr(layers, "model", lalm.name)
+        if source_model != lalm.name:
             print_note(
-                f"layers {brief(layers.window)} of {wanted.path} were found in {printable(found_in)}, not in "
-                f"{printable(lalm.name)}."
+                f"layers {brief(layers.window)} of {value.path} were found in {printable(source_model)}, "
+                f"not in {printable(lalm.name)}."
             )
         return layers
-    return auto.measure(lalm) if wanted == AUTO else wanted
+    return auto.measure(lalm) if value == AUTO else value
 
 
 def clips_to_choose_on(data: Items, limit: int, seed: int) -> Items:
-    """Items of the selection split, those without a caption where there are any.
-
-    A clip asked about under three captions is still one clip, and intervals count clips.
+    """The items of `mata_interp.fusion.selection_items`; says so where they are fewer than ``limit``.
 
     Raises:
         RunError: the selection split is empty.
     """
-    chosen = data.split("selection", seed=seed)
-    if not len(chosen):
-        raise RunError(f"{data.name} has no item in its selection split.")
-    neutral = chosen.filter(condition="neutral")
-    return sample(neutral if len(neutral) else chosen, "selection", limit, seed)
+    from ..fusion import selection_items
+
+    return sample(selection_items(data, None, seed), "selection", limit, seed)
 
 
 def clusters_of(items: Sequence[Any]) -> frozenset[str]:
     """The clips of the items whose audio can be identified."""
-    found = set()
+    clusters = set()
     for item in items:
         try:
-            found.add(item.cluster)
+            clusters.add(item.cluster)
         except ItemError:
             continue
-    return frozenset(found)
+    return frozenset(clusters)

@@ -36,11 +36,11 @@ def check_method(name: str | None, settings: Sequence[str] | None) -> None:
 
     if name is None:
         return
-    check_name("method", name, [known for known in all_methods() if known != "AttentionEdit"], "--method")
-    known = setting_names(find_method(name))
+    check_name("method", name, [method for method in all_methods() if method != "AttentionEdit"], "--method")
+    names = setting_names(find_method(name))
     for setting in dict(map(parse_setting, settings or ())):
-        if setting not in known:
-            raise usage_error(unknown_name(f"setting of {name}", setting, known), "--set")
+        if setting not in names:
+            raise usage_error(unknown_name(f"setting of {name}", setting, names), "--set")
 
 
 def make_method(name: str, settings: Sequence[str] | None, layers: Iterable[int]) -> Any:
@@ -76,8 +76,8 @@ def print_methods(as_json: bool) -> None:
         print_result("run --list-methods", {"methods": rows})
         return
     for row in rows:
-        shown = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
-        print(f"{row['name']}\n  formula   {row['formula']}\n  settings  {shown or 'none'}")
+        settings = ", ".join(f"{name}={value}" for name, value in row["settings"].items())
+        print(f"{row['name']}\n  formula   {row['formula']}\n  settings  {settings or 'none'}")
         print(f"  source    {row['source']}")
     print("\nMATA and knockout are edits of their own: --rule, --alpha, --heads, --keys, --queries, --phase.")
 

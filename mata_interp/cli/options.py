@@ -49,7 +49,7 @@ class RayCommand(TyperCommand):
     """A command whose ``--ray`` takes an optional address."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse ``args`` after a value is put behind each ``--ray`` that has none."""
+        """Parse ``args`` after a value is inserted after each ``--ray`` that has none."""
         following = [*args[1:], "-"]
         completed = [
             f"--ray={THIS_CLUSTER}" if word == "--ray" and after.startswith("-") else word
@@ -201,13 +201,13 @@ def with_load_options(command: Callable[..., Any]) -> Callable[..., Any]:
     The parameter receives a `LoadOptions`; pass it to `check_loading`, then to `load_model`.
     """
 
-    def load_options(load_in: str | None, **others: Any) -> LoadOptions:
-        return LoadOptions(quantization_config=load_in, **others)
+    def load_options(load_in: str | None, **more: Any) -> LoadOptions:
+        return LoadOptions(quantization_config=load_in, **more)
 
-    return _with_options(command, "loading", _LOADING, load_options)
+    return with_options(command, "loading", _LOADING, load_options)
 
 
-def _with_options(
+def with_options(
     command: Callable[..., Any], parameter: str, options: Mapping[str, Any], build: Callable[..., Any]
 ) -> Callable[..., Any]:
     """A command with several options in place of one parameter, which receives what is built of them.
@@ -224,8 +224,8 @@ def _with_options(
         for name, option in options.items()
     ]
     parameters: list[inspect.Parameter] = []
-    for name, own in signature.parameters.items():
-        parameters += shared if name == parameter else [own]
+    for name, parameter_of_command in signature.parameters.items():
+        parameters += shared if name == parameter else [parameter_of_command]
 
     @functools.wraps(command)
     def expanded(**values: Any) -> Any:
@@ -304,7 +304,7 @@ Alpha = Annotated[
         metavar="NUMBER[,...]",
         help="Strength of the edit; a list such as 0.5,1,2 adds one condition for each. Default: 0.1, the "
         "published strength; in `sweep` 0.1,0.25,0.5,1,2, or 1 with --layers each or heads; `study` chooses "
-        "from the list, 0.1,0.25,0.5,1,2 by default.",
+        "from the list, 0.1,0.25,0.5,1,2 by default; `trace` takes one number.",
     ),
 ]
 Rule = Annotated[
@@ -535,7 +535,7 @@ def with_cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     The parameter receives `ClusterOptions`; pass it to `check_cluster_options` before a model is loaded.
     """
-    return _with_options(command, "cluster", _CLUSTER, ClusterOptions)
+    return with_options(command, "cluster", _CLUSTER, ClusterOptions)
 
 
 def with_answer_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -543,20 +543,4 @@ def with_answer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     The parameter receives `AnswerOptions`; pass it to `check_answer_options` before a model is loaded.
     """
-    return _with_options(command, "answers", _ANSWERS, AnswerOptions)
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The options of ``run`` that describe the edit; None where an option was not used."""
-
-    layers: Any
-    alphas: tuple[float, ...] | None
-    rule: str | None
-    heads: tuple[int, ...] | None
-    keys: str | None
-    queries: str | None
-    phase: str | None
-    grid: Path | None
-    method: str | None = None
-    settings: list[str] | None = None
+    return with_options(command, "answers", _ANSWERS, AnswerOptions)

@@ -88,6 +88,7 @@ SCHEMAS = {
             "items": "number of items",
             "split": "selection, confirmation or all",
             "query": "last, text or generated",
+            "intervention": "the edit in force, as plain data, or null",
             "queries": "number of query tokens over all items",
             "layer": "[layer] decoder layers of the lists below",
             "audio_share": "[layer] audio / (audio + text) without the first token",
@@ -107,7 +108,7 @@ SCHEMAS = {
             "clips": "number of clips",
             "window": "recommended layers; an empty list for none",
             "verdict": "found, no effect, spread, too few clips or nothing measured",
-            "stability": "fraction of resamples of clips with a similar window; null without a window",
+            "stability": "predicted chance of a similar window from as many other clips; null without one",
             "clips_needed": "with the verdict 'too few clips', about how many are needed; else null",
             "summary": "the result in plain English",
             "layers": "decoder layers of the lists below",
@@ -125,6 +126,7 @@ SCHEMAS = {
             "profile": "with --profiles: the whole profile, as --out writes it; else null",
             "out": _OUT,
             "figure": _OUT,
+            "report": "path of the HTML page beside the file of the profile, or null",
         },
     ),
     "sweep": Schema(
@@ -143,6 +145,7 @@ SCHEMAS = {
             "map": "path of the figure, or null",
             "no_map": "why there is no map, or null",
             "out": _OUT,
+            "report": "path of the HTML page",
         },
     ),
     "check": Schema(
@@ -200,6 +203,18 @@ SCHEMAS = {
             "basis": "what the estimate rests on",
             "memory": _MEMORY,
             "out": "the run folder",
+        },
+    ),
+    "study --method": Schema(
+        "mata-interp/study-method/1",
+        {
+            "method": "name of the method's condition",
+            "chosen": "its layers; layers -> mean margin on the selection split; items and clips there",
+            "effects": "a list of comparisons on the confirmation split: condition, baseline, score, numbers "
+            "of items and clips, items left out, means before and after, difference with low and high, p, "
+            "p_adjusted (Holm's, of the method's hypotheses), answers corrected and broken, KL in nats",
+            "absent": "control -> why it has no meaning for the method",
+            "report": "path of the HTML page",
         },
     ),
     "study --plan": Schema(

@@ -66,13 +66,13 @@ def measure_batches(
     """
     store = parts if parts is not None else MemoryParts()
     units = [Unit(n, n, tuple(_names(batch))) for n, batch in enumerate(batches)]
-    left = []
+    remaining = []
     for unit in units:
         if store.missing(unit):
-            left.append(unit)
+            remaining.append(unit)
         elif on_part:
             on_part(store.read(unit))
-    before = sum(len(unit.items) for unit in units) - sum(len(unit.items) for unit in left)
+    before = sum(len(unit.items) for unit in units) - sum(len(unit.items) for unit in remaining)
 
     def done(unit: Unit) -> None:
         bar.update(len(unit.items))
@@ -82,10 +82,10 @@ def measure_batches(
     work = _BatchWork(measure, dict(enumerate(batches)))
     total = sum(len(unit.items) for unit in units)
     with progress_bar(label, total, show=progress, initial=before) as bar, store.claims() as claims:
-        if left:
+        if remaining:
             with open_cluster(lalm, ray) as cluster:
                 compute = compute_here if cluster is None else cluster.compute
-                compute(lalm, work, left, store, claims, done)
+                compute(lalm, work, remaining, store, claims, done)
         claims.remove()
     return [store.read(unit) for unit in units]
 

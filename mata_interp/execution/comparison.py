@@ -13,13 +13,13 @@ def first_difference(there: Any, here: Any, field: str = "") -> tuple[str, Any, 
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in [*here, *(key for key in there if key not in here)]:
             name = f"{field}.{key}" if field else str(key)
-            if found := first_difference(there.get(key), here.get(key), name):
-                return found
+            if difference := first_difference(there.get(key), here.get(key), name):
+                return difference
         return None
     if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         for index, (a, b) in enumerate(zip(there, here, strict=True)):
-            if found := first_difference(a, b, f"{field}[{index}]"):
-                return found
+            if difference := first_difference(a, b, f"{field}[{index}]"):
+                return difference
         return None
     return None if there == here and type(there) is type(here) else (field, there, here)
 

@@ -35,7 +35,7 @@ def write_whole(
         path: The file.
         write: Fills an open binary file.
         new: Keep a file that exists already, even if another process has just written it.
-        resumes: Whether the command that writes goes on where it stopped; a full disk is answered with that.
+        resumes: Whether the command can be run again to continue; the error about a full disk says so.
 
     Raises:
         RunError: the folder cannot be written (no permission, no space, a file in the way).

@@ -133,7 +133,7 @@ class Output:
     Attributes:
         path: The file.
         identity: All that decides what is in the file, as plain data. The same call with the same identity
-            goes on with the parts that are there; another identity is refused.
+            continues with the parts that are there; another identity is refused.
         whole: Whether the function that computes the parts also writes the file. If not, its caller does, and
             removes the parts.
     """
@@ -195,8 +195,8 @@ def refuse_other_work(path: Path, there: Mapping[str, Any], here: Mapping[str, A
     Raises:
         RunError: They differ; the message names the first field that does.
     """
-    if found := first_difference(there, plain(here)):
-        field, old, new = found
+    if difference := first_difference(there, plain(here)):
+        field, old, new = difference
         raise RunError(
             f"{path} holds another {here.get('stage', 'result')}: there {field} is {short(old)}, here it is "
             f"{short(new)}. Choose another file (out=...), delete this one, or repeat the command that began "

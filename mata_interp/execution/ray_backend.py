@@ -100,13 +100,13 @@ def open_cluster(lalm: LALM, ray: RayWorkers | Cluster | str | bool | None) -> I
     if isinstance(ray, Cluster):
         yield ray
         return
-    wanted = RayWorkers.from_argument(ray)
-    if wanted is None:
+    request = RayWorkers.from_argument(ray)
+    if request is None:
         yield None
         return
-    with _connected(wanted.address) as module:
-        workers, options = _demand(module.cluster_resources(), wanted)
-        with WorkerPool(module, lalm, workers, options, wanted.startup_timeout) as pool:
+    with _connected(request.address) as module:
+        workers, options = _demand(module.cluster_resources(), request)
+        with WorkerPool(module, lalm, workers, options, request.startup_timeout) as pool:
             yield Cluster(lalm, pool)
 
 

@@ -32,15 +32,15 @@ class WorkerPool:
     Args:
         ray: The module, connected.
         lalm: The model that the workers must hold.
-        wanted: Number of workers, at most; no more are started than there are units.
+        size: Number of workers, at most; no more are started than there are units.
         options: Resources that Ray reserves for each.
         startup_timeout: Seconds to wait for a worker when there is none.
     """
 
     def __init__(
-        self, ray: Any, lalm: LALM, wanted: int, options: dict[str, Any], startup_timeout: float
+        self, ray: Any, lalm: LALM, size: int, options: dict[str, Any], startup_timeout: float
     ) -> None:
-        self._ray, self._lalm, self._wanted = ray, lalm, wanted
+        self._ray, self._lalm, self._size = ray, lalm, size
         self._startup_timeout = startup_timeout
         # Ray could restart an actor itself, but would wait for resources while it holds the batch.
         self._actor = ray.remote(Worker).options(max_restarts=0, **options)
@@ -97,8 +97,8 @@ class WorkerPool:
 
     def _start(self, queued: int) -> None:
         """Start as many workers as are wanted and not there, for ``queued`` units and those in hand."""
-        wanted = min(self._wanted, queued + len(self._busy))
-        for _ in range(wanted - len(self._starting) - len(self._idle) - len(self._busy)):
+        count = min(self._size, queued + len(self._busy))
+        for _ in range(count - len(self._starting) - len(self._idle) - len(self._busy)):
             worker = self._actor.remote(
                 loading_arguments(self._lalm), self._lalm.fingerprint(), torch.get_num_threads()
             )
@@ -113,7 +113,7 @@ class WorkerPool:
             raise _cause(error) from None
         except self._ray.exceptions.RayError as error:
             self._failed_starts += 1
-            if self._failed_starts >= _ATTEMPTS * self._wanted:
+            if self._failed_starts >= _ATTEMPTS * self._size:
                 raise RunError(f"Ray workers die while they start: {_short(error)}") from error
             return
         if has_model:

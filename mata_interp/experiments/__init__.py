@@ -7,6 +7,8 @@ from .crossfit import CrossfitResult
 from .effects import Comparison, ComparisonResult, Effects
 from .forecast import Forecast, forecast
 from .item_recordings import ItemRecordings, load_recordings
+from .method_forecast import forecast_method
+from .method_study import MethodChoice, MethodStudy, study_method
 from .pilot import StudyPlan, plan_study
 from .recording import record_items
 from .registration import Registration, preregister
@@ -29,6 +31,8 @@ __all__ = [
     "Effects",
     "Forecast",
     "ItemRecordings",
+    "MethodChoice",
+    "MethodStudy",
     "RayWorkers",
     "Registration",
     "RegistrationCheck",
@@ -41,6 +45,7 @@ __all__ = [
     "StudyPlan",
     "StudyResult",
     "forecast",
+    "forecast_method",
     "forecast_study",
     "load_recordings",
     "load_run",
@@ -51,6 +56,7 @@ __all__ = [
     "repeat_items",
     "run",
     "study",
+    "study_method",
     "text_dominance_by",
     "text_dominance_of",
     "text_prior_of",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from math import isnan
 
 from ..ranges import named_layers
+from .conditions import Role
 from .effects import ComparisonResult, Effects
 from .headline import headline_text
 from .number_text import change_text, p_text, percent, points
@@ -24,6 +25,15 @@ from .verdicts import (
 
 __all__ = ["answer_text"]
 
+HEAD_SHAMS: dict[str, tuple[Role, str]] = {
+    "half": ("sham_random_heads", "MATA in a random half of the heads"),
+    "signs": ("sham_random_signs", "MATA with the opposite sign in a random half of the heads"),
+}
+OTHER_INPUTS: dict[Role, str] = {
+    "mata_other_audio": "another clip's audio",
+    "mata_silence": "silence",
+    "mata_reversed_audio": "reversed audio",
+}
 GENERATED = (
     " The answers were generated and scored by the option that each names; one that names none is wrong. "
     "Layers and strength were chosen by the log-probabilities of the options."
@@ -65,9 +75,14 @@ def _finding(primary: ComparisonResult, selection: Selection) -> str:
         f"On {effect.n} {items_words(primary.comparison.subset)} ({effect.n_clusters} clips), MATA (rule "
         f"{selection.chosen.rule}, {_settings(selection)}) changes accuracy from {percent(effect.before)} to "
         f"{percent(effect.after)} ({_chance(primary)}{change_text(effect)}{interval}): {effect.fixed} "
-        f"answers corrected, {effect.broken} broken ({p_text(effect.p)}; Holm-adjusted over all MATA "
-        f"hypotheses: {p_text(primary.p_holm)})."
+        f"answers corrected, {effect.broken} broken ({_tests(primary)})."
     )
+
+
+def _tests(row: ComparisonResult) -> str:
+    if isnan(row.effect.p):
+        return p_text(row.effect.p)
+    return f"{p_text(row.effect.p)}; Holm-adjusted over all MATA hypotheses: {p_text(row.p_holm)}"
 
 
 def _chance(row: ComparisonResult) -> str:
@@ -103,7 +118,7 @@ def _against_text(effects: Effects, primary: ComparisonResult, match: ShamMatch)
 
 
 def _dose(match: ShamMatch) -> str:
-    """Text has fewer keys than audio, so its attention cannot always be disturbed as much."""
+    """A sham cannot always disturb attention as much: text has fewer keys, half of the heads fewer rows."""
     kl = f"mean row KL {match.kl:.3g} against {match.target_kl:.3g} nats"
     return f"at {'equal dose' if match.is_matched else 'the closest possible dose'} ({kl})"
 
@@ -128,10 +143,24 @@ def _controls(effects: Effects, primary: ComparisonResult, selection: Selection)
     if draws:
         yield _random_layers(effects, primary, draws, selection)
         yield from random_layers_words(draws, selection.random_layers)
-    for row in _comparable(effects, primary, after_role="mata_other_audio"):
+    for match in selection.shams_in_heads:
+        yield from _in_heads(effects, primary, match)
+    for role, audio in OTHER_INPUTS.items():
+        for row in _comparable(effects, primary, after_role=role):
+            yield (
+                f"With {audio}, MATA changes accuracy by {change_text(row.effect)} relative to that audio "
+                f"without MATA. {control_words(row)}"
+            ).strip()
+
+
+def _in_heads(effects: Effects, primary: ComparisonResult, match: ShamMatch) -> Iterator[str]:
+    """The sham in random heads or with random signs: its change, and MATA's minus this one."""
+    role, name = HEAD_SHAMS[match.heads]
+    shams = _comparable(effects, primary, after_role=role)
+    for sham, against in zip(shams, _comparable(effects, primary, before_role=role), strict=True):
         yield (
-            f"With another clip's audio, MATA changes accuracy by {change_text(row.effect)} relative to that "
-            f"audio without MATA. {control_words(row)}"
+            f"{name}, {_dose(match)}, changes accuracy by {change_text(sham.effect)}; MATA's change minus "
+            f"this one is {change_text(against.effect)} ({p_text(against.effect.p)}). {control_words(sham)}"
         ).strip()
 
 

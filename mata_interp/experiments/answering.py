@@ -12,6 +12,7 @@ from .. import execution
 from ..benchmarks import Item
 from ..execution.units import absolute
 from ..lalm.memory import in_halves
+from ..sweeps.condition_scores import score_conditions
 from .conditions import AudioKind, Condition
 from .prompting import build_batch
 from .records import answer_records, generation_records
@@ -101,22 +102,35 @@ class Work:
         self, lalm: LALM, unit: Unit, items: list[Item], prompt: Prompt, inputs: list[dict[str, Any]]
     ) -> dict[str, pa.Table]:
         decodings = {name: self.conditions[name].decoding for name in unit.conditions}
-        compared = [name for name in unit.conditions if decodings[name] is None]
         tables: dict[str, pa.Table] = {}
 
         def record(name: str, make: Callable[..., pa.Table], result: Any) -> None:
             tables[name] = make(name, unit.batch, items, inputs, result)
 
-        if compared:
+        if None in decodings.values():
+            compared = self._compared(unit.audio)
             edits = [self.conditions[name].intervention for name in compared]
-            each = lalm.score_each(prompt, [item.choices for item in items], edits)
+            each = score_conditions(lalm, prompt, [item.choices for item in items], edits)
             for name, scores in zip(compared, each, strict=True):
-                record(name, answer_records, scores)
+                if name in unit.conditions:
+                    record(name, answer_records, scores)
         for name, decoding in decodings.items():
             if decoding is not None:
                 answers = lalm.answer(prompt, self.conditions[name].intervention, decoding=decoding)
                 record(name, generation_records, answers)
         return tables
+
+    def _compared(self, audio: AudioKind) -> list[str]:
+        """The conditions with this audio whose options are compared.
+
+        Rows that run together are rounded together: where a part of them is missing after an interruption,
+        all of them run again, so that the numbers are those of an uninterrupted run to the bit.
+        """
+        return [
+            name
+            for name, condition in self.conditions.items()
+            if condition.audio == audio and condition.decoding is None
+        ]
 
     def with_absolute_paths(self) -> Work:
         """A copy with absolute paths, because a worker has another working directory."""

@@ -11,7 +11,16 @@ import xarray as xr
 
 from ..errors import ArgumentError, InterventionError, unknown_name
 from ..interventions import DEFAULT_ALPHAS, RULES, AttentionEdit, Mata
-from ..sweeps import LARGE_GRID, LEAST_CLIPS, by_alpha, correct, last_round, margin, window_configs
+from ..sweeps import (
+    LARGE_GRID,
+    LEAST_CLIPS,
+    by_alpha,
+    correct,
+    last_round,
+    margin,
+    widths_up_to_half,
+    window_configs,
+)
 from .study_result import Configuration, GridRow, SweepScore
 
 if TYPE_CHECKING:
@@ -83,8 +92,7 @@ def candidates(
         if not mata.layers:
             raise InterventionError("layers is empty: name some layers, or pass layers=None.")
         return by_alpha([mata.layers], alphas, rule, chosen_on=mata.chosen_on)
-    widest = max(1, len(lalm.attention_layers) // 2)
-    return window_configs(lalm, alphas, rule, widths=range(1, widest + 1))
+    return window_configs(lalm, alphas, rule, widths_up_to_half(lalm))
 
 
 def resolve_search(search: str | None, configurations: Mapping[str, AttentionEdit], clips: int) -> Search:
@@ -172,8 +180,8 @@ def _scores(
         tried = swept.sel(configuration=name).notnull().any("choice").values
         last = tried & (swept["round"].values == swept["round"].values.max())
         tried = last if last.any() else tried
-        found = score(name, tried)
-        return replace(found, margin=baseline.margin + found.margin - score(BASELINE, tried).margin)
+        score_here = score(name, tried)
+        return replace(score_here, margin=baseline.margin + score_here.margin - score(BASELINE, tried).margin)
 
     baseline = score(BASELINE, items)
     scored = {

@@ -40,17 +40,18 @@ class ClipMedia:
     problem: str = ""
 
 
-def clip_media(samples: np.ndarray, rate: int) -> ClipMedia:
+def clip_media(samples: np.ndarray, rate: int, limit: int = AUDIO_BYTES) -> ClipMedia:
     """Audio, peaks and spectrogram of mono samples.
 
     Args:
         samples: float [n], from -1 to 1.
         rate: samples per second.
+        limit: size of the audio, in bytes.
     """
-    audio = encode_audio(samples, rate)
+    audio = encode_audio(samples, rate, limit)
     problem = ""
     if audio is None:
-        problem = f"the {len(samples) / rate:.0f} s of audio take more than {AUDIO_BYTES // 1000} kB"
+        problem = f"the {len(samples) / rate:.0f} s of audio take more than {limit // 1000} kB"
     return ClipMedia(audio, waveform_peaks(samples), mel_spectrogram(samples, rate), rate / 2, problem)
 
 
@@ -72,8 +73,8 @@ def encode_audio(samples: np.ndarray, rate: int, limit: int = AUDIO_BYTES) -> by
     """
     opus = "OPUS" in soundfile.available_subtypes("OGG")
     if opus and rate not in OPUS_RATES:
-        wanted = next((known for known in OPUS_RATES if known > rate), OPUS_RATES[-1])
-        samples, rate = soxr.resample(np.asarray(samples, dtype=np.float32), rate, wanted), wanted
+        target = next((known for known in OPUS_RATES if known > rate), OPUS_RATES[-1])
+        samples, rate = soxr.resample(np.asarray(samples, dtype=np.float32), rate, target), target
     clipped = np.clip(samples, -1, 1)
     for level in LEVELS:
         stream = io.BytesIO()
@@ -82,6 +83,8 @@ def encode_audio(samples: np.ndarray, rate: int, limit: int = AUDIO_BYTES) -> by
         ) as file:
             for begin in range(0, len(clipped), BLOCK):
                 file.write(clipped[begin : begin + BLOCK])
+                if len(stream.getbuffer()) > limit:  # it only grows: a long clip is not encoded to its end
+                    break
         if len(stream.getbuffer()) <= limit:
             return stream.getvalue()
     return None

@@ -17,13 +17,14 @@ from ..statistics import (
     max_t,
     odds_ratio,
     paired_effect,
+    romano_wolf,
     standardised_change,
 )
 from .chance import chance_of
 
 __all__ = ["CORRECTIONS", "compare_conditions"]
 
-CORRECTIONS = ("max-t", "holm", "bh", "none")
+CORRECTIONS = ("max-t", "romano-wolf", "holm", "bh", "none")
 
 Score = Literal["correct", "official", "margin", "correct_normalised", "margin_normalised"]
 SCORES: tuple[Score, ...] = ("correct", "official", "margin", "correct_normalised", "margin_normalised")
@@ -60,8 +61,8 @@ def compare_conditions(  # noqa: PLR0913 the arguments of `Run.compare`, and two
     if by is not None and by not in records:
         raise ArgumentError(unknown_name("column", by, list(records)))
     known = list(dict.fromkeys(records["condition"]))
-    wanted = [name for name in known if name != baseline] if conditions is None else list(conditions)
-    for name in (baseline, *wanted):
+    edited = [name for name in known if name != baseline] if conditions is None else list(conditions)
+    for name in (baseline, *edited):
         if name not in known:
             raise ArgumentError(unknown_name("condition", name, known))
     scored = records.loc[records["answer"].notna()]
@@ -70,8 +71,8 @@ def compare_conditions(  # noqa: PLR0913 the arguments of `Run.compare`, and two
     rows: list[dict[str, Any]] = []
     for stratum in strata:
         part = scored if stratum is None else scored.loc[scored[by] == stratum]
-        own = part.loc[part["condition"] == baseline].set_index("item")
-        pairs = {name: _paired(part, own, name, baseline, score) for name in wanted}
+        of_baseline = part.loc[part["condition"] == baseline].set_index("item")
+        pairs = {name: _paired(part, of_baseline, name, baseline, score) for name in edited}
         about = {} if by is None else {by: stratum}
         for name, pair in pairs.items():
             clips = {*chosen.get(name, ()), *chosen.get(baseline, ())}
@@ -79,7 +80,7 @@ def compare_conditions(  # noqa: PLR0913 the arguments of `Run.compare`, and two
             rows.append({"condition": name, "baseline": baseline, **about, **row})
     table = pd.DataFrame(rows)
     if len(table):
-        table["p_adjusted"] = _adjusted(table, scored, wanted, baseline, score, by, correct, seed)
+        table["p_adjusted"] = _adjusted(table, scored, edited, baseline, score, by, correct, seed)
         order = [column for column in table.columns if column != "p_adjusted"]
         order.insert(order.index("p") + 1, "p_adjusted")
         table = table.loc[:, order]
@@ -87,20 +88,24 @@ def compare_conditions(  # noqa: PLR0913 the arguments of `Run.compare`, and two
     return table
 
 
-def _paired(part: pd.DataFrame, own: pd.DataFrame, name: str, baseline: str, score: str) -> pd.DataFrame:
+def _paired(
+    part: pd.DataFrame, of_baseline: pd.DataFrame, name: str, baseline: str, score: str
+) -> pd.DataFrame:
     """The items of a condition beside the baseline's; those without a value in either are counted."""
-    theirs = part.loc[part["condition"] == name].set_index("item")
-    if set(theirs.index) != set(own.index):
-        missing = sorted(set(theirs.index) ^ set(own.index), key=str)
+    of_condition = part.loc[part["condition"] == name].set_index("item")
+    if set(of_condition.index) != set(of_baseline.index):
+        missing = sorted(set(of_condition.index) ^ set(of_baseline.index), key=str)
         raise ArgumentError(
             f"Items of {name!r} and {baseline!r} differ: {len(missing)} were answered under one of them only "
             f"(the first: {missing[0]!r}). Finish the run first."
         )
-    pair = own.join(theirs.add_suffix("_after")).sort_index()
+    pair = of_baseline.join(of_condition.add_suffix("_after")).sort_index()
     values = pair[[score, f"{score}_after"]].astype(float)
     there = np.isfinite(values.to_numpy()).all(1)
-    kept = values.loc[there]
-    return pair.loc[there].assign(before=kept[score], after=kept[f"{score}_after"], left_out=(~there).sum())
+    complete = values.loc[there]
+    return pair.loc[there].assign(
+        before=complete[score], after=complete[f"{score}_after"], left_out=(~there).sum()
+    )
 
 
 def _row(
@@ -140,7 +145,7 @@ def _has_dose(pair: pd.DataFrame) -> bool:
 def _adjusted(
     table: pd.DataFrame,
     scored: pd.DataFrame,
-    wanted: Sequence[str],
+    edited: Sequence[str],
     baseline: str,
     score: str,
     by: str | None,
@@ -162,5 +167,6 @@ def _adjusted(
         change = (values[row["condition"]] - values[baseline]).to_numpy()
         inside = np.ones(len(items), bool) if by is None else (items[by] == row[by]).to_numpy()
         columns.append(np.where(inside & np.isfinite(change), change, 0.0))  # others change nothing
-    adjusted[tested] = max_t(np.array(columns).T, items["cluster"].tolist(), seed=seed).p
+    test = romano_wolf if correct == "romano-wolf" else max_t
+    adjusted[tested] = test(np.array(columns).T, items["cluster"].tolist(), seed=seed).p
     return adjusted

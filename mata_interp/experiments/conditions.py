@@ -7,10 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import ArgumentTypeError, InterventionError
-from ..interventions import AttentionEdit, InterventionLike, in_order, read_method, record_of
+from ..interventions import (
+    AttentionEdit,
+    InterventionLike,
+    MissingMethod,
+    in_order,
+    read_method,
+    record_of,
+)
 from ..lalm import Decoding
 
-__all__ = ["ROLES", "AudioKind", "Condition", "Edit", "Role", "named_conditions"]
+__all__ = ["DOSE_MATCHED", "ROLES", "AudioKind", "Condition", "Edit", "Role", "named_conditions"]
 
 AudioKind = Literal["own", "other", "silence", "none", "reversed"]
 Edit: TypeAlias = InterventionLike
@@ -38,6 +45,15 @@ with MATA; ``"silence"``, ``"mata_silence"``, ``"reversed_audio"`` and ``"mata_r
 sign in the other half. ``"other"``: none of these."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
+
+DOSE_MATCHED: tuple[Role, ...] = (
+    "sham_text",
+    "sham_random_layers",
+    "sham_random_heads",
+    "sham_random_signs",
+)
+"""Controls to which a study gives the alpha at which they change attention as much as MATA. Other controls
+change the input, which has no strength to choose."""
 
 _UNEDITED: dict[AudioKind, Role] = {
     "own": "baseline",
@@ -125,18 +141,25 @@ class Condition:
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Condition:
+    def from_dict(cls, data: Mapping[str, Any], recorded_role: Role | None = None) -> Condition:
         """The condition that `to_dict` described, also after a round trip through JSON.
 
         A method whose class is not known here, or has another source, becomes a `MissingMethod`, which shows
-        what is missing and refuses to act.
+        what is missing and refuses to act. So does an edit by a rule that is not registered.
+
+        Args:
+            data: What `to_dict` returned.
+            recorded_role: The condition's `inferred_role` where it was run; used where a method is missing
+                here, which implies no role.
         """
         decoding = data.get("decoding")
+        parts = tuple(map(read_method, data["interventions"]))
+        missing = any(isinstance(part, MissingMethod) for part in parts)
         return cls(
-            intervention=tuple(map(read_method, data["interventions"])) or None,
+            intervention=parts or None,
             audio=data["audio"],
             decoding=None if decoding is None else Decoding(**decoding),
-            role=data.get("role"),
+            role=data.get("role") or (recorded_role if missing else None),
         )
 
 

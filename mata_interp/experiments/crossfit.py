@@ -102,20 +102,20 @@ def crossfitted(
     """
     check_folds(folds, len(validated.clusters))
     grid = {BASELINE: None, **configurations}
-    found = swept(lalm, validated, grid, out / CROSSFIT_SWEEP, settings)
+    grid_scores = swept(lalm, validated, grid, out / CROSSFIT_SWEEP, settings)
     names = sorted(
         configurations,
         key=lambda name: (
             configurations[name].alpha, len(configurations[name].layers), configurations[name].layers,
         ),
     )  # fmt: skip
-    margins, right = (each(found).transpose("item", "configuration") for each in (margin, correct))
+    margins, right = (each(grid_scores).transpose("item", "configuration") for each in (margin, correct))
     of_margin, of_accuracy = (
         values.sel(configuration=names).values.astype(float)
         - values.sel(configuration=[BASELINE]).values.astype(float)
         for values in (margins, right)
     )
-    clusters = [str(cluster) for cluster in found["cluster"].values]
+    clusters = [str(cluster) for cluster in grid_scores["cluster"].values]
     accuracy, of_margins = (
         crossfit_effect(of_margin, outcome, clusters, folds=folds, seed=settings.seed)
         for outcome in (of_accuracy, of_margin)

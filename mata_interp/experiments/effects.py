@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RunError
+from ..execution.files import plain
 from ..statistics import Effect, holm, no_harm, paired_effect
-from ..statistics.choices import REFUSED, chosen_here
 from .chance import chance_of
 from .conditions import Role
+from .dose_response import DoseAssociation, DoseResponse, dose_association
 from .no_harm import MARGINS, NoHarmClaim
 from .planned_comparisons import Comparison, Family, comparisons, no_harm_comparisons
 from .power import detectable_change
+from .schema import from_plain
 
 __all__ = ["ComparisonResult", "Effects", "effects_table"]
 
@@ -91,10 +93,14 @@ class Effects(Sequence[ComparisonResult]):
     Attributes:
         rows: The results.
         no_harm: The claims of no harm, a family of their own.
+        dose_response: The margin at every alpha, on the selection clips; None where there is one alpha.
+        association: Whether the tested items whose attention moved most gained most; None without margins.
     """
 
     rows: tuple[ComparisonResult, ...] = ()
     no_harm: tuple[NoHarmClaim, ...] = ()
+    dose_response: DoseResponse | None = None
+    association: DoseAssociation | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -130,14 +136,14 @@ class Effects(Sequence[ComparisonResult]):
         >>> Effects().select(after_role="mata", column="correct")
         ()
         """
-        wanted = {
+        values_by_name = {
             "before_role": before_role,
             "after_role": after_role,
             "family": family,
             "column": column,
             "subset": subset,
         }
-        fixed = {name: value for name, value in wanted.items() if value is not None}
+        fixed = {name: value for name, value in values_by_name.items() if value is not None}
         return tuple(
             row
             for row in self.rows
@@ -148,15 +154,17 @@ class Effects(Sequence[ComparisonResult]):
         """A table with one row per comparison and the columns of `ComparisonResult.to_dict`."""
         return pd.DataFrame([row.to_dict() for row in self.rows])
 
-    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
-        """``effects``, the rows, and ``no_harm``, the claims, as lists of dicts, ready for JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as plain data, ready for JSON; the rows are called ``effects``."""
         return {
             "effects": [row.to_dict() for row in self.rows],
             "no_harm": [claim.to_dict() for claim in self.no_harm],
+            "dose_response": None if self.dose_response is None else plain(self.dose_response),
+            "association": None if self.association is None else plain(self.association),
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Sequence[Mapping[str, Any]]]) -> Effects:
+    def from_dict(cls, data: Mapping[str, Any]) -> Effects:
         """The effects that `to_dict` described.
 
         Raises:
@@ -167,6 +175,8 @@ class Effects(Sequence[ComparisonResult]):
         return cls(
             tuple(ComparisonResult.from_dict(row) for row in data["effects"]),
             tuple(NoHarmClaim.from_dict(claim) for claim in data["no_harm"]),
+            from_plain(DoseResponse | None, data.get("dose_response"), "dose_response"),  # type: ignore[arg-type]
+            from_plain(DoseAssociation | None, data.get("association"), "association"),  # type: ignore[arg-type]
         )
 
 
@@ -210,7 +220,8 @@ def effects_table(
     for n, p in zip(tested, holm([rows[n].effect.p for n in tested]), strict=True):
         rows[n] = replace(rows[n], p_holm=float(p))
     claims = [_claim(paired(each), each, chosen(each)) for each in no_harm_comparisons(scored, roles)]
-    return Effects(tuple(rows), _corrected(claims))
+    association = dose_association(scored, roles, chosen_on, seed)
+    return Effects(tuple(rows), _corrected(claims), association=association)
 
 
 def _paired(items: pd.DataFrame, values: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
@@ -245,9 +256,7 @@ def _result(
 
 def _claim(paired: pd.DataFrame, comparison: Comparison, chosen_on: Collection[str]) -> NoHarmClaim:
     before, after, clusters = _values(paired)
-    test = no_harm(before, after, MARGINS[comparison.kind], comparison.kind, clusters)
-    if chosen_here(chosen_on, clusters):
-        test = replace(test, p_inferior=nan, p_superior=nan, method=REFUSED)
+    test = no_harm(before, after, MARGINS[comparison.kind], comparison.kind, clusters, chosen_on=chosen_on)
     return NoHarmClaim(comparison, test)
 
 

@@ -12,12 +12,24 @@ from ..interventions import AttentionEdit
 from ..seeding import named_generator
 from .conditions import Condition
 
-__all__ = ["SHAMS", "check_shams", "extra_shams"]
+__all__ = ["IN_HEADS", "SHAMS", "check_shams", "edits_in_heads", "extra_shams", "share_of_heads"]
 
 SHAMS = ("heads", "signs", "silence", "reversed")
-"""``"heads"``: MATA in a random half of the heads of each layer. ``"signs"``: MATA in that half, and the same
-rule with the opposite sign in the other heads. ``"silence"`` and ``"reversed"``: zeros, or the audio
-backwards, without and with MATA. Their doses are recorded, not matched."""
+"""What each further sham is, and whether it has MATA's dose (mean row KL on the selection clips).
+
+- ``"heads"``: MATA in a random half of the heads of each layer. Dose-matched: it has an alpha of its own, at
+  which it changes attention as much as MATA.
+- ``"signs"``: MATA in that half, and the same rule with the opposite sign in the other heads. Dose-matched.
+- ``"silence"``: zeros in place of the audio, without and with MATA. Not dose-matched, and it cannot be: what
+  differs from the study's audio is the input, which has no strength to choose. MATA keeps its alpha and is
+  compared with the same input without it; its dose there is recorded.
+- ``"reversed"``: the audio backwards, without and with MATA. Not dose-matched, for the same reason.
+
+The same holds for the shams of every study: the sham on text and the random layers are dose-matched, another
+clip's audio and omitted audio are not. The headline is MATA against the dose-matched sham on text."""
+
+IN_HEADS = ("heads", "signs")
+"""Those whose dose a study matches."""
 
 
 def check_shams(shams: Sequence[str]) -> tuple[str, ...]:
@@ -33,7 +45,11 @@ def check_shams(shams: Sequence[str]) -> tuple[str, ...]:
 
 
 def extra_shams(
-    mata: AttentionEdit, shams: Sequence[str], heads: Mapping[int, int], seed: int
+    mata: AttentionEdit,
+    shams: Sequence[str],
+    heads: Mapping[int, int],
+    seed: int,
+    alphas: Mapping[str, float] | None = None,
 ) -> dict[str, Condition]:
     """The conditions of these shams, in the order of `SHAMS`.
 
@@ -42,27 +58,56 @@ def extra_shams(
         shams: names among `SHAMS`.
         heads: number of query heads of each decoder layer.
         seed: seed of the random halves.
+        alphas: strength of ``"heads"`` and ``"signs"`` at MATA's dose; None: MATA's own.
 
     Raises:
         ArgumentError: there is no such sham, or a layer has a single head to draw from.
     """
-    wanted = check_shams(shams)
+    names = check_shams(shams)
     conditions: dict[str, Condition] = {}
-    if {"heads", "signs"} & set(wanted):
-        half, rest = _halves(mata, heads, seed)
-        raised = replace(mata, heads=half)
-        if "heads" in wanted:
-            conditions["mata in random heads"] = Condition(raised, role="sham_random_heads")
-        if "signs" in wanted:
-            lowered = replace(mata, alpha=-mata.alpha, heads=rest)
-            conditions["mata with random signs"] = Condition((raised, lowered), role="sham_random_signs")
-    if "silence" in wanted:
+    strengths = dict.fromkeys(IN_HEADS, mata.alpha) | dict(alphas or {})
+    if "heads" in names:
+        edits = edits_in_heads(mata, "heads", heads, seed, strengths["heads"])
+        conditions["mata in random heads"] = Condition(edits, role="sham_random_heads")
+    if "signs" in names:
+        edits = edits_in_heads(mata, "signs", heads, seed, strengths["signs"])
+        conditions["mata with random signs"] = Condition(edits, role="sham_random_signs")
+    if "silence" in names:
         conditions["silence"] = Condition(audio="silence", role="silence")
         conditions["mata + silence"] = Condition(mata, audio="silence", role="mata_silence")
-    if "reversed" in wanted:
+    if "reversed" in names:
         conditions["reversed audio"] = Condition(audio="reversed", role="reversed_audio")
         conditions["mata + reversed audio"] = Condition(mata, audio="reversed", role="mata_reversed_audio")
     return conditions
+
+
+def edits_in_heads(
+    mata: AttentionEdit, sham: str, heads: Mapping[int, int], seed: int, alpha: float
+) -> tuple[AttentionEdit, ...]:
+    """The edits of the sham ``"heads"`` or ``"signs"``.
+
+    Args:
+        mata, heads, seed: as in `extra_shams`.
+        sham: ``"heads"`` or ``"signs"``.
+        alpha: strength, above 0.
+
+    Raises:
+        ArgumentError: a layer has a single head to draw from.
+    """
+    half, rest = _halves(mata, heads, seed)
+    raised = replace(mata, alpha=alpha, heads=half)
+    return (raised,) if sham == "heads" else (raised, replace(mata, alpha=-alpha, heads=rest))
+
+
+def share_of_heads(mata: AttentionEdit, sham: str, heads: Mapping[int, int]) -> float:
+    """Fraction of MATA's edited heads that the sham edits: ``"signs"`` edits all of them.
+
+    Args:
+        mata, heads: as in `extra_shams`.
+        sham: ``"heads"`` or ``"signs"``.
+    """
+    counts = [len(mata.heads_of(layer) or range(heads[layer])) for layer in mata.layers]
+    return 1.0 if sham == "signs" else sum(count // 2 for count in counts) / sum(counts)
 
 
 def _halves(

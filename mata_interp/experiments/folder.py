@@ -44,7 +44,7 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
 _RUN, _CONTENT = b"mata_interp.run", b"mata_interp.content"  # digests in a part's metadata
 _DAMAGE = (OSError, ValueError, pa.ArrowException)  # what reading a part that is not whole raises
 # what a study or a run writes before it knows its conditions, whole or in parts
-_FILES = ("selection.nc", "sham.json", "trace.nc", "layers.json")
+_FILES = ("selection.nc", "layer-choice.nc", "sham.json", "trace.nc", "layers.json")
 MANY_PARTS = 64  # a finished run of fewer parts keeps them
 
 
@@ -144,8 +144,8 @@ class RunFolder:
                 return unit.batch in self._read_whole(condition)[0]
             return True
 
-        wanted = tuple(name for name in unit.conditions if not there(name))
-        return replace(unit, conditions=wanted) if wanted else None
+        missing = tuple(name for name in unit.conditions if not there(name))
+        return replace(unit, conditions=missing) if missing else None
 
     def scan_parts(self) -> tuple[set[tuple[str, int]], list[str]]:
         """As `read_parts`, but with the names of the parts only: one part is in memory at a time."""
@@ -258,10 +258,10 @@ def refuse_other_run(path: Path, known: Mapping[str, Any]) -> None:
     """
     if not (path / "manifest.json").exists():
         _refuse_foreign(path)
-    elif said := difference(RunFolder(path).manifest, known):
+    elif change := difference(RunFolder(path).manifest, known):
         raise RunError(
-            f"{path} holds another run: {said}. Choose another folder (out=...), delete this one, or repeat "
-            "the command that began it."
+            f"{path} holds another run: {change}. Choose another folder (out=...), delete this one, or "
+            "repeat the command that began it."
         )
 
 
@@ -274,9 +274,9 @@ def _refuse_foreign(path: Path) -> None:
         raise RunError(f"cannot write {path}: {nearest} is no folder to write in. Choose another (out=...).")
     entries = [entry.name for entry in path.iterdir()] if path.exists() else []
     first = {*_FILES, *(name for name in entries if name.endswith(".parts") and name.startswith(_FILES))}
-    others = [name for name in entries if name not in first and not name.endswith(".tmp")]
-    if others:
+    foreign = [name for name in entries if name not in first and not name.endswith(".tmp")]
+    if foreign:
         raise RunError(
-            f"{path} has no manifest.json but holds other things: {short(sorted(others))}. "
+            f"{path} has no manifest.json but holds other things: {short(sorted(foreign))}. "
             "Choose an empty or new folder (out=...)."
         )

@@ -13,7 +13,7 @@ from ..ranges import named_layers
 from .effects import ComparisonResult, Effects
 from .number_text import change_text, nats, percent_pair, percent_text
 from .study_result import Selection
-from .verdicts import LEVEL, sham_words
+from .verdicts import LEVEL, is_untested, sham_words
 
 __all__ = ["headline_text"]
 
@@ -30,10 +30,11 @@ ACTIONS = {
 
 
 def headline_text(effects: Effects, selection: Selection) -> str:
-    """The answer in two sentences: the effect with its harms, and MATA against the sham on text.
+    """The answer in plain sentences: the effect, harms, MATA against the sham on text, and other gains.
 
-    Further sentences follow only where the reader has to know: other hypotheses on which MATA helps, layers
-    that were chosen on tested clips, and a choice at the edge of the grid.
+    Every hypothesis on MATA that is significant after Holm's correction is said, whichever way. Further
+    sentences follow only where the reader has to know: layers that were chosen on tested clips, and a choice
+    at the edge of the grid.
 
     Args:
         effects: All comparisons of the study, the primary one among them.
@@ -44,6 +45,7 @@ def headline_text(effects: Effects, selection: Selection) -> str:
     sentences = [
         f"{action.format(layers=named_layers(selection.chosen.layers))} {_effect(primary)}{_harms(effects)}.",
         _against_text(effects, primary),
+        _gains(effects),
         *_warnings(selection),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -56,26 +58,57 @@ def _effect(row: ComparisonResult) -> str:
     when = _when(row.comparison.subset)
     if row.verdict != "undetected" and row.p_holm < LEVEL:
         verb = "raises" if row.verdict == "helps" else "lowers"
-        return f"{verb} accuracy from {before} to {after} % {when}{chance}"
+        return f"{verb} accuracy {_from_to(row)} {when}{chance}"
+    if is_untested(row):
+        return (
+            f"was chosen on some of these clips, so whether it changes accuracy {when} is not tested: "
+            f"{before} % without it, {after} % with it{chance}"
+        )
     reason = "no detectable difference to accuracy"
     if row.verdict != "undetected":
         reason = "no difference to accuracy that holds after correction for several tests"
     return f"makes {reason} {when}: {before} % without it, {after} % with it{chance}"
 
 
+def _from_to(row: ComparisonResult) -> str:
+    """``from 38 to 65 %``."""
+    before, after = percent_pair(row.effect.before, row.effect.after)
+    return f"from {before} to {after} %"
+
+
 def _harms(effects: Effects) -> str:
     """Every other hypothesis on which MATA hurts, as clauses."""
     clauses = []
-    for row in effects.select(family="mata"):
-        if row.verdict != "hurts" or not row.p_holm < LEVEL:
-            continue
+    for row in _significant(effects, "hurts"):
         when = _when(row.comparison.subset)
         if row.comparison.kind == "margin":
-            clauses.append(f"{when}, it costs confidence ({nats(row.effect.difference)} nats)")
+            clauses.append(f"; {when}, it costs confidence ({nats(row.effect.difference)} nats)")
         else:
-            before, after = percent_pair(row.effect.before, row.effect.after)
-            clauses.append(f"{when}, it lowers accuracy from {before} to {after} %")
-    return "".join(f"; {clause}" for clause in clauses)
+            clauses.append(f"; {when}, it lowers accuracy {_from_to(row)}")
+    return "".join(clauses)
+
+
+def _gains(effects: Effects) -> str:
+    """Every other hypothesis on which MATA helps, as a sentence; empty if there is none."""
+    raised, added = [], []
+    for row in _significant(effects, "helps"):
+        when = _when(row.comparison.subset)
+        if row.comparison.kind == "margin":
+            added.append(f"{when} ({nats(row.effect.difference)} nats)")
+        else:
+            raised.append(f"{when} ({_from_to(row)})")
+    clauses = []
+    if raised:
+        clauses.append(f"raises accuracy {' and '.join(raised)}")
+    if added:
+        clauses.append(f"adds confidence {' and '.join(added)}")
+    return f"MATA also {' and '.join(clauses)}." if clauses else ""
+
+
+def _significant(effects: Effects, verdict: str) -> list[ComparisonResult]:
+    """The hypotheses on MATA beside the primary one with this verdict, significant after correction."""
+    rows = effects.select(family="mata")
+    return [row for row in rows if row.verdict == verdict and row.p_holm < LEVEL]
 
 
 def _against_text(effects: Effects, primary: ComparisonResult) -> str:

@@ -58,10 +58,10 @@ def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
         if name not in here:
             continue
         old, new = _comparable(there, name), _comparable(here, name)
-        if name == "data" and (said := _data_difference(old or {}, new)):
-            return said
-        if found := first_difference(old, new, name):
-            field, old, new = found
+        if name == "data" and (changes := _data_difference(old or {}, new)):
+            return changes
+        if change := first_difference(old, new, name):
+            field, old, new = change
             return f"in its manifest {field} is {short(old)}, here it is {short(new)}"
     return None
 
@@ -97,7 +97,7 @@ def _data_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str |
         [id for id in old if id in new and old[id].split("-")[part] != new[id].split("-")[part]]
         for part in (0, 1)
     )
-    said = [
+    changes = [
         f"{len(ids)} item(s) {what} ({', '.join(map(repr, ids[:_NAMED]))}{', ...' * (len(ids) > _NAMED)})"
         for what, ids in (
             ("with another sound", sounds),
@@ -107,4 +107,4 @@ def _data_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str |
         )
         if ids
     ]
-    return "the data have changed: there are " + ", ".join(said)
+    return "the data have changed: there are " + ", ".join(changes)

@@ -106,9 +106,9 @@ class ItemRecordings:
         """Item id -> what could not be recorded."""
         return {id: one.problem for id, one in self.items.items() if one.problem}
 
-    def updated(self, others: Iterable[ItemRecording]) -> ItemRecordings:
+    def updated(self, more: Iterable[ItemRecording]) -> ItemRecordings:
         """The same with some items recorded again or added."""
-        return replace(self, items={**self.items, **{one.item: one for one in others}})
+        return replace(self, items={**self.items, **{one.item: one for one in more}})
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and notes as they stand in the file."""
@@ -212,6 +212,6 @@ def read_archive(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def joined(parts: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]) -> ItemRecordings:
     """The recordings of several batches, in order; all have the same conditions and layers."""
-    found = [ItemRecordings.from_arrays(arrays, notes) for arrays, notes in parts]
-    items = {id: one for some in found for id, one in some.items.items()}
-    return replace(found[0], items=items)
+    read = [ItemRecordings.from_arrays(arrays, notes) for arrays, notes in parts]
+    items = {id: one for some in read for id, one in some.items.items()}
+    return replace(read[0], items=items)

@@ -96,8 +96,9 @@ def make_manifest(
     - ``excluded``: item, field and reason of each that was left out.
 
     ``caption_answers``, item id -> the option that its caption speaks for, tells a reader of the tables which
-    answers followed the text; it decides nothing in them. ``published_layers``, the layers that MATA's papers
-    edit in this model, and the ``convention`` by which they were found, for those that compare.
+    answers followed the text; it decides nothing in them. ``roles``, name of each condition -> what it is in
+    a study, for a reader who does not have its rule or method. ``published_layers``, the layers that MATA's
+    papers edit in this model, and the ``convention`` by which they were found, for those that compare.
 
     These tell how they came about: ``environment`` (version and commit of this package, torch's threads,
     devices, Python, platform), ``loading`` (the `LoadOptions` that were used; null for a model that was
@@ -123,6 +124,7 @@ def make_manifest(
         ],
         "audio_from": {item: partner.id for item, partner in sorted(partners.items())},
         "caption_answers": caption_answers(validated.items),
+        "roles": {name: condition.inferred_role for name, condition in conditions.items()},
         "published_layers": {
             "layers": published_layers(lalm),
             "convention": published_convention(lalm),

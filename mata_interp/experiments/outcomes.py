@@ -28,13 +28,13 @@ def recorded_conditions(conditions: Mapping[str, Condition]) -> dict[str, Condit
     Args:
         conditions: Name -> condition of a run.
     """
-    found: dict[str, Condition] = {}
+    recorded: dict[str, Condition] = {}
     for role in ROLES:
         for name, condition in conditions.items():
             if condition.inferred_role == role and condition.audio == "own":
-                found[name] = condition
+                recorded[name] = condition
                 break
-    return found if found and next(iter(found.values())).inferred_role == "baseline" else {}
+    return recorded if recorded and next(iter(recorded.values())).inferred_role == "baseline" else {}
 
 
 def outcomes_of(records: pd.DataFrame, before: str, after: str) -> dict[str, Outcome]:
@@ -80,7 +80,7 @@ def choose_examples(outcomes: Mapping[str, Outcome], each: int, seed: int) -> tu
     """
     chosen: list[str] = []
     for outcome in OUTCOMES:
-        ids = sorted(item for item, found in outcomes.items() if found == outcome)
+        ids = sorted(item for item, recorded in outcomes.items() if recorded == outcome)
         generator = named_generator(seed, f"recorded items, {outcome}")
         drawn = generator.choice(len(ids), size=min(each, len(ids)), replace=False) if ids else []
         chosen += [ids[number] for number in sorted(drawn)]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..benchmarks import Item, Items
-from ..benchmarks.entries import as_items
 from ..errors import ArgumentError
 from ..interventions import DEFAULT_ALPHAS
 from ..ranges import named_layers
@@ -22,13 +21,12 @@ from ..statistics import (
     wilson_interval,
 )
 from ..sweeps import correct, margin, sweep
-from .choosing import BASELINE, candidates, choose
+from .choosing import BASELINE, choose
 from .no_harm import MARGINS
 from .planned_comparisons import CONFLICT
-from .planning import StageSettings
 from .power import POWER
-from .study_plan import StudySplits
 from .study_result import Configuration
+from .study_settings import StudySettings
 
 if TYPE_CHECKING:
     from ..fusion import FusionProfile
@@ -148,11 +146,11 @@ def plan_study(  # noqa: PLR0913 the arguments of `study`
         >>> plan.pilot_items, plan.test_items
         (10, 10)
     """
+    study = StudySettings.of(locals())
     if pilot < 10:
         raise ArgumentError(f"pilot is {pilot}: fewer than 10 items say nothing about discordance.")
-    settings = StageSettings(batch_size, progress, seed, prompt_format)
-    splits = StudySplits.of(lalm, as_items(items), items_limit, settings, strict)
-    configurations = candidates(lalm, layers, alphas, rule)
+    splits = study.splits(lalm, items)
+    configurations = study.configurations(lalm)
     some = splits.to_sweep.as_items().sample(pilot, seed=seed)
     swept = sweep(
         lalm, some, {BASELINE: None, **configurations},

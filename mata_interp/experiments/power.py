@@ -90,12 +90,12 @@ class PlannedPower:
         change = "no change of accuracy"
         if not isnan(self.detectable):
             change = f"a change of {100 * self.detectable:.1f} points"
-        found = f"{change} is detected with {100 * POWER:.0f} % power"
+        detected = f"{change} is detected with {100 * POWER:.0f} % power"
         warning = (
             f"\nWarning: these are too few items to detect a change of {100 * LARGE:.0f} points; that needs "
             f"about {self.needed:,}. A result of no difference would say little."
         )
-        text = f"Power of the primary comparison: on {self.items:,} items, {assumed}, {found}."
+        text = f"Power of the primary comparison: on {self.items:,} items, {assumed}, {detected}."
         return text + (warning if self.too_small else "")
 
 

@@ -34,16 +34,16 @@ def random_layers(
     inside = [layer for layer in layers if layer in set(window)]
     outside = [layer for layer in layers if layer not in set(window)]
     width = len(inside)
-    found: list[tuple[int, ...]] = []
+    chosen: list[tuple[int, ...]] = []
     for shared in range(max(0, width - len(outside)), width):
         possible = math.comb(len(inside), shared) * math.comb(len(outside), width - shared)
-        wanted = len(found) + min(draws - len(found), possible)
-        while len(found) < wanted:
-            drawn = [
+        number = len(chosen) + min(draws - len(chosen), possible)
+        while len(chosen) < number:
+            members = [
                 *rng.choice(inside, shared, replace=False),
                 *rng.choice(outside, width - shared, replace=False),
             ]
-            candidate = tuple(sorted(int(layer) for layer in drawn))
-            if candidate not in found:
-                found.append(candidate)
-    return tuple(found)
+            candidate = tuple(sorted(int(layer) for layer in members))
+            if candidate not in chosen:
+                chosen.append(candidate)
+    return tuple(chosen)

@@ -96,9 +96,9 @@ def record_items(
         done = record_run(lalm, run, [item for id, item in known.items() if id in recorded], settings, ids)
     else:
         done = load_recordings(path)
-        wanted = [known[id] for id in ids if id not in done.detailed]
+        missing = [known[id] for id in ids if id not in done.detailed]
         record = RecordBatch.of(run, frozenset(ids))
-        done = done.updated(record.record(lalm, item) for item in wanted)
+        done = done.updated(record.record(lalm, item) for item in missing)
         _, notes = read_archive(path)
         done.save(path, notes.get("identity"))
         _report_failures(done)
@@ -215,10 +215,10 @@ class RecordBatch:
 
     def __call__(self, lalm: LALM, batch: Sequence[Item]) -> MeasuredBatch:
         try:
-            found = self._attention(lalm, batch)
+            recordings = self._attention(lalm, batch)
         except Exception:  # which item it was shows one by one
-            found = [self._alone(lalm, item) for item in batch]
-        done = [self._with_media(lalm, item, one) for item, one in zip(batch, found, strict=True)]
+            recordings = [self._alone(lalm, item) for item in batch]
+        done = [self._with_media(lalm, item, one) for item, one in zip(batch, recordings, strict=True)]
         recordings = ItemRecordings(
             tuple(self.conditions), lalm.attention_layers, {one.item: one for one in done}
         )
@@ -267,7 +267,7 @@ class RecordBatch:
         if item.id not in self.detailed:
             return recording
         try:
-            return with_media(recording, heard(lalm, item), lalm.sampling_rate)
+            return with_media(recording, audio_of(lalm, item), lalm.sampling_rate)
         except Exception as error:
             return replace(recording, problem=_joined(recording.problem, f"audio: {_reason(error)}"))
 
@@ -293,7 +293,7 @@ def detailed_recording(lalm: LALM, prompt: Prompt, conditions: Sequence[Edits]) 
         clip_starts=tuple(ends[:-1].tolist()),
         truncated_seconds=float(prompt.truncated_seconds[0]),
     )
-    return with_media(recording, heard(lalm, item), lalm.sampling_rate)
+    return with_media(recording, audio_of(lalm, item), lalm.sampling_rate)
 
 
 def with_media(recording: ItemRecording, samples: np.ndarray, rate: int) -> ItemRecording:
@@ -314,15 +314,15 @@ def clip_ends(lalm: LALM, item: Item) -> np.ndarray:
     return np.cumsum([0, *map(len, _clips(lalm, item))]) / lalm.sampling_rate
 
 
-def heard(lalm: LALM, item: Item) -> np.ndarray:
+def audio_of(lalm: LALM, item: Item) -> np.ndarray:
     """The samples that the model receives, all clips one after the other."""
     return np.concatenate(_clips(lalm, item))
 
 
 def _clips(lalm: LALM, item: Item) -> list[np.ndarray]:
     clips: Iterable[np.ndarray] = (clip.samples for clip in item.load_clips(lalm.sampling_rate))
-    kept: Callable[[int], int] = lalm.audio_limit.kept
-    return [clip[: kept(len(clip))] for clip in clips]
+    samples_within: Callable[[int], int] = lalm.audio_limit.usable_samples
+    return [clip[: samples_within(len(clip))] for clip in clips]
 
 
 def _reason(error: Exception) -> str:

@@ -20,13 +20,12 @@ import numpy as np
 import pandas as pd
 
 from ..benchmarks import Item, Items
-from ..benchmarks.entries import as_items
 from ..errors import RunError
 from ..execution.comparison import first_difference, short
 from ..execution.files import plain, read_json, write_json
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from ..version import __version__
-from .choosing import GRID_ITEMS, Search, candidates, resolve_search
+from .choosing import GRID_ITEMS, Search
 from .conditions import Condition, Role
 from .dose_matching import TOLERANCE
 from .effects import Effects
@@ -34,9 +33,9 @@ from .identity import identity
 from .manifest import known_beforehand
 from .no_harm import MARGINS
 from .planned_comparisons import Comparison, comparisons, no_harm_comparisons, primary_subset
-from .planning import StageSettings
 from .registration_check import RegistrationCheck
 from .study_plan import DRAWS, StudySplits, study_conditions
+from .study_settings import StudySettings
 
 if TYPE_CHECKING:
     from ..fusion import FusionProfile
@@ -121,14 +120,12 @@ def preregister(  # noqa: PLR0913 the arguments of `study`
         >>> plan.plan["hypotheses"][0]["family"], len(plan.sha256)
         ('primary', 64)
     """
+    study = StudySettings.of(locals())
     path = Path(path).expanduser()
     if path.exists():
         raise RunError(f"{path} exists. A preregistration is not overwritten: choose another file.")
-    settings = StageSettings(batch_size, progress, seed, prompt_format)
-    splits = StudySplits.of(lalm, as_items(items), items_limit, settings, strict)
-    configurations = candidates(lalm, layers, alphas, rule)
-    asked = {"items_limit": items_limit, "search": search, "crossfit": crossfit, "shams": list(shams)}
-    plan = plan_of_study(lalm, splits, configurations, settings, decoding, asked)
+    splits = study.splits(lalm, items)
+    plan = plan_of_study(lalm, splits, study.configurations(lalm), study)
     written = Registration(plan, _digest(plan), datetime.now(UTC).isoformat(timespec="seconds"))
     write_json(path, {**asdict(written), "mata_interp": __version__})
     return written
@@ -138,9 +135,7 @@ def plan_of_study(
     lalm: LALM,
     splits: StudySplits,
     configurations: Mapping[str, AttentionEdit],
-    settings: StageSettings,
-    decoding: Decoding | None,
-    asked: Mapping[str, Any],
+    study: StudySettings,
 ) -> dict[str, Any]:
     """What a study with these settings is going to do, as plain data.
 
@@ -148,21 +143,19 @@ def plan_of_study(
         lalm: the model.
         splits: the items, checked.
         configurations: name -> configuration to choose from.
-        settings: seed, batch size and prompt format.
-        decoding: how answers are generated; None: options are compared.
-        asked: other arguments of the study: ``items_limit``, ``search``, ``crossfit``, ``shams``.
+        study: the settings of the study.
     """
+    decoding = study.decoding
     some = next(iter(configurations.values()))
     heads = lalm.structure.heads
-    conditions = study_conditions(some, some.alpha, {}, tuple(asked["shams"]), heads, settings.seed)
-    beforehand = known_beforehand(lalm, {}, settings.batch_size, settings.seed, settings.prompt_format)
-    search = resolve_search(asked["search"], configurations, len(splits.to_sweep.clusters))
+    conditions = study_conditions(some, some.alpha, {}, study.shams, heads, study.seed)
+    beforehand = known_beforehand(lalm, {}, study.batch_size, study.seed, study.prompt_format)
     return plain(
         {
             "model": identity(beforehand)["model"],
             "prompt_format": beforehand["prompt_format"],
-            "seed": settings.seed,
-            "batch_size": settings.batch_size,
+            "seed": study.seed,
+            "batch_size": study.batch_size,
             "decoding": None if decoding is None else decoding.to_dict(),
             "data": {
                 "name": splits.test.name,
@@ -171,7 +164,7 @@ def plan_of_study(
             },
             "choice": {
                 "configurations": [edit.to_dict() | {"chosen_on": []} for edit in configurations.values()],
-                "search": search,
+                "search": study.resolved_search(configurations, splits),
                 "items": len(splits.to_sweep.items),
                 "items_at_most": GRID_ITEMS,
                 "criterion": "largest mean log-probability difference on the selection split; of equal ones "
@@ -187,12 +180,12 @@ def plan_of_study(
                 "level": LEVEL,
                 "correct answers": "McNemar mid-p and Tango's interval; where a clip has several items, sign "
                 "flips of whole clips and the cluster-robust t interval",
-                "margins": "sign flips and the t interval, both by clip",
+                "margins": "sign flips and the t interval (CR2), both by clip",
                 "correction": "Holm over the families primary and mata; Holm over the family no_harm",
                 "no_harm_margins": dict(MARGINS),
-                "crossfit": asked["crossfit"],
+                "crossfit": study.crossfit,
             },
-            "items_limit": asked["items_limit"],
+            "items_limit": study.items_limit,
         }
     )
 
@@ -240,8 +233,8 @@ def _hypotheses(
 
 
 def _brief(comparison: Comparison) -> dict[str, Any]:
-    wanted = ("name", "subset", "column", "family")
-    return {name: value for name, value in comparison.to_dict().items() if name in wanted}
+    fields = ("name", "subset", "column", "family")
+    return {name: value for name, value in comparison.to_dict().items() if name in fields}
 
 
 def check_registration(
@@ -264,9 +257,9 @@ def check_registration(
     registered = Registration.read(path)
     deviations = []
     for field in dict.fromkeys([*registered.plan, *plan]):
-        found = first_difference(registered.plan.get(field), plain(plan).get(field), field)
-        if found:
-            name, old, new = found
+        change = first_difference(registered.plan.get(field), plain(plan).get(field), field)
+        if change:
+            name, old, new = change
             deviations.append(f"{name} is {short(new)}; registered: {short(old)}")
     tested = [_brief(row.comparison) for row in effects] + [_brief(row.comparison) for row in effects.no_harm]
     for hypothesis in registered.plan["hypotheses"]:

@@ -31,7 +31,7 @@ class RegistrationCheck:
     deviations: tuple[str, ...]
 
     @property
-    def kept(self) -> bool:
+    def matches_plan(self) -> bool:
         """Whether the study did what was registered, and nothing was computed before."""
         return not self.deviations
 

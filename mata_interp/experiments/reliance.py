@@ -18,21 +18,20 @@ def caption_answers(items: Iterable[Item]) -> dict[str, str]:
     return {item.id: item.caption_answer for item in items if item.caption_answer is not None}
 
 
-def text_dominance_of(records: pd.DataFrame, items: Iterable[Item], seed: int = 0) -> dict[str, Rate]:
+def text_dominance_of(records: pd.DataFrame, items: Iterable[Item]) -> dict[str, Rate]:
     """Text-dominance ratio of each condition, on the items whose caption supports a wrong option.
 
     Args:
         records: Records of a run.
         items: The run's items, which have ``caption_answer``.
-        seed: Seed of the bootstrap.
 
     Returns:
         Condition -> `Rate`; empty where no caption contradicts the audio.
     """
-    return text_dominance_by(records, caption_answers(items), seed)
+    return text_dominance_by(records, caption_answers(items))
 
 
-def text_dominance_by(records: pd.DataFrame, supported: Mapping[str, str], seed: int = 0) -> dict[str, Rate]:
+def text_dominance_by(records: pd.DataFrame, supported: Mapping[str, str]) -> dict[str, Rate]:
     """`text_dominance_of` from ``supported`` (see `caption_answers`), as in a run's manifest."""
     known = records.dropna(subset=["answer"])
     against = [
@@ -45,20 +44,18 @@ def text_dominance_by(records: pd.DataFrame, supported: Mapping[str, str], seed:
             [option == supported[item] for item, option in zip(part["item"], part["predicted"], strict=True)],
             [option == right for option, right in zip(part["predicted"], part["answer"], strict=True)],
             list(part["cluster"]),
-            seed=seed,
         )
         for condition, part in conflicts.groupby("condition", sort=False, observed=True)
     }
 
 
-def text_prior_of(records: pd.DataFrame, without: str, with_audio: str = "baseline", seed: int = 0) -> Rate:
+def text_prior_of(records: pd.DataFrame, without: str, with_audio: str = "baseline") -> Rate:
     """Text-prior rate of two conditions of a run, on the items with a known answer that both have.
 
     Args:
         records: Records of a run.
         without: Name of the condition without audio, e.g. one with ``audio="none"``.
         with_audio: Name of the condition with each item's own audio.
-        seed: Seed of the bootstrap.
 
     Raises:
         RunError: The records have no such condition.
@@ -76,5 +73,4 @@ def text_prior_of(records: pd.DataFrame, without: str, with_audio: str = "baseli
         silent["correct"].astype(bool).to_numpy(),
         audible["correct"].astype(bool).to_numpy(),
         clusters=list(audible["cluster"]),
-        seed=seed,
     )

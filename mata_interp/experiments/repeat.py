@@ -58,12 +58,12 @@ def repeat_baseline(
     again = run_validated(
         lalm, validated, {baseline: conditions[baseline]}, out / FOLDER, other, label="repeating the baseline"
     )
-    own = records.loc[records["condition"] == baseline]
+    of_baseline = records.loc[records["condition"] == baseline]
     return RepeatResult(
         batch_size=other.batch_size,
         first_batch_size=settings.batch_size,
-        repeat=compare_answers(own, again.records),
-        mata=compare_answers(own, records.loc[records["condition"] == mata]),
+        repeat=compare_answers(of_baseline, again.records),
+        mata=compare_answers(of_baseline, records.loc[records["condition"] == mata]),
     )
 
 

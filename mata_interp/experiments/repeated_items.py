@@ -50,7 +50,9 @@ def repeat_items(items: Items, samples: int) -> Items:
     """Each item several times, for several sampled answers to the same question.
 
     What is sampled is a function of the seed and of the item's id, so that the copies get answers of their
-    own. They are in one cluster, as in `reorder_options`.
+    own. They are in one cluster, as in `reorder_options`: the cluster-robust interval takes the place of a
+    form of Tango's interval for several runs, because it also holds where several items share a recording
+    (`analyses/calibration.md`, clips of several items).
 
     Args:
         items: the items.

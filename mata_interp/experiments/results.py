@@ -33,7 +33,14 @@ from .study_result import StudyResult
 
 __all__ = ["Run", "load_run", "read_effects", "write_effects"]
 
-_OTHER_FILES = ("selection.nc", "sham.json", CROSSFIT_SWEEP, RECORDINGS)  # not held in memory
+_OTHER_FILES = (
+    "selection.nc",
+    "layer-choice.nc",
+    "method-study.json",
+    "sham.json",
+    CROSSFIT_SWEEP,
+    RECORDINGS,
+)  # not held in memory
 
 T = TypeVar("T")
 
@@ -85,7 +92,11 @@ class Run:
     @cached_property
     def conditions(self) -> Mapping[str, Condition]:
         """Name -> condition, in the order of the manifest."""
-        return {name: Condition.from_dict(data) for name, data in self.manifest["conditions"].items()}
+        roles = self.manifest.get("roles", {})
+        return {
+            name: Condition.from_dict(data, roles.get(name))
+            for name, data in self.manifest["conditions"].items()
+        }
 
     @property
     def roles(self) -> Mapping[str, Role]:
@@ -123,7 +134,8 @@ class Run:
                 for each of its values.
             conditions: The conditions to compare; None: all others.
             correct: Correction over all rows: ``"max-t"`` (sign flips of whole clips, keeps the correlation
-                of conditions), ``"holm"``, ``"bh"`` (false discovery rate) or ``"none"``.
+                of conditions), ``"romano-wolf"`` (the same by bootstrap, for margins whose changes are
+                skewed), ``"holm"``, ``"bh"`` (false discovery rate) or ``"none"``.
             seed: Seed of sign flips and bootstraps.
             level: Coverage of the intervals.
 
@@ -260,10 +272,10 @@ def load_run(path: str | Path) -> Run:
     if missing:
         names = f" ({len(damaged)} of them damaged: {', '.join(damaged[:3])})" if damaged else ""
         warn(f"{path}: {missing} part(s) are missing{names}. Run the same command again to compute them.")
-    if others := folder.unknown_files():
-        names = ", ".join(others[:3])
+    if foreign := folder.unknown_files():
+        names = ", ".join(foreign[:3])
         warn(
-            f"{path}/parts holds {len(others)} file(s) that do not belong to this run ({names}). They are "
+            f"{path}/parts holds {len(foreign)} file(s) that do not belong to this run ({names}). They are "
             "not read here, but a reader of all *.parquet would read them. Move them away."
         )
     table = pa.concat_tables(parts.values()) if parts else SCHEMA.empty_table()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from math import nan
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -52,7 +52,8 @@ def from_plain(kind: type[T], data: Any, path: Path | str = "data") -> T:
         path: The file, for the error.
 
     Raises:
-        RunError: A field is missing or unknown, or is not of the type that the dataclass declares.
+        RunError: A field without a default is missing, a field is unknown, or a value is not of the type that
+            the dataclass declares.
     """
     return _build(kind, data, str(path))
 
@@ -83,7 +84,8 @@ def _build(kind: Any, data: Any, place: str) -> Any:
 def _build_dataclass(kind: Any, data: Mapping[str, Any], place: str) -> Any:
     types_of = get_type_hints(kind)
     names = {field.name for field in fields(kind)}
-    if wrong := sorted(names ^ set(data)):
+    optional = {field.name for field in fields(kind) if field.default is not MISSING}
+    if wrong := sorted((names - optional - set(data)) | (set(data) - names)):
         problem = "lacks" if wrong[0] in names else "has the unknown field"
         raise RunError(f"{place} {problem} {wrong[0]!r}: it was not written by this version of mata_interp.")
-    return kind(**{name: _build(types_of[name], data[name], f"{place}.{name}") for name in names})
+    return kind(**{name: _build(types_of[name], data[name], f"{place}.{name}") for name in data})

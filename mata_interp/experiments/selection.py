@@ -65,11 +65,11 @@ def swept(
         }
         if search == "coarse":
             edits = {name: edit for name, edit in configurations.items() if isinstance(edit, AttentionEdit)}
-            found = search_windows(lalm, items, edits, BASELINE, **options)
+            scores = search_windows(lalm, items, edits, BASELINE, **options)
         else:
-            found = sweep(lalm, items, configurations, **options)
-        found = found.assign_attrs(manifest=json.dumps(plain(manifest)))
-        content = found.to_netcdf(engine="scipy")
+            scores = sweep(lalm, items, configurations, **options)
+        scores = scores.assign_attrs(manifest=json.dumps(plain(manifest)))
+        content = scores.to_netcdf(engine="scipy")
         write_whole(path, lambda file: file.write(content))
         output.remove_parts()
     return read_sweep(path)
@@ -86,9 +86,9 @@ def _refuse_other_search(path: Path, search: Search) -> None:
 
 def refuse_other_sweep(path: Path, known: Mapping[str, Any]) -> None:
     """Refuse a sweep that cannot be the one of which these fields of the manifest are known."""
-    if path.exists() and (said := difference(json.loads(read_sweep(path).attrs["manifest"]), known)):
+    if path.exists() and (change := difference(json.loads(read_sweep(path).attrs["manifest"]), known)):
         raise RunError(
-            f"{path} holds another sweep: {said}. Choose another folder (out=...), delete this file, or "
+            f"{path} holds another sweep: {change}. Choose another folder (out=...), delete this file, or "
             "repeat the command that began it."
         )
 
@@ -96,10 +96,10 @@ def refuse_other_sweep(path: Path, known: Mapping[str, Any]) -> None:
 def read_sweep(path: Path) -> xr.DataArray:
     """The sweep of a study; RunError if the file is damaged."""
     try:
-        found = xr.load_dataarray(path, engine="scipy")
-        json.loads(found.attrs["manifest"])
+        scores = xr.load_dataarray(path, engine="scipy")
+        json.loads(scores.attrs["manifest"])
     except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
         raise RunError(
             f"cannot read {path}: {error}. Delete it, and the same study makes it again."
         ) from error
-    return found
+    return scores

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..benchmarks import Item
 from ..execution import Measure
 from ..fusion.fusion import FusionBatch
-from ..interventions import select_queries
+from ..interventions import in_order, select_queries
 from ..progress import rough_duration
 from ..sweeps.inputs import named_configurations
 from ..sweeps.sweep import SweepBatch
@@ -91,7 +91,8 @@ class StudyForecast:
     """What a study would do.
 
     Attributes:
-        stages: Its stages, in order; the last but one tests the items of the confirmation split.
+        stages: Its stages, in order; the one that is called ``measuring`` tests the items of the confirmation
+            split.
         excluded: Number of items left out of either split.
         power: What its primary comparison can detect.
     """
@@ -156,11 +157,12 @@ def forecast_trace(
     query: str = "last",
     max_new_tokens: int = 32,
     out: Path | None = None,
+    intervention: Edit = None,
 ) -> StageForecast:
     """What `trace` of these items would do.
 
     Args:
-        lalm, query, max_new_tokens: As in `trace`.
+        lalm, query, max_new_tokens, intervention: As in `trace`.
         validated: The items.
         settings: Batch size and prompt format.
         out: The file that is written.
@@ -173,7 +175,7 @@ def forecast_trace(
         queries = int(select_queries("text", groups).sum())
     rows, width = _largest(validated, settings)
     size = BatchSize(rows, width, max_new_tokens if generated else 0, queries=queries, cached=generated)
-    measure = TraceBatch(query, max_new_tokens, True, settings.prompt_format, True)
+    measure = TraceBatch(query, max_new_tokens, True, settings.prompt_format, True, in_order(intervention))
     probe = Probe(lalm, validated, settings, measure)
     work = f"attention of the {query} query tokens" if query != "last" else "attention of the last token"
     return probe.stage("tracing attention", work, size, out)

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from ..benchmarks import Item, Items
-from ..benchmarks.entries import as_items
-from ..errors import InterventionError
 from ..execution import Output, RayWorkers, open_cluster
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from ..progress import announce, stage
@@ -24,11 +22,12 @@ from ..tracing import audio_share, trace
 from ..tracing.storage import read_trace
 from .answer import answer_text
 from .chance import mean_chance
-from .choosing import BASELINE, Choice, Search, candidates, choose, resolve_search
-from .conditions import Condition, Edit, named_conditions
+from .choosing import BASELINE, Choice, Search, choose
+from .conditions import Edit, named_conditions
 from .crossfit import CROSSFIT, check_folds, crossfitted
+from .dose_response import dose_response
 from .effects import effects_table
-from .extra_shams import check_shams
+from .extra_shams import IN_HEADS
 from .folder import refuse_other_run
 from .identity import identity
 from .layer_provenance import layer_origin
@@ -57,6 +56,7 @@ from .study_result import (
     StudyResult,
     SweepQuality,
 )
+from .study_settings import StudySettings
 from .validation import ValidatedItems
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     2. Confirmation split, other recordings: baseline, MATA, the sham on text, MATA in the random layers,
        another clip's audio without and with MATA, and no audio.
     3. Attention over time of every tested item, and heads and audio of 24 of them, for the page.
-    4. The effects (`mata_interp.experiments.planned_comparisons` says what is compared and corrected) and the
-       answer in plain English.
+    4. The effects (`mata_interp.experiments.planned_comparisons` says what is compared and corrected), the
+       margin at every alpha, the association of dose and gain, and the answer in plain English.
 
     A study is resumable: the same call continues one that was stopped, in whichever stage, and loses at most
     the batch in hand.
@@ -165,19 +165,18 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         >>> done.study.selection.chosen.layers
         (4, 5)
     """
+    study_settings = StudySettings.of(locals())
     out = Path(out).expanduser()
-    extras = StudyExtras(crossfit, check_shams(shams), repeat_baseline)
+    settings, extras = study_settings.stages, study_settings.extras
     clock = _Clock(progress, _stages(extras))
-    items = as_items(items)
     if registration is not None:
         Registration.read(registration)
-    configurations = candidates(lalm, layers, alphas, rule)
+    configurations = study_settings.configurations(lalm)
     grid_conditions = {BASELINE: None, **configurations}
-    settings = StageSettings(batch_size, progress, seed, prompt_format)
-    others = _other_methods(lalm, methods or {}, decoding)
+    other_methods = study_settings.other_methods(lalm)
     _refuse_other_study(lalm, out, grid_conditions, settings)
     with clock("checking items"):
-        splits = StudySplits.of(lalm, items, items_limit, settings, strict)
+        splits = study_settings.splits(lalm, items)
     selection, test = splits.selection, splits.test
     if crossfit is not None:
         check_folds(crossfit, len(splits.to_crossfit.clusters))
@@ -185,10 +184,9 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
     warn_of_reuse(test, named_conditions({"mata": any_alpha}))
     origin = None if layers is None else layer_origin(layers, any_alpha, selection, test)
 
-    asked = {"items_limit": items_limit, "search": search, "crossfit": crossfit, "shams": extras.shams}
-    search = resolve_search(search, configurations, len(splits.to_sweep.clusters))
+    search = study_settings.resolved_search(configurations, splits)
     if progress:
-        announce(str(forecast_of(lalm, splits, configurations, out, settings, decoding, search, extras)))
+        announce(str(forecast_of(lalm, splits, configurations, out, study_settings)))
     with open_cluster(lalm, ray) as cluster:
         settings = replace(settings, ray=cluster)
         with clock("choosing layers and alpha"):
@@ -200,20 +198,26 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         mata = replace(mata, chosen_on=(*mata.chosen_on, *selection.clusters))
         with clock("matching the sham"):
             draws = random_layers(lalm.attention_layers, mata.layers, DRAWS, seed)
-            matches = match_shams(lalm, mata, draws, splits.to_match, out / SHAM, settings)
+            matches = match_shams(lalm, mata, draws, splits.to_match, out / SHAM, settings, extras.shams)
         with clock("measuring"):
             alphas_of_draws = {match.layers: match.alpha for match in matches.random_layers}
             heads = lalm.structure.heads
+            in_heads = [name for name in IN_HEADS if name in extras.shams]
+            alphas_in_heads = {
+                name: match.alpha for name, match in zip(in_heads, matches.in_heads, strict=True)
+            }
             conditions = study_conditions(
-                mata, matches.text.alpha, alphas_of_draws, extras.shams, heads, seed
+                mata, matches.text.alpha, alphas_of_draws, extras.shams, heads, seed, alphas_in_heads
             )
-            named = {**bind_conditions(lalm, conditions, decoding), **others}
+            named = {**bind_conditions(lalm, conditions, decoding), **other_methods}
             measured = run_validated(lalm, test, named, out, settings, label="measuring")
         with clock("recording items"):
             record_or_warn(lalm, measured, test.items, settings)
         _extra_stages(lalm, splits, measured, configurations, out, settings, extras, clock)
     with clock("testing"):
         effects = effects_table(measured.records, measured.roles, seed, measured.chosen_on)
+        curve = dose_response(sweep, configurations, choice.chosen.layers, BASELINE, seed)
+        effects = replace(effects, dose_response=curve)
 
     primary = effects[0]
     chosen = _selection(splits, choice, sweep, origin, matches, traced)
@@ -232,26 +236,12 @@ def study(  # noqa: PLR0913 one keyword per setting of a study
         model=measured.manifest["model"],
     )
     if registration is not None:
-        plan = plan_of_study(lalm, splits, configurations, settings, decoding, asked)
+        plan = plan_of_study(lalm, splits, configurations, study_settings)
         begun = min(measured.manifest["created"], json.loads(sweep.attrs["manifest"])["created"])
         check_registration(registration, plan, effects, begun).save(out / REGISTRATION)
     write_effects(out / "effects.json", effects)
     result.save(out / "study.json")
     return load_run(out)
-
-
-def _other_methods(
-    lalm: LALM, methods: Mapping[str, Edit], decoding: Decoding | None
-) -> dict[str, Condition]:
-    """The conditions of further methods; InterventionError if one cannot act, or has a study's own name."""
-    if not methods:
-        return {}
-    any_edit = AttentionEdit(0.0, [])
-    own = set(study_conditions(any_edit, 0.0, dict.fromkeys([(n,) for n in range(DRAWS)], 0.0)))
-    if taken := own & set(methods):
-        raise InterventionError(f"A study has a condition {min(taken)!r} of its own: choose another name.")
-    named = bind_conditions(lalm, methods, decoding)
-    return {name: replace(condition, role="other") for name, condition in named.items()}
 
 
 def _extra_stages(
@@ -338,6 +328,7 @@ def _selection(
         ),
         sham=shams.text,
         random_layers=shams.random_layers,
+        shams_in_heads=shams.in_heads,
         trace_items=traced.sizes["item"],
         trace_share_by_layer=tuple(
             LayerShare(int(layer), float(share.sel(layer=layer))) for layer in share["layer"].values

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..benchmarks import Item, Items
-from ..benchmarks.entries import as_items
 from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from .answering import Unit, Work
-from .choosing import BASELINE, Search, candidates, resolve_search
-from .conditions import AudioKind, Condition
+from .choosing import BASELINE, Search
+from .conditions import AudioKind, Condition, Edit
 from .crossfit import CROSSFIT_SWEEP
 from .dose_matching import EVALUATIONS
-from .extra_shams import check_shams
+from .extra_shams import IN_HEADS
 from .folder import RunFolder
 from .item_recordings import RECORDINGS
 from .memory_forecast import forecast_memory
@@ -42,7 +41,6 @@ from .stage_forecast import (
 )
 from .study_plan import (
     DRAWS,
-    NO_EXTRAS,
     SHAM,
     SWEEP,
     TRACE,
@@ -50,12 +48,13 @@ from .study_plan import (
     StudySplits,
     study_conditions,
 )
+from .study_settings import StudySettings
 
 if TYPE_CHECKING:
     from ..fusion import FusionProfile
     from ..lalm import LALM, Decoding
 
-__all__ = ["forecast_of", "forecast_study"]
+__all__ = ["forecast_of", "forecast_study", "measuring", "whole_forecast"]
 
 COARSE = 7  # a search from coarse to fine tries about one of so many configurations on each item
 
@@ -70,6 +69,7 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
     rule: str = "abs",
     decoding: Decoding | None = None,
     search: Search | None = None,
+    methods: Mapping[str, Edit] | None = None,
     prompt_format: str = "options",
     items_limit: int | None = None,
     batch_size: int = 16,
@@ -85,8 +85,8 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
     Nothing is written. Time is estimated from one item of medium length for each stage.
 
     Args:
-        lalm, items, layers, alphas, rule, decoding, search, prompt_format, items_limit, batch_size, progress,
-            seed, strict, crossfit, shams, repeat_baseline: As in `study`.
+        lalm, items, layers, alphas, rule, decoding, search, methods, prompt_format, items_limit, batch_size,
+            progress, seed, strict, crossfit, shams, repeat_baseline: As in `study`.
         out: The folder of the study; stages and batches that are done there are not counted.
 
     Returns:
@@ -102,14 +102,10 @@ def forecast_study(  # noqa: PLR0913 the arguments of `study`
         >>> forecast.stages[-1].by_condition
         {'conflict': 2, 'congruent': 2, 'neutral': 2}
     """
-    items = as_items(items)
-    configurations = candidates(lalm, layers, alphas, rule)
-    settings = StageSettings(batch_size, progress, seed, prompt_format)
-    splits = StudySplits.of(lalm, items, items_limit, settings, strict)
-    search = resolve_search(search, configurations, len(splits.to_sweep.clusters))
-    folder = None if out is None else Path(out)
-    extras = StudyExtras(crossfit, check_shams(shams), repeat_baseline)
-    return forecast_of(lalm, splits, configurations, folder, settings, decoding, search, extras)
+    study = StudySettings.of(locals())
+    configurations = study.configurations(lalm)
+    splits = study.splits(lalm, items)
+    return forecast_of(lalm, splits, configurations, None if out is None else Path(out), study)
 
 
 def forecast_of(
@@ -117,10 +113,7 @@ def forecast_of(
     splits: StudySplits,
     configurations: Mapping[str, AttentionEdit],
     out: Path | None,
-    settings: StageSettings,
-    decoding: Decoding | None,
-    search: Search = "full",
-    extras: StudyExtras = NO_EXTRAS,
+    study: StudySettings,
 ) -> StudyForecast:
     """The forecast of a study whose items are checked.
 
@@ -129,16 +122,15 @@ def forecast_of(
         splits: The items.
         configurations: Name -> configuration to choose from.
         out: The folder of the study; None for one that has not begun.
-        settings: How its stages are computed.
-        decoding: How answers are generated; None: options are compared.
-        search: How configurations are tried; of a coarse search, about a seventh is tried on each item.
-        extras: What was asked for beside the study itself.
+        study: The settings of the study.
     """
+    settings, extras = study.stages, study.extras
 
     def file(name: str) -> Path | None:
         return None if out is None else out / name
 
     some = list(configurations.values())[len(configurations) // 2]  # which one is chosen is not known yet
+    search = study.resolved_search(configurations, splits)
     tried = list(configurations.items())[:: COARSE if search == "coarse" else 1]
     grid = {BASELINE: None, **dict(tried)}
     sweep = forecast_sweep(lalm, splits.to_sweep, grid, settings, file(SWEEP))
@@ -152,7 +144,8 @@ def forecast_of(
         lambda item: lalm.prompt(item, format=settings.prompt_format),
     )
     draws = random_layers(lalm.attention_layers, some.layers, DRAWS, settings.seed)
-    strengths = 1 + EVALUATIONS * (1 + len(draws))  # MATA's own, and those of each sham
+    in_heads = sum(name in IN_HEADS for name in extras.shams)
+    strengths = 1 + EVALUATIONS * (1 + len(draws) + in_heads)  # MATA's own, and those of each sham
     work = f"up to {strengths} strengths"
     sham = probe.stage("matching the sham", work, size, file(SHAM), passes=strengths)
     if out is not None and (out / "manifest.json").exists():
@@ -162,19 +155,27 @@ def forecast_of(
         alphas = dict.fromkeys(draws, some.alpha)
         heads = lalm.structure.heads
         planned = study_conditions(some, some.alpha, alphas, extras.shams, heads, settings.seed)
-        conditions = bind_conditions(lalm, planned, decoding)
+        conditions = {**bind_conditions(lalm, planned, study.decoding), **study.other_methods(lalm)}
     stages = (
         replace(sweep, name="choosing layers and alpha"),
         trace,
         sham,
         *_extra_stages(lalm, splits, configurations, conditions, out, settings, extras),
-        _measuring(lalm, splits, conditions, out, settings),
+        measuring(lalm, splits, conditions, out, settings),
         _recording(lalm, splits, conditions, file(RECORDINGS), settings),
     )
+    return whole_forecast(stages, splits)
+
+
+def whole_forecast(stages: Sequence[StageForecast], splits: StudySplits) -> StudyForecast:
+    """The forecast of a study of these stages, with what its primary comparison can detect.
+
+    That comparison is on items whose caption contradicts the audio, or on all where there are none.
+    """
     conflict = [item for item in splits.test.items if item.condition == CONFLICT]
     primary = conflict or splits.test.items
     return StudyForecast(
-        stages,
+        tuple(stages),
         len({*splits.selection.excluded, *splits.test.excluded}),
         plan_power(len(primary), len({item.cluster for item in primary})),
     )
@@ -195,7 +196,7 @@ def _extra_stages(
         other = replace(settings, batch_size=other_batch_size(settings.batch_size))
         folder = None if out is None else out / FOLDER
         baseline = {BASELINE: conditions[BASELINE]}
-        again = _measuring(lalm, splits, baseline, folder, other)
+        again = measuring(lalm, splits, baseline, folder, other)
         stages.append(replace(again, name="repeating the baseline"))
     if extras.crossfit is not None:
         path = None if out is None else out / CROSSFIT_SWEEP
@@ -204,7 +205,7 @@ def _extra_stages(
     return stages
 
 
-def _measuring(
+def measuring(
     lalm: LALM,
     splits: StudySplits,
     conditions: Mapping[str, Condition],

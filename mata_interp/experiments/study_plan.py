@@ -7,26 +7,27 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..benchmarks import Items
-from ..errors import RunError
+from ..errors import InterventionError, RunError
 from ..interventions import AttentionEdit
 from .choosing import BASELINE, GRID_ITEMS
-from .conditions import Condition
+from .conditions import Condition, Edit
 from .extra_shams import extra_shams
 from .planned_comparisons import CONFLICT
 from .planning import StageSettings
+from .preparation import bind_conditions
 from .validation import ValidatedItems, validate_items
 
 if TYPE_CHECKING:
-    from ..lalm import LALM
+    from ..lalm import LALM, Decoding
 
 __all__ = [
     "DRAWS",
-    "NO_EXTRAS",
     "SHAM",
     "SWEEP",
     "TRACE",
     "StudyExtras",
     "StudySplits",
+    "other_methods",
     "study_conditions",
 ]
 
@@ -103,9 +104,6 @@ class StudyExtras:
     repeat_baseline: bool = False
 
 
-NO_EXTRAS = StudyExtras()
-
-
 def _split(items: Items, name: str, limit: int | None, seed: int) -> Items:
     split = items.split(name, seed=seed)
     if not len(split):
@@ -126,6 +124,7 @@ def study_conditions(
     shams: Sequence[str] = (),
     heads: Mapping[int, int] | None = None,
     seed: int = 0,
+    alphas: Mapping[str, float] | None = None,
 ) -> dict[str, Condition]:
     """MATA, its baseline and its controls, in the order in which they are reported.
 
@@ -136,6 +135,7 @@ def study_conditions(
         shams: Further shams, names among `SHAMS`.
         heads: Number of query heads of each decoder layer, for shams in random heads.
         seed: Seed of the random heads.
+        alphas: Strength of the shams in random heads at MATA's dose; None: MATA's own.
     """
     on_text = replace(mata, alpha=sham_alpha, keys="text")
     random = {
@@ -152,5 +152,26 @@ def study_conditions(
         "other audio": Condition(audio="other", role="other_audio"),
         "mata + other audio": Condition(mata, audio="other", role="mata_other_audio"),
         "no audio": Condition(audio="none", role="no_audio"),
-        **extra_shams(mata, shams, heads or {}, seed),
+        **extra_shams(mata, shams, heads or {}, seed, alphas),
     }
+
+
+def other_methods(lalm: LALM, methods: Mapping[str, Edit], decoding: Decoding | None) -> dict[str, Condition]:
+    """The conditions of further methods, measured on the items of the test beside MATA.
+
+    Args:
+        lalm: The model.
+        methods: Name -> intervention.
+        decoding: How answers are generated; None: options are compared.
+
+    Raises:
+        InterventionError: One cannot act on the model, or has the name of a condition of every study.
+    """
+    if not methods:
+        return {}
+    any_edit = AttentionEdit(0.0, [])
+    reserved = set(study_conditions(any_edit, 0.0, dict.fromkeys([(n,) for n in range(DRAWS)], 0.0)))
+    if taken := reserved & set(methods):
+        raise InterventionError(f"A study has a condition {min(taken)!r} of its own: choose another name.")
+    named = bind_conditions(lalm, methods, decoding)
+    return {name: replace(condition, role="other") for name, condition in named.items()}

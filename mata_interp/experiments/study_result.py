@@ -96,6 +96,9 @@ class ShamMatch:
         mata: The settings that it is matched to.
         items: Number of items that the means are over.
         tried: Strength and mean row KL of every evaluation, in order.
+        heads: Which heads it edits: ``"all"`` that MATA edits; ``"half"``, a random half of them; or
+            ``"signs"``, that half, and the others with the opposite sign. KL is the mean over all rows that
+            MATA edits: where a sham leaves half of them alone, these count as 0.
     """
 
     keys: str
@@ -106,6 +109,7 @@ class ShamMatch:
     mata: Configuration
     items: int
     tried: tuple[tuple[float, ...], ...]
+    heads: str = "all"
 
     @property
     def shared_layers(self) -> tuple[int, ...]:
@@ -125,10 +129,12 @@ class ShamMatches:
     Attributes:
         text: The same rule on text tokens, in MATA's layers.
         random_layers: MATA in each draw of random layers.
+        in_heads: The shams in random heads and with random signs, as far as they were asked for.
     """
 
     text: ShamMatch
     random_layers: tuple[ShamMatch, ...]
+    in_heads: tuple[ShamMatch, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,7 @@ class Selection:
         sweep: Checks of the sweep.
         sham: The sham on text.
         random_layers: MATA in each draw of random layers, at its own dose.
+        shams_in_heads: MATA in random heads and with random signs, as far as these were asked for.
         trace_items: Number of items traced.
         trace_share_by_layer: Mean audio share of each layer.
     """
@@ -194,6 +201,7 @@ class Selection:
     random_layers: tuple[ShamMatch, ...]
     trace_items: int
     trace_share_by_layer: tuple[LayerShare, ...]
+    shams_in_heads: tuple[ShamMatch, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ class ValidatedItems:
 
     def only(self, items: Sequence[Item]) -> ValidatedItems:
         """The validated items that are among ``items``."""
-        wanted = {item.id for item in items}
-        return replace(self, items=tuple(item for item in self.items if item.id in wanted))
+        ids = {item.id for item in items}
+        return replace(self, items=tuple(item for item in self.items if item.id in ids))
 
     def joined(self, other: ValidatedItems) -> ValidatedItems:
         """These items and those of another part of the same benchmark."""

@@ -3,7 +3,8 @@
 A direction (helps, hurts, raises, lowers, better, worse) is only said where the interval excludes zero *and*
 the test is below 0.05; of a hypothesis on MATA, Holm's correction has to hold as well. "No difference" is
 always "none detectable", with the change that would have been detected. "No harm" is only said where a claim
-with a margin fixed beforehand is shown.
+with a margin fixed beforehand is shown. What was chosen on the clips that it is compared on has no p-value:
+then nothing is said to be detectable or not, but why there is no test.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 
 from ..ranges import named_layers
+from ..statistics.choices import REFUSED
 from .effects import ComparisonResult, Effects
 from .no_harm import NoHarmClaim
 from .number_text import change_text, nats, p_text, points, size_text
@@ -21,6 +23,7 @@ from .study_result import ShamMatch
 __all__ = [
     "control_words",
     "effect_words",
+    "is_untested",
     "items_words",
     "no_harm_words",
     "other_findings",
@@ -36,6 +39,10 @@ ITEMS = {
     "congruent": "items whose caption agrees with the audio",
 }
 MEASURES = {"binary": "accuracy", "margin": "the margin"}
+UNTESTED = (
+    "There is no p-value, because the intervention was chosen on some of the clips that it is compared on: "
+    "the change and its interval describe these clips and are too favourable, so nothing is claimed."
+)
 
 
 def items_words(subset: Mapping[str, str]) -> str:
@@ -47,6 +54,8 @@ def items_words(subset: Mapping[str, str]) -> str:
 
 def effect_words(row: ComparisonResult) -> str:
     """Whether MATA helps, hurts, or neither detectably, on the items of a hypothesis."""
+    if is_untested(row):
+        return UNTESTED
     if row.verdict == "undetected":
         if row.p_holm < LEVEL and not isnan(row.effect.low):
             return "The test is significant, but the interval does not exclude zero, so nothing is claimed."
@@ -56,9 +65,16 @@ def effect_words(row: ComparisonResult) -> str:
     return f"On these items MATA {row.verdict}."
 
 
+def is_untested(row: ComparisonResult) -> bool:
+    """Whether a comparison has no p-value because what it compares was chosen on the same clips."""
+    return row.effect.p_method == REFUSED
+
+
 def power_words(row: ComparisonResult) -> str:
     """What a comparison without a detectable difference leaves open, and what it could have detected."""
     effect = row.effect
+    if is_untested(row):
+        return UNTESTED
     if isnan(effect.low) or isnan(effect.high):
         return f"No difference is detectable, and there is no interval. {effect.note}".strip()
     low, high = (points(effect.low), points(effect.high)) if effect.kind == "binary" else (
@@ -93,6 +109,8 @@ def sham_words(mata: ComparisonResult, sham: ComparisonResult, against: Comparis
         mata, sham: MATA and the sham, each against the baseline.
         against: MATA against the sham, on the same items: the difference of the two changes.
     """
+    if is_untested(against):
+        return UNTESTED
     if against.verdict == "undetected":
         return (
             "It is not shown that MATA differs from an equal change of attention to text. "
@@ -100,6 +118,8 @@ def sham_words(mata: ComparisonResult, sham: ComparisonResult, against: Comparis
         ).strip()
     if against.verdict == "hurts":
         return "The same rule does better on text than on audio."
+    if is_untested(mata):
+        return f"MATA is better than this control. Against no intervention: {UNTESTED}"
     if mata.verdict != "helps":
         harm = ", which lowers accuracy" if sham.verdict == "hurts" else ""
         return f"MATA is better than this control{harm}, but not detectably better than no intervention."
@@ -133,10 +153,12 @@ def control_words(row: ComparisonResult) -> str:
     """What follows from a control whose interval excludes zero; empty where it does not.
 
     Args:
-        row: A control against its baseline: the sham on text, or MATA with another clip's audio.
+        row: A control against its baseline: a sham with the item's audio, or MATA with another audio.
     """
     if not _excludes_zero(row):
         return ""
+    if is_untested(row):
+        return UNTESTED
     if row.verdict == "undetected":
         return (
             f"Its interval excludes zero, but its test is not significant ({p_text(row.effect.p)}): nothing "
@@ -149,6 +171,21 @@ def control_words(row: ComparisonResult) -> str:
         ("mata_other_audio", "hurts"): (
             "So MATA makes the answers follow the audio that is given, even where it is the wrong one."
         ),
+        ("sham_random_heads", "helps"): "So more attention to audio in half of the heads helps as well.",
+        ("sham_random_heads", "hurts"): "So more attention to audio in half of the heads is harmful.",
+        ("sham_random_signs", "helps"): (
+            "So more attention to audio in some heads and less of it in others helps as well."
+        ),
+        ("sham_random_signs", "hurts"): (
+            "So more attention to audio in some heads and less of it in others is harmful."
+        ),
+        ("mata_silence", "helps"): "So a part of MATA's effect does not need any sound.",
+        ("mata_silence", "hurts"): "So more attention to silence is harmful.",
+        (
+            "mata_reversed_audio",
+            "helps",
+        ): "So a part of MATA's effect does not need the audio's order in time.",
+        ("mata_reversed_audio", "hurts"): "So more attention to reversed audio is harmful.",
     }
     return meaning.get((row.comparison.after_role, row.verdict), "")
 
@@ -181,7 +218,9 @@ def random_layers_words(draws: Sequence[ComparisonResult], matches: Sequence[Sha
                 "help is not tested."
             )
     for row, match in matched:
-        if _excludes_zero(row) and row.verdict == "undetected":
+        if is_untested(row):
+            yield f"In {named_layers(match.layers)}: {UNTESTED}"
+        elif _excludes_zero(row) and row.verdict == "undetected":
             yield (
                 f"The interval of the draw {named_layers(match.layers)} excludes zero, but its test is not "
                 f"significant ({p_text(row.effect.p)}): nothing follows."
@@ -197,6 +236,8 @@ def no_harm_words(claim: NoHarmClaim) -> str:
     test, items = claim.test, items_words(claim.comparison.subset)
     measure, margin = MEASURES[test.kind], size_text(test.margin, test.kind).replace(".0 ", " ")
     numbers = f"{change_text(test)}, 90 % interval" if not isnan(test.low) else "no interval"
+    if test.method == REFUSED:
+        return f"On {items}, no claim about harm to {measure} is tested ({change_text(test)}). {UNTESTED}"
     p = f"Holm-adjusted {p_text(claim.p_holm)}"
     if claim.verdict == "no harm":
         equal = claim.claim == "equivalence"

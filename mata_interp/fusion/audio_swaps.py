@@ -8,7 +8,7 @@ audio tokens come from that clip's past. Runs that read the same clips up to a l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +17,12 @@ from torch import Tensor
 
 from mata_interp.attention import AttentionCall
 from mata_interp.errors import ModelError
-from mata_interp.interventions import AttentionEdit
 from mata_interp.lalm.memory import in_halves
 from mata_interp.lalm.rows.row_attention import PastAttention, RowAttention
 from mata_interp.precision import full_precision
 from mata_interp.sweeps.canary import STEPS, Rounding
 from mata_interp.sweeps.option_slots import OptionSlots
-from mata_interp.sweeps.tree import Level, grow
+from mata_interp.sweeps.tree import grow
 from mata_interp.sweeps.tree_edits import TreeEditing
 
 if TYPE_CHECKING:
@@ -70,17 +69,13 @@ def swapped_margins(context: ItemContext, plans: Sequence[Sequence[int]]) -> np.
 
 @dataclass(frozen=True)
 class _OtherAudio:
-    """Stands for an edit in the tree of runs: the layers in which a run reads the other clip."""
+    """Stands for a patch in the tree of runs: the layers in which a run reads the other clip."""
 
     layers: tuple[int, ...]
-    rule = "other audio"
-    alpha = 0.0
-    phase = "both"
-    keys = "audio"
-    queries = "text"
 
-    def heads_of(self, layer: int) -> None:
-        return None
+    def at_layer(self, layer: int) -> _OtherAudio:
+        """What it does in one of its layers, where all runs that read the other clip are alike."""
+        return _OtherAudio((layer,))
 
 
 class _SwapRuns:
@@ -92,13 +87,13 @@ class _SwapRuns:
 
     def __init__(self, context: ItemContext) -> None:
         self._context, self._prefill = context, context.inputs.prefill
-        given = context.prompt.width - context.first_text_token
+        suffix_length = context.prompt.width - context.first_text_token
         decision = context.decision
-        end = context.prompt.inputs["input_ids"][:, -given:]
+        end = context.prompt.inputs["input_ids"][:, -suffix_length:]
         answers = OptionSlots(end, [[[*decision.forced, decision.right]]])
         self.slots = answers.slots
-        self._place = answers.asked[-1][2]  # the slot that predicts the deciding token
-        self._other = context.counterfactual.inputs.prefill.before(given)
+        self._place = answers.targets[-1][2]  # the slot that predicts the deciding token
+        self._other = context.counterfactual.inputs.prefill.before(suffix_length)
         self._audio = context.audio_keys[: context.first_text_token].nonzero()[:, 0]
 
     @full_precision()
@@ -113,17 +108,19 @@ class _SwapRuns:
         if not verified:
             runs.append(())
         levels, ends = grow(runs, lalm.attention_layers)
-        swapped = {layer: _nodes_with_other_audio(level) for layer, level in levels.items()}
-        edits = {layer: _score_edits(level) for layer, level in levels.items()}
+        swapped = {
+            layer: [node for node, patches in enumerate(level.patches) if patches]
+            for layer, level in levels.items()
+        }
         parents = {layer: torch.tensor(level.parents) for layer, level in levels.items() if level.branches}
-        editing = TreeEditing(edits, [context.baseline], context.prompt.groups, self.slots)
+        editing = TreeEditing(levels, [context.baseline], context.prompt.groups, self.slots)
 
         def attention_of(*arguments: Any) -> RowAttention:
             return _TwoClipAttention(*arguments, other=self._other, audio=self._audio, swapped=swapped)
 
         hidden = self._prefill.rows(self.slots, parents, editing, attention_of)  # (1, N, S, d)
         if not verified:
-            self._require_equal(hidden[:, [ends[-1]], self.slots.given - 1])
+            self._require_equal(hidden[:, [ends[-1]], self.slots.prompt_slots - 1])
             verified.append(True)
             ends = ends[:-1]
         logits = self._prefill.head(hidden[:, list(ends), self._place])[0].float()  # (K, V)
@@ -133,20 +130,10 @@ class _SwapRuns:
     def _require_equal(self, unedited: Tensor) -> None:
         """Raise a ModelError unless an unedited row, [1, 1, d], has the logits of the plain forward."""
         dtype, plain = self._context.lalm.dtype, self._prefill.logits.float().cpu().numpy()
-        found = self._prefill.head(unedited)[:, 0].float().cpu().numpy()
-        off = Rounding.at(dtype, plain).of_logits(found, plain).max()
+        logits = self._prefill.head(unedited)[:, 0].float().cpu().numpy()
+        off = Rounding.at(dtype, plain).of_logits(logits, plain).max()
         if not off <= STEPS[dtype]:
             raise ModelError(f"an unedited row is {off:.3g} steps of {dtype} off the plain forward.")
-
-
-def _nodes_with_other_audio(level: Level) -> list[int]:
-    return [n for n, parts in enumerate(level.edits) if any(isinstance(p, _OtherAudio) for p in parts)]
-
-
-def _score_edits(level: Level) -> Level:
-    """The level with edits of scores alone."""
-    edits = tuple(tuple(p for p in parts if isinstance(p, AttentionEdit)) for parts in level.edits)
-    return replace(level, edits=edits)
 
 
 class _TwoClipAttention(RowAttention):
@@ -207,7 +194,7 @@ class _TwoClips:
         return scores
 
     def mix(self, weights: Tensor) -> Tensor:
-        own = weights.clone()
-        own[:, :, self.rows[:, None], self.audio] = 0.0
+        text_weights = weights.clone()
+        text_weights[:, :, self.rows[:, None], self.audio] = 0.0
         other = weights.index_select(2, self.rows).index_select(3, self.audio)
-        return self.clean.mix(own).index_add(2, self.rows, self.swapped.mix(other))
+        return self.clean.mix(text_weights).index_add(2, self.rows, self.swapped.mix(other))

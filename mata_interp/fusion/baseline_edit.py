@@ -33,9 +33,11 @@ class BaselineEdit:
 
     def __init__(self, inputs: ContextInputs, tokens: Tensor, forced: int) -> None:
         baseline = inputs.baseline
-        given = tokens.shape[1] - forced
+        prompt_tokens = tokens.shape[1] - forced
         places = torch.arange(tokens.shape[1], device=tokens.device)
-        slots = SuffixTokens(tokens, (places - (given - 1))[None], places[:, None] >= places[None, :], given)
+        slots = SuffixTokens(
+            tokens, (places - (prompt_tokens - 1))[None], places[:, None] >= places[None, :], prompt_tokens
+        )
         self._levels, _ = grow([baseline], inputs.layers)
         self._edit = None
         if baseline:

@@ -34,7 +34,7 @@ def counterfactual_items(items: Sequence[Item], rate: int, seed: int) -> dict[st
         except ItemError:
             continue  # reported when the item itself is prefilled
     rank = np.random.default_rng(seed).permutation(len(usable))
-    found: dict[str, Item] = {}
+    swaps: dict[str, Item] = {}
     for item, lengths in usable:
         candidates = []
         for (other, other_lengths), order in zip(usable, rank, strict=True):
@@ -47,5 +47,5 @@ def counterfactual_items(items: Sequence[Item], rate: int, seed: int) -> dict[st
             resized = [
                 (np.resize(clips[n % len(clips)].samples, length), rate) for n, length in enumerate(lengths)
             ]
-            found[item.id] = item.with_audio(resized)
-    return found
+            swaps[item.id] = item.with_audio(resized)
+    return swaps

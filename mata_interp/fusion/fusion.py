@@ -343,8 +343,8 @@ def _entries(
         if target is not None:
             raise ArgumentError("target= is for ready-made prompts; items have answers of their own.")
         swaps = any(name.startswith("restoration") for name in names)
-        others = counterfactual_items(items, lalm.sampling_rate, seed) if swaps else {}
-        return [(item, others.get(item.id)) for item in items]
+        counterfactuals = counterfactual_items(items, lalm.sampling_rate, seed) if swaps else {}
+        return [(item, counterfactuals.get(item.id)) for item in items]
     rows = [row for prompt in prompts for row in _rows(prompt)]
     if target is None or len(target) != len(rows):
         count = "no target=" if target is None else f"{len(target)} targets"
@@ -389,7 +389,8 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
     edges = {name: boundaries(inside, resampled, layers) for name, (inside, resampled) in cuts.items()}
     window = windows.pop("window")
     totals = {name: _total(draw_profiles(v, clusters, DRAWS, seed)) for name, v in profiles.items()}
-    summary = summarize(Findings(choice, deciding, window, windows, edges["window"], totals))
+    replaceable = tuple(np.array(layers)[choice.replaceable].tolist())
+    summary = summarize(Findings(choice, deciding, window, windows, edges["window"], totals, replaceable))
     if baseline:
         summary = f"Under {describe_baseline(baseline)}: {summary}"
     support = [
@@ -398,7 +399,7 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
     ]
     heads = None
     if measured.heads:
-        heads = label_heads(*clustered_interval(np.array(measured.heads), clusters, seed), layers)
+        heads = label_heads(*clustered_interval(np.array(measured.heads), clusters), layers)
     return FusionProfile(
         model=measured.lalm.name,
         window=window,

@@ -226,14 +226,14 @@ class ItemContext:
         prompt = self._other
         if not isinstance(prompt, Prompt):
             prompt = self.lalm.prompt(prompt, format=self._prompt_format)
-        asked = self.lalm.prepare(prompt, generating=True)
-        if not torch.equal(asked.inputs["input_ids"], self._asked.inputs["input_ids"]):
+        question = self.lalm.prepare(prompt, generating=True)
+        if not torch.equal(question.inputs["input_ids"], self._asked.inputs["input_ids"]):
             raise ItemError(self.item.id, "audio", "the other clip takes another number of tokens.")
-        if asked.thought is not None:
-            asked = _with_audio_of(self.prompt, asked)
+        if question.thought is not None:
+            question = _with_audio_of(self.prompt, question)
         return ItemContext(
             self.lalm,
-            replace(asked, items=(self.item,)),
+            replace(question, items=(self.item,)),
             self.decision,
             baseline=self.baseline,
             keep_states=False,

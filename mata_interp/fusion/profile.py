@@ -47,8 +47,8 @@ class FusionProfile:
             whose window has the layer; NaN with a single clip.
         share: [layer], share of each layer in the effect of the audio that decides the recommended window,
             with ``low`` and ``high``, the simultaneous 95 % band (NaN with fewer than 6 clips).
-        stability: fraction of resamples of clips whose window overlaps this one by half (IoU >= 0.5);
-            None without a window.
+        stability: predicted probability that as many other clips give a window that overlaps this one by half
+            (IoU >= 0.5); None without a window.
         clips: number of clips that decided.
         clips_needed: with the verdict ``"too few clips"``, about how many would be needed; else None.
         heads: [layer, head], what each head adds to the margin (right - best wrong, logits) from the audio by

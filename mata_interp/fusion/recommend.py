@@ -4,11 +4,14 @@ Two causal criteria decide, both about where text (the last token included) read
 ``knockout_text``, which hides the audio, and ``restoration_audio``, which replaces it with another clip.
 Hiding can hurt because attention must then fall elsewhere, and two clips can be too similar: each criterion
 has what the other lacks.
-A layer's share of the effect is the mean of its shares by the two, and `mata_interp.fusion.share_window` says
-which layers are in the window, or that there are too few clips.
+A layer's share of the effect is the mean of its shares by the two. Both give a share to every layer that
+could do the work, also to one whose work other layers do as well; ``knockout_text_single``, which hides the
+audio in one layer alone, says whether the model needs it, and layers that it does not need are left out.
+`mata_interp.fusion.share_window` says which layers are in the window, or that there are too few clips.
 
 If one of the two could not be measured, the other decides alone. If neither could, saliency of the text and
-of the last token takes their place, and the summary says that it is not causal.
+of the last token takes their place, and the summary says that it is not causal. If the layers were not hidden
+alone, the shares decide.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ import numpy as np
 
 from .share_window import MIN_EFFECT, ShareWindow, nothing_measured, share_window
 
-__all__ = ["CAUSES", "STAND_INS", "choose"]
+__all__ = ["ALONE", "CAUSES", "STAND_INS", "choose"]
 
 CAUSES = ("knockout_text", "restoration_audio")
+ALONE = "knockout_text_single"
 STAND_INS = ("saliency_text", "saliency_last")
 
 
@@ -50,4 +54,5 @@ def choose(
     if not deciding:
         return nothing_measured(n), ()
     parts = np.array([profiles[name] for name in deciding])
-    return share_window(parts, clusters, MIN_EFFECT if causes else None, seed), deciding
+    alone = profiles.get(ALONE) if causes else None
+    return share_window(parts, clusters, MIN_EFFECT if causes else None, seed, alone=alone), deciding

@@ -1,36 +1,44 @@
 """The layers that carry the effect of the audio, with error control over layers.
 
-From what each layer adds to the effect on each item, by one criterion or by the mean of several:
+From what each layer adds to the effect on each item, by one criterion or by the mean of several, and from
+what it costs to hide the audio in that layer alone:
 
 1. *Is there an effect?* Each criterion's whole effect, the sum over layers, has to be at least 0.1 nats, with
    a one-sided 97.5 % bootstrap-t bound above 0. If the effect is smaller, there is no window; if only the
    bound fails, there are too few clips. Criteria whose sum has no meaning of its own (slopes, masses) skip
-   this step, and only their positive parts count.
-2. *Which layers are worth an edit?* Those whose share is at least a fifth of the largest share.
+   the 0.1 nats, and only their positive parts count.
+2. *Which layers are worth an edit?* Those whose share is at least a fifth of the largest share, and that
+   cost, hidden alone, at least a fifth of the costliest of them. A layer of which only the first holds is
+   *replaceable*: other layers read the same, or hiding the audio there raises the margin. If no layer costs
+   0.1 nats alone, all of them replace each other, and the shares alone decide.
 3. *Neighbours are pooled before they are split.* Adjacent layers of step 2 form one run. A gap of one layer
-   is filled, unless the layer's simultaneous upper bound shows that its share is less than that.
+   is filled, unless a simultaneous upper bound shows that it falls short of one of the two fifths.
 4. *Which runs stand out?* Those whose summed share has a lower bound above 0. The bounds hold simultaneously
    for all contiguous runs of layers (max-T over runs), so that the chance that any run without an effect is
    taken is 5 %, however many layers there are.
 5. If no run stands out, there are too few clips, and the number needed is estimated from their noise. If more
    than four fifths of the layers are in the window, the audio is read everywhere, and there is no window.
 
-Steps 2 to 5 are repeated in every resample of whole clips, with the critical values held fixed. The
-*stability* of the window is the fraction of resamples whose window overlaps it by half (IoU >= 0.5).
+All steps are repeated in resamples of whole clips, with the critical values held fixed; their windows give
+the intervals of the boundaries. The *stability* predicts how often as many other clips give a window that
+overlaps this one by half (IoU >= 0.5); no window counts as a miss. These clips differ from the population as
+other clips do, so that it counts windows of resamples of resamples. The spread of few clips is itself
+uncertain, so that a frequency p with n clips becomes (n p + 2) / (n + 4), as in Agresti and Coull 1998 (The
+American Statistician 52:119). Where few samples would show a window, it still promises too much: clips that
+show one are a favourable sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
-from mata_interp.ranges import runs
 from mata_interp.statistics.clusters import cluster_codes, resampled_counts
 from mata_interp.statistics.simultaneous import (
     MIN_CLUSTERS,
+    SimultaneousBand,
     cluster_sums,
     mean_and_error,
     simultaneous_band,
@@ -39,10 +47,11 @@ from mata_interp.statistics.simultaneous import (
 __all__ = ["MIN_EFFECT", "SPREAD", "WORTH", "ShareWindow", "nothing_measured", "share_window"]
 
 MIN_EFFECT = 0.1  # nats: a change of the odds by a tenth
-WORTH = 0.2  # of the largest share: a layer with less is not worth an edit
+WORTH = 0.2  # of the largest share, and of the largest cost alone: a layer with less is not worth an edit
 SPREAD = 0.8  # of the layers
 AGREE = 0.5  # IoU
 DRAWS = 1000
+PRIOR = 4  # clips that the stability is shrunk by
 EFFECT_LEVEL = 0.975  # of the one-sided bound of each criterion's effect
 
 
@@ -56,8 +65,9 @@ class ShareWindow:
         share: share of each layer in the effect of the audio, mean over the deciding criteria, [n].
         low, high: ends of the simultaneous 95 % band of the shares, [n]; NaN with fewer than 6 clips.
         verdict: ``"found"``, ``"no effect"``, ``"spread"``, ``"too few clips"`` or ``"nothing measured"``.
-        stability: fraction of resamples whose window overlaps this one by half (IoU >= 0.5); NaN without a
-            window.
+        replaceable: layers whose share is worth an edit, but not their cost when hidden alone, bool [n].
+        stability: predicted probability that as many other clips give a window that overlaps this one by half
+            (IoU >= 0.5); NaN without a window.
         clips: number of clips that decided.
         clips_needed: with ``"too few clips"``, about how many would be needed, if the effect is as large as
             it looks; None where it cannot be estimated.
@@ -69,6 +79,7 @@ class ShareWindow:
     low: np.ndarray
     high: np.ndarray
     verdict: str
+    replaceable: np.ndarray
     stability: float = float("nan")
     clips: int = 0
     clips_needed: int | None = None
@@ -82,8 +93,8 @@ class ShareWindow:
 
 def nothing_measured(n: int) -> ShareWindow:
     """No window of ``n`` layers, for want of a measurement."""
-    nan = np.full(n, np.nan)
-    return ShareWindow(np.zeros(n, bool), np.zeros((0, n), bool), np.zeros(n), nan, nan, "nothing measured")
+    nan, none = np.full(n, np.nan), np.zeros(n, bool)
+    return ShareWindow(none, np.zeros((0, n), bool), np.zeros(n), nan, nan, "nothing measured", none)
 
 
 def share_window(
@@ -92,6 +103,7 @@ def share_window(
     min_effect: float | None = MIN_EFFECT,
     seed: int = 0,
     resamples: int = DRAWS,
+    alone: np.ndarray | None = None,
 ) -> ShareWindow:
     """The layers that carry the effect.
 
@@ -104,26 +116,34 @@ def share_window(
         seed: seed of the bootstrap.
         resamples: number of resamples whose windows are found for the stability and the boundaries; 0 leaves
             both out.
+        alone: what it costs to hide the audio in each layer alone, nats, float64 [item, n], if measured.
 
     Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> parts = rng.normal([0.0, 0.9, 1.1, 0.0], 0.5, (1, 40, 4))  # nats, in four layers
-        >>> found = share_window(parts, [f"clip {i}" for i in range(40)])
-        >>> found.inside.tolist(), found.verdict
+        >>> window = share_window(parts, [f"clip {i}" for i in range(40)])
+        >>> window.inside.tolist(), window.verdict
         ([False, True, True, False], 'found')
     """
-    complete = np.asarray(np.isfinite(parts).all(axis=(0, 2)))
+    every = parts if alone is None else np.concatenate([parts, alone[None]])
+    complete = np.asarray(np.isfinite(every).all(axis=(0, 2)))
     labels = [cluster for cluster, there in zip(clusters, complete, strict=True) if there]
     if not labels:
         return nothing_measured(parts.shape[2])
     parts = parts[:, complete] if min_effect is not None else parts[:, complete].clip(0)
     shares, whole = _shares(parts)
     empty = replace(nothing_measured(parts.shape[2]), share=shares.mean(0), clips=len(set(labels)))
-    verdict, needed = _effect(whole, labels, seed, min_effect or 0.0)
+    effects = [simultaneous_band(x[:, None], labels, 2 * EFFECT_LEVEL - 1, seed=seed) for x in whole.T]
+    verdict, needed = _effect(effects, min_effect or 0.0)
     if verdict != "found":
         return replace(empty, verdict=verdict, clips_needed=needed)
-    return _window_among(shares, labels, empty, seed, resamples)
+    rule = _Rule.from_items(shares, None if alone is None else alone[complete], labels, seed)
+    window = rule.apply_to_data(empty)
+    if window.verdict != "found" or not resamples:
+        return window
+    step_one = _EffectBounds.from_items(whole, labels, effects, min_effect or 0.0)
+    return _with_resamples(window, rule, step_one, seed, resamples)
 
 
 def _shares(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,16 +160,15 @@ def _shares(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return influence.mean(0), whole.T
 
 
-def _effect(whole: np.ndarray, labels: Sequence[str], seed: int, bound: float) -> tuple[str, int | None]:
+def _effect(effects: Sequence[SimultaneousBand], least: float) -> tuple[str, int | None]:
     """Step 1: "found", "no effect" or "too few clips", and about how many clips are needed."""
-    clips, needed = len(set(labels)), []
-    for effect in whole.T:
-        band = simultaneous_band(effect[:, None], labels, 2 * EFFECT_LEVEL - 1, seed=seed)
+    needed = []
+    for band in effects:
         mean, error = float(band.mean[0]), float(band.se[0])
-        if mean < bound or mean <= 0:
+        if mean < least or mean <= 0:
             return "no effect", None
         if not np.isfinite(band.critical) or mean - band.critical * error <= 0:
-            needed.append(_clips_needed(clips, mean, error, band.critical))
+            needed.append(_clips_needed(band.clusters, mean, error, band.critical))
     return ("too few clips", max(needed)) if needed else ("found", None)
 
 
@@ -159,71 +178,151 @@ def _clips_needed(clips: int, mean: float, error: float, critical: float) -> int
     return max(MIN_CLUSTERS, clips + 1, int(np.ceil(clips * (usual * error / mean) ** 2)))
 
 
-def _window_among(
-    shares: np.ndarray, labels: Sequence[str], empty: ShareWindow, seed: int, resamples: int
-) -> ShareWindow:
-    """Steps 2 to 5, on the data and on resamples of them."""
-    n = shares.shape[1]
-    band = simultaneous_band(shares, labels, seed=seed)
-    spans = [(first, last) for first in range(n) for last in range(first + 1, n + 1)]
-    sums = np.pad(np.cumsum(shares, 1), ((0, 0), (1, 0)))  # (items, n + 1)
-    firsts, lasts = np.array(spans).T
-    runs_of_items = sums[:, lasts] - sums[:, firsts]  # (items, spans)
-    scan = simultaneous_band(runs_of_items, labels, seed=seed)
-    place = {span: index for index, span in enumerate(spans)}
-    bounds = scan.mean - scan.critical_one_sided * scan.se
-    inside = _window(band.mean, band.high, bounds, place)
-    found = replace(empty, low=band.low, high=band.high)
-    if not inside.any():
-        best = int(np.argmax(scan.mean / np.maximum(scan.se, 1e-12)))
-        needed = _clips_needed(
-            found.clips, float(scan.mean[best]), float(scan.se[best]), scan.critical_one_sided
-        )
-        return replace(found, verdict="too few clips", clips_needed=needed)
-    if inside.sum() > SPREAD * n:
-        return replace(found, verdict="spread")
-    if not resamples:
-        return replace(found, inside=inside, verdict="found")
-    codes, count = cluster_codes(labels)
-    layer_sums, sizes = cluster_sums(shares, codes, count)
-    span_sums, _ = cluster_sums(runs_of_items, codes, count)
-    windows = []
-    for counts in resampled_counts(count, resamples, seed, len(spans)):
-        mean, error = mean_and_error(counts, layer_sums, sizes)
-        run_mean, run_error = mean_and_error(counts, span_sums, sizes)
-        lower = run_mean - scan.critical_one_sided * run_error
-        windows += [
-            _window(*row, place) for row in zip(mean, mean + band.critical * error, lower, strict=True)
-        ]
-    resampled = np.array(windows)
-    resampled &= (resampled.sum(1) <= SPREAD * n)[:, None]
-    both, either = (resampled & inside).sum(1), (resampled | inside).sum(1)
-    return replace(
-        found,
-        inside=inside,
-        resampled=resampled,
-        verdict="found",
-        stability=float((both >= AGREE * either).mean()),
-    )
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """Values whose means the rule looks at, summed by clip: [G, k], with the numbers of items [G]."""
+
+    sums: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def from_items(cls, values: np.ndarray, labels: Sequence[str]) -> _Columns:
+        return cls(*cluster_sums(values, *cluster_codes(labels)))
+
+    def means(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard errors, [D, k] each, in samples that hold each clip so often, [D, G]."""
+        return mean_and_error(counts, self.sums, self.sizes)
 
 
-def _window(
-    share: np.ndarray, high: np.ndarray, bounds: np.ndarray, place: Mapping[tuple[int, int], int]
-) -> np.ndarray:
-    """Steps 2 to 4: bool [n].
+@dataclass(frozen=True, eq=False)
+class _EffectBounds:
+    """Step 1 in resamples: each criterion's whole effect, its critical value, and the least that counts."""
 
-    Args:
-        share, high: of each layer, and its simultaneous upper bound, [n].
-        bounds: simultaneous lower bound of the summed share of each contiguous run of layers.
-        place: (first layer, last layer + 1) of a run -> its place in ``bounds``.
+    effects: _Columns
+    critical: np.ndarray
+    least: float
+
+    @classmethod
+    def from_items(
+        cls, whole: np.ndarray, labels: Sequence[str], bands: Sequence[SimultaneousBand], least: float
+    ) -> _EffectBounds:
+        return cls(_Columns.from_items(whole, labels), np.array([band.critical for band in bands]), least)
+
+    def hold(self, counts: np.ndarray) -> np.ndarray:
+        """Whether samples show an effect, bool [D]."""
+        mean, error = self.effects.means(counts)
+        return np.all((mean >= self.least) & (mean - self.critical * error > 0), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rule:
+    """Steps 2 to 5 with their critical values, applied to the data and to resamples alike.
+
+    Attributes:
+        shares: of the layers.
+        runs: summed shares of all contiguous runs of layers.
+        alone: costs of hiding each layer alone, or None.
+        place: [n, n], the column of ``runs`` of each first and last layer.
+        band: simultaneous band of the shares.
+        scan: simultaneous bounds of the runs.
+        critical_alone: two-sided critical value of the costs.
     """
-    least = WORTH * share.max()
-    worth = share >= least
-    pieces = runs(np.flatnonzero(worth).tolist())
-    for (_, last), (first, _) in pairwise(pieces):
-        if first - last == 2 and high[last + 1] >= least:
-            worth[last + 1] = True
-    inside = np.zeros(len(share), bool)
-    for first, last in runs(np.flatnonzero(worth).tolist()):
-        inside[first : last + 1] = bounds[place[first, last + 1]] > 0
-    return inside
+
+    shares: _Columns
+    runs: _Columns
+    alone: _Columns | None
+    place: np.ndarray
+    band: SimultaneousBand
+    scan: SimultaneousBand
+    critical_alone: float
+
+    @classmethod
+    def from_items(
+        cls, shares: np.ndarray, alone: np.ndarray | None, labels: Sequence[str], seed: int
+    ) -> _Rule:
+        n = shares.shape[1]
+        firsts, lasts = np.triu_indices(n)
+        place = np.zeros((n, n), int)
+        place[firsts, lasts] = np.arange(len(firsts))
+        sums = np.pad(np.cumsum(shares, 1), ((0, 0), (1, 0)))  # (items, n + 1)
+        runs = sums[:, lasts + 1] - sums[:, firsts]  # (items, runs)
+        return cls(
+            _Columns.from_items(shares, labels),
+            _Columns.from_items(runs, labels),
+            None if alone is None else _Columns.from_items(alone, labels),
+            place,
+            simultaneous_band(shares, labels, seed=seed),
+            simultaneous_band(runs, labels, seed=seed),
+            0.0 if alone is None else simultaneous_band(alone, labels, seed=seed).critical,
+        )
+
+    def apply_to_data(self, empty: ShareWindow) -> ShareWindow:
+        """Steps 2 to 5 on all clips, without stability."""
+        once = np.ones((1, len(self.shares.sizes)))
+        inside, replaceable = (rows[0] for rows in self.apply(once))
+        window = replace(empty, low=self.band.low, high=self.band.high, replaceable=replaceable)
+        if not inside.any():
+            best = int(np.argmax(self.scan.mean / np.maximum(self.scan.se, 1e-12)))
+            mean, error = float(self.scan.mean[best]), float(self.scan.se[best])
+            needed = _clips_needed(window.clips, mean, error, self.scan.critical_one_sided)
+            return replace(window, verdict="too few clips", clips_needed=needed)
+        if inside.sum() > SPREAD * len(inside):
+            return replace(window, verdict="spread")
+        return replace(window, inside=inside, verdict="found")
+
+    def apply(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Steps 2 to 4 on samples that hold each clip so often [D, G]: layers taken, and replaceable ones."""
+        share, error = self.shares.means(counts)
+        least = WORTH * share.max(1, keepdims=True)
+        large = share >= least
+        worth, fillable = large.copy(), share + self.band.critical * error >= least
+        if self.alone is not None:
+            cost, error = self.alone.means(counts)
+            peak = np.where(large, cost, -np.inf).max(1, keepdims=True)
+            least = np.where(peak >= MIN_EFFECT, WORTH * peak, -np.inf)
+            worth = large & (cost >= least)
+            fillable &= cost + self.critical_alone * error >= least
+        replaceable = large & ~worth
+        gaps = fillable[:, 1:-1] & worth[:, :-2] & worth[:, 2:]
+        worth[:, 1:-1] |= gaps
+        mean, error = self.runs.means(counts)
+        bounds = mean - self.scan.critical_one_sided * error
+        first, last = _ends_of_runs(worth)
+        stands_out = np.take_along_axis(bounds, self.place[first, last], 1) > 0
+        return worth & stands_out, replaceable & ~worth
+
+
+def _ends_of_runs(worth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last layer of the run that holds each layer, int [D, n] each; 0 outside runs.
+
+    >>> [ends.tolist() for ends in _ends_of_runs(np.array([[True, True, False, True]]))]
+    [[[0, 0, 0, 3]], [[1, 1, 0, 3]]]
+    """
+    n = worth.shape[1]
+    layers = np.arange(n)
+    first = np.maximum.accumulate(np.where(worth, 0, layers + 1), 1)
+    last = np.minimum.accumulate(np.where(worth, n - 1, layers - 1)[:, ::-1], 1)[:, ::-1]
+    return np.where(worth, first, 0), np.where(worth, last, 0)
+
+
+def _with_resamples(
+    window: ShareWindow, rule: _Rule, effect: _EffectBounds, seed: int, resamples: int
+) -> ShareWindow:
+    """The window with those of resamples, and its stability."""
+    count, rng = len(rule.shares.sizes), np.random.default_rng([seed, 1])
+    once, twice = [], []
+    for counts in resampled_counts(count, resamples, seed, rule.place.size):
+        once.append(_sample_windows(rule, effect, counts))
+        twice.append(_sample_windows(rule, effect, rng.multinomial(count, counts / count)))
+    others = np.concatenate(twice)
+    both, either = (others & window.inside).sum(1), (others | window.inside).sum(1)
+    similar = float((both >= AGREE * either).mean())
+    stability = (count * similar + PRIOR / 2) / (count + PRIOR)
+    return replace(window, resampled=np.concatenate(once), stability=stability)
+
+
+def _sample_windows(rule: _Rule, effect: _EffectBounds, counts: np.ndarray) -> np.ndarray:
+    """The windows of samples that hold each clip so often, by all steps: bool [D, n]."""
+    layers, _ = rule.apply(counts)
+    spread = layers.sum(1) > SPREAD * layers.shape[1]
+    return layers & (effect.hold(counts) & ~spread)[:, None]

@@ -172,8 +172,8 @@ def _noted_cuts(model: Any, cut: list[str]) -> Iterator[None]:
 
     def note(name: str) -> Callable[[tuple, dict, Any], None]:
         def hook(args: tuple, kwargs: dict, output: Any) -> None:
-            given = any(isinstance(x, Tensor) and x.requires_grad for x in (*args, *kwargs.values()))
-            if given and isinstance(output, Tensor) and is_cut(output):
+            differentiable = any(isinstance(x, Tensor) and x.requires_grad for x in (*args, *kwargs.values()))
+            if differentiable and isinstance(output, Tensor) and is_cut(output):
                 cut.append(name)
 
         return hook

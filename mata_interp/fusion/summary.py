@@ -33,6 +33,7 @@ class Findings:
         edges: boundaries of the recommended window.
         totals: of each criterion, the sum of its profile with its interval. For causal criteria this is the
             whole effect of the audio on the margin, nats.
+        replaceable: layers with a large share that the model does not need.
     """
 
     choice: ShareWindow
@@ -41,24 +42,25 @@ class Findings:
     windows: Mapping[str, Sequence[int]]
     edges: Sequence[Boundary]
     totals: Mapping[str, Total]
+    replaceable: Sequence[int] = ()
 
 
-def summarize(found: Findings) -> str:
-    """One to four sentences."""
-    verdict = found.choice.verdict
-    sentences = [_verdict_sentence(found)]
+def summarize(findings: Findings) -> str:
+    """One to five sentences."""
+    verdict = findings.choice.verdict
+    sentences = [_verdict_sentence(findings), _replaceable_sentence(findings)]
     if verdict in ("found", "too few clips", "spread"):
-        sentences += [_disagreement_sentence(found), _last_token_sentence(found)]
+        sentences += [_disagreement_sentence(findings), _last_token_sentence(findings)]
     if verdict != "nothing measured":
-        sentences.append(_attention_sentence(found))
+        sentences.append(_attention_sentence(findings))
     return " ".join(filter(None, sentences))
 
 
-def _verdict_sentence(found: Findings) -> str:
-    choice = found.choice
+def _verdict_sentence(findings: Findings) -> str:
+    choice = findings.choice
     effects = " and ".join(
-        f"{_MEASURES[name]} lowers the margin by {_nats(found.totals[name])}"
-        for name in found.deciding
+        f"{_MEASURES[name]} lowers the margin by {_nats(findings.totals[name])}"
+        for name in findings.deciding
         if name in _MEASURES
     )
     if choice.verdict == "nothing measured":
@@ -79,14 +81,15 @@ def _verdict_sentence(found: Findings) -> str:
             f"The audio may affect the answers ({effects}), but {_clips(choice.clips)} cannot show in which "
             f"layers{needed}. No window is recommended."
         )
-    if not set(found.deciding) & set(CAUSES):
+    if not set(findings.deciding) & set(CAUSES):
         return (
-            f"By saliency, which is not causal, text reads the audio in {named_layers(found.window)}"
+            f"By saliency, which is not causal, text reads the audio in {named_layers(findings.window)}"
             f"{_stability(choice)}."
         )
-    verb = "carries" if len(found.window) == 1 else "carry"
+    verb = "carries" if len(findings.window) == 1 else "carry"
+    where = f"{named_layers(findings.window)}{_boundary_intervals(findings.edges)}"
     return (
-        f"Text reads the audio in {named_layers(found.window)}{_boundary_intervals(found.edges)}, which "
+        f"Text reads the audio in {where}, which "
         f"{verb} {choice.share_inside:.0%} of its effect on the answer ({effects}){_stability(choice)}."
     )
 
@@ -96,8 +99,21 @@ def _clips(count: int) -> str:
 
 
 def _stability(choice: ShareWindow) -> str:
-    """How often resamples of the clips lead to a similar window."""
-    return f"; {choice.stability:.0%} of resamples of the {_clips(choice.clips)} give a similar window"
+    """How often as many other clips would lead to a similar window."""
+    return (
+        f"; stability {choice.stability:.0%}, the predicted chance that {_clips(choice.clips)} drawn anew "
+        "give a similar window"
+    )
+
+
+def _replaceable_sentence(findings: Findings) -> str:
+    """Layers that are left out because hiding the audio there alone costs too little."""
+    if not findings.replaceable:
+        return ""
+    return (
+        f"Not included: {named_layers(findings.replaceable)}, with a large share of the effect, but hiding "
+        "the audio there alone costs little or nothing, since other layers make up for it."
+    )
 
 
 _MEASURES = {
@@ -127,11 +143,11 @@ def _span(interval: list[int]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _disagreement_sentence(found: Findings) -> str:
+def _disagreement_sentence(findings: Findings) -> str:
     """Whether the two causal criteria disagree."""
-    if not all(name in found.windows for name in CAUSES):
+    if not all(name in findings.windows for name in CAUSES):
         return ""
-    hidden, replaced = (found.windows[name] for name in CAUSES)
+    hidden, replaced = (findings.windows[name] for name in CAUSES)
     if overlap(hidden, replaced) >= AGREE:
         return ""
     return (
@@ -140,14 +156,14 @@ def _disagreement_sentence(found: Findings) -> str:
     )
 
 
-def _last_token_sentence(found: Findings) -> str:
+def _last_token_sentence(findings: Findings) -> str:
     """Where the last token, which MATA edits, reads the audio itself."""
-    if "knockout_last" not in found.windows:
+    if "knockout_last" not in findings.windows:
         return ""
-    layers = found.windows["knockout_last"]
+    layers = findings.windows["knockout_last"]
     if layers:
         return f"The last token itself reads the audio in {named_layers(layers)}."
-    if found.totals["knockout_last"][0] < MIN_EFFECT:
+    if findings.totals["knockout_last"][0] < MIN_EFFECT:
         return (
             "Attention of the last token itself to the audio has no measurable effect: the answer depends on "
             "the audio through other text tokens, which edits with queries='text' reach and edits with "
@@ -156,14 +172,14 @@ def _last_token_sentence(found: Findings) -> str:
     return "In the last token's own attention to the audio, no layer stands out from the noise."
 
 
-def _attention_sentence(found: Findings) -> str:
+def _attention_sentence(findings: Findings) -> str:
     """Which attention and gradient criteria disagree with the window."""
     compared = {
         name: layers
-        for name, layers in found.windows.items()
+        for name, layers in findings.windows.items()
         if CRITERIA[name].evidence in ("attention", "gradient") and layers and not name.startswith("lens")
     }
-    differing = [name for name, layers in compared.items() if overlap(layers, found.window) < AGREE]
+    differing = [name for name, layers in compared.items() if overlap(layers, findings.window) < AGREE]
     if not differing:
         return ""
     listed = "; ".join(f"{CRITERIA[name].label}: {named_layers(compared[name])}" for name in differing)

@@ -89,13 +89,13 @@ def overlap(a: Sequence[int], b: Sequence[int]) -> float:
 
 
 def _parts(values: np.ndarray, clusters: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    found = share_window(values[None], clusters, MIN_EFFECT, seed)
-    return found.inside, found.resampled
+    window = share_window(values[None], clusters, MIN_EFFECT, seed)
+    return window.inside, window.resampled
 
 
 def _shares(values: np.ndarray, clusters: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    found = share_window(values[None], clusters, None, seed)
-    return found.inside, found.resampled
+    window = share_window(values[None], clusters, None, seed)
+    return window.inside, window.resampled
 
 
 def _of_means(rule: Callable[[np.ndarray], np.ndarray]) -> Rule:

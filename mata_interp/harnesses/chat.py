@@ -46,7 +46,7 @@ def item_from_messages(messages: Sequence[Any]) -> Item:
     Args:
         messages: one message of the user, with ``role`` and ``content``; the content is a list of parts with
             ``type`` ``"text"`` (and ``text``) or ``"audio"`` (and ``audio``: a path or a ``data:`` URI).
-            Objects with these attributes will do as well as mappings.
+            Objects with these attributes are accepted, too.
 
     Raises:
         ArgumentError: there are other messages or parts, or no audio or text.

@@ -1,4 +1,4 @@
-"""Inspect (``inspect-ai``) asks a model with an intervention: a model provider, built when it is asked for.
+"""A model provider for Inspect (``inspect-ai``): a model with an intervention.
 
 ``inspect eval task.py --model mata-interp/organism -M intervention=FOLDER`` uses the intervention that was
 saved in a folder. The package ``inspect_ai`` is imported by `model_api` alone.
@@ -22,7 +22,7 @@ __all__ = ["decoding_of", "model_api"]
 
 NAME = "mata-interp"
 
-# settings of Inspect that say how calls are made, not what is answered
+# settings of Inspect that affect how calls are made, not the answers
 _IGNORED = {"max_retries", "timeout", "attempt_timeout", "max_connections", "adaptive_connections", "batch"}
 _IGNORED |= {"cache", "cache_prompt", "parallel_tool_calls", "internal_tools", "extra_headers"}
 _DECODING = {"max_tokens": "max_new_tokens", "temperature": "temperature", "top_k": "top_k", "top_p": "top_p"}
@@ -43,7 +43,7 @@ def model_api(lalm: LALM | None = None, intervention: InterventionLike = None) -
         ImportError: the package ``inspect_ai`` is not installed.
     """
     inspect_model: Any = import_module("inspect_ai.model")
-    given_lalm, given_intervention = lalm, intervention
+    fixed_lalm, fixed_intervention = lalm, intervention
 
     class MataModelAPI(inspect_model.ModelAPI):
         """A large audio-language model with an intervention."""
@@ -59,35 +59,35 @@ def model_api(lalm: LALM | None = None, intervention: InterventionLike = None) -
         ) -> None:
             config = inspect_model.GenerateConfig() if config is None else config
             super().__init__(model_name, base_url, api_key, [], config)
-            self.lalm = given_lalm or LALM.from_pretrained(model_name.removeprefix(f"{NAME}/"), **loading)
+            self.lalm = fixed_lalm or LALM.from_pretrained(model_name.removeprefix(f"{NAME}/"), **loading)
             saved = None if intervention is None else load_intervention(intervention)
-            self.intervention = given_intervention if saved is None else saved
+            self.intervention = fixed_intervention if saved is None else saved
 
         async def generate(self, input: Any, tools: Any, tool_choice: Any, config: Any) -> Any:
             """The answer to a chat."""
             if tools:
                 raise ArgumentError("The model has no tools: leave them out of the task.")
             decoding = decoding_of(config.model_dump(exclude_none=True))
-            # in a thread of its own, so that Inspect goes on meanwhile
-            found = await asyncio.to_thread(answer_messages, self.lalm, input, self.intervention, decoding)
-            message = inspect_model.ChatMessageAssistant(content=found.text, source="generate")
+            # in a thread, so that Inspect's event loop keeps running
+            answer = await asyncio.to_thread(answer_messages, self.lalm, input, self.intervention, decoding)
+            message = inspect_model.ChatMessageAssistant(content=answer.text, source="generate")
             return inspect_model.ModelOutput(
                 model=self.model_name,
                 choices=[
                     inspect_model.ChatCompletionChoice(
-                        message=message, stop_reason="stop" if found.stopped else "max_tokens"
+                        message=message, stop_reason="stop" if answer.stopped else "max_tokens"
                     )
                 ],
                 usage=inspect_model.ModelUsage(
-                    input_tokens=found.input_tokens,
-                    output_tokens=found.output_tokens,
-                    total_tokens=found.input_tokens + found.output_tokens,
+                    input_tokens=answer.input_tokens,
+                    output_tokens=answer.output_tokens,
+                    total_tokens=answer.input_tokens + answer.output_tokens,
                 ),
-                metadata={"dose": dict(found.dose)},
+                metadata={"dose": dict(answer.dose)},
             )
 
         def max_connections(self) -> int:
-            """One answer at a time: the model is one."""
+            """One connection: the model answers one chat at a time."""
             return 1
 
     return inspect_model.modelapi(name=NAME)(MataModelAPI)

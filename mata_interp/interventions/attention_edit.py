@@ -16,7 +16,7 @@ from mata_interp.errors import InterventionError, unknown_name
 from mata_interp.ranges import brief
 
 from .protocol import SiteContext
-from .rules import find_rule
+from .rules import MissingRuleError, find_rule
 from .selection import PHASES, QUERIES, cross, groups_named, refuse_blind_queries, select_heads
 from .shareable import Shareable
 
@@ -140,14 +140,14 @@ class AttentionEdit(Shareable):
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        shown = [f"{self.alpha!r}, layers={self.layers!r}, rule={self.rule!r}"]
+        arguments = [f"{self.alpha!r}, layers={self.layers!r}, rule={self.rule!r}"]
         defaults = {"heads": "all", "phase": "both", "keys": "audio", "queries": "last"}
         for name, default in defaults.items():
             if getattr(self, name) != default:
-                shown.append(f"{name}={getattr(self, name)!r}")
+                arguments.append(f"{name}={getattr(self, name)!r}")
         if self.chosen_on:
-            shown.append(f"chosen_on=<{len(self.chosen_on)} clips>")
-        return f"AttentionEdit({', '.join(shown)})"
+            arguments.append(f"chosen_on=<{len(self.chosen_on)} clips>")
+        return f"AttentionEdit({', '.join(arguments)})"
 
     def edit(self, x: Tensor, context: SiteContext) -> Tensor:
         """The scores [B, H, Q, L] after the rule; see `Intervention`."""
@@ -192,21 +192,37 @@ class AttentionEdit(Shareable):
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, fit for JSON; :meth:`from_dict` reads it back."""
+        """Plain data, fit for JSON; :meth:`from_dict` reads it back.
+
+        With a rule that is not of this package, ``rule_source_sha256`` is the hash of the rule's source.
+        """
         data = asdict(self) | {"layers": list(self.layers), "chosen_on": list(self.chosen_on)}
         if _is_by_layer(self.heads):
             data["heads"] = {str(layer): list(heads) for layer, heads in self.heads}
         elif self.heads != "all":
             data["heads"] = list(self.heads)
-        return data
+        source = find_rule(self.rule).source_sha256
+        return data if source is None else data | {"rule_source_sha256": source}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AttentionEdit:
-        """Rebuild from :meth:`to_dict`, also after a round trip through JSON."""
-        heads = data.get("heads", "all")
+        """Rebuild from :meth:`to_dict`, also after a round trip through JSON.
+
+        Raises:
+            MissingRuleError: the rule is not registered, or was written with another source.
+            InterventionError: a value makes no sense.
+        """
+        values = dict(data)
+        heads, source = values.pop("heads", "all"), values.pop("rule_source_sha256", None)
         if isinstance(heads, Mapping):
             heads = {int(layer): chosen for layer, chosen in heads.items()}
-        return cls(**{**data, "heads": heads})
+        edit = cls(**values, heads=heads)
+        if source is not None and source != find_rule(edit.rule).source_sha256:
+            raise MissingRuleError(
+                f"The rule {edit.rule!r} was recorded with another source than that of the rule registered "
+                "here: register the rule as it was."
+            )
+        return edit
 
 
 def Mata(

@@ -85,9 +85,9 @@ def _use() -> str:
 def _model(model: Mapping[str, Any] | None) -> str:
     if model is None:
         return "## Model\n\nNo model was named when this was saved."
-    shown = ("name", "revision", "class", "dtype", "layers", "weights_sha256", "config_sha256")
-    shown += ("chat_template_sha256", "tokenizer_sha256")
-    rows = [f"| {name} | {_code(model.get(name))} |" for name in shown]
+    names = ("name", "revision", "class", "dtype", "layers", "weights_sha256", "config_sha256")
+    names += ("chat_template_sha256", "tokenizer_sha256")
+    rows = [f"| {name} | {_code(model.get(name))} |" for name in names]
     return "\n".join(["## Model", "", "| | |", "|---|---|", *rows])
 
 

@@ -31,11 +31,12 @@ from .selection import (
     select_tokens,
 )
 
-__all__ = ["DOSE", "Editing", "refuse_part"]
+__all__ = ["DOSE", "Editing", "accumulator", "dose_values", "mean_dose", "refuse_part"]
 
 DOSE = ("mass_before", "mass_after", "kl", "boost", "negative")
 """What is recorded of every edited item; see :class:`mata_interp.attention.Dose`."""
 
+SUMS = "sums of the dose"  # name of the sums of DOSE beside those of what methods count
 PENDING = {"cpu": 2**20}  # scores whose dose may wait, which takes 9 bytes for each: as much as a cache holds
 PENDING_ELSEWHERE = 2**23  # an accelerator has more memory, and each operation takes longer to launch
 KEPT = 4  # masks of scores for each part: layers with and without a sliding window take turns
@@ -63,11 +64,16 @@ class Editing:
 
     Attributes:
         layers: the layers edited, ascending.
+        first: position of the first token that is edited; P if that is one of the answer.
         shares: whether all prompt tokens but the last are as without the edits, so that one prefill serves
             many interventions.
         counted: bool [B, Q], which queries of the next calls enter the dose (padding must not); None: all.
         keep: ``keep(change, rows)`` is called with every change of the scores and the queries of the call
             that it belongs to, in place of adding it to the dose; None: it is added.
+        keep_sums: the same for methods that are no AttentionEdit: ``keep_sums(name, sums, row)`` is called
+            with sums over heads [n, B, R] for R queries of the call from ``row`` on. With the name `SUMS`,
+            they are those of DOSE and the number of heads; with that of a count of the method, the count and
+            the number of heads.
         follows_thoughts: whether some part needs to know which tokens are reasoning.
         thought_open: bool [B, 1 + N], whether a thought is open after the prompt and after each of the N
             generated tokens so far; None: never.
@@ -100,14 +106,17 @@ class Editing:
         self.counted: Tensor | None = None
         self.watch: Watch | None = None
         self.keep: Callable[[Change, slice], None] | None = None
+        self.keep_sums: Callable[[str, Tensor, int], None] | None = None
         self.follows_thoughts = any(map(_follows_thoughts, parts))
         self.thought_open: Tensor | None = None
         self._size, self._width = groups["generated"].shape
         self._chosen = {part.queries: select_queries(part.queries, groups) for part in parts}
         self._first = [first_query(part.queries, part.phase, groups) for part in self._parts]
-        self.shares = min(self._first, default=self._width) >= self._width - 1
+        self.first: int = min(self._first, default=self._width)
+        self.shares = self.first >= self._width - 1
         self._row_masks = SharedMasks()
         self._columns_on: dict[tuple[str, torch.device], Tensor] = {}
+        self._coefficients_on: dict[tuple, Tensor] = {}
         # which scores a part touches, by all that this depends on; with the tensors that are part of it
         self._touched: dict[tuple, tuple[RowMask, Tensor | None, Tensor]] = {}
         # changes whose dose is not yet computed, each with which of its rows count
@@ -172,10 +181,33 @@ class Editing:
         self, layer: int, call: AttentionCall, span: tuple[int, int], total: int, row_mask: RowMask
     ) -> list[Edit]:
         parts = [p for p in self._parts if layer in p.layers and isinstance(p, AttentionEdit)]
-        return [
-            Edit(find_rule(part.rule), self._mask(part, layer, call, span, total, row_mask), part.alpha, True)
-            for part in parts
-        ]
+        edits = []
+        for part in parts:
+            mask = self._mask(part, layer, call, span, total, row_mask)
+            pair = self._pair(part, layer, call, span, total) if len(parts) == 1 else None
+            edits.append(Edit(find_rule(part.rule), mask, part.alpha, True, pair))
+        return edits
+
+    def _pair(
+        self, part: AttentionEdit, layer: int, call: AttentionCall, span: tuple[int, int], total: int
+    ) -> Callable[[Tensor], Tensor] | None:
+        """That of an `Edit`, for tokens of the answer; None where the rule itself acts."""
+        pair = find_rule(part.rule).pair
+        by_rule = not self._is_answer(part, span) or part.heads_of(layer) is not None
+        if pair is None or by_rule or self._edited_rows is not None:
+            return None
+        key = (part.keys, pair, part.alpha, call.key.device)
+        made = self._coefficients_on.get(key)
+        if made is None or made.shape[-1] < total:  # for many tokens ahead
+            self._columns(part.keys, total, call.key.device)
+            columns = self._columns_on[part.keys, call.key.device]
+            made = self._coefficients_on[key] = pair.coefficients(columns[:, None, None], part.alpha)
+        coefficients = made[..., total - call.length : total]  # (2, B, 1, 1, L)
+        return lambda scores: pair.apply(scores, coefficients)
+
+    def _is_answer(self, part: AttentionEdit, span: tuple[int, int]) -> bool:
+        """Whether all queries are tokens of an answer, which a part edits whatever they are."""
+        return span[0] >= self._width and part.phase != "prefill" and not _follows_thoughts(part)
 
     @full_precision()  # rows of the last calls may be waiting to be summed
     def dose(self) -> dict[str, np.ndarray]:
@@ -193,8 +225,7 @@ class Editing:
         if not self._sums:
             return {name: np.full(self._size, np.nan) for name in DOSE}
         together = torch.stack([part.to(self._sums[0].device) for part in self._sums])
-        *sums, counts = together.cpu().double().sum(0)
-        dose = {name: (of_rows / counts).numpy() for name, of_rows in zip(DOSE, sums, strict=True)}
+        dose = mean_dose(together.cpu().double().sum(0))
         for name, parts in self._counts.items():
             some, every = torch.stack([part.cpu() for part in parts]).sum(0).double()
             dose[name] = (some / every).numpy()
@@ -225,7 +256,7 @@ class Editing:
         alike = (*settings, span, total, call.length, device, id(row_mask), id(thought))
         if alike in self._touched:
             return self._touched[alike][-1]
-        if span[0] >= self._width and part.phase != "prefill" and not _follows_thoughts(part):
+        if self._is_answer(part, span):
             # every token of the answer is edited, and none of them is text of the prompt
             mask = self._columns(part.keys, total, device)[:, None, None, total - call.length :]
         else:
@@ -251,12 +282,12 @@ class Editing:
 
     def _columns(self, keys: str, total: int, device: torch.device) -> Tensor:
         """Which of the first ``total`` tokens are in a group, bool [B, total]; made for many tokens ahead."""
-        known = self._columns_on.get((keys, device))
-        if known is None or known.shape[1] < total:
+        columns = self._columns_on.get((keys, device))
+        if columns is None or columns.shape[1] < total:
             tokens = self._tokens[keys].to(device)
-            known = pad(tokens, (0, total + AHEAD - self._width), value=keys == "generated")
-            self._columns_on[keys, device] = known
-        return known[:, :total]
+            columns = pad(tokens, (0, total + AHEAD - self._width), value=keys == "generated")
+            self._columns_on[keys, device] = columns
+        return columns[:, :total]
 
     def _apply_methods(
         self,
@@ -269,15 +300,21 @@ class Editing:
         """What methods of any kind add to the output at the positions of ``span``: [B, R, H, Dv]."""
         blocks = []
         for begin in range(*span, BLOCK):
-            positions = torch.arange(begin, min(begin + BLOCK, span[1]), device=call.key.device)
-            blocks.append(self._apply_to_block(parts, layer, call, positions, total))
+            block = begin, min(begin + BLOCK, span[1])
+            blocks.append(self._apply_to_block(parts, layer, call, block, total))
         return torch.cat(blocks, 1)
 
     def _apply_to_block(
-        self, parts: Sequence[Intervention], layer: int, call: AttentionCall, positions: Tensor, total: int
+        self,
+        parts: Sequence[Intervention],
+        layer: int,
+        call: AttentionCall,
+        span: tuple[int, int],
+        total: int,
     ) -> Tensor:
         offset = total - call.query.shape[2]
-        scores = call.scores(slice(int(positions[0]) - offset, int(positions[-1]) + 1 - offset))
+        rows = slice(span[0] - offset, span[1] - offset)
+        positions, scores = torch.arange(*span, device=call.key.device), call.scores(rows)
         edited_anywhere = torch.zeros(len(scores), len(positions), dtype=torch.bool, device=scores.device)
         by_site: dict[str, list[tuple[Intervention, SiteContext]]] = {site: [] for site in ATTENTION_SITES}
         for part in parts:
@@ -300,9 +337,9 @@ class Editing:
             self.watch(layer, positions, weights, edited_anywhere)
         if by_site["scores"] or by_site["weights"]:
             measured = next(each for site in ("scores", "weights") for each in by_site[site])
-            self._keep_dose(plain, weights, edited_anywhere, *measured, positions - offset)
+            self._keep_dose(plain, weights, edited_anywhere, *measured, rows)
         for _, context in (*by_site["scores"], *by_site["weights"]):
-            self._keep_counts(context, positions - offset)
+            self._keep_counts(context, rows)
         change = call.mix(weights - plain)
         if by_site["head_output"]:
             output = edited_output = call.mix(weights)
@@ -344,7 +381,7 @@ class Editing:
         edited: Tensor,
         part: Intervention,
         context: SiteContext,
-        rows: Tensor,
+        rows: slice,
     ) -> None:
         """Add the dose of rows of weights [B, H, R, L] to the sums: KL and masses, without boost.
 
@@ -354,7 +391,7 @@ class Editing:
             edited: bool [B, R].
             part: the method whose group of keys is measured.
             context: of this method.
-            rows: int [R], which of the call's queries they are.
+            rows: which of the call's queries they are.
         """
         if isinstance(part, AttentionEdit):
             names = groups_named(part.keys, context.keys)
@@ -368,18 +405,23 @@ class Editing:
         masses = [(x * group).sum(-1) for x in (plain, weights)]
         unknown = torch.full_like(divergence, torch.nan)
         values = torch.stack([*masses, divergence, unknown, unknown, torch.ones_like(divergence)])
-        exact = torch.float64 if on.device.type == "cpu" else torch.float32
-        values = torch.where(on[:, None], values, 0.0)
-        self._sums.append(values.sum((2, 3), dtype=exact))
+        values = torch.where(on[:, None], values, 0.0).sum(2, dtype=accumulator(on.device))
+        if self.keep_sums is not None:
+            self.keep_sums(SUMS, values, rows.start)
+        else:
+            self._sums.append(values.sum(2))
 
-    def _keep_counts(self, context: SiteContext, rows: Tensor) -> None:
+    def _keep_counts(self, context: SiteContext, rows: slice) -> None:
         """Add what a method counted in rows to its sums."""
         on = self._in_dose(context.edited, rows)[:, None]  # (B, 1, R)
         for name, counted in context.counts.items():
-            both = torch.stack([counted & on, on.expand_as(counted)])
-            self._counts.setdefault(name, []).append(both.sum((2, 3)))
+            both = torch.stack([counted & on, on.expand_as(counted)]).sum(2)
+            if self.keep_sums is not None:
+                self.keep_sums(name, both, rows.start)
+            else:
+                self._counts.setdefault(name, []).append(both.sum(2))
 
-    def _in_dose(self, edited: Tensor, rows: Tensor) -> Tensor:
+    def _in_dose(self, edited: Tensor, rows: slice) -> Tensor:
         """Which of these rows of a call, bool [B, R], enter the dose."""
         return edited if self.counted is None else edited & self.counted.to(edited.device)[:, rows]
 
@@ -414,19 +456,37 @@ def _summed_dose(changes: Sequence[Change], counted: Sequence[Tensor | None]) ->
     """
     # those of a length stand together, as `joined` puts them
     order = sorted(range(len(changes)), key=lambda i: changes[i].scores.shape[3])
-    dose = Change.joined([changes[i] for i in order]).dose()
-    on = dose.touched
-    if counted[0] is not None:
-        rows = [
-            mask[:, None].expand(-1, changes[i].scores.shape[1], -1)
-            for i in order
-            if (mask := counted[i]) is not None
-        ]
-        on = on & torch.cat(rows, 1).to(on.device)
+    rows = [
+        mask[:, None].expand(-1, changes[i].scores.shape[1], -1)
+        for i in order
+        if (mask := counted[i]) is not None
+    ]
+    values = dose_values(Change.joined([changes[i] for i in order]), torch.cat(rows, 1) if rows else None)
+    return values.sum((2, 3), dtype=accumulator(values.device))
+
+
+def dose_values(change: Change, counted: Tensor | None = None) -> Tensor:
+    """Each of `DOSE` in every row, and 1 as its count: float32 [6, B, H, R], 0 where a row does not count.
+
+    Args:
+        change: rows of scores before and after edits.
+        counted: which rows count among those that are edited, bool [B, 1|H, R]; None: all of them.
+    """
+    dose = change.dose()
+    on = dose.touched if counted is None else dose.touched & counted.to(dose.touched.device)
     values = torch.stack([*(getattr(dose, name) for name in DOSE), torch.ones_like(dose.kl)])
-    # not every device has float64
-    exact = torch.float64 if on.device.type == "cpu" else torch.float32
-    return torch.where(on, values, 0.0).sum((2, 3), dtype=exact)
+    return torch.where(on, values, 0.0)
+
+
+def mean_dose(sums: Tensor) -> dict[str, np.ndarray]:
+    """Sums of `dose_values` [6, ...] as means: each of `DOSE`, float64 [...]; NaN where nothing counts."""
+    *of_rows, counts = sums.cpu().double()
+    return {name: (values / counts).numpy() for name, values in zip(DOSE, of_rows, strict=True)}
+
+
+def accumulator(device: torch.device) -> torch.dtype:
+    """In which doses are summed: float64, which not every device has."""
+    return torch.float64 if device.type == "cpu" else torch.float32
 
 
 def _follows_thoughts(part: Intervention) -> bool:

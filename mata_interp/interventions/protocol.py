@@ -67,12 +67,12 @@ class SiteContext:
 
     Attributes:
         layer: index of the decoder layer; -1 for logits.
-        positions: int [1, Q], absolute positions of the queries (tokens) at hand; the first token of the
+        positions: int [1, Q], absolute positions of the current queries (tokens); the first token of the
             answer is at ``width``.
         width: P, the number of tokens of the prompt.
         edited: bool [B, Q], the queries that the method's ``queries`` and ``phase`` select. The result of
             ``edit`` is used there only.
-        tokens: group -> bool [B, Q], the group of each token at hand.
+        tokens: group -> bool [B, Q], the group of each current token.
         keys: group -> bool [B, L], the group of each key; empty outside of attention.
         key_positions: int [1, L], absolute positions of the keys; empty outside of attention.
         weights: float32 [B, H, Q, L], the attention weights after all edits of scores and weights; for the
@@ -115,7 +115,7 @@ class SiteContext:
         return self._union(keys, self.keys)[:, None, None]
 
     def rows(self, keys: str) -> Tensor:
-        """Which of the tokens at hand a name stands for: bool [B, Q]; ``keys`` is that of `columns`."""
+        """Which of the current tokens a name stands for: bool [B, Q]; ``keys`` is that of `columns`."""
         return self._union(keys, self.tokens)
 
     @staticmethod

@@ -19,16 +19,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mata_interp.errors import InterventionError, unknown_name
 
-__all__ = ["RULES", "Rule", "find_rule", "register_rule", "replace_scores"]
+from .source_code import is_of_this_package, source_sha256
+
+__all__ = ["RULES", "MissingRuleError", "PairRule", "Rule", "find_rule", "register_rule", "replace_scores"]
 
 RuleFunction = Callable[[Tensor, Tensor, Any], Tensor]
+
+
+class MissingRuleError(InterventionError):
+    """A rule that is not registered here, or whose source is not the one that a record names."""
+
+
+class PairRule(NamedTuple):
+    """A rule in a form that computes the scores before and after it at once, for decoded tokens.
+
+    The scores with index 0 are those before, bit for bit as those after at all other keys.
+
+    Attributes:
+        coefficients: ``coefficients(keys, alpha)`` -> float32 [2, *keys.shape], made once for many tokens.
+        apply: ``apply(scores, coefficients)`` -> [2, B, H, R, L], for scores without a mask.
+    """
+
+    coefficients: Callable[[Tensor, float], Tensor]
+    apply: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,7 @@ class Rule:
         hides_keys: whether the new score may be -inf. A query may then be left with no key to attend to,
             which the callers check.
         has_strength: whether the size of ``alpha`` matters (any non-zero ``alpha`` is the same if not).
+        pair: the same rule as a `PairRule`; None: decoded tokens are edited by ``function``, too.
     """
 
     name: str
@@ -55,10 +76,16 @@ class Rule:
     label: str = "edited"
     hides_keys: bool = False
     has_strength: bool = True
+    pair: PairRule | None = None
 
     def __call__(self, scores: Tensor, keys: Tensor, alpha: Any) -> Tensor:
         """New scores, in the shape of ``scores``."""
         return self.function(scores, keys, alpha)
+
+    @property
+    def source_sha256(self) -> str | None:
+        """SHA-256 of the source of a user's rule, for the identity of results; None for a rule that ships."""
+        return None if is_of_this_package(self.function) else source_sha256(self.function)
 
 
 _rules: dict[str, Rule] = {}
@@ -75,12 +102,17 @@ def register_rule(
     label: str = "edited",
     hides_keys: bool = False,
     has_strength: bool = True,
+    pair: PairRule | None = None,
 ) -> Rule:
     """Add a rule to `RULES` under ``name``; a rule of that name is replaced.
 
+    What an AttentionEdit with a rule of yours writes (``to_dict``, run folders, sweeps, traces, shared files)
+    has the SHA-256 of the rule's source: a run folder is not continued with another source, and a shared
+    intervention does not load under it.
+
     Args:
         name: a word that can stand in a command line.
-        function, formula, label, hides_keys, has_strength: those of `Rule`.
+        function, formula, label, hides_keys, has_strength, pair: those of `Rule`.
 
     Raises:
         InterventionError: the name is not a plain word.
@@ -97,7 +129,7 @@ def register_rule(
     """
     if not name.isidentifier():
         raise InterventionError(f"A rule cannot be named {name!r}: use one word of letters and digits.")
-    rule = Rule(name, function, formula, label, hides_keys, has_strength)
+    rule = Rule(name, function, formula, label, hides_keys, has_strength, pair)
     _rules[name] = rule
     return rule
 
@@ -106,10 +138,10 @@ def find_rule(name: str) -> Rule:
     """The rule of this name.
 
     Raises:
-        InterventionError: there is none; the text lists the rules and suggests the nearest name.
+        MissingRuleError: there is none; the text lists the rules and suggests the nearest name.
     """
     if not isinstance(name, str) or name not in RULES:
-        raise InterventionError(unknown_name("rule", name, RULES))
+        raise MissingRuleError(unknown_name("rule", name, RULES))
     return RULES[name]
 
 
@@ -143,7 +175,19 @@ def _knockout(scores: Tensor, keys: Tensor, alpha: Any) -> Tensor:
     return replace_scores(keys, torch.where(switched_on, hidden, scores), scores)
 
 
-register_rule("abs", _abs, formula="scores + alpha * |scores|")
-register_rule("mul", _mul, formula="scores * (1 + alpha)")
-register_rule("add", _add, formula="scores + alpha")
+def _pair_of(neutral: float, apply: Callable[[Tensor, Tensor], Tensor]) -> PairRule:
+    """A rule whose coefficient is ``neutral`` where nothing changes, and ``neutral + alpha`` at the keys."""
+
+    def coefficients(keys: Tensor, alpha: float) -> Tensor:
+        at_keys = keys.float() * alpha + neutral
+        return torch.stack([torch.full_like(at_keys, neutral), at_keys])
+
+    return PairRule(coefficients, apply)
+
+
+_PAIR_OF_ABS = _pair_of(0.0, lambda scores, at_keys: torch.addcmul(scores, scores.abs(), at_keys))
+
+register_rule("abs", _abs, formula="scores + alpha * |scores|", pair=_PAIR_OF_ABS)
+register_rule("mul", _mul, formula="scores * (1 + alpha)", pair=_pair_of(1.0, torch.mul))
+register_rule("add", _add, formula="scores + alpha", pair=_pair_of(0.0, torch.add))
 register_rule("knockout", _knockout, formula="-inf", label="knocked out", hides_keys=True, has_strength=False)

@@ -38,12 +38,12 @@ class Shareable:
         """
         from .sharing import load_intervention
 
-        found = load_intervention(name, revision=revision, token=token)
-        if not isinstance(found, cls):
+        intervention = load_intervention(name, revision=revision, token=token)
+        if not isinstance(intervention, cls):
             raise InterventionError(
-                f"{name} holds {type(found).__name__}, not {cls.__name__}: use mi.load_intervention."
+                f"{name} holds {type(intervention).__name__}, not {cls.__name__}: use mi.load_intervention."
             )
-        return found
+        return intervention
 
     def push_to_hub(
         self,

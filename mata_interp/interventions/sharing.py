@@ -228,10 +228,10 @@ def model_record(lalm: Any) -> dict[str, Any]:
     Args:
         lalm: an LALM.
     """
-    known = lalm.fingerprint()
-    kept = ("name", "class", "dtype", "attention", "config_sha256", "weights_sha256", "versions")
-    return {name: known[name] for name in kept} | {
-        "revision": loaded_commit(lalm.model.config) or known.get("revision"),
+    fingerprint = lalm.fingerprint()
+    fields = ("name", "class", "dtype", "attention", "config_sha256", "weights_sha256", "versions")
+    return {name: fingerprint[name] for name in fields} | {
+        "revision": loaded_commit(lalm.model.config) or fingerprint.get("revision"),
         "layers": lalm.num_layers,
         "chat_template_sha256": _sha256(getattr(lalm.processor, "chat_template", None)),
         "tokenizer_sha256": _tokenizer_sha256(getattr(lalm.processor, "tokenizer", None)),
@@ -302,7 +302,7 @@ def _local_folder(name: str | Path, revision: str | None, token: str | bool | No
         return folder
     text = str(name)
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or text.count("/") != 1:
-        raise InterventionError(f"There is no folder {text!r}, and it is no hub id (owner/name).")
+        raise InterventionError(f"There is no folder {text!r}, and it is not a hub id (owner/name).")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -84,13 +84,13 @@ def span_groups(
         InterventionError: a name is not that of a span; a row has no audio in it, and it is needed; or its
             length is not known.
     """
-    found = {}
+    masks = {}
     for name in names:
         match = _NAME.fullmatch(name)
         if match is None:
-            raise InterventionError(f"{name!r} is no span of time: make one with mi.seconds(begin, end).")
-        found[name] = _span(audio, float(match[1]), float(match[2]), lengths, needed)
-    return found
+            raise InterventionError(f"{name!r} is not a span of time: make one with mi.seconds(begin, end).")
+        masks[name] = _span(audio, float(match[1]), float(match[2]), lengths, needed)
+    return masks
 
 
 def _span(audio: Tensor, begin: float, end: float, lengths: Sequence[float], needed: bool) -> Tensor:

@@ -192,11 +192,11 @@ def usable_prompt(
                     lalm.option_tokens(item, item.choices)
             return lalm.prompt(usable, format=format), excluded
         except ItemError as error:
-            others = [item for item in usable if item.id != error.item]
-            if strict or len(others) == len(usable):
+            remaining = [item for item in usable if item.id != error.item]
+            if strict or len(remaining) == len(usable):
                 raise
             excluded.append(Exclusion.from_error(error))
-            usable = others
+            usable = remaining
     return None, excluded
 
 

@@ -27,7 +27,9 @@ from .prompting.prompts import Prompt
 from .prompting.thinking import TAGS, OpenThought, ThoughtState
 from .prompting.vocabulary import special_tokens
 from .random_draws import GumbelNoise
-from .rows.caches import branch_cache, crop_last_token, preallocate
+from .rereading import per_token_inputs
+from .rows.caches import branch_cache, crop_last_token, preallocate, set_prompt_positions
+from .scoring import decoder_positions
 
 __all__ = [
     "MAX_NEW_TOKENS",
@@ -128,14 +130,13 @@ def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
     Returns:
         None where the model cannot step back by one token, or needs more than ids and a mask per token.
     """
-    tensors = {name: x for name, x in prompt.inputs.items() if isinstance(x, Tensor)}
-    per_token = {name for name, x in tensors.items() if x.dim() > 1 and x.shape[-1] == prompt.width}
-    if per_token - {"input_ids", "attention_mask"} or prompt.groups["audio"][:, -1].any():
+    if per_token_inputs(prompt) or prompt.groups["audio"][:, -1].any():
         return None
     how = generation_arguments(model) | {"return_dict_in_generate": True, "min_new_tokens": None}
-    out = model.generate(**prompt.inputs, max_new_tokens=1, **how)
+    with decoder_positions(model) as positions:
+        out = model.generate(**prompt.inputs, max_new_tokens=1, **how)
     back = crop_last_token(out.past_key_values)
-    return None if back is None else preallocate(back, room)
+    return None if back is None else preallocate(set_prompt_positions(back, positions[0]), room)
 
 
 def decode(
@@ -185,11 +186,11 @@ def decode(
     tokens = _padded_behind_ends(model, sequences[:, prompt.width :], chooser.lengths)
     # one copy of all from the device
     ends_of_rows = torch.stack([chooser.lengths, chooser.ended.long()], 1)
-    known = torch.cat([ends_of_rows, sequences[:, : prompt.width].long(), tokens.long()], 1).cpu()
-    lengths, ended, whole = known[:, 0].numpy(), known[:, 1].bool().numpy(), known[:, 2:]
-    read, said = whole[:, : prompt.width], whole[:, prompt.width :]
+    on_cpu = torch.cat([ends_of_rows, sequences[:, : prompt.width].long(), tokens.long()], 1).cpu()
+    lengths, ended, whole = on_cpu[:, 0].numpy(), on_cpu[:, 1].bool().numpy(), on_cpu[:, 2:]
+    prompt_ids, answer_ids = whole[:, : prompt.width], whole[:, prompt.width :]
     texts = [
-        _text(tokenizer, read[row], said[row, : int(lengths[row])], ends, prompt.thought)
+        _text(tokenizer, prompt_ids[row], answer_ids[row, : int(lengths[row])], ends, prompt.thought)
         for row in range(prompt.size)
     ]
     return GenerationOutput(tuple(texts), tokens, lengths, ended)
@@ -252,9 +253,9 @@ class _StopStrings(StoppingCriteria):
         self._found, self._chooser = StopStringCriteria(tokenizer, strings), chooser
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        found = self._found(input_ids, scores)
-        self._chooser.end(found)
-        return found
+        stopped = self._found(input_ids, scores)
+        self._chooser.end(stopped)
+        return stopped
 
 
 def _stop_strings(model: Any, tokenizer: Any, chooser: _Chooser) -> StoppingCriteriaList:
@@ -269,7 +270,7 @@ def _stop_strings(model: Any, tokenizer: Any, chooser: _Chooser) -> StoppingCrit
 
 
 def _padded_behind_ends(model: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
-    """The tokens [B, n] with padding behind each row's end; ``generate`` pads only behind its own ends."""
+    """The tokens [B, n], padded after each row's end; ``generate`` pads only after end tokens it knows."""
     pad = model.generation_config.pad_token_id
     behind = torch.arange(tokens.shape[1], device=lengths.device)[None] >= lengths[:, None]
     return tokens if pad is None else tokens.masked_fill(behind.to(tokens.device), pad)
@@ -294,10 +295,10 @@ def _text(
     if tokenizer is None:
         return ""
     special = {id for id, written in special_tokens(tokenizer).items() if written not in _TAGS}
-    kept = [token for token in tokens.tolist() if token not in special and token not in ends.tolist()]
+    plain = [token for token in tokens.tolist() if token not in special and token not in ends.tolist()]
     if thought is not None:
         opened = thought.tags.open
     else:  # of a prompt from ready-made inputs
         end = tokenizer.decode(prompt_tokens[-8:]).rstrip()
         opened = next((tags.open for tags in TAGS if end.endswith(tags.open.rstrip())), "")
-    return opened + tokenizer.decode(kept, skip_special_tokens=False)
+    return opened + tokenizer.decode(plain, skip_special_tokens=False)

@@ -33,8 +33,8 @@ def devices_of(model: Any) -> list[str]:
     """
     names = {str(parameter.device) for parameter in model.parameters()}
     if "meta" in names:
-        placed = {str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()}
-        names = (names - {"meta"}) | ({"cpu", "disk"} & placed)
+        of_map = {str(place) for place in (getattr(model, "hf_device_map", None) or {}).values()}
+        names = (names - {"meta"}) | ({"cpu", "disk"} & of_map)
     return sorted(names, key=lambda name: (name in ("cpu", "disk"), name))
 
 

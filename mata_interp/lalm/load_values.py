@@ -27,13 +27,13 @@ __all__ = [
 
 def available_devices() -> list[str]:
     """The devices of this machine, those that are used first by default in front: ``["cuda:0", "cpu"]``."""
-    found = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        found.append("mps:0")
+        devices.append("mps:0")
     other = torch.accelerator.current_accelerator(check_available=True)
     if other is not None and other.type not in ("cuda", "mps"):
-        found += [f"{other.type}:{number}" for number in range(torch.accelerator.device_count())]
-    return [*found, "cpu"]
+        devices += [f"{other.type}:{number}" for number in range(torch.accelerator.device_count())]
+    return [*devices, "cpu"]
 
 
 def device_to_use(device: Any = None) -> torch.device:
@@ -52,12 +52,12 @@ def device_to_use(device: Any = None) -> torch.device:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device(names[0] if names[0].startswith("mps") else "cpu")
     try:
-        wanted = torch.device(device)
+        choice = torch.device(device)
     except (RuntimeError, TypeError):
-        wanted = None
-    if wanted is None or not _is_there(wanted, names):
+        choice = None
+    if choice is None or not _is_there(choice, names):
         raise ArgumentError(unknown_name("device", str(device), names))
-    return wanted
+    return choice
 
 
 def _is_there(device: torch.device, names: list[str]) -> bool:
@@ -91,8 +91,8 @@ def map_to_use(device: Any, device_map: Any) -> Any:
         try:
             return {"": device_to_use(device_map)}
         except ArgumentError:
-            known = [*DEVICE_MAPS, *available_devices()]
-            raise ArgumentError(unknown_name("device map", str(device_map), known)) from None
+            names = [*DEVICE_MAPS, *available_devices()]
+            raise ArgumentError(unknown_name("device map", str(device_map), names)) from None
     return device_map
 
 
@@ -110,13 +110,13 @@ def dtype_to_use(dtype: Any) -> Any:
         return None
     if isinstance(dtype, dict):
         return {part: dtype_to_use(one) for part, one in dtype.items()}
-    found = dtype
+    result = dtype
     if isinstance(dtype, str):
         name = dtype.lower().removeprefix("torch.")
-        found = getattr(torch, DTYPES.get(name, name), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        result = getattr(torch, DTYPES.get(name, name), None)
+    if not isinstance(result, torch.dtype) or not result.is_floating_point:
         raise ArgumentError(unknown_name("dtype", str(dtype), [*DTYPES, "auto", *DTYPES.values()]))
-    return found
+    return result
 
 
 def attention_to_use(name: Any) -> Any:
@@ -125,42 +125,45 @@ def attention_to_use(name: Any) -> Any:
     Raises:
         ArgumentError: there is no such attention function.
     """
-    known = ["eager", *attention_function_table()]
-    if isinstance(name, str) and name not in known and "/" not in name:
-        raise ArgumentError(unknown_name("attention", name, known))
+    names = ["eager", *attention_function_table()]
+    if isinstance(name, str) and name not in names and "/" not in name:
+        raise ArgumentError(unknown_name("attention", name, names))
     return name
 
 
-def check_quantization(wanted: Any) -> None:
+def check_quantization(quantization: Any) -> None:
     """Check the name of a quantisation, and that the package that computes it is installed.
 
     Raises:
         ArgumentError: there is no such name.
         ModelError: bitsandbytes is not installed.
     """
-    if isinstance(wanted, str) and wanted not in QUANTISATIONS:
-        raise ArgumentError(unknown_name("quantisation", wanted, QUANTISATIONS))
-    if isinstance(wanted, str | BitsAndBytesConfig) and importlib.util.find_spec("bitsandbytes") is None:
+    if isinstance(quantization, str) and quantization not in QUANTISATIONS:
+        raise ArgumentError(unknown_name("quantisation", quantization, QUANTISATIONS))
+    if (
+        isinstance(quantization, str | BitsAndBytesConfig)
+        and importlib.util.find_spec("bitsandbytes") is None
+    ):
         raise ModelError("bitsandbytes, which quantises models, is not installed: pip install bitsandbytes.")
 
 
-def quantization_to_use(wanted: Any, dtype: Any, config: Any) -> Any:
+def quantization_to_use(quantization: Any, dtype: Any, config: Any) -> Any:
     """What transformers takes as ``quantization_config``.
 
     Args:
-        wanted: ``"8bit"`` or ``"4bit"`` (NF4), those of bitsandbytes, or as in transformers; see
+        quantization: ``"8bit"`` or ``"4bit"`` (NF4), those of bitsandbytes, or as in transformers; see
             `check_quantization`.
         dtype: that of the weights that are not quantised, in which 4-bit layers compute; None: that of
             ``config``, the model's, or bfloat16 where it states none.
     """
-    if wanted == "8bit":
+    if quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
-    if wanted == "4bit":
+    if quantization == "4bit":
         compute = dtype if isinstance(dtype, torch.dtype) else getattr(config, "dtype", None)
         return BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute or torch.bfloat16
         )
-    return wanted
+    return quantization
 
 
 def template_text(template: str | Path | None) -> str | None:
@@ -175,5 +178,5 @@ def template_text(template: str | Path | None) -> str | None:
         return Path(template).read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise ModelError(
-            f"No chat template {str(template)!r}: it is no Jinja text, and no such file exists."
+            f"No chat template {str(template)!r}: it is neither Jinja text nor an existing file."
         ) from error

@@ -109,20 +109,22 @@ def _settings(options: LoadOptions) -> dict[str, Any]:
 
 def _hub(options: LoadOptions) -> dict[str, Any]:
     """Where config, weights and processor come from."""
-    given = {name: options.more[name] for name in _HUB if name in options.more}
-    return {"revision": options.revision, "token": options.token, **given}
+    more = {name: options.more[name] for name in _HUB if name in options.more}
+    return {"revision": options.revision, "token": options.token, **more}
 
 
 def _model(name: str | Path, family: Any, where: str | Path, settings: dict[str, Any]) -> Any:
     """The weights. An attention function that an encoder lacks is used by the decoder alone."""
-    wanted = settings.get("attn_implementation")
+    implementation = settings.get("attn_implementation")
     try:
         model = _attempt("weights", name, family, where, settings)
     except ModelError as error:
         part = decoder_config_name(settings["config"])
-        if not isinstance(wanted, str) or part is None or not isinstance(error.__cause__, ValueError):
+        if not isinstance(implementation, str) or part is None or not isinstance(error.__cause__, ValueError):
             raise
-        model = _attempt("weights", name, family, where, settings | {"attn_implementation": {part: wanted}})
+        model = _attempt(
+            "weights", name, family, where, settings | {"attn_implementation": {part: implementation}}
+        )
     if "flash" in str(attention_of(model)) and model.dtype == torch.float32:
         raise ModelError(
             f"{str(name)!r} is loaded in float32, and FlashAttention computes in 16 bits: pass dtype='bf16' "

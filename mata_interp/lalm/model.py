@@ -29,7 +29,7 @@ from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe
 from .discovery.quantised import compute_dtype
 from .discovery.structure import ModelStructure, unwrap_thinker
 from .fingerprint import fingerprint
-from .hidden_states import read_hidden_states
+from .hidden_states import read_head_outputs, read_hidden_states
 from .load_values import template_text
 from .loading import feature_extractor_of, load
 from .prompting.limits import AudioLimit
@@ -42,6 +42,7 @@ from .verification import in_check
 
 if TYPE_CHECKING:
     from .bridge.transformer_lens_view import TransformerLensView
+    from .rows.prefill import PrefillCache
 
 __all__ = ["LALM", "PromptLike"]
 
@@ -143,7 +144,7 @@ class LALM:
             chat_template: a Jinja template, or a file that holds one, for processors that have none.
             thinking: that of `LALM`.
             token: of the hub.
-            **kwargs: go on to transformers' ``from_pretrained``, as ``max_memory`` or ``offload_folder``.
+            **kwargs: passed to transformers' ``from_pretrained``: ``max_memory``, ``offload_folder``, ...
 
         Raises:
             ArgumentError: there is no such device, dtype, attention or quantisation, or ``device`` and
@@ -328,7 +329,7 @@ class LALM:
 
         Args:
             prompt: a prompt, or one or several items, asked in the default format.
-            generating: leave a thought open, for the model to go on with.
+            generating: leave a thought open, for the model to continue.
 
         Raises:
             ModelError: the prompt ends in an open thought, and ``thinking`` is ``"refuse"``.
@@ -417,13 +418,13 @@ class LALM:
         return self._run(lambda: self.model(**prompt.inputs).logits[:, -1], bound)
 
     @torch.inference_mode()
-    def hidden_states(self, prompt: PromptLike, layers: Sequence[int], last: bool = False) -> Tensor:
+    def hidden_states(self, prompt: PromptLike, layers: Sequence[int], last: int = 0) -> Tensor:
         """The outputs of decoder layers, without an intervention: float32 [B, len(layers), T, d].
 
         Args:
             prompt: B prompts of width T, or one or several items.
             layers: decoder layers, from 0; at least one.
-            last: of the last token alone: [B, len(layers), 1, d].
+            last: of so many last tokens alone, [B, len(layers), last, d]; True is 1. 0: of all tokens.
 
         Raises:
             ModelError: there is no such layer.
@@ -437,6 +438,31 @@ class LALM:
         prompt = self.prepare(prompt)
         with exclusive(self.structure.decoder):
             return read_hidden_states(self.model, self.structure, prompt, layers, last)
+
+    @torch.inference_mode()
+    def head_outputs(self, prompt: PromptLike, layers: Sequence[int], last: int = 1) -> Tensor:
+        """The outputs of attention heads before the output projection: float32 [B, len(layers), H, last, Dv].
+
+        Without an intervention, computed from queries, keys and values in float32. 0 where a token of padding
+        sees no key.
+
+        Args:
+            prompt: B prompts of width T, or one or several items.
+            layers: decoder layers with attention and as many heads each; at least one.
+            last: number of tokens, from the end of the prompt.
+
+        Raises:
+            ModelError: a layer has no attention.
+
+        Example:
+            >>> import mata_interp as mi
+            >>> lalm = mi.LALM.from_pretrained("organism")
+            >>> lalm.head_outputs(mi.load_benchmark("listening")[0], [0, 3]).shape[:2]
+            torch.Size([1, 2])
+        """
+        prompt = self.prepare(prompt)
+        with exclusive(self.structure.decoder):
+            return read_head_outputs(self.model, self.structure, prompt, layers, last)
 
     @torch.inference_mode()
     def generate(
@@ -533,16 +559,20 @@ class LALM:
         prompt: PromptLike,
         choices: Sequence[Sequence[str]] | Sequence[str] | None,
         interventions: Sequence[InterventionLike],
+        *,
+        prefill: PrefillCache | None = None,
     ) -> list[OptionScores]:
         """The scores under each intervention, with one prefill for all of them.
 
         Bit for bit what `score` returns for each alone. An intervention after the first costs one token of
-        the prompt and the options' tokens, a small part of reading a prompt with audio; but one that edits
-        more of the prompt than its last token (``queries="text"``) needs a prefill of its own.
+        the prompt and the options' tokens, a small part of reading a prompt with audio. One that edits the
+        text after the audio (``queries="text"``) reads that text again, in float32 and where no row of the
+        batch has audio beside it; one that edits more, or in half precision, needs a prefill of its own.
 
         Args:
             prompt, choices: those of `score`.
             interventions: each None, one, or several in order.
+            prefill: of this prompt, where there is one already; None: the prompt is read here.
         """
         prompt = self.prepare(prompt)
         if "position_ids" in prompt.inputs:
@@ -554,7 +584,8 @@ class LALM:
         # one after the other: what a method has measured, or read of a negative prompt, need not be kept
         bound = (self._bind(prompt, intervention) for intervention in interventions)
         with exclusive(self.structure.decoder):
-            return score_options(self.model, prompt, options, bound, self._run)
+            cache = None if prefill is None else prefill.before(1)
+            return score_options(self.model, prompt, options, bound, self._run, cache, self.dtype)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this model from any other: names, hashes of config and weights, dtype, versions."""

@@ -70,14 +70,17 @@ def reason_through(lalm: LALM, prompt: Prompt) -> Prompt:
         )
         warnings.warn(ReasoningWarning(text), stacklevel=3)
     after, closing = thought.after_close(tokenizer), thought.close_ids(tokenizer)
-    thoughts = [own.tolist() for own, _ in rows]
-    ids = [own + (after if closed else closing) for own, (_, closed) in zip(thoughts, rows, strict=True)]
+    thoughts = [ids_of_row.tolist() for ids_of_row, _ in rows]
+    ids = [
+        ids_of_row + (after if closed else closing)
+        for ids_of_row, (_, closed) in zip(thoughts, rows, strict=True)
+    ]
     width = max(map(len, ids))
     appended = torch.zeros(len(ids), width, dtype=torch.long)
     real, reasoning = torch.zeros(2, len(ids), width, dtype=torch.bool)
-    for row, own in enumerate(ids):
-        appended[row, : len(own)] = torch.tensor(own, dtype=torch.long)
-        real[row, : len(own)] = True
+    for row, ids_of_row in enumerate(ids):
+        appended[row, : len(ids_of_row)] = torch.tensor(ids_of_row, dtype=torch.long)
+        real[row, : len(ids_of_row)] = True
         reasoning[row, : len(thoughts[row])] = True
     device = prompt.inputs["input_ids"].device
     appended, real, reasoning = (x.to(device) for x in (appended, real, reasoning))

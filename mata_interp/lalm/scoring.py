@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .discovery.hooks import hidden_states_in, replace_hidden_states, temporary_hooks
-from .discovery.output_head import output_head
+from .discovery.hooks import temporary_hooks
+from .discovery.output_head import last_position_only
 from .discovery.structure import decoder_of
 from .prompting.prompts import Prompt
+from .rereading import reread
 from .rows.caches import (
     branch_cache,
     crop_last_token,
@@ -24,7 +25,7 @@ from .rows.caches import (
     set_prompt_positions,
 )
 
-__all__ = ["OptionScores", "last_position_only", "option_logprobs", "read", "score_options"]
+__all__ = ["OptionScores", "decoder_positions", "option_logprobs", "read", "score_options"]
 
 Tokens = Sequence[int]
 
@@ -69,11 +70,11 @@ def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
         None where the model cannot step back by one token: its cache no longer holds what was before (a full
         sliding window, a recurrent state), or the token is audio.
     """
-    with last_position_only(model), _positions(model) as seen:
+    with last_position_only(model), decoder_positions(model) as positions:
         cache = model(**prompt.inputs, use_cache=True).past_key_values
     if prompt.groups["audio"][:, -1].any() or (back := crop_last_token(cache)) is None:
         return None
-    return preallocate(set_prompt_positions(back, seen[0]), room)
+    return preallocate(set_prompt_positions(back, positions[0]), room)
 
 
 def option_logprobs(
@@ -103,9 +104,9 @@ def option_logprobs(
     if cache is not None:
         last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": branch_cache(cache)}
         last |= position_ids_after(cache, 0, 1)
-    with last_position_only(model), _positions(model) as seen:
+    with last_position_only(model), decoder_positions(model) as positions:
         out = model(**last, use_cache=True)
-    grown = set_prompt_positions(out.past_key_values, seen[0])
+    grown = set_prompt_positions(out.past_key_values, positions[0])
     first = out.logits[:, -1].float().log_softmax(-1).cpu().double().numpy()  # (B, V)
     for row, choices in enumerate(options):
         logprob[row, : len(choices)] = [first[row, option[0]] for option in choices]
@@ -156,36 +157,53 @@ def score_options(
     options: Sequence[Sequence[Tokens]],
     editings: Iterable[Any],
     run: Callable[[Callable[[], np.ndarray], Any], np.ndarray],
+    cache: Any = None,
+    dtype: torch.dtype | None = None,
 ) -> list[OptionScores]:
     """The scores under each of several bound interventions, with one prefill for all that can share it.
 
     Args:
         editings: `BoundInterventions`, or None for the model as it is.
         run: ``run(forward, editing)`` runs a forward with interventions in force.
+        cache: of all prompt tokens but the last, where these prompts were read already; None: they are read
+            here.
+        dtype: in which the model computes; None: every intervention that edits earlier tokens than the last
+            one reads the whole prompt.
     """
     lengths = np.zeros((prompt.size, max(map(len, options))), dtype=int)
     for row, tokens in enumerate(options):
         lengths[row, : len(tokens)] = [len(option) for option in tokens]
-    cache = read(model, prompt, room=int(lengths.max()))
+    room = int(lengths.max())
+    cache = read(model, prompt, room) if cache is None else preallocate(cache, room)
     scores = []
     for editing in editings:
         if editing is None or editing.shares or cache is None:
             forward = partial(option_logprobs, model, prompt, options, cache, editing)
         else:
-            forward = partial(_read_and_score, model, prompt, options, editing, int(lengths.max()))
+            forward = partial(_read_and_score, model, prompt, options, editing, room, cache, dtype)
         scores.append(OptionScores(run(forward, editing), lengths, editing.dose() if editing else {}))
     return scores
 
 
 def _read_and_score(
-    model: Any, prompt: Prompt, options: Sequence[Sequence[Tokens]], editing: Any, room: int
+    model: Any,
+    prompt: Prompt,
+    options: Sequence[Sequence[Tokens]],
+    editing: Any,
+    room: int,
+    cache: Any,
+    dtype: torch.dtype | None,
 ) -> np.ndarray:
-    """`option_logprobs` under an intervention that edits earlier tokens, too, and needs a prefill of its own.
+    """`option_logprobs` under an intervention that edits earlier tokens than the last one.
 
-    The prompt is read as it is without an intervention: in whole, then its last token once more on the cache.
-    The same kernels then run on the same shapes, so that strength 0 is no intervention, bit for bit. The last
-    token enters the dose once.
+    The text after the audio is read again on the cache of what comes before it. Where that is not possible
+    (see `reread`), the prompt is read as it is without an intervention: in whole, then its last token once
+    more on the cache. The same kernels then run on the same shapes, so that strength 0 is no intervention,
+    bit for bit. The last token enters the dose once.
     """
+    text = None if dtype is None else reread(model, prompt, cache, editing.first, room, dtype)
+    if text is not None:
+        return option_logprobs(model, prompt, options, text, editing)
     counted = torch.ones_like(prompt.groups["audio"])
     counted[:, -1] = False
     editing.counted = counted
@@ -195,24 +213,9 @@ def _read_and_score(
 
 
 @contextmanager
-def _positions(model: Any) -> Iterator[list[Any]]:
+def decoder_positions(model: Any) -> Iterator[list[Any]]:
     """The position ids that the decoder is called with, of each call; None where it counts itself."""
-    seen: list[Any] = []
-    record = lambda args, kwargs: seen.append(kwargs.get("position_ids"))  # noqa: E731
+    positions: list[Any] = []
+    record = lambda args, kwargs: positions.append(kwargs.get("position_ids"))  # noqa: E731
     with temporary_hooks([(decoder_of(model), record)]):
-        yield seen
-
-
-@contextmanager
-def last_position_only(model: Any) -> Iterator[None]:
-    """Inside, the output head computes the logits of the last position only."""
-    head = output_head(model)
-    if head is None:
-        yield
-        return
-
-    def cut(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        return replace_hidden_states(args, kwargs, hidden_states_in(args, kwargs)[:, -1:])
-
-    with temporary_hooks([(head, cut)]):
-        yield
+        yield positions

@@ -52,6 +52,7 @@ class BoundInterventions:
 
     Attributes:
         attention: the parts inside attention, or None.
+        first: position of the first token that is edited; P or less.
         shares: whether all prompt tokens but the last are as without the interventions, so that one prefill
             serves many of them.
         token_by_token: whether a part depends on the logits of the token before, so that an option's tokens
@@ -80,8 +81,9 @@ class BoundInterventions:
         self.attention = Editing(inside, groups, structure.heads, self._more, rows) if inside else None
         self._at_modules = [part for part in parts if part.site in MODULE_SITES]
         first = [first_query(part.queries, part.phase, prompt.groups) for part in self._at_modules]
-        self.shares = min(first, default=prompt.width) >= prompt.width - 1
-        self.shares = self.shares and (self.attention is None or self.attention.shares)
+        of_attention = prompt.width if self.attention is None else self.attention.first
+        self.first: int = min(prompt.width, of_attention, *first)
+        self.shares = self.first >= prompt.width - 1
         self._hooks = [
             (*_module_of(structure, part.site, layer), part, layer)
             for part in self._at_modules
@@ -99,9 +101,9 @@ class BoundInterventions:
     @property
     def layers(self) -> tuple[int, ...]:
         """The layers whose attention calls are edited, in the extra pass as well."""
-        own = () if self.attention is None else self.attention.layers
+        at_attention = () if self.attention is None else self.attention.layers
         extra = None if self._at_logits is None else self._at_logits.inner
-        return own if extra is None else tuple(sorted({*own, *extra.layers}))
+        return at_attention if extra is None else tuple(sorted({*at_attention, *extra.layers}))
 
     @property
     def counted(self) -> Tensor | None:
@@ -146,19 +148,21 @@ class BoundInterventions:
         return {} if self.attention is None else self.attention.dose()
 
     def reorder(self, rows: Tensor) -> None:
-        """Beam search goes on from other rows: those at these indices, int [B], in this order."""
-        self._confidence = {p: known[rows.to(known.device)] for p, known in self._confidence.items()}
+        """Beam search continues from the rows at these indices, int [B], in this order."""
+        self._confidence = {p: values[rows.to(values.device)] for p, values in self._confidence.items()}
         if self._at_logits is not None:
             self._at_logits.reorder(rows)
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
         """Inside, all parts but those in attention are in force, which `edited_calls` performs."""
-        passes: list[tuple[int, int]] = []  # of the pass at hand: tokens in its cache, and tokens it is given
+        passes: list[
+            tuple[int, int]
+        ] = []  # of the current pass: tokens in its cache, and tokens that it reads
 
         def begin(_: Any, args: tuple, kwargs: dict) -> None:
-            given, before = decoder_input(args, kwargs)
-            passes[:] = [(before, given.shape[1])]
+            states, before = decoder_input(args, kwargs)
+            passes[:] = [(before, states.shape[1])]
 
         with ExitStack() as stack:
             if self._hooks:
@@ -244,7 +248,7 @@ class _EarlyLogits:
                 )
         self._model, self._structure, self._layers = model, structure, tuple(layers)
         self._states: dict[int, Tensor] = {}
-        self._norm: Any = None  # the part of the decoder that is called last, behind its layers
+        self._norm: Any = None  # the part of the decoder that is called last, after its layers
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
@@ -285,7 +289,7 @@ class _LogitsEdit:
     """A part at the logits, with its pass over a negative prompt, kept in step with the model's own.
 
     Every call of the model that reads the last prompt token begins the negative prompt anew; a call with
-    tokens behind the prompt goes on from it: from the prompt's end (a new option or answer) or from where the
+    tokens after the prompt continues it: from the prompt's end (a new option or answer) or from where the
     last call ended (the next token of it).
 
     Attributes:
@@ -317,10 +321,10 @@ class _LogitsEdit:
         self.forget()
 
     def forget(self) -> None:
-        """Let go of all caches."""
+        """Release all caches."""
         self._at_end: Any = None  # the cache of the negative prompt
         self._running: Any = None  # a branch of it
-        self._length = 0  # tokens behind the prompt that the branch holds
+        self._length = 0  # tokens after the prompt that the branch holds
         self._last: Tensor | None = None  # the last logits of the negative prompt, [B, 1, V]
 
     def reorder(self, rows: Tensor) -> None:
@@ -373,36 +377,43 @@ class _LogitsEdit:
         """Read the negative prompt: its last logits, [B, 1, V]."""
         assert self._negative is not None
         if self._last is None:
-            seen: list[Any] = []
+            positions: list[Any] = []
             handle = self._structure.decoder.register_forward_pre_hook(
-                lambda _, args, kwargs: seen.append(kwargs.get("position_ids")), with_kwargs=True
+                lambda _, args, kwargs: positions.append(kwargs.get("position_ids")), with_kwargs=True
             )
             try:
                 output = self._model(**self._negative.inputs, use_cache=True)
             finally:
                 handle.remove()
-            self._at_end = set_prompt_positions(output.past_key_values, seen[0])
+            self._at_end = set_prompt_positions(output.past_key_values, positions[0])
             self._last = output.logits[:, -1:]
         self._running = None
         assert self._last is not None
         return self._last
 
     def _go_on(self, tokens: Tensor, begin: int, mask: Tensor | None) -> Tensor:
-        """Logits [B, Q, V] of tokens that stand ``begin`` tokens behind the negative prompt."""
+        """Logits [B, Q, V] of tokens that begin ``begin`` tokens after the negative prompt."""
         if self._at_end is None:
             self._begin()
         if begin == 0:
             self._running, self._length = branch_cache(self._at_end), 0
         if self._running is None or begin != self._length:
-            raise InterventionError("Logits cannot be edited in a run that does not go on token by token.")
+            raise InterventionError(
+                "Logits can be edited only in a run that reads answers token by token: leave out assisted "
+                "generation."
+            )
         assert self._negative is not None
-        own = self._negative.inputs.get("attention_mask")
-        if own is None:
-            own = torch.ones_like(self._negative.inputs["input_ids"])
-        behind = own.new_ones(len(tokens), begin + tokens.shape[1]) if mask is None else mask.to(own)
+        negative_mask = self._negative.inputs.get("attention_mask")
+        if negative_mask is None:
+            negative_mask = torch.ones_like(self._negative.inputs["input_ids"])
+        behind = (
+            negative_mask.new_ones(len(tokens), begin + tokens.shape[1])
+            if mask is None
+            else mask.to(negative_mask)
+        )
         output = self._model(
             input_ids=tokens,
-            attention_mask=torch.cat([own, behind], 1),
+            attention_mask=torch.cat([negative_mask, behind], 1),
             past_key_values=self._running,
             use_cache=True,
             **position_ids_after(self._at_end, 1 + begin, tokens.shape[1]),

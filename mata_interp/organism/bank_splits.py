@@ -64,12 +64,12 @@ def event_splits(
             ):
                 assigned = candidate
         held_out |= assigned
-        others = ("train",) if "selection" in assigned.values() else ("train", "selection")
+        remaining = ("train",) if "selection" in assigned.values() else ("train", "selection")
         for name in names:
             if name in assigned:
                 splits[name] = (assigned[name],)
             else:
-                splits[name] = others if assigned else ALL_SPLITS
+                splits[name] = remaining if assigned else ALL_SPLITS
     return splits
 
 

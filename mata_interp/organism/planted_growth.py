@@ -30,7 +30,7 @@ from .planted_body import PLANTED_SET, PlantedBodySpec, read_bases
 
 __all__ = ["ROLES", "GrownModelSpec", "grow_model", "read_planted_set"]
 
-ROLES = ("development", "held-out")
+ROLES = ("development", "retired", "held-out")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class GrownModelSpec:
     Attributes:
         name: unique in its file.
         role: one of ``ROLES``. *Development* models may be looked at while a rule is designed, *held-out*
-            models only after the rule is frozen.
+            models only after the rule is frozen. *Retired* models were held out for an earlier rule, and
+            the present one was designed on them.
         base: the trained base.
         num_layers: number of decoder layers.
         positions: the layer of the deep model that each layer of the base becomes, in order.

@@ -184,8 +184,8 @@ def _encode(
 ) -> list[Tensor]:
     """The encoder's output of each clip, as the decoder's projector receives it."""
     projector, audio = unbiased.model.multi_modal_projector, unbiased.config.audio_token_id
-    seen: list[Tensor] = []
-    handle = projector.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    inputs: list[Tensor] = []
+    handle = projector.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     encoded: list[Tensor] = []
     try:
         for begin in range(0, len(clips), ENCODED_AT_ONCE):
@@ -195,7 +195,7 @@ def _encode(
             for row, count in enumerate(counts):
                 ids[row, :count] = audio
             unbiased.model(input_ids=ids, input_features=features, feature_attention_mask=mask)
-            states = seen.pop()
+            states = inputs.pop()
             encoded += [states[row, :count].clone() for row, count in enumerate(counts)]
     finally:
         handle.remove()

@@ -100,8 +100,8 @@ def make_question(kind: str, scene: Scene, bank: Bank, rng: np.random.Generator)
     if kind in ("first", "last"):
         answer = labels[0 if kind == "first" else -1]
         # the other sounds of the clip are the most plausible wrong options
-        others = [label for label in dict.fromkeys(labels) if label != answer]
-        choices = [answer, *others, *_draw(bank.labels, {answer, *others}, 3 - len(others), rng)]
+        remaining = [label for label in dict.fromkeys(labels) if label != answer]
+        choices = [answer, *remaining, *_draw(bank.labels, {answer, *remaining}, 3 - len(remaining), rng)]
     elif kind == "present":
         yes = bool(rng.integers(2))
         subject = str(rng.choice(labels)) if yes else _draw(bank.labels, set(labels), 1, rng)[0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
 
 from ..lalm import LALM
-from . import WEIGHTS
+from . import WEIGHTS, OrganismError
 from .bank import load_bank
 from .batches import Batch, TaskMix
 from .planted_body import PlantedBodySpec, build_body
@@ -28,6 +28,7 @@ __all__ = ["PlantedBodyTraining", "build_grown_model", "train_planted_body"]
 TRAIN_CLIPS, TEST_CLIPS = 2400, 240
 MASK_RATE, PENALISE_RATE = 3e-3, 1.5e-3  # peak learning rates
 BATCH = 24  # questions
+MIN_ACCURACY = 0.6  # of a base that is trained to use the audio; guessing among the options gives 0.25
 PENALISED_LAYERS = 8  # the penalty on one layer is that of a model of so many layers, at any depth
 
 
@@ -96,6 +97,10 @@ def train_planted_body(spec: PlantedBodySpec, work: Path, out: Path, share: floa
     Returns:
         ``accuracy``: share of questions of the *selection* recordings whose answer's first token is the most
         probable of all tokens.
+
+    Raises:
+        OrganismError: a model with fusion layers, trained with all of its steps, does not use the audio: its
+            accuracy is below 0.6.
     """
     folder = work / spec.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,6 +112,12 @@ def train_planted_body(spec: PlantedBodySpec, work: Path, out: Path, share: floa
         model.mask_always = phase.name == "mask"
         run_phase(model, train, shortened(phase, share), folder, spec.seed)
     accuracy = first_token_accuracy(model, test)
+    if spec.fusion_layers and share >= 1 and accuracy < MIN_ACCURACY:
+        raise OrganismError(
+            f"Planted model {spec.name!r}: after {sum(spec.steps)} steps it answers {accuracy:.1%} of the "
+            f"questions, fewer than {MIN_ACCURACY:.0%}: it does not use the audio. Give it more steps in the "
+            f"file of planted models, and remove {folder} first."
+        )
     model.model.set_attn_implementation({"text_config": "sdpa"})
     save_trained(model, processor, out)
     return {"accuracy": accuracy}

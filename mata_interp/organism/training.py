@@ -219,8 +219,8 @@ def _optimizer(model: TrainingModel, phase: Phase) -> torch.optim.AdamW:
     ]
     if not phase.encoder_only:
         in_encoder = set(map(id, encoder))
-        others = [p for p in model.model.parameters() if id(p) not in in_encoder]
-        groups.append({"params": others, "scale": 1.0})
+        remaining = [p for p in model.model.parameters() if id(p) not in in_encoder]
+        groups.append({"params": remaining, "scale": 1.0})
     return torch.optim.AdamW(groups, lr=phase.learning_rate, weight_decay=0.01)
 
 

@@ -13,10 +13,11 @@ from matplotlib.ticker import PercentFormatter
 from ..errors import FigureError, unknown_name
 from ..statistics import clustered_interval
 from ..tracing import audio_share
-from .canvas import current, keep, layer_ticks, mark_layers, wrong_type
+from .canvas import current, draw_line, keep, layer_ticks, mark_layers, wrong_type
 from .colours import GROUP_COLOURS, MARKERS, Palette, line_colours
+from .tooltips import ends, percent, tip
 
-__all__ = ["groups", "share", "share_of"]
+__all__ = ["draw_share", "groups", "share", "share_of", "share_table"]
 
 FRACTIONS = {"audio_share": "audio share"}  # measures that are drawn in per cent
 LABELS = {"audio_text_ratio": "audio / text", "mdi": "MDI", "aei": "AEI"}
@@ -34,8 +35,8 @@ def share(
 ) -> Axes:
     """Draw the audio share by layer, with its interval over clips.
 
-    Heads are averaged within each item, then items; the band is the percentile bootstrap interval that
-    resamples clips, of each layer alone.
+    Heads are averaged within each item, then items; the band is the interval over clips of each layer alone
+    (`mata_interp.statistics.clustered_interval`).
 
     Args:
         trace: a trace from `mata_interp.trace`, of which `mata_interp.audio_share` is drawn; or any measure
@@ -68,28 +69,59 @@ def share(
     if by is not None and (by not in values.coords or values[by].dims != ("item",)):
         known = [str(name) for name, c in values.coords.items() if c.dims == ("item",) and name != "item"]
         raise FigureError(unknown_name("coordinate of the items", by, known))
-    ax = current(ax)
+    return draw_share(current(ax), share_table(values, by, level), str(values.name), window, palette)
+
+
+def share_table(values: xr.DataArray, by: str | None = None, level: float = 0.95) -> pd.DataFrame:
+    """The numbers of `share`: layer, value, low, high, n_items and n_clips, after ``by`` where there is one.
+
+    Args:
+        values: a measure ``[item, layer]``.
+        by: a coordinate of the items, or None.
+        level: coverage of the interval, as a fraction.
+    """
     layers = [int(layer) for layer in values["layer"].values]
-    mark_layers(ax, layers, window)
-    ax.autoscale(axis="y")  # where an earlier plot on these axes has set the limit
-    labels = [""] if by is None else _in_order(values[by].values)
-    rows = []
-    for label, colour, marker in zip(labels, line_colours(labels, palette), MARKERS * 9, strict=False):
+    bounds = (0.0, 1.0) if values.name in FRACTIONS else (-np.inf, np.inf)
+    parts = []
+    for label in [""] if by is None else _in_order(values[by].values):
         part = (
             values if by is None else values.isel(item=np.flatnonzero(values[by].values.astype(str) == label))
         )
         clusters = part["cluster"].values if "cluster" in part.coords else part["item"].values
-        mean, low, high = clustered_interval(part.values, clusters, level=level)
-        x = np.arange(len(layers))
-        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-        ax.plot(x, mean, color=colour, marker=marker, markersize=4, linewidth=1.4, label=label or None)
+        mean, low, high = clustered_interval(part.values, clusters, level, bounds)
         about = {"n_items": part.sizes["item"], "n_clips": len(set(map(str, clusters)))}
         columns = {"layer": layers, "value": mean, "low": low, "high": high, **about}
-        rows.append(pd.DataFrame(columns if by is None else {by: label, **columns}))
-    name = str(values.name)
-    if name in FRACTIONS:
+        parts.append(pd.DataFrame(columns if by is None else {by: label, **columns}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_share(
+    ax: Axes, table: pd.DataFrame, measure: str, window: Iterable[int] = (), palette: Palette = None
+) -> Axes:
+    """Draw a `share_table` of a measure with this name; layers are evenly spaced."""
+    by = None if table.columns[0] == "layer" else str(table.columns[0])
+    layers = list(dict.fromkeys(table["layer"].tolist()))
+    mark_layers(ax, layers, window)
+    ax.autoscale(axis="y")  # where an earlier plot on these axes has set the limit
+    labels = [""] if by is None else list(dict.fromkeys(table[by]))
+    form = percent if measure in FRACTIONS else "{:.3g}".format
+    for label, colour, marker in zip(labels, line_colours(labels, palette), MARKERS * 9, strict=False):
+        part = table if by is None else table.loc[table[by] == label]
+        value, low, high = (part[name].to_numpy() for name in ("value", "low", "high"))
+        unit = " %" if measure in FRACTIONS else ""
+        about = f"{label}, layer" if label else "layer"
+        texts = [
+            f"{about} {layer}: {form(mean)}{unit}{ends(a, b, form)}"
+            for layer, mean, a, b in zip(layers, value, low, high, strict=True)
+        ]
+        draw_line(
+            ax, np.arange(len(layers)), value, low, high,
+            colour=colour, marker=marker, label=label or None, texts=texts,
+        )  # fmt: skip
+    if measure in FRACTIONS:
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    ax.set(xlabel="layer", ylabel=FRACTIONS.get(name, LABELS.get(name, name)), xlim=(-0.6, len(layers) - 0.4))
+    title = FRACTIONS.get(measure, LABELS.get(measure, measure))
+    ax.set(xlabel="layer", ylabel=title, xlim=(-0.6, len(layers) - 0.4))
     ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
     layer_ticks(ax, layers)
     if by is not None:
@@ -97,7 +129,7 @@ def share(
         legend = ax.legend(title=title, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         for text in legend.get_texts():
             text.set_parse_math(False)
-    return keep(ax, pd.concat(rows))
+    return keep(ax, table)
 
 
 def groups(
@@ -139,7 +171,11 @@ def groups(
     base, rows, x = np.zeros(len(layers)), [], np.arange(len(layers))
     for name, colour in zip(shown, colours, strict=True):
         part = np.nan_to_num(mass.sel(group=name).values.astype(float))
-        ax.bar(x, part, bottom=base, width=0.86, color=colour, edgecolor="white", linewidth=0.4, label=name)
+        bars = ax.bar(
+            x, part, bottom=base, width=0.86, color=colour, edgecolor="white", linewidth=0.4, label=name
+        )
+        for layer, bar, value in zip(layers, bars, part.tolist(), strict=True):
+            tip(bar, f"layer {layer}, {name}: {percent(value)} %")
         rows.append(pd.DataFrame({"group": name, "layer": layers, "value": part}))
         base = base + part
     mark_layers(ax, layers, window)

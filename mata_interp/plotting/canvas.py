@@ -7,15 +7,18 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ..errors import FigureError
 from ..ranges import named_layers, runs
 from .colours import SOFT
+from .tooltips import tip
 
-__all__ = ["current", "data", "inches", "keep", "layer_ticks", "mark_layers", "require"]
+__all__ = ["current", "data", "draw_line", "inches", "keep", "layer_ticks", "mark_layers", "require"]
 
 _TABLES: WeakKeyDictionary[Axes, list[pd.DataFrame]] = WeakKeyDictionary()
 
@@ -41,18 +44,19 @@ def keep(ax: Axes, table: pd.DataFrame) -> Axes:
     return ax
 
 
-def data(ax: Axes) -> pd.DataFrame:
+def data(ax: Axes | Figure) -> pd.DataFrame:
     """The numbers that functions of this package drew on these axes, as a table.
 
     Args:
-        ax: axes that such a function returned.
+        ax: axes that such a function returned, or a figure that has some.
 
     Returns:
         One row per mark: its place, its value and, where one is drawn, the interval ``low`` to ``high``, in
-        the units of the data. Several plots on the same axes follow each other.
+        the units of the data. Several plots on the same axes follow each other. Of a figure with several
+        such axes, the first column ``panel`` has the label of the axes, or their number from 1.
 
     Raises:
-        FigureError: no function of this package drew on these axes.
+        FigureError: no function of this package drew there.
 
     Examples:
         >>> import matplotlib.pyplot as plt
@@ -62,10 +66,48 @@ def data(ax: Axes) -> pd.DataFrame:
         >>> mi.plot.data(mi.plot.effects({"mata": effect}, ax=ax))["difference"].round(3).tolist()
         [0.333]
     """
-    tables = _TABLES.get(ax) if isinstance(ax, Axes) else None
-    if not tables:
+    there = ax.axes if isinstance(ax, Figure) else [ax]
+    panels = [(each, tables) for each in there if isinstance(each, Axes) and (tables := _TABLES.get(each))]
+    if not panels:
         raise FigureError("No function of mata_interp.plotting drew on these axes, so there is no table.")
-    return pd.concat(tables, ignore_index=True)
+    if len(panels) == 1:
+        return pd.concat(panels[0][1], ignore_index=True)
+    named = []
+    for number, (each, tables) in enumerate(panels, 1):
+        table = pd.concat(tables, ignore_index=True)
+        whole = dict.fromkeys(table.select_dtypes("integer"), "Int64")  # which may be missing in other panels
+        table.insert(0, "panel", str(each.get_label() or number))
+        named.append(table.astype(whole))
+    return pd.concat(named, ignore_index=True)
+
+
+def draw_line(  # noqa: PLR0913 a line with a band has these parts
+    ax: Axes,
+    x: Any,
+    value: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    *,
+    colour: Any,
+    marker: str = "o",
+    label: str | None = None,
+    texts: Sequence[str] = (),
+) -> None:
+    """Draw a line with a marker at each value and a band from ``low`` to ``high``, where these are known.
+
+    Args:
+        ax: the axes.
+        x: places of the values.
+        value, low, high: in the unit of the axes.
+        colour, marker: of the line.
+        label: in the legend; None: not there.
+        texts: one of each value, for the tooltips of a page.
+    """
+    if np.isfinite(low).any():
+        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    line = ax.plot(x, value, color=colour, linewidth=1.4, marker=marker, markersize=4.5, label=label)[0]
+    if texts:  # the line is drawn before its markers, of which unknown values have none
+        tip(line, label or "", *(text for text, y in zip(texts, value, strict=True) if np.isfinite(y)))
 
 
 def inches(ax: Axes) -> tuple[float, float]:
@@ -85,7 +127,7 @@ def layer_ticks(ax: Axes, layers: Sequence[int], axis: str = "x", offset: float 
         offset: where the middle of the first row or column is.
     """
     width, height = inches(ax)
-    room = max(2, int(width / 0.3) if axis == "x" else int(height / 0.18))
+    room = max(2, int(width / 0.22) if axis == "x" else int(height / 0.18))
     step = max(1, -(-len(layers) // room))
     places = [index + offset for index in range(0, len(layers), step)]
     (ax.set_xticks if axis == "x" else ax.set_yticks)(places, [str(layer) for layer in layers[::step]])

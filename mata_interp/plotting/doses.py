@@ -12,12 +12,14 @@ from matplotlib.axes import Axes
 
 from ..errors import FigureError, unknown_name
 from ..experiments import Run
+from ..interventions import AttentionEdit
 from ..ranges import brief, layer_range, layers_in
 from ..statistics import paired_effect, simultaneous_band
 from ..statistics.options import is_correct
 from ..statistics.options import margin as option_margin
-from .canvas import current, keep, wrong_type
+from .canvas import current, draw_line, keep, wrong_type
 from .colours import MARKERS, SOFT, Palette, line_colours
+from .tooltips import ends, signed
 
 __all__ = ["dose"]
 
@@ -28,7 +30,7 @@ SCORES = {
 
 
 def dose(
-    found: xr.DataArray | Run,
+    results: xr.DataArray | Run,
     baseline: str = "baseline",
     *,
     score: str = "margin",
@@ -44,7 +46,7 @@ def dose(
     change is 0, is drawn as well. Strengths are evenly spaced, as grids of strengths usually are not.
 
     Args:
-        found: a sweep from `mata_interp.sweep`, or a run. Configurations or conditions that differ in alpha
+        results: a sweep from `mata_interp.sweep`, or a run. Configurations or conditions that differ in alpha
             only are one line; those that are no single edit of attention are left out.
         baseline: name of the configuration or condition without intervention.
         score: ``"margin"``, the log-probability difference in nats, or ``"correct"``, in percentage points.
@@ -57,7 +59,7 @@ def dose(
 
     Raises:
         FigureError: there is no such score or baseline, there are fewer than two strengths of one edit, or
-            ``found`` is something else.
+            ``results`` is something else.
 
     Examples:
         >>> import matplotlib.pyplot as plt
@@ -69,41 +71,53 @@ def dose(
         >>> mi.plot.data(mi.plot.dose(swept, ax=ax))["alpha"].tolist()
         [0.0, 0.5, 1.0, 2.0]
     """
+    return draw_dose(current(ax), dose_table(results, baseline, score, level), score, palette)
+
+
+def dose_table(
+    results: xr.DataArray | Run, baseline: str = "baseline", score: str = "margin", level: float = 0.95
+) -> pd.DataFrame:
+    """The numbers of `dose`: alpha, value, low, high, n_items, n_clips and line, as fractions or nats."""
     if score not in SCORES:
         raise FigureError(unknown_name("score", score, SCORES))
-    if isinstance(found, Run):
-        values, edits = _of_run(found, baseline, score)
-    elif isinstance(found, xr.DataArray):
-        values, edits = _of_sweep(found, baseline, score)
+    if isinstance(results, Run):
+        values, edits = _of_run(results, baseline, score)
+    elif isinstance(results, xr.DataArray):
+        values, edits = _of_sweep(results, baseline, score)
     else:
-        raise wrong_type(found, "dose", "a sweep from mi.sweep, or a run")
+        raise wrong_type(results, "dose", "a sweep from mi.sweep, or a run")
     lines = {str(label): part for label, part in edits.groupby("label", sort=False) if len(part) > 1}
     if not lines:
         raise FigureError("There are no two strengths of one edit, so there is no dose-response to draw.")
-    ax = current(ax)
-    alphas = sorted({0.0, *(float(alpha) for part in lines.values() for alpha in part["alpha"])})
-    tables = []
-    for (label, part), colour, marker in zip(
-        lines.items(), line_colours(list(lines), palette), MARKERS * 9, strict=False
-    ):
-        table = _line(values, part.sort_values("alpha"), level, score).assign(line=label)
-        _draw(ax, table, alphas, colour, marker, 100 if score == "correct" else 1)
-        tables.append(table)
+    tables = [
+        _line(values, part.sort_values("alpha"), level, score).assign(line=label)
+        for label, part in lines.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def draw_dose(ax: Axes, table: pd.DataFrame, score: str = "margin", palette: Palette = None) -> Axes:
+    """Draw a `dose_table`: one line for each ``line``, strengths evenly spaced."""
+    alphas = sorted({0.0, *table["alpha"].tolist()})
+    scale = 100 if score == "correct" else 1
+    lines = list(dict.fromkeys(table["line"]))
+    for label, colour, marker in zip(lines, line_colours(lines, palette), MARKERS * 9, strict=False):
+        part = table.loc[table["line"] == label]
+        x = [alphas.index(alpha) for alpha in part["alpha"]]
+        value, low, high = (scale * part[name].to_numpy() for name in ("value", "low", "high"))
+        unit = "points" if score == "correct" else "nats"
+        texts = [
+            f"alpha {alpha:g}: {signed(mean)} {unit}{ends(a, b, signed)}"
+            for alpha, mean, a, b in zip(part["alpha"], value, low, high, strict=True)
+        ]
+        draw_line(ax, x, value, low, high, colour=colour, marker=marker, label=label, texts=texts)
     ax.axhline(0, color=SOFT, linewidth=0.7, zorder=0)
     ax.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
     ax.set(xlabel="alpha", ylabel=SCORES[score])
     ax.margins(y=0.1)
     if len(lines) > 1:
         ax.legend(frameon=False)
-    return keep(ax, pd.concat(tables))
-
-
-def _draw(ax: Axes, table: pd.DataFrame, alphas: list[float], colour: Any, marker: str, scale: float) -> None:
-    x = [alphas.index(alpha) for alpha in table["alpha"]]
-    value, low, high = (scale * table[name].to_numpy() for name in ("value", "low", "high"))
-    if np.isfinite(low).all():
-        ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-    ax.plot(x, value, color=colour, marker=marker, markersize=4.5, linewidth=1.4, label=table["line"].iloc[0])
+    return keep(ax, table)
 
 
 @dataclass(frozen=True)
@@ -177,6 +191,8 @@ def _of_run(run: Run, baseline: str, score: str) -> tuple[Values, pd.DataFrame]:
         if condition.audio != "own" or len(condition.interventions) != 1 or name not in table:
             continue
         edit = condition.interventions[0]
+        if not isinstance(edit, AttentionEdit):
+            continue
         about = {"layers": brief(edit.layers), "group": edit.keys, "rule": edit.rule, "queries": edit.queries}
         rows.append(
             {"name": name, "alpha": edit.alpha, **about, "phase": edit.phase, "heads": str(edit.heads)}

@@ -15,6 +15,7 @@ from ..experiments import Effects, Run
 from ..statistics import Effect
 from .canvas import current, keep, wrong_type
 from .colours import AUDIO, FAINT, SOFT, Palette, line_colours
+from .tooltips import tip
 
 __all__ = ["effects"]
 
@@ -28,7 +29,7 @@ TAKES = "a run, the effects of a study, a table from run.compare(), or name -> m
 
 
 def effects(
-    found: Run | Effects | pd.DataFrame | Mapping[str, Effect] | Effect,
+    results: Run | Effects | pd.DataFrame | Mapping[str, Effect] | Effect,
     *,
     score: str = "correct",
     by: str | None = None,
@@ -42,7 +43,7 @@ def effects(
     effects of a study name them, have hollow grey markers.
 
     Args:
-        found: a run, each condition of which is compared with its condition ``baseline``; the effects of a
+        results: a run, each condition of which is compared with its condition ``baseline``; the effects of a
             study (``run.effects``); a table from ``run.compare()``; or label -> effect.
         score: of a run or a study, what is compared: ``"correct"``, ``"official"``, ``"margin"``, or the
             first and the third with ``"_normalised"``.
@@ -56,7 +57,7 @@ def effects(
 
     Raises:
         FigureError: there is no comparison, accuracies and log-probability differences are mixed, or
-            ``found`` is something else.
+            ``results`` is something else.
         ArgumentError: the run cannot be compared, as it has no condition ``baseline`` or is not finished.
 
     Examples:
@@ -70,7 +71,7 @@ def effects(
     """
     if score not in SCORES:
         raise FigureError(unknown_name("score", score, SCORES))
-    table = _table(found, score, by)
+    table = _table(results, score, by)
     if table.empty:
         raise FigureError(f"There is no comparison of {score!r} to draw.")
     kinds = set(table["kind"])
@@ -83,13 +84,8 @@ def effects(
     colours = line_colours(list(table["label"]), palette) if palette is not None else None
     for y, row in enumerate(_rows(table)):
         colour = colours[y] if colours else SOFT if row.control else AUDIO
-        if np.isfinite(row.low) and np.isfinite(row.high):
-            ax.plot([scale * row.low, scale * row.high], [y, y], color=colour, linewidth=1.6)
-        if np.isfinite(row.difference):
-            face = "white" if row.control else colour
-            ax.plot(
-                scale * row.difference, y, "o", color=colour, markerfacecolor=face, markersize=5.5, zorder=3
-            )
+        style = DifferenceStyle(colour, "white" if row.control else colour)
+        draw_difference(ax, y, scale * row.difference, scale * row.low, scale * row.high, style)
         if numbers:
             _write(ax, y, row, scale)
     ax.axvline(0, color=SOFT, linewidth=0.8, zorder=0)
@@ -101,6 +97,40 @@ def effects(
     ax.set(ylim=(len(table) - 0.5, -0.5), xlabel=UNITS[kinds.pop()])
     ax.margins(x=0.08)
     return keep(ax, table)
+
+
+@dataclass(frozen=True)
+class DifferenceStyle:
+    """How a difference and its interval look: colours of line and marker, sizes in points."""
+
+    colour: Any
+    face: Any
+    marker: str = "o"
+    size: float = 5.5
+    linewidth: float = 1.6
+
+
+def draw_difference(
+    ax: Axes, y: float, difference: float, low: float, high: float, style: DifferenceStyle, text: str = ""
+) -> None:
+    """Draw one row of a forest plot: the interval as a line, the difference as a marker; NaN is not drawn.
+
+    Args:
+        ax: the axes.
+        y: place of the row.
+        difference, low, high: in the unit of the axes.
+        style: how both look.
+        text: for the tooltips of a page.
+    """
+    marks = []
+    if np.isfinite(low) and np.isfinite(high):
+        line = {"color": style.colour, "linewidth": style.linewidth, "solid_capstyle": "butt"}
+        marks += ax.plot([low, high], [y, y], **line)
+    if np.isfinite(difference):
+        look = {"color": style.colour, "markerfacecolor": style.face, "markersize": style.size}
+        marks += ax.plot(difference, y, style.marker, **look, markeredgewidth=1.2, zorder=3)
+    for mark in marks if text else ():
+        tip(mark, text)
 
 
 @dataclass(frozen=True)
@@ -133,27 +163,27 @@ def _write(ax: Axes, y: int, row: Row, scale: float) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------- tables
-def _table(found: Any, score: str, by: str | None) -> pd.DataFrame:
+def _table(results: Any, score: str, by: str | None) -> pd.DataFrame:
     """One row for each comparison: label, kind, difference, low, high, n, control."""
-    if isinstance(found, Run):
-        found = found.compare(score=score, by=by)  # type: ignore[arg-type]
+    if isinstance(results, Run):
+        results = results.compare(score=score, by=by)  # type: ignore[arg-type]
     elif by is not None:
         raise FigureError(
             "by= is for a run: compare by a column first, run.compare(by=...), and draw the table."
         )
-    if isinstance(found, Effects):
-        return _of_study(found, score)
-    if isinstance(found, pd.DataFrame):
-        return _of_comparisons(found)
-    if isinstance(found, Effect):
-        found = {"effect": found}
-    if isinstance(found, Mapping) and all(isinstance(effect, Effect) for effect in found.values()):
-        return _of_effects(list(found.items()))
-    raise wrong_type(found, "effects", TAKES)
+    if isinstance(results, Effects):
+        return _of_study(results, score)
+    if isinstance(results, pd.DataFrame):
+        return _of_comparisons(results)
+    if isinstance(results, Effect):
+        results = {"effect": results}
+    if isinstance(results, Mapping) and all(isinstance(effect, Effect) for effect in results.values()):
+        return _of_effects(list(results.items()))
+    raise wrong_type(results, "effects", TAKES)
 
 
-def _of_study(found: Effects, score: str) -> pd.DataFrame:
-    rows = [result for result in found if result.comparison.column == score]
+def _of_study(results: Effects, score: str) -> pd.DataFrame:
+    rows = [result for result in results if result.comparison.column == score]
     labels = [
         _label(result.comparison.after, result.comparison.before, result.comparison.subset) for result in rows
     ]
@@ -166,19 +196,19 @@ def _label(after: str, before: str, subset: Mapping[str, str]) -> str:
     return f"{after}{against}, {', '.join(subset.values()) or 'all items'}"
 
 
-def _of_comparisons(found: pd.DataFrame) -> pd.DataFrame:
-    if missing := [name for name in NUMBERS if name not in found]:
+def _of_comparisons(comparisons: pd.DataFrame) -> pd.DataFrame:
+    if missing := [name for name in NUMBERS if name not in comparisons]:
         raise FigureError(f"The table has no column {missing[0]!r}: give {TAKES}.")
-    table = found.copy()
+    table = comparisons.copy()
     if "label" not in table:
         if "condition" not in table:
             raise FigureError("The table has neither 'label' nor 'condition', which name its rows.")
-        strata = _strata(found)
+        strata = _strata(comparisons)
         labels = [", ".join(map(str, row)) for row in table[["condition", *strata]].itertuples(index=False)]
         table["label"] = labels
     if "kind" not in table:
         table["kind"] = (
-            "margin" if str(found.attrs.get("score", "correct")).startswith("margin") else "binary"
+            "margin" if str(comparisons.attrs.get("score", "correct")).startswith("margin") else "binary"
         )
     if "control" not in table:
         table["control"] = False
@@ -186,15 +216,15 @@ def _of_comparisons(found: pd.DataFrame) -> pd.DataFrame:
     return table.loc[:, ["label", "kind", *NUMBERS, *about, "control"]].reset_index(drop=True)
 
 
-def _strata(found: pd.DataFrame) -> Sequence[str]:
+def _strata(comparisons: pd.DataFrame) -> Sequence[str]:
     """The column that `Run.compare` adds with ``by``: it stands between ``baseline`` and ``n``."""
-    columns = list(found.columns)
+    columns = list(comparisons.columns)
     if not {"baseline", "n"} <= set(columns):
         return []
     return columns[columns.index("baseline") + 1 : columns.index("n")]
 
 
-def _of_effects(found: Sequence[tuple[str, Effect]]) -> pd.DataFrame:
+def _of_effects(pairs: Sequence[tuple[str, Effect]]) -> pd.DataFrame:
     rows = [
         {
             "label": label,
@@ -204,6 +234,6 @@ def _of_effects(found: Sequence[tuple[str, Effect]]) -> pd.DataFrame:
             "p": effect.p,
             "control": False,
         }
-        for label, effect in found
+        for label, effect in pairs
     ]
     return pd.DataFrame(rows, columns=["label", "kind", *NUMBERS, "n", "p", "control"])

@@ -31,7 +31,7 @@ LEGEND = (
 )
 
 
-def causal_map(data: xr.DataArray, width: float = 7.5) -> Figure:
+def causal_map(data: xr.DataArray, width: float = 7.5, limit: float | None = None) -> Figure:
     """Draw a whole causal map as a figure of its own: heads, single layers, or windows at every strength.
 
     Sets of layers that are no windows are rows, and strengths are columns. The model, the rule and the number
@@ -40,6 +40,7 @@ def causal_map(data: xr.DataArray, width: float = 7.5) -> Figure:
     Args:
         data: a map from `mata_interp.causal_map`, in nats.
         width: of the figure, inches.
+        limit: end of the scale, nats, where several maps are to be compared; None: that of this map.
 
     Returns:
         The figure; `mata_interp.plot.data` of each of its axes returns the numbers.
@@ -53,19 +54,21 @@ def causal_map(data: xr.DataArray, width: float = 7.5) -> Figure:
     Examples:
         >>> import mata_interp as mi
         >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening").sample(2)
-        >>> found = mi.causal_map(lalm, items, mi.layer_configs(lalm), progress=False)
-        >>> mi.plot.causal_map(found).savefig("map.pdf")
+        >>> effects = mi.causal_map(lalm, items, mi.layer_configs(lalm), progress=False)
+        >>> mi.plot.causal_map(effects).savefig("map.pdf")
     """
     if not isinstance(data, xr.DataArray):
         raise wrong_type(data, "causal_map", "a map from mi.causal_map")
     if data.dims == ("layer", "head"):
         figure = Figure(figsize=(width, min(0.9 + 0.24 * data.sizes["layer"], 8)), layout="constrained")
-        heads(data, ax=figure.subplots())
+        heads(data, limit=limit, ax=figure.subplots())
     elif data.dims == ("layer",):
         figure = Figure(figsize=(width, 2.6), layout="constrained")
-        layers(data, ax=figure.subplots())
+        axes = layers(data, ax=figure.subplots())
+        if limit:
+            axes.set_ylim(-limit, limit)
     elif data.dims == ("layers", "alpha"):
-        figure = _of_windows(data, width) if is_window(data) else _of_sets(data, width)
+        figure = (_of_windows if is_window(data) else _of_sets)(data, width, limit)
     else:
         raise FigureError(
             f"plot.causal_map cannot draw the dimensions {data.dims}: give a map from mi.causal_map."
@@ -74,38 +77,45 @@ def causal_map(data: xr.DataArray, width: float = 7.5) -> Figure:
     return figure
 
 
-def criteria(found: FusionProfile, width: float = 7.5) -> Figure:
+def criteria(fusion_profile: FusionProfile, width: float = 7.5) -> Figure:
     """Draw a whole profile as a figure of its own: the share that decides the window, then every criterion.
 
-    A criterion's line is the mean over items in its own unit, with the pointwise 95 % bootstrap interval over
+    A criterion's line is the mean over items in its own unit, with the pointwise 95 % interval over
     clips as a band; causal criteria come first. The last panel, if measured, shows each head's direct
     attribution from audio to the log-probability difference.
 
     Args:
-        found: a profile from `mata_interp.fusion_layers`.
+        fusion_profile: a profile from `mata_interp.fusion_layers`.
         width: of the figure, inches; below 5, names stand above the panels.
 
     Returns:
         The figure; `mata_interp.plot.data` of each of its axes returns the numbers.
 
     Raises:
-        FigureError: ``found`` is no profile.
+        FigureError: ``fusion_profile`` is no profile.
 
     Examples:
         >>> import mata_interp as mi
         >>> lalm = mi.LALM.from_pretrained("organism")
         >>> items = mi.load_benchmark("listening").split("selection")[:2]
-        >>> found = mi.fusion_layers(lalm, items, criteria=["depth"], progress=False)
-        >>> len(mi.plot.criteria(found).axes)
+        >>> fusion_profile = mi.fusion_layers(lalm, items, criteria=["depth"], progress=False)
+        >>> len(mi.plot.criteria(fusion_profile).axes)
         2
     """
-    check_profile(found, "criteria")
+    check_profile(fusion_profile, "criteria")
     wide = width >= 5
-    names = _causal_first(found)
-    note, legend = textwrap.wrap(found.summary, int(width * 15)), textwrap.wrap(LEGEND, int(width * 16))
+    names = _causal_first(fusion_profile)
+    note, legend = (
+        textwrap.wrap(fusion_profile.summary, int(width * 15)),
+        textwrap.wrap(LEGEND, int(width * 16)),
+    )
     row = ROW if wide else 1.3 * ROW
     head, footer = 0.35 + 0.15 * len(note), 0.62 + 0.14 * len(legend)
-    by_head = [] if found.heads is None else [min(3.0, max(1.0, 0.25 * found.heads.sizes["head"]))]
+    by_head = (
+        []
+        if fusion_profile.heads is None
+        else [min(3.0, max(1.0, 0.25 * fusion_profile.heads.sizes["head"]))]
+    )
     ratios = [ANSWER, *[1.0] * len(names), *by_head]
     height = head + row * sum(ratios) + footer
     figure = Figure(figsize=(width, height))
@@ -117,21 +127,28 @@ def criteria(found: FusionProfile, width: float = 7.5) -> Figure:
         left=left, right=1 - 0.12 / width, bottom=footer / height, top=1 - head / height,
         hspace=0.25 if wide else 0.7,
     )  # fmt: skip
-    layers = list(found.layers)
-    keep(panels[0], draw_share(panels[0], found, None))
+    layers = list(fusion_profile.layers)
+    for axis, panel in zip(panels, ("share", *names, "heads"), strict=False):
+        axis.set_label(panel)
+    keep(panels[0], draw_share(panels[0], fusion_profile, None))
     panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=""))
-    _name(panels[0], _headline(found), INK, wide, bold=True)
+    _name(panels[0], _headline(fusion_profile), INK, wide, bold=True)
     for axis, name in zip(panels[1:], names, strict=False):
-        keep(axis, draw_criterion(axis, found, name, None))
-        _name(axis, f"{label(found, name)}, {about(found, name, 'unit')}", colour_of(found, name), wide)
+        keep(axis, draw_criterion(axis, fusion_profile, name, None))
+        _name(
+            axis,
+            f"{label(fusion_profile, name)}, {about(fusion_profile, name, 'unit')}",
+            colour_of(fusion_profile, name),
+            wide,
+        )
     for axis in panels:
         axis.set(xlabel="", ylabel="", xlim=(-0.6, len(layers) - 0.4))
         axis.margins(y=0.18)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(bottom=axis is panels[-1], labelsize=7)
         axis.locator_params(axis="y", nbins=3)
-    if found.heads is not None:
-        keep(panels[-1], _heads(panels[-1], found.heads))
+    if fusion_profile.heads is not None:
+        keep(panels[-1], _heads(panels[-1], fusion_profile.heads))
         _name(panels[-1], "heads: direct attribution, logits", EVIDENCE["gradient"], wide)
     layer_ticks(panels[-1], layers)
     panels[-1].set_xlabel("layer")
@@ -144,7 +161,7 @@ def criteria(found: FusionProfile, width: float = 7.5) -> Figure:
 
 
 # ----------------------------------------------------------------------------------------------- causal maps
-def _of_windows(data: xr.DataArray, width: float) -> Figure:
+def _of_windows(data: xr.DataArray, width: float, limit: float | None) -> Figure:
     """One panel for each strength, with one scale for all."""
     alphas = [float(alpha) for alpha in data["alpha"].values]
     across = min(len(alphas), 3 if width > 5 else 1)
@@ -152,21 +169,22 @@ def _of_windows(data: xr.DataArray, width: float) -> Figure:
     figure = Figure(figsize=(width, 0.5 + down * (0.4 + (width - 1) / max(across, 2))), layout="constrained")
     panels: list[Axes] = list(np.ravel(figure.subplots(down, across, sharex=True, sharey=True)))
     for ax, alpha in zip(panels, alphas, strict=False):
-        windows(data, alpha=alpha, colorbar=False, ax=ax)
+        ax.set_label(f"alpha {alpha:g}")
+        windows(data, alpha=alpha, colorbar=False, limit=limit, ax=ax)
         ax.label_outer()
     for ax in panels[len(alphas) :]:
         ax.set_visible(False)
-    add_scale(panels[: len(alphas)], panels[0].collections[0], CHANGE)
+    add_scale(panels[: len(alphas)], panels[0].collections[0], CHANGE, floor=data.attrs.get("noise_floor"))
     return figure
 
 
-def _of_sets(data: xr.DataArray, width: float) -> Figure:
+def _of_sets(data: xr.DataArray, width: float, limit: float | None) -> Figure:
     """Sets of layers as rows, strengths as columns."""
     figure = Figure(figsize=(width, 1.1 + 0.26 * data.sizes["layers"]), layout="constrained")
     ax = figure.subplots()
     cells = data.transpose("layers", "alpha").values
     finite = np.abs(cells[np.isfinite(cells)])
-    bound = float(finite.max(initial=0.0)) or 1.0
+    bound = limit or float(finite.max(initial=0.0)) or 1.0
     mesh = ax.pcolormesh(
         np.arange(cells.shape[1]), np.arange(cells.shape[0]), np.ma.masked_invalid(cells), cmap=CHANGE_MAP,
         vmin=-bound, vmax=bound, edgecolors="white", linewidth=0.5,
@@ -178,7 +196,7 @@ def _of_sets(data: xr.DataArray, width: float) -> Figure:
     )
     ax.tick_params(length=0)
     ax.set(xlabel="alpha", ylabel="layers")
-    add_scale([ax], mesh, CHANGE)
+    add_scale([ax], mesh, CHANGE, floor=data.attrs.get("noise_floor"))
     keep(ax, data.rename("value").to_dataframe()["value"].reset_index().dropna())
     return figure
 
@@ -234,16 +252,16 @@ def _name(axis: Axes, text: str, colour: str, wide: bool, bold: bool = False) ->
         axis.set_title(text, fontsize=7, color=colour, pad=1, weight=weight, loc="left")
 
 
-def _headline(found: FusionProfile) -> str:
+def _headline(fusion_profile: FusionProfile) -> str:
     """Name of the first panel: what it shows, on how many clips, and how stable the window is."""
-    parts = ["share of the effect of audio, %", f"{found.clips} clips"]
-    if found.stability is not None:
-        parts.append(f"stability {found.stability:.0%}")
+    parts = ["share of the effect of audio, %", f"{fusion_profile.clips} clips"]
+    if fusion_profile.stability is not None:
+        parts.append(f"stability {fusion_profile.stability:.0%}")
     return "; ".join(parts)
 
 
-def _causal_first(found: FusionProfile) -> list[str]:
+def _causal_first(fusion_profile: FusionProfile) -> list[str]:
     """Names of the criteria: causal ones, gradients, attention, priors."""
     order = list(EVIDENCE)
-    names = [str(name) for name in found.profiles["criterion"].values]
-    return sorted(names, key=lambda name: order.index(about(found, name, "evidence")))
+    names = [str(name) for name in fusion_profile.profiles["criterion"].values]
+    return sorted(names, key=lambda name: order.index(about(fusion_profile, name, "evidence")))

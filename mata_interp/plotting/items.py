@@ -12,10 +12,12 @@ from ..errors import FigureError, unknown_name
 from ..experiments import Run
 from .canvas import current, keep, layer_ticks, wrong_type
 from .colours import AUDIO, SHARE_MAP, SOFT, TEXT, Palette, colour_map, line_colours
+from .tooltips import signed, tip
 
 __all__ = ["clip", "margins"]
 
 POINTS = 700  # of a waveform
+MOST_DOTS = 1200  # more are drawn as one image in a vector file
 
 
 def margins(
@@ -58,19 +60,37 @@ def margins(
     for name in (before, after):
         if name not in run.conditions:
             raise FigureError(unknown_name("condition", name, run.conditions))
-    values = run.records.pivot(index="item", columns="condition", values="margin")
+    values: Any = run.records.pivot(index="item", columns="condition", values="margin")
     if not {before, after} <= set(values) or (values := values[[before, after]].dropna()).empty:
         raise FigureError(f"No item has a log-probability difference under both {before!r} and {after!r}.")
-    x, y = (np.asarray(values[name], dtype=float) for name in (before, after))
+    return draw_margins(
+        current(ax),
+        values[before],
+        values[after],
+        (f"margin, {before}, nats", f"margin, {after}, nats"),
+        palette,
+    )
+
+
+def draw_margins(
+    ax: Axes, before: pd.Series, after: pd.Series, labels: tuple[str, str], palette: Palette = None
+) -> Axes:
+    """Scatter the margins ``after`` over those ``before``, nats, by item id; ``labels`` are the axes'."""
+    x, y = (np.asarray(values, dtype=float) for values in (before, after))
+    items = [str(item)[:60] for item in before.index]
     corrected, broken = (x <= 0) & (y > 0), (x > 0) & (y <= 0)
-    ax = current(ax)
     colours = line_colours(
         ["corrected", "broken", "unchanged"], [AUDIO, TEXT, "#9a9a9a"] if palette is None else palette
     )
     for part, colour, marker in zip(
         (~corrected & ~broken, corrected, broken), (colours[2], *colours[:2]), "oD^", strict=True
     ):
-        ax.scatter(x[part], y[part], color=colour, marker=marker, s=14, linewidths=0, alpha=0.8)
+        dots = ax.scatter(
+            x[part], y[part], color=colour, marker=marker, s=14, linewidths=0, alpha=0.8,
+            rasterized=len(x) > MOST_DOTS,
+        )  # fmt: skip
+        rows = np.flatnonzero(part).tolist()
+        tip(dots, *(f"{items[n]}: {signed(float(x[n]))} to {signed(float(y[n]))} nats" for n in rows))
     bound = float(np.abs([x, y]).max(initial=1.0)) * 1.05
     ax.plot([-bound, bound], [-bound, bound], color=SOFT, linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
     ax.axhline(0, color=SOFT, linewidth=0.6, zorder=0)
@@ -79,10 +99,10 @@ def margins(
     corner: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "weight": "bold"}
     ax.annotate(f"{corrected.sum()} corrected", (0, 1), (4, -4), color=colours[0], va="top", **corner)
     ax.annotate(f"{broken.sum()} broken", (1, 0), (-4, 4), color=colours[1], ha="right", **corner)
-    ax.set_xlabel(f"margin, {before}, nats", parse_math=False)
-    ax.set_ylabel(f"margin, {after}, nats", parse_math=False)
+    ax.set_xlabel(labels[0], parse_math=False)
+    ax.set_ylabel(labels[1], parse_math=False)
     change = np.where(corrected, "corrected", np.where(broken, "broken", "unchanged"))
-    return keep(ax, pd.DataFrame({"item": values.index, "before": x, "after": y, "outcome": change}))
+    return keep(ax, pd.DataFrame({"item": before.index, "before": x, "after": y, "outcome": change}))
 
 
 class AttentionOverTime(Protocol):

@@ -17,6 +17,7 @@ from ..statistics import clustered_interval
 from .canvas import current, keep, layer_ticks, wrong_type
 from .colours import AUDIO, INK, SHARE_MAP, SOFT, TEXT, Palette, colour_map, line_colours
 from .maps import write_numbers
+from .tooltips import ends, percent, tip
 
 __all__ = ["agreement", "profile"]
 
@@ -24,7 +25,7 @@ EVIDENCE = {"causal": AUDIO, "gradient": "#009e73", "attention": TEXT, "prior": 
 
 
 def profile(
-    found: FusionProfile,
+    fusion_profile: FusionProfile,
     criterion: str | None = None,
     *,
     ax: Axes | None = None,
@@ -33,10 +34,10 @@ def profile(
     """Draw the share of the audio's effect by layer, which decides the window, or one criterion.
 
     The window is shaded, and bars at the bottom are the 95 % intervals of its ends. The share has its
-    simultaneous 95 % band over all layers; a criterion has the 95 % bootstrap interval of each layer alone.
+    simultaneous 95 % band over all layers; a criterion has the 95 % interval over clips of each layer alone.
 
     Args:
-        found: a profile from `mata_interp.fusion_layers`.
+        fusion_profile: a profile from `mata_interp.fusion_layers`.
         criterion: the name of one of its criteria; None: the share.
         ax: where to draw; None: pyplot's current axes.
         palette: for the share, the colours of layers in and outside of the window; for a criterion, its
@@ -46,7 +47,7 @@ def profile(
         The axes. `mata_interp.plot.data` returns the numbers.
 
     Raises:
-        FigureError: ``found`` is no profile, or has no such criterion.
+        FigureError: ``fusion_profile`` is no profile, or has no such criterion.
 
     See Also:
         criteria: a figure of the share and all criteria.
@@ -56,33 +57,33 @@ def profile(
         >>> import mata_interp as mi
         >>> lalm = mi.LALM.from_pretrained("organism")
         >>> items = mi.load_benchmark("listening").split("selection")[:4]
-        >>> found = mi.fusion_layers(lalm, items, criteria=["knockout_last"], progress=False)
+        >>> fusion_profile = mi.fusion_layers(lalm, items, criteria=["knockout_last"], progress=False)
         >>> _, ax = plt.subplots()
-        >>> mi.plot.profile(found, "knockout_last", ax=ax).get_xlabel()
+        >>> mi.plot.profile(fusion_profile, "knockout_last", ax=ax).get_xlabel()
         'layer'
     """
-    check_profile(found, "profile")
-    if criterion is not None and criterion not in found.windows:
-        raise FigureError(unknown_name("criterion of this profile", criterion, found.windows))
+    check_profile(fusion_profile, "profile")
+    if criterion is not None and criterion not in fusion_profile.windows:
+        raise FigureError(unknown_name("criterion of this profile", criterion, fusion_profile.windows))
     ax = current(ax)
-    layers = list(found.layers)
+    layers = list(fusion_profile.layers)
     if criterion is None:
-        table = draw_share(ax, found, palette)
+        table = draw_share(ax, fusion_profile, palette)
         ax.set_ylabel("share of the effect of audio")
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     else:
-        table = draw_criterion(ax, found, criterion, palette)
-        ax.set_ylabel(f"{label(found, criterion)}, {about(found, criterion, 'unit')}")
+        table = draw_criterion(ax, fusion_profile, criterion, palette)
+        ax.set_ylabel(f"{label(fusion_profile, criterion)}, {about(fusion_profile, criterion, 'unit')}")
     ax.set(xlabel="layer", xlim=(-0.6, len(layers) - 0.4))
     layer_ticks(ax, layers)
     return keep(ax, table)
 
 
-def agreement(found: FusionProfile, *, ax: Axes | None = None, palette: Palette = None) -> Axes:
+def agreement(fusion_profile: FusionProfile, *, ax: Axes | None = None, palette: Palette = None) -> Axes:
     """Draw how much the windows of the criteria overlap, as intersection over union.
 
     Args:
-        found: a profile from `mata_interp.fusion_layers`.
+        fusion_profile: a profile from `mata_interp.fusion_layers`.
         ax: where to draw; None: pyplot's current axes.
         palette: the colour map, by name, or colours to blend.
 
@@ -90,27 +91,27 @@ def agreement(found: FusionProfile, *, ax: Axes | None = None, palette: Palette 
         The axes. `mata_interp.plot.data` returns the numbers: 1 for the same layers, 0 for no common layer.
 
     Raises:
-        FigureError: ``found`` is no profile.
+        FigureError: ``fusion_profile`` is no profile.
 
     Examples:
         >>> import matplotlib.pyplot as plt
         >>> import mata_interp as mi
         >>> lalm = mi.LALM.from_pretrained("organism")
         >>> items = mi.load_benchmark("listening").split("selection")[:2]
-        >>> found = mi.fusion_layers(lalm, items, criteria=["depth"], progress=False)
+        >>> fusion_profile = mi.fusion_layers(lalm, items, criteria=["depth"], progress=False)
         >>> _, ax = plt.subplots()
-        >>> len(mi.plot.data(mi.plot.agreement(found, ax=ax)))  # the window and one criterion
+        >>> len(mi.plot.data(mi.plot.agreement(fusion_profile, ax=ax)))  # the window and one criterion
         4
     """
-    check_profile(found, "agreement")
+    check_profile(fusion_profile, "agreement")
     ax = current(ax)
-    overlap = found.agreement
+    overlap = fusion_profile.agreement
     cells, count = overlap.to_numpy(), len(overlap)
     mesh = ax.pcolormesh(
         np.arange(count), np.arange(count), cells, cmap=colour_map(palette, SHARE_MAP), vmin=0, vmax=1,
         edgecolors="white", linewidth=0.5,
     )  # fmt: skip
-    labels = ["recommended", *(label(found, name) for name in found.windows)]
+    labels = ["recommended", *(label(fusion_profile, name) for name in fusion_profile.windows)]
     ax.set_xticks(range(count), labels, rotation=90)
     ax.set_yticks(range(count), labels)
     ax.invert_yaxis()
@@ -126,36 +127,51 @@ def agreement(found: FusionProfile, *, ax: Axes | None = None, palette: Palette 
 
 
 # ----------------------------------------------------------------------------------------------------- panels
-def draw_share(axis: Axes, found: FusionProfile, palette: Palette) -> pd.DataFrame:
+def draw_share(axis: Axes, fusion_profile: FusionProfile, palette: Palette) -> pd.DataFrame:
     """The share of each layer with its simultaneous band; layers in the window in a full colour."""
-    layers, x = list(found.layers), np.arange(len(found.layers))
-    share, low, high = found.share.values, found.share["low"].values, found.share["high"].values
+    layers, x = list(fusion_profile.layers), np.arange(len(fusion_profile.layers))
+    share, low, high = (
+        fusion_profile.share.values,
+        fusion_profile.share["low"].values,
+        fusion_profile.share["high"].values,
+    )
     inside, outside = line_colours(["inside", "outside"], [AUDIO, SOFT] if palette is None else palette)
-    axis.bar(x, share, color=[inside if layer in found.window else outside for layer in layers], width=0.8)
+    bars = axis.bar(
+        x, share, color=[inside if layer in fusion_profile.window else outside for layer in layers], width=0.8
+    )
+    for layer, bar, value, a, b in zip(layers, bars, share, low, high, strict=True):
+        tip(bar, f"layer {layer}: {percent(value)} %{ends(a, b, percent)}")
     if np.isfinite(low).all():
         axis.errorbar(
             x, share, np.array([share - low, high - share]), fmt="none", ecolor=INK,
             elinewidth=0.8, capsize=2 if len(layers) <= 20 else 0,
         )  # fmt: skip
     axis.axhline(0, color=INK, linewidth=0.6)
-    _window(axis, layers, found.window, found.boundaries["window"])
-    inside_window = [layer in found.window for layer in layers]
+    _window(axis, layers, fusion_profile.window, fusion_profile.boundaries["window"])
+    inside_window = [layer in fusion_profile.window for layer in layers]
     return pd.DataFrame(
         {"layer": layers, "value": share, "low": low, "high": high, "in_window": inside_window}
     )
 
 
-def draw_criterion(axis: Axes, found: FusionProfile, name: str, palette: Palette) -> pd.DataFrame:
+def draw_criterion(axis: Axes, fusion_profile: FusionProfile, name: str, palette: Palette) -> pd.DataFrame:
     """The mean of a criterion over items, with the interval of each layer alone."""
-    layers, x = list(found.layers), np.arange(len(found.layers))
-    values = found.profiles.sel(criterion=name).values
-    colour = colour_of(found, name) if palette is None else line_colours([name], palette)[0]
+    layers, x = list(fusion_profile.layers), np.arange(len(fusion_profile.layers))
+    values = fusion_profile.profiles.sel(criterion=name).values
+    colour = colour_of(fusion_profile, name) if palette is None else line_colours([name], palette)[0]
     there = np.isfinite(values).all(1)
-    mean, low, high = clustered_interval(values[there], found.profiles["cluster"].values[there])
+    mean, low, high = clustered_interval(values[there], fusion_profile.profiles["cluster"].values[there])
     axis.axhline(0, color="#d9d9d9", linewidth=0.6, zorder=0)
     axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    axis.plot(x, mean, color=colour, linewidth=1.2, marker="o", markersize=3)
-    _window(axis, layers, found.windows[name], found.boundaries[name])
+    line = axis.plot(x, mean, color=colour, linewidth=1.2, marker="o", markersize=3)[0]
+    form = "{:.3g}".format
+    texts = [
+        f"layer {layer}: {form(value)}{ends(a, b, form)}"
+        for layer, value, a, b in zip(layers, mean, low, high, strict=True)
+        if np.isfinite(value)
+    ]
+    tip(line, label(fusion_profile, name), *texts)
+    _window(axis, layers, fusion_profile.windows[name], fusion_profile.boundaries[name])
     return pd.DataFrame({"criterion": name, "layer": layers, "value": mean, "low": low, "high": high})
 
 
@@ -172,18 +188,18 @@ def _window(axis: Axes, layers: list[int], window: Sequence[int], edges: Sequenc
                 axis.plot(ends, [0.03, 0.03], transform=bottom, **line)
 
 
-def about(found: FusionProfile, name: str, key: str) -> str:
-    return str(found.profiles[key].sel(criterion=name).item())
+def about(fusion_profile: FusionProfile, name: str, key: str) -> str:
+    return str(fusion_profile.profiles[key].sel(criterion=name).item())
 
 
-def label(found: FusionProfile, name: str) -> str:
-    return about(found, name, "label")
+def label(fusion_profile: FusionProfile, name: str) -> str:
+    return about(fusion_profile, name, "label")
 
 
-def colour_of(found: FusionProfile, name: str) -> str:
-    return EVIDENCE[about(found, name, "evidence")]
+def colour_of(fusion_profile: FusionProfile, name: str) -> str:
+    return EVIDENCE[about(fusion_profile, name, "evidence")]
 
 
-def check_profile(found: Any, function: str) -> None:
-    if not isinstance(found, FusionProfile):
-        raise wrong_type(found, function, "a profile from mi.fusion_layers")
+def check_profile(fusion_profile: Any, function: str) -> None:
+    if not isinstance(fusion_profile, FusionProfile):
+        raise wrong_type(fusion_profile, function, "a profile from mi.fusion_layers")

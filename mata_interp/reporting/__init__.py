@@ -1,7 +1,8 @@
 """Figures and HTML pages.
 
-`report` writes the page of a run folder, `paper.paper` the files for a paper; `listen` asks about one clip.
-They are imported when first used, because the drawing libraries take a second or two to import.
+`report` writes the page of a result or of several side by side, `paper.paper` the files for a paper; `listen`
+asks about one clip. They are imported when first used, because the drawing libraries take a second or two to
+import.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "report": "page",
+    "report": "writing",
     "listen": "listening",
     "Listening": "listening",
     "save_listenings": "listening_page",
@@ -21,7 +22,7 @@ __all__ = ["Listening", "listen", "report", "save_listenings"]
 if TYPE_CHECKING:
     from .listening import Listening, listen
     from .listening_page import save_listenings
-    from .page import report
+    from .writing import report
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..experiments import Run
 from .wording import count, printable
 
@@ -28,18 +31,35 @@ BENCHMARKS = {
 }
 
 
-def about(run: Run, with_mata: bool) -> list[tuple[str, str]]:
-    """Name and sentence of each; the method only where the run has MATA."""
+def about(run: Run, with_mata: bool, counted: bool = True) -> list[tuple[str, str]]:
+    """Name and sentence of each.
+
+    Args:
+        run: The run.
+        with_mata: Say what the method is, too.
+        counted: Say how many items of the benchmark the run uses.
+    """
     model, data = run.manifest["model"], run.manifest["data"]
     name = short_name(model.get("name"))
-    own = MODELS.get(name) if "/" not in str(model.get("name")).strip("/") else None
-    layers = _layers(run)
-    described = own or f"a {printable(model.get('class') or 'model', 60)}{layers} that reads text and audio."
+    kind = f"{printable(model.get('class') or 'model', 60)}{_layers(run)}"
     rows = [("MATA", METHOD)] if with_mata else []
+    benchmark, described = benchmark_about(data)
+    used = f" {count(data['items'], 'item')} on {count(data['clips'], 'clip')} are used here."
+    return [*rows, (name, model_about(model, kind)), (benchmark, f"{described}{used if counted else ''}")]
+
+
+def model_about(model: Mapping[str, Any], kind: str = "") -> str:
+    """What a model is, from its entry in a manifest; ``kind``: its class in words."""
+    name = str(model.get("name")).strip("/")
+    shipped = MODELS.get(name)
+    return shipped or f"a {kind or printable(model.get('class') or 'model', 60)} that reads text and audio."
+
+
+def benchmark_about(data: Mapping[str, Any]) -> tuple[str, str]:
+    """Name of a benchmark, and what it is, from its entry in a manifest."""
     benchmark = printable(data.get("name"), 60)
-    kind = BENCHMARKS.get(benchmark.lower().partition("-")[0], "multiple-choice questions about audio.")
-    used = f"{count(data['items'], 'item')} on {count(data['clips'], 'clip')} are used here"
-    return [*rows, (name, described), (benchmark, f"{kind} {used}.")]
+    kind = benchmark.lower().partition("-")[0]
+    return benchmark, BENCHMARKS.get(kind, "multiple-choice questions about audio.")
 
 
 def short_name(name: object) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Collection
 import numpy as np
 import xarray as xr
 
-from ..statistics import clustered_interval
+from ..plotting.attention import share_of, share_table
 from ..tracing import audio_share
 from .figures.heat_map import heat_map
 from .figures.profile import profile
-from .figures.svg import responsive
-from .parts import FigurePart, Section
+from .figures.svg import figure_part
+from .parts import Section
 from .wording import count, named_layers, percent, printable
 
 
@@ -20,35 +20,31 @@ def attention_section(trace: xr.Dataset, window: Collection[int]) -> Section:
     """Heat map and profile of a trace; ``window`` has the edited layers, if any."""
     share = audio_share(trace, sink=False)
     layers = [int(layer) for layer in trace["layer"].values]
-    by_head = share.mean("item", skipna=True).transpose("layer", "head").values
-    by_item = share.mean("head", skipna=True).transpose("item", "layer").values
-    clusters = trace["cluster"].values
-    mean, low, high = clustered_interval(by_item, clusters)
+    of_heads = share.mean("item", skipna=True).transpose("layer", "head")
+    by_head = of_heads.values
+    by_layer = share_table(share_of(share, "share"))
+    mean = by_layer["value"].to_numpy()
     mass = trace["mass"].mean(("item", "head"), skipna=True)
     groups = {str(g): mass.sel(group=g).values for g in trace["group"].values}
-    n_clips = len(set(map(str, clusters)))
+    n_clips = len(set(map(str, trace["cluster"].values)))
     sample = (
         f"{count(trace.sizes['item'], 'item')} of {count(n_clips, 'selection clip')}, without intervention"
     )
-    heat = FigurePart(
+    heat = figure_part(
         "heat-map",
-        responsive(
-            lambda width: heat_map(by_head, layers, window, width), "heat", "Audio share by layer and head"
-        ),
+        lambda width: heat_map(of_heads, window, width),
+        "Audio share by layer and head",
         "Audio share of the answering token's attention, by layer and head.",
         "Share of audio in the attention of the last prompt token, the sink (first token) left out; mean "
         f"over {sample}. {_heat_reading(by_head, mean, layers)}{_window_reading(mean, layers, window)}",
     )
-    lines = FigurePart(
+    lines = figure_part(
         "profile",
-        responsive(
-            lambda width: profile(groups, mean, low, high, layers, window, width),
-            "profile",
-            "Attention by layer and group",
-        ),
+        lambda width: profile(trace, by_layer, window, width),
+        "Attention by layer and group",
         "Attention by layer and token group.",
         f"Top: mean over heads of the attention on each group of tokens; {sample}. Bottom: the layer means "
-        f"of the figure above with a 95 % bootstrap interval over clips. {_profile_reading(groups)} "
+        f"of the figure above with a 95 % interval over clips. {_profile_reading(groups)} "
         "Attention is not contribution: attended tokens need not affect the answer. Only interventions "
         "test that.",
     )

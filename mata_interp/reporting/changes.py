@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from .comparisons import Comparisons, Group, LabelledEffect, effect_data, subset_label, where
+from .comparisons import CALIBRATION, Comparisons, Group, LabelledEffect, effect_data, subset_label, where
 from .figures import forest, margins
-from .figures.svg import responsive
+from .figures.svg import figure_part
 from .flow import flow_figure
 from .parts import Block, Content, FigurePart, Row, Section, Table
-from .wording import count, interval, known, listing, number, p_value, percent, points, printable
+from .wording import count, interval, known, listing, number, p_value, percent, points
 
 COUNTS = (
     "n",
@@ -55,11 +55,10 @@ def _forest(comparisons: Comparisons) -> FigurePart:
         )
         for group in comparisons.groups()
     ]
-    return FigurePart(
+    return figure_part(
         "forest",
-        responsive(
-            lambda width: forest.forest(sections, width), "forest", "Changes in accuracy with 95 % intervals"
-        ),
+        lambda width: forest.forest(sections, width),
+        "Changes in accuracy with 95 % intervals",
         "Change in accuracy, with 95 % intervals.",
         "Diamond: the prespecified primary comparison. Filled circles: MATA on other items. Hollow grey "
         "circles: controls, which should change little if attention to this audio in these layers is what "
@@ -110,14 +109,14 @@ def _methods(groups: Sequence[Group]) -> str:
         effect = member.result.effect
         method = f"{effect.interval_method} interval, {effect.p_method} test"
         by_method.setdefault(method, []).append(member.label)
-    usual, *others = by_method.items()
+    usual, *exceptional = by_method.items()
     exceptions = "".join(
-        f"; {method} for {listing(list(dict.fromkeys(labels)))}" for method, labels in others
+        f"; {method} for {listing(list(dict.fromkeys(labels)))}" for method, labels in exceptional
     )
     return (
         f"Method: {usual[0]}{exceptions}; two-sided; clips, not items, are the independent units. Holm's "
         "correction is over all MATA hypotheses, those on margins included; controls are not corrected. "
-        f"{members[0].result.effect.note}"
+        f"{CALIBRATION} {members[0].result.effect.note}"
     ).strip()
 
 
@@ -175,22 +174,18 @@ def _scatter(records: pd.DataFrame, comparisons: Comparisons) -> FigurePart | No
     if comparisons.primary is None:
         return None
     names = [comparisons.primary.comparison.before, comparisons.primary.comparison.after]
-    table = where(records, comparisons.subset).pivot(index="item", columns="condition", values="margin")
+    table: Any = where(records, comparisons.subset).pivot(index="item", columns="condition", values="margin")
     if not set(names) <= set(table):  # an unfinished run
         return None
     table = table[names].dropna()
     if table.empty:
         return None
-    before, after = (np.asarray(table[name], dtype=float) for name in names)
-    items = [printable(item, 60) for item in table.index]
+    before, after = (table[name].astype(float) for name in names)
     raised = float((after > before).mean())
-    return FigurePart(
+    return figure_part(
         "margins",
-        responsive(
-            lambda width: margins.margins(before, after, width, items),
-            "margins",
-            "Margin of each item before and after",
-        ),
+        lambda width: margins.margins(before, after, width),
+        "Margin of each item before and after",
         "Margin of every item of the primary comparison.",
         "One dot is one item. Above the diagonal, MATA raised the margin; the answer changes only where a "
         f"dot crosses an axis. MATA raised the margin of {percent(raised, 0)} of "

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
-from ..experiments import StudyResult
+from ..experiments import Effects, StudyResult
 from ..experiments.study_result import GridRow, LayerOrigin, Selection
+from ..plotting.maps import is_window
+from ..ranges import brief
 from .dose_response import dose_response_content
 from .figures.first_last import first_last
 from .figures.scale import robust_limit
-from .figures.svg import responsive
+from .figures.svg import figure_part
 from .parts import Block, Content, FigurePart, Row, Section, Table
 from .wording import count, known, layer_range, named_layers, number, percent, printable
 
 SHOWN = 10  # of the configurations, the best
 
 
-def choice_section(study: StudyResult, folder: Path | None = None) -> Section:
-    """The selection sweep and the reason for the choice; ``folder`` holds the sweep of single items."""
+def choice_section(study: StudyResult, effects: Effects | None = None) -> Section:
+    """The selection sweep, the reason for the choice, and dose and response from the study's effects."""
     selection, test, origin = study.selection, study.test, study.selection.layer_origin
     chosen = "Layers and alpha were" if origin is None else f"{_origin(origin)} Only alpha was"
     text = (
@@ -29,12 +31,13 @@ def choice_section(study: StudyResult, folder: Path | None = None) -> Section:
         f"{printable(selection.reason)}"
     )
     content: list[Content] = [("text", text)]
-    if selection.grid and origin is None:
-        content.append(("figure", _map(selection)))
+    figure = _map(selection) if selection.grid and origin is None else None
+    if figure is not None:
+        content.append(("figure", figure))
         content.append(("folded", _best(selection)))
-    elif selection.grid:  # a single set of layers, which may have gaps, has no map
+    elif selection.grid:
         content.append(("table", _best(selection)))
-    content += dose_response_content(folder, selection)
+    content += dose_response_content(effects, selection.chosen.alpha)
     title = "Choice of layers and strength" if origin is None else "Choice of strength"
     return Section("choice", title, content)
 
@@ -55,23 +58,20 @@ def _origin(origin: LayerOrigin) -> str:
     )
 
 
-def _map(selection: Selection) -> FigurePart:
+def _map(selection: Selection) -> FigurePart | None:
+    """The map of all windows; None for sets of layers with gaps, which have no place on one."""
     grid, base, chosen = selection.grid, selection.baseline, selection.chosen
-    cube, layers, alphas = _cube(grid, base.margin)
-    details = _details(grid, cube.shape, layers, alphas)
-    place = None
-    if chosen.alpha in alphas and chosen.layers:
-        place = alphas.index(chosen.alpha), len(chosen.layers) - 1, layers.index(chosen.layers[0])
+    causal_map, details = _causal_map(grid, base.margin)
+    if not is_window(causal_map):
+        return None
+    place = (chosen.layers, chosen.alpha) if any(row.configuration == chosen for row in grid) else None
     clipped = ""
-    if np.nanmin(cube) < -robust_limit(cube):
+    if np.nanmin(causal_map.values) < -robust_limit(causal_map.values):
         clipped = " Losses beyond the scale have its darkest orange."
-    return FigurePart(
+    return figure_part(
         "grid",
-        responsive(
-            lambda width: first_last(cube, layers, alphas, place, width, details),
-            "grid",
-            "Margin by layers and alpha",
-        ),
+        lambda width: first_last(causal_map, place, width, details),
+        "Margin by layers and alpha",
         "Configurations tried on the selection clips.",
         "Each cell is a window of consecutive layers, from its first layer (across) to its last (up); "
         f"single layers lie on the diagonal. The colour is the mean margin of {count(base.n, 'item')} minus "
@@ -94,25 +94,17 @@ def _parts(selection: Selection) -> str:
     )
 
 
-def _cube(grid: Sequence[GridRow], base: float) -> tuple[np.ndarray, list[int], list[float]]:
-    """Margin minus the baseline's, [alpha, width - 1, first layer], with the layers and the alphas."""
-    layers = sorted({layer for row in grid for layer in row.layers})
-    alphas = sorted({row.alpha for row in grid})
-    cube = np.full((len(alphas), max(len(row.layers) for row in grid), len(layers)), np.nan)
+def _causal_map(grid: Sequence[GridRow], base: float) -> tuple[xr.DataArray, xr.DataArray]:
+    """The change of the margin ``[layers, alpha]`` in nats, and accuracy and items of each cell as text."""
+    sets = sorted({row.layers for row in grid}, key=lambda layers: (len(layers), layers))
+    coords = {"layers": [brief(layers) for layers in sets], "alpha": sorted({row.alpha for row in grid})}
+    change = xr.DataArray(np.nan, coords, ("layers", "alpha"), "change of margin")
+    details = xr.full_like(change, "", dtype=object)
     for row in grid:
-        cube[alphas.index(row.alpha), len(row.layers) - 1, layers.index(row.layers[0])] = row.margin - base
-    return cube, layers, alphas
-
-
-def _details(
-    grid: Sequence[GridRow], shape: tuple[int, ...], layers: Sequence[int], alphas: Sequence[float]
-) -> np.ndarray:
-    """Accuracy and number of items of each configuration, as text in the shape of the cube."""
-    texts = np.full(shape, "", dtype=object)
-    for row in grid:
-        place = alphas.index(row.alpha), len(row.layers) - 1, layers.index(row.layers[0])
-        texts[place] = f"accuracy {percent(row.accuracy)} of {count(row.n, 'item')}"
-    return texts
+        place = {"layers": brief(row.layers), "alpha": row.alpha}
+        change.loc[place] = row.margin - base
+        details.loc[place] = f"accuracy {percent(row.accuracy)} of {count(row.n, 'item')}"
+    return change, details
 
 
 def _best(selection: Selection) -> Table:

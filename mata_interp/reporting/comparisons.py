@@ -23,6 +23,11 @@ ROLE_LABELS: Mapping[Role, str] = {
     "mata_other_audio": "MATA, another item's audio",
 }
 
+CALIBRATION = (
+    "How often these tests and intervals err was simulated; procedures, settings and results are listed in "
+    "analyses/README.md of mata-interp, under calibration."
+)
+
 Look = Literal["primary", "mata", "sham"]
 
 

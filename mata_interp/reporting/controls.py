@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from ..experiments import ComparisonResult, text_prior_of
 from ..experiments.chance import chance_of
+from ..experiments.conditions import DOSE_MATCHED, Role
 from ..experiments.study_result import Selection, ShamMatch
 from ..experiments.verdicts import control_words, random_layers_words, sham_words
 from .accuracy import rate
 from .comparisons import Comparisons, mean, subset_label, where
 from .parts import Block, Content, Row, Section, Table
-from .wording import interval, known, number, percent, points, printable
+from .wording import interval, known, listing, number, percent, points, printable
 
 DOSES = ("mass_before", "mass_after", "kl", "boost", "negative")
 
@@ -31,6 +32,9 @@ def controls_section(records: pd.DataFrame, comparisons: Comparisons, selection:
         content.append(("heading", question))
         for sentence in filter(None, sentences):
             content.append(("text", sentence))
+    if selection is not None and (words := dose_words(comparisons)):
+        content.append(("heading", "Which controls have MATA's dose?"))
+        content.append(("text", words))
     dose = dose_table(records, comparisons)
     if dose.blocks[0].rows:
         content.append(("table", dose))
@@ -92,13 +96,13 @@ def _in_random_layers(
     random: list[ComparisonResult], primary: ComparisonResult, selection: Selection | None
 ) -> list[str]:
     changes = sorted(row.effect.difference for row in random)
-    own = primary.effect.difference
+    effect = primary.effect.difference
     matches = selection.random_layers if selection else ()
     at_dose = ", each at the alpha whose mean row KL is nearest to MATA's," if matches else ""
-    as_good = sum(change >= own for change in changes)
+    as_good = sum(change >= effect for change in changes)
     return [
         f"In {len(random)} random draws of as many layers{at_dose} MATA changed accuracy by "
-        f"{points(changes[0])} to {points(changes[-1])} points, in its own layers by {points(own)}. "
+        f"{points(changes[0])} to {points(changes[-1])} points, in its own layers by {points(effect)}. "
         f"{as_good or 'None'} of the draws did as well or better.",
         " ".join(random_layers_words(random, matches)),
     ]
@@ -124,6 +128,37 @@ def _text_alone(records: pd.DataFrame, comparisons: Comparisons) -> Iterator[str
 
 def _change(row: ComparisonResult) -> str:
     return f"{points(row.effect.difference)} {interval(row.effect.low, row.effect.high)}"
+
+
+CONTROLS: Mapping[Role, str] = {
+    "sham_text": "the same rule on text tokens",
+    "sham_random_layers": "MATA in random layers",
+    "sham_random_heads": "MATA in random heads",
+    "sham_random_signs": "MATA with random signs",
+    "other_audio": "another item's audio",
+    "silence": "silence",
+    "reversed_audio": "reversed audio",
+    "no_audio": "no audio",
+}
+
+
+def dose_words(comparisons: Comparisons) -> str:
+    """Which of the study's controls change attention as much as MATA, and why the others cannot."""
+    present: list[Role] = [role for role in CONTROLS if comparisons.with_role(role)]
+    matched = [CONTROLS[role] for role in present if role in DOSE_MATCHED]
+    others = [CONTROLS[role] for role in present if role not in DOSE_MATCHED]
+    sentences = []
+    if matched:
+        sentences.append(
+            f"Dose-matched, with the alpha whose mean row KL on the selection clips is nearest to MATA's: "
+            f"{listing(matched)}."
+        )
+    if others:
+        sentences.append(
+            f"Not dose-matched: {listing(others)}. They change the input, which has no strength to match; "
+            "where MATA edits such an input, it is compared with the same input without MATA."
+        )
+    return " ".join(sentences)
 
 
 def dose_table(records: pd.DataFrame, comparisons: Comparisons) -> Table:

@@ -9,7 +9,7 @@ import pandas as pd
 from ..statistics import count_flips
 from .comparisons import where
 from .figures.flow import Flow, flow
-from .figures.svg import responsive
+from .figures.svg import figure_part
 from .parts import FigurePart
 from .wording import count, percent
 
@@ -33,11 +33,10 @@ def flow_figure(
     right = int((first["correct"].astype(bool) & second["correct"].astype(bool)).sum())
     counts = Flow(right, flips.fixed, flips.broken, flips.churned, flips.unchanged - right)
     changed = counts.n - flips.unchanged
-    return FigurePart(
+    return figure_part(
         "flow",
-        responsive(
-            lambda width: flow(counts, width), "flow", "Answers before and after, by what happened to them"
-        ),
+        lambda width: flow(counts, width),
+        "Answers before and after, by what happened to them",
         "What happened to the answers.",
         f"{count(changed, 'answer')} of {counts.n:,} ({percent(changed / counts.n)}) changed: {flips.fixed} "
         f"corrected, {flips.broken} broken, {flips.churned} churned from one wrong answer to another, which "

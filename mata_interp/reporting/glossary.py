@@ -62,7 +62,7 @@ class Glossary:
         """A function for one section: it marks each term where the section first uses it."""
         return Marker(self)
 
-    def mark(self, text: str, seen: set[str]) -> Markup:
+    def mark(self, text: str, explained: set[str]) -> Markup:
         """``text``, escaped, with a link to the glossary at each term that is not in ``seen`` yet."""
         if self._pattern is None:
             return escape(text)
@@ -70,9 +70,9 @@ class Glossary:
         parts, end = [], 0
         for match in self._pattern.finditer(text.replace("\u202f", " ")):  # both one character
             term = match[0].lower()
-            if term in seen:
+            if term in explained:
                 continue
-            seen.add(term)
+            explained.add(term)
             shown = text[match.start() : match.end()]
             parts += [escape(text[end : match.start()]), _link(self._ids[term], shown, meanings[term])]
             end = match.end()

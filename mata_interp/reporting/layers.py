@@ -10,11 +10,11 @@ import numpy as np
 from ..errors import RunError
 from ..fusion import FusionProfile
 from .figures.fusion import fusion
-from .figures.svg import responsive
+from .figures.svg import figure_part
 from .parts import Block, Content, FigurePart, Row, Section, Table
 from .wording import count, layer_range, number, percent, printable
 
-__all__ = ["layers_section"]
+__all__ = ["layers_section", "profile_content"]
 
 FILE = "layers.json"
 HEADS = 10  # in the table
@@ -32,20 +32,22 @@ def layers_section(folder: Path | None) -> Section | None:
         return Section(
             "layers", title, [("notice", printable(f"The layer profile is not shown. {error}", 300))]
         )
-    content: list[Content] = [
-        ("text", printable(profile.summary)),
-        ("figure", _figure(profile)),
-        ("table", _windows(profile)),
-    ]
+    return Section("layers", title, [("text", printable(profile.summary)), *profile_content(profile)])
+
+
+def profile_content(profile: FusionProfile) -> list[Content]:
+    """Figure, windows and heads of a profile."""
+    content: list[Content] = [("figure", _figure(profile)), ("table", _windows(profile))]
     if len(profile.audio_heads):
         content.append(("folded", _heads(profile)))
-    return Section("layers", title, content)
+    return content
 
 
 def _figure(profile: FusionProfile) -> FigurePart:
-    return FigurePart(
+    return figure_part(
         "fusion",
-        responsive(lambda width: fusion(profile, width), "fusion", "Criteria for the layers that read audio"),
+        lambda width: fusion(profile, width),
+        "Criteria for the layers that read audio",
         "Criteria for the layers that read the audio.",
         "The first panel decides the window: each layer's share of the effect of the audio on the answer. "
         "Criteria that change the model (causal) come before those that only observe attention. Measured "
@@ -74,7 +76,7 @@ def _windows(profile: FusionProfile) -> Table:
     note = (
         ""
         if stability is None
-        else f" Stability of the window over resamples of clips: {percent(stability, 0)}."
+        else f" Stability, the predicted chance that as many other clips agree: {percent(stability, 0)}."
     )
     return Table(
         "Windows by criterion.",

@@ -192,7 +192,7 @@ def listen(  # noqa: PLR0913 one keyword per setting, as in the command
         >>> round(float(listening.after.sum()), 6)
         1.0
     """
-    from ..experiments.recording import detailed_recording, heard
+    from ..experiments.recording import audio_of, detailed_recording
     from ..interventions import Mata, published_convention, published_layers
     from ..tracing import audio_share, trace
 
@@ -222,7 +222,7 @@ def listen(  # noqa: PLR0913 one keyword per setting, as in the command
         recording=recording,
         layers=tuple(int(layer) for layer in share["layer"].values),
         share=share.mean("head", skipna=True).values,
-        samples=heard(lalm, item),
+        samples=audio_of(lalm, item),
         rate=rate,
         truncated_seconds=prompt.truncated_seconds[0],
         name=name,

@@ -1,16 +1,13 @@
-"""mi.report: a run folder as one self-contained HTML page."""
+"""The page of a run or a study, as data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 
-from ..execution.files import write_whole
-from ..experiments import Condition, Effects, Run, load_run
-from ..version import __version__
+from ..experiments import Condition, Effects, Run
 from .about import about, short_name
 from .accuracy import accuracy_tables
 from .attention import attention_section
@@ -24,12 +21,11 @@ from .item_view import items_section
 from .layers import layers_section
 from .methods import methods_section
 from .no_harm import no_harm_section
-from .parts import Content, Page, Section, Table, numbered
+from .parts import Content, Page, Section, all_text, numbered
 from .procedure import procedure_section
 from .provenance import left_out_section, provenance_section
 from .registration import registration_section
 from .reliance import reliance_section
-from .render import render_page
 from .run_comparisons import run_sections
 from .summary import summary_rows
 from .tasks import tasks_section
@@ -41,37 +37,6 @@ CAVEAT = (
     "rule: A(1\u00a0+\u00a0\u03b1), A\u00a0+\u00a0\u03b1|A| or A\u00a0+\u00a0\u03b1. The rules differ where "
     "scores are negative."
 )
-
-
-def report(run_folder: str | Path, out: str | Path | None = None) -> Path:
-    """Write the page of a run folder: one HTML file that loads nothing from elsewhere.
-
-    The page of a `study` begins with its answer, the effect and the controls. That of a plain `run` compares
-    every condition with the baseline. A section stands on the page if the folder has what it shows.
-
-    Args:
-        run_folder: A folder that `study` or `run` wrote.
-        out: The file to write; None: ``report.html`` in the folder.
-
-    Returns:
-        The path of the page.
-
-    Raises:
-        RunError: It is not a run folder, or the page cannot be written.
-
-    Examples:
-        >>> import mata_interp as mi
-        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
-        >>> run = mi.run(lalm, items[:2], {"baseline": None}, out="plain-run", progress=False)
-        >>> mi.report("plain-run").name
-        'report.html'
-    """
-    run = load_run(run_folder)
-    path = Path(out) if out is not None else Path(run_folder) / "report.html"
-    path = path.expanduser()
-    html = render_page(build_page(run), __version__)
-    write_whole(path, lambda file: file.write(html.encode("utf-8", errors="replace")), resumes=False)
-    return path
 
 
 def build_page(run: Run) -> Page:
@@ -92,7 +57,7 @@ def build_page(run: Run) -> Page:
         notes=[CAVEAT + _dose(run.records, comparisons, mata)] if mata else [],
         sections=sections,
     )
-    return replace(page, glossary=used_terms(_all_text(page)))
+    return replace(page, glossary=used_terms(all_text(page)))
 
 
 def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> Iterator[Section]:
@@ -103,7 +68,7 @@ def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> Ite
         methods_section(run),
         _attention(run, mata),
         layers_section(run.path),
-        None if run.study is None else choice_section(run.study, run.path),
+        None if run.study is None else choice_section(run.study, run.effects),
         procedure_section(run),
         registration_section(run),
         _details(run, comparisons),
@@ -119,9 +84,10 @@ def _study_evidence(run: Run, comparisons: Comparisons) -> list[Section | None]:
     assert comparisons.primary is not None
     pair = comparisons.primary.comparison
     items = subset_label(pair.subset)
+    chosen_on = {clip for name in (pair.before, pair.after) for clip in run.chosen_on.get(name, ())}
     return [
         changes_section(run.records, comparisons),
-        tasks_section(run.records, pair.before, pair.after, pair.subset, items),
+        tasks_section(run.records, pair.before, pair.after, pair.subset, items, chosen_on),
         no_harm_section(comparisons),
         controls_section(run.records, comparisons, run.study.selection if run.study else None),
     ]
@@ -151,26 +117,13 @@ def _answer(text: str) -> list[str]:
 def _plain_answer(run: Run) -> str:
     names = [printable(name) for name in run.conditions]
     items = count(len(set(run.records["item"])), "item")
-    said = f"{items}, answered under {count(len(names), 'condition')}: {listing(names)}."
+    summary = f"{items}, answered under {count(len(names), 'condition')}: {listing(names)}."
     if len(names) == 1:
-        return said
+        return summary
     return (
-        f"{said} This is a run, not a study: nothing was chosen on other clips and no comparison was "
+        f"{summary} This is a run, not a study: nothing was chosen on other clips and no comparison was "
         "prespecified, so the comparisons explore."
     )
-
-
-def _all_text(page: Page) -> str:
-    """All text in which terms are explained."""
-    texts = [*page.answer, *page.numbers, *page.notes, *(key.detail for key in page.keys)]
-    for section in page.sections:
-        for kind, part in section.content:
-            if kind == "text":
-                texts.append(str(part))
-            elif kind in ("figure", "table", "folded"):
-                texts.append(part.caption)  # type: ignore[union-attr]
-                texts += part.columns if isinstance(part, Table) else []
-    return " ".join(texts)
 
 
 def _dose(records: pd.DataFrame, comparisons: Comparisons, mata: Condition | None) -> str:

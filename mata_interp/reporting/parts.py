@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class FigurePart:
-    """A figure with its title and caption."""
+    """A figure with its title and caption; `figures.svg.figure_part` makes one.
+
+    Attributes:
+        id: Of the element, and the name of the figure's files.
+        svg: The drawings as they stand on the page.
+        title, caption: Below or beside the figure.
+        csv: The numbers that are drawn, as the text of a CSV file.
+        pdf: The wide drawing as a PDF file.
+        draw: Draws the figure in a width in inches.
+    """
 
     id: str
     svg: Markup
     title: str
     caption: str
+    csv: str
+    pdf: bytes
+    draw: Callable[[float], Figure]
 
 
 @dataclass(frozen=True)
@@ -45,13 +61,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; ``words`` aligns all columns left and lets them wrap."""
+    """A table; ``words`` aligns all columns left and lets them wrap.
+
+    ``name`` is that of its files, without an ending; `numbered` gives each table of a page one of its own.
+    """
 
     title: str
     columns: Sequence[str]
     blocks: Sequence[Block]
     caption: str = ""
     words: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,15 @@ class Link:
 
     text: str
     url: str
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A text that a reader takes into a paper: shown folded, with buttons that copy and save it."""
+
+    name: str
+    title: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -99,6 +128,7 @@ Content = (
     | tuple[Literal["table", "folded"], Table]
     | tuple[Literal["facts"], Sequence[tuple[str, str]]]
     | tuple[Literal["links"], Sequence[Link]]
+    | tuple[Literal["file"], TextFile]
     | tuple[Literal["html"], Markup]
     | tuple[Literal["json"], JsonPart]
 )
@@ -115,6 +145,7 @@ class Section:
         content: What it holds, in order.
         style: CSS of its own, constant text of this package.
         script: JavaScript of its own, constant text of this package; it runs when the document is there.
+        leading: Whether it stands before the headline numbers.
     """
 
     id: str
@@ -122,17 +153,18 @@ class Section:
     content: Sequence[Content]
     style: str = ""
     script: str = ""
+    leading: bool = False
 
 
 @dataclass(frozen=True)
 class Page:
-    """The whole page.
+    """The whole page: the answer, what it is about, leading sections, headline numbers, the other sections.
 
     Attributes:
         kicker, title: Above the title, and the title.
         answer: The answer in plain sentences, one paragraph each.
-        rows: Rows of headline numbers: the effect, the controls.
         about: What method, model and benchmark are: name and a sentence.
+        rows: Rows of headline numbers: the effect, the controls.
         numbers: The answer with all its numbers, in paragraphs, folded.
         notes: Remarks that the reader has to know.
         sections: The rest of the page.
@@ -142,8 +174,8 @@ class Page:
     kicker: str
     title: str
     answer: Sequence[str]
-    rows: Sequence[KeyRow] = ()
     about: Sequence[tuple[str, str]] = ()
+    rows: Sequence[KeyRow] = ()
     numbers: Sequence[str] = ()
     notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
@@ -156,17 +188,47 @@ class Page:
 
 
 def numbered(sections: Sequence[Section]) -> list[Section]:
-    """The sections with ``Figure 1.``, ``Table 1.``, ... before the titles, in the order of the page."""
-    seen: Counter[str] = Counter()
+    """The sections with ``Figure 1.``, ``Table 1.``, ... before the titles, in the order of the page.
+
+    Each table gets a name for its files, from its title; equal titles are told apart by numbers.
+    """
+    counts: Counter[str] = Counter()
 
     def number(content: Content) -> Content:
         kind, part = content
         if not isinstance(part, FigurePart | Table):
             return content
-        name = "Figure" if isinstance(part, FigurePart) else "Table"
-        seen[name] += 1
-        return kind, replace(part, title=f"{name} {seen[name]}. {part.title}")  # type: ignore[return-value]
+        what = "Figure" if isinstance(part, FigurePart) else "Table"
+        counts[what] += 1
+        title = f"{what} {counts[what]}. {part.title}"
+        if isinstance(part, FigurePart):
+            return "figure", replace(part, title=title)
+        stem = re.sub(r"[^a-z0-9]+", "-", part.title.lower())[:60].strip("-") or "untitled"
+        counts[stem] += 1
+        name = f"table-{stem}" + (f"-{counts[stem]}" if counts[stem] > 1 else "")
+        return kind, replace(part, title=title, name=name)  # type: ignore[return-value]
 
     return [
         replace(section, content=[number(content) for content in section.content]) for section in sections
     ]
+
+
+def parts_of(page: Page) -> Iterator[FigurePart | Table | TextFile]:
+    """Everything on a page that a reader can save as a file, in order."""
+    for section in page.sections:
+        for _, part in section.content:
+            if isinstance(part, FigurePart | Table | TextFile):
+                yield part
+
+
+def all_text(page: Page) -> str:
+    """All text in which terms are explained."""
+    texts = [*page.answer, *page.numbers, *page.notes, *(key.detail for key in page.keys)]
+    for section in page.sections:
+        for kind, part in section.content:
+            if kind == "text":
+                texts.append(str(part))
+            elif kind in ("figure", "table", "folded"):
+                texts.append(part.caption)  # type: ignore[union-attr]
+                texts += part.columns if isinstance(part, Table) else []
+    return " ".join(texts)

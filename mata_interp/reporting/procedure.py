@@ -23,20 +23,20 @@ def procedure_section(run: Run) -> Section | None:
 
 def extra_sentences(run: Run) -> list[str]:
     """A sentence for each of cross-fitting, repetition and preregistration that the study has."""
-    found = (crossfit_sentence(run), repeat_sentence(run), registration_sentence(run))
-    return [sentence for sentence in found if sentence]
+    sentences = (crossfit_sentence(run), repeat_sentence(run), registration_sentence(run))
+    return [sentence for sentence in sentences if sentence]
 
 
 def crossfit_sentence(run: Run) -> str:
     """The effect of the selection procedure, and what it is an effect of; empty without cross-fitting."""
-    found = run.crossfit
-    if found is None:
+    result = run.crossfit
+    if result is None:
         return ""
-    accuracy, margin = found.accuracy, found.margin
-    different = len(set(found.chosen))
+    accuracy, margin = result.accuracy, result.margin
+    different = len(set(result.chosen))
     return (
         f"Effect of the selection procedure, cross-fitted: layers and strength are chosen among "
-        f"{found.configurations:,} configurations without each of {accuracy.folds} folds of the clips, and "
+        f"{result.configurations:,} configurations without each of {accuracy.folds} folds of the clips, and "
         f"measured on that fold ({count(accuracy.n, 'item')}, {count(accuracy.n_clusters, 'clip')} of both "
         f"splits). It changes accuracy by {points(accuracy.difference)} points "
         f"{interval(accuracy.low, accuracy.high)} (p {p_value(accuracy.p)}) and the margin by "
@@ -48,12 +48,12 @@ def crossfit_sentence(run: Run) -> str:
 
 def repeat_sentence(run: Run) -> str:
     """How many answers the baseline's repetition changes, beside MATA; empty without one."""
-    found = run.repeat
-    if found is None:
+    result = run.repeat
+    if result is None:
         return ""
-    again, mata = found.repeat, found.mata
+    again, mata = result.repeat, result.mata
     return (
-        f"Repeating the baseline with batches of {found.batch_size} instead of {found.first_batch_size} "
+        f"Repeating the baseline with batches of {result.batch_size} instead of {result.first_batch_size} "
         f"changes {count(again.changed, 'answer')} of {again.items:,} ({percent(again.churn)}; {again.fixed} "
         f"corrected, {again.broken} broken); MATA changes {mata.changed:,} ({percent(mata.churn)})."
     )

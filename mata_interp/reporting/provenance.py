@@ -14,6 +14,7 @@ from ..interventions import AttentionEdit, describe
 from ..lalm import Decoding
 from .citations import citations
 from .claims import SUBSETS
+from .exports import methods_files
 from .parts import Block, Content, Row, Section, Table
 from .wording import count, named_layers, number, printable
 
@@ -22,7 +23,6 @@ SHOWN = 12  # items left out; a longer list is folded
 
 def provenance_section(run: Run) -> Section:
     """The command; model, data, versions, seeds, sizes and time; the conditions; the sources."""
-    command = run.study.command if run.study else run.manifest["command"]
     with_mata = any(condition.inferred_role == "mata" for condition in run.conditions.values())
     content: list[Content] = [
         (
@@ -30,18 +30,26 @@ def provenance_section(run: Run) -> Section:
             "The same command on the same machine gives the same numbers. The file manifest.json in the "
             "folder of this page records everything that decides them.",
         ),
-        ("command", printable(_short(command))),
+        ("command", printable(command_of(run))),
         ("heading", "What was run"),
         ("facts", _facts(run)),
         ("table", _conditions(run.conditions)),
         ("heading", "Sources"),
         ("links", citations(run, with_mata)),
+        ("heading", "Methods for a paper"),
     ]
+    for each in methods_files(run):
+        content.append(("file", each))
     return Section("provenance", "How to reproduce", content)
 
 
-def _short(command: str) -> str:
-    """The command without the folder of the program: ``mata-interp study``."""
+def command_of(run: Run) -> str:
+    """The command that made a run, without the folder of the program: ``mata-interp study``."""
+    return short_command(run.study.command if run.study else run.manifest["command"])
+
+
+def short_command(command: str) -> str:
+    """A command without the folder of the program."""
     program, _, arguments = command.partition(" ")
     return f"{program.rpartition('/')[2]} {arguments}".strip()
 
@@ -52,7 +60,26 @@ def left_out_section(run: Run) -> Section:
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
-    manifest, study = run.manifest, run.study
+    study = run.study
+    parts = count(run.missing, "part")
+    both = (
+        f"; {count(study.truncated, 'item')} including selection clips" if study and study.truncated else ""
+    )
+    more = {
+        "Unfinished": f"{parts} missing; run the same command again to continue" if run.missing else "",
+        "Audio too long": _truncated(run.records) + both,
+        "Time": _seconds(study.seconds if study else None),
+    }
+    return manifest_facts(run.manifest, more)
+
+
+def manifest_facts(manifest: Mapping[str, Any], more: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Everything in a manifest that a reader needs to reproduce it, as names and texts.
+
+    Args:
+        manifest: Of a run or a sweep.
+        more: Further facts, which follow; empty ones are left out.
+    """
     model, data, machine = manifest["model"], manifest["data"], manifest["environment"]
     hashes = [
         (f"SHA-256 of {k.removesuffix('_sha256')}", v) for k, v in model.items() if k.endswith("_sha256")
@@ -60,12 +87,6 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     answered = f"{count(data['items'], 'item')} of {count(data['clips'], 'clip')}"
     batches = count(len(manifest["batches"]), "batch", "batches")
     threads = count(machine.get("threads", 0), "thread")
-    missing = (
-        f"{count(run.missing, 'part')} missing; run the same command again to continue" if run.missing else ""
-    )
-    both = (
-        f"; {count(study.truncated, 'item')} including selection clips" if study and study.truncated else ""
-    )
     facts = [
         ("Model", model.get("name")),
         ("Revision", model.get("revision")),
@@ -78,8 +99,6 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Released file", _release(data)),
         ("SHA-256 of items used", data.get("sha256")),
         ("Items answered", f"{answered}, each under {count(len(manifest['conditions']), 'condition')}"),
-        ("Unfinished", missing),
-        ("Audio too long", _truncated(run.records) + both),
         ("Prompt format", manifest["prompt_format"]),
         ("Published layers", _published(manifest)),
         ("Seed", f"{manifest['seed']} (splits, random layers, other audio, permutations, bootstraps)"),
@@ -88,7 +107,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Versions", ", ".join(f"{k} {v}" for k, v in _versions(model, machine).items())),
         ("Commit", machine.get("commit")),
         ("Started", manifest["created"]),
-        ("Time", _seconds(study.seconds if study else None)),
+        *more.items(),
     ]
     return [(name, printable(value)) for name, value in facts if value not in (None, "")]
 
@@ -112,13 +131,13 @@ def _release(data: Mapping[str, Any]) -> str:
 
 
 def _versions(model: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
-    own = {name: machine[name] for name in ("mata_interp", "python") if name in machine}
-    return {**own, **model.get("versions", {})}
+    package = {name: machine[name] for name in ("mata_interp", "python") if name in machine}
+    return {**package, **model.get("versions", {})}
 
 
 def _truncated(records: pd.DataFrame) -> str:
-    own = records.loc[records["audio_from"] == records["item"]].drop_duplicates("item")
-    cut = [float(value) for value in own["truncated_seconds"] if value > 0]
+    with_own_audio = records.loc[records["audio_from"] == records["item"]].drop_duplicates("item")
+    cut = [float(value) for value in with_own_audio["truncated_seconds"] if value > 0]
     if not cut:
         return "none truncated"
     return f"{count(len(cut), 'item')} truncated to the model's maximum, by up to {number(max(cut), 1)} s"

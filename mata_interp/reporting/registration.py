@@ -38,7 +38,7 @@ def registration_sentence(run: Run) -> str:
     check = run.registration
     if check is None:
         return ""
-    if check.kept:
+    if check.matches_plan:
         registered = count(len(check.hypotheses), "hypothesis", "hypotheses")
         return (
             f"The study was preregistered and kept to its plan: {registered} on MATA, margins, splits, "

@@ -42,8 +42,8 @@ def reliance_section(run: Run, comparisons: Comparisons) -> Section | None:
 def _dominance(run: Run, comparisons: Comparisons) -> list[Block]:
     """One row per condition with the item's own audio: with other audio, the correct answer is not known."""
     answers = run.manifest.get("caption_answers", {})
-    own = [name for name, condition in comparisons.conditions.items() if condition.audio == "own"]
-    records = run.records.loc[run.records["condition"].isin(own)]
+    with_own_audio = [name for name, condition in comparisons.conditions.items() if condition.audio == "own"]
+    records = run.records.loc[run.records["condition"].isin(with_own_audio)]
     rates = text_dominance_by(records, answers)
     rows = [_row(comparisons.label(name), value, name) for name, value in rates.items()]
     return [Block(rows, "Text-dominance ratio, where the caption contradicts the audio")] if rows else []
@@ -75,9 +75,9 @@ def _subsets(records: pd.DataFrame) -> list[dict[str, str]]:
 
 def _with_own_audio(conditions: Mapping[str, Condition], silent: Condition) -> str | None:
     """The condition that differs from ``silent`` only in its audio, the item's own; None if there is none."""
-    wanted = replace(silent, audio="own", role=None)
+    with_sound = replace(silent, audio="own", role=None)
     return next(
-        (name for name, condition in conditions.items() if replace(condition, role=None) == wanted), None
+        (name for name, condition in conditions.items() if replace(condition, role=None) == with_sound), None
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from .exports import page_drawings, page_files
 from .glossary import Glossary
 
 __all__ = ["render", "render_page", "script_source", "style_sheet"]
@@ -34,7 +35,11 @@ def render(template: str, **values: Any) -> str:
 def render_page(page: Any, version: str) -> str:
     """Render `parts.Page`: its sections' styles and scripts stand on the page once each."""
     styles = _once(section.style for section in page.sections)
-    scripts = [script_source("page.js"), *_once(section.script for section in page.sections)]
+    scripts = [
+        script_source("page.js"),
+        script_source("files.js"),
+        *_once(section.script for section in page.sections),
+    ]
     return render(
         "report.jinja",
         page=page,
@@ -43,6 +48,8 @@ def render_page(page: Any, version: str) -> str:
         scripts=[Markup(script) for script in scripts],
         script_hashes=[script_hash(script) for script in scripts],
         glossary=Glossary(page.glossary),
+        files=page_files(page),
+        drawings=page_drawings(page),
     )
 
 

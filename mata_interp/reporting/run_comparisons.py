@@ -10,9 +10,9 @@ import pandas as pd
 
 from ..errors import MataError
 from ..experiments import Run
-from .comparisons import Comparisons
+from .comparisons import CALIBRATION, Comparisons
 from .figures import forest
-from .figures.svg import responsive
+from .figures.svg import figure_part
 from .flow import flow_figure
 from .parts import Block, Content, FigurePart, Row, Section, Table
 from .tasks import tasks_section
@@ -38,12 +38,12 @@ class RunPairs:
             return None
         decoding = conditions[baseline].decoding
         done = set(run.records["condition"])
-        others = [
+        treated = [
             name
             for name in conditions
             if name != baseline and name in done and conditions[name].decoding == decoding
         ]
-        return cls(baseline, tuple(others)) if others and baseline in done else None
+        return cls(baseline, tuple(treated)) if treated and baseline in done else None
 
 
 def run_sections(run: Run, comparisons: Comparisons) -> list[Section]:
@@ -69,7 +69,8 @@ def run_sections(run: Run, comparisons: Comparisons) -> list[Section]:
         content.append(("figure", drawn))
     sections = [Section("effect", f"Comparisons with {comparisons.label(pairs.baseline)}", content)]
     items = f"{comparisons.label(edited)}, all items"
-    tasks = tasks_section(run.records, pairs.baseline, edited, {}, items)
+    chosen_on = {clip for name in (pairs.baseline, edited) for clip in run.chosen_on.get(name, ())}
+    tasks = tasks_section(run.records, pairs.baseline, edited, {}, items, chosen_on)
     return sections if tasks is None else [*sections, tasks]
 
 
@@ -87,11 +88,10 @@ def _forest(table: pd.DataFrame, comparisons: Comparisons) -> FigurePart:
         for row in _rows(table)
     ]  # fmt: skip
     sections = [forest.Section("All items", rows)]
-    return FigurePart(
+    return figure_part(
         "forest",
-        responsive(
-            lambda width: forest.forest(sections, width), "forest", "Changes in accuracy with 95 % intervals"
-        ),
+        lambda width: forest.forest(sections, width),
+        "Changes in accuracy with 95 % intervals",
         "Change in accuracy, with 95 % intervals.",
         "Filled circles: MATA. Hollow circles: other conditions. Intervals are of each comparison alone.",
     )
@@ -133,7 +133,7 @@ def _table(table: pd.DataFrame, comparisons: Comparisons) -> Table:
         head,
         [Block(rows)],
         f"p is adjusted over all rows by max-T (sign flips of whole clips).{level}{missing} Nothing was "
-        "fixed before this run, so these comparisons explore.",
+        f"fixed before this run, so these comparisons explore. {CALIBRATION}",
     )
 
 

@@ -193,8 +193,8 @@ def _text_sham(
         return _answers(lalm, few, [one], quiet)[0].dose_kl or 0.0
 
     sham = replace(edit, keys="text", chosen_on=())
-    found = match_alpha(lambda alpha: strength(replace(sham, alpha=alpha)), strength(edit), edit.alpha)
-    return replace(sham, alpha=found.alpha)
+    match = match_alpha(lambda alpha: strength(replace(sham, alpha=alpha)), strength(edit), edit.alpha)
+    return replace(sham, alpha=match.alpha)
 
 
 def _as_sequence(intervention: Any) -> tuple[Any, ...]:

@@ -133,13 +133,13 @@ def retest(
     settings = Settings(before.prompt_format, before.batch_size, before.seed, progress)
     sham = None if before.sham is None else tuple(from_dict(one) for one in before.sham.interventions)
     after = evidence_on(lalm, validated, shared.intervention, sham, settings)
-    kept = set(after.items)
+    tested = set(after.items)
     return Retest(
         before=before,
         after=after,
         same_data=before.data_sha256 == after.data_sha256,
         model_differences=shared.differences(lalm),
-        missing=tuple(one for one in before.items if one not in kept),
+        missing=tuple(one for one in before.items if one not in tested),
     )
 
 

@@ -4,14 +4,16 @@ Arrays in, frozen dataclasses out; nothing here depends on a model. A number tha
 memory and None (null) where it is written as JSON.
 """
 
-from .clusters import DRAWS, cluster_bootstrap_means, cluster_codes, clustered_interval
+from .clusters import DRAWS, cluster_bootstrap_means, cluster_codes
 from .correction import benjamini_hochberg, holm
 from .crossfit import CrossfitEffect, crossfit_effect
-from .dose import RankAssociation, rank_association, trend_test
+from .dose import RankAssociation, SelectedTrend, rank_association, selected_trend, trend_test
 from .effect import Effect
 from .equivalence import NoHarm, items_for_margin, no_harm
 from .flips import Flips, count_flips, odds_ratio, standardised_change, wilcoxon_p
+from .intervals import clustered_interval, ratio_interval
 from .max_t import MaxT, max_t, romano_wolf
+from .noise_floor import noise_floor
 from .options import best_option, is_correct, margin
 from .paired import paired_effect
 from .power import detectable_difference, detectable_margin, items_needed, paired_power
@@ -29,6 +31,7 @@ __all__ = [
     "NoHarm",
     "RankAssociation",
     "Rate",
+    "SelectedTrend",
     "SimultaneousBand",
     "StratifiedEffect",
     "benjamini_hochberg",
@@ -49,12 +52,15 @@ __all__ = [
     "mcnemar_exact",
     "mcnemar_mid",
     "no_harm",
+    "noise_floor",
     "odds_ratio",
     "paired_effect",
     "paired_power",
     "proportion",
     "rank_association",
+    "ratio_interval",
     "romano_wolf",
+    "selected_trend",
     "simultaneous_band",
     "standardised_change",
     "stratified_effect",

@@ -1,7 +1,9 @@
 """The cluster bootstrap: means over items whose clusters are resampled as a whole.
 
 Items of one cluster (for example, questions about one recording) are not independent, so that a resample
-draws clusters, not items. Every bootstrap of means in this project is `cluster_bootstrap_means`.
+draws clusters, not items. Every bootstrap of means in this project is `cluster_bootstrap_means`. Intervals of
+means and rates are in `mata_interp.statistics.intervals`: with few clusters, percentiles of resampled means
+are too narrow.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ import pandas as pd
 
 from ..errors import ArgumentError
 
-__all__ = ["DRAWS", "cluster_bootstrap_means", "cluster_codes", "clustered_interval", "resampled_counts"]
+__all__ = ["DRAWS", "cluster_bootstrap_means", "cluster_codes", "resampled_counts"]
 
 DRAWS = 2000
-"""Resamples of the percentile bootstrap. The Monte-Carlo error of an interval's end is then about 4 % of its
-half-width. (The BCa bootstrap of `paired_effect`, which scipy computes, uses 9,999.)"""
+"""Resamples. The Monte-Carlo error of a percentile interval's end is then about 4 % of its half-width. (The
+bootstrap-t interval of `paired_effect` uses 9,999.)"""
 
 _BLOCK = 4_000_000  # numbers in memory at once
 
@@ -107,36 +109,3 @@ def cluster_bootstrap_means(
                 resampled[start : start + len(counts)] = (counts @ sums) / (counts @ sizes)
             start += len(counts)
     return mean.reshape(shape), resampled.reshape(draws, *shape)
-
-
-def clustered_interval(
-    values: np.ndarray, clusters: Iterable, seed: int = 0, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean over items with its percentile bootstrap interval, clusters resampled as a whole.
-
-    The intervals are pointwise: they are not corrected for the number of columns.
-
-    Args:
-        values: One row per item, ``[n, ...]``. A NaN leaves its item out of that column only.
-        clusters: The label of each item's cluster, ``[n]``.
-        seed: Seed of the resamples.
-        level: Coverage of the interval.
-
-    Returns:
-        mean, low and high, each ``[...]``. With fewer than two clusters, low and high are NaN.
-
-    Raises:
-        ArgumentError: ``clusters`` and ``values`` differ in length.
-
-    >>> mean, low, high = clustered_interval(np.arange(10.0), range(10))
-    >>> bool(low < mean < high)
-    True
-    """
-    mean, resampled = cluster_bootstrap_means(values, clusters, seed=seed)
-    ends = [100 * (1 - level) / 2, 100 * (1 + level) / 2]
-    empty = np.isnan(resampled).all(0)  # columns that have no interval
-    filled = np.where(empty, 0.0, resampled)
-    # a resample may draw no value of a sparse column; nanpercentile is much slower than percentile
-    percentile = np.nanpercentile if np.isnan(filled).any() else np.percentile
-    low, high = percentile(filled, ends, axis=0)
-    return mean, np.where(empty, np.nan, low), np.where(empty, np.nan, high)

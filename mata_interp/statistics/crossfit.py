@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import nan
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,7 +21,7 @@ from .clusters import cluster_codes, resampled_counts
 from .proportions import check_level
 from .simultaneous import cluster_sums
 
-__all__ = ["CrossfitEffect", "crossfit_effect"]
+__all__ = ["CrossfitEffect", "Fit", "crossfit_effect", "fit_procedure"]
 
 DRAWS = 1999
 _BLOCK = 2_000_000  # numbers in memory at once
@@ -115,20 +114,9 @@ def crossfit_effect(
     if not 2 <= folds <= count:
         raise ArgumentError(f"folds is {folds}: it must be at least 2 and at most the {count} clusters.")
     sums, sizes = cluster_sums(np.hstack([chosen_by, measured]), codes, count)
-    fold = np.empty(count, dtype=int)
-    fold[named_generator(seed, "cross-fitting folds").permutation(count)] = np.arange(count) % folds
-    choosing, measuring = np.hsplit(sums, 2)
-    procedure = _Procedure(choosing, measuring, sizes, fold, folds)
-
-    estimate, chosen = procedure(np.ones((1, count)))
-    resampled, choices = [], np.zeros(chosen_by.shape[1])
-    for counts in resampled_counts(count, draws, seed, sums.shape[1]):
-        means, picked = procedure(counts.astype(float))
-        resampled.append(means)
-        choices += np.bincount(picked.ravel(), minlength=len(choices))
-    spread = float(np.nanstd(np.concatenate(resampled), ddof=1))
-    radius = float(t.ppf((1 + level) / 2, count - 1)) * spread if spread > 0 else nan
-    difference = float(estimate[0])
+    of_choice, of_outcome = np.hsplit(sums, 2)
+    fit = fit_procedure(of_choice, of_outcome, sizes, folds, draws, seed, level)
+    difference, radius = float(fit.difference), float(fit.radius)
     return CrossfitEffect(
         n=len(measured),
         n_clusters=count,
@@ -137,12 +125,64 @@ def crossfit_effect(
         low=difference - radius,
         high=difference + radius,
         level=level,
-        p=_sign_flip_p(procedure, count, draws, seed),
-        chosen=tuple(chosen[0].tolist()),
-        frequency=tuple((choices / choices.sum()).tolist()),
+        p=float(fit.p),
+        chosen=tuple(fit.chosen.tolist()),
+        frequency=tuple((fit.choices / fit.choices.sum()).tolist()),
         draws=draws,
         seed=seed,
     )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `fit_procedure` found in each data set.
+
+    Attributes:
+        difference: mean change, ``[...]``.
+        radius: half of the interval's width, ``[...]``; NaN where the clusters do not differ.
+        p: p-values, ``[...]``.
+        chosen: what was chosen without each fold, ``[..., folds]``.
+        choices: how often each configuration was chosen over folds and resamples, ``[k]``, all data sets
+            together.
+    """
+
+    difference: np.ndarray
+    radius: np.ndarray
+    p: np.ndarray
+    chosen: np.ndarray
+    choices: np.ndarray
+
+
+def fit_procedure(
+    selection: np.ndarray,
+    outcome: np.ndarray,
+    sizes: np.ndarray,
+    folds: int,
+    draws: int,
+    seed: int,
+    level: float,
+) -> Fit:
+    """`crossfit_effect` of one data set, or of several with the same folds, resamples and signs.
+
+    Args:
+        selection, outcome: sums over each cluster's items, ``[G, ..., k]``; the dimensions between are those
+            of the data sets.
+        sizes: number of items of each cluster, ``[G]``.
+        folds, draws, seed, level: as in `crossfit_effect`.
+    """
+    count, width = len(sizes), 2 * selection[0].size
+    fold = np.empty(count, dtype=int)
+    fold[named_generator(seed, "cross-fitting folds").permutation(count)] = np.arange(count) % folds
+    procedure = _Procedure(selection, outcome, sizes, fold, folds)
+    estimate, chosen = procedure(np.ones((1, count)))
+    resampled, choices = [], np.zeros(selection.shape[-1])
+    for counts in resampled_counts(count, draws, seed, width):
+        means, picked = procedure(counts.astype(float))
+        resampled.append(means)
+        choices += np.bincount(picked.ravel(), minlength=len(choices))
+    spread = np.nanstd(np.concatenate(resampled), axis=0, ddof=1)
+    radius = t.ppf((1 + level) / 2, count - 1) * np.where(spread > 0, spread, nan)
+    return Fit(estimate[0], radius, _sign_flip_p(procedure, count, draws, seed), chosen[0], choices)
 
 
 def _checked(selection: ArrayLike, outcome: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -162,7 +202,7 @@ class _Procedure:
     """Choose without each fold, measure on it.
 
     Attributes:
-        selection, outcome: sums over each cluster's items, ``[G, k]``.
+        selection, outcome: sums over each cluster's items, ``[G, ..., k]``.
         sizes: number of items of each cluster, ``[G]``.
         fold: fold of each cluster, ``[G]``.
         folds: number of folds.
@@ -175,27 +215,28 @@ class _Procedure:
     folds: int
 
     def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean change ``[D]`` and choices ``[D, folds]`` for weights of the clusters ``[D, G]``; a negative
-        weight turns a cluster's changes over."""
-        whole = weights @ self.selection  # (D, k)
-        measured, chosen = np.zeros(len(weights)), []
-        rows: Any = np.arange(len(weights))
+        """Mean change ``[D, ...]`` and choices ``[D, ..., folds]`` for weights of the clusters ``[D, G]``; a
+        negative weight turns a cluster's changes over."""
+        whole = np.tensordot(weights, self.selection, 1)  # (D, ..., k)
+        measured, chosen = np.zeros(whole.shape[:-1]), []
         for fold in range(self.folds):
             inside = self.fold == fold
             part = weights[:, inside]
-            picked = (whole - part @ self.selection[inside]).argmax(1)
-            measured += (part @ self.outcome[inside])[rows, picked]
+            picked = (whole - np.tensordot(part, self.selection[inside], 1)).argmax(-1)
+            values = np.tensordot(part, self.outcome[inside], 1)
+            measured += np.take_along_axis(values, picked[..., None], -1)[..., 0]
             chosen.append(picked)
-        return measured / (np.abs(weights) @ self.sizes), np.stack(chosen, 1)
+        total = np.abs(weights) @ self.sizes
+        return measured / total.reshape(-1, *[1] * (measured.ndim - 1)), np.stack(chosen, -1)
 
 
-def _sign_flip_p(procedure: _Procedure, count: int, draws: int, seed: int) -> float:
-    """p-value of the estimate under flips of whole clusters, the observed signs counted as one draw."""
+def _sign_flip_p(procedure: _Procedure, count: int, draws: int, seed: int) -> np.ndarray:
+    """p-values of the estimates under flips of whole clusters, the observed signs counted as one draw."""
     rng = named_generator(seed, "cross-fitting signs")
-    observed = abs(float(procedure(np.ones((1, count)))[0][0]))
-    rows = max(1, _BLOCK // max(count, procedure.selection.shape[1]))
-    as_far = 0
+    observed = np.abs(procedure(np.ones((1, count)))[0][0])
+    rows = max(1, _BLOCK // max(count, procedure.selection[0].size))
+    as_far = np.zeros(observed.shape)
     for start in range(0, draws, rows):
         signs = 1.0 - 2.0 * rng.integers(0, 2, (min(rows, draws - start), count))
-        as_far += int((np.abs(procedure(signs)[0]) >= observed - 1e-12).sum())
+        as_far += (np.abs(procedure(signs)[0]) >= observed - 1e-12).sum(0)
     return (1 + as_far) / (1 + draws)

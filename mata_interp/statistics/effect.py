@@ -35,7 +35,8 @@ class Effect:
         p_mcnemar_exact, p_mcnemar_mid: McNemar's tests (binary only). They take items for independent, and
             are descriptive where clusters hold several items.
         p_permutation: The paired sign-flip test, which flips whole clusters.
-        bootstrap_low, bootstrap_high: BCa bootstrap interval (margin only), which resamples whole clusters.
+        bootstrap_low, bootstrap_high: Symmetric bootstrap-t interval (margin only), which resamples whole
+            clusters.
         seed: Seed of the permutation and the bootstrap.
         note: What limits tiny or constant data; else empty.
 

@@ -7,7 +7,7 @@ Pharmacokinet Biopharm 15:657), and *not inferior* if the interval lies above th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass
 from math import ceil, isnan, nan
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
 from ..errors import ArgumentError
+from .choices import REFUSED, chosen_here
 from .paired import paired_effect, paired_values
 from .proportions import tango_score
 from .units import Units
@@ -78,12 +79,13 @@ def no_harm(
     kind: Literal["binary", "margin"] = "binary",
     clusters: Iterable | None = None,
     level: float = 0.05,
+    chosen_on: Iterable[Hashable] = (),
 ) -> NoHarm:
     """Test equivalence and non-inferiority of the same items before and after a change.
 
     Binary values without clusters of several items: Tango's score test at -margin and +margin, and the
     interval that it inverts (Tango 1998, Stat Med 17:891). Else: t tests with the cluster-robust standard
-    error (CR1, clusters - 1 degrees of freedom).
+    error (CR2) and Satterthwaite's degrees of freedom, clusters - 1 where these are of one size.
 
     Args:
         before, after: one value per item, in the same order, ``[n]``.
@@ -91,6 +93,8 @@ def no_harm(
         kind: "binary" or "margin".
         clusters: label of each item's cluster, ``[n]``.
         level: significance level of each one-sided test; the interval covers 1 - 2 level.
+        chosen_on: labels of the clusters on which the change was chosen among others. If one of them is
+            compared here, there are no p-values and no verdict is reached.
 
     Returns:
         The tests. Without a spread (or with fewer than two clusters) p-values and ends are NaN, and neither
@@ -109,13 +113,16 @@ def no_harm(
     effect = paired_effect(before, after, kind, labels, level=1 - 2 * level)
     x, y = paired_values(before, after, kind)
     units = Units.gather(y - x, labels)
-    if kind == "binary" and len(units) == len(x) and len(x):
+    if chosen_here(chosen_on, labels):
+        p_inferior = p_superior = nan
+        method = REFUSED
+    elif kind == "binary" and len(units) == len(x) and len(x):
         below = tango_score(effect.fixed or 0, effect.broken or 0, len(x), -margin)
         above = tango_score(effect.fixed or 0, effect.broken or 0, len(x), margin)
         p_inferior, p_superior = float(norm.sf(below)), float(norm.cdf(above))
         method = "Tango score"
     elif len(units) > 1 and not units.alike:
-        error, freedom = units.standard_error(), len(units) - 1
+        error, freedom = units.standard_error(), units.freedom()
         p_inferior = float(t.sf((units.mean + margin) / error, freedom))
         p_superior = float(t.cdf((units.mean - margin) / error, freedom))
         method = "cluster-robust t" if len(units) < len(x) else "Student t"

@@ -54,7 +54,7 @@ def margin(scores: ArrayLike, answer: ArrayLike) -> np.ndarray:
     index = np.broadcast_to(np.asarray(answer), values.shape[:-1])
     known = index >= 0
     right = np.where(known, index, 0)[..., None]
-    others = np.where((np.arange(values.shape[-1]) == right) | np.isnan(values), -np.inf, values)
+    wrong = np.where((np.arange(values.shape[-1]) == right) | np.isnan(values), -np.inf, values)
     with np.errstate(invalid="ignore"):  # methods may drop options altogether: -inf minus -inf is NaN
-        difference = np.take_along_axis(values, right, -1)[..., 0] - others.max(-1)
+        difference = np.take_along_axis(values, right, -1)[..., 0] - wrong.max(-1)
     return np.where(known, difference, np.nan)

@@ -14,13 +14,13 @@ from ..errors import ArgumentError
 from .choices import REFUSED, chosen_here
 from .effect import Effect
 from .proportions import check_level, mcnemar_exact, mcnemar_mid, tango_interval
-from .resampling import DRAWS, bca_interval, sign_flip, sign_flip_counts
+from .resampling import DRAWS, bootstrap_interval, sign_flip, sign_flip_counts
 from .units import Units
 
 __all__ = ["paired_effect", "paired_values"]
 
-BOOTSTRAP_UNITS = 50  # with 8 to 30, BCa covers 86 to 91 % for 95 % (analyses/calibration.py)
-FEW_SKEWED, FEW_UNEQUAL = 50, 20  # units below which the t interval of such changes covers less than it says
+BOOTSTRAP_UNITS = 20  # with fewer, a resample often holds so few different units that its error says nothing
+FEW_SKEWED = 50  # units below which the t interval of skewed changes covers less than it says
 
 
 def paired_effect(
@@ -37,13 +37,16 @@ def paired_effect(
     - ``kind="binary"``: 0 for a wrong answer, 1 for a correct one. Tango's score interval and McNemar's mid-p
       test, which nearly always agree about zero.
     - ``kind="margin"``: any number, e.g. log p(correct) - log p(best wrong). Student's t interval of the mean
-      difference and the paired sign-flip test. A BCa bootstrap interval is reported beside them from 50 items
-      or clusters on; with fewer it is too narrow (simulated: 86 to 91 % for 95 % with 8 to 30). The t
-      interval covers 90 to 93 % with fewer than 50 items whose changes are skewed, or with fewer than 20
-      clusters of unequal size; ``note`` then says so. The sign-flip test assumes that changes are symmetric
-      about 0 where nothing happens; with few skewed changes of mean 0 it rejects more than its level.
-    - With `clusters` of several items: the cluster-robust interval (CR1, t with clusters - 1 degrees of
-      freedom) and the sign-flip test that flips whole clusters. Clusters of one item each change nothing.
+      difference and the paired sign-flip test. From 20 items or clusters on, a symmetric bootstrap-t interval
+      is reported beside them; percentile, BCa and plain bootstrap-t intervals cover less than they say.
+      With fewer than 50 items or clusters whose changes are skewed, the t interval covers 90 to 93 %;
+      ``note`` then says so. The sign-flip test assumes that changes are symmetric about 0 where nothing
+      happens; with few skewed changes of mean 0 it rejects more than its level.
+    - With `clusters` of several items: the cluster-robust t interval (CR2, with Satterthwaite's degrees of
+      freedom where clusters differ in size) and the sign-flip test that flips whole clusters. Clusters of one
+      item each change nothing.
+
+    `analyses/calibration.md` says how often each of these covers and rejects.
 
     Args:
         before, after: One value per item, in the same order, ``[n]``.
@@ -193,7 +196,7 @@ def _margin(x: np.ndarray, y: np.ndarray, units: Units, level: float, seed: int)
         if len(units) < BOOTSTRAP_UNITS:
             notes.append(f"The bootstrap needs {BOOTSTRAP_UNITS} {'clusters' if clustered else 'items'}.")
         else:
-            analysis["bootstrap_low"], analysis["bootstrap_high"] = bca_interval(units, level, seed)
+            analysis["bootstrap_low"], analysis["bootstrap_high"] = bootstrap_interval(units, level, seed)
     return analysis | {"note": " ".join(notes)}
 
 
@@ -202,11 +205,11 @@ def _coverage(units: Units) -> list[str]:
     apart = units.sums - units.sizes * units.mean
     apart = apart / np.abs(apart).max()  # third powers of very small numbers would vanish
     skewness = float(np.mean(apart**3) / np.mean(apart**2) ** 1.5)
-    covers = "the interval covers less often than it says (90 to 93 % for 95 % in simulations)."
     if len(units) < FEW_SKEWED and abs(skewness) > 1:
-        return [f"The changes are few and skewed: {covers}"]
-    if len(units) < FEW_UNEQUAL and units.sizes.max() > 2 * units.sizes.min():
-        return [f"The clusters are few and of unequal size: {covers}"]
+        return [
+            "The changes are few and skewed: in simulations such an interval covers less often than it says "
+            "(90 to 93 % for 95 %), and the test rejects more often (6 to 9 % for 5 %)."
+        ]
     return []
 
 

@@ -47,8 +47,8 @@ def paired_power(
     items = int(n / design_effect)
     changed = np.arange(items + 1)
     weight = binom.pmf(changed, items, discordance)
-    kept = weight > 1e-12
-    return float(weight[kept] @ _rejections(changed[kept], (1 + difference / discordance) / 2, level))
+    likely = weight > 1e-12
+    return float(weight[likely] @ _rejections(changed[likely], (1 + difference / discordance) / 2, level))
 
 
 def detectable_difference(
@@ -139,16 +139,10 @@ def _check(discordance: float, difference: float, level: float) -> None:
 def _rejections(changed: np.ndarray, chance: float, level: float) -> np.ndarray:
     """Of each number of changed items, the chance that the mid-p test rejects: ``[m]``.
 
-    It rejects if fixed <= c or fixed >= changed - c, where c is the largest number with a mid-p of at most
-    ``level``.
+    It rejects if fixed <= c or fixed >= changed - c, where c is the largest number with a mid-p,
+    P(X <= c) + P(X <= c - 1) for X binomial(changed, 1/2), of at most ``level``.
     """
-    fewer = np.arange(int(changed.max(initial=0)) // 2 + 1)
-    result = np.zeros(len(changed))
-    for place, count in enumerate(changed):
-        below = fewer[: count // 2 + 1]
-        p = 2 * binom.cdf(below, count, 0.5) - binom.pmf(below, count, 0.5)
-        rejected = int((p <= level).sum())  # p grows with the smaller of the two counts
-        if rejected and count:
-            tail = rejected - 1
-            result[place] = binom.cdf(tail, count, chance) + binom.sf(count - rejected, count, chance)
-    return result.clip(0, 1)
+    c = binom.ppf(level / 2, changed, 0.5)  # the smallest number with P(X <= c) >= level / 2
+    c -= binom.cdf(c, changed, 0.5) + binom.cdf(c - 1, changed, 0.5) > level
+    chances = binom.cdf(c, changed, chance) + binom.sf(changed - c - 1, changed, chance)
+    return np.where((c >= 0) & (changed > 0), chances, 0.0).clip(0, 1)

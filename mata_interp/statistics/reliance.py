@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from math import inf, nan
+from math import nan
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import ArgumentError
-from .clusters import cluster_bootstrap_means, cluster_codes
+from .clusters import cluster_codes
+from .intervals import effective_fraction, ratio_interval
 from .proportions import check_level, wilson_interval
 
 __all__ = ["Rate", "proportion", "text_dominance", "text_prior"]
@@ -43,14 +44,13 @@ class Rate:
         return asdict(self)
 
 
-def proportion(true: ArrayLike, clusters: Iterable | None = None, level: float = 0.95, seed: int = 0) -> Rate:
+def proportion(true: ArrayLike, clusters: Iterable | None = None, level: float = 0.95) -> Rate:
     """Proportion of items of which something is true, e.g. correct answers.
 
     Args:
         true: Truth value of each item, ``[n]``.
         clusters: Label of each item's cluster; items of one cluster are not independent. None: all are.
         level: Coverage of the interval, which is made as in `text_dominance`.
-        seed: Seed of the bootstrap.
 
     Raises:
         ArgumentError: Lengths differ, or level is not in (0, 1).
@@ -59,7 +59,7 @@ def proportion(true: ArrayLike, clusters: Iterable | None = None, level: float =
     0.75
     """
     above = np.asarray(true, bool)
-    return _ratio(above, np.ones_like(above), clusters, level, seed, proportion=True)
+    return _proportion(above, np.ones_like(above), clusters, level)
 
 
 def text_dominance(
@@ -67,23 +67,21 @@ def text_dominance(
     followed_audio: ArrayLike,
     clusters: Iterable | None = None,
     level: float = 0.95,
-    seed: int = 0,
 ) -> Rate:
     """Text-dominance ratio (TDR) of items whose text contradicts their audio.
 
     TDR = followed text / (followed text + followed audio) (ALME, arXiv 2602.11488). Answers that follow
     neither count in ``n`` only. Above 1/2 the model follows the text more often.
 
-    The interval is Wilson's where every item is a cluster of its own, else a percentile bootstrap that
-    resamples whole clusters. Where all answers follow the same side, resamples do not vary, and the interval
-    is Wilson's with clusters in place of items.
+    The interval is Wilson's, with an effective number of items where clusters have several
+    (`mata_interp.statistics.intervals.effective_fraction`; Dean and Pagano 2015, J Surv Stat Methodol 3:484).
+    Where the clusters do not differ, as with 0 or 100 %, each counts as one item.
 
     Args:
         followed_text: Whether each answer follows the text, ``[n]``.
         followed_audio: Whether each answer follows the audio, ``[n]``; never where it follows the text.
         clusters: Label of each item's cluster; items of one cluster are not independent. None: all are.
         level: Coverage of the interval.
-        seed: Seed of the bootstrap.
 
     Raises:
         ArgumentError: An item follows both, lengths differ, or level is not in (0, 1).
@@ -97,25 +95,22 @@ def text_dominance(
         raise ArgumentError(
             f"{int((text & audio).sum())} items follow both text and audio, which contradict each other"
         )
-    return _ratio(text, text | audio, clusters, level, seed, proportion=True)
+    return _proportion(text, text | audio, clusters, level)
 
 
 def text_prior(
-    right_without: ArrayLike,
-    right_with: ArrayLike,
-    clusters: Iterable | None = None,
-    level: float = 0.95,
-    seed: int = 0,
+    right_without: ArrayLike, right_with: ArrayLike, clusters: Iterable | None = None, level: float = 0.95
 ) -> Rate:
     """Text-prior rate R_TP: accuracy without the audio over accuracy with it, on the same items.
 
-    Near 1 the audio is not needed. The rate can exceed 1. The interval is a percentile bootstrap that
-    resamples whole clusters; each item keeps both its answers.
+    Near 1 the audio is not needed. The rate can exceed 1. The interval is the score interval of the ratio of
+    two rates of the same items (Nam and Blackwelder 2002, Stat Med 21:689), with an effective number of
+    items where clusters have several, as in `text_dominance`.
 
     Args:
         right_without: Whether each item is answered correctly without the audio, ``[n]``.
         right_with: Whether it is answered correctly with the audio, in the same order, ``[n]``.
-        clusters, level, seed: As in `text_dominance`.
+        clusters, level: As in `text_dominance`.
 
     Raises:
         ArgumentError: Lengths differ, or level is not in (0, 1).
@@ -123,40 +118,59 @@ def text_prior(
     >>> text_prior([1, 1, 0, 0], [1, 1, 1, 1]).value
     0.5
     """
-    return _ratio(
-        np.asarray(right_without, bool), np.asarray(right_with, bool), clusters, level, seed, proportion=False
-    )
+    without, with_audio = np.asarray(right_without, bool), np.asarray(right_with, bool)
+
+    def ends(fraction: float) -> tuple[float, float]:
+        cells = without & with_audio, without & ~with_audio, with_audio & ~without
+        low, high = ratio_interval(*(fraction * cell.sum() for cell in cells), level=level)
+        return float(low), float(high)
+
+    return _rate(without, with_audio, clusters, level, ends, "score of a ratio")
 
 
-def _ratio(
-    above: np.ndarray, below: np.ndarray, clusters: Iterable | None, level: float, seed: int, proportion: bool
+def _proportion(true: np.ndarray, counted: np.ndarray, clusters: Iterable | None, level: float) -> Rate:
+    """Items of which something is true among those that are counted; it is true of no other."""
+
+    def ends(fraction: float) -> tuple[float, float]:
+        return wilson_interval(fraction * true.sum(), fraction * counted.sum(), level)
+
+    return _rate(true, counted, clusters, level, ends, "Wilson")
+
+
+def _rate(
+    above: np.ndarray,
+    below: np.ndarray,
+    clusters: Iterable | None,
+    level: float,
+    ends: Callable[[float], tuple[float, float]],
+    method: str,
 ) -> Rate:
+    """The ratio of two counts with the interval of independent items, adjusted for clusters.
+
+    Args:
+        above, below: Items of the numerator and of the denominator, bool ``[n]``.
+        clusters, level: As in `text_dominance`.
+        ends: The interval where all counts are multiplied by a number.
+        method: Name of that interval.
+    """
     check_level(level)
     labels = list(range(len(above))) if clusters is None else list(clusters)
     if not (above.ndim == 1 and above.shape == below.shape and len(labels) == len(above)):
         raise ArgumentError(f"lengths differ: {above.shape}, {below.shape} and {len(labels)} clusters")
     codes, n_clusters = cluster_codes(labels)
     top, bottom = int(above.sum()), int(below.sum())
+    value, low, high = nan, nan, nan
     if bottom == 0:
-        low, high, method = nan, nan, "none: nothing to divide by"
-    elif proportion and (n_clusters == len(above) or top in (0, bottom)):
-        decided = len(np.unique(codes[below]))  # clusters that count; every item is one if not clustered
-        low, high = wilson_interval(top * decided / bottom, decided, level)
-        method = "Wilson"
-    elif n_clusters < 2:
-        low, high, method = nan, nan, "none: one cluster"
+        method = "none: nothing to divide by"
     else:
-        low, high = _ratio_interval(above, below, labels, level, seed)
-        method = "bootstrap of clusters"
-    return Rate(top / bottom if bottom else nan, low, high, top, bottom, len(above), n_clusters, method)
-
-
-def _ratio_interval(
-    above: np.ndarray, below: np.ndarray, labels: list, level: float, seed: int
-) -> tuple[float, float]:
-    """Percentiles of the resampled ratio; a resample in which the denominator is 0 counts as infinite."""
-    _, means = cluster_bootstrap_means(np.stack([above, below], axis=1), labels, seed=seed)
-    top, bottom = means.T  # (draws,) each
-    ratios = np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), inf)
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return float(low), float(high)
+        value, counted = top / bottom, above | below  # the ratio depends on no other items
+        residuals = (above.astype(float) - value * below)[counted]
+        sizes = np.bincount(codes[counted])
+        sums = np.bincount(codes[counted], residuals)
+        if np.count_nonzero(sizes) < 2 and residuals.any():
+            method = "none: one cluster"
+        else:
+            fraction = float(effective_fraction(sums, sizes, residuals @ residuals, level))
+            low, high = ends(fraction)
+            method += "" if fraction == 1 else ", clustered"
+    return Rate(value, low, high, top, bottom, len(above), n_clusters, method)

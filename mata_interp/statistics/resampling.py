@@ -1,13 +1,14 @@
-"""Sign-flip tests and the BCa bootstrap of the mean, over independent units."""
+"""Sign-flip tests and the bootstrap-t interval of the mean, over independent units."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import bootstrap
 
+from .clusters import resampled_counts
+from .simultaneous import FLOOR, mean_and_error
 from .units import Units
 
-__all__ = ["bca_interval", "sign_flip", "sign_flip_counts"]
+__all__ = ["bootstrap_interval", "sign_flip", "sign_flip_counts"]
 
 EXACT_UNITS = 16  # all 2^16 sign patterns take milliseconds
 DRAWS = 20_000  # the standard error of p = 0.05 is then 0.0015
@@ -18,16 +19,21 @@ def sign_flip_counts(sums: np.ndarray) -> float:
     """Exact two-sided sign-flip p-value of whole-number sums ``[G]``, for any number of units.
 
     If the change did nothing, each unit's sum could as well have had the other sign. The distribution
-    of the total over all 2^G sign patterns is built up unit by unit. Where every sum is -1, 0 or 1
-    this is the exact McNemar test.
+    of the total over all 2^G sign patterns is built up from the units of each size, of which a binomial
+    number turn negative. Where every sum is -1, 0 or 1 this is the exact McNemar test.
     """
-    sizes = np.abs(np.rint(sums)).astype(int)
-    sizes = sizes[sizes > 0]
-    whole = int(sizes.sum())
+    sizes, units = np.unique(np.abs(np.rint(sums)).astype(int), return_counts=True)
     chance = np.ones(1)  # chance[k]: that the units which turn negative hold k in sum
-    for size in sizes:
-        stay, turn = np.pad(chance, (0, size)), np.pad(chance, (size, 0))
-        chance = (stay + turn) / 2
+    for size, count in zip(sizes[sizes > 0], units[sizes > 0], strict=True):
+        binomial = np.zeros(count + 1)
+        binomial[0] = 1.0
+        for _ in range(count):  # halves are exact, where a formula for the binomial would round
+            binomial[1:] = (binomial[1:] + binomial[:-1]) / 2
+            binomial[0] /= 2
+        turned = np.zeros(size * count + 1)
+        turned[::size] = binomial
+        chance = np.convolve(chance, turned)
+    whole = len(chance) - 1
     totals = whole - 2 * np.arange(whole + 1)
     return float(min(1.0, chance[np.abs(totals) >= abs(int(np.rint(sums.sum())))].sum()))
 
@@ -55,21 +61,19 @@ def sign_flip(sums: np.ndarray, seed: int, draws: int = DRAWS) -> tuple[float, b
     return (1 + as_far) / (1 + draws), exact
 
 
-def bca_interval(units: Units, level: float, seed: int) -> tuple[float, float]:
-    """Bias-corrected and accelerated bootstrap of the mean over items, drawing whole units.
+def bootstrap_interval(units: Units, level: float, seed: int) -> tuple[float, float]:
+    """Symmetric bootstrap-t interval of the mean over items, drawing whole units.
 
-    Efron (1987, JASA 82:171) with 9,999 seeded resamples. The units must not all be alike.
+    The mean -+ q standard errors, where q is the quantile of |mean* - mean| / error* over 9,999 resamples
+    (Hall 1988, J R Stat Soc B 50:35). error* is at least a quarter of the sample's standard error, as in
+    `simultaneous_band`. The units must not all be alike.
     """
-    scale = np.abs(units.sums).max()  # third powers of very small differences would vanish
-    interval = bootstrap(
-        (units.sums / scale, units.sizes),
-        lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=200,
-        confidence_level=level,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(interval.low * scale), float(interval.high * scale)
+    scale = np.abs(units.sums).max()  # squares of very small differences would vanish
+    sums, sizes = units.sums[:, None] / scale, units.sizes.astype(float)
+    mean, error = mean_and_error(np.ones((1, len(units))), sums, sizes)
+    apart = []
+    for counts in resampled_counts(len(units), RESAMPLES, seed):
+        means, errors = mean_and_error(counts, sums, sizes)
+        apart.append(np.abs(means - mean) / np.maximum(errors, FLOOR * error))
+    radius = float(np.quantile(np.concatenate(apart), level)) * float(error[0, 0])
+    return float((mean[0, 0] - radius) * scale), float((mean[0, 0] + radius) * scale)

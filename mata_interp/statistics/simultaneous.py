@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import ArgumentError
 from .clusters import cluster_codes, resampled_counts
 
-__all__ = ["MIN_CLUSTERS", "SimultaneousBand", "simultaneous_band"]
+__all__ = ["MIN_CLUSTERS", "SimultaneousBand", "largest_deviations", "simultaneous_band"]
 
 DRAWS = 2000
 MIN_CLUSTERS = 6
@@ -107,16 +107,28 @@ def simultaneous_band(
     if count < MIN_CLUSTERS:
         return SimultaneousBand(mean[0], se[0], np.inf, np.inf, count, level)
     two_sided, one_sided = [], []
-    moving = se[0] > 0
     for counts in resampled_counts(count, draws, seed, values.shape[1]):
         means, errors = mean_and_error(counts, sums, sizes)
-        deviation = np.zeros_like(means)
-        scale = np.maximum(errors, FLOOR * se)[:, moving]
-        deviation[:, moving] = (means - mean)[:, moving] / scale
-        two_sided.append(np.abs(deviation).max(1))
-        one_sided.append(deviation.max(1))
+        two, one = largest_deviations(means - mean, errors, se)
+        two_sided.append(two)
+        one_sided.append(one)
     critical, upper = (float(np.quantile(np.concatenate(t), level)) for t in (two_sided, one_sided))
     return SimultaneousBand(mean[0], se[0], critical, upper, count, level)
+
+
+def largest_deviations(
+    apart: np.ndarray, errors: np.ndarray, se: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Largest size, and largest value, of studentised deviations over columns: two arrays ``[D, ...]``.
+
+    Args:
+        apart: means of resamples minus the mean, ``[D, ..., k]``.
+        errors: standard errors in the resamples, ``[D, ..., k]``; at least `FLOOR` of ``se`` is used.
+        se: standard error of each column, ``[..., k]``; a column with 0 takes no part.
+    """
+    moving = se > 0
+    deviation = np.where(moving, apart, 0.0) / np.where(moving, np.maximum(errors, FLOOR * se), 1.0)
+    return np.abs(deviation).max(-1), deviation.max(-1)
 
 
 def cluster_sums(values: np.ndarray, codes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,36 @@ from scipy.stats import t
 
 from .clusters import cluster_codes
 
-__all__ = ["Units"]
+__all__ = ["Units", "freedom_of"]
+
+
+def freedom_of(sizes: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of the CR2 standard error of a mean: G - 1 for G units of one size, else fewer.
+
+    Satterthwaite's approximation (Bell and McCaffrey 2002, Survey Methodology 28:169): the squared standard
+    error is a quadratic form S' M S of the units' sums S, and for independent items, whose sums have
+    variances m_g, the degrees of freedom are (sum m_g M_gg)^2 / sum m_g m_h M_gh^2.
+
+    Args:
+        sizes: number of items of each unit, ``[..., G]``, at least two of them above 0; a unit of 0 items
+            changes nothing.
+
+    Returns:
+        The degrees of freedom, ``[...]``.
+
+    >>> freedom_of(np.array([3, 3, 3, 3])).round(6).item(), freedom_of(np.array([9, 1, 1, 1])).item() < 2
+    (3.0, True)
+    """
+    m = np.asarray(sizes, dtype=float)
+    total = m.sum(-1, keepdims=True)
+    share = m / total
+    c = 1 / (1 - share)
+    a = c * share
+    k = (a * share).sum(-1, keepdims=True)  # M_gh = (g is h) c_g - a_g - a_h + k
+    half = k / 2 - a
+    squares = 2 * total[..., 0] * (m * half**2).sum(-1) + 2 * (m * half).sum(-1) ** 2
+    squares = squares + (m**2 * (c**2 + 2 * c * (k - 2 * a))).sum(-1)
+    return (m * (c - 2 * a + k)).sum(-1) ** 2 / squares
 
 
 @dataclass(frozen=True)
@@ -58,14 +87,20 @@ class Units:
     def standard_error(self) -> float:
         """Cluster-robust standard error of the mean over items; the plain one where units are items.
 
-        With u_g the sum over unit g of (difference - mean), G units and n items, the variance is
-        G / (G - 1) * sum(u_g^2) / n^2: the CR1 sandwich of Liang & Zeger (1986, Biometrika 73:13) with
-        its usual small-sample factor (Cameron & Miller 2015, J Hum Resour 50:317), for a mean alone.
+        With u_g the sum over unit g of (difference - mean), m_g its size and n items, the variance is
+        sum(u_g^2 / (1 - m_g / n)) / n^2: the CR2 sandwich of Bell and McCaffrey (2002, Survey Methodology
+        28:169), for a mean alone. It is unbiased where items are independent. With G units of one size it is
+        G / (G - 1) * sum(u_g^2) / n^2, as Liang and Zeger's (1986, Biometrika 73:13) with its usual factor.
         """
+        n = float(self.sizes.sum())
         u = self.sums - self.sizes * self.mean
-        return sqrt(len(self) / (len(self) - 1) * float(u @ u)) / float(self.sizes.sum())
+        return sqrt(float((u / (1 - self.sizes / n)) @ u)) / n
+
+    def freedom(self) -> float:
+        """Degrees of freedom of `standard_error`, from `freedom_of`."""
+        return float(freedom_of(self.sizes))
 
     def t_interval(self, level: float) -> tuple[float, float]:
-        """``(low, high)``: mean -+ t * standard error, t with G - 1 degrees of freedom."""
-        radius = float(t.ppf((1 + level) / 2, len(self) - 1)) * self.standard_error()
+        """``(low, high)``: mean -+ t * `standard_error`, with t's degrees of freedom from `freedom`."""
+        radius = float(t.ppf((1 + level) / 2, self.freedom())) * self.standard_error()
         return self.mean - radius, self.mean + radius

@@ -2,7 +2,19 @@
 
 from .generation import sweep_generate
 from .inputs import SweepWarning
-from .maps import by_alpha, causal_map, change, correct, head_configs, layer_configs, margin, window_configs
+from .maps import (
+    by_alpha,
+    causal_map,
+    change,
+    correct,
+    head_configs,
+    layer_configs,
+    layer_windows,
+    margin,
+    patch_configs,
+    widths_up_to_half,
+    window_configs,
+)
 from .search import LARGE_GRID, LEAST_CLIPS, last_round, search_windows
 from .storage import load_sweep, save_sweep
 from .sweep import sweep
@@ -18,11 +30,14 @@ __all__ = [
     "head_configs",
     "last_round",
     "layer_configs",
+    "layer_windows",
     "load_sweep",
     "margin",
+    "patch_configs",
     "save_sweep",
     "search_windows",
     "sweep",
     "sweep_generate",
+    "widths_up_to_half",
     "window_configs",
 ]

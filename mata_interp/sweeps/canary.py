@@ -53,22 +53,22 @@ class Rounding:
         size = np.abs(logits).max(1).clip(1).astype(np.float64)
         return cls(dtype, torch.finfo(dtype).eps * 2.0 ** np.floor(np.log2(size)))
 
-    def of_logits(self, found: np.ndarray, plain: np.ndarray) -> np.ndarray:
+    def of_logits(self, logits: np.ndarray, plain: np.ndarray) -> np.ndarray:
         """The largest difference of two arrays of logits [B, V]: steps [B], NaN where one is NaN."""
-        return np.abs(found - plain).max(1) / self.step
+        return np.abs(logits - plain).max(1) / self.step
 
-    def of_options(self, found: np.ndarray, plain: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    def of_options(self, logprobs: np.ndarray, plain: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """The largest difference per token of log p of options.
 
         Args:
-            found: float64 [B, C].
+            logprobs: float64 [B, C].
             plain: the same, NaN where there is no option.
             tokens: number of tokens of every option, int [B, C].
 
         Returns:
-            steps [B], 0 without options, NaN where ``found`` alone is NaN.
+            steps [B], 0 without options, NaN where ``logprobs`` alone is NaN.
         """
-        apart = np.abs(found - plain) / np.maximum(tokens, 1) / self.step[:, None]
+        apart = np.abs(logprobs - plain) / np.maximum(tokens, 1) / self.step[:, None]
         return np.where(np.isnan(plain), 0, apart).max(1, initial=0)
 
 

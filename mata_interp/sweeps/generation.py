@@ -17,6 +17,7 @@ from mata_interp.lalm import Decoding, GenerationOutput, Prompt
 from mata_interp.lalm.calls.edited_calls import edited_calls
 from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.decoding import decode, read_to_answer
+from mata_interp.lalm.rereading import reread
 from mata_interp.lalm.site_hooks import BoundInterventions
 from mata_interp.precision import full_precision
 
@@ -44,8 +45,9 @@ def sweep_generate(
     """The answer under every intervention to every item, with one prefill per prompt.
 
     Token for token what ``lalm.answer`` returns for each alone: edits reach no token before the last of the
-    prompt, so what comes before it runs once, and each answer is decoded from there. Interventions that
-    edit earlier tokens need a prefill of their own. In each batch, the unedited answer from the shared
+    prompt, so what comes before it runs once, and each answer is decoded from there. Edits of the text after
+    the audio read that text again, in float32; interventions that edit earlier tokens need a prefill of their
+    own. In each batch, the unedited answer from the shared
     prefill is compared with the plain one, and where they differ the batch runs in a plain loop.
 
     Args:
@@ -56,7 +58,7 @@ def sweep_generate(
 
     Returns:
         ``[item, configuration]``: ``text``; ``length``, number of tokens, the end-of-sequence token included;
-        ``stopped``, whether the answer reached its end. ``tokens[item, configuration, token]``, -1 behind an
+        ``stopped``, whether the answer reached its end. ``tokens[item, configuration, token]``, -1 after an
         answer. ``looped`` and ``excluded`` are among the attributes, as in `sweep`.
 
     Warns:
@@ -127,9 +129,17 @@ def _answer_each(
             with exclusive(lalm.structure.decoder):
                 return decode(lalm.model, tokenizer, prompt, decoding, None, cache)
         bound = BoundInterventions(lalm, prompt, edits)
-        cache = cache if bound.shares else None
+        room = 1 + decoding.max_new_tokens
+
+        def read_and_decode() -> GenerationOutput:
+            past = cache
+            if past is not None and not bound.shares:
+                alone = bound.follows_thoughts  # decoding finds out which tokens are reasoning
+                past = None if alone else reread(lalm.model, prompt, past, bound.first, room, lalm.dtype)
+            return decode(lalm.model, tokenizer, prompt, decoding, bound, past)
+
         with exclusive(lalm.structure.decoder), bound.in_force(), edited_calls(lalm.structure, bound) as run:
-            answers = run(lambda: decode(lalm.model, tokenizer, prompt, decoding, bound, cache))
+            answers = run(read_and_decode)
         return replace(answers, dose=bound.dose())
 
     plain = answer((), None)
@@ -144,7 +154,7 @@ def _joined(outputs: Sequence[Sequence[GenerationOutput]], field: Any) -> np.nda
 
 
 def _padded(answers: GenerationOutput, width: int) -> np.ndarray:
-    """Tokens [B, width], -1 behind each answer's end."""
+    """Tokens [B, width], -1 after each answer's end."""
     tokens = np.full((len(answers.tokens), width), -1)
     for row, length in enumerate(answers.lengths):
         tokens[row, :length] = answers.tokens[row, :length].cpu().numpy()

@@ -36,7 +36,7 @@ def named_configurations(
     """
     by_name = interventions if isinstance(interventions, Mapping) else dict(enumerate(interventions))
     if not by_name:
-        raise ArgumentError("Nothing to sweep: pass at least one intervention (None is one).")
+        raise ArgumentError("There is nothing to sweep: pass at least one intervention (None counts as one).")
     configurations = {}
     for name, intervention in by_name.items():
         configurations[name] = in_order(intervention)
@@ -70,9 +70,9 @@ class SweepInputs(PromptBatches):
         entries: Any = as_entries(items, Prompt)
         kinds = {Prompt if isinstance(entry, Prompt) else Item for entry in entries}
         if not kinds:
-            raise ArgumentError("Nothing to sweep: pass at least one item or prompt.")
+            raise ArgumentError("There is nothing to sweep: pass at least one item or prompt.")
         if len(kinds) > 1:
-            raise ArgumentError("Items and prompts together: sweep them one after the other.")
+            raise ArgumentError("Items and prompts cannot be swept together: sweep them one after the other.")
         self.kind = kinds.pop()
         ready = self.kind is Prompt or isinstance(entries, Items) or not options
         usable: Any = entries if ready else as_items(entries)  # type: ignore[arg-type]

@@ -19,8 +19,9 @@ import xarray as xr
 from mata_interp.benchmarks import Item
 from mata_interp.errors import ArgumentError, InterventionError
 from mata_interp.interventions import DEFAULT_ALPHAS, AttentionEdit
+from mata_interp.interventions.catalogue import ActivationPatch
 from mata_interp.ranges import brief
-from mata_interp.statistics import clustered_interval
+from mata_interp.statistics import clustered_interval, noise_floor
 from mata_interp.statistics.options import is_correct
 from mata_interp.statistics.options import margin as option_margin
 
@@ -36,7 +37,10 @@ __all__ = [
     "correct",
     "head_configs",
     "layer_configs",
+    "layer_windows",
     "margin",
+    "patch_configs",
+    "widths_up_to_half",
     "window_configs",
 ]
 
@@ -66,14 +70,28 @@ def window_configs(
         >>> list(configs)[:2]
         ['layers 0-1, alpha 0.5', 'layers 1-2, alpha 0.5']
     """
-    layers = lalm.attention_layers
-    wanted = range(1, len(layers) + 1) if widths is None else set(widths)
-    windows = []
-    for first in range(len(layers)):
-        for stop in range(first + 1, len(layers) + 1):
-            if stop - first in wanted:
-                windows.append(layers[first:stop])
-    return by_alpha(windows, alphas, rule, **settings)
+    return by_alpha(layer_windows(lalm, widths), alphas, rule, **settings)
+
+
+def layer_windows(lalm: LALM, widths: Iterable[int] | None = None) -> list[tuple[int, ...]]:
+    """Every window of neighbouring attention layers.
+
+    Args:
+        lalm, widths: those of `window_configs`.
+    """
+    layers = tuple(lalm.attention_layers)
+    allowed = range(1, len(layers) + 1) if widths is None else set(widths)
+    return [
+        layers[first:stop]
+        for first in range(len(layers))
+        for stop in range(first + 1, len(layers) + 1)
+        if stop - first in allowed
+    ]
+
+
+def widths_up_to_half(lalm: LALM) -> range:
+    """The widths of windows that a study tries: up to half of the attention layers."""
+    return range(1, max(1, len(lalm.attention_layers) // 2) + 1)
 
 
 def by_alpha(
@@ -139,6 +157,46 @@ def head_configs(
     return configs
 
 
+def patch_configs(
+    lalm: LALM,
+    site: str = "residual",
+    at: Iterable[int] = (0,),
+    negative: str = "silent",
+    **settings: Any,
+) -> dict[str, ActivationPatch]:
+    """Activation patches one by one: "layer 3, token -2" or "layer 3, head 0" -> patch.
+
+    With ``site="residual"``, one for each layer and token, whose map is ``[layer]`` or ``[layer, token]``;
+    with ``"head_output"``, one for each layer, head and token, whose map at one token is ``[layer, head]``.
+
+    Args:
+        lalm: the model.
+        site, negative: those of `ActivationPatch`.
+        at: tokens, counted from the last one of the prompt: 0, -1, ...
+        settings: other arguments of `ActivationPatch`: clip, seed, phase.
+
+    Example:
+        >>> import mata_interp as mi
+        >>> from mata_interp.sweeps import patch_configs
+        >>> configs = patch_configs(mi.LALM.from_pretrained("organism"), at=[0, -1])
+        >>> list(configs)[:2]
+        ['layer 0, token 0', 'layer 0, token -1']
+    """
+    tokens = tuple(at)
+    queries = "last" if tokens == (0,) else "text"
+    configs = {}
+    for layer, heads in lalm.structure.heads.items():
+        for token in tokens:
+            name = f"layer {layer}, token {token}" if len(tokens) > 1 else f"layer {layer}"
+            settings |= {"site": site, "at": (token,), "negative": negative, "queries": queries}
+            if site == "residual":
+                configs[name] = ActivationPatch((layer,), **settings)
+                continue
+            for head in range(heads):
+                configs[f"{name}, head {head}"] = ActivationPatch((layer,), heads=((head,),), **settings)
+    return configs
+
+
 def margin(swept: xr.DataArray) -> xr.DataArray:
     """log p(right option) - log p(best wrong option), nats: ``[item, configuration]``; NaN without an answer.
 
@@ -182,7 +240,7 @@ def correct(swept: xr.DataArray) -> xr.DataArray:
 def _options(swept: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     """The log-probabilities ``[item, configuration, choice]`` and the right options ``[item, 1]``."""
     if "choice" not in swept.dims:
-        raise ArgumentError("A sweep of prompts has no options: sweep items.")
+        raise ArgumentError("A sweep of prompts has no answer options: sweep items.")
     return swept.transpose("item", "configuration", "choice").values, swept["answer"].values[:, None]
 
 
@@ -225,6 +283,7 @@ def change(swept: xr.DataArray, configurations: Mapping[str, Any], baseline: str
     - ``[layer, head]``: each configuration has one layer and one head, and all have the same alpha; NaN for
       heads that a layer does not have.
     - ``[layer]``: each has one layer, all have the same heads and the same alpha.
+    - ``[layer, token]``: patches of one layer at one token each.
     - ``[layers, alpha]``: all have the same heads. Of methods that are no attention edits, alpha is the one
       number in which they differ; the attribute ``strength`` names it.
 
@@ -234,10 +293,12 @@ def change(swept: xr.DataArray, configurations: Mapping[str, Any], baseline: str
         baseline: the name of the configuration that the others are compared with.
 
     Returns:
-        The map. ``low`` and ``high``, the 95 % bootstrap interval over clips of each place by itself, are
-        coordinates, as are ``first`` and ``last`` of a window. Among its attributes are ``items`` and
-        ``clips`` (those with a known answer, of which the map is the mean), rule, group (of keys), queries,
-        phase, and heads and alpha where all configurations share them, and those of the sweep.
+        The map. ``low`` and ``high``, the 95 % interval over clips of each place by itself, are
+        coordinates, as are ``first`` and ``last`` of a window. Among its attributes are ``noise_floor``, nats
+        (`mata_interp.statistics.noise_floor`: where no edit has an effect, all places lie below it in 95 % of
+        maps), ``items`` and ``clips`` (those with a known answer, of which the map is the mean), rule, group
+        (of keys), queries, phase, and heads and alpha where all configurations share them, and those of the
+        sweep.
 
     Raises:
         InterventionError: the configurations have no places of their own on one map.
@@ -246,13 +307,15 @@ def change(swept: xr.DataArray, configurations: Mapping[str, Any], baseline: str
     dims, places = _places(configurations)
     margins = margin(swept)
     moved = margins.sel(configuration=list(configurations)) - margins.sel(configuration=baseline, drop=True)
-    known = moved.isel(item=(swept["answer"] >= 0).values)
-    if not known.sizes["item"]:
+    with_answer = moved.isel(item=(swept["answer"] >= 0).values)
+    if not with_answer.sizes["item"]:
         raise ArgumentError("No item has a known answer, so there is no margin to map.")
-    clusters = known["cluster"].values
+    clusters = with_answer["cluster"].values
     axes = [list(dict.fromkeys(place[axis] for place in places)) for axis in range(len(dims))]
     planes = np.full((3, *map(len, axes)), np.nan)
-    for place, values in zip(places, np.stack(clustered_interval(known.values, clusters), 1), strict=True):
+    for place, values in zip(
+        places, np.stack(clustered_interval(with_answer.values, clusters), 1), strict=True
+    ):
         index = tuple(axis.index(value) for axis, value in zip(axes, place, strict=True))
         planes[(slice(None), *index)] = values
     coords: dict[Any, Any] = dict(zip(dims, axes, strict=True))
@@ -261,7 +324,8 @@ def change(swept: xr.DataArray, configurations: Mapping[str, Any], baseline: str
         windows = {brief(edit.layers): edit.layers for edit in configurations.values()}
         coords["first"] = ("layers", [windows[name][0] for name in axes[0]])
         coords["last"] = ("layers", [windows[name][-1] for name in axes[0]])
-    counts = {"items": known.sizes["item"], "clips": len(set(map(str, clusters)))}
+    counts = {"items": with_answer.sizes["item"], "clips": len(set(map(str, clusters)))}
+    counts |= {"noise_floor": noise_floor(with_answer.values, clusters)}
     attrs = {**swept.attrs, **counts, **_shared_settings(list(configurations.values()))}
     return xr.DataArray(planes[0], coords, dims, "change of margin", attrs)
 
@@ -269,7 +333,7 @@ def change(swept: xr.DataArray, configurations: Mapping[str, Any], baseline: str
 def _places(configurations: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple]]:
     """The dimensions of a map of these configurations, and the place of each."""
     if not configurations:
-        raise InterventionError("No configurations, so there is nothing to map.")
+        raise InterventionError("There are no configurations to map.")
     edits = list(configurations.values())
     _refuse_mixtures(edits)
     one_layer = all(len(edit.layers) == 1 for edit in edits)
@@ -281,6 +345,9 @@ def _places(configurations: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tu
     if one_head and one_strength:
         dims: tuple[str, ...] = ("layer", "head")
         places = [(edit.layers[0], *some) for edit, some in zip(edits, heads, strict=True) if some]
+    elif one_layer and same_heads and len({getattr(edit, "at", None) for edit in edits}) > 1:
+        dims = ("layer", "token")
+        places = [(edit.layers[0], edit.at[0] if len(edit.at) == 1 else edit.at) for edit in edits]
     elif one_layer and one_strength and same_heads:
         dims, places = ("layer",), [edit.layers for edit in edits]
     elif same_heads:
@@ -324,14 +391,14 @@ def _all_heads(edit: Any) -> Any:
 
 
 def _varying(edits: Sequence[Any]) -> str | None:
-    """The field, layers and heads aside, in which methods that are no attention edits differ.
+    """The field, layers, heads and tokens aside, in which methods that are no attention edits differ.
 
     Raises:
         InterventionError: they differ in several, or in one that is no number.
     """
     if isinstance(edits[0], AttentionEdit) or not is_dataclass(edits[0]):
         return None
-    names = [field.name for field in fields(edits[0]) if field.name not in ("layers", "heads")]
+    names = [field.name for field in fields(edits[0]) if field.name not in ("layers", "heads", "at")]
     names = [name for name in names if len({getattr(edit, name) for edit in edits}) > 1]
     numbers = all(isinstance(getattr(edit, name), int | float) for edit in edits for name in names)
     if len(names) > 1 or not numbers:

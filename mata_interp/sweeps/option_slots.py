@@ -26,7 +26,7 @@ class OptionSlots:
 
     Attributes:
         slots: the tokens, their positions, and what each sees.
-        asked: every token whose probability is needed: prompt, option, slot that predicts it, id.
+        targets: every token whose probability is needed: prompt, option, slot that predicts it, id.
     """
 
     def __init__(self, end: Tensor, options: Sequence[Sequence[Tokens]]) -> None:
@@ -48,22 +48,22 @@ class OptionSlots:
                 at += n
             self._first.append(firsts)
         self.slots = SuffixTokens(tokens, depth.to(device), sees.to(device), asking)
-        self.asked = self._asked()
+        self.targets = self._all_targets()
 
-    def _asked(self) -> list[tuple[int, int, int, int]]:
+    def _all_targets(self) -> list[tuple[int, int, int, int]]:
         return [
-            (b, c, self.slots.given - 1 if k == 0 else self._first[b][c] + k - 1, token)
+            (b, c, self.slots.prompt_slots - 1 if k == 0 else self._first[b][c] + k - 1, token)
             for b, row in enumerate(self._options)
             for c, option in enumerate(row)
             for k, token in enumerate(option)
         ]
 
     def logprob(self, logprobs: np.ndarray) -> np.ndarray:
-        """From log p of every token in ``asked``, [..., len(asked)], to options: [B, ..., C], NaN if none."""
+        """Log p of options [B, ..., C] from that of the ``targets``, [..., n]; NaN without an option."""
         choices = max(map(len, self._options), default=0)
         out = np.full((len(self._options), *logprobs.shape[:-1], choices), np.nan)
         for b, row in enumerate(self._options):
             out[b, ..., : len(row)] = 0.0
-        for place, (b, c, _, _) in enumerate(self.asked):
+        for place, (b, c, _, _) in enumerate(self.targets):
             out[b, ..., c] += logprobs[..., place]
         return out

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from mata_interp.interventions import AttentionEdit
+from mata_interp.interventions.selection import QUERIES
 
-__all__ = ["Parts", "Path", "path_of"]
+__all__ = ["Parts", "Path", "is_row_patch", "path_of"]
 
 Parts: TypeAlias = tuple[Any, ...]
 """The parts of a configuration in order; () for none."""
@@ -15,7 +16,8 @@ Parts: TypeAlias = tuple[Any, ...]
 Path = Literal["rows", "prefill", "loop"]
 """How a configuration is computed.
 
-- ``rows``: one more row over the shared prefill, together with all others (attention edits).
+- ``rows``: one more row over the shared prefill, together with all others (attention edits, and patches of
+  states and head outputs at the last token or in the text after the audio).
 - ``prefill``: the last prompt token and the options, on the shared prefill (methods that leave all tokens
   before the last one as they are).
 - ``loop``: a prefill of its own (methods that edit earlier tokens: keys, values, all queries of the prompt;
@@ -30,7 +32,12 @@ def path_of(parts: Sequence[Any], scored: bool) -> Path:
         parts: from `in_order`.
         scored: whether options are scored; else next-token logits are taken.
     """
-    if all(isinstance(part, AttentionEdit) for part in parts):
+    if all(isinstance(part, AttentionEdit) or is_row_patch(part) for part in parts):
         return "rows"
     late = all(part.queries == "last" or part.phase == "decode" for part in parts)
     return "prefill" if late and scored else "loop"
+
+
+def is_row_patch(part: Any) -> bool:
+    """Whether a method that is no attention edit can run in a row: it says so, and edits no earlier token."""
+    return getattr(part, "in_rows", False) and part.queries in QUERIES

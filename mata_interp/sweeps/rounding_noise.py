@@ -1,8 +1,9 @@
-"""How far rounding alone moves a model's logits, measured by one more forward pass.
+"""How far rounding alone moves a model's logits, measured by one more pass.
 
 Deep models in half precision amplify rounding: two exact ways to compute the same logits can be further apart
 than a fixed number of steps of the number format. Where an unedited row is, it is compared with what rounding
-does to this model on this prompt: the input of every layer is moved by one step, up or down at random.
+does to this model on this prompt: the row runs once more, and the input of every layer is moved by one step,
+up or down at random.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mata_interp.lalm.discovery.hooks import hidden_states_in, replace_hidden_st
 from mata_interp.seeding import named_generator
 
 if TYPE_CHECKING:
-    from mata_interp.lalm import LALM, Prompt
+    from mata_interp.lalm import LALM
 
 __all__ = ["FACTOR", "logits_with_rounding"]
 
@@ -27,15 +28,12 @@ FACTOR = 2
 """How many times as far as the measured rounding an unedited row may be: both are draws of the same noise."""
 
 
-def logits_with_rounding(lalm: LALM, prompt: Prompt) -> np.ndarray:
-    """Logits at the last prompt token where the input of every layer is moved by one step of its dtype.
+def logits_with_rounding(lalm: LALM, run: Callable[[], np.ndarray]) -> np.ndarray:
+    """The logits that a pass returns where the input of every layer is moved by one step of its dtype.
 
     Args:
         lalm: the model.
-        prompt: B prompts.
-
-    Returns:
-        float32 [B, V].
+        run: runs the model's layers, each once, and returns logits.
     """
     random = named_generator(0, "rounding noise")
 
@@ -45,7 +43,7 @@ def logits_with_rounding(lalm: LALM, prompt: Prompt) -> np.ndarray:
 
     before: list[tuple[Any, Callable]] = [(block, move) for block in lalm.structure.blocks]
     with exclusive(lalm.structure.decoder), temporary_hooks(before):
-        return lalm.logits(prompt).float().cpu().numpy()
+        return run()
 
 
 def _moved_by_a_step(states: Tensor, random: np.random.Generator) -> Tensor:

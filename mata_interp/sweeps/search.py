@@ -6,7 +6,7 @@ neighbours of one another. So the search tries windows that begin and end on a c
 neighbours of the best at half the distance, and so on down to single layers.
 
 Each round has items of its own: an item's prompt is read once, for the configurations of its round. The last
-round has half of the clips, and its configurations are compared on the very same items, none of which had a
+round has half of the clips, and its configurations are compared on the same items, none of which had a
 part in how they were found.
 """
 
@@ -69,7 +69,7 @@ class WindowGrid:
         """The grid of configurations that differ in window and strength only.
 
         Raises:
-            InterventionError: one of them is no window of the layers that all of them have together, or two
+            InterventionError: one of them is not a window of the layers that they have together, or two
                 are the same.
         """
         layers = tuple(sorted({layer for edit in configurations.values() for layer in edit.layers}))
@@ -80,7 +80,7 @@ class WindowGrid:
             stop = first + len(edit.layers)
             if not edit.layers or layers[first:stop] != edit.layers:
                 raise InterventionError(
-                    f"Layers {brief(edit.layers)} of configuration {name!r} are no window of consecutive "
+                    f"Layers {brief(edit.layers)} of configuration {name!r} are not a window of consecutive "
                     "layers: sweep them instead of searching."
                 )
             place = (first, stop, alphas.index(edit.alpha))
@@ -107,14 +107,14 @@ class WindowGrid:
 
     def near(self, leaders: Sequence[Place], distance: int) -> list[Place]:
         """The leaders and their neighbours: each boundary as it is or moved, and the next strengths."""
-        wanted = {
+        candidates = {
             (first + before, stop + behind, alpha + other)
             for first, stop, alpha in leaders
             for before in (-distance, 0, distance)
             for behind in (-distance, 0, distance)
             for other in (-1, 0, 1)
         }
-        return [place for place in self.names if place in wanted]
+        return [place for place in self.names if place in candidates]
 
     def leaders(self, gains: Mapping[Place, float]) -> list[Place]:
         """The best windows, each at its best strength; of equal ones the weaker, narrower, earlier.
@@ -182,7 +182,7 @@ def search_windows(
         ``rounds``, as JSON: distance, number of items, names of the configurations, and of the leaders.
 
     Raises:
-        InterventionError: the configurations are no windows of consecutive layers.
+        InterventionError: the configurations are not windows of consecutive layers.
         ArgumentError: there are too few clips, or an item has no known answer.
 
     See Also:
@@ -201,24 +201,24 @@ def search_windows(
     items = as_items(items)
     grid = WindowGrid.from_configurations(configurations)
     parts = rounds_of_clips(items, len(grid.distances))
-    found: list[xr.DataArray] = []
+    sweeps: list[xr.DataArray] = []
     output: Output | None = options.pop("out", None)
 
     def measure(names: Sequence[str]) -> list[float]:
         edits = {baseline: None, **{name: configurations[name] for name in names}}
-        out = None if output is None else output.round(len(found), edits)
-        found.append(swept := sweep(lalm, parts[len(found)], edits, out=out, **options))
+        out = None if output is None else output.round(len(sweeps), edits)
+        sweeps.append(swept := sweep(lalm, parts[len(sweeps)], edits, out=out, **options))
         margins = margin(swept)
         moved = (margins - margins.sel(configuration=baseline, drop=True)).mean("item")
         return moved.sel(configuration=list(names)).values.tolist()
 
     rounds = grid.search(measure)
-    for one, swept in zip(rounds, found, strict=True):
+    for one, swept in zip(rounds, sweeps, strict=True):
         one["items"] = swept.sizes["item"]
     tried = {name for one in rounds for name in one["configurations"]}
     edits = {baseline: None, **{name: edit for name, edit in configurations.items() if name in tried}}
     attrs = {"search": "coarse", "grid": len(configurations), "rounds": json.dumps(rounds)}
-    return _joined(lalm, items, found, edits, attrs)
+    return _joined(lalm, items, sweeps, edits, attrs)
 
 
 def rounds_of_clips(items: Sequence[Item], rounds: int) -> list[list[Item]]:
@@ -260,31 +260,31 @@ def last_round(swept: xr.DataArray) -> xr.DataArray:
 def _joined(
     lalm: LALM,
     items: Sequence[Item],
-    found: Sequence[xr.DataArray],
+    sweeps: Sequence[xr.DataArray],
     configurations: Mapping[str, AttentionEdit | None],
     attrs: Mapping[str, Any],
 ) -> xr.DataArray:
     """Sweeps of different items and configurations as one, NaN where a configuration was not tried."""
     names, by_id = list(configurations), {item.id: item for item in items}
-    ids = [str(name) for swept in found for name in swept["item"].values]
-    values = np.full((len(ids), len(names), max(swept.sizes["choice"] for swept in found)), np.nan)
+    ids = [str(name) for swept in sweeps for name in swept["item"].values]
+    values = np.full((len(ids), len(names), max(swept.sizes["choice"] for swept in sweeps)), np.nan)
     done = 0
-    for swept in found:
+    for swept in sweeps:
         columns = [names.index(str(name)) for name in swept["configuration"].values]
         rows = slice(done, done + swept.sizes["item"])
         values[rows, columns, : swept.sizes["choice"]] = swept.transpose("item", "configuration", "choice")
         done = rows.stop
     edits = {name: in_order(edit) for name, edit in configurations.items()}
     lines = {
-        name: "\n".join(dict.fromkeys(line for swept in found for line in swept.attrs[name].splitlines()))
+        name: "\n".join(dict.fromkeys(line for swept in sweeps for line in swept.attrs[name].splitlines()))
         for name in ("culprits", "excluded")
     }
     checks = {
-        "canary": max(swept.attrs["canary"] for swept in found),
-        "looped": sum(swept.attrs["looped"] for swept in found),
+        "canary": max(swept.attrs["canary"] for swept in sweeps),
+        "looped": sum(swept.attrs["looped"] for swept in sweeps),
     }
     joined = table(
         lalm, [values], [by_id[name] for name in ids], edits, "choice", {**checks, **lines, **attrs}
     )
-    numbers = [number for number, swept in enumerate(found) for _ in range(swept.sizes["item"])]
+    numbers = [number for number, swept in enumerate(sweeps) for _ in range(swept.sizes["item"])]
     return joined.assign_coords(round=("item", numbers))

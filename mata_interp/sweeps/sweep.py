@@ -35,6 +35,7 @@ from mata_interp.lalm.verification import note_unchecked
 from .canary import STEPS, Rounding, token_counts
 from .inputs import SweepInputs, SweepWarning, named_configurations
 from .paths import Parts, path_of
+from .row_patches import measured_patches
 from .shared_prefill import shared
 from .storage import load_sweep, save_sweep
 from .table import concatenate_choices, table
@@ -74,9 +75,11 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     rounding can choose another expert in an edited row alone: there one edited configuration per sweep is
     compared with the loop, at the cost of one more prefill of the first batch.
 
-    Methods of the catalogue and of yours are configurations, too. One that leaves the tokens before the last
-    one as they are runs that token and the options on the shared prefill; one that edits earlier tokens has a
-    prefill of its own. The coordinate ``path`` says which: ``rows``, ``prefill`` or ``loop``.
+    Methods of the catalogue and of yours are configurations, too. `ActivationPatch` at the last token or in
+    the text is a row as well: the states of the other audio are measured once for all patches. One that
+    leaves the tokens before the last one as they are runs that token and the options on the shared prefill;
+    one that edits earlier tokens has a prefill of its own. The coordinate ``path`` says which: ``rows``,
+    ``prefill`` or ``loop``.
 
     Args:
         lalm: the model.
@@ -89,7 +92,7 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
         strict: raise an error for the first item that cannot be used, instead of leaving it out.
         progress: report progress.
         prompt_format: wording of the items, one of PROMPT_FORMATS.
-        out: write the sweep to this netCDF file, batch by batch: the same call goes on with a sweep that was
+        out: write the sweep to this netCDF file, batch by batch: the same call continues a sweep that was
             stopped, and reads one that is finished. `load_sweep` reads the file.
         ray: spread the batches over a Ray cluster: True for the available one, its address, or `RayWorkers`.
 
@@ -190,14 +193,16 @@ class SweepBatch:
         if prompt is None:
             return MeasuredBatch({}, notes)
         ready = isinstance(batch, Prompt)
-        found = in_parts(
+        results = in_parts(
             lalm, prompt, lambda part: self._sweep(lalm, part), None if ready else self.prompt_format
         )
-        culprits = dict.fromkeys(culprit for _, (_, _, culprit) in found if culprit)
-        notes["canary"] = max(canary for _, (_, canary, _) in found)
+        culprits = dict.fromkeys(culprit for _, (_, _, culprit) in results if culprit)
+        notes["canary"] = max(canary for _, (_, canary, _) in results)
         notes["culprit"] = "\n".join(culprits)
-        notes["looped"] = sum(part.size for part, (_, _, culprit) in found if culprit)
-        return MeasuredBatch({"values": concatenate_choices([values for _, (values, _, _) in found])}, notes)
+        notes["looped"] = sum(part.size for part, (_, _, culprit) in results if culprit)
+        return MeasuredBatch(
+            {"values": concatenate_choices([values for _, (values, _, _) in results])}, notes
+        )
 
     def _sweep(self, lalm: LALM, prompt: Prompt) -> tuple[np.ndarray, float, str]:
         """The values of a prompt, the canary's error, and why a plain loop ran, if it did."""
@@ -208,15 +213,17 @@ class SweepBatch:
         rows = [k for k, parts in enumerate(self.edits) if path_of(parts, self.scored) == "rows"]
         alone = sorted(set(range(len(self.edits))) - set(rows))
         edits = [self.edits[k] for k in rows]
-        found, canary, culprit = self._rows(lalm, prompt, edits, options, tokens) if rows else (None, 0.0, "")
+        row_values, canary, culprit = (
+            self._rows(lalm, prompt, edits, options, tokens) if rows else (None, 0.0, "")
+        )
         if not alone:
-            assert found is not None
-            return found, canary, culprit
+            assert row_values is not None
+            return row_values, canary, culprit
         looped = _loop(lalm, prompt, [self.edits[k] for k in alone], options)
         values = np.empty((len(looped), len(self.edits), looped.shape[2]), looped.dtype)
         values[:, alone] = looped
-        if found is not None:
-            values[:, rows] = found
+        if row_values is not None:
+            values[:, rows] = row_values
         return values, canary, culprit
 
     def _rows(
@@ -227,11 +234,12 @@ class SweepBatch:
         options: Sequence[Sequence[str]] | None,
         tokens: Any,
     ) -> tuple[np.ndarray, float, str]:
-        """The values of attention edits."""
+        """The values of configurations that run as rows."""
         parts = [part for some in edits for part in some]
         grouped = replace(prompt, groups=with_spans(prompt.groups, parts, prompt.audio_seconds))
         try:
-            values, canary = shared(lalm, grouped, edits, tokens, self.block)
+            measured = measured_patches(lalm, prompt, parts)
+            values, canary = shared(lalm, grouped, edits, tokens, self.block, measured=measured)
             if not self.verified and experts_of(lalm.structure.blocks):
                 _verify_against_loop(lalm, prompt, edits, options, values)
             self.verified = True
@@ -278,15 +286,15 @@ def _finished(output: Output) -> xr.DataArray | None:
     if not output.path.exists():
         return None
     try:
-        found = load_sweep(output.path)
-        identity = json.loads(found.attrs[IDENTITY])
+        result = load_sweep(output.path)
+        identity = json.loads(result.attrs[IDENTITY])
     except (ArgumentError, KeyError) as error:
         raise RunError(
             f"cannot read {output.path} as a sweep: {error}. Delete it, and the same command makes it again, "
             "or choose another file (out=...)."
         ) from error
     refuse_other_work(output.path, identity, output.identity)
-    return found
+    return result
 
 
 def _verify_against_loop(
@@ -304,15 +312,18 @@ def _verify_against_loop(
     edited = [k for k, parts in enumerate(configurations) if parts]
     if not edited:
         return
-    chosen = max(edited, key=lambda k: sum(len(part.layers) * abs(part.alpha) for part in configurations[k]))
-    found, loop = values[:, chosen], _loop(lalm, prompt, [configurations[chosen]], options)[:, 0]
+    chosen = max(
+        edited,
+        key=lambda k: sum(len(part.layers) * abs(getattr(part, "alpha", 1.0)) for part in configurations[k]),
+    )
+    row, loop = values[:, chosen], _loop(lalm, prompt, [configurations[chosen]], options)[:, 0]
     if options is None:
         rounding = Rounding.at(lalm.dtype, loop)
-        off = rounding.of_logits(found, loop)
+        off = rounding.of_logits(row, loop)
     else:
         rounding = Rounding.at(lalm.dtype, lalm.logits(prompt, configurations[chosen]).float().cpu().numpy())
         tokens = [lalm.option_tokens(i, texts) for i, texts in zip(prompt.items, options, strict=True)]
-        off = rounding.of_options(found, loop, token_counts(tokens, loop.shape))
+        off = rounding.of_options(row, loop, token_counts(tokens, loop.shape))
     allowed = SLACK * STEPS[lalm.dtype]
     if not (off <= allowed).all():
         worst = int(np.nan_to_num(off, nan=np.inf).argmax())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mata_interp.interventions import AttentionEdit
 
@@ -19,10 +20,12 @@ class Level:
     Attributes:
         parents: index of each node's parent one layer up; before the first layer there is the root, 0.
         edits: the edits of each node's scores in this layer, in order; () for none.
+        patches: the other edits of each node in this layer, of states or head outputs.
     """
 
     parents: tuple[int, ...]
     edits: tuple[Edits, ...]
+    patches: tuple[tuple[Any, ...], ...] = ()
 
     @property
     def branches(self) -> bool:
@@ -30,8 +33,10 @@ class Level:
         return self.parents != tuple(range(len(self.parents)))
 
 
-def grow(configurations: Sequence[Edits], layers: Sequence[int]) -> tuple[dict[int, Level], tuple[int, ...]]:
-    """The tree of configurations, each a tuple of edits performed in order.
+def grow(
+    configurations: Sequence[tuple[Any, ...]], layers: Sequence[int]
+) -> tuple[dict[int, Level], tuple[int, ...]]:
+    """The tree of configurations, each a tuple of attention edits and patches performed in order.
 
     Two configurations share a node for as long as they are the same: a layer costs one row for each different
     history, not one for each configuration.
@@ -44,15 +49,25 @@ def grow(configurations: Sequence[Edits], layers: Sequence[int]) -> tuple[dict[i
     for layer in layers:
         nodes: dict[tuple[int, tuple], int] = {}
         parents: list[int] = []
-        edits: list[Edits] = []
+        here_of: list[tuple[Any, ...]] = []
         for i, parts in enumerate(configurations):
             here = tuple(part for part in parts if layer in part.layers)
-            settings = tuple((p.rule, p.alpha, p.heads_of(layer), p.phase, p.keys, p.queries) for p in here)
-            place = (places[i], settings)
+            place = (places[i], tuple(_settings(part, layer) for part in here))
             if place not in nodes:
                 nodes[place] = len(parents)
                 parents.append(places[i])
-                edits.append(here)
+                here_of.append(here)
             places[i] = nodes[place]
-        levels[layer] = Level(tuple(parents), tuple(edits))
+        edits, patches = (
+            tuple(tuple(p for p in here if isinstance(p, AttentionEdit) == scores) for here in here_of)
+            for scores in (True, False)
+        )
+        levels[layer] = Level(tuple(parents), edits, patches)
     return levels, tuple(places)
+
+
+def _settings(part: Any, layer: int) -> Any:
+    """All that decides what a part does in a layer."""
+    if not isinstance(part, AttentionEdit):
+        return part.at_layer(layer)
+    return part.rule, part.alpha, part.heads_of(layer), part.phase, part.keys, part.queries

@@ -125,10 +125,10 @@ def _masses_of_prompts(
             )
         rows = slice(first - before, last + 1 - before) if together else columns - before
         mask = masks.of(call, rows) if isinstance(rows, slice) and len(columns) == 1 else None
-        found = call.masses(rows, keys.of(call, total), mask)  # (B, H, R, G)
+        mass = call.masses(rows, keys.of(call, total), mask)  # (B, H, R, G)
         change = edited.change(layer, call, total)
-        found = edited.replace_masses(found, columns, keys.of(call, total))
-        masses[layer] = queries.reduce(found.transpose(2, 3))
+        mass = edited.replace_masses(mass, columns, keys.of(call, total))
+        masses[layer] = queries.reduce(mass.transpose(2, 3))
         return change
 
     # nothing after the last layer's scores is needed: neither its values nor the output head
@@ -168,7 +168,9 @@ def _read_answers(
     groups = {name: group[:, :-1] for name, group in groups.items()}
 
     queries = ChosenQueries(predicted, mean)
-    mass = _collect({layer: queries.reduce(torch.stack(found, -1)) for layer, found in steps.items()})
+    mass = _collect(
+        {layer: queries.reduce(torch.stack(masses_of_steps, -1)) for layer, masses_of_steps in steps.items()}
+    )
     return AttentionMasses(mass, Queries.from_tokens(tokens[:, :-1], groups, chosen, mean), list(groups))
 
 
@@ -190,9 +192,9 @@ def _masses_of_answers(
             return change
         last = call.query.shape[2] - 1
         rows = slice(last, last + 1)
-        found = call.masses(rows, keys.of(call, total), masks.of(call, rows))  # (B, H, 1, G)
-        found = edited.replace_masses(found, torch.tensor([total - 1]), keys.of(call, total))
-        steps.setdefault(layer, []).append(found[:, :, 0])
+        mass = call.masses(rows, keys.of(call, total), masks.of(call, rows))  # (B, H, 1, G)
+        mass = edited.replace_masses(mass, torch.tensor([total - 1]), keys.of(call, total))
+        steps.setdefault(layer, []).append(mass[:, :, 0])
         return change
 
     def generate() -> GenerationOutput:
@@ -266,7 +268,7 @@ class _GroupKeys:
     def __init__(self, groups: list[Tensor], generated: int | None = None) -> None:
         self._stacked = torch.stack(groups, 1).float()  # (B, G, P)
         self._generated = generated
-        self._last: dict[tuple, Tensor] = {}  # those of the pass at hand
+        self._last: dict[tuple, Tensor] = {}  # of the current pass
 
     def of(self, call: AttentionCall, total: int) -> Tensor:
         """float32 [B, G, L] for a call whose last key is the last of ``total`` tokens."""
@@ -286,8 +288,8 @@ class _GroupKeys:
 def _collect(masses: dict[int, Tensor]) -> np.ndarray:
     """Masses [B, heads, G, Q] of each layer as [B, layers, heads, G, Q], with one copy from each device."""
     by_device: dict[torch.device, list[int]] = {}
-    for layer, found in masses.items():
-        by_device.setdefault(found.device, []).append(layer)
+    for layer, mass_of_layer in masses.items():
+        by_device.setdefault(mass_of_layer.device, []).append(layer)
     copied: dict[int, Tensor] = {}
     for layers in by_device.values():
         together = torch.cat([masses[layer].flatten() for layer in layers]).cpu()
@@ -295,7 +297,7 @@ def _collect(masses: dict[int, Tensor]) -> np.ndarray:
         copied |= {
             layer: part.reshape(masses[layer].shape) for layer, part in zip(layers, parts, strict=True)
         }
-    heads = max(found.shape[1] for found in copied.values())
+    heads = max(mass_of_layer.shape[1] for mass_of_layer in copied.values())
     batch, _, groups, queries = next(iter(copied.values())).shape
     mass = np.full((batch, len(copied), heads, groups, queries), np.nan, np.float32)
     for place, layer in enumerate(sorted(copied)):

@@ -36,13 +36,13 @@ class EditedRows:
     def __init__(self, lalm: LALM, prompt: Prompt, intervention: InterventionLike, generates: bool) -> None:
         parts = [part for part in in_order(intervention) if generates or part.site != "logits"]
         self.bound = BoundInterventions(lalm, prompt, parts) if parts else None
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._weights: list[tuple[Tensor, Tensor, Tensor]] = []
         if self.bound is not None and self.bound.attention is not None:
             self.bound.attention.watch = self._watch
 
     @property
     def paused(self) -> bool:
-        """Whether the call at hand is one of an extra pass, which is not measured."""
+        """Whether the current call belongs to an extra pass, which is not measured."""
         return self.bound is not None and self.bound.paused
 
     @contextmanager
@@ -56,7 +56,7 @@ class EditedRows:
 
     def change(self, layer: int, call: AttentionCall, total: int) -> Add | None:
         """What to add to a call's output; afterwards `replace_masses` knows its edited rows."""
-        self._seen.clear()
+        self._weights.clear()
         if self.bound is None or layer not in self.bound.layers:
             return None
         change = self.bound(layer, call, total)
@@ -70,16 +70,16 @@ class EditedRows:
             positions: int [R], the absolute positions of these queries.
             groups: float32 [B, G, L], the group of each key.
         """
-        for at, weights, edited in self._seen:
-            found = (weights.flatten(1, 2) @ groups.transpose(1, 2)).unflatten(1, weights.shape[1:3])
+        for at, weights, edited in self._weights:
+            edited_masses = (weights.flatten(1, 2) @ groups.transpose(1, 2)).unflatten(1, weights.shape[1:3])
             same = positions.to(at.device)[:, None] == at[None]  # (R, R')
             rows, places = same.nonzero(as_tuple=True)
             on = edited[:, None, places, None]
             masses = masses.clone()
-            masses[:, :, rows] = torch.where(on, found[:, :, places], masses[:, :, rows])
+            masses[:, :, rows] = torch.where(on, edited_masses[:, :, places], masses[:, :, rows])
         return masses
 
     def _watch(self, layer: int, positions: Tensor, weights: Tensor, edited: Tensor) -> None:
         del layer
         if not self.paused:
-            self._seen.append((positions, weights, edited))
+            self._weights.append((positions, weights, edited))

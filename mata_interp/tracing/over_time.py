@@ -17,9 +17,10 @@ from mata_interp.interventions import AttentionEdit, Editing
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.calls.attention_calls import Add, attention_calls
 from mata_interp.lalm.calls.locks import exclusive
+from mata_interp.lalm.discovery.output_head import last_position_only
 from mata_interp.lalm.prompting.groups import clip_group
 from mata_interp.lalm.rows.caches import branch_cache, position_ids_after
-from mata_interp.lalm.scoring import last_position_only, read
+from mata_interp.lalm.scoring import read
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -80,8 +81,8 @@ def attention_over_time(
     keys = keys.to(lalm.device)
     with exclusive(lalm.structure.decoder):
         cache = read(lalm.model, prompt)
-        found = [_last_token_mass(lalm, prompt, edits, keys, cache) for edits in conditions]
-    mass = np.stack(found, 1)  # (B, conditions, layers, heads, N)
+        masses = [_last_token_mass(lalm, prompt, edits, keys, cache) for edits in conditions]
+    mass = np.stack(masses, 1)  # (B, conditions, layers, heads, N)
     for row, of_row in enumerate(edges):
         mass[row, ..., int((~np.isnan(of_row)).sum()) - 1 :] = np.nan
     return AttentionOverTime(mass, edges, lalm.attention_layers)
@@ -152,7 +153,7 @@ def _last_token_mass(lalm: LALM, prompt: Prompt, edits: Edits, keys: Tensor, cac
     with last_position_only(lalm.model), calls as run:
         run(lambda: lalm.model(**inputs, use_cache=cache is not None))
     heads = max(mass.shape[1] for mass in masses.values())
-    found = np.full((prompt.size, len(masses), heads, keys.shape[1]), np.nan, np.float32)
+    result = np.full((prompt.size, len(masses), heads, keys.shape[1]), np.nan, np.float32)
     for place, layer in enumerate(lalm.attention_layers):
-        found[:, place, : masses[layer].shape[1]] = masses[layer].float().cpu().numpy()
-    return found
+        result[:, place, : masses[layer].shape[1]] = masses[layer].float().cpu().numpy()
+    return result

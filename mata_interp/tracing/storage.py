@@ -52,8 +52,8 @@ def read_finished(path: Path, identity: Mapping[str, Any]) -> xr.Dataset | None:
     """
     if not path.exists():
         return None
-    found = read_trace(path)
-    if IDENTITY not in found.attrs:
+    trace = read_trace(path)
+    if IDENTITY not in trace.attrs:
         raise RunError(f"{path} is not a trace that can be continued. Choose another file (out=...).")
-    refuse_other_work(path, json.loads(found.attrs[IDENTITY]), identity)
-    return found
+    refuse_other_work(path, json.loads(trace.attrs[IDENTITY]), identity)
+    return trace

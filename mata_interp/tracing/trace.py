@@ -75,7 +75,7 @@ def trace(  # noqa: PLR0913 one keyword per setting of a trace
         max_new_tokens: of the answer, for ``"generated"``.
         strict: raise an error for an item that cannot be used, instead of leaving it out.
         prompt_format: wording of the items, one of PROMPT_FORMATS.
-        out: write the trace to this netCDF file, batch by batch: the same call goes on with a trace that was
+        out: write the trace to this netCDF file, batch by batch: the same call continues a trace that was
             stopped, and reads one that is finished. The trace is then returned as it is read from the file.
         ray: spread the batches over a Ray cluster: True for the available one, its address, or `RayWorkers`.
 
@@ -194,8 +194,8 @@ class TraceBatch:
 
         ready = isinstance(batch, Prompt)
         generating = self.query == "generated"
-        found = in_parts(lalm, prompt, read, None if ready else self.prompt_format, generating)
-        return _joined([masses for _, masses in found]).to_part(notes)
+        results = in_parts(lalm, prompt, read, None if ready else self.prompt_format, generating)
+        return _joined([masses for _, masses in results]).to_part(notes)
 
 
 def _output(
@@ -256,21 +256,21 @@ def _to_dataset(
     return xr.Dataset(variables, coords).merge(of_subgroups(masses, per_query))
 
 
-def _joined(found: Sequence[AttentionMasses]) -> AttentionMasses:
+def _joined(parts: Sequence[AttentionMasses]) -> AttentionMasses:
     """The masses of the parts of a batch that was halved, one after the other."""
-    if len(found) == 1:
-        return found[0]
-    groups = list(dict.fromkeys(name for part in found for name in part.groups))
-    mass, n_tokens = of_groups(found, groups)
-    queries = [part.queries for part in found]
+    if len(parts) == 1:
+        return parts[0]
+    groups = list(dict.fromkeys(name for part in parts for name in part.groups))
+    mass, n_tokens = of_groups(parts, groups)
+    queries = [part.queries for part in parts]
     joined = Queries(
         n_tokens=n_tokens,
         position=concatenate([one.position for one in queries], -1),
         token=concatenate([one.token for one in queries], -1),
         group=concatenate([one.group for one in queries], ""),
     )
-    thoughts = any(part.predicts is not None for part in found)
-    named = concatenate([predicts(part) for part in found], "") if thoughts else None
+    thoughts = any(part.predicts is not None for part in parts)
+    named = concatenate([predicts(part) for part in parts], "") if thoughts else None
     return AttentionMasses(mass, joined, groups, named)
 
 

@@ -13,7 +13,8 @@ def test_attention_imbalance(tmp_path):
     assert {row["condition"] for row in rows} == {"neutral", "congruent", "conflict"}
     assert len(rows) == 2 * 3 * 8
     for row in rows:
-        assert 0 < row["low"] <= row["audio_share"] <= row["high"] < 1
+        assert 0 <= row["low"] <= row["audio_share"] <= row["high"] <= 1
+        assert 0 < row["audio_share"] < 1
         assert row["mdi"] > 0
         assert row["clips"] == 4
     assert (tmp_path / "imbalance.csv").exists()

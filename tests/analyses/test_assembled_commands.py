@@ -124,8 +124,10 @@ def test_check_of_an_adapter(folder, tmp_path):
     measured = run_command("check", model=tmp_path / "adapter")
     assert measured["ok"]
     # transformer-lens cannot read an adapter
-    others = {r["name"]: r["verdict"] for r in measured["results"] if r["name"] != "transformer-lens agrees"}
-    assert set(others.values()) == {"pass"}, measured["results"]
+    verdicts = {
+        r["name"]: r["verdict"] for r in measured["results"] if r["name"] != "transformer-lens agrees"
+    }
+    assert set(verdicts.values()) == {"pass"}, measured["results"]
 
 
 @pytest.mark.parametrize("query", ["last", "text", "generated"])
@@ -177,7 +179,7 @@ def test_listen(folder, items, tmp_path):
     item = next(i for i in mi.load_benchmark(str(items)) if i.condition == "neutral")
     clip, page = Path(item.audio_root or "") / str(item.audio), tmp_path / "page.html"
     choices = ["--choices", ";".join(item.choices), "--layers", "22-26", "--out", page]
-    measured = run_command("listen", clip, item.question, *choices, model=folder)
+    (measured,) = run_command("listen", clip, item.question, *choices, model=folder)["clips"]
     assert [option["option"] for option in measured["options"]] == list(item.choices)
     assert sum(option["before"] for option in measured["options"]) == pytest.approx(1, abs=1e-4)
     assert measured["seconds"] == pytest.approx(2)

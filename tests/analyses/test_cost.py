@@ -39,11 +39,53 @@ def test_instrument_cost(tmp_path):
     assert {"layer criteria, last query", "layer criteria, all"} <= set(rows)
     # two processes that differ only in a trace
     assert rows["trace"]["memory_ratio"] == pytest.approx(1, abs=0.1)
+    assert {row["name"] for row in result["operations"]} >= {
+        "transformers",
+        "attached, MATA in 5 of 12 layers",
+    }
+    heads = result["heads"]
+    assert heads["flops"]["exact map of knockouts, one sweep"] < 2
+    for name in ("knockout", "patch"):
+        assert heads[name]["low"] <= heads[name]["rho"] <= heads[name]["high"]
+        assert heads[name]["items"] + heads[name]["left_out"] == 6
     assert json.loads((tmp_path / "instrument_cost.json").read_text()) == result
     assert (tmp_path / "instrument_cost.csv").exists()
     assert (tmp_path / "instrument_cost.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_attribution_patching_is_exact_to_first_order(tmp_path):
+    """Audio that is almost the same: the change by each head is then its slope times its difference."""
+    import soundfile
+    from support.attribution_patching import _changes, as_published, estimated_heads
+
+    import mata_interp as mi
+    from mata_interp.fusion.item_context import ItemContext
+    from mata_interp.interventions.catalogue import negative_prompt
+    from mata_interp.sweeps import patch_configs
+
+    lalm = mi.LALM.from_pretrained("organism")
+    for item in mi.load_benchmark("listening").filter(condition="conflict"):
+        context = ItemContext.from_item(lalm, item, last_token_only=True, keep_states=False)
+        if not context.decision.forced:
+            break
+    samples = item.load_audio(lalm.sampling_rate).samples
+    noise = np.random.default_rng(0).normal(0, 1e-3 * float(np.abs(samples).max()), len(samples))
+    clip = str(tmp_path / "almost.wav")
+    soundfile.write(clip, samples + noise, lalm.sampling_rate, subtype="FLOAT")
+    prompt, decision = context.prompt, context.decision
+    other = lalm.prepare(negative_prompt(lalm, prompt, "another", clip))
+    estimated = as_published(lalm, prompt, other, decision).numpy()
+    configurations = patch_configs(lalm, "head_output", negative="another", clip=clip)
+    exact = _changes(lalm, prompt, decision, configurations)
+    assert np.abs(exact).max() > 1e-4
+    np.testing.assert_allclose(estimated, exact, atol=0.1 * np.abs(exact).max())
+    assert np.corrcoef(estimated.ravel(), exact.ravel())[0, 1] > 0.99
+    # the same slopes, times the change by a knockout
+    gradient = context.last_token_trace.gradients
+    assert estimated_heads(context).shape == exact.shape == (len(gradient), exact.shape[1])
+
+
+@pytest.mark.acceptance
 def test_long_audio(tmp_path, monkeypatch):
     """One point is measured in a process of its own, one that does not fit is calculated; both are drawn."""
     import long_audio

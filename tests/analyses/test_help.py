@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
 import pytest
 
-from tests.support.analyses import ROOT
+from tests.support.analyses import ROOT, run_script
 
 SCRIPTS = sorted(p.name for p in (ROOT / "analyses").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_has_the_question_and_examples(script):
-    command = [sys.executable, str(ROOT / "analyses" / script), "--help"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text = run_script(script, "--help")
     assert "?" in text.split("--")[0]
     assert f"python analyses/{script}" in text
 

@@ -85,6 +85,7 @@ def test_each_window_has_its_best_and_smallest_strength(study):
         assert result[window] == (1.0 if better else 0.0)
 
 
+@pytest.mark.acceptance
 def test_layer_selection(tmp_path):
     lalm, names = mi.LALM.from_pretrained("organism"), ["knockout_last", "depth"]
     items = mi.load_benchmark("listening").split("selection").filter(condition="neutral").sample(3)
@@ -109,12 +110,12 @@ def test_layer_selection(tmp_path):
     sizes = {row["name"]: row["of"] for row in result["ranks"]}
     # three neighbours, or this shape; all sets of three; four neighbours; three neighbours
     assert sizes == {"window": 11, "sets": 56, "knockout_last": 5, "depth": 6}
-    own = [row for row in result["ranks"] if row["name"] == "window"]
-    assert {(row["caption"], row["measure"]) for row in own} == {
+    window_rows = [row for row in result["ranks"] if row["name"] == "window"]
+    assert {(row["caption"], row["measure"]) for row in window_rows} == {
         (caption, measure) for caption in ("conflict", "neutral") for measure in ("margin", "accuracy")
     }
     effects = {(row["caption"], *row["layers"]): row for row in result["effects"]}
-    for row in own:
+    for row in window_rows:
         assert row["layers"] == window
         assert len(row["pairs"]) == row["of"] - 1
         assert 1 <= row["set_low"] <= row["set_high"] <= row["of"]

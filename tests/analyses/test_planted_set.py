@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import typer
 
-import mata_interp as mi
 from mata_interp.errors import ArgumentError
 from mata_interp.fusion.share_window import WORTH
 from mata_interp.organism.planted_body import PlantedBodySpec
@@ -103,13 +102,14 @@ def test_coverage_counts_boundaries_of_runs_that_overlap(scoring, known, tmp_pat
         {"first": 5, "last": 5, "first_interval": [5, 5], "last_interval": [5, 5]},  # overlaps nothing
     ]
     rows = table(("two", 50, 0, "2-3,5"), boundaries=edges) + table(("none", 50, 0, "none"))
-    (found,) = scoring.score(read(scoring, tmp_path, rows), known)["boundaries"].to_dict("records")
-    assert (found["edges"], found["covered"]) == (2, 0.5)
+    (coverage,) = scoring.score(read(scoring, tmp_path, rows), known)["boundaries"].to_dict("records")
+    assert (coverage["edges"], coverage["covered"]) == (2, 0.5)
+    assert (coverage["exact"], coverage["width"]) == (0.5, 1.5)
     as_text = [{**row, "boundaries": json.dumps(row.get("boundaries", []))} for row in rows]
     path = tmp_path / "windows.csv"
     pd.DataFrame(as_text).to_csv(path, index=False)
     again = scoring.score(scoring.read_windows(path), known)["boundaries"]
-    assert again.to_dict("records") == [found]
+    assert again.to_dict("records") == [coverage]
 
 
 def test_stability_is_compared_with_other_draws(scoring, known, tmp_path):
@@ -119,10 +119,10 @@ def test_stability_is_compared_with_other_draws(scoring, known, tmp_path):
         {"plant": "two", "clips": 50, "draw": d, "layers": w, "stability": 0.9} for d, w in enumerate(windows)
     ]
     rows += table(*(("none", 50, d, "none") for d in range(4)))
-    (found,) = scoring.score(read(scoring, tmp_path, rows), known)["stability"].to_dict("records")
-    assert (found["windows"], found["range"]) == (4, "0.80-0.95")
-    assert found["claimed"] == pytest.approx(0.9)
-    assert found["observed"] == pytest.approx((3 * 2 / 3 + 0) / 4)
+    (calibration,) = scoring.score(read(scoring, tmp_path, rows), known)["stability"].to_dict("records")
+    assert (calibration["windows"], calibration["range"]) == (4, "0.80-0.95")
+    assert calibration["claimed"] == pytest.approx(0.9)
+    assert calibration["observed"] == pytest.approx((3 * 2 / 3 + 0) / 4)
 
 
 REFUSED = {
@@ -162,9 +162,10 @@ def test_windows_of_known_effects_are_written_and_scored(known, tmp_path, capsys
     study = import_analysis("planted_truth")
     rng = np.random.default_rng(0)
     effects = {
-        "two": rng.normal([0, 0, 0.6, 0.4, 0.3, 0], 0.1, (2, 60, 6)),
-        "none": rng.normal(0, 0.1, (2, 60, 6)),
+        "two": rng.normal([0, 0.4, 0.6, 0.4, 0.3, 0], 0.1, (3, 60, 6)),
+        "none": rng.normal(0, 0.1, (3, 60, 6)),
     }
+    effects["two"][2, :, 1] = 0.0  # costs nothing alone
     rows = list(windows.recommended_windows(effects, [24, 50], draws=3, resampled_draws=1))
     assert [row["layers"] for row in rows if row["plant"] == "two"] == ["2-4"] * 6
     assert sum(row["stability"] is not None for row in rows) == 2
@@ -183,7 +184,7 @@ def test_windows_of_known_effects_are_written_and_scored(known, tmp_path, capsys
 def test_random_signs_leave_no_effect(known):
     """The models' own clips with random signs: of 60 resamples of 24 clips, at most 8 (99.9 % at 5 %)."""
     windows = import_analysis("support.planted.windows")
-    effects = {"two": np.random.default_rng(0).normal([0, 0, 1.0, 0.5, 0, 0], 0.5, (2, 60, 6))}
+    effects = {"two": np.random.default_rng(0).normal([0, 0, 1.0, 0.5, 0, 0], 0.5, (3, 60, 6))}
     assert windows.false_windows(effects, 24, 60).sum() <= 8
 
 
@@ -191,9 +192,12 @@ def test_the_truths_that_ship_are_of_the_set_that_ships(truths):
     from mata_interp.organism.planted_growth import read_planted_set
 
     specs, known = read_planted_set(), truths.read_known()
-    effects = import_analysis("support.planted.measuring").load_effects()
+    measuring = import_analysis("support.planted.measuring")
+    effects = measuring.load_effects()
     for name, model in known.items():
         assert (model.role, model.num_layers) == (specs[name].role, specs[name].num_layers)
         assert model.planted == specs[name].fusion_layers
         if name in effects:
-            assert effects[name].shape[::2] == (len(mi.fusion.recommend.CAUSES), model.num_layers)
+            criteria, _, layers = effects[name].shape
+            assert layers == model.num_layers
+            assert criteria == len(measuring.DECIDING) or (criteria == 2 and model.role == "retired")

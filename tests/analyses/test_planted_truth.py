@@ -92,7 +92,7 @@ def test_the_truth_is_a_ratio_of_means(truths, unbiased, monkeypatch):
     monkeypatch.setattr(
         truths,
         "margins",
-        lambda lalm, asked, blinds: np.array([seeing - loss[list(blind)].sum() for blind in blinds]),
+        lambda lalm, items, blinds: np.array([seeing - loss[list(blind)].sum() for blind in blinds]),
     )
     measured = truths.blindness(unbiased, items)
     np.testing.assert_allclose(measured.cost, loss / 0.86)
@@ -104,6 +104,7 @@ def test_the_truth_is_a_ratio_of_means(truths, unbiased, monkeypatch):
     assert truths.blindness(unbiased, items).layers == ()
 
 
+@pytest.mark.acceptance
 def test_planted_truth(study, tmp_path, capsys):
     """With a model that is hardly trained: the format is asserted, not the result."""
     study.main(tmp_path, "2", items=6, share=0.005, seed=0, as_json=True)

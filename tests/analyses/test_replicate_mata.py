@@ -27,6 +27,15 @@ def own_file(tmp_path_factory):
     return write_with_scenes(folder, "mmau", own_records("mmau", 12)), folder / "audio"
 
 
+def test_names_of_benchmarks(own_file):
+    file, _ = own_file
+    named = import_analysis("replicate_mata")._named
+    assert named(str(file)) == (file.stem, str(file))
+    assert named(f"mmau={file}") == ("mmau", str(file))
+    assert named("listening") == ("listening", "listening")
+
+
+@pytest.mark.acceptance
 def test_every_combination_is_one_family(own_file, tmp_path):
     file, audio = own_file
     options = ["--benchmark", f"mmau={file}", "--audio-root", f"mmau={audio}", "--out", str(tmp_path)]

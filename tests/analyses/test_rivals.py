@@ -26,8 +26,8 @@ def effects() -> Any:
 
 
 @pytest.fixture(scope="module")
-def found(method_grids) -> Any:
-    return method_grids.Found(
+def inputs(method_grids) -> Any:
+    return method_grids.GridInputs(
         layer_sets=((3, 4), (4, 5, 6, 7), tuple(range(8))),
         single=(0, 1, 3, 4, 6, 7),
         last=7,
@@ -38,15 +38,15 @@ def found(method_grids) -> Any:
     )
 
 
-def test_every_method_has_the_same_budget(method_grids, found):
-    made = method_grids.grids(found)
+def test_every_method_has_the_same_budget(method_grids, inputs):
+    made = method_grids.grids(inputs)
     assert set(made) == set(method_grids.GRIDS)
     for name, grid in made.items():
         assert len(grid) == method_grids.BUDGET, name
         assert len(set(grid)) == len(grid), name
-    assert set(method_grids.grids(found, ["AAD", "VAF"])) == {"AAD", "VAF"}
+    assert set(method_grids.grids(inputs, ["AAD", "VAF"])) == {"AAD", "VAF"}
     with pytest.raises(BenchmarkError, match="No method 'AAB'"):
-        method_grids.grids(found, ["AAB"])
+        method_grids.grids(inputs, ["AAB"])
 
 
 def test_costs_are_counted_tokens():
@@ -105,6 +105,7 @@ def test_dropped_options_have_bounded_margins(effects):
     assert effects.bounded(margins).tolist() == [20.0, -20.0, 0.0, 3.0]
 
 
+@pytest.mark.acceptance
 def test_the_analysis_at_a_small_size(tmp_path):
     arguments = ["--items", "9", "--models", "organism", "--out", str(tmp_path), "--methods"]
     arguments.append("MATA abs,target share,scaling, one layer,scaling,AAD")

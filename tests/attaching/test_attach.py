@@ -38,6 +38,10 @@ PARTS = {
     "values": c.ValueScaling((1, 2)),
     "residual stream": c.Steering((1, 2), 0.3, c.Array(torch.ones(2, 32))),
     "early logits": c.Dola((0, 1)),
+    "scores of a method": mi.DoseTargetedMata((1, 2), 0.9),
+    "a count": mi.DoseTargetedSham((1, 2), 0.9),
+    "weights beside scores": (MATA, c.InstABoost((2, 3))),
+    "weights beside values": (c.InstABoost((1,)), c.ValueScaling((2,))),
     "measured": c.GatedScaling((1, 2), 2.0, 0.2),
     "confidence": c.Caac((1, 2)),
     "contrast with an edited pass": c.Owl((1, 2)),
@@ -50,14 +54,25 @@ def generate(lalm, inputs, **how):
     return sequences[:, inputs["input_ids"].shape[1] :]
 
 
-def same_dose(found, wanted):
-    assert set(found) == set(wanted)
-    for name, values in wanted.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-6)
+def read_answer(lalm, inputs, answer: list[int]) -> None:
+    """Read a prompt and then an answer's tokens but the last, one forward for each."""
+    output = lalm.model(**inputs, use_cache=True)
+    for token in answer[:-1]:
+        output = lalm.model(
+            input_ids=torch.tensor([[token]]),
+            attention_mask=torch.ones(1, output.past_key_values.get_seq_length() + 1),
+            past_key_values=output.past_key_values,
+        )
+
+
+def same_dose(measured, expected):
+    assert set(measured) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(measured[name], values, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
-def wanted(lalm, prompt):
+def expected(lalm, prompt):
     output = lalm.answer(prompt, MATA, max_new_tokens=NEW)
     plain = lalm.answer(prompt, max_new_tokens=NEW)
     assert (plain.tokens[:, :6] != output.tokens[:, :6]).any(1).all()  # the edit moves every answer
@@ -65,21 +80,23 @@ def wanted(lalm, prompt):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_tokens_and_dose_are_those_of_the_lalm(lalm, prompt, wanted, way):
+def test_tokens_and_dose_are_those_of_the_lalm(lalm, prompt, expected, way):
     with mi.attach(lalm.model, MATA) as attached:
-        assert torch.equal(generate(lalm, prompt.inputs, **WAYS[way]), wanted.tokens)
-    same_dose(attached.dose, wanted.dose)
+        assert torch.equal(generate(lalm, prompt.inputs, **WAYS[way]), expected.tokens)
+    same_dose(attached.dose, expected.dose)
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_site(lalm, prompt, part):
-    wanted = lalm.answer(prompt, PARTS[part], max_new_tokens=NEW)
+    expected = lalm.answer(prompt, PARTS[part], max_new_tokens=NEW)
     with mi.attach(lalm.model, PARTS[part]) as attached:
-        assert torch.equal(generate(lalm, prompt.inputs), wanted.tokens)
-    if all(isinstance(some, mi.AttentionEdit) for some in in_order(PARTS[part])):
-        same_dose(attached.dose, wanted.dose)
+        assert torch.equal(generate(lalm, prompt.inputs), expected.tokens)
+    if expected.dose:
+        same_dose(attached.dose, expected.dose)
     else:
-        assert attached.dose == {}
+        with pytest.raises(InterventionError, match="only edits of attention scores and weights have a dose"):
+            _ = attached.dose
+    assert bool(expected.dose) == any(some.site in ("scores", "weights") for some in in_order(PARTS[part]))
 
 
 def test_nothing_is_left_behind(lalm, prompt):
@@ -111,17 +128,17 @@ def test_nothing_is_left_behind_after_an_error(lalm, prompt):
     assert snapshot(lalm.model) == before
 
 
-def test_several_models_and_any_order(lalm, prompt, wanted):
+def test_several_models_and_any_order(lalm, prompt, expected):
     table = dict(compat.attention_function_table())
     other = LALM(*tiny_qwen2_audio(seed=1, attention=compat.attention_name(lalm.structure.decoder.config)))
     knockout = mi.Knockout([1, 2])
-    theirs = other.generate(prompt, knockout, max_new_tokens=NEW)
+    tokens_of_other = other.generate(prompt, knockout, max_new_tokens=NEW)
     first = mi.attach(lalm.model, MATA)
     second = mi.attach(other.model, knockout)
-    assert torch.equal(generate(lalm, prompt.inputs), wanted.tokens)
-    assert torch.equal(generate(other, prompt.inputs), theirs)
+    assert torch.equal(generate(lalm, prompt.inputs), expected.tokens)
+    assert torch.equal(generate(other, prompt.inputs), tokens_of_other)
     first.detach()
-    assert torch.equal(generate(other, prompt.inputs), theirs)
+    assert torch.equal(generate(other, prompt.inputs), tokens_of_other)
     assert torch.equal(generate(lalm, prompt.inputs), lalm.generate(prompt, max_new_tokens=NEW))
     second.detach()
     assert dict(compat.attention_function_table()) == table
@@ -129,12 +146,12 @@ def test_several_models_and_any_order(lalm, prompt, wanted):
 
 def test_the_table_gets_the_same_dispatcher_again(lalm):
     name = compat.attention_name(lalm.structure.decoder.config)
-    seen = []
+    functions = []
     for _ in range(2):
         attached = mi.attach(lalm.model, MATA)
-        seen.append(compat.attention_function_table()[name])
+        functions.append(compat.attention_function_table()[name])
         attached.detach()
-    assert seen[0] is seen[1]
+    assert functions[0] is functions[1]
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -145,19 +162,19 @@ def test_beams(lalm, prompt, beams, returned):
         pytest.skip("greedy search has one answer")
     how = {"num_beams": beams, "num_return_sequences": returned}
     with mi.attach(lalm.model, MATA) as attached:
-        found = generate(lalm, prompt.inputs, **how)
+        tokens = generate(lalm, prompt.inputs, **how)
         dose = attached.dose
-        assert torch.equal(generate(lalm, prompt.inputs, use_cache=False, **how), found)
+        assert torch.equal(generate(lalm, prompt.inputs, use_cache=False, **how), tokens)
     plain = generate(lalm, prompt.inputs, **how)
-    assert found.shape != plain.shape or (found != plain).any()
+    assert tokens.shape != plain.shape or (tokens != plain).any()
     assert len(dose["kl"]) == 3 * returned
 
 
 @pytest.mark.parametrize("part", ["contrast with an edited pass", "text queries", "weights"])
 def test_beams_of_other_sites(lalm, prompt, part):
     with mi.attach(lalm.model, PARTS[part]):
-        found = generate(lalm, prompt.inputs, num_beams=3)
-        assert torch.equal(generate(lalm, prompt.inputs, num_beams=3, use_cache=False), found)
+        tokens = generate(lalm, prompt.inputs, num_beams=3)
+        assert torch.equal(generate(lalm, prompt.inputs, num_beams=3, use_cache=False), tokens)
 
 
 def test_the_dose_of_beams_is_that_of_their_tokens(lalm, items):
@@ -166,45 +183,83 @@ def test_the_dose_of_beams_is_that_of_their_tokens(lalm, items):
         inputs = lalm.prompt(item).inputs
         with mi.attach(lalm.model, MATA) as attached:
             sequences = lalm.model.generate(**inputs, max_new_tokens=NEW, num_beams=3, do_sample=False)
-            found = attached.dose
+            dose = attached.dose
             ends = lalm.model.generation_config.eos_token_id
             width = inputs["input_ids"].shape[1]
             answer = [token for token in sequences[0, width:].tolist()]
             answer = answer[: answer.index(ends) + 1] if ends in answer else answer
-            output = lalm.model(**inputs, use_cache=True)
-            for token in answer[:-1]:
-                output = lalm.model(
-                    input_ids=torch.tensor([[token]]),
-                    attention_mask=torch.ones(1, output.past_key_values.get_seq_length() + 1),
-                    past_key_values=output.past_key_values,
-                )
-            same_dose(found, attached.dose)
+            read_answer(lalm, inputs, answer)
+            same_dose(dose, attached.dose)
 
 
 def test_sampled_answers_follow_their_prompts(lalm, prompt):
     """Of each prompt two answers are drawn; the same draws without a cache give the same answers."""
-    found = []
+    samples = []
     for cached in (True, False):
         torch.manual_seed(0)
         with mi.attach(lalm.model, MATA):
-            found.append(
+            samples.append(
                 generate(lalm, prompt.inputs, do_sample=True, num_return_sequences=2, use_cache=cached)
             )
-    assert torch.equal(*found)
+    assert torch.equal(*samples)
 
 
 def test_assisted_generation(lalm, items):
     """Candidate tokens are read several at once; those that are rejected have no dose."""
     for item in items:
         one = lalm.prompt(item)
-        wanted = lalm.answer(one, MATA, max_new_tokens=NEW)
+        expected = lalm.answer(one, MATA, max_new_tokens=NEW)
         with mi.attach(lalm.model, MATA) as attached:
-            found = generate(lalm, one.inputs, prompt_lookup_num_tokens=4)
-        assert torch.equal(found, wanted.tokens)
-        same_dose(attached.dose, wanted.dose)
+            tokens = generate(lalm, one.inputs, prompt_lookup_num_tokens=4)
+        assert torch.equal(tokens, expected.tokens)
+        same_dose(attached.dose, expected.dose)
 
 
-def test_a_loop_of_ones_own(lalm, prompt, wanted):
+@pytest.mark.parametrize("part", ["abs", "text queries", "weights", "a count", "residual stream", "values"])
+@pytest.mark.parametrize("kind", ["another model", "the same weights", "with an intervention of its own"])
+def test_an_assistant_model(lalm, items, part, kind):
+    """A second model proposes tokens, and the attached one reads several at once: the answer is the same."""
+    assistant, _ = tiny_qwen2_audio(seed=int(kind == "another model"))
+    for item in items[:2]:
+        one = lalm.prompt(item)
+        expected = lalm.answer(one, PARTS[part], max_new_tokens=NEW)
+        passes = []
+        handle = lalm.structure.decoder.register_forward_pre_hook(
+            lambda _, args, kwargs, passes=passes: passes.append(kwargs["inputs_embeds"].shape[1]),
+            with_kwargs=True,
+        )
+        of_assistant = mi.attach(assistant, MATA if kind.startswith("with") else None)
+        with of_assistant, mi.attach(lalm.model, PARTS[part]) as attached:
+            tokens = generate(lalm, one.inputs, assistant_model=assistant)
+        handle.remove()
+        assert torch.equal(tokens, expected.tokens)
+        if expected.dose:
+            same_dose(attached.dose, expected.dose)
+        assert max(passes[1:]) > 1
+
+
+def test_assistants_that_are_refused(lalm, items):
+    inputs = lalm.prompt(items[0]).inputs
+    with pytest.raises(ModelError, match="assistant_model"), mi.attach(lalm.model, MATA):
+        generate(lalm, inputs, assistant_model=lalm.model)
+    for part, error in (("contrast with an edited pass", InterventionError), ("confidence", ModelError)):
+        with pytest.raises(error, match="token by token"), mi.attach(lalm.model, PARTS[part]):
+            generate(lalm, inputs, assistant_model=tiny_qwen2_audio(seed=1)[0])
+
+
+@pytest.mark.parametrize("part", ["weights", "a count", "weights beside scores"])
+def test_the_dose_of_beams_of_methods(lalm, items, part):
+    """That of reading the answer which beam search returned, as for MATA."""
+    inputs = lalm.prompt(items[0]).inputs
+    with mi.attach(lalm.model, PARTS[part]) as attached:
+        tokens = generate(lalm, inputs, num_beams=3)[0].tolist()
+        dose, ends = attached.dose, lalm.model.generation_config.eos_token_id
+        answer = tokens[: tokens.index(ends) + 1] if ends in tokens else tokens
+        read_answer(lalm, inputs, answer)
+        same_dose(dose, attached.dose)
+
+
+def test_a_loop_of_ones_own(lalm, prompt, expected):
     inputs = dict(prompt.inputs)
     with mi.attach(lalm.model, MATA) as attached, torch.no_grad():
         output = lalm.model(**inputs, use_cache=True)
@@ -215,7 +270,7 @@ def test_a_loop_of_ones_own(lalm, prompt, wanted):
             output = lalm.model(
                 input_ids=tokens[-1], attention_mask=mask, past_key_values=output.past_key_values
             )
-        assert torch.equal(torch.cat(tokens, 1), wanted.tokens[:, :4])
+        assert torch.equal(torch.cat(tokens, 1), expected.tokens[:, :4])
         assert (attached.dose["kl"] > 0).all()
 
 
@@ -241,18 +296,18 @@ def test_calls_through_an_lalm_are_left_alone(lalm, prompt):
 def test_two_threads(lalm, items):
     """Two threads that use an attached model at once get what each gets alone."""
     prompts = [lalm.prompt(item) for item in items[:2]]
-    wanted = [lalm.generate(prompt, MATA, max_new_tokens=NEW) for prompt in prompts]
-    found: dict[int, torch.Tensor] = {}
+    expected = [lalm.generate(prompt, MATA, max_new_tokens=NEW) for prompt in prompts]
+    results: dict[int, torch.Tensor] = {}
     with mi.attach(lalm.model, MATA):
         threads = [
-            threading.Thread(target=lambda n=n: found.update({n: generate(lalm, prompts[n].inputs)}))
+            threading.Thread(target=lambda n=n: results.update({n: generate(lalm, prompts[n].inputs)}))
             for n in range(2)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert all(torch.equal(found[n], wanted[n]) for n in range(2))
+    assert all(torch.equal(results[n], expected[n]) for n in range(2))
 
 
 def test_a_second_turn_on_an_old_cache(lalm, items):
@@ -347,7 +402,7 @@ def test_several_tokens_behind_a_prompt_are_refused(lalm, items):
     inputs = lalm.prompt(items[0]).inputs
     with mi.attach(lalm.model, MATA):
         output = lalm.model(**inputs, use_cache=True)
-        with pytest.raises(ModelError, match="reads 2 tokens behind a prompt"):
+        with pytest.raises(ModelError, match="reads 2 tokens after a prompt"):
             lalm.model(input_ids=torch.tensor([[5, 6]]), past_key_values=output.past_key_values)
 
 
@@ -363,6 +418,7 @@ def test_a_model_in_training_mode_is_refused():
         mi.attach(model.train(), MATA)
 
 
+@pytest.mark.acceptance
 def test_compiled_code_is_edited_and_not_compiled_at_every_attach(items):
     lalm = LALM(*tiny_qwen2_audio(seed=0, layers=3))
     prompt = lalm.prompt(items[0])
@@ -424,7 +480,7 @@ def test_rows_without_audio_among_others(lalm, items, part):
     edited = lalm.generate(lalm.prompt(items[:2]), PARTS[part], max_new_tokens=4)
     plain = lalm.generate(lalm.prompt(items[2], audio=None), max_new_tokens=4)
     with mi.attach(lalm.model, PARTS[part], missing="skip"):
-        found = generate(lalm, mixed, max_new_tokens=4)
-    n = min(found.shape[1], edited.shape[1], plain.shape[1])
-    assert torch.equal(found[:2, :n], edited[:, :n])
-    assert torch.equal(found[2:, :n], plain[:, :n])
+        tokens = generate(lalm, mixed, max_new_tokens=4)
+    n = min(tokens.shape[1], edited.shape[1], plain.shape[1])
+    assert torch.equal(tokens[:2, :n], edited[:, :n])
+    assert torch.equal(tokens[2:, :n], plain[:, :n])

@@ -19,8 +19,8 @@ def test_a_model_with_an_adapter(items):
     adapted = get_peft_model(model, config).eval()
     lalm = LALM(adapted, processor)
     prompt = lalm.prompt(items)
-    wanted = lalm.generate(prompt, MATA, max_new_tokens=6)
-    assert not torch.equal(wanted, lalm.generate(prompt, max_new_tokens=6))
+    expected = lalm.generate(prompt, MATA, max_new_tokens=6)
+    assert not torch.equal(expected, lalm.generate(prompt, max_new_tokens=6))
     with mi.attach(adapted, MATA):
-        found = adapted.generate(**prompt.inputs, max_new_tokens=6, do_sample=False)
-    assert torch.equal(found[:, prompt.width :], wanted)
+        tokens = adapted.generate(**prompt.inputs, max_new_tokens=6, do_sample=False)
+    assert torch.equal(tokens[:, prompt.width :], expected)

@@ -29,18 +29,18 @@ def questions() -> list[mi.Item]:
 def test_edits_of_reasoning_or_answer(questions, keys, phase):
     lalm = thinking_lalm()
     mata = mi.Mata(1.5, [1, 2], "add", keys=keys, phase=phase)
-    with scripted(lalm, SAID) as wanted:
+    with scripted(lalm, SAID) as expected:
         answer = lalm.answer(questions, mata, max_new_tokens=30)
     inputs = lalm.prompt(questions).inputs
     with mi.attach(lalm.model, mata, lalm.processor) as attached, scripted(lalm, SAID) as steps:
         lalm.model.generate(**inputs, max_new_tokens=30, do_sample=False)
     with scripted(lalm, SAID) as plain:
         lalm.model.generate(**inputs, max_new_tokens=30, do_sample=False)
-    assert len(steps) == len(wanted) == len(plain)
+    assert len(steps) == len(expected) == len(plain)
     for row, text in enumerate(SAID):
         read = len(lalm.processor.tokenizer(text)["input_ids"]) + 1
         for step in range(read):
-            torch.testing.assert_close(steps[step][row], wanted[step][row])
+            torch.testing.assert_close(steps[step][row], expected[step][row])
         assert max((steps[step][row] - plain[step][row]).abs().max() for step in range(read)) > 1e-3
     for name, values in answer.dose.items():
         np.testing.assert_allclose(attached.dose[name], values, rtol=1e-4, atol=1e-6)

@@ -18,15 +18,15 @@ EVERY = slice(None)
 
 
 def a_call(
-    seed=0, rows=2, heads=4, kv_heads=2, queries=5, keys=9, width=8, value=6, **given
+    seed=0, rows=2, heads=4, kv_heads=2, queries=5, keys=9, width=8, value=6, **settings
 ) -> AttentionCall:
     draw = torch.Generator().manual_seed(seed)
-    given = {"mask": None, "scaling": 0.9} | given
+    settings = {"mask": None, "scaling": 0.9} | settings
     return AttentionCall(
         query=torch.randn(rows, heads, queries, width, generator=draw),
         key=torch.randn(rows, kv_heads, keys, width, generator=draw),
         value=torch.randn(rows, kv_heads, keys, value, generator=draw),
-        **given,
+        **settings,
     )
 
 
@@ -71,19 +71,24 @@ def masks(call: AttentionCall) -> dict[str, torch.Tensor]:
     queries, keys = call.query.shape[2], call.length
     padding = torch.ones(2, keys, dtype=torch.long)
     padding[0, :2] = 0
-    seen = torch.ones(queries, keys).tril(keys - queries).bool() & padding.bool()[:, None, None]
-    least = torch.where(seen, 0.0, torch.finfo(torch.float32).min)
-    return {"bool": seen, "float": least, "inf": torch.where(seen, 0.0, -math.inf), "two dimensions": padding}
+    visible = torch.ones(queries, keys).tril(keys - queries).bool() & padding.bool()[:, None, None]
+    least = torch.where(visible, 0.0, torch.finfo(torch.float32).min)
+    return {
+        "bool": visible,
+        "float": least,
+        "inf": torch.where(visible, 0.0, -math.inf),
+        "two dimensions": padding,
+    }
 
 
 @pytest.mark.parametrize("form", ["bool", "float", "inf", "two dimensions"])
 def test_forms_of_mask(form):
     call = a_call()
-    seen = masks(call)["bool"]
+    visible = masks(call)["bool"]
     call = replace(call, mask=masks(call)[form])
-    assert torch.equal(call.visible(EVERY), seen)
+    assert torch.equal(call.visible(EVERY), visible)
     reference = scaled_dot_product_attention(
-        call.query, call.key, call.value, attn_mask=seen, scale=call.scaling, enable_gqa=True
+        call.query, call.key, call.value, attn_mask=visible, scale=call.scaling, enable_gqa=True
     )
     value = call.value.repeat_interleave(2, 1)
     torch.testing.assert_close(call.scores(EVERY).softmax(-1) @ value, reference, atol=1e-6, rtol=0)
@@ -102,9 +107,9 @@ def test_softcap_and_window():
     call = a_call(softcap=0.5)
     assert call.scores(EVERY).nan_to_num(neginf=0).abs().max() <= 0.5
     torch.testing.assert_close(call.scores(LAST), 0.5 * torch.tanh(a_call().scores(LAST) / 0.5))
-    seen = a_call(window=3).visible(EVERY)[0, 0]
-    assert torch.equal(seen.sum(-1), torch.full((5,), 3))
-    assert seen[-1, -3:].all()
+    visible = a_call(window=3).visible(EVERY)[0, 0]
+    assert torch.equal(visible.sum(-1), torch.full((5,), 3))
+    assert visible[-1, -3:].all()
     assert a_call(queries=9, window=3).visible(EVERY)[0, 0].sum(-1).tolist() == [1, 2, 3, 3, 3, 3, 3, 3, 3]
 
 
@@ -136,12 +141,12 @@ def test_delta_is_edited_minus_plain(seed, alpha, kv_heads, queries):
     reference = outputs(call, edited) - outputs(call, plain)
     torch.testing.assert_close(delta.double(), reference, atol=5e-6, rtol=0)
 
-    on, seen = keys.double(), plain > 0
-    touched = (keys & seen).any(-1)
+    on, visible = keys.double(), plain > 0
+    touched = (keys & visible).any(-1)
     assert torch.equal(dose.touched, touched)
     torch.testing.assert_close(dose.mass_before.double(), plain @ on, atol=1e-6, rtol=0)
     torch.testing.assert_close(dose.mass_after.double(), edited @ on, atol=1e-6, rtol=0)
-    kl = torch.where(seen, edited * (edited / plain).log(), 0.0).nan_to_num().sum(-1)
+    kl = torch.where(visible, edited * (edited / plain).log(), 0.0).nan_to_num().sum(-1)
     torch.testing.assert_close(dose.kl.double(), kl, atol=5e-6, rtol=0)
     torch.testing.assert_close(dose.boost.double(), alpha * touched.double(), atol=1e-5, rtol=0)
 

@@ -13,12 +13,12 @@ B, H, D, G = 2, 4, 8, 3
 T = 2 * BLOCK + 37  # more than two blocks
 
 
-def a_call(kv_heads=2, queries=T, dtype=torch.float32, **given) -> AttentionCall:
+def a_call(kv_heads=2, queries=T, dtype=torch.float32, **settings) -> AttentionCall:
     draw = torch.Generator().manual_seed(0)
     query, key = (3 * torch.randn(B, h, n, D, generator=draw) for h, n in ((H, queries), (kv_heads, T)))
     value = torch.randn(B, kv_heads, T, 6, generator=draw)
-    given = {"mask": None, "scaling": 0.7} | given
-    return AttentionCall(query.to(dtype), key.to(dtype), value.to(dtype), **given)
+    settings = {"mask": None, "scaling": 0.7} | settings
+    return AttentionCall(query.to(dtype), key.to(dtype), value.to(dtype), **settings)
 
 
 def groups(count=G) -> torch.Tensor:
@@ -26,13 +26,13 @@ def groups(count=G) -> torch.Tensor:
     return torch.stack([owner == g for g in range(count)], 1)
 
 
-def plain(call: AttentionCall, seen: torch.Tensor, masks: torch.Tensor, bias=0.0) -> torch.Tensor:
+def plain(call: AttentionCall, visible: torch.Tensor, masks: torch.Tensor, bias=0.0) -> torch.Tensor:
     """The formula in float64: seen [B|1, 1|H, Q, T]."""
     key = call.key.double().repeat_interleave(H // call.key.shape[1], 1)
     scores = call.query.double() @ key.transpose(2, 3) * call.scaling
     if call.softcap is not None:
         scores = call.softcap * torch.tanh(scores / call.softcap)
-    weights = (scores + bias).masked_fill(~seen, -torch.inf).softmax(-1)
+    weights = (scores + bias).masked_fill(~visible, -torch.inf).softmax(-1)
     return weights @ masks.double().transpose(1, 2)[:, None]
 
 
@@ -71,10 +71,10 @@ FORMS = {
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_mask(form, kv_heads):
-    given, seen, bias = FORMS[form]
-    call = a_call(kv_heads, **given)
-    measured, expected = call.masses(slice(None), groups()), plain(call, seen, groups(), bias)
-    there = seen.any(-1).expand(B, H, -1)  # a padding query sees nothing
+    settings, visible, bias = FORMS[form]
+    call = a_call(kv_heads, **settings)
+    measured, expected = call.masses(slice(None), groups()), plain(call, visible, groups(), bias)
+    there = visible.any(-1).expand(B, H, -1)  # a padding query sees nothing
     torch.testing.assert_close(measured.double()[there], expected[there], atol=1e-5, rtol=0)
     torch.testing.assert_close(measured[there].sum(-1), torch.ones(int(there.sum())), atol=1e-5, rtol=0)
 

@@ -33,8 +33,8 @@ def test_scores_are_the_formula_with_the_mask(form, rows, dtype, softcap):
     plain = call.query.double() @ key.transpose(2, 3) * call.scaling
     plain = plain if softcap is None else softcap * torch.tanh(plain / softcap)
     plain = plain + BIAS if form == "bias" else plain
-    seen = torch.ones(5, 9).tril(4).bool() if form == "none" else SEEN
-    plain = plain.masked_fill(~seen, -torch.inf)[:, :, rows]
+    visible = torch.ones(5, 9).tril(4).bool() if form == "none" else SEEN
+    plain = plain.masked_fill(~visible, -torch.inf)[:, :, rows]
     known = call.row_mask(rows)
     for scores in (call.scores(rows), call.scores(rows, known)):
         assert scores.dtype == torch.float32

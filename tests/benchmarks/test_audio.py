@@ -47,8 +47,8 @@ def test_other_rates_are_resampled(tmp_path, rate, samples):
     assert audio.samples.shape == (8000,)
     assert audio.notes == (f"resampled from {rate} Hz",)
     np.testing.assert_allclose(audio.samples[400:-400], tone()[400:-400], atol=2e-3)
-    own = load_audio(tmp_path / "a.wav")
-    assert (own.samples.shape, own.rate, own.notes) == ((samples,), rate, ())
+    audio = load_audio(tmp_path / "a.wav")
+    assert (audio.samples.shape, audio.rate, audio.notes) == ((samples,), rate, ())
 
 
 def test_channels_are_mixed_down(tmp_path):
@@ -81,13 +81,13 @@ def test_samples_that_are_not_finite(tmp_path, bad):
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3", "aiff"])
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
-def test_truncated_files(tmp_path, kind, kept):
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_truncated_files(tmp_path, kind, fraction):
     whole, cut = tmp_path / f"whole.{kind}", tmp_path / f"cut.{kind}"
     noise = np.random.default_rng(0).normal(0, 0.1, 48_000).astype(np.float32)
     soundfile.write(whole, noise, 16_000)
     data = whole.read_bytes()
-    cut.write_bytes(data[: int(kept * len(data))])
+    cut.write_bytes(data[: int(fraction * len(data))])
     problem = refusal(cut).problem
     assert "truncated" in problem or "cannot be decoded" in problem or "no samples" in problem
     assert str(cut) in problem or "no samples" in problem

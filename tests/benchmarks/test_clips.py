@@ -109,9 +109,9 @@ def test_an_item_that_cannot_be_decoded_has_no_part_in_clusters(folder):
     assert items[1].cluster == items[1].load_audio().sha256
     with pytest.raises(ItemError, match="clip 2 of 2"):
         _ = items[0].cluster
-    kept = items.drop_undecodable()
-    assert [one.id for one in kept] == ["good"]
-    assert [left.item for left in kept.excluded] == ["bad"]
+    decodable = items.drop_undecodable()
+    assert [one.id for one in decodable] == ["good"]
+    assert [left.item for left in decodable.excluded] == ["bad"]
 
 
 RECORD = {"id": "q", "question": "Which?", "choices": ["x", "y"], "answer": "x"}

@@ -26,7 +26,7 @@ def test_an_item_without_an_id_gets_one_from_its_content():
     assert made.id == an_item().id
     assert len(made.id) == 12
     assert int(made.id, 16)
-    others = [
+    variants = [
         an_item(audio="b.wav"),
         an_item(audio=(NOISE, 16_000)),
         an_item(audio=(NOISE, 8_000)),
@@ -36,7 +36,7 @@ def test_an_item_without_an_id_gets_one_from_its_content():
         an_item(answer="a bell"),
         an_item(caption="A dog."),
     ]
-    assert len({made.id, *(item.id for item in others)}) == 9
+    assert len({made.id, *(item.id for item in variants)}) == 9
     assert an_item(id="mine").id == "mine"
     assert made.choices == ("a dog", "a bell")
 

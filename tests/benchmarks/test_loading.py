@@ -133,9 +133,9 @@ def test_the_audio_root_is_the_files_folder_or_the_given_one(folder):
         "q0",
         "q1",
     }
-    kept = load_benchmark(file, audio_root=folder).drop_undecodable()
-    assert [item.id for item in kept] == ["q0"]
-    assert "leads out of audio_root" in kept.excluded[0].reason
+    decodable = load_benchmark(file, audio_root=folder).drop_undecodable()
+    assert [item.id for item in decodable] == ["q0"]
+    assert "leads out of audio_root" in decodable.excluded[0].reason
 
 
 @pytest.mark.parametrize(
@@ -218,13 +218,13 @@ def test_the_benchmark_that_ships():
     assert len({item.kind for item in items}) >= 8
     assert {item.domain for item in items} == {"sound", "speech", "music"}
     conditions = {"neutral", "congruent", "conflict"}
-    seen: dict[str, set[str]] = {}
+    conditions_by_source: dict[str, set[str]] = {}
     for item in items:
-        seen.setdefault(item.source, set()).add(item.condition)
+        conditions_by_source.setdefault(item.source, set()).add(item.condition)
         assert bool(item.caption) == (item.condition != "neutral")
         agrees = {"neutral": None, "congruent": True, "conflict": False}[item.condition]
         assert (item.caption_answer and item.caption_answer == item.answer) == agrees
-    assert all(each == conditions for each in seen.values())
+    assert all(each == conditions for each in conditions_by_source.values())
     chosen, held = items.split("selection"), items.split("confirmation")
     assert len(chosen) + len(held) == len(items)
 

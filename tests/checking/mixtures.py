@@ -6,8 +6,8 @@ import torch
 from transformers import AudioFlamingo3Config, AudioFlamingo3ForConditionalGeneration
 
 from mata_interp.lalm import LALM
+from tests.families.all_processors import PROCESSORS
 from tests.families.family import AUDIO, seeded
-from tests.families.processors import PROCESSORS
 from tests.families.whispers import FLAMINGO, TEXT, configured
 
 

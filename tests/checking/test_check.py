@@ -240,18 +240,18 @@ def test_the_random_state_is_left_alone(lalm):
 def test_the_weakest_strength_that_tells_is_used(lalm):
     context = CheckContext(lalm, None)
     assert context.strength == STRENGTHS[0]
-    for wanted in (3.0, -4.0, 6.0):
+    for strength in (3.0, -4.0, 6.0):
         plain = torch.zeros(2, 5)
         tried = []
 
-        def logits(alpha, routing=None, tried=tried, plain=plain, wanted=wanted):
+        def logits(alpha, routing=None, tried=tried, plain=plain, strength=strength):
             tried.append(alpha)
-            return plain + 1.0 * (alpha == wanted), Flips()
+            return plain + 1.0 * (alpha == strength), Flips()
 
         fake = CheckContext(lalm, context.prompt)
         vars(fake).update(eager_logits=logits, logit_bound=0.2)
-        assert fake.strength == wanted
-        assert tried == [0.0, *STRENGTHS[: STRENGTHS.index(wanted) + 1]]
+        assert fake.strength == strength
+        assert tried == [0.0, *STRENGTHS[: STRENGTHS.index(strength) + 1]]
 
 
 def test_strengths_grow_slowly():

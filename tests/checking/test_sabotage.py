@@ -13,10 +13,13 @@ import torch
 
 import mata_interp as mi
 from mata_interp.attention import AttentionCall
+from mata_interp.checking import context as context_file
+from mata_interp.checking.bounds import MAX_MASS, ROWS
 from mata_interp.checking.context import CheckContext, default_items
 from mata_interp.interventions import Editing
-from mata_interp.lalm import scoring
+from mata_interp.lalm import LALM, scoring
 from mata_interp.lalm.calls import attention_calls as calls_file
+from tests.tiny import tiny_qwen2_audio
 
 from .small import failed
 
@@ -69,11 +72,11 @@ def mask_off_by_one(patched):
     original = AttentionCall.visible
 
     def visible(self, rows):
-        seen = original(self, rows)
+        mask = original(self, rows)
         if self.query.shape[2] == self.length > 1:  # the newest key hidden, as by a mask shifted by one
-            seen = seen.clone().expand(len(self.query), -1, -1, -1).clone()
-            seen[..., -1] = False
-        return seen
+            mask = mask.clone().expand(len(self.query), -1, -1, -1).clone()
+            mask[..., -1] = False
+        return mask
 
     patched.setattr(AttentionCall, "visible", visible)
     patched.setattr(AttentionCall, "_sees_all", lambda self, rows: False)  # or no mask would be looked at
@@ -95,15 +98,15 @@ def half_an_edit(patched):
 
 def masses_to_the_wrong_group(patched):
     original = AttentionCall.masses
-    patched.setattr(AttentionCall, "masses", lambda *given: original(*given).flip(-1))
+    patched.setattr(AttentionCall, "masses", lambda *arguments: original(*arguments).flip(-1))
 
 
 def edits_that_replace(patched):
     """An edit that does not vanish with its strength, as when rows are replaced in another precision."""
     original = AttentionCall.delta
 
-    def delta(*given):
-        change, dose = original(*given)
+    def delta(*arguments):
+        change, dose = original(*arguments)
         return change + 1e-6, dose
 
     patched.setattr(AttentionCall, "delta", delta)
@@ -137,12 +140,10 @@ def sweep_of_another_strength(patched):
     original = tree_edits.TreeEditing._edit
 
     def edited(self, layer, scores, rule, *rest):
-        changed = original(self, layer, scores, rule, *rest)
-        return (
-            torch.where(changed > -torch.inf, scores + 1.2 * (changed - scores), changed)
-            if rule == "add"
-            else changed
-        )
+        changed, touched = original(self, layer, scores, rule, *rest)
+        if rule == "add":
+            changed = torch.where(changed > -torch.inf, scores + 1.2 * (changed - scores), changed)
+        return changed, touched
 
     patched.setattr(tree_edits.TreeEditing, "_edit", edited)
 
@@ -253,3 +254,43 @@ def test_a_model_that_depends_on_padding(lalm):
 
     lalm.structure.decoder.register_forward_pre_hook(shift, with_kwargs=True)
     assert "batch equals single prompts" in failed(lalm)
+
+
+@pytest.mark.acceptance
+def test_rounding_of_deep_models_in_half_precision_is_measured_before_it_is_called_a_fault(monkeypatch):
+    """Beyond the fixed bound, what rounding alone does to the model is measured; a fault exceeds it."""
+    model, processor = tiny_qwen2_audio(seed=0)
+    names = ("attention rows equal eager attention", "trace equals eager attention")
+    half = LALM(model.to(torch.bfloat16), processor)
+    fixed = mi.check(half)
+    monkeypatch.setitem(ROWS, torch.bfloat16, 1e-6)
+    assert {name for name in names if mi.check(half)[name].verdict == "fail"} == set(names)
+    monkeypatch.setattr(context_file, "MEASURED_LAYERS", 3)  # of the model's 4
+    measured = mi.check(half)
+    for name in names:
+        assert fixed[name].bound == 0.1
+        assert 1e-6 < measured[name].difference == fixed[name].difference <= measured[name].bound < MAX_MASS
+    wrong_scaling(monkeypatch, 2.0)
+    report = mi.check(half)
+    assert {name for name in names if report[name].verdict == "fail"} == set(names)
+
+
+def test_where_rounding_hides_a_fault_agreement_is_not_claimed(monkeypatch):
+    """Not even where nothing differs by more than rounding does."""
+    model, processor = tiny_qwen2_audio(seed=0)
+    half = LALM(model.to(torch.bfloat16), processor)
+    monkeypatch.setitem(ROWS, torch.bfloat16, 1e-6)
+    monkeypatch.setattr(context_file, "MEASURED_LAYERS", 3)
+    monkeypatch.setattr(context_file, "MAX_MASS", 1e-5)
+    report = mi.check(half)
+    assert report["trace equals eager attention"].verdict == "not applicable"
+    assert report["attention rows sum to 1"].verdict == "pass"
+
+
+def test_a_difference_that_is_no_number_fails(monkeypatch):
+    """Whatever rounding does."""
+    model, processor = tiny_qwen2_audio(seed=0)
+    context = CheckContext(LALM(model.to(torch.bfloat16), processor), None)
+    monkeypatch.setattr(context_file, "MEASURED_LAYERS", 3)
+    monkeypatch.setattr(context_file, "MAX_MASS", 0.0)
+    assert context.weight_bound(float("nan")) == ROWS[torch.bfloat16]

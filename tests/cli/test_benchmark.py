@@ -123,8 +123,8 @@ def test_from_a_test_set_without_answers_to_its_submission(tmp_path):
     assert json.loads(invoke("inspect", data, "--json"))["no_answer"] == 9
     assert "9 items without a known answer" in invoke("inspect", data)
     folder, out = tmp_path / "run", tmp_path / "submission.json"
-    asked = ["run", "--model", small.model, "--benchmark", data, "--out", folder, "--generate"]
-    done = CliRunner().invoke(app, [*map(str, asked), "--max-new-tokens", "3"], catch_exceptions=False)
+    arguments = ["run", "--model", small.model, "--benchmark", data, "--out", folder, "--generate"]
+    done = CliRunner().invoke(app, [*map(str, arguments), "--max-new-tokens", "3"], catch_exceptions=False)
     assert str(folder) in done.stdout
     arguments = ["submit", folder, "--benchmark", "mmau", "--data", data, "--out", out]
     message = json.loads(invoke(*arguments, "--json"))

@@ -21,6 +21,7 @@ from mata_interp.errors import InterventionError, RunError
 from mata_interp.experiments.study_result import LayerOrigin
 from mata_interp.fusion import CRITERIA
 from mata_interp.interventions import DEFAULT_ALPHAS
+from mata_interp.statistics.choices import REFUSED
 from tests.reporting.small import write_benchmark, write_model
 
 pytestmark = [
@@ -46,7 +47,7 @@ def on(small) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def found(small) -> mi.FusionProfile:
+def profile(small) -> mi.FusionProfile:
     """A profile that names a window, whatever the tiny model does."""
     data = json.loads(invoke("layers", *on(small), "--items", 6, "--json", "--profiles"))["profile"]
     return mi.FusionProfile.from_dict(data | {"window": [1], "verdict": "found"})
@@ -90,10 +91,10 @@ def test_another_split(small):
     assert set(data["profile"]["chosen_on"]) <= {item.cluster for item in confirmation}
 
 
-def test_layers_looks_at_the_selection_split(small, found):
+def test_layers_looks_at_the_selection_split(small, profile):
     selection = mi.load_benchmark(small[1]).split("selection")
-    assert set(found.chosen_on) <= {item.cluster for item in selection}
-    assert set(found.windows) == set(CRITERIA)
+    assert set(profile.chosen_on) <= {item.cluster for item in selection}
+    assert set(profile.windows) == set(CRITERIA)
 
 
 def test_a_range_a_file_or_auto():
@@ -105,41 +106,69 @@ def test_a_range_a_file_or_auto():
         parse_layers_or_source("3-")
 
 
-def test_listen_takes_a_file(small, found, tmp_path):
-    found.save(tmp_path / "layers.json")
+def test_listen_takes_a_file(small, profile, tmp_path):
+    profile.save(tmp_path / "layers.json")
     clip = Path(small[1]).parent / "clips" / "0.wav"
-    asked = [clip, "High or low?", "--choices", "high,low", "--model", small[0]]
-    heard = json.loads(invoke("listen", *asked, "--layers", tmp_path / "layers.json", "--json"))
-    (heard,) = heard["clips"]
-    assert heard["mata"]["layers"] == [1]
-    assert heard["mata"]["chosen_on"] == list(found.chosen_on)
+    arguments = [clip, "High or low?", "--choices", "high,low", "--model", small[0]]
+    output = json.loads(invoke("listen", *arguments, "--layers", tmp_path / "layers.json", "--json"))
+    (output,) = output["clips"]
+    assert output["mata"]["layers"] == [1]
+    assert output["mata"]["chosen_on"] == list(profile.chosen_on)
 
 
-def test_run_tests_layers_of_a_file_on_other_clips(small, found, tmp_path):
-    found.save(tmp_path / "layers.json")
-    asked = ["run", *on(small), "--layers", tmp_path / "layers.json", "--json"]
-    result = json.loads(invoke(*asked, "--out", tmp_path / "run"))
+def test_run_on_the_clips_of_the_choice_has_no_p_value(small, profile, tmp_path):
+    """--split all contains the clips that the layers were chosen on: a test on them would be naive."""
+    profile.save(tmp_path / "layers.json")
+    arguments = ["run", *on(small), "--layers", tmp_path / "layers.json"]
+    with pytest.warns(match="exploratory"):
+        result = json.loads(invoke(*arguments, "--split", "all", "--out", tmp_path / "all", "--json"))
+    effect = result["effects"]["mata"]
+    assert effect["p"] is None
+    assert effect["p_mcnemar_mid"] is None
+    assert effect["p_method"] == REFUSED
+    assert effect["low"] is not None
+    with pytest.warns(match="exploratory"):
+        printed = invoke(*arguments, "--split", "all", "--out", tmp_path / "all")
+    assert "no p-value" in printed
+    assert "p =" not in printed
+    other = json.loads(invoke(*arguments, "--out", tmp_path / "other", "--json"))
+    assert other["effects"]["mata"]["p"] is not None
+
+
+def test_run_tests_layers_of_a_file_on_other_clips(small, profile, tmp_path):
+    profile.save(tmp_path / "layers.json")
+    arguments = ["run", *on(small), "--layers", tmp_path / "layers.json", "--json"]
+    result = json.loads(invoke(*arguments, "--out", tmp_path / "run"))
     run = mi.load_run(tmp_path / "run")
     assert run.manifest["conditions"]["mata"]["interventions"][0]["layers"] == [1]
     assert result["split"] == "confirmation"
     assert result["items"] == 12
-    assert not set(run.records["cluster"]) & set(found.chosen_on)
-    with pytest.warns(match=f"{len(found.chosen_on)} of the"):
-        result = json.loads(invoke(*asked, "--split", "all", "--out", tmp_path / "all"))
+    assert not set(run.records["cluster"]) & set(profile.chosen_on)
+    with pytest.warns(match=f"{len(profile.chosen_on)} of the"):
+        result = json.loads(invoke(*arguments, "--split", "all", "--out", tmp_path / "all"))
     assert result["split"] == "all"
     assert result["items"] == 24
 
 
-def test_run_uses_every_clip_where_layers_are_of_another_benchmark(small, found, tmp_path):
-    replace(found, chosen_on=("elsewhere",)).save(tmp_path / "layers.json")
-    asked = ["run", *on(small), "--layers", tmp_path / "layers.json", "--json"]
-    assert json.loads(invoke(*asked, "--out", tmp_path / "run"))["split"] == "all"
+def test_run_uses_every_clip_where_layers_are_of_another_benchmark(small, profile, tmp_path):
+    replace(profile, chosen_on=("elsewhere",)).save(tmp_path / "layers.json")
+    arguments = ["run", *on(small), "--layers", tmp_path / "layers.json", "--json"]
+    assert json.loads(invoke(*arguments, "--out", tmp_path / "run"))["split"] == "all"
 
 
-def test_sweep_takes_a_file(small, found, tmp_path):
-    found.save(tmp_path / "layers.json")
-    asked = ["--items", 4, "--layers", tmp_path / "layers.json", "--alpha", "1", "--out", tmp_path / "sweep"]
-    swept = json.loads(invoke("sweep", *on(small), *asked, "--json"))
+def test_sweep_takes_a_file(small, profile, tmp_path):
+    profile.save(tmp_path / "layers.json")
+    arguments = [
+        "--items",
+        4,
+        "--layers",
+        tmp_path / "layers.json",
+        "--alpha",
+        "1",
+        "--out",
+        tmp_path / "sweep",
+    ]
+    swept = json.loads(invoke("sweep", *on(small), *arguments, "--json"))
     assert [row["layers"] for row in swept["configurations"]] == ["1"]
 
 
@@ -150,30 +179,30 @@ def study_with(small, out, *layers: object) -> tuple[mi.Run, str]:
     return mi.load_run(out), " ".join(re.sub("<[^>]+>", " ", page).split())
 
 
-def test_study_takes_a_file_and_records_its_origin(small, found, tmp_path):
-    found.save(tmp_path / "layers.json")
+def test_study_takes_a_file_and_records_its_origin(small, profile, tmp_path):
+    profile.save(tmp_path / "layers.json")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*exploratory")
         run, page = study_with(small, tmp_path / "study", tmp_path / "layers.json")
     assert run.study is not None
     selection = run.study.selection
-    clips = len(found.chosen_on)
+    clips = len(profile.chosen_on)
     assert selection.layer_origin == LayerOrigin(
-        layers=(1,), profile_model=found.model, clips=clips, selection_clips=clips, test_clips=0
+        layers=(1,), profile_model=profile.model, clips=clips, selection_clips=clips, test_clips=0
     )
     assert [(row.layers, row.alpha) for row in selection.grid] == [((1,), alpha) for alpha in DEFAULT_ALPHAS]
     edit = run.manifest["conditions"]["mata"]["interventions"][0]
     assert edit["layers"] == [1]
-    assert set(edit["chosen_on"]) >= set(found.chosen_on)
+    assert set(edit["chosen_on"]) >= set(profile.chosen_on)
     assert not set(edit["chosen_on"]) & set(run.records["cluster"])
     assert "layer 1" in run.study.answer
     assert "layer 1" in page.lower()
     assert f"{clips} clips" in page
 
 
-def test_a_study_of_layers_chosen_on_tested_clips_is_exploratory(small, found, tmp_path):
+def test_a_study_of_layers_chosen_on_tested_clips_is_exploratory(small, profile, tmp_path):
     tested = sorted({item.cluster for item in mi.load_benchmark(small[1]).split("confirmation")})[:2]
-    replace(found, chosen_on=(*found.chosen_on, *tested)).save(tmp_path / "layers.json")
+    replace(profile, chosen_on=(*profile.chosen_on, *tested)).save(tmp_path / "layers.json")
     with pytest.warns(match="'mata'.*2 of the 4 clips"):
         run, page = study_with(small, tmp_path / "study", tmp_path / "layers.json")
     assert run.study is not None
@@ -196,21 +225,21 @@ def test_study_takes_a_range_and_refuses_another_in_its_folder(small, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_study_finds_layers_on_its_own_selection_clips(small, found, tmp_path, monkeypatch):
-    seen = []
+def test_study_finds_layers_on_its_own_selection_clips(small, profile, tmp_path, monkeypatch):
+    clips = []
 
     def fusion_layers(lalm, items, **how):
-        seen.extend(item.cluster for item in items)
-        return replace(found, chosen_on=tuple(sorted(set(seen))))
+        clips.extend(item.cluster for item in items)
+        return replace(profile, chosen_on=tuple(sorted(set(clips))))
 
     monkeypatch.setattr(mi, "fusion_layers", fusion_layers, raising=False)
     run, _ = study_with(small, tmp_path / "study", "auto")
     assert run.study is not None
     origin = run.study.selection.layer_origin
     assert origin is not None
-    assert origin.clips == origin.selection_clips == len(set(seen))
+    assert origin.clips == origin.selection_clips == len(set(clips))
     assert origin.test_clips == 0
-    assert not set(seen) & set(run.records["cluster"])
+    assert not set(clips) & set(run.records["cluster"])
 
 
 def test_a_file_written_by_hand_and_other_files(small, tmp_path):
@@ -221,10 +250,10 @@ def test_a_file_written_by_hand_and_other_files(small, tmp_path):
     def no_items():
         raise AssertionError("only auto loads items")
 
-    wanted = read_layers(file)
-    assert wanted == LayersFile(file, (0, 2))
-    assert not wanted.chosen_on
-    assert resolve_layers(wanted, lalm, no_items) == (0, 2)
+    layers_file = read_layers(file)
+    assert layers_file == LayersFile(file, (0, 2))
+    assert not layers_file.chosen_on
+    assert resolve_layers(layers_file, lalm, no_items) == (0, 2)
     assert resolve_layers((1,), lalm, no_items) == (1,)
     assert resolve_layers(None, lalm, no_items) is None
     file.write_text('{"layers": [0, 2]}')
@@ -234,18 +263,18 @@ def test_a_file_written_by_hand_and_other_files(small, tmp_path):
         read_layers(tmp_path / "none.json")
 
 
-def test_auto_finds_on_the_selection_and_runs_on_the_rest(small, found, tmp_path, monkeypatch):
-    seen = []
+def test_auto_finds_on_the_selection_and_runs_on_the_rest(small, profile, tmp_path, monkeypatch):
+    clips = []
 
     def fusion_layers(lalm, items, **how):
-        seen.extend(item.cluster for item in items)
-        return found
+        clips.extend(item.cluster for item in items)
+        return profile
 
     monkeypatch.setattr(mi, "fusion_layers", fusion_layers, raising=False)
     invoke("run", *on(small), "--layers", "auto", "--items", 6, "--out", tmp_path / "run", "--json")
     records = mi.load_run(tmp_path / "run").records
-    assert seen
-    assert not set(seen) & set(records["cluster"])
+    assert clips
+    assert not set(clips) & set(records["cluster"])
 
 
 def test_auto_of_a_model_without_fusion_says_so(small, tmp_path):

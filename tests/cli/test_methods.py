@@ -25,8 +25,8 @@ def on_small() -> list[object]:
 def test_a_method_with_settings(on_small, tmp_path):
     out = tmp_path / "run"
     options = ["--method", "InstABoost", "--set", "factor=2", "--set", "keys=text", "--layers", "1"]
-    found = json.loads(invoke(*on_small, *options, "--out", out, "--json"))
-    assert list(found["effects"]) == ["instaboost"]
+    result = json.loads(invoke(*on_small, *options, "--out", out, "--json"))
+    assert list(result["effects"]) == ["instaboost"]
     run = mata_interp.load_run(out)
     assert run.conditions["instaboost"].interventions == (InstABoost((1,), 2, "text"),)
     page = mata_interp.report(out).read_text("utf-8")
@@ -53,7 +53,7 @@ def test_the_list_of_methods():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--method", "InstABost"], "Did you mean 'InstABoost'"),
         (["--method", "InstABoost", "--set", "faktor=2"], "Did you mean 'factor'"),
@@ -62,10 +62,10 @@ def test_the_list_of_methods():
         (["--set", "factor=2"], "--method"),
     ],
 )
-def test_wrong_usage(on_small, tmp_path, monkeypatch, capsys, options, said):
+def test_wrong_usage(on_small, tmp_path, monkeypatch, capsys, options, message):
     arguments = [str(part) for part in (*on_small, *options, "--out", tmp_path / "run")]
     assert call_main(monkeypatch, *arguments) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
 
 
@@ -82,9 +82,9 @@ def test_methods_in_a_grid(on_small, tmp_path):
         '[strong]\nmethod = "InstABoost"\nlayers = "1-2"\nfactor = 9.0\nqueries = "last"\n'
     )
     out = tmp_path / "sweep"
-    told = json.loads(invoke("sweep", *on_small[1:], "--grid", grid, "--out", out, "--json"))
-    assert [row["name"] for row in told["configurations"]] == ["weak", "strong"]
-    assert {row["rule"] for row in told["configurations"]} == {"InstABoost"}
+    result = json.loads(invoke("sweep", *on_small[1:], "--grid", grid, "--out", out, "--json"))
+    assert [row["name"] for row in result["configurations"]] == ["weak", "strong"]
+    assert {row["rule"] for row in result["configurations"]} == {"InstABoost"}
     assert (out / "map.png").exists()
     run = json.loads(invoke(*on_small, "--grid", grid, "--out", tmp_path / "run", "--json"))
     assert list(run["effects"]) == ["weak", "strong"]

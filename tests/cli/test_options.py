@@ -66,13 +66,13 @@ def test_options_stand_in_one_order(command):
 
 
 def test_the_same_option_is_the_same_everywhere():
-    seen: dict[str, dict[str, object]] = {}
+    descriptions: dict[str, dict[str, object]] = {}
     for command in COMMANDS:
         for option in options_of(command):
             name = option.opts[0]
             if name not in DIFFERENT:
-                assert described(option) == seen.setdefault(name, described(option)), (command, name)
-    assert {"--model", "--seed", "--alpha", "--json", "--prompt"} <= set(seen)
+                assert described(option) == descriptions.setdefault(name, described(option)), (command, name)
+    assert {"--model", "--seed", "--alpha", "--json", "--prompt"} <= set(descriptions)
 
 
 def test_commands_on_items_share_their_options():
@@ -217,16 +217,16 @@ class Loading(Exception):
 
 
 @pytest.fixture
-def asked_for(monkeypatch):
+def load_calls(monkeypatch):
     """What would have been loaded: name and arguments."""
-    asked: list[tuple[str, dict]] = []
+    calls: list[tuple[str, dict]] = []
 
     def from_pretrained(name, **arguments):
-        asked.append((name, arguments))
+        calls.append((name, arguments))
         raise Loading
 
     monkeypatch.setattr(mata_interp.LALM, "from_pretrained", from_pretrained)
-    return asked
+    return calls
 
 
 LOADING = {
@@ -240,8 +240,8 @@ LOADING = {
 
 
 @pytest.mark.parametrize("command", ["study", "listen", "trace", "layers", "sweep", "check", "run"])
-def test_every_command_loads_as_its_options_say(command, monkeypatch, tmp_path, asked_for):
-    monkeypatch.setattr("mata_interp.lalm.load_values.check_quantization", lambda wanted: None)
+def test_every_command_loads_as_its_options_say(command, monkeypatch, tmp_path, load_calls):
+    monkeypatch.setattr("mata_interp.lalm.load_values.check_quantization", lambda value: None)
     (tmp_path / "map.json").write_text('{"": "cpu"}')
     (tmp_path / "mine.jinja").write_text("{{ messages }}")
     (tmp_path / "clip.wav").write_text("")
@@ -258,7 +258,7 @@ def test_every_command_loads_as_its_options_say(command, monkeypatch, tmp_path, 
         )
         with pytest.raises(Loading):
             cli.main()
-        assert asked_for[-1] == ("owner/name", arguments)
+        assert load_calls[-1] == ("owner/name", arguments)
 
 
 def test_loading_says_where_and_how_the_model_runs(capsys):
@@ -289,7 +289,7 @@ def test_only_errors_of_this_package_lose_their_traceback(where, monkeypatch, ca
             raise ValueError("not ours")
         mata_interp.Items.from_records([]).sample(0)
 
-    monkeypatch.setattr("mata_interp.reporting.report", load, raising=False)
+    monkeypatch.setattr("mata_interp.reporting.writing.page_of", load)
     if where == "elsewhere":
         monkeypatch.setattr(sys, "argv", ["mata-interp", "report", str(tmp_path)])
         with pytest.raises(ValueError, match="not ours"):
@@ -301,14 +301,16 @@ def test_only_errors_of_this_package_lose_their_traceback(where, monkeypatch, ca
 
 def test_home_folder_is_expanded(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    written = []
+    read, written = [], []
+    monkeypatch.setattr("mata_interp.reporting.writing.page_of", read.extend)
     monkeypatch.setattr(
-        "mata_interp.reporting.report", lambda *paths: written.append(paths) or tmp_path, raising=False
+        "mata_interp.reporting.writing.write_page", lambda _, path: written.append(path) or path
     )
     (tmp_path / "run").mkdir()
     done = CliRunner().invoke(app, ["report", "~/run", "--out", "~/page.html"])
     assert done.exit_code == 0, done.output
-    assert written == [(tmp_path / "run", tmp_path / "page.html")]
+    assert read == [tmp_path / "run"]
+    assert written == [tmp_path / "page.html"]
 
 
 def test_unknown_names_say_what_there_is():

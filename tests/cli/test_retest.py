@@ -14,7 +14,7 @@ MATA = mi.Mata(1.0, [4, 5, 6, 7])
 
 
 @pytest.fixture(scope="module")
-def found():
+def model_and_evidence():
     lalm = mi.LALM.from_pretrained("organism")
     items = mi.load_benchmark("listening").filter(condition="conflict").split("confirmation").sample(40)
     return lalm, mi.evidence(lalm, items, MATA, sham=None, progress=False)
@@ -24,8 +24,8 @@ def run(*arguments: object):
     return CliRunner().invoke(app, ["retest", *map(str, arguments)])
 
 
-def test_reproduced(found, tmp_path):
-    lalm, evidence = found
+def test_reproduced(model_and_evidence, tmp_path):
+    lalm, evidence = model_and_evidence
     folder = MATA.save_pretrained(tmp_path, lalm=lalm, evidence=evidence)
     result = run(folder, "--json")
     assert result.exit_code == 0, result.output
@@ -35,8 +35,8 @@ def test_reproduced(found, tmp_path):
     assert printed["schema"] == "mata-interp/retest/1"
 
 
-def test_not_reproduced(found, tmp_path):
-    lalm, evidence = found
+def test_not_reproduced(model_and_evidence, tmp_path):
+    lalm, evidence = model_and_evidence
     folder = mi.Mata(0.0, [4]).save_pretrained(tmp_path, lalm=lalm, evidence=evidence)
     result = run(folder)
     assert result.exit_code == 1

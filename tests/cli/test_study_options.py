@@ -42,7 +42,7 @@ def test_a_preregistration_is_written_first_and_checked_then(small, monkeypatch,
     assert call_main(monkeypatch, *words) == 0
     capsys.readouterr()
     run = mi.load_run(out)
-    assert run.registration.kept, run.registration.deviations
+    assert run.registration.matches_plan, run.registration.deviations
     assert run.registration.sha256 == printed["sha256"]
     assert run.crossfit.accuracy.folds == 2
     page = (out / "report.html").read_text("utf-8")
@@ -50,9 +50,42 @@ def test_a_preregistration_is_written_first_and_checked_then(small, monkeypatch,
     assert 'id="procedure"' in page
 
 
+def test_a_study_of_a_method(small, monkeypatch, capsys, tmp_path):
+    words = [*small[:4], "--method", "InstABoost", "--set", "factor=4", "--set", "queries=last"]
+    out = tmp_path / "run"
+    assert call_main(monkeypatch, *words, "--out", out, "--dry-run", "--json") == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"schema", *SCHEMAS["study --dry-run"].keys}
+    assert not out.exists()
+    assert call_main(monkeypatch, *words, "--out", out, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed) == {"schema", *SCHEMAS["study --method"].keys}
+    assert printed["method"] == "instaboost"
+    run = mi.load_run(out)
+    method = run.conditions["instaboost"].interventions[0]
+    assert (method.factor, list(method.layers)) == (4, printed["chosen"]["layers"])
+    main = [row for row in printed["effects"] if row["p_adjusted"] is not None]
+    assert [(row["condition"], row["baseline"]) for row in main] == [("instaboost", "baseline")] * 2
+    assert call_main(monkeypatch, *words, "--out", out) == 0
+    text = capsys.readouterr().out
+    assert "instaboost edits layer" in text
+    assert (out / "report.html").exists()
+
+
+def test_layers_of_a_method_that_are_not_chosen(small, monkeypatch, capsys, tmp_path):
+    words = [*small[:4], "--method", "Hgai", "--layers", "1", "--out", tmp_path / "run"]
+    assert call_main(monkeypatch, *words, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["chosen"] == {"layers": [1], "margins": {}, "items": 0, "clips": 0}
+
+
 @pytest.mark.parametrize(
     ("words", "facts"),
     [
+        (("--set", "factor=2"), ("--set", "--method")),
+        (("--method", "InstABost"), ("Did you mean 'InstABoost'",)),
+        (("--method", "InstABoost", "--alpha", "1"), ("--alpha", "--method")),
+        (("--method", "InstABoost", "--crossfit", "2"), ("--crossfit", "--method")),
+        (("--method", "InstABoost", "--plan"), ("--plan", "--method")),
         (("--shams", "heads,noise"), ("'noise'", "--shams")),
         (("--option-order", "random"), ("'random'", "--option-order")),
         (("--samples", "3"), ("--samples", "--temperature")),

@@ -85,23 +85,19 @@ def parts(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("[0-9]*.npz")} if folder.exists() else {}
 
 
-LONG = pytest.mark.acceptance
-
-
-@pytest.mark.parametrize(
-    "stage", ["sweep", pytest.param("trace", marks=LONG), pytest.param("layers", marks=LONG)]
-)
+@pytest.mark.acceptance
+@pytest.mark.parametrize("stage", ["sweep", "trace", "layers"])
 def test_a_killed_stage_goes_on_to_the_same_file(start, tmp_path, stage):
     finish(start(stage, tmp_path, tmp_path / "undisturbed"))
     out, folder = tmp_path / "killed", tmp_path / "killed.parts"
-    seen: dict[str, bytes] = {}
+    before: dict[str, bytes] = {}
     for number in (1, 3):
         kill_when(start(stage, tmp_path, out, linger=0.1), lambda n=number: len(parts(folder)) >= n)
         assert not out.exists()
         now = parts(folder)
-        assert seen.items() <= now.items()  # what was done stays done, and is not written again
+        assert before.items() <= now.items()  # what was done stays done, and is not written again
         assert number <= len(now) < ITEMS / 2
-        seen = now
+        before = now
     finish(start(stage, tmp_path, out))
     assert out.read_bytes() == (tmp_path / "undisturbed").read_bytes()
     assert not folder.exists()

@@ -166,12 +166,12 @@ def test_a_part_comes_back_exactly(tiny_lalm, tmp_path):
         tiny_lalm, measure, as_items(batches), label="", progress=False, parts=output.parts(tiny_lalm)
     )
     assert len(used) == 2
-    for found in again:
-        assert found.notes == part.notes
-        assert {name: array.tobytes() for name, array in found.arrays.items()} == {
+    for stored in again:
+        assert stored.notes == part.notes
+        assert {name: array.tobytes() for name, array in stored.arrays.items()} == {
             name: array.tobytes() for name, array in arrays.items()
         }
-        assert [array.dtype for array in found.arrays.values()] == [array.dtype for array in arrays.values()]
+        assert [array.dtype for array in stored.arrays.values()] == [array.dtype for array in arrays.values()]
     assert json.loads((tmp_path / "out.parts" / "manifest.json").read_text())["identity"] == {"stage": "test"}
 
 

@@ -68,8 +68,8 @@ def searched() -> xr.DataArray:
     margins[2:, 3], margins[2:, 4] = [-1.0, 1.5], [-1.0, 0.5]
     values = np.stack([margins, np.where(np.isnan(margins), np.nan, 0.0)], -1)
     coords = {"item": list("abcd"), "configuration": names, "answer": ("item", [0] * 4)}
-    found = xr.DataArray(values, coords, ("item", "configuration", "choice"), attrs={"grid": 6})
-    return found.assign_coords(round=("item", [0, 0, 1, 1]))
+    scores = xr.DataArray(values, coords, ("item", "configuration", "choice"), attrs={"grid": 6})
+    return scores.assign_coords(round=("item", [0, 0, 1, 1]))
 
 
 def test_a_search_chooses_among_the_last_round_and_keeps_all_that_was_tried():
@@ -89,9 +89,9 @@ def test_a_search_chooses_among_the_last_round_and_keeps_all_that_was_tried():
 
 
 def test_ties_of_a_last_round_go_to_the_smallest_alpha():
-    found = searched()
-    found.loc[{"configuration": "[1]@1.0", "item": ["c", "d"], "choice": 0}] = [-1.0, 1.5]
-    assert choose(found, TRIED).name == "[0, 1]@0.1"
+    scores = searched()
+    scores.loc[{"configuration": "[1]@1.0", "item": ["c", "d"], "choice": 0}] = [-1.0, 1.5]
+    assert choose(scores, TRIED).name == "[0, 1]@0.1"
 
 
 WINDOWS = {
@@ -118,13 +118,13 @@ def test_a_large_grid_is_searched_from_coarse_to_fine(search, configurations, cl
 
 
 @pytest.mark.parametrize(
-    ("search", "configurations", "clips", "said"),
+    ("search", "configurations", "clips", "message"),
     [
         ("coarse", WINDOWS, 31, "32 clips to choose on, and there are 31"),
         ("coarse", {"a": Mata(1.0, [1]), "b": Mata(2.0, [1])}, 96, "layers are given"),
         ("fine", WINDOWS, 96, "No search 'fine'"),
     ],
 )
-def test_searches_that_make_no_sense_are_refused(search, configurations, clips, said):
-    with pytest.raises(ArgumentError, match=said):
+def test_searches_that_make_no_sense_are_refused(search, configurations, clips, message):
+    with pytest.raises(ArgumentError, match=message):
         resolve_search(search, configurations, clips)

@@ -65,8 +65,8 @@ def test_a_kill_between_writing_and_removing_loses_nothing(tmp_path, many):
     before = load_run(folder.path).records
     folder.compact()
     folder.write_part("plain", 0, part("plain", 0))  # as if it had not been removed yet
-    found = load_run(folder.path)
-    pd.testing.assert_frame_equal(found.records, before, check_exact=True)
+    compacted = load_run(folder.path)
+    pd.testing.assert_frame_equal(compacted.records, before, check_exact=True)
     folder.compact()
     assert files(folder) == ["other-audio.parquet", "plain.parquet"]
 

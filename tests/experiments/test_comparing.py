@@ -59,7 +59,7 @@ def test_churn_is_counted_apart_from_accuracy():
     assert (row["fixed"], row["broken"], row["churned"], row["churn"]) == (1, 1, 1, 0.75)
 
 
-@pytest.mark.parametrize("correct", ["max-t", "holm", "bh"])
+@pytest.mark.parametrize("correct", ["max-t", "romano-wolf", "holm", "bh"])
 def test_strata_are_one_family(correct):
     table = compare_conditions(records(), "baseline", by="domain", score="margin", correct=correct)
     assert table[["condition", "domain"]].values.tolist() == [

@@ -226,7 +226,7 @@ def test_the_answer_has_the_numbers_of_the_primary_comparison_and_its_verdict(ga
     text = answer_of(table)
     headline = text.partition("\n")[0]
     words = {"helps": "raises accuracy", "hurts": "lowers accuracy", "undetected": "no detectable difference"}
-    assert [name for name, said in words.items() if said in headline] == [verdict]
+    assert [name for name, phrase in words.items() if phrase in headline] == [verdict]
     assert all(part in headline for part in percent_pair(effect.before, effect.after))
     assert "layers 3\u20134" in headline
     assert "120 items" in text

@@ -76,7 +76,7 @@ def test_the_same_run_goes_on_and_what_does_not_matter_may_differ(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"model": {"name": "m", "weights_sha256": "v"}}, r"model\.weights_sha256 is 'w', here it is 'v'"),
         ({"data": {"sha256": "e"}}, r"data\.sha256 is 'd', here it is 'e'"),
@@ -90,9 +90,9 @@ def test_the_same_run_goes_on_and_what_does_not_matter_may_differ(tmp_path):
         ({"excluded": [{"item": "i9"}]}, "excluded is "),
     ],
 )
-def test_a_folder_of_another_run_is_refused_by_the_field_that_differs(tmp_path, change, said):
+def test_a_folder_of_another_run_is_refused_by_the_field_that_differs(tmp_path, change, message):
     filled(tmp_path / "run")
-    with pytest.raises(RunError, match=said + r".*Choose another folder \(out="):
+    with pytest.raises(RunError, match=message + r".*Choose another folder \(out="):
         RunFolder.start(tmp_path / "run", MANIFEST | change)
 
 
@@ -104,10 +104,11 @@ def test_the_first_difference_tells_true_from_one():
 
 def test_condition_names_that_look_alike_keep_files_apart():
     names = ["a b", "a-b", "A B", "β", "γ", "mata α=0.1", "../up"]
-    found = slugs(names)
-    assert len(set(found.values())) == len(names)
+    names_by_slug = slugs(names)
+    assert len(set(names_by_slug.values())) == len(names)
     assert all(
-        slug and slug.isascii() and "/" not in slug and slug == slug.lower() for slug in found.values()
+        slug and slug.isascii() and "/" not in slug and slug == slug.lower()
+        for slug in names_by_slug.values()
     )
     assert slugs(["mata on text"]) == {"mata on text": "mata-on-text"}
 
@@ -173,15 +174,15 @@ def test_any_flipped_bit_is_found_or_changes_nothing(tmp_path):
     folder = filled(tmp_path / "run")
     path, whole = folder.part_path("plain", 1), folder.part_path("plain", 1).read_bytes()
     good = json.dumps(folder.read_parts()[0]["plain", 1].to_pylist())
-    found, rng = 0, np.random.default_rng(0)
+    names_by_slug, rng = 0, np.random.default_rng(0)
     for place in rng.choice(len(whole), 300, replace=False):
         data = bytearray(whole)
         data[place] ^= 1 << rng.integers(8)
         path.write_bytes(bytes(data))
         parts, damaged = folder.read_parts()
-        found += len(damaged)
+        names_by_slug += len(damaged)
         assert damaged or json.dumps(parts["plain", 1].to_pylist()) == good
-    assert found > 150
+    assert names_by_slug > 150
 
 
 @pytest.mark.parametrize("version", [1, 2, 99, None])

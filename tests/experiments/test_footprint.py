@@ -58,10 +58,13 @@ def test_memory_is_flat_over_ten_thousand_items(tmp_path):
         [sys.executable, "-c", RUN, str(tmp_path), str(ITEMS)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["rows"] == 3 * ITEMS
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["rows"] == 3 * ITEMS
     print(
-        "resident MiB at item:", {at: round(size) for at, size in found["seen"]}, "end:", round(found["end"])
+        "resident MiB at item:",
+        {at: round(size) for at, size in result["seen"]},
+        "end:",
+        round(result["end"]),
     )
-    begun = max(size for at, size in found["seen"] if at <= ITEMS / 5)
-    assert max(size for _, size in found["seen"]) < begun + ALLOWED
+    begun = max(size for at, size in result["seen"] if at <= ITEMS / 5)
+    assert max(size for _, size in result["seen"]) < begun + ALLOWED

@@ -24,15 +24,19 @@ def items(tmp_path_factory):
 def test_a_new_run_is_judged_by_a_probe(tiny_lalm, items, tmp_path):
     bad = replace(items[0], id="gone", audio=tmp_path / "gone.wav")
     with pytest.warns(RunWarning, match="1 left out"):
-        said = forecast(tiny_lalm, [*items, bad], CONDITIONS, tmp_path / "run", batch_size=4, progress=False)
+        forecast_of_run = forecast(
+            tiny_lalm, [*items, bad], CONDITIONS, tmp_path / "run", batch_size=4, progress=False
+        )
     assert not (tmp_path / "run").exists()
-    assert (said.items, said.clips, said.excluded) == (18, 6, 1)
-    assert (said.batches, said.parts, said.done) == (5, 15, 0)
-    assert said.seconds is not None
-    assert 0 < said.seconds < 600
-    assert said.basis == "a probe of 2 batch(es) on this machine"
-    assert "3 conditions (baseline, mata, no audio), 5 batches: 15 parts, 0 of them done." in str(said)
-    assert said.to_dict()["conditions"] == list(CONDITIONS)
+    assert (forecast_of_run.items, forecast_of_run.clips, forecast_of_run.excluded) == (18, 6, 1)
+    assert (forecast_of_run.batches, forecast_of_run.parts, forecast_of_run.done) == (5, 15, 0)
+    assert forecast_of_run.seconds is not None
+    assert 0 < forecast_of_run.seconds < 600
+    assert forecast_of_run.basis == "a probe of 2 batch(es) on this machine"
+    assert "3 conditions (baseline, mata, no audio), 5 batches: 15 parts, 0 of them done." in str(
+        forecast_of_run
+    )
+    assert forecast_of_run.to_dict()["conditions"] == list(CONDITIONS)
 
 
 def test_a_run_that_was_begun_is_judged_by_its_parts(tiny_lalm, items, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mata_interp.experiments.effects import Effects
 from mata_interp.experiments.headline import headline_text
-from mata_interp.experiments.number_text import percent_pair
+from mata_interp.experiments.number_text import nats, percent_pair
 from mata_interp.experiments.planned_comparisons import Comparison
 from mata_interp.experiments.study_result import (
     Configuration,
@@ -21,6 +21,7 @@ from mata_interp.experiments.study_result import (
     SweepQuality,
     SweepScore,
 )
+from mata_interp.statistics.choices import REFUSED
 
 from .test_verdicts import results
 
@@ -44,17 +45,25 @@ def primary(row):
 
 
 @given(results("binary"), st.lists(results(), max_size=4))
-def test_a_direction_is_claimed_only_where_all_three_show_it(row, others):
+def test_a_direction_is_claimed_only_where_all_three_show_it(row, rest):
     row = primary(row)
-    text = headline_text(Effects((row, *others)), selection())
+    text = headline_text(Effects((row, *rest)), selection())
     shown = row.verdict if row.p_holm < 0.05 else "undetected"
-    first = text.split(";")[0]
+    first = re.split(r";| MATA also", text)[0]
     assert ("raises accuracy" in first) == (shown == "helps")
     assert ("lowers accuracy" in first) == (shown == "hurts")
-    assert ("no d" in first) == (shown == "undetected")  # no (detectable) difference
-    harms = [other for other in others if other.verdict == "hurts" and other.p_holm < 0.05]
-    assert text.count("when the caption is right") == len(harms)
+    refused = row.effect.p_method == REFUSED
+    assert ("not tested" in first) == refused
+    assert ("no d" in first) == (shown == "undetected" and not refused)  # no (detectable) difference
+    harms = [other for other in rest if other.verdict == "hurts" and other.p_holm < 0.05]
+    gains = [other for other in rest if other.verdict == "helps" and other.p_holm < 0.05]
+    assert text.count("when the caption is right") == len(harms) + len(gains)
     assert text.count("costs confidence") == sum(other.comparison.kind == "margin" for other in harms)
+    assert ("adds confidence" in text) == any(other.comparison.kind == "margin" for other in gains)
+    assert ("MATA also" in text) == bool(gains)
+    for other in gains:
+        if other.comparison.kind == "margin":
+            assert f"({nats(other.effect.difference)} nats)" in text
     assert "nan" not in text
 
 

@@ -48,8 +48,8 @@ def test_generators_records_and_tables(tiny_lalm, items, name):
     expected = ask(tiny_lalm, few)
     forms = (iter(few), as_records(few), pd.DataFrame(as_records(few)), (row for row in as_records(few)))
     for form in forms:
-        found = ask(tiny_lalm, form)
-        assert (found == expected) if isinstance(expected, int | list) else (found == expected).all()
+        answer = ask(tiny_lalm, form)
+        assert (answer == expected) if isinstance(expected, int | list) else (answer == expected).all()
 
 
 @pytest.mark.parametrize("name", ASK)

@@ -109,7 +109,7 @@ def undisturbed(start, tmp_path_factory) -> Path:
 
 def test_stopped_at_every_moment_and_resumed_it_is_the_same_run_bit_for_bit(start, undisturbed, tmp_path):
     out = tmp_path / "run"
-    seen = 0
+    before = 0
     for moment, (_, parts) in MOMENTS.items():
         stop(start(undisturbed, out, parts), moment, out)
         if (out / "parts").exists():
@@ -117,8 +117,8 @@ def test_stopped_at_every_moment_and_resumed_it_is_the_same_run_bit_for_bit(star
                 half = load_run(out)
             finished = len(list((out / "parts").glob("*.parquet")))
             assert 0 <= half.missing == 54 - finished < 54
-            assert finished >= seen  # what was done stays done
-            seen = finished
+            assert finished >= before  # what was done stays done
+            before = finished
     last = start(undisturbed, out)
     last.join()
     assert last.exitcode == 0

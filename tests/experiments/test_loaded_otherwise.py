@@ -51,7 +51,7 @@ def test_the_manifest_says_how_the_model_was_loaded(begun, folder, items):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"dtype": "bf16"}, r"model\.dtype is 'float32', here it is 'bfloat16'"),
         ({"attn_implementation": "eager"}, r"model\.attention is 'sdpa', here it is 'eager'"),
@@ -62,9 +62,9 @@ def test_the_manifest_says_how_the_model_was_loaded(begun, folder, items):
         ({"chat_template": TEMPLATE}, "chat_template is '[0-9a-f]{64}', here it is '[0-9a-f]{64}'"),
     ],
 )
-def test_a_model_loaded_otherwise_is_another_run(begun, folder, items, options, said):
+def test_a_model_loaded_otherwise_is_another_run(begun, folder, items, options, message):
     lalm = LALM.from_pretrained(folder, device="cpu", **options)
-    with pytest.raises(RunError, match=said):
+    with pytest.raises(RunError, match=message):
         run(lalm, items, CONDITIONS, begun.path, progress=False)
 
 

@@ -40,7 +40,7 @@ def test_partners_are_a_derangement_of_the_recordings(clusters, seed):
     for item in items:
         assert partners[item.id].cluster != item.cluster
         heard_by.setdefault(item.cluster, set()).add(partners[item.id].id)
-    assert all(len(heard) == 1 for heard in heard_by.values())  # variants of a clip hear the same
+    assert all(len(clips) == 1 for clips in heard_by.values())  # variants of a clip hear the same
     assert len({partners[item.id].cluster for item in items}) == len(set(clusters))  # and each clip is heard
     assert audio_partners(items[::-1], seed) == partners
 

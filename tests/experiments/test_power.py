@@ -21,9 +21,9 @@ def changed(n: int, fixed: int, broken: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_independent_items_detect_what_their_discordance_allows():
     before, after = changed(200, 20, 10)
-    found = detectable_change(before, after, "binary", list(range(200)))
-    assert found == detectable_difference(200, 0.15)
-    assert paired_power(200, 0.15, found) == pytest.approx(0.8, abs=0.01)
+    change = detectable_change(before, after, "binary", list(range(200)))
+    assert change == detectable_difference(200, 0.15)
+    assert paired_power(200, 0.15, change) == pytest.approx(0.8, abs=0.01)
 
 
 def test_items_that_change_together_count_as_fewer():
@@ -35,8 +35,8 @@ def test_items_that_change_together_count_as_fewer():
 
 def test_margins_detect_by_their_spread():
     changes = np.random.default_rng(0).normal(0, 1.0, 400)
-    found = detectable_change(np.zeros(400), changes, "margin", list(range(400)))
-    assert found == detectable_margin(400, changes.std(ddof=1))
+    change = detectable_change(np.zeros(400), changes, "margin", list(range(400)))
+    assert change == detectable_margin(400, changes.std(ddof=1))
 
 
 @pytest.mark.parametrize("kind", ["binary", "margin"])

@@ -203,8 +203,8 @@ def test_the_process_that_started_it_is_killed(tiny_lalm, tmp_path):
         time.sleep(0.005)
     driver.kill()
     driver.wait()
-    while ours := raylets_started_after(driver.pid):
-        assert time.monotonic() < deadline, ours
+    while raylets := raylets_started_after(driver.pid):
+        assert time.monotonic() < deadline, raylets
         time.sleep(0.2)
     torch.set_num_threads(1)
     conditions, items = {"baseline": None, "mata": MATA}, make_items(tmp_path)
@@ -218,7 +218,7 @@ def test_the_process_that_started_it_is_killed(tiny_lalm, tmp_path):
 
 def raylets_started_after(process: int) -> list[str]:
     """Ray's own processes in the session of a process that is gone."""
-    found = []
+    commands = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
@@ -226,5 +226,5 @@ def raylets_started_after(process: int) -> list[str]:
         except (OSError, ValueError):
             continue
         if session == process and command:
-            found.append(command[:80])
-    return found
+            commands.append(command[:80])
+    return commands

@@ -19,8 +19,8 @@ from tests.support.downloaded import FILES, QUIRKS, SPECIAL, own_records, real_r
 pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
 
 
-def benchmark_in(folder, benchmark, n, own=0):
-    records = [*own_records(benchmark, own), *real_records(benchmark, n)]
+def benchmark_in(folder, benchmark, n, extra=0):
+    records = [*own_records(benchmark, extra), *real_records(benchmark, n)]
     file = write_with_scenes(folder, benchmark, records)
     return records, file, ["--benchmark", file, "--audio-root", folder / "audio"]
 
@@ -41,9 +41,9 @@ def check_left_out(run, records) -> None:
 
 def answer_and_score(folder, benchmark, n):
     """The commands one after another; among the questions some of the organism's own, that it can answer."""
-    records, file, where = benchmark_in(folder, benchmark, n, own=8)
+    records, file, where = benchmark_in(folder, benchmark, n, extra=8)
     run_folder, out = folder / "run", folder / "predictions.json"
-    said = json.loads(
+    printed = json.loads(
         invoke(
             "run",
             *where,
@@ -66,12 +66,12 @@ def answer_and_score(folder, benchmark, n):
         counted = json.loads(invoke("benchmark", "submit", run_folder, *submit))
         assert counted["no_prediction"] == len(unusable(records))
         scores = json.loads(invoke("benchmark", "score", out, "--benchmark", benchmark, "--json"))
-        official, ours = scores["official"], scores["option_aware"]
+        official, option_aware = scores["official"], scores["option_aware"]
         assert (official["n"], official["no_prediction"]) == (len(rows), len(unusable(records)))
         assert official["correct"] == rows["official"].sum()
-        assert official["accuracy"] == pytest.approx(said["official"][condition])
-        assert ours["correct"] == rows["correct"].sum()
-        assert ours["unparsed"] == (~rows["parsed"].astype(bool)).sum()
+        assert official["accuracy"] == pytest.approx(printed["official"][condition])
+        assert option_aware["correct"] == rows["correct"].sum()
+        assert option_aware["unparsed"] == (~rows["parsed"].astype(bool)).sum()
         for row in rows.to_dict("records"):  # item by item, from the released record itself
             record = by_id[row["item"]]
             assert row["official"] == official_match(row["final_answer"], record["answer"], record["choices"])
@@ -117,14 +117,14 @@ def test_a_whole_study(tmp_path, benchmark):
     """Sixty records compared, and as many answered in words; the page has both scores and others' claims."""
     records, _, where = benchmark_in(tmp_path, benchmark, 60)
     out = tmp_path / "study"
-    said = json.loads(invoke("study", *where, "--out", out, "--json"))
+    printed = json.loads(invoke("study", *where, "--out", out, "--json"))
     run = load_run(out)
     check_left_out(run, records)
     assert run.missing == 0
     assert run.study is not None
     assert run.study.selection.items + run.study.test.items == len(records) - len(unusable(records))
-    assert 0 <= said["primary"]["before"] <= 0.6  # foreign questions about other sounds: chance
-    assert said["primary"]["low"] <= said["primary"]["difference"] <= said["primary"]["high"]
+    assert 0 <= printed["primary"]["before"] <= 0.6  # foreign questions about other sounds: chance
+    assert printed["primary"]["low"] <= printed["primary"]["difference"] <= printed["primary"]["high"]
     assert {len(choices) for choices in run.records["choices"]} >= {2, 4}
     assert None not in list(run.records["official"])
     page = (out / "report.html").read_text("utf-8")

@@ -89,10 +89,10 @@ def test_it_is_read_without_pickle_by_numpy_alone(small):
         "assert 'torch' not in sys.modules\n"
     )
     path = str(small.run / "items.npz")
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
     ).stdout
-    assert said.split()[:2] == ["1", "12"]
+    assert printed.split()[:2] == ["1", "12"]
 
 
 def test_a_run_is_saved_with_its_recordings(run, tmp_path):
@@ -161,15 +161,15 @@ def test_a_failing_item_is_counted_and_ends_nothing(run, lalm, items, monkeypatc
 
 def test_items_are_added(run, lalm, items, tmp_path):
     before = load_recordings(run.path / "items.npz")
-    others = [id for id in before.items if id not in before.detailed]
-    if not others:
+    remaining = [id for id in before.items if id not in before.detailed]
+    if not remaining:
         before = _without_details(before, list(before.items)[-1])
         before.save(run.path / "items.npz", {})
-        others = [id for id in before.items if id not in before.detailed]
-    done = mi.record_items(lalm, run, items, others[:1], progress=False)
-    assert set(done.detailed) == {*before.detailed, others[0]}
-    one = done.items[others[0]]
-    np.testing.assert_allclose(one.heads.mean(2), before.items[others[0]].mean, atol=2e-3)
+        remaining = [id for id in before.items if id not in before.detailed]
+    done = mi.record_items(lalm, run, items, remaining[:1], progress=False)
+    assert set(done.detailed) == {*before.detailed, remaining[0]}
+    one = done.items[remaining[0]]
+    np.testing.assert_allclose(one.heads.mean(2), before.items[remaining[0]].mean, atol=2e-3)
     assert one.audio[:4] == b"OggS"
     with pytest.raises(RunError, match="'nowhere'"):
         mi.record_items(lalm, run, items, ["nowhere"], progress=False)
@@ -271,8 +271,8 @@ def test_examples_are_drawn_for_each_outcome():
     assert [sum(id.startswith(letter) for id in chosen) for letter in "fb"] == [6, 3]
     assert chosen == choose_examples(dict(reversed(outcomes.items())), 6, 0)
     assert chosen != choose_examples(outcomes, 6, 1)
-    others = {**outcomes, **{f"u{n}": "unchanged" for n in range(9)}}
-    assert choose_examples(others, 6, 0)[:9] == chosen  # other outcomes have streams of their own
+    remaining = {**outcomes, **{f"u{n}": "unchanged" for n in range(9)}}
+    assert choose_examples(remaining, 6, 0)[:9] == chosen  # other outcomes have streams of their own
 
 
 # ------------------------------------------------------------------------------------------------------ media
@@ -293,11 +293,14 @@ def test_audio_survives_the_encoding(rate):
 
 def test_its_size_is_bounded():
     rng = np.random.default_rng(0)
-    for seconds in (5, 60):
-        assert len(encode_audio(rng.normal(0, 0.2, seconds * RATE), RATE)) <= AUDIO_BYTES
-    media = clip_media(rng.normal(0, 0.2, 400 * RATE), RATE)
+    noise = rng.normal(0, 0.2, 8 * RATE)
+    sizes = [len(encode_audio(noise, RATE, limit)) for limit in (AUDIO_BYTES, 30_000, 20_000, 8_000)]
+    assert all(size <= limit for size, limit in zip(sizes, (AUDIO_BYTES, 30_000, 20_000, 8_000), strict=True))
+    assert sizes == sorted(set(sizes), reverse=True)  # each at a lower quality
+    media = clip_media(noise, RATE, 3_000)
     assert media.audio is None
-    assert "400 s" in media.problem
+    assert "8 s" in media.problem
+    assert "3 kB" in media.problem
     assert media.peaks.shape[1] == 600
     assert encode_audio(np.zeros(10), RATE)[:4] == b"OggS"
 

@@ -76,20 +76,20 @@ def test_both_ways_to_answer_follow_from_the_recorded_log_probabilities(finished
 
 def test_audio_is_what_the_condition_says(finished, items):
     records, by_id = finished.records, {item.id: item for item in items}
-    own, other, edited = (rows(records, name) for name in ("baseline", "other audio", "mata + other audio"))
-    assert (own["audio_from"] == own.index).all()
+    plain, other, edited = (rows(records, name) for name in ("baseline", "other audio", "mata + other audio"))
+    assert (plain["audio_from"] == plain.index).all()
     assert other["audio_from"].tolist() == edited["audio_from"].tolist()
-    assert all(by_id[heard].source != by_id[item].source for item, heard in other["audio_from"].items())
-    lent = [own.loc[heard, "audio_tokens"] for heard in other["audio_from"]]
+    assert all(by_id[partner].source != by_id[item].source for item, partner in other["audio_from"].items())
+    lent = [plain.loc[partner, "audio_tokens"] for partner in other["audio_from"]]
     assert other["audio_tokens"].tolist() == lent
     silent, none = rows(records, "silence"), rows(records, "no audio")
     assert silent["audio_from"].isna().all()
-    assert silent["audio_seconds"].tolist() == own["audio_seconds"].tolist()
+    assert silent["audio_seconds"].tolist() == plain["audio_seconds"].tolist()
     assert none["audio_from"].isna().all()
     assert (none["audio_tokens"] == 0).all()
-    assert (none["prompt_tokens"] < own["prompt_tokens"] - own["audio_tokens"] + 1).all()
+    assert (none["prompt_tokens"] < plain["prompt_tokens"] - plain["audio_tokens"] + 1).all()
     for condition in ("other audio", "silence", "no audio"):  # each is another input, so another answer
-        assert (np.stack(rows(records, condition)["margin"]) != np.stack(own["margin"])).all()
+        assert (np.stack(rows(records, condition)["margin"]) != np.stack(plain["margin"])).all()
 
 
 def test_dose_is_recorded_where_something_was_edited(finished):
@@ -105,15 +105,15 @@ def test_dose_is_recorded_where_something_was_edited(finished):
 
 def test_batches_are_fixed_in_the_manifest_by_length(finished):
     batches = finished.manifest["batches"]
-    own = rows(finished.records, "baseline")
+    plain = rows(finished.records, "baseline")
     assert [len(batch["items"]) for batch in batches] == [4, 4, 4, 4, 2]
-    lengths = [own.loc[item, "prompt_tokens"] for batch in batches for item in batch["items"]]
+    lengths = [plain.loc[item, "prompt_tokens"] for batch in batches for item in batch["items"]]
     assert lengths == sorted(lengths, reverse=True)
     for number, batch in enumerate(batches):
         for item in batch["items"]:
-            assert own.loc[item, "batch"] == number
-            assert own.loc[item, "padded_width"] == batch["padded_width"]
-        assert batch["padded_width"] == own.loc[batch["items"], "prompt_tokens"].max()
+            assert plain.loc[item, "batch"] == number
+            assert plain.loc[item, "padded_width"] == batch["padded_width"]
+        assert batch["padded_width"] == plain.loc[batch["items"], "prompt_tokens"].max()
 
 
 def test_batch_size_does_not_matter(finished, tiny_lalm, items):
@@ -179,13 +179,13 @@ def test_items_without_an_answer_are_asked_but_not_marked(tiny_lalm, items):
 
 
 def test_conditions_that_make_no_sense_are_refused_before_anything_is_written(tiny_lalm, items, tmp_path):
-    for conditions, said in [
+    for conditions, message in [
         ({}, "baseline"),
         ({"": None}, "cannot name a condition"),
         ({"mata": Mata(0.1, [99])}, "99"),
         ({"mata": "mata"}, "an edit that a run takes|not an intervention"),
     ]:
-        with pytest.raises(InterventionError, match=said):
+        with pytest.raises(InterventionError, match=message):
             run(tiny_lalm, items, conditions, tmp_path / "run", progress=False)
     with pytest.raises(InterventionError, match="audio='loud' is unknown"):
         Condition(audio="loud")  # type: ignore[arg-type]
@@ -314,3 +314,32 @@ def test_a_finished_run_is_read_and_not_computed_again(finished, tiny_lalm, item
     monkeypatch.setattr(tiny_lalm, "answer", None)
     again = run(tiny_lalm, items, CONDITIONS, finished.path, batch_size=4, progress=False)
     pd.testing.assert_frame_equal(again.records, finished.records, check_exact=True)
+
+
+def test_a_run_keeps_its_roles_where_its_rule_is_not_registered(tiny_lalm, items, tmp_path):
+    """Roles follow from the edits, and an edit by an unknown rule says nothing: the manifest has them."""
+    from mata_interp.interventions import MissingMethod, register_rule, rules
+
+    def doubled(scores, keys, alpha):
+        return rules.replace_scores(keys, scores + 2 * alpha, scores)
+
+    register_rule("doubled", doubled, formula="scores + 2 * alpha")
+    try:
+        edit = Mata(0.5, [1, 2], rule="doubled")
+        conditions = {
+            "plain": None,
+            "edited": edit,
+            "on text": replace(edit, keys="text"),
+            "elsewhere": Condition(edit, role="sham_random_layers"),
+            "edited + other audio": Condition(edit, audio="other"),
+        }
+        roles = dict(run(tiny_lalm, items[:6], conditions, tmp_path / "run", progress=False).roles)
+    finally:
+        del rules._rules["doubled"]
+    assert list(roles.values()) == ["baseline", "mata", "sham_text", "sham_random_layers", "mata_other_audio"]
+    read = load_run(tmp_path / "run")
+    assert isinstance(read.conditions["edited"].interventions[0], MissingMethod)
+    assert dict(read.roles) == roles
+    # a folder that was written before roles were recorded
+    manifest = {name: value for name, value in read.manifest.items() if name != "roles"}
+    assert replace(read, manifest=manifest).roles["edited"] == "other"

@@ -20,7 +20,7 @@ from tests.support.sounds import make_items
 BATCHES, CONDITIONS = 9, ("baseline", "mata", "no audio")
 
 
-def answer(clips: Path, out: Path, told: Path | None = None, slow: float = 0.0) -> None:
+def answer(clips: Path, out: Path, log: Path | None = None, slow: float = 0.0) -> None:
     """The run, in a process of its own, which writes down which units it computes."""
     import torch
 
@@ -34,8 +34,8 @@ def answer(clips: Path, out: Path, told: Path | None = None, slow: float = 0.0) 
     compute = Work.compute
 
     def telling(self, lalm, unit):
-        if told:
-            with told.open("a") as file:
+        if log:
+            with log.open("a") as file:
                 file.write(f"{unit.batch} {unit.audio}\n")
         time.sleep(slow)
         return compute(self, lalm, unit)
@@ -79,12 +79,12 @@ def wait_for(happened) -> None:
 
 
 def test_two_processes_share_the_work_and_nothing_is_counted_twice(start, alone, tmp_path):
-    out, told = tmp_path / "run", [tmp_path / "first", tmp_path / "second"]
-    both = [start(alone, out, file, 0.1) for file in told]
+    out, log = tmp_path / "run", [tmp_path / "first", tmp_path / "second"]
+    both = [start(alone, out, file, 0.1) for file in log]
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    first, second = (file.read_text().splitlines() for file in told)
+    first, second = (file.read_text().splitlines() for file in log)
     assert min(len(first), len(second)) >= 3  # neither only looked on
     assert len({*first, *second}) == len(first) + len(second) == BATCHES * 2  # nothing was done twice
     assert parts_of(out) == parts_of(alone / "run")
@@ -93,18 +93,18 @@ def test_two_processes_share_the_work_and_nothing_is_counted_twice(start, alone,
 
 
 def test_what_a_killed_process_held_is_done_by_the_other(start, alone, tmp_path):
-    out, told = tmp_path / "run", [tmp_path / "first", tmp_path / "second"]
-    first = start(alone, out, told[0], 60.0)  # holds its first unit for a minute
-    wait_for(told[0].exists)
-    second = start(alone, out, told[1])
+    out, log = tmp_path / "run", [tmp_path / "first", tmp_path / "second"]
+    first = start(alone, out, log[0], 60.0)  # holds its first unit for a minute
+    wait_for(log[0].exists)
+    second = start(alone, out, log[1])
     wait_for(lambda: (out / "parts").exists() and len(list((out / "parts").glob("*.parquet"))) >= 20)
     assert second.is_alive()
     os.kill(first.pid, signal.SIGKILL)
     second.join(60)
     assert second.exitcode == 0
-    held = told[0].read_text().splitlines()
+    held = log[0].read_text().splitlines()
     assert len(held) == 1
-    assert told[1].read_text().splitlines()[-1] == held[0]  # last, when it was let go
+    assert log[1].read_text().splitlines()[-1] == held[0]  # last, when it was let go
     assert parts_of(out) == parts_of(alone / "run")
 
 

@@ -36,15 +36,15 @@ def key(row: dict) -> tuple[str, str, str]:
 
 def differences(effects: Effects) -> list[str]:
     """What differs from the kept numbers, in words."""
-    found = {key(row): row for row in effects.to_dict()["effects"]}
-    kept = {key(row): row for row in KEPT}
-    wrong = [f"only in one of both: {name}" for name in found.keys() ^ kept.keys()]
-    for name in found.keys() & kept.keys():
+    measured = {key(row): row for row in effects.to_dict()["effects"]}
+    stored = {key(row): row for row in KEPT}
+    wrong = [f"only in one of both: {name}" for name in measured.keys() ^ stored.keys()]
+    for name in measured.keys() & stored.keys():
         for field in (*EXACT, *CLOSE, *BOOTSTRAP):
-            new, old = found[name][field], kept[name][field]
+            new, old = measured[name][field], stored[name][field]
             tolerance = 0.0 if field in EXACT else 1e-6
             if field in BOOTSTRAP and old is not None:
-                tolerance = 0.1 * (kept[name]["bootstrap_high"] - kept[name]["bootstrap_low"])
+                tolerance = 0.1 * (stored[name]["bootstrap_high"] - stored[name]["bootstrap_low"])
             same = new == old if isinstance(old, str) or None in (new, old) else abs(new - old) <= tolerance
             if not same:
                 wrong.append(f"{name}: {field} is {new}, was {old}")

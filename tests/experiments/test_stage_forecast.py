@@ -39,58 +39,61 @@ def within(measured: int, forecast: int) -> bool:
 
 
 def test_memory_of_a_sweep(lalm, known):
-    said = forecast_sweep(lalm, known, EDITS, SETTINGS).memory
+    forecast = forecast_sweep(lalm, known, EDITS, SETTINGS).memory
     batch = sorted(known.items, key=lambda item: -known.lengths[item.id])[:8]
     peak = counted_peak(lalm.model, lambda: mi.sweep(lalm, batch, EDITS, batch_size=8, progress=False))
-    assert said.sweep_rows > 0
-    assert within(peak, said.added), (peak, said)
+    assert forecast.sweep_rows > 0
+    assert within(peak, forecast.added), (peak, forecast)
 
 
 def test_memory_of_a_trace(lalm, known):
     batch = sorted(known.items, key=lambda item: -known.lengths[item.id])[:8]
     for query in ("last", "text"):
-        said = forecast_trace(lalm, known, SETTINGS, query).memory
+        forecast = forecast_trace(lalm, known, SETTINGS, query).memory
         peak = counted_peak(
             lalm.model, lambda query=query: mi.trace(lalm, batch, query, batch_size=8, progress=False)
         )
-        assert within(peak, said.added), (query, peak, said)
+        assert within(peak, forecast.added), (query, peak, forecast)
 
 
 def test_memory_of_answers(lalm, known):
     batch = sorted(known.items, key=lambda item: -known.lengths[item.id])[:8]
     prompt = lalm.prompt(batch)
-    said = mi.forecast(lalm, known.items, {"baseline": None}, batch_size=8, progress=False).memory
+    forecast = mi.forecast(lalm, known.items, {"baseline": None}, batch_size=8, progress=False).memory
     peak = counted_peak(lalm.model, lambda: lalm.score(prompt))
-    assert within(peak, said.added), (peak, said)
+    assert within(peak, forecast.added), (peak, forecast)
 
 
 def test_weights_and_cache_are_exact(lalm):
-    said = forecast_memory(lalm, BatchSize(rows=3, width=50, new_tokens=2))
-    assert said.weights == sum(p.numel() * p.element_size() for p in lalm.model.parameters()) + sum(
+    forecast = forecast_memory(lalm, BatchSize(rows=3, width=50, new_tokens=2))
+    assert forecast.weights == sum(p.numel() * p.element_size() for p in lalm.model.parameters()) + sum(
         b.numel() * b.element_size() for b in lalm.model.buffers()
     )
-    assert said.cache == 3 * 52 * 2 * 6 * 4 * 16 * 4  # tokens, keys and values, layers, heads, size, bytes
-    assert said.total == said.weights + said.added
+    # tokens, keys and values, layers, heads, size, bytes
+    assert forecast.cache == 3 * 52 * 2 * 6 * 4 * 16 * 4
+    assert forecast.total == forecast.weights + forecast.added
 
 
 def test_a_study_says_how_many_items_of_each_condition_it_tests(tiny_lalm, items, tmp_path):
-    said = mi.forecast_study(tiny_lalm, items, tmp_path / "s", progress=False)
+    forecast = mi.forecast_study(tiny_lalm, items, tmp_path / "s", progress=False)
     assert not (tmp_path / "s").exists()
-    assert [stage.name for stage in said.stages] == [
+    assert [stage.name for stage in forecast.stages] == [
         "choosing layers and alpha",
         "tracing attention",
         "matching the sham",
         "measuring",
         "recording items",
     ]
-    sweep, measuring = said.stages[0], said.stages[-2]
+    sweep, measuring = forecast.stages[0], forecast.stages[-2]
     assert sweep.by_condition == {"conflict": 4}
     assert measuring.by_condition == {"conflict": 4, "congruent": 4, "neutral": 4}
-    assert "12 items (4 conflict, 4 congruent, 4 neutral) of 4 recordings" in str(said)
-    assert said.seconds > 0
-    assert (said.power.items, said.power.clips, said.power.too_small) == (4, 4, True)
-    assert f"needs about {said.power.needed:,}" in " ".join(str(said).replace("that needs", "needs").split())
-    assert said.memory.total > said.memory.weights > 0
+    assert "12 items (4 conflict, 4 congruent, 4 neutral) of 4 recordings" in str(forecast)
+    assert forecast.seconds > 0
+    assert (forecast.power.items, forecast.power.clips, forecast.power.too_small) == (4, 4, True)
+    assert f"needs about {forecast.power.needed:,}" in " ".join(
+        str(forecast).replace("that needs", "needs").split()
+    )
+    assert forecast.memory.total > forecast.memory.weights > 0
     mi.study(tiny_lalm, items, tmp_path / "s", progress=False)
     finished = mi.forecast_study(tiny_lalm, items, tmp_path / "s", progress=False)
     assert finished.seconds == 0
@@ -104,19 +107,19 @@ def test_batches_that_are_done_are_not_counted(tiny_lalm, items, tmp_path):
     folder.mkdir()
     for number in range(2):
         (folder / f"{number:05d}.npz").touch()
-    said = forecast_trace(tiny_lalm, known, settings, out=tmp_path / "trace.nc")
-    assert (said.batches, said.done) == (6, 2)
-    assert said.to_dict()["by_condition"] == {"conflict": 8, "congruent": 8, "neutral": 8}
+    forecast = forecast_trace(tiny_lalm, known, settings, out=tmp_path / "trace.nc")
+    assert (forecast.batches, forecast.done) == (6, 2)
+    assert forecast.to_dict()["by_condition"] == {"conflict": 8, "congruent": 8, "neutral": 8}
     (tmp_path / "trace.nc").touch()
     assert forecast_trace(tiny_lalm, known, settings, out=tmp_path / "trace.nc").seconds is None
 
 
 def test_layers_have_a_forecast_too(tiny_lalm, items):
     known = validate_items(tiny_lalm, items[:3], progress=False)
-    said = forecast_layers(tiny_lalm, known, ["knockout_text", "depth"], SETTINGS)
-    assert said.items == 3
-    assert said.seconds is not None
-    assert said.memory.total > 0
+    forecast = forecast_layers(tiny_lalm, known, ["knockout_text", "depth"], SETTINGS)
+    assert forecast.items == 3
+    assert forecast.seconds is not None
+    assert forecast.memory.total > 0
 
 
 def test_progress_says_it_before_it_starts(tiny_lalm, items, capsys):

@@ -151,27 +151,29 @@ def test_random_layers_have_the_dose_of_mata(done, tiny_lalm, items):
 def test_effects_and_study_are_plain_json_that_agree(done):
     file = json.loads((done.path / "effects.json").read_text())
     effects = file["effects"]
-    found = json.loads((done.path / "study.json").read_text())
-    assert file["version"] == found["version"] == VERSION
-    assert found["primary"] == effects[0]
-    assert {name: file[name] for name in ("effects", "no_harm")} == done.effects.to_dict()
+    stored = json.loads((done.path / "study.json").read_text())
+    assert file["version"] == stored["version"] == VERSION
+    assert stored["primary"] == effects[0]
+    stated = done.effects.to_dict()
+    assert set(stated) == {"effects", "no_harm", "dose_response", "association"}
+    assert {name: file[name] for name in stated} == stated
     assert [claim["margin"] for claim in file["no_harm"]] == [0.05, 0.1, 0.05, 0.1]
-    assert found["selection"]["grid_chance"] == pytest.approx(effects[0]["chance"])
+    assert stored["selection"]["grid_chance"] == pytest.approx(effects[0]["chance"])
     assert done.study.primary == done.effects[0]
     assert effects[0]["family"] == "primary"
     conflict = done.records[done.records["caption_condition"] == "conflict"]
     accuracy = conflict.groupby("condition")["correct"].mean()
     assert effects[0]["before"] == pytest.approx(accuracy["baseline"])
     assert effects[0]["after"] == pytest.approx(accuracy["mata"])
-    assert found["test"] == {"items": 18, "clips": 6}
-    assert (found["selection"]["items"], found["selection"]["clips"]) == (18, 6)
-    assert found["excluded"] == [asdict(row) for row in done.excluded]
+    assert stored["test"] == {"items": 18, "clips": 6}
+    assert (stored["selection"]["items"], stored["selection"]["clips"]) == (18, 6)
+    assert stored["excluded"] == [asdict(row) for row in done.excluded]
     assert [row.item for row in done.excluded] == ["gone"]
     stages = ["checking items", "choosing layers and alpha", "tracing attention", "matching the sham"]
-    assert list(found["seconds"]) == [*stages, "measuring", "recording items", "testing"]
-    assert "6 items" in found["answer"]
+    assert list(stored["seconds"]) == [*stages, "measuring", "recording items", "testing"]
+    assert "6 items" in stored["answer"]
     assert len(done.effects) == len(effects)
-    shares = found["selection"]["trace_share_by_layer"]
+    shares = stored["selection"]["trace_share_by_layer"]
     assert [row["layer"] for row in shares] == [0, 1, 2, 3]
     assert all(0 < row["share"] < 1 for row in shares)
 

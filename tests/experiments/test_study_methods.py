@@ -35,6 +35,27 @@ def test_methods_beside_mata(parts):
     assert 'data-method="boost"' not in mi.report(folder / "without").read_text("utf-8")
 
 
+def test_the_forecast_counts_methods(parts, capsys):
+    lalm, items, folder = parts
+    methods = {"boost": InstABoost([1, 2], queries="last"), "contrast": Aad(0.5)}
+    settings = {"layers": [1], "alphas": (0.5, 1.0), "progress": False}
+
+    def measuring(out=None, **more):
+        stages = mi.forecast_study(lalm, items, out, **settings, **more).stages
+        return next(stage for stage in stages if stage.name == "measuring")
+
+    plain, more = measuring(), measuring(methods=methods)
+    counts = [int(stage.work.split()[0]) for stage in (plain, more)]
+    assert counts[1] == counts[0] + len(methods)
+    mi.study(lalm, items, folder / "printed", methods=methods, **{**settings, "progress": True})
+    assert f"{counts[1]} conditions" in capsys.readouterr().err
+    done = measuring(folder / "printed", methods=methods)
+    assert done.done == done.batches
+    assert done.seconds is None
+    with pytest.raises(InterventionError, match="'mata' of its own"):
+        measuring(methods={"mata": Aad()})
+
+
 def test_names_and_layers_are_checked_first(parts):
     lalm, items, folder = parts
     with pytest.raises(InterventionError, match="'mata' of its own"):

@@ -12,12 +12,17 @@ import mata_interp as mi
 from mata_interp.benchmarks import Items
 from mata_interp.errors import ArgumentError, RunError
 from mata_interp.experiments import RunWarning
+from mata_interp.experiments.answer import OTHER_INPUTS
 from mata_interp.experiments.extra_shams import SHAMS
+from mata_interp.experiments.number_text import change_text
 from mata_interp.experiments.registration import Registration
 from mata_interp.experiments.selection import read_sweep
+from mata_interp.reporting.choice import choice_section
+from mata_interp.reporting.comparisons import Comparisons
+from mata_interp.reporting.controls import dose_words
 from mata_interp.reporting.procedure import extra_sentences, procedure_section
 from mata_interp.reporting.registration import registration_section
-from mata_interp.statistics import crossfit_effect
+from mata_interp.statistics import crossfit_effect, trend_test
 from mata_interp.statistics.choices import REFUSED
 from mata_interp.sweeps import margin
 from tests.support.sounds import make_items
@@ -55,17 +60,37 @@ def done(tiny_lalm, items, registered, tmp_path_factory):
 def test_crossfit_chooses_on_the_items_of_both_splits(done, items):
     swept = read_sweep(done.path / "crossfit.nc")
     assert set(swept["item"].values) == {item.id for item in items if item.condition == "conflict"}
-    found = done.crossfit
-    assert found.caption_condition == "conflict"
-    assert found.configurations == 2
-    assert (found.margin.n, found.margin.n_clusters, found.margin.folds) == (12, 12, 3)
+    result = done.crossfit
+    assert result.caption_condition == "conflict"
+    assert result.configurations == 2
+    assert (result.margin.n, result.margin.n_clusters, result.margin.folds) == (12, 12, 3)
     values = margin(swept).transpose("item", "configuration")
     names = ["layers 1-2, alpha 0.5", "layers 1-2, alpha 2"]
     change = values.sel(configuration=names).values - values.sel(configuration=["baseline"]).values
     reference = crossfit_effect(change, change, swept["cluster"].values, folds=3, seed=0)
-    assert found.margin.difference == pytest.approx(reference.difference)
-    assert found.margin.p == reference.p
-    assert [one.alpha for one in found.chosen] == [(0.5, 2.0)[column] for column in reference.chosen]
+    assert result.margin.difference == pytest.approx(reference.difference)
+    assert result.margin.p == reference.p
+    assert [one.alpha for one in result.chosen] == [(0.5, 2.0)[column] for column in reference.chosen]
+
+
+def test_dose_and_response_are_computed_saved_and_shown(done):
+    """The layers were fixed, so the trend has its plain test; the association is on the conflict items."""
+    curve, association = done.effects.dose_response, done.effects.association
+    swept = read_sweep(done.path / "selection.nc")
+    values = margin(swept).sel(configuration=["baseline", "layers 1-2, alpha 0.5", "layers 1-2, alpha 2"])
+    values = values.transpose("item", "configuration").values
+    assert [point.alpha for point in curve.points] == [0.5, 2.0]
+    assert [point.change for point in curve.points] == pytest.approx((values[:, 1:] - values[:, :1]).mean(0))
+    assert (curve.slope, curve.p) == trend_test(values - values[:, :1], swept["cluster"].values, 0)
+    assert association.n == done.effects.primary.effect.n
+    assert association.subset == done.effects.primary.comparison.subset
+    stored = json.loads((done.path / "effects.json").read_text())
+    assert stored["dose_response"]["p"] == curve.p
+    assert stored["association"]["rho"] == association.rho
+    content = choice_section(done.study, done.effects).content
+    figure = next(part for kind, part in content if kind == "figure" and part.id == "dose-response")
+    assert "layers 1\u20132" in figure.caption
+    assert any(kind == "text" and "does not show that attention mediates" in part for kind, part in content)
 
 
 def test_crossfit_is_on_the_page_and_survives_saving(done, tmp_path):
@@ -94,8 +119,7 @@ def test_shams_are_conditions_and_comparisons(done):
     mata = done.conditions["mata"].intervention[0]
     raised = done.conditions["mata in random heads"].intervention[0]
     up, down = done.conditions["mata with random signs"].interventions
-    assert up == raised
-    assert (up.alpha, down.alpha) == (mata.alpha, -mata.alpha)
+    assert (up.heads, down.alpha) == (raised.heads, -up.alpha)
     for layer in mata.layers:
         assert sorted(up.heads_of(layer) + down.heads_of(layer)) == list(range(4))
     assert roles["mata + silence"] == "mata_silence"
@@ -104,6 +128,41 @@ def test_shams_are_conditions_and_comparisons(done):
     assert done.effects.select(after_role="mata_reversed_audio", before_role="reversed_audio")
     family = [row for row in done.effects if row.comparison.family in ("primary", "mata")]
     assert len(family) == 6  # shams are no hypotheses: Holm's values do not change
+
+
+def test_the_page_says_which_controls_have_the_dose_of_mata(done):
+    text = dose_words(Comparisons(done.effects, done.conditions))
+    matched, others = text.split("Not dose-matched")
+    for name in ("text tokens", "random layers", "random heads", "random signs"):
+        assert (name in matched, name in others) == (True, False)
+    for name in ("another item's audio", "silence", "reversed audio", "no audio"):
+        assert (name in matched, name in others) == (False, True)
+    headline = done.study.answer.split("\n\n")[0]
+    for role, audio in OTHER_INPUTS.items():
+        row = done.effects.select(after_role=role, column="correct")[0]
+        assert f"With {audio}, MATA changes accuracy by {change_text(row.effect)}" in done.study.answer
+    against = done.effects.select(before_role="sham_text", after_role="mata", column="correct")[0]
+    assert change_text(against.effect) in headline  # MATA against its dose-matched sham
+
+
+def test_shams_in_heads_have_the_dose_of_mata(done, tiny_lalm, items):
+    """Mean row KL over all rows that MATA edits, measured again from the conditions of the run."""
+    matches = {match.heads: match for match in done.study.selection.shams_in_heads}
+    assert set(matches) == {"half", "signs"}
+    conditions = done.conditions
+    raised = conditions["mata in random heads"].intervention[0]
+    assert raised.alpha == matches["half"].alpha
+    assert conditions["mata with random signs"].interventions[0].alpha == matches["signs"].alpha
+    for match in matches.values():
+        assert match.target_kl == done.study.selection.sham.target_kl
+        nearest = min(match.tried, key=lambda pair: abs(np.log(pair[1] / match.target_kl)))
+        assert (match.alpha, match.kl) == nearest
+        assert match.is_matched or len(match.tried) == 12 or match.alpha >= 100
+    half = matches["half"]  # 2 of 4 heads: twice the divergence in each
+    chosen = list(items.split("selection", seed=0).filter(condition="conflict"))
+    prompt = tiny_lalm.prompt(chosen)
+    kl = tiny_lalm.score(prompt, [item.choices for item in chosen], raised).dose["kl"].mean()
+    assert half.kl == pytest.approx(kl / 2, rel=1e-4)
 
 
 def test_reversed_audio_is_the_audio_backwards(done, tiny_lalm, items):
@@ -115,8 +174,8 @@ def test_reversed_audio_is_the_audio_backwards(done, tiny_lalm, items):
     there, _ = build_batch(tiny_lalm, [backwards], "own", {}, "options")
     features = [prompt.inputs["input_features"] for prompt in (here, there)]
     assert np.array_equal(*[np.asarray(each) for each in features])
-    own, _ = build_batch(tiny_lalm, [item], "own", {}, "options")
-    assert not np.array_equal(np.asarray(own.inputs["input_features"]), np.asarray(features[0]))
+    usual, _ = build_batch(tiny_lalm, [item], "own", {}, "options")
+    assert not np.array_equal(np.asarray(usual.inputs["input_features"]), np.asarray(features[0]))
     rows = done.records.loc[done.records["condition"] == "reversed audio"]
     assert (rows["audio_from"] == rows["item"]).all()
 
@@ -128,21 +187,21 @@ def test_an_unknown_sham_is_refused(tiny_lalm, items, tmp_path):
 
 # ------------------------------------------------------------------------------------------------------ A/A
 def test_the_baseline_is_repeated_at_another_batch_size(done):
-    found = done.repeat
-    assert (found.first_batch_size, found.batch_size) == (16, 8)
-    assert found.repeat.items == found.mata.items == 18
-    assert found.repeat.changed == 0  # float32
-    assert found.repeat.largest_margin < 1e-3
+    result = done.repeat
+    assert (result.first_batch_size, result.batch_size) == (16, 8)
+    assert result.repeat.items == result.mata.items == 18
+    assert result.repeat.changed == 0  # float32
+    assert result.repeat.largest_margin < 1e-3
     records = done.records.pivot(index="item", columns="condition", values="predicted")
-    assert found.mata.changed == (records["mata"] != records["baseline"]).sum()
-    assert found.mata.largest_margin > 0.01
+    assert result.mata.changed == (records["mata"] != records["baseline"]).sum()
+    assert result.mata.largest_margin > 0.01
 
 
 # ------------------------------------------------------------------------------------------ preregistration
 def test_a_study_keeps_to_its_preregistration(done, registered):
     path, written = registered
     check = done.registration
-    assert check.kept, check.deviations
+    assert check.matches_plan, check.deviations
     assert check.sha256 == written.sha256 == json.loads(path.read_text())["sha256"]
     assert len(check.hypotheses) == 6
     assert registration_section(done) is not None
@@ -153,7 +212,7 @@ def test_a_study_keeps_to_its_preregistration(done, registered):
 def test_deviations_are_named(tiny_lalm, items, registered, tmp_path):
     settings = SETTINGS | {"alphas": (0.5, 4.0)}
     run = mi.study(tiny_lalm, items, tmp_path / "s", registration=registered[0], seed=1, **settings)
-    assert not run.registration.kept
+    assert not run.registration.matches_plan
     text = "\n".join(run.registration.deviations)
     for field in ("seed", "choice.configurations", "controls.conditions", "analysis.crossfit"):
         assert field in text

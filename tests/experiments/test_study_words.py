@@ -66,7 +66,7 @@ def test_the_page_of_generated_answers(done):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"rule": "knockout"}, "no strength"),
         ({"rule": "nonsense"}, "nonsense"),
@@ -74,7 +74,7 @@ def test_the_page_of_generated_answers(done):
         ({"alphas": ()}, "above 0"),
     ],
 )
-def test_what_cannot_be_chosen_from_is_refused(tiny_lalm, items, tmp_path, settings, said):
-    with pytest.raises(InterventionError, match=said):
+def test_what_cannot_be_chosen_from_is_refused(tiny_lalm, items, tmp_path, settings, message):
+    with pytest.raises(InterventionError, match=message):
         mi.study(tiny_lalm, items, tmp_path / "s", progress=False, **settings)
     assert not (tmp_path / "s").exists()

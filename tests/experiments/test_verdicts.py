@@ -24,6 +24,7 @@ from mata_interp.experiments.verdicts import (
     sham_words,
 )
 from mata_interp.statistics import Effect, no_harm
+from mata_interp.statistics.choices import REFUSED
 
 UP = {"helps", "raises", "raise", "better", "gain"}
 DOWN = {"hurts", "lowers", "lower", "harm", "harmful"}
@@ -39,12 +40,15 @@ def effects(draw, kind: str | None = None) -> Effect:
     low, difference, high = sorted(draw(st.tuples(NUMBER, NUMBER, NUMBER)))
     if draw(st.integers(0, 9)) == 0:
         low = high = NAN
+    p, p_method = draw(P), "a test"
+    if draw(st.integers(0, 4)) == 0:  # chosen on the same clips
+        p, p_method = NAN, REFUSED
     counts: dict[str, Any] = {}
     if kind == "binary":
         counts = {"fixed": draw(st.integers(0, 50)), "broken": draw(st.integers(0, 50))}
     return Effect(
         kind=kind, n=100, n_clusters=100, before=0.4, after=0.4 + difference, difference=difference, low=low,
-        high=high, interval_method="", level=0.95, p=draw(P), p_method="", p_permutation=NAN, seed=0,
+        high=high, interval_method="", level=0.95, p=p, p_method=p_method, p_permutation=NAN, seed=0,
         **counts,
     )  # fmt: skip
 
@@ -55,7 +59,7 @@ def results(draw, kind: str | None = None, after: str = "mata", before: str = "b
     comparison = Comparison(
         before, after, before, after, {"caption_condition": "congruent"}, effect.kind, "mata"  # type: ignore[arg-type]
     )  # fmt: skip
-    p_holm = min(1.0, effect.p * draw(st.integers(1, 6)))
+    p_holm = effect.p if math.isnan(effect.p) else min(1.0, effect.p * draw(st.integers(1, 6)))
     return ComparisonResult(
         comparison, effect, p_holm, 0.25, draw(st.one_of(st.just(NAN), st.floats(0.01, 0.5)))
     )
@@ -65,6 +69,11 @@ def directions(text: str) -> set[str]:
     """The directions that a text claims."""
     words = set(re.findall(r"[a-z]+", text.lower()))
     return {name for name, known in (("up", UP), ("down", DOWN)) if words & known}
+
+
+def untested(text: str) -> bool:
+    """Whether a text says that there is no p-value, and why."""
+    return "no p-value" in text and "chosen on" in text
 
 
 def shown(effect: Effect, p: float) -> set[str]:
@@ -77,6 +86,7 @@ def shown(effect: Effect, p: float) -> set[str]:
 @given(results())
 def test_an_effect_has_a_direction_only_where_interval_and_test_show_it(row):
     words = effect_words(row)
+    assert untested(words) == (row.effect.p_method == REFUSED)
     assert directions(words) == shown(row.effect, row.effect.p)
     assert ("correction" in words) == (bool(shown(row.effect, row.effect.p)) and row.p_holm >= 0.05)
     assert "no effect" not in words.lower()
@@ -87,13 +97,17 @@ def test_an_effect_has_a_direction_only_where_interval_and_test_show_it(row):
 def test_no_difference_always_comes_with_what_it_leaves_open(row):
     words = power_words(row)
     assert directions(words) == set()
+    assert untested(words) == (row.effect.p_method == REFUSED)
+    if untested(words):
+        assert "detectable" not in words
+        return
     if math.isnan(row.effect.low):
         assert "interval" in words
         return
     ends = re.findall(r"[+−]\d+\.\d+", words)
     scale, digits = (100, 1) if row.effect.kind == "binary" else (1, 2)
-    wanted = [f"{scale * end:+.{digits}f}".replace("-", "−") for end in (row.effect.low, row.effect.high)]
-    assert ends == wanted
+    expected = [f"{scale * end:+.{digits}f}".replace("-", "−") for end in (row.effect.low, row.effect.high)]
+    assert ends == expected
     size = f"{scale * row.detectable:.{digits}f}"
     assert math.isnan(row.detectable) or f"{size} {'points' if scale == 100 else 'nats'}" in words
 
@@ -103,9 +117,11 @@ def test_every_significant_hypothesis_is_said_and_harm_comes_first(rows):
     significant = [row for row in rows if row.p_holm < 0.05]
     sentences = list(other_findings(Effects(tuple(rows))))
     assert len(sentences) == len(significant)
-    said = [directions(sentence) for sentence in sentences]
-    assert sorted(map(sorted, said)) == sorted(sorted(shown(row.effect, row.p_holm)) for row in significant)
-    harms = [direction == {"down"} for direction in said]
+    claimed = [directions(sentence) for sentence in sentences]
+    assert sorted(map(sorted, claimed)) == sorted(
+        sorted(shown(row.effect, row.p_holm)) for row in significant
+    )
+    harms = [direction == {"down"} for direction in claimed]
     assert harms == sorted(harms, reverse=True)
 
 
@@ -113,22 +129,37 @@ def test_every_significant_hypothesis_is_said_and_harm_comes_first(rows):
 def test_a_gain_through_audio_needs_mata_above_baseline_and_above_the_sham(mata, sham, against):
     words = sham_words(mata, sham, against)
     gains = mata.verdict == "helps" and against.verdict == "helps"
+    if against.effect.p_method == REFUSED:
+        assert untested(words)
+        assert directions(words) == set()
+        return
     assert ("depends on which tokens" in words) == (gains and sham.verdict != "helps")
     if against.verdict == "undetected":
         assert directions(words) == set()
         assert "not shown" in words
-    if mata.verdict != "helps" and against.verdict == "helps":
+    if against.verdict == "helps":
+        assert untested(words) == (mata.effect.p_method == REFUSED)
+    if mata.verdict != "helps" and against.verdict == "helps" and not untested(words):
         assert "not detectably better than no intervention" in words
     if "harm" in words or "lowers" in words:
         assert sham.verdict == "hurts"
 
 
-@given(st.sampled_from(["sham_text", "mata_other_audio"]), st.data())
+CONTROLS = [
+    "sham_text", "sham_random_heads", "sham_random_signs", "mata_other_audio", "mata_silence",
+    "mata_reversed_audio",
+]  # fmt: skip
+
+
+@given(st.sampled_from(CONTROLS), st.data())
 def test_what_follows_from_a_control_is_said_exactly_where_its_interval_excludes_zero(role, data):
     row = data.draw(results("binary", role))
     words = control_words(row)
     assert bool(words) == (row.effect.low > 0 or row.effect.high < 0)
+    refused = row.effect.p_method == REFUSED
     assert ("nothing follows" in words) == (bool(words) and row.effect.p >= 0.05)
+    assert untested(words) == (bool(words) and refused)
+    assert ("So " in words) == (bool(words) and row.effect.p < 0.05)
 
 
 CHOSEN = Configuration((3, 4), 1.0, "abs")
@@ -146,7 +177,11 @@ def test_random_layers_speak_for_other_layers_only_where_they_share_none(pairs):
     assert ("not tested" in words) == (bool(helping) and not apart)
     assert ("depends on the layers" in words) == any(row.verdict == "hurts" for row in draws)
     undecided = [
-        row for row in draws if row.verdict == "undetected" and (row.effect.low > 0 or row.effect.high < 0)
+        row
+        for row in draws
+        if row.verdict == "undetected"
+        and (row.effect.low > 0 or row.effect.high < 0)
+        and row.effect.p_method != REFUSED
     ]
     assert words.count("nothing follows") == len(undecided)
 
@@ -167,6 +202,18 @@ def test_no_harm_is_only_said_within_the_margin(values, family):
         assert -0.05 < test.low <= test.high < 0.05
     else:
         assert "not shown" in no_harm_words(claim)
+
+
+@given(results(), st.floats(0.01, 0.2), st.booleans())
+def test_no_harm_is_never_said_without_a_test(row, size, in_nats):
+    kind = "margin" if in_nats else "binary"
+    test = no_harm([0, 1] * 40, [0, 1] * 40, size, kind)
+    test = replace(test, low=-size / 2, high=size / 2, p_inferior=NAN, p_superior=NAN, method=REFUSED)
+    claim = NoHarmClaim(replace(row.comparison, kind=kind, family="no_harm"), test)
+    words = no_harm_words(claim)
+    assert untested(words)
+    assert not words.startswith("No harm")
+    assert claim.verdict == "not shown"
 
 
 @given(st.lists(st.floats(-1, 1).filter(lambda x: abs(x) > 1e-3), min_size=2, max_size=60))

@@ -46,7 +46,7 @@ def rows(records: pd.DataFrame, condition: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "option"),
+    ("text", "in_words", "option"),
     [
         ("a dog", "a dog", "a dog"),
         ("(b)", "(b)", "a bell"),
@@ -59,13 +59,13 @@ def rows(records: pd.DataFrame, condition: str) -> pd.DataFrame:
         ("", "", None),
     ],
 )
-def test_an_option_is_read_or_left_open(text, said, option):
+def test_an_option_is_read_or_left_open(text, in_words, option):
     item = Item(audio=None, question="?", choices=("a dog", "a bell", "rain"), answer="a dog")
     table = generation_records(
         "c", 0, [item], [{}], GenerationOutput((text,), torch.zeros(1, 1), np.ones(1), np.ones(1))
     )
     row = table.to_pylist()[0]
-    assert (row["text"], row["final_answer"]) == (text, said)
+    assert (row["text"], row["final_answer"]) == (text, in_words)
     assert (row["predicted"], row["parsed"]) == (option, option is not None)
     assert row["correct"] == (option == "a dog")
 
@@ -87,21 +87,21 @@ def test_words_are_those_of_the_model_asked_item_by_item(done, tiny_lalm, items)
 
 def test_conditions_that_should_differ_do(done):
     texts = {name: rows(done.records, name)["text"].tolist() for name in CONDITIONS if name != "options"}
-    assert len({tuple(said) for said in texts.values()}) == len(texts)
+    assert len({tuple(in_words) for in_words in texts.values()}) == len(texts)
 
 
 def test_what_is_not_there_is_null(done):
-    compared, said = rows(done.records, "options"), rows(done.records, "greedy")
+    compared, in_words = rows(done.records, "options"), rows(done.records, "greedy")
     assert compared[["text", "final_answer", "parsed", "generated_tokens", "stopped"]].isna().all(axis=None)
-    assert said[["logprob", "tokens", "margin", "predicted_normalised"]].isna().all(axis=None)
+    assert in_words[["logprob", "tokens", "margin", "predicted_normalised"]].isna().all(axis=None)
     assert compared["official"].notna().all()
     assert (done.records["rows_together"] <= 5).all()
 
 
 def test_what_cannot_be_read_is_a_failure_and_no_guess(done):
     """A model of random weights says nothing that is an option: no row is right, none has a prediction."""
-    said = rows(done.records, "greedy")
-    failed = said[~said["parsed"].astype(bool)]
+    in_words = rows(done.records, "greedy")
+    failed = in_words[~in_words["parsed"].astype(bool)]
     assert len(failed) > 0
     assert failed["predicted"].isna().all()
     assert not failed["correct"].any()
@@ -147,8 +147,8 @@ def test_the_organism_answers_in_words_what_it_finds_likeliest(tmp_path):
     conditions = {"options": None, "words": Condition(decoding=Decoding(16)),
                   "mata": edit, "mata in words": Condition(edit, decoding=Decoding(16))}  # fmt: skip
     records = run(lalm, items, conditions, tmp_path / "run", progress=False).records
-    for compared, said in (("options", "words"), ("mata", "mata in words")):
-        options, words = rows(records, compared), rows(records, said)
+    for compared, in_words in (("options", "words"), ("mata", "mata in words")):
+        options, words = rows(records, compared), rows(records, in_words)
         assert words["stopped"].all()
         assert words["parsed"].mean() > 0.9
         parsed = words[words["parsed"].astype(bool)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
 
@@ -220,11 +221,11 @@ def gemma4_unified_sound(rows: int) -> tuple[dict[str, Tensor], list[int]]:
 
 
 class _NoVision(torch.nn.Module):
-    """In the place of a vision tower, which needs timm and with it torchvision."""
+    """In the place of a vision tower where timm, which needs torchvision, is missing."""
 
 
 def gemma3n(attention: str | None) -> Any:
-    """As it is but for its vision tower, which is left out. Placeholders are of a fixed number."""
+    """With its vision tower where timm is here, else without. Placeholders are of a fixed number."""
     text = {
         **{k: v for k, v in GEMMA.items() if k != "num_attention_heads"}, "num_attention_heads": 4,
         "num_kv_shared_layers": 2, "vocab_size_per_layer_input": 264, "hidden_size_per_layer_input": 8,
@@ -237,7 +238,8 @@ def gemma3n(attention: str | None) -> Any:
     towers = modeling_gemma3n.AutoModel.from_config
 
     def tower(config: Any = None, **kwargs: Any) -> Any:
-        return _NoVision() if config.model_type == "gemma3n_vision" else towers(config, **kwargs)
+        without = config.model_type == "gemma3n_vision" and find_spec("timm") is None
+        return _NoVision() if without else towers(config, **kwargs)
 
     with patch.object(modeling_gemma3n.AutoModel, "from_config", tower):
         return seeded(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mata_interp.lalm import LALM, Prompt
 from .family import Family
 from .registry import FAMILIES
 
+PACKAGES = ("torch", "transformers", "nnsight", "torchvision", "torchaudio", "timm", "mistral-common")
 RECORDED = pytest.StashKey[dict]()
 FAILED = pytest.StashKey[set]()
 
@@ -110,7 +112,7 @@ def pytest_sessionfinish(session):
     if not named and getattr(session.config, "cache", None) is None:  # pytest -p no:cacheprovider
         return
     path = Path(named) if named else session.config.cache.mkdir("families") / "record.json"
-    versions = {name: version(name) for name in ("torch", "transformers", "nnsight")}
+    versions = {name: version(name) for name in PACKAGES if find_spec(name.replace("-", "_"))}
     before = json.loads(path.read_text()) if path.exists() else {}
     earlier = before.get("families", {}) if before.get("versions") == versions else {}
     families = {name: earlier.get(name, {}) | recorded.get(name, {}) for name in {**earlier, **recorded}}

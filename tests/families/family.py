@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class Family:
         name: its ``model_type``.
         model: a tiny seeded model in eval mode, for an attention implementation (None: SDPA).
         sound: inputs that hold one clip per row, and the placeholders each takes.
-        needs: packages without which it cannot be loaded; here it is built without the part they are for.
+        needs: packages without which it cannot be loaded; it is then built without the part they are for.
         audio: the id of its placeholder.
         loops: whether sweeps run in a plain loop, because some layers keep a recurrent state.
         rounding: how far logits may differ in float32, relative to their size.
@@ -43,6 +44,11 @@ class Family:
     audio: int = AUDIO
     loops: bool = False
     rounding: float = 1e-5
+
+    @property
+    def missing(self) -> list[str]:
+        """Which of the packages it needs are not here."""
+        return [name for name in self.needs if find_spec(name) is None]
 
     def inputs(self, rows: int) -> dict[str, Tensor]:
         """``rows`` prompts of unlike length, left-padded: text, one clip, text."""

@@ -100,11 +100,13 @@ def flamingo_delta(attention: str | None) -> Any:
     )
 
 
+LFM2: dict[str, Any] = {
+    "model_type": "lfm2", **TEXT, "num_hidden_layers": 5, "layer_types": _kinds("conv"),
+    "block_auto_adjust_ff_dim": False,
+}  # fmt: skip
+
+
 def voxtral_convolving(attention: str | None) -> Any:
     """Short convolutions between attention."""
-    text = {
-        "model_type": "lfm2", **TEXT, "num_hidden_layers": 5, "layer_types": _kinds("conv"),
-        "block_auto_adjust_ff_dim": False,
-    }  # fmt: skip
-    settings = {"audio_config": VOXTRAL, "text_config": text, "audio_token_id": AUDIO}
+    settings = {"audio_config": VOXTRAL, "text_config": LFM2, "audio_token_id": AUDIO}
     return seeded(lambda: VoxtralForConditionalGeneration(configured(VoxtralConfig(**settings), attention)))

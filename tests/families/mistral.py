@@ -62,13 +62,13 @@ def tekken(folder: Path) -> Path:
     return folder
 
 
-def voxtral(attention: str | None, audio: int = HEARD) -> Any:
+def voxtral(attention: str | None, audio: int = HEARD, text: dict[str, Any] | None = None) -> Any:
     """A tiny model whose encoder takes chunks of 30 s, as the processor makes them."""
     encoder = {
         "model_type": "voxtral_encoder", "num_mel_bins": MELS, "hidden_size": 16, "num_hidden_layers": 1,
         "num_attention_heads": 2, "intermediate_size": 64, "max_source_positions": 1500, "vocab_size": VOCAB,
     }  # fmt: skip
-    text = {"model_type": "llama", **TEXT, "head_dim": 8}
+    text = text or {"model_type": "llama", **TEXT, "head_dim": 8}
     config = transformers.VoxtralConfig(audio_config=encoder, text_config=text, audio_token_id=audio)
     return seeded(lambda: transformers.VoxtralForConditionalGeneration(configured(config, attention)))
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import transformers
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.utils import is_torchvision_available
 
 from .family import byte_tokenizer
 from .whispers import MELS
 
-__all__ = ["ELSEWHERE", "PROCESSORS", "WINDOWS", "template"]
+__all__ = ["BUILDERS", "RATE", "template", "tokens", "whisper", "with_windows"]
 
 RATE = 16_000
 
@@ -78,17 +79,18 @@ def vibevoice_asr() -> Any:
 
 
 class _NoPictures(BaseImageProcessor):
-    """In the place of Phi 4's image processor, which needs torchvision."""
+    """In the place of Phi 4's image processor where torchvision does not load."""
 
 
 def phi4_multimodal() -> Any:
     features = transformers.Phi4MultimodalFeatureExtractor(feature_size=MELS)
+    pictures = transformers.Phi4MultimodalImageProcessor() if is_torchvision_available() else _NoPictures()
     return transformers.Phi4MultimodalProcessor(
-        _NoPictures(), features, tokens("<|audio|>"), chat_template=template("<|audio|>")
+        pictures, features, tokens("<|audio|>"), chat_template=template("<|audio|>")
     )
 
 
-PROCESSORS = {
+BUILDERS = {
     make.__name__: make
     for make in (
         qwen2_audio,
@@ -102,11 +104,11 @@ PROCESSORS = {
 }
 
 
-def _windows(name: str) -> Callable[[], Any]:
+def with_windows(name: str) -> Callable[[], Any]:
     """Makes a processor with the windows and the longest audio of its checkpoints, which are its defaults."""
 
     def make() -> Any:
-        processor = PROCESSORS[name]()
+        processor = BUILDERS[name]()
         kind, features = type(processor), getattr(processor, "feature_extractor", None)
         if isinstance(features, transformers.WhisperFeatureExtractor):
             features = transformers.WhisperFeatureExtractor(feature_size=MELS, sampling_rate=RATE)
@@ -114,23 +116,3 @@ def _windows(name: str) -> Callable[[], Any]:
         return processor
 
     return make
-
-
-WINDOWS = {name: _windows(name) for name in PROCESSORS}
-"""The same processors with the windows of real checkpoints: 30 s, and as many as each takes."""
-ELSEWHERE = {
-    "qwen2_5_omni": "its processor needs torchvision",
-    "qwen3_omni_moe": "its processor needs torchvision",
-    "gemma3n": "its processor needs torchvision",
-    "gemma4": "its processor needs torchvision",
-    "gemma4_unified": "its processor needs torchvision",
-    "granite_speech": "its feature extractor needs torchaudio",
-    "granite_speech_plus": "its feature extractor needs torchaudio",
-    "voxtral": "its tokens need mistral-common",
-    "inkling_mm_model": "its processor needs torchvision",
-    "nemotron_h_omni": "its processor needs torchvision",
-    "granite_speech on granitemoehybrid": "its feature extractor needs torchaudio",
-    "audioflamingo3 on qwen3_next": "as of audioflamingo3",
-    "voxtral on lfm2": "as of voxtral",
-}
-"""Families whose processor is not made here, and why."""

@@ -29,7 +29,7 @@ def edited(modules: dict[Any, int], edits: Sequence[Edit], prompt_length: int) -
     Yields:
         The weights of each layer, [1, H, T, T], as they are computed.
     """
-    seen: dict[int, Tensor] = {}
+    weights_of_layer: dict[int, Tensor] = {}
     code = {sys.modules[type(module).__module__] for module in modules}
 
     def attending(plain):
@@ -63,7 +63,7 @@ def edited(modules: dict[Any, int], edits: Sequence[Edit], prompt_length: int) -
                             "knockout": torch.full_like(old, -torch.inf),
                         }[edit.rule]
                         scores[0, head, row, touched] = new
-            seen[layer] = weights = scores.softmax(-1)
+            weights_of_layer[layer] = weights = scores.softmax(-1)
             return (weights.to(value.dtype) @ value).transpose(1, 2).contiguous(), weights
 
         return attention
@@ -72,7 +72,7 @@ def edited(modules: dict[Any, int], edits: Sequence[Edit], prompt_length: int) -
     try:
         for module, function in plain.items():
             module.eager_attention_forward = attending(function)
-        yield seen
+        yield weights_of_layer
     finally:
         for module, function in plain.items():
             module.eager_attention_forward = function
@@ -94,7 +94,7 @@ def forward(
     more = torch.tensor([list(answer)], dtype=torch.long)
     ids = torch.cat([inputs["input_ids"], more], 1)
     whole = inputs | {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    with edited(modules, edits, length) as seen:
+    with edited(modules, edits, length) as weights:
         logits = model(**whole, use_cache=False).logits[0, length - 1 :]
-    assert sorted(seen) == sorted(modules.values()), "the reference was not used"
+    assert sorted(weights) == sorted(modules.values()), "the reference was not used"
     return logits

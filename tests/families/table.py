@@ -4,6 +4,8 @@
     python -m tests.families.table README.md  # put it between the markers there
 
 The record is ``families/record.json`` in pytest's cache, or the file that ``MATA_FAMILIES_RECORD`` names.
+Cells that it leaves open are filled, with a mark, from the record of a second environment, which
+``make acceptance-families`` writes into ``.venv-families/record.json``.
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ import json
 import os
 from pathlib import Path
 
+from .merging import MARK, merged
+
 __all__ = ["BEGIN", "COLUMNS", "END", "placed", "table"]
 
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
-CACHE = Path(__file__).parents[2] / ".pytest_cache" / "d" / "families" / "record.json"
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".pytest_cache" / "d" / "families" / "record.json"
+SECOND = ROOT / ".venv-families" / "record.json"
 COLUMNS = {
     "hearing": "sound goes to its tokens",
     "masses": "masses = eager",
@@ -35,9 +41,11 @@ COLUMNS = {
 
 def table(record: dict) -> str:
     """The table as Markdown, with a dash for what no test has recorded."""
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    second = record.get("second", {"versions": {}, "cells": {}})
+    source = f"Shown by `tests/families` on tiny random models with {_listed(record['versions'])}"
+    marked = f"; {MARK} with {_listed(second['versions'])}" if second["cells"] else ""
     lines = [
-        f"Shown by `tests/families` on tiny random models with {versions}:",
+        f"{source}{marked}:",
         "",
         "| family | " + " | ".join(COLUMNS.values()) + " |",
         "|---" * (1 + len(COLUMNS)) + "|",
@@ -52,10 +60,16 @@ def table(record: dict) -> str:
                 note = f"{short}: {long}"
                 notes += [] if note in notes else [note]
                 short = f"{short} [{notes.index(note) + 1}]"
+            if what in second["cells"].get(family, ()):
+                short = f"{short} {MARK}"
             cells.append(short.replace("|", "\\|"))
         lines.append(f"| {family} | " + " | ".join(cells) + " |")
     lines += ["", *(f"[{number}] {note}  " for number, note in enumerate(notes, 1))] if notes else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _listed(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def placed(text: str, record: dict) -> str:
@@ -70,11 +84,14 @@ def placed(text: str, record: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="The table of families out of the record of the tests.")
     parser.add_argument("file", nargs="?", type=Path, help="put it between the markers of this file")
+    parser.add_argument("--second", type=Path, default=SECOND, help="the record of another environment")
     args = parser.parse_args()
     path = Path(os.environ.get("MATA_FAMILIES_RECORD") or CACHE)
     if not path.is_file():
         parser.error(f"there is no record {str(path)!r}: run pytest tests/families first")
     record = json.loads(path.read_text(encoding="utf-8"))
+    if args.second.is_file():
+        record = merged(record, json.loads(args.second.read_text(encoding="utf-8")))
     if args.file is None:
         print(table(record), end="")
     else:

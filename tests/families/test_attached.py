@@ -13,11 +13,11 @@ MATA = mi.Mata(1.5, [0, 1], "add")
 
 def test_attached(built):
     lalm, prompt, mata = built.lalm, built.prompt, built.placed(MATA)
-    wanted = lalm.answer(prompt, mata, max_new_tokens=NEW)
+    expected = lalm.answer(prompt, mata, max_new_tokens=NEW)
     with mi.attach(lalm.model, mata) as attached:
-        found = lalm.model.generate(**prompt.inputs, max_new_tokens=NEW, do_sample=False)
-    assert torch.equal(found[:, prompt.width :], wanted.tokens)
-    for name, values in wanted.dose.items():
+        tokens = lalm.model.generate(**prompt.inputs, max_new_tokens=NEW, do_sample=False)
+    assert torch.equal(tokens[:, prompt.width :], expected.tokens)
+    for name, values in expected.dose.items():
         assert attached.dose[name] == pytest.approx(values, rel=1e-3, abs=1e-5)
 
 
@@ -31,10 +31,10 @@ def test_attached_with_a_static_cache(built):
         pytest.skip(f"the family has no static cache: {error}")
     if not torch.equal(plain[:, prompt.width :], lalm.generate(prompt, max_new_tokens=NEW)):
         pytest.skip("the family answers otherwise with a static cache")
-    wanted = lalm.generate(prompt, mata, max_new_tokens=NEW)
+    expected = lalm.generate(prompt, mata, max_new_tokens=NEW)
     with mi.attach(lalm.model, mata):
-        found = lalm.model.generate(**prompt.inputs, **how)
-    assert torch.equal(found[:, prompt.width :], wanted)
+        tokens = lalm.model.generate(**prompt.inputs, **how)
+    assert torch.equal(tokens[:, prompt.width :], expected)
 
 
 def test_attached_with_beams(built):
@@ -42,5 +42,5 @@ def test_attached_with_beams(built):
     lalm, prompt, mata = built.lalm, built.prompt, built.placed(MATA)
     how = {"max_new_tokens": NEW, "do_sample": False, "num_beams": 2}
     with mi.attach(lalm.model, mata):
-        found = lalm.model.generate(**prompt.inputs, **how)
-        assert torch.equal(found, lalm.model.generate(**prompt.inputs, **how, use_cache=False))
+        tokens = lalm.model.generate(**prompt.inputs, **how)
+        assert torch.equal(tokens, lalm.model.generate(**prompt.inputs, **how, use_cache=False))

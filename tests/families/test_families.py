@@ -11,6 +11,8 @@ import torch
 
 import mata_interp as mi
 from mata_interp import Mata
+from mata_interp.checking.eager import EagerReference
+from mata_interp.checking.results import NotApplicable
 from mata_interp.errors import ModelError
 from mata_interp.interventions import Editing
 from mata_interp.lalm import LALM, Prompt
@@ -124,8 +126,8 @@ def test_every_step_of_a_generation_equals_eager_attention(built, phase, verifie
 
 def test_saved_and_loaded_again(built, tmp_path, verified):
     built.lalm.model.save_pretrained(tmp_path)
-    if built.family.needs:
-        packages = ", ".join(built.family.needs)
+    if built.family.missing:
+        packages = ", ".join(built.family.missing)
         with pytest.raises(ModelError, match=packages):
             LALM.from_pretrained(tmp_path)
         verified(built, "reload", f"not verified here: needs {packages}; built without vision")
@@ -165,6 +167,18 @@ def test_a_sweep_equals_the_loop(built, verified):
     assert bool(reasons) == built.family.loops, reasons
 
 
+def moved_by_rounding(half, full, prompt, full_prompt) -> float:
+    """How far eager attention alone says that masses of the last token can be apart in two precisions."""
+    try:
+        rows = [
+            EagerReference(lalm).weights(lalm.prepare(some).inputs, lambda weights: weights[:, :, -1])[0]
+            for lalm, some in ((half, prompt), (full, full_prompt))
+        ]
+    except NotApplicable:  # eager attention returns no weights
+        return 0.0
+    return max(float((rows[0][i] - rows[1][i]).abs().sum(-1).max()) / 2 for i in rows[0])
+
+
 def test_bfloat16(built, verified):
     """Rows computed in float32 from bfloat16 queries and keys, beside the float32 truth.
 
@@ -183,6 +197,6 @@ def test_bfloat16(built, verified):
     rounding = float((plain - truth).abs().max())
     wrong = float(((edited - plain) - (moved - truth)).abs().max())
     effect = float((moved - truth).abs().max())
-    assert off < 0.2
+    assert off < max(0.2, 0.1 + moved_by_rounding(half, built.lalm, prompt, built.prompt))
     assert wrong < max(3 * rounding, 0.1 * effect)
     verified(built, "bf16")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from .merging import MARK, merged
 from .table import BEGIN, COLUMNS, END, placed, table
 
 RECORD = {
@@ -36,3 +37,41 @@ def test_between_its_markers():
     assert placed(new, RECORD) == new
     with pytest.raises(ValueError, match="no lines"):
         placed("nothing", RECORD)
+
+
+SECOND = {
+    "versions": {"torch": "2.9.1", "timm": "1.0.31"},
+    "families": {
+        "one": {"masses": "yes", "sweep": "loop", "processor": "yes", "hearing": "failing"},
+        "two": {"reload": "yes", "masses": "not verified here: it has no wings"},
+        "three": {"masses": "yes"},
+    },
+}
+
+
+def test_open_cells_are_filled_from_the_second_environment():
+    record = merged(RECORD, SECOND)
+    assert record["families"] == {
+        "one": RECORD["families"]["one"] | {"processor": "yes", "hearing": "failing"},
+        "two": RECORD["families"]["two"] | {"reload": "yes"},
+        "three": {"masses": "yes"},
+    }
+    cells = {"one": ["processor", "hearing"], "two": ["reload"], "three": ["masses"]}
+    assert record["second"] == {"versions": SECOND["versions"], "cells": cells}
+    lines = table(record).splitlines()
+    assert lines[0].endswith(f"transformers 5.23.0; {MARK} with torch 2.9.1, timm 1.0.31:")
+    rows = {line.strip("|").split(" | ")[0].strip(): line for line in lines[4:] if line.startswith("|")}
+    assert rows["one"].count(MARK) == 2
+    assert f"| failing {MARK} |" in rows["one"]
+    assert f"| yes {MARK} |" in rows["two"]
+
+
+def test_a_yes_with_a_limit_is_open_and_a_disagreement_is_an_error():
+    limited = {"versions": {}, "families": {"one": {"processor": "yes: without pictures"}}}
+    whole = {"versions": {}, "families": {"one": {"processor": "yes"}}}
+    assert merged(limited, whole)["families"] == whole["families"]
+    assert merged(whole, limited)["families"] == whole["families"]
+    assert merged(whole, limited)["second"]["cells"] == {}
+    rows = {"versions": {}, "families": {"one": {"sweep": "rows"}}}
+    with pytest.raises(ValueError, match="one, sweep: 'rows' here and 'loop: it keeps a state' there"):
+        merged(rows, {"versions": {}, "families": {"one": {"sweep": "loop: it keeps a state"}}})

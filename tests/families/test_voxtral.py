@@ -105,9 +105,9 @@ def test_masses_and_scores_equal_eager_attention(lalm):
     for row, one in enumerate(ITEMS):
         alone = lalm.prompt(one)
         audio = alone.groups["audio"][0]
-        with torch.no_grad(), reference.edited(modules, [], audio.numel()) as seen:
+        with torch.no_grad(), reference.edited(modules, [], audio.numel()) as weights_of_layer:
             eager(**alone.inputs, use_cache=False)
-        for layer, weights in seen.items():
+        for layer, weights in weights_of_layer.items():
             for name in GROUPS:
                 expected = weights[0, :, -1, alone.groups[name][0]].sum(-1)
                 measured = mass.sel(layer=layer, group=name)[row]

@@ -32,12 +32,12 @@ def saliency(model, context: ItemContext, queries: Sequence[int]) -> list[float]
         for weights in out.attentions:
             weights.retain_grad()
         margin(context, out.logits[0, -1]).backward()
-    found = []
+    per_layer = []
     for weights in out.attentions:
         product = (weights * weights.grad).abs()[0].detach()
-        found.append(float(product[:, list(queries)][:, :, audio].sum().detach()))
+        per_layer.append(float(product[:, list(queries)][:, :, audio].sum().detach()))
     model.zero_grad()
-    return found
+    return per_layer
 
 
 def knocked_out(model, context: ItemContext, layers: Collection[int], text: bool) -> float:
@@ -59,14 +59,14 @@ def knocked_out(model, context: ItemContext, layers: Collection[int], text: bool
 @torch.no_grad()
 def states(model, context: ItemContext) -> list[Tensor]:
     """Hidden states before the first decoder layer and after each: [1, T + F, d]."""
-    found: list[Tensor] = []
+    result: list[Tensor] = []
     layers = model.model.language_model.layers
-    hooks = [layers[0].register_forward_pre_hook(lambda _, args: found.append(args[0]))]
-    hooks += [layer.register_forward_hook(lambda _, __, out: found.append(_state(out))) for layer in layers]
+    hooks = [layers[0].register_forward_pre_hook(lambda _, args: result.append(args[0]))]
+    hooks += [layer.register_forward_hook(lambda _, __, out: result.append(_state(out))) for layer in layers]
     model(**whole(context), use_cache=False)
     for hook in hooks:
         hook.remove()
-    return found
+    return result
 
 
 @torch.no_grad()

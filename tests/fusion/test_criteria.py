@@ -23,6 +23,7 @@ from mata_interp.fusion.criteria import (
     knockout,
     restoration,
 )
+from mata_interp.fusion.criteria.layer_parts import BLOCKS, LEAST, SMALL
 from mata_interp.fusion.item_context import Decision, ItemContext
 from mata_interp.fusion.recommend import CAUSES, STAND_INS
 from mata_interp.fusion.windows import WINDOW_RULES
@@ -80,10 +81,10 @@ def test_the_deciding_token_is_where_options_differ(lalm):
 @torch.no_grad()
 def test_suffix_runs_equal_the_whole_run(context, eager):
     logits = eager(**reference.whole(context), use_cache=False).logits[0, -1]
-    wanted = float(reference.margin(context, logits))
-    assert context.suffix_trace.margin == pytest.approx(wanted, abs=1e-4)
+    expected = float(reference.margin(context, logits))
+    assert context.suffix_trace.margin == pytest.approx(expected, abs=1e-4)
     assert context.suffix_runner.margins(1, context.suffix_runner.past_key_values())[0] == pytest.approx(
-        wanted, abs=1e-4
+        expected, abs=1e-4
     )
     for state, expected in zip(context.suffix_trace.states, reference.states(eager, context), strict=True):
         torch.testing.assert_close(state, expected[0, context.first_text_token :], rtol=1e-4, atol=1e-4)
@@ -92,14 +93,14 @@ def test_suffix_runs_equal_the_whole_run(context, eager):
 def test_saliency_equals_autograd(context, eager):
     rows = torch.arange(len(context.text_queries)) + context.first_text_token
     for name, queries in (("saliency_text", context.text_queries), ("saliency_last", context.answer_queries)):
-        wanted = reference.saliency(eager, context, rows[queries].tolist())
-        np.testing.assert_allclose(CRITERIA[name].measure(context), wanted, rtol=2e-3, atol=1e-5)
-        assert max(wanted) > 0.05
+        expected = reference.saliency(eager, context, rows[queries].tolist())
+        np.testing.assert_allclose(CRITERIA[name].measure(context), expected, rtol=2e-3, atol=1e-5)
+        assert max(expected) > 0.05
 
 
 @pytest.mark.parametrize("queries", ["last", "text"])
 def test_knockouts_equal_a_loop_of_forwards(context, eager, queries):
-    found = knockout.costs(context, queries)
+    costs = knockout.costs(context, queries)
 
     @functools.cache
     def margin(layers: tuple) -> float:
@@ -108,21 +109,21 @@ def test_knockouts_equal_a_loop_of_forwards(context, eager, queries):
     def cost(layers) -> float:
         return margin(()) - margin(tuple(layers))
 
-    np.testing.assert_allclose(found["single"], [cost([i]) for i in range(N)], atol=2e-4)
+    np.testing.assert_allclose(costs["single"], [cost([i]) for i in range(N)], atol=2e-4)
     np.testing.assert_allclose(
-        found["windows"], [cost([i, i + 1]) for i in range(N - 1)] + [cost([N - 1])], atol=2e-4
+        costs["windows"], [cost([i, i + 1]) for i in range(N - 1)] + [cost([N - 1])], atol=2e-4
     )
-    wanted = [
+    expected = [
         (cost(range(i + 1)) - cost(range(i)) + cost(range(i, N)) - cost(range(i + 1, N))) / 2
         for i in range(N)
     ]
-    np.testing.assert_allclose(found["order"], wanted, atol=2e-4)
-    assert found["order"].sum() == pytest.approx(cost(range(N)), abs=2e-4)
-    assert np.abs(found["order"]).max() > 0.05
+    np.testing.assert_allclose(costs["order"], expected, atol=2e-4)
+    assert costs["order"].sum() == pytest.approx(cost(range(N)), abs=2e-4)
+    assert np.abs(costs["order"]).max() > 0.05
 
 
 def test_restoration_equals_patching_the_residual_stream(context, eager):
-    found, other = restoration.margins(context), context.counterfactual
+    margins, other = restoration.margins(context), context.counterfactual
     clean, corrupted = reference.states(eager, context), reference.states(eager, other)
     audio = context.audio_keys
     text = torch.cat(
@@ -133,19 +134,19 @@ def test_restoration_equals_patching_the_residual_stream(context, eager):
     )
     last = in_prompt(context, context.answer_queries)
     for layer in range(N):
-        wanted = reference.patched(eager, other, clean, audio, layer)
-        assert found["restored audio"][layer] == pytest.approx(wanted, abs=2e-4)
-        wanted = reference.patched(eager, context, corrupted, audio, layer)
-        assert found["corrupted audio"][layer] == pytest.approx(wanted, abs=2e-4)
+        expected = reference.patched(eager, other, clean, audio, layer)
+        assert margins["restored audio"][layer] == pytest.approx(expected, abs=2e-4)
+        expected = reference.patched(eager, context, corrupted, audio, layer)
+        assert margins["corrupted audio"][layer] == pytest.approx(expected, abs=2e-4)
     for layer in range(N + 1):
-        wanted = reference.patched(eager, other, clean, text, layer)
-        assert found["restored text"][layer] == pytest.approx(wanted, abs=2e-4)
-        wanted = reference.patched(eager, other, clean, last, layer)
-        assert found["restored last"][layer] == pytest.approx(wanted, abs=2e-4)
-    whole = found["restored audio"][0] - found["restored audio"][-1]
+        expected = reference.patched(eager, other, clean, text, layer)
+        assert margins["restored text"][layer] == pytest.approx(expected, abs=2e-4)
+        expected = reference.patched(eager, other, clean, last, layer)
+        assert margins["restored last"][layer] == pytest.approx(expected, abs=2e-4)
+    whole = margins["restored audio"][0] - margins["restored audio"][-1]
     for name in ("restoration_audio", "restoration_text", "restoration_last"):
         assert CRITERIA[name].measure(context).sum() == pytest.approx(whole, abs=2e-4)
-    assert np.abs(np.diff(found["restored audio"])).max() > 1e-3
+    assert np.abs(np.diff(margins["restored audio"])).max() > 1e-3
 
 
 def test_direct_attributions_and_the_rest_add_up_to_the_margin(context):
@@ -173,13 +174,13 @@ def test_attribution_and_norm_equal_those_computed_from_weights(context, eager):
         eager.lm_head.weight[context.decision.right] - eager.lm_head.weight[context.decision.wrong]
     )
     audio = context.audio_keys.nonzero()[:, 0]
-    found, norms = attribution.head_attributions(context), attribution.head_norms(context)
+    attributions, norms = attribution.head_attributions(context), attribution.head_norms(context)
     for layer in range(N):
         w_o = decoder.layers[layer].self_attn.o_proj.weight  # (d, H * Dv)
         for head in range(4):
             v = values[layer][audio, (head // 2) * 8 : (head // 2 + 1) * 8]
             wrote = w_o[:, head * 8 : (head + 1) * 8] @ (out.attentions[layer][0, head, -1, audio] @ v)
-            assert float(found[layer][head]) == pytest.approx(float(direction @ wrote), abs=1e-4)
+            assert float(attributions[layer][head]) == pytest.approx(float(direction @ wrote), abs=1e-4)
             assert float(norms[layer][head]) == pytest.approx(float(wrote.norm()), abs=1e-4)
 
 
@@ -205,10 +206,10 @@ def test_the_lens_equals_norm_and_head_on_states(context, eager):
 def test_attention_equals_the_eager_model(context, eager):
     rows = [a[0, :, -1] for a in eager(**reference.whole(context), output_attentions=True).attentions]
     real = torch.arange(len(context.audio_keys)) > 0  # without the sink
-    wanted = [float((r[:, context.audio_keys].sum(1) / r[:, real].sum(1)).mean()) for r in rows]
-    np.testing.assert_allclose(CRITERIA["change_point"].measure(context), wanted, atol=1e-5)
+    expected = [float((r[:, context.audio_keys].sum(1) / r[:, real].sum(1)).mean()) for r in rows]
+    np.testing.assert_allclose(CRITERIA["change_point"].measure(context), expected, atol=1e-5)
     even = float(context.audio_keys.sum()) / float(real.sum())
-    np.testing.assert_allclose(CRITERIA["deficit"].measure(context), np.array(wanted) / even, atol=1e-4)
+    np.testing.assert_allclose(CRITERIA["deficit"].measure(context), np.array(expected) / even, atol=1e-4)
 
 
 LAST_TOKEN = ("saliency_last", "attribution", "value_norm", "deficit", "change_point", "lens_last")
@@ -220,8 +221,8 @@ def test_the_last_tokens_alone_give_the_same_numbers(lalm, context):
     assert len(alone.last_token_trace.states[0]) == 1 + len(context.decision.forced)
     assert len(context.last_token_trace.states[0]) == len(context.text_queries)
     for name in LAST_TOKEN:
-        found = CRITERIA[name].measure(alone)
-        np.testing.assert_allclose(found, CRITERIA[name].measure(context), rtol=1e-3, atol=1e-4)
+        values = CRITERIA[name].measure(alone)
+        np.testing.assert_allclose(values, CRITERIA[name].measure(context), rtol=1e-3, atol=1e-4)
 
 
 def test_criteria_of_the_last_token_do_not_run_the_suffix(lalm, context, monkeypatch):
@@ -242,8 +243,8 @@ def test_criteria_of_the_last_token_do_not_run_the_suffix(lalm, context, monkeyp
 def test_states_of_the_prefill_are_kept_where_a_criterion_reads_them(lalm, context, monkeypatch):
     """``reads_states`` is right: who has it not, measures without; asked for later, they are the same."""
     lean = ItemContext(lalm, context.prompt, context.decision, keep_states=False, options=context.options)
-    for state, kept in zip(lean.prefill_states, context.prefill_states, strict=True):
-        torch.testing.assert_close(state, kept, rtol=0, atol=0)
+    for state, stored in zip(lean.prefill_states, context.prefill_states, strict=True):
+        torch.testing.assert_close(state, stored, rtol=0, atol=0)
 
     def fail(self):
         raise AssertionError("the states were read")
@@ -266,10 +267,26 @@ def test_swapped_audio_as_rows_equals_copies_of_the_cache(context, monkeypatch):
 
     monkeypatch.setattr(restoration, "swapped_margins", refuse)
     copies = restoration._at_audio(context)
-    for kind, found in rows.items():
-        np.testing.assert_allclose(found, few[kind], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(found, copies[kind], rtol=0, atol=1e-4)
-        assert np.ptp(found) > 1e-2
+    for kind, margins in rows.items():
+        np.testing.assert_allclose(margins, few[kind], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(margins, copies[kind], rtol=0, atol=1e-4)
+        assert np.ptp(margins) > 1e-2
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_restoration_at_the_text_of_deep_models_is_exact_up_to_small_blocks(seed):
+    """Measured block by block: against the margins before every layer. The parts add up to the same whole."""
+    deep = with_counterfactual(mi.LALM(*tiny_qwen2_audio(seed=seed, layers=14)), ITEMS[seed])
+    exact = np.diff(restoration.at_text(deep)["restored text"])
+    parts = CRITERIA["restoration_text"].measure(deep)
+    assert parts.sum() == pytest.approx(exact.sum(), abs=2e-4)
+    step = -(-14 // BLOCKS)
+    for first in range(0, 14, step):
+        block = slice(max(0, 14 - first - step), 14 - first)  # from the last layer on
+        assert parts[block].sum() == pytest.approx(exact[block].sum(), abs=2e-4)
+        if abs(exact[block].sum()) >= 1.01 * max(LEAST, SMALL * abs(exact.sum())):
+            np.testing.assert_allclose(parts[block], exact[block], atol=2e-4)
+    assert np.abs(exact).max() > 1e-2
 
 
 @pytest.mark.parametrize("last_token_only", [False, True])
@@ -310,7 +327,7 @@ def test_criteria_leave_the_context_alone(lalm, context):
                     for q in ("text", "last")
                     for kind in ("order", "single", "windows")
                 ),
-                "restoration at the text",
+                ("parts with the other clip", True),
             ],
         )
     )
@@ -353,10 +370,12 @@ def test_an_unknown_criterion_is_refused_with_the_nearest_name():
     assert all(name in str(error.value) for name in CRITERIA)
 
 
-@pytest.mark.parametrize(("n", "wanted"), [(28, range(10, 21)), (8, range(3, 6)), (32, range(10, 21))])
-def test_depth_matches_published_layers(n, wanted):
+@pytest.mark.parametrize(
+    ("n", "layers_expected"), [(28, range(10, 21)), (8, range(3, 6)), (32, range(10, 21))]
+)
+def test_depth_matches_published_layers(n, layers_expected):
     layers: Any = SimpleNamespace(layers=tuple(range(n)))
-    assert np.flatnonzero(CRITERIA["depth"].measure(layers)).tolist() == list(wanted)
+    assert np.flatnonzero(CRITERIA["depth"].measure(layers)).tolist() == list(layers_expected)
 
 
 def test_half_precision_is_near(context):
@@ -372,8 +391,8 @@ def test_half_precision_is_near(context):
 
 def test_the_model_is_unchanged(lalm, context):
     before = lalm.logits(context.prompt)
-    wanted = [parameter.requires_grad for parameter in tiny_qwen2_audio(seed=3)[0].parameters()]
-    assert [parameter.requires_grad for parameter in lalm.model.parameters()] == wanted
+    trainable = [parameter.requires_grad for parameter in tiny_qwen2_audio(seed=3)[0].parameters()]
+    assert [parameter.requires_grad for parameter in lalm.model.parameters()] == trainable
     assert all(parameter.grad is None for parameter in lalm.model.parameters())
     _ = ItemContext.from_item(lalm, ITEMS[0]).suffix_trace
     assert torch.equal(lalm.logits(context.prompt), before)

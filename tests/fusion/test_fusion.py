@@ -60,9 +60,9 @@ def test_audio_heads_are_those_whose_interval_is_above_zero(profile):
     heads.values[1, 2], heads.values[3, 0], heads.values[2, 1] = 0.5, 2.0, 1.0
     heads["low"] = heads - 0.1
     heads["low"].values[2, 1] = -0.2  # large, with 0 in its interval
-    found = dataclasses.replace(profile, heads=heads).audio_heads
-    assert found[["layer", "head"]].values.tolist() == [[3, 0], [1, 2]]
-    assert found["low"].tolist() == pytest.approx([1.9, 0.4])
+    heads_above_zero = dataclasses.replace(profile, heads=heads).audio_heads
+    assert heads_above_zero[["layer", "head"]].values.tolist() == [[3, 0], [1, 2]]
+    assert heads_above_zero["low"].tolist() == pytest.approx([1.9, 0.4])
     assert len(dataclasses.replace(profile, heads=None).audio_heads) == 0
 
 
@@ -77,11 +77,11 @@ def test_random_weights_give_no_window(profile):
 def equal(a: mi.FusionProfile, b: mi.FusionProfile) -> None:
     """All fields, bit for bit."""
     for field in dataclasses.fields(a):
-        ours, read = getattr(a, field.name), getattr(b, field.name)
-        if hasattr(ours, "identical"):
-            assert read.identical(ours), field.name
+        value, read = getattr(a, field.name), getattr(b, field.name)
+        if hasattr(value, "identical"):
+            assert read.identical(value), field.name
         else:
-            assert read == ours, field.name
+            assert read == value, field.name
 
 
 def test_saved_and_loaded_profiles_are_equal(profile, tmp_path):
@@ -158,19 +158,19 @@ def test_prompts_need_targets_and_give_what_items_give(lalm, items):
     names = ("knockout_last", "saliency_text", "restoration_audio")
     prompt = lalm.prompt(items[:2])  # of two widths: the first row is padded
     targets = [(64, 87), (65, 70)]
-    found = mi.fusion_layers(lalm, prompt, targets, criteria=names, progress=False)
-    assert set(found.windows) == {"knockout_last", "saliency_text"}
-    assert set(found.refused) == {"restoration_audio"}
+    result = mi.fusion_layers(lalm, prompt, targets, criteria=names, progress=False)
+    assert set(result.windows) == {"knockout_last", "saliency_text"}
+    assert set(result.refused) == {"restoration_audio"}
     alone = [
         mi.fusion_layers(lalm, lalm.prompt(i), [t], criteria=names, progress=False)
         for i, t in zip(items, targets, strict=False)
     ]
     for row, one in enumerate(alone):
-        np.testing.assert_allclose(found.profiles[:, row], one.profiles[:, 0], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(result.profiles[:, row], one.profiles[:, 0], rtol=1e-3, atol=1e-4)
     plain = lalm.logits(prompt)
     edited = lalm.logits(prompt, mi.Mata(1.0, range(4), "knockout"))
     lost = [float((plain - edited)[row, a] - (plain - edited)[row, b]) for row, (a, b) in enumerate(targets)]
-    total = found.profiles.sel(criterion="knockout_last").sum("layer")
+    total = result.profiles.sel(criterion="knockout_last").sum("layer")
     np.testing.assert_allclose(total, lost, atol=1e-4)
     with pytest.raises(ArgumentError, match="no target= for 2 rows"):
         mi.fusion_layers(lalm, prompt, progress=False)
@@ -185,11 +185,11 @@ def test_prompts_need_targets_and_give_what_items_give(lalm, items):
 def test_unusable_items_are_excluded_by_name(lalm, items):
     lost = mi.Item(audio=items[0].audio, question="What?", choices=("a", "b"), id="lost")
     with pytest.warns(ExclusionWarning, match=r"1 of 3 items.*'lost'"):
-        found = mi.fusion_layers(lalm, [*items[:2], lost], criteria=["depth"], progress=False)
-    (left,) = found.excluded
+        result = mi.fusion_layers(lalm, [*items[:2], lost], criteria=["depth"], progress=False)
+    (left,) = result.excluded
     assert left.startswith("lost: answer: ")
-    assert found.profiles.sizes["item"] == 2
-    assert found.verdict == "nothing measured"
+    assert result.profiles.sizes["item"] == 2
+    assert result.verdict == "nothing measured"
     with pytest.raises(ItemError, match="'lost'"):
         mi.fusion_layers(lalm, [*items[:2], lost], criteria=["depth"], strict=True, progress=False)
     with pytest.raises(RunError, match=r"1 left out.*'lost'"):
@@ -208,20 +208,20 @@ def test_nothing_left_out_gives_no_warning(lalm, items):
 
 def test_a_criterion_that_is_not_defined_on_a_model_is_refused_with_the_reason(lalm, items, monkeypatch):
     monkeypatch.setattr(lalm.model.model.language_model, "norm", torch.nn.LayerNorm(32))
-    found = mi.fusion_layers(lalm, items[:2], criteria=FAST, progress=False)
-    assert set(found.refused) == {"attribution"}
-    assert "centres" in found.refused["attribution"]
-    assert found.heads is None
+    result = mi.fusion_layers(lalm, items[:2], criteria=FAST, progress=False)
+    assert set(result.refused) == {"attribution"}
+    assert "centres" in result.refused["attribution"]
+    assert result.heads is None
 
 
 def test_counterfactual_clips_have_equal_length_and_other_answers(items):
     both = [*items, items[0].with_audio(items[0].audio)]
-    others = counterfactual_items(both, RATE, seed=0)
+    swaps = counterfactual_items(both, RATE, seed=0)
     for one in items:
-        original, other = one.load_audio(RATE), others[one.id].load_audio(RATE)
+        original, other = one.load_audio(RATE), swaps[one.id].load_audio(RATE)
         assert len(original.samples) == len(other.samples)
         assert original.sha256 != other.sha256
-        assert (others[one.id].question, others[one.id].answer) == (one.question, one.answer)
+        assert (swaps[one.id].question, swaps[one.id].answer) == (one.question, one.answer)
     assert counterfactual_items(items[:1], RATE, seed=0) == {}
 
 
@@ -229,7 +229,7 @@ def test_the_organism_is_measured():
     """No number is tested: its weights may change."""
     lalm = mi.LALM.from_pretrained("organism")
     items = mi.load_benchmark("listening").split("selection").sample(3)
-    found = mi.fusion_layers(lalm, items, criteria=FAST, progress=False)
-    parts = found.profiles.sel(criterion="knockout_text")
+    result = mi.fusion_layers(lalm, items, criteria=FAST, progress=False)
+    parts = result.profiles.sel(criterion="knockout_text")
     assert float(np.abs(parts).max()) > 0.01
-    assert found.summary
+    assert result.summary

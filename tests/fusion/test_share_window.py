@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mata_interp.fusion.share_window import WORTH, share_window
+from mata_interp.fusion.share_window import MIN_EFFECT, WORTH, _Rule, share_window
+from mata_interp.fusion.windows import overlap
+from mata_interp.ranges import runs
 from mata_interp.statistics.simultaneous import MIN_CLUSTERS
 
 
@@ -30,14 +32,84 @@ TRUTHS = [{23: 1.0}, {23: 0.8, 24: 1.0}, dict.fromkeys(range(10, 18), 0.5), {2: 
 @pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: ",".join(map(str, truth)))
 def test_windows_of_thirty_layers(truth):
     """Narrow, wide and split windows from 50 clips."""
-    found = [window(parts(truth, 50, 30, 1.0, seed)) for seed in range(3)]
-    assert found.count(tuple(truth)) >= 2
+    windows = [window(parts(truth, 50, 30, 1.0, seed)) for seed in range(3)]
+    assert windows.count(tuple(truth)) >= 2
 
 
 def test_a_layer_with_a_small_share_is_not_worth_an_edit():
     """However certain it is: 5 % of the effect in one layer, exact to a thousandth."""
     assert window(parts({3: 1.0, 6: 0.05}, 100, 8, 0.001, 0)) == (3,)
     assert 0.05 < WORTH < 0.5
+
+
+def costs(truth: dict[int, float], clips: int, n: int, noise: float = 0.3, seed: int = 9) -> np.ndarray:
+    """[clip, layer]: what hiding each layer alone costs, nats."""
+    return parts(truth, clips, n, noise, seed)[0]
+
+
+def test_a_layer_that_others_can_replace_is_left_out():
+    """Layers 2 and 6 have equal shares. Hidden alone, 2 costs nothing in one case and helps in the other."""
+    values, labels = parts({2: 1.0, 6: 1.0}, 60, 9, 0.5, 0), [str(i) for i in range(60)]
+    for cost in (0.0, -0.8):
+        result = share_window(values, labels, alone=costs({2: cost, 6: 0.9}, 60, 9))
+        assert np.flatnonzero(result.inside).tolist() == [6]
+        assert np.flatnonzero(result.replaceable).tolist() == [2]
+        assert result.share[2] > WORTH * result.share.max()
+    needed = share_window(values, labels, alone=costs({2: 0.9, 6: 0.9}, 60, 9))
+    assert np.flatnonzero(needed.inside).tolist() == [2, 6]
+    assert not needed.replaceable.any()
+
+
+def test_where_every_layer_can_be_replaced_the_shares_decide():
+    values, labels = parts({2: 1.0, 6: 1.0}, 60, 9, 0.5, 0), [str(i) for i in range(60)]
+    little = costs({2: 0.5 * MIN_EFFECT}, 60, 9, noise=0.001)
+    assert np.flatnonzero(share_window(values, labels, alone=little).inside).tolist() == [2, 6]
+
+
+def plain_windows(shares, alone, rule, counts) -> list[list[int]]:
+    """Steps 2 to 4 on one sample after the other, layer by layer, with the critical values of ``rule``."""
+    windows = []
+    for count in counts:
+        items = np.repeat(np.arange(len(shares)), count)  # one item for each clip
+        groups = len(shares)
+
+        def estimate(column, items=items, groups=groups):
+            values = column[items]
+            spread = ((values - values.mean()) ** 2).sum() * groups / (groups - 1)
+            return values.mean(), spread**0.5 / len(values)
+
+        share, cost = ([estimate(column) for column in table.T] for table in (shares, alone))
+        large = [mean >= WORTH * max(m for m, _ in share) for mean, _ in share]
+        peak = max(mean for (mean, _), yes in zip(cost, large, strict=True) if yes)
+        least = WORTH * peak if peak >= MIN_EFFECT else -np.inf
+        worth = [yes and mean >= least for yes, (mean, _) in zip(large, cost, strict=True)]
+        filled = list(worth)
+        for layer in range(1, len(worth) - 1):
+            if worth[layer - 1] and worth[layer + 1] and not worth[layer]:
+                may_carry = share[layer][0] + rule.band.critical * share[layer][1] >= WORTH * max(share)[0]
+                may_cost = cost[layer][0] + rule.critical_alone * cost[layer][1] >= least
+                filled[layer] = may_carry and may_cost
+        window: list[int] = []
+        for first, last in runs(np.flatnonzero(filled).tolist()):
+            mean, error = estimate(shares[:, first : last + 1].sum(1))
+            if mean - rule.scan.critical_one_sided * error > 0:
+                window += range(first, last + 1)
+        windows.append(window)
+    return windows
+
+
+@pytest.mark.parametrize("noise", [0.5, 2.0])
+def test_resamples_follow_the_rule_as_it_is_stated(noise):
+    clips, n = 24, 10
+    shares = parts({2: 1.0, 4: 0.6, 5: 0.5, 8: 0.3}, clips, n, noise, 1)[0] / 2.4
+    alone = costs({2: 0.8, 4: 0.4, 5: 0.1, 8: 0.3}, clips, n, noise)
+    rule = _Rule.from_items(shares, alone, [f"{i:02}" for i in range(clips)], 0)
+    counts = np.random.default_rng(0).multinomial(clips, np.full(clips, 1 / clips), 150)
+    windows, replaceable = rule.apply(counts)
+    expected = plain_windows(shares, alone, rule, counts)
+    assert [np.flatnonzero(row).tolist() for row in windows] == expected
+    assert len(set(map(tuple, expected))) > 5
+    assert not (windows & replaceable).any()
 
 
 def test_a_gap_of_one_is_filled_unless_it_is_shown_to_do_nothing():
@@ -60,10 +132,10 @@ def test_neighbours_are_pooled():
 
 @pytest.mark.parametrize("clips", [1, 2, MIN_CLUSTERS - 1])
 def test_very_few_clips_are_too_few(clips):
-    found = share_window(parts({3: 2.0}, clips, 8, 0.1, 0), [f"{i}" for i in range(clips)])
-    assert (found.verdict, found.inside.any(), found.clips) == ("too few clips", False, clips)
-    assert found.clips_needed is not None
-    assert found.clips_needed > clips
+    result = share_window(parts({3: 2.0}, clips, 8, 0.1, 0), [f"{i}" for i in range(clips)])
+    assert (result.verdict, result.inside.any(), result.clips) == ("too few clips", False, clips)
+    assert result.clips_needed is not None
+    assert result.clips_needed > clips
 
 
 def test_the_number_of_clips_needed_is_about_right():
@@ -73,11 +145,11 @@ def test_the_number_of_clips_needed_is_about_right():
         return parts({3: 0.6, 4: 0.6}, clips, 12, 2.0, seed)
 
     few = [share_window(effect(8, seed), [str(i) for i in range(8)]) for seed in range(40)]
-    needed = [found.clips_needed for found in few if found.clips_needed is not None]
+    needed = [result.clips_needed for result in few if result.clips_needed is not None]
     assert len(needed) > 10
     enough = int(np.median(needed))
     shown = [window(effect(enough, 100 + seed)) for seed in range(20)]
-    assert sum(bool({3, 4} & {*found}) for found in shown) >= 10
+    assert sum(bool({3, 4} & {*result}) for result in shown) >= 10
 
 
 @settings(max_examples=40)
@@ -85,22 +157,47 @@ def test_the_number_of_clips_needed_is_about_right():
 def test_no_share_is_above_one_and_the_unit_does_not_matter(seed, clips, n, unit):
     values = parts({0: 0.5, n - 1: 1.0}, clips, n, 2.0, seed)
     labels = [str(i) for i in range(clips)]
-    found, again = share_window(values, labels, 0.0), share_window(values * unit, labels, 0.0)
-    assert 0 <= found.share_inside <= 1
-    np.testing.assert_array_equal(found.inside, again.inside)
-    np.testing.assert_allclose(found.share, again.share, atol=1e-9)
-    if found.inside.any():
-        assert 0 <= found.stability <= 1
-        assert (found.low <= found.share).all()
-        assert (found.share <= found.high).all()
+    result, again = share_window(values, labels, 0.0), share_window(values * unit, labels, 0.0)
+    assert 0 <= result.share_inside <= 1
+    np.testing.assert_array_equal(result.inside, again.inside)
+    np.testing.assert_allclose(result.share, again.share, atol=1e-9)
+    if result.inside.any():
+        assert 0 <= result.stability <= 1
+        assert (result.low <= result.share).all()
+        assert (result.share <= result.high).all()
 
 
 def test_shares_are_ratios_of_means_and_sum_to_one():
     values = parts({1: 1.0, 2: 0.5}, 30, 5, 1.0, 0)
-    found = share_window(values, [str(i) for i in range(30)])
+    result = share_window(values, [str(i) for i in range(30)])
     each = [criterion.mean(0) / criterion.mean(0).sum() for criterion in values]
-    np.testing.assert_allclose(found.share, np.mean(each, axis=0), atol=1e-12)
-    assert found.share.sum() == pytest.approx(1)
+    np.testing.assert_allclose(result.share, np.mean(each, axis=0), atol=1e-12)
+    assert result.share.sum() == pytest.approx(1)
+
+
+def test_the_stability_predicts_windows_of_other_clips():
+    """Over effects that some and that nearly all samples show: the mean claim is near the frequency of
+    similar windows, misses included, and grows with it. The share of resamples with the layer promises more.
+    """
+    labels, claimed, similar, plain = [str(i) for i in range(16)], [], [], []
+    for noise, effect in [(0.7, 1.0), (0.7, 2.5), (0.4, 2.0)]:
+        draws = [share_window(parts({3: effect}, 16, 8, noise, seed), labels) for seed in range(40)]
+        windows = [np.flatnonzero(draw.inside).tolist() for draw in draws]
+        shown = [place for place, window in enumerate(windows) if window]
+        claimed.append(np.mean([draws[place].stability for place in shown]))
+        plain.append(np.mean([draws[place].resampled[:, 3].mean() for place in shown]))
+        others = [[*windows[:place], *windows[place + 1 :]] for place in shown]
+        agree = [
+            np.mean([overlap(windows[place], other) >= 0.5 for other in some])
+            for place, some in zip(shown, others, strict=True)
+        ]
+        similar.append(np.mean(agree))
+    error = np.array(claimed) - similar
+    assert abs(error.mean()) < 0.1
+    assert np.abs(error).max() < 0.2
+    assert (np.diff(similar) > 0.1).all()
+    assert (np.diff(claimed) > 0).all()
+    assert (np.array(plain)[:2] > np.array(claimed)[:2] + 0.05).all()
 
 
 @pytest.mark.parametrize("clips", [12, 50])

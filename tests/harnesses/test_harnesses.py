@@ -46,10 +46,10 @@ def chat(audio: str, text: str = "Which animal is it?") -> list[dict[str, Any]]:
 
 
 def test_an_answer_to_a_chat_is_that_to_its_item(lalm, clip):
-    found = answer_messages(lalm, chat(clip), MATA)
-    wanted = lalm.answer(mi.Item(audio=clip, question="Which animal is it?"), MATA)
-    assert (found.text, found.output_tokens) == (wanted.texts[0], wanted.lengths[0])
-    assert found.dose["kl"] == wanted.dose["kl"][0] > 0
+    answer = answer_messages(lalm, chat(clip), MATA)
+    expected = lalm.answer(mi.Item(audio=clip, question="Which animal is it?"), MATA)
+    assert (answer.text, answer.output_tokens) == (expected.texts[0], expected.lengths[0])
+    assert answer.dose["kl"] == expected.dose["kl"][0] > 0
 
 
 def test_audio_in_a_uri(sound, clip):
@@ -82,9 +82,9 @@ def test_a_pipeline_gives_the_tokens_of_the_lalm(lalm):
     """The pipeline of transformers on inputs that its own processor makes."""
     item = mi.load_benchmark("listening")[0]
     prompt = lalm.prompt(item)
-    wanted = lalm.answer(item, MATA, max_new_tokens=6)
+    expected = lalm.answer(item, MATA, max_new_tokens=6)
     plain = lalm.answer(item, max_new_tokens=6)
-    assert wanted.texts != plain.texts
+    assert expected.texts != plain.texts
     text = lalm.processor.tokenizer.decode(prompt.inputs["input_ids"][0])
     placeholder = lalm.processor.audio_token
     text = text.replace(placeholder * text.count(placeholder), placeholder)  # one, which it expands
@@ -92,11 +92,11 @@ def test_a_pipeline_gives_the_tokens_of_the_lalm(lalm):
 
     def ask(pipe):
         how = {"max_new_tokens": 6, "do_sample": False}
-        found = pipe(text=text, audio=samples, return_full_text=False, generate_kwargs=how)
-        return found[0]["generated_text"].strip()
+        output = pipe(text=text, audio=samples, return_full_text=False, generate_kwargs=how)
+        return output[0]["generated_text"].strip()
 
     with pipeline(lalm, MATA) as pipe:
-        assert ask(pipe) == wanted.texts[0].strip()
+        assert ask(pipe) == expected.texts[0].strip()
     with pipeline(lalm, None) as pipe:
         assert ask(pipe) == plain.texts[0].strip()
 
@@ -156,11 +156,11 @@ def test_inspect_gets_the_answer(inspect_ai, lalm, clip, tmp_path):
     api = model_api(lalm)("mata-interp/organism", intervention=str(folder))
     config = Config({"max_tokens": 6, "seed": None})
     output = asyncio.run(api.generate(chat(clip), [], "none", config)).values
-    wanted = lalm.answer(mi.Item(audio=clip, question="Which animal is it?"), MATA, max_new_tokens=6)
+    expected = lalm.answer(mi.Item(audio=clip, question="Which animal is it?"), MATA, max_new_tokens=6)
     choice = output["choices"][0].values
-    assert choice["message"].values["content"] == wanted.texts[0]
-    assert choice["stop_reason"] == ("stop" if wanted.stopped[0] else "max_tokens")
-    assert output["metadata"]["dose"]["kl"] == wanted.dose["kl"][0]
+    assert choice["message"].values["content"] == expected.texts[0]
+    assert choice["stop_reason"] == ("stop" if expected.stopped[0] else "max_tokens")
+    assert output["metadata"]["dose"]["kl"] == expected.dose["kl"][0]
     assert api.max_connections() == 1
     assert type(api).registered == "mata-interp"
     with pytest.raises(ArgumentError, match="no tools"):

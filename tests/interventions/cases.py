@@ -262,6 +262,16 @@ CASES = {
         lambda r, inputs: plain.specialists(r, 3, (1, 2), 0.8, inputs(silent)),
         c.AudioSpecialists((3,), (1, 2), 0.0),
     ),
+    "patch of layers": Case(
+        c.ActivationPatch(LAYERS),
+        lambda r, inputs: plain.patched(r, LAYERS, inputs(silent)),
+        c.ActivationPatch(()),
+    ),
+    "patch of heads": Case(
+        c.ActivationPatch(tuple(HEADS), "head_output", tuple(HEADS.values()), negative="reversed"),
+        lambda r, inputs: plain.patched(r, list(HEADS), inputs(backwards), HEADS),
+        c.ActivationPatch((), "head_output"),
+    ),
     "aad omitted": Case(c.Aad(0.5), _aad(without_audio), c.Aad(0.0)),
     "aad silent": Case(c.Aad(2.5, "silent"), _aad(silent, 2.5), c.Aad(0.0, "silent")),
     "aad reversed": Case(c.Aad(2.5, "reversed"), _aad(backwards, 2.5), c.Aad(0.0, "reversed")),

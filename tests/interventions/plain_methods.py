@@ -257,14 +257,14 @@ def adhh(row: Row, heads: dict[int, Sequence[int]], threshold: float) -> Forward
 
 
 def sinks(row: Row, layers, dimensions, keep: float, mass: float, most: float, threshold: float) -> Forward:
-    blocks, found = row.model.model.language_model.layers, {}
+    blocks, is_sink = row.model.model.language_model.layers, {}
 
     def look(layer):
         def hook(module, args, kwargs):
             states = (args[0] if args else kwargs["hidden_states"])[0]
             for at, state in enumerate(states):
                 size = math.sqrt(float((state**2).mean()))
-                found[layer, at] = max(abs(float(state[d])) / size for d in dimensions) > threshold
+                is_sink[layer, at] = max(abs(float(state[d])) / size for d in dimensions) > threshold
 
         return hook
 
@@ -273,7 +273,7 @@ def sinks(row: Row, layers, dimensions, keep: float, mass: float, most: float, t
 
     def rule(layer, at, values, total):
         audio = row.keys("audio", total)
-        sink = torch.tensor([found.get((layer, key), False) for key in range(total)])
+        sink = torch.tensor([is_sink.get((layer, key), False) for key in range(total)])
         for head in range(len(values)):
             w = values[head].clone()
             on_audio, on_sinks = float(w[audio].sum()), float(w[audio & sink].sum())
@@ -371,18 +371,18 @@ def value_scaling(row: Row, layers, factor: float) -> Forward:
 
 def outputs(model: Any, inputs: dict, layers: Sequence[int]) -> dict[int, Tensor]:
     """The output of decoder layers at the last token: [d] each."""
-    seen: dict[int, Tensor] = {}
+    states: dict[int, Tensor] = {}
 
     def look(layer):
         def hook(module, args, output):
-            seen[layer] = (output[0] if isinstance(output, tuple) else output)[0, -1].clone()
+            states[layer] = (output[0] if isinstance(output, tuple) else output)[0, -1].clone()
 
         return hook
 
     blocks = model.model.language_model.layers
     with hooks([blocks[i].register_forward_hook(look(i)) for i in layers]):
         run(model, inputs, ())
-    return seen
+    return states
 
 
 def residual(row: Row, layers, change: Callable[[int, Tensor], Tensor]) -> Forward:
@@ -419,9 +419,49 @@ def measured_steering(row: Row, layers, strength: float, without: dict) -> Forwa
 
 
 def specialists(row: Row, layer: int, layers, strength: float, silent: dict) -> Forward:
-    heard, not_heard = outputs(row.model, row.inputs, layers), outputs(row.model, silent, layers)
-    response = sum(heard[i] - not_heard[i] for i in layers) / len(layers)
+    with_audio, without_audio = outputs(row.model, row.inputs, layers), outputs(row.model, silent, layers)
+    response = sum(with_audio[i] - without_audio[i] for i in layers) / len(layers)
     return residual(row, [layer], lambda _, x: x + strength * response)
+
+
+def patched(row: Row, layers, other: dict, heads: dict[int, Sequence[int]] | None = None) -> Forward:
+    """The last prompt token's outputs of layers, or of heads of theirs, from a run on other inputs."""
+    blocks = row.model.model.language_model.layers
+    stored = {}
+
+    def keep(layer):
+        def edit(module, args, output=None):
+            states = args[0] if heads else (output[0] if isinstance(output, tuple) else output)
+            stored[layer] = states[0, -1].clone()
+
+        return edit
+
+    def put(layer):
+        def edit(module, args, output=None):
+            x = (args[0] if heads else (output[0] if isinstance(output, tuple) else output)).clone()
+            if heads is None:
+                x[0, row.length - 1] = stored[layer]
+                return (x, *output[1:]) if isinstance(output, tuple) else x
+            size = x.shape[-1] // row.model.config.text_config.num_attention_heads
+            for head in heads[layer]:
+                place = slice(head * size, (head + 1) * size)
+                x[0, row.length - 1, place] = stored[layer][place]
+            return (x,)
+
+        return edit
+
+    def set_hooks(make):
+        if heads:
+            return hooks([blocks[i].self_attn.o_proj.register_forward_pre_hook(make(i)) for i in layers])
+        return hooks([blocks[i].register_forward_hook(make(i)) for i in layers])
+
+    def forward(inputs, tokens):
+        with set_hooks(keep):
+            run(row.model, other, ())
+        with set_hooks(put):
+            return run(row.model, inputs, tokens)
+
+    return forward
 
 
 def contrast(
@@ -460,18 +500,18 @@ def dola(row: Row, layers, cutoff: float) -> Forward:
     decoder, head = row.model.model.language_model, row.model.lm_head
 
     def forward(inputs, tokens):
-        seen: dict[int, Tensor] = {}
+        states: dict[int, Tensor] = {}
 
         def look(layer):
             def hook(module, args, output):
-                seen[layer] = output[0] if isinstance(output, tuple) else output
+                states[layer] = output[0] if isinstance(output, tuple) else output
 
             return hook
 
         with hooks([decoder.layers[i].register_forward_hook(look(i)) for i in layers]):
             final = run(row.model, inputs, tokens)
         with torch.no_grad():
-            early = {i: head(decoder.norm(seen[i]))[0, row.length - 1 :] for i in layers}
+            early = {i: head(decoder.norm(states[i]))[0, row.length - 1 :] for i in layers}
         rows = []
         for at, logits in enumerate(final):
             q = logits.softmax(-1)
@@ -592,10 +632,10 @@ def opposed(row: Row, layers, up: float, down: float, ratio: float) -> Forward:
     def rule(layer, at, values, total):
         audio, text = row.keys("audio", total), row.keys("text", total)
         mean = values.softmax(-1).mean(0)
-        found = float(mean[audio].sum() / mean[text].sum())
+        ratio_now = float(mean[audio].sum() / mean[text].sum())
         size = abs(up)
-        if found < ratio:
-            size = min(0.6, size + 0.2 * (ratio - found) / ratio)
+        if ratio_now < ratio:
+            size = min(0.6, size + 0.2 * (ratio - ratio_now) / ratio)
         for group, amount in ((audio, math.copysign(size, up)), (text, -down)):
             keys = group[: at + 1].nonzero().flatten()
             values[:, keys] += amount * values[:, keys].abs()

@@ -6,6 +6,7 @@ import json
 from dataclasses import FrozenInstanceError, dataclass
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -113,7 +114,7 @@ def test_what_cannot_be_registered_or_read():
     class Hgai:
         layers: tuple
 
-    with pytest.raises(InterventionError, match="Loose is no frozen dataclass"):
+    with pytest.raises(InterventionError, match="Loose is not a frozen dataclass"):
         mi.register(Loose)
     with pytest.raises(InterventionError, match="named Hgai"):
         mi.register(Hgai)
@@ -176,7 +177,7 @@ def test_spans_in_seconds(tiny_lalm, items):
     prompt = tiny_lalm.prompt(items)
     assert prompt.audio_seconds == (1.0, 0.5)
     edit = mi.Knockout([1, 2], keys=mi.seconds(0.25, 0.5))
-    ours = tiny_lalm.logits(prompt, edit)
+    logits = tiny_lalm.logits(prompt, edit)
     for row, seconds in enumerate(prompt.audio_seconds):
         audio = prompt.groups["audio"][row].nonzero().flatten()
         inside = [n for n in range(len(audio)) if n * seconds / len(audio) < 0.5]
@@ -193,7 +194,7 @@ def test_spans_in_seconds(tiny_lalm, items):
                 columns = torch.nn.functional.pad(named, (0, x.shape[-1] - named.shape[1]))
                 return x.masked_fill(columns[:, None, None], -torch.inf)
 
-        torch.testing.assert_close(ours[row], tiny_lalm.logits(prompt, Hide())[row], atol=2e-5, rtol=0)
+        torch.testing.assert_close(logits[row], tiny_lalm.logits(prompt, Hide())[row], atol=2e-5, rtol=0)
     with pytest.raises(InterventionError, match=r"Row 1 of the prompt has no audio at 0.7-0.9 s"):
         tiny_lalm.logits(prompt, mi.Mata(0.5, [1], keys=mi.seconds(0.7, 0.9)))
     boost = c.InstABoost((1, 2), keys=mi.seconds(0, 0.25))
@@ -214,8 +215,8 @@ def test_negatives(tiny_lalm, items, tmp_path):
             tiny_lalm, tiny_lalm.prompt(items), negative, clip if negative == "another" else None
         )
         samples[negative] = [item.load_audio(RATE).samples for item in prompt.items]
-    own = [item.audio[0] for item in items]
-    for row, x in enumerate(own):
+    clips = [item.audio[0] for item in items]
+    for row, x in enumerate(clips):
         assert not samples["silent"][row].any()
         assert len(samples["silent"][row]) == len(x)
         np.testing.assert_array_equal(samples["reversed"][row], x[::-1])
@@ -237,20 +238,20 @@ def test_negatives(tiny_lalm, items, tmp_path):
 
 def test_sink_dimensions_are_found(tiny_lalm, items):
     prompt = tiny_lalm.prompt(items)
-    found = c.find_sink_dimensions(tiny_lalm, prompt, 2)
+    dimensions = c.find_sink_dimensions(tiny_lalm, prompt, 2)
     states = tiny_lalm.hidden_states(prompt, [2])[:, 0]
     first = states[prompt.groups["sink"]].abs()
     sizes = (first / first.square().mean(-1, keepdim=True).sqrt()).mean(0)
-    assert set(found) == set(sizes.argsort(descending=True)[:2].tolist())
+    assert set(dimensions) == set(sizes.argsort(descending=True)[:2].tolist())
 
 
 def test_sinks_and_thresholds_matter(tiny_lalm, items):
     """The reference compares only where there are sinks, and heads on both sides of the gates."""
     method = CASES["sinks"].method
-    found = method.measure(tiny_lalm, tiny_lalm.prompt(items))["sinks"]
+    sinks = method.measure(tiny_lalm, tiny_lalm.prompt(items))["sinks"]
     audio = tiny_lalm.prompt(items).groups["audio"][:, None]
-    assert (found & audio).any()
-    assert (~found & audio).any()
+    assert (sinks & audio).any()
+    assert (~sinks & audio).any()
 
 
 @pytest.fixture(scope="module")
@@ -281,17 +282,17 @@ def test_bfloat16(half, tiny_lalm, items, name):
     for some in (items[:1], items):
         prompt, exact = half.prompt(some), tiny_lalm.prompt(some)
         assert torch.equal(half.logits(prompt, case.nothing), half.logits(prompt))
-        ours = (half.logits(prompt, case.method) - half.logits(prompt)).float()
-        theirs = tiny_lalm.logits(exact, case.method) - tiny_lalm.logits(exact)
-        both = ours.isfinite() & theirs.isfinite()
-        similar = torch.cosine_similarity(ours[both], theirs[both], dim=0)
+        half_change = (half.logits(prompt, case.method) - half.logits(prompt)).float()
+        exact_change = tiny_lalm.logits(exact, case.method) - tiny_lalm.logits(exact)
+        both = half_change.isfinite() & exact_change.isfinite()
+        similar = torch.cosine_similarity(half_change[both], exact_change[both], dim=0)
         assert similar > 0.9, float(similar)
 
 
 def test_keywords_are_the_words_that_carry_content(tiny_lalm, items):
     texts = ["Which animal is heard?", "Is it a dog-like bark, or rain?"]
-    asked = [mi.Item(item.audio, text, item.choices) for item, text in zip(items, texts, strict=True)]
-    prompt = tiny_lalm.prompt(asked)
+    worded = [mi.Item(item.audio, text, item.choices) for item, text in zip(items, texts, strict=True)]
+    prompt = tiny_lalm.prompt(worded)
     for method, expected in (
         (c.KeywordScaling([1], last=False), ["animalheard", "doglikebarkrain"]),
         (c.KeywordScaling([1], last=False, words=("heard", "rain")), ["heard", "rain"]),
@@ -325,13 +326,23 @@ def test_specialist_heads_are_those_that_go_with_being_right():
     trace = xr.Dataset(
         {"mass": (("item", "layer", "head", "group"), mass)}, {"layer": [4, 6, 9], "group": ["audio"]}
     )
-    found = c.find_specialist_heads(trace, correct, 3)
-    assert found[0][:2] == (6, 2)
-    assert found[0][2] == pytest.approx(np.corrcoef(mass[:, 1, 2, 0], correct)[0, 1])
-    assert all(place[2] > 0 for place in found)
-    assert (9, 0) not in {place[:2] for place in found}
+    heads = c.find_specialist_heads(trace, correct, 3)
+    assert heads[0][:2] == (6, 2)
+    assert heads[0][2] == pytest.approx(np.corrcoef(mass[:, 1, 2, 0], correct)[0, 1])
+    assert all(place[2] > 0 for place in heads)
+    assert (9, 0) not in {place[:2] for place in heads}
     with pytest.raises(InterventionError, match="both correct and wrong"):
         c.find_specialist_heads(trace, np.ones(200))
+
+
+def test_specialist_heads_carry_the_clips_that_they_were_chosen_on():
+    method = c.AudioSpecialists((1,), (0,), chosen_on=np.array(["b", "a", "b"]))  # type: ignore[arg-type]
+    assert method.chosen_on == ("a", "b")
+    assert from_dict(json.loads(json.dumps(to_dict(method)))) == method
+    assert "chosen_on" not in str(method)
+    manifest = {"conditions": {"specialists": mi.Condition(method).to_dict()}}
+    run = mi.Run(path=None, manifest=manifest, records=pd.DataFrame())
+    assert run.chosen_on == {"specialists": frozenset({"a", "b"})}
 
 
 def test_the_tokens_of_yes_and_no(tiny_lalm):

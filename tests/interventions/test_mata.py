@@ -76,7 +76,7 @@ def test_a_negative_alpha_is_a_control():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("values", "message"),
     [
         ({"layers": [-1]}, "layers is"),
         ({"layers": 3}, "layers is 3"),
@@ -96,9 +96,9 @@ def test_a_negative_alpha_is_a_control():
         ({"keys": ["audio"]}, "keys is"),
     ],
 )
-def test_what_makes_no_sense_is_refused(given, said):
-    with pytest.raises(InterventionError, match=said):
-        Mata(**({"alpha": 0.1, "layers": [1, 2]} | given))
+def test_what_makes_no_sense_is_refused(values, message):
+    with pytest.raises(InterventionError, match=message):
+        Mata(**({"alpha": 0.1, "layers": [1, 2]} | values))
 
 
 def test_bind():

@@ -50,36 +50,36 @@ def rows_of(prompt):
 
 
 def test_in_a_forward(tiny_lalm, eager, prompt, case):
-    ours, before = tiny_lalm.logits(prompt, case.method), tiny_lalm.logits(prompt)
+    logits, before = tiny_lalm.logits(prompt, case.method), tiny_lalm.logits(prompt)
     for row, alone in rows_of(prompt):
-        theirs = reference_of(case, tiny_lalm, eager, prompt, row)(alone, ())[-1]
-        torch.testing.assert_close(ours[row], theirs, atol=5e-5, rtol=0)
-        kept = theirs > -torch.inf
-        moved = (theirs - plain.run(eager, alone, ())[-1])[kept]
-        torch.testing.assert_close((ours[row] - before[row])[kept], moved, atol=5e-5, rtol=0)
+        expected = reference_of(case, tiny_lalm, eager, prompt, row)(alone, ())[-1]
+        torch.testing.assert_close(logits[row], expected, atol=5e-5, rtol=0)
+        finite = expected > -torch.inf
+        moved = (expected - plain.run(eager, alone, ())[-1])[finite]
+        torch.testing.assert_close((logits[row] - before[row])[finite], moved, atol=5e-5, rtol=0)
         assert (moved.abs().max() > 1e-3) == case.in_prompt
 
 
 def test_in_options(tiny_lalm, eager, prompt, case):
-    ours, before = tiny_lalm.score(prompt, None, case.method), tiny_lalm.score(prompt)
+    scores, before = tiny_lalm.score(prompt, None, case.method), tiny_lalm.score(prompt)
     for row, alone in rows_of(prompt):
         forward = reference_of(case, tiny_lalm, eager, prompt, row)
         for c, text in enumerate(prompt.items[row].choices):
             tokens = tiny_lalm.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
             logp = forward(alone, tokens)[:-1].double().log_softmax(-1)
-            theirs = float(logp[range(len(tokens)), tokens].sum())
-            assert ours.logprob[row, c] == pytest.approx(theirs, abs=1e-4)
-    assert np.nanmin(np.nanmax(np.abs(ours.logprob - before.logprob), 1)) > 1e-3
+            expected = float(logp[range(len(tokens)), tokens].sum())
+            assert scores.logprob[row, c] == pytest.approx(expected, abs=1e-4)
+    assert np.nanmin(np.nanmax(np.abs(scores.logprob - before.logprob), 1)) > 1e-3
 
 
 def test_in_generation(tiny_lalm, eager, prompt, case):
-    ours = tiny_lalm.answer(prompt, case.method, max_new_tokens=STEPS)
+    answer = tiny_lalm.answer(prompt, case.method, max_new_tokens=STEPS)
     end = tiny_lalm.model.generation_config.eos_token_id
     for row, alone in rows_of(prompt):
         forward, tokens = reference_of(case, tiny_lalm, eager, prompt, row), []
         while len(tokens) < STEPS and end not in tokens:
             tokens.append(int(forward(alone, tokens)[-1].argmax()))
-        assert ours.tokens[row, : len(tokens)].tolist() == tokens
+        assert answer.tokens[row, : len(tokens)].tolist() == tokens
 
 
 def test_zero_strength_is_bit_for_bit_no_intervention(tiny_lalm, prompt, case):
@@ -170,7 +170,7 @@ class Elsewhere:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"site": "score"}, "No site 'score'.*Did you mean 'scores'"),
         ({"queries": "text only"}, "No queries 'text only'"),
@@ -181,8 +181,8 @@ class Elsewhere:
         ({"site": "logits"}, "no negative_prompt"),
     ],
 )
-def test_methods_that_make_no_sense(tiny_lalm, prompt, wrong, said):
-    with pytest.raises(InterventionError, match=said):
+def test_methods_that_make_no_sense(tiny_lalm, prompt, wrong, message):
+    with pytest.raises(InterventionError, match=message):
         tiny_lalm.logits(prompt, Elsewhere(**wrong))
 
 

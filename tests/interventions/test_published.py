@@ -9,7 +9,7 @@ from mata_interp.interventions import published_convention, published_layers
 
 
 @pytest.mark.parametrize(
-    ("count", "options", "wanted"),
+    ("count", "options", "expected"),
     [
         (28, {}, range(10, 21)),
         (32, {}, range(10, 21)),
@@ -27,8 +27,8 @@ from mata_interp.interventions import published_convention, published_layers
         (1, {}, range(1)),
     ],
 )
-def test_layers(count, options, wanted):
-    assert published_layers(count, **options) == tuple(wanted)
+def test_layers(count, options, expected):
+    assert published_layers(count, **options) == tuple(expected)
 
 
 def test_of_a_model_with_layers_that_have_no_attention(tiny_lalm):
@@ -46,7 +46,7 @@ def test_the_convention_is_named():
 
 
 @pytest.mark.parametrize(
-    ("count", "options", "said"),
+    ("count", "options", "message"),
     [
         (28, {"convention": "absolut"}, "'absolut'.*Did you mean 'absolute'"),
         (28, {"end": "open"}, "'open'.*inclusive, exclusive"),
@@ -54,6 +54,6 @@ def test_the_convention_is_named():
         (0, {}, "0 layers"),
     ],
 )
-def test_what_makes_no_sense(count, options, said):
-    with pytest.raises(ArgumentError, match=said):
+def test_what_makes_no_sense(count, options, message):
+    with pytest.raises(ArgumentError, match=message):
         published_layers(count, **options)

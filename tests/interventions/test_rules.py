@@ -36,8 +36,8 @@ def test_by_hand(rule, scores, keys, alpha):
     assert edited.dtype == scores.dtype
     chosen = keys[:, None, None].expand_as(scores)
     assert torch.equal(edited[~chosen], scores[~chosen])
-    theirs = torch.tensor([BY_HAND[rule](s, alpha) for s in scores[chosen].tolist()])
-    torch.testing.assert_close(edited[chosen], theirs, atol=1e-4, rtol=1e-5)
+    expected = torch.tensor([BY_HAND[rule](s, alpha) for s in scores[chosen].tolist()])
+    torch.testing.assert_close(edited[chosen], expected, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -108,15 +108,15 @@ def test_the_command_line_takes_names_from_the_registry():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"rule": "ad"}, "rule 'ad'.*Did you mean 'add'"),
         ({"phase": "pre-fill"}, "phase 'pre-fill'.*Did you mean 'prefill'"),
         ({"queries": "texts"}, "queries 'texts'.*Did you mean 'text'"),
     ],
 )
-def test_unknown_names_are_refused_with_the_nearest(wrong, said):
-    with pytest.raises(InterventionError, match=said):
+def test_unknown_names_are_refused_with_the_nearest(wrong, message):
+    with pytest.raises(InterventionError, match=message):
         Mata(0.1, [1], **wrong)
 
 

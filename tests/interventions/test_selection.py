@@ -93,18 +93,18 @@ def test_the_mask_of_a_call(rows, edit, answer, data):
     )
     editing = Editing([edit], groups_of(rows), {0: HEADS})
     visible = call.visible(slice(None))
-    found = torch.zeros(2, HEADS, count, total, dtype=torch.bool)
+    mask = torch.zeros(2, HEADS, count, total, dtype=torch.bool)
     if change := editing(0, call, total):
         (made,) = editing.edits(0, call, total)
-        found[:, :, change[0]] = made.keys
-    found &= visible
+        mask[:, :, change[0]] = made.keys
+    mask &= visible
     for b, names in enumerate(rows):
         for head in range(HEADS):
             for q in range(count):
                 for key in range(total):
                     query = total - count + q
                     expected = naive(names, edit, query, key, head) and names[min(query, width - 1)] != ""
-                    assert bool(found[b, head, q, key]) == expected, (b, head, query, key)
+                    assert bool(mask[b, head, q, key]) == expected, (b, head, query, key)
 
 
 @given(rows=prompts(), edit=edits, begin=st.integers(1, 4), answers=st.lists(st.integers(1, 2), max_size=2))
@@ -141,7 +141,7 @@ def test_the_mask_of_a_sweep(rows, edit, begin, answers):
     scores = scores.masked_fill(~visible[:, None, None], -torch.inf)
     edited = TreeEditing(levels, [(), (edit,)], groups_of(rows), suffix)(0, scores)
     assert torch.equal(edited[:, :, 0], scores[:, :, 0])
-    found = edited[:, :, node] == 1.0
+    mask = edited[:, :, node] == 1.0
     positions = [past + i if i < given_ else width - 1 + int(depth[i]) for i in range(slots)]
     for b, names in enumerate(rows):
         for head in range(HEADS):
@@ -151,7 +151,7 @@ def test_the_mask_of_a_sweep(rows, edit, begin, answers):
                     expected = bool(visible[b, slot, column]) and naive(
                         names, edit, positions[slot], key, head
                     )
-                    assert bool(found[b, head, slot, column]) == expected, (b, head, slot, column)
+                    assert bool(mask[b, head, slot, column]) == expected, (b, head, slot, column)
 
 
 def test_padding_is_in_no_group_and_no_query():

@@ -180,8 +180,8 @@ def test_bfloat16(tiny_lalm, items, rows):
     half = LALM(model.to(torch.bfloat16), processor)
     for method in (DoseTargetedMata((1, 2), 0.6), DoseTargetedSham((1, 2), 0.5)):
         prompt, exact = half.prompt(items[:rows]), tiny_lalm.prompt(items[:rows])
-        ours = (half.logits(prompt, method) - half.logits(prompt)).float().flatten()
-        theirs = (tiny_lalm.logits(exact, method) - tiny_lalm.logits(exact)).flatten()
-        assert torch.cosine_similarity(ours, theirs, dim=0) > 0.9
+        half_change = (half.logits(prompt, method) - half.logits(prompt)).float().flatten()
+        exact_change = (tiny_lalm.logits(exact, method) - tiny_lalm.logits(exact)).flatten()
+        assert torch.cosine_similarity(half_change, exact_change, dim=0) > 0.9
         if isinstance(method, DoseTargetedMata):
             np.testing.assert_allclose(half.score(prompt, None, method).dose["mass_after"], 0.6, atol=1e-4)

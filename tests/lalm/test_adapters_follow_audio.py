@@ -82,7 +82,7 @@ def lalm() -> LALM:
 
 
 @pytest.fixture(scope="module")
-def heard(lalm) -> Prompt:
+def prompt_with_audio(lalm) -> Prompt:
     features = torch.randn(1, FRAMES, MELS, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         places = lalm.model.get_audio_features(features).pooler_output.shape[-2]
@@ -98,7 +98,7 @@ def heard(lalm) -> Prompt:
 
 
 @pytest.fixture(scope="module")
-def unheard(lalm) -> Prompt:
+def prompt_without_audio(lalm) -> Prompt:
     ids = torch.tensor([[65, 66, 67, 68, 69]])
     return lalm.prompt_from_inputs({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
 
@@ -146,18 +146,23 @@ def answers(lalm: LALM, prompt: Prompt) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("left", ["on", "off"])
-def test_the_adapter_follows_the_prompt_whatever_ran_before(lalm, heard, unheard, left):
+def test_the_adapter_follows_the_prompt_whatever_ran_before(
+    lalm, prompt_with_audio, prompt_without_audio, left
+):
     if left == "off":
         lalm.model.disable_adapters()
     before = state(lalm)
     try:
-        with_audio, without = answers(lalm, heard), answers(lalm, unheard)
-        for first in (unheard, heard):
-            for prompt, expected in ((heard, with_audio), (unheard, without)):
+        with_audio, without = answers(lalm, prompt_with_audio), answers(lalm, prompt_without_audio)
+        for first in (prompt_without_audio, prompt_with_audio):
+            for prompt, expected in ((prompt_with_audio, with_audio), (prompt_without_audio, without)):
                 lalm.generate(first, max_new_tokens=1)
                 for name, values in answers(lalm, prompt).items():
                     np.testing.assert_array_equal(values, expected[name], err_msg=name)
-        for prompt, expected, adapter in ((heard, with_audio, True), (unheard, without, False)):
+        for prompt, expected, adapter in (
+            (prompt_with_audio, with_audio, True),
+            (prompt_without_audio, without, False),
+        ):
             plain = by_hand(lalm, prompt, adapter)
             assert torch.equal(plain, torch.from_numpy(expected["plain"]))
             assert (plain - by_hand(lalm, prompt, not adapter)).abs().max() > 1e-2
@@ -169,18 +174,18 @@ def test_the_adapter_follows_the_prompt_whatever_ran_before(lalm, heard, unheard
         lalm.model.enable_adapters()
 
 
-def test_answers_are_those_of_the_models_own_generate(heard, unheard):
-    for name in ("heard", "unheard"):
-        lalm, own = LALM(granite()), granite()
-        prompt = {"heard": heard, "unheard": unheard}[name]
+def test_answers_are_those_of_the_models_own_generate(prompt_with_audio, prompt_without_audio):
+    for name in ("with", "without"):
+        lalm, model = LALM(granite()), granite()
+        prompt = {"with": prompt_with_audio, "without": prompt_without_audio}[name]
         with torch.no_grad():
-            expected = own.generate(**prompt.inputs, max_new_tokens=4, do_sample=False)
+            expected = model.generate(**prompt.inputs, max_new_tokens=4, do_sample=False)
         assert torch.equal(lalm.generate(prompt, max_new_tokens=4), expected[:, prompt.width :])
 
 
-def test_the_check_passes_with_the_adapter_left_off(lalm, heard):
+def test_the_check_passes_with_the_adapter_left_off(lalm, prompt_with_audio):
     lalm.model.disable_adapters()
     try:
-        assert mi.check(lalm, heard).ok
+        assert mi.check(lalm, prompt_with_audio).ok
     finally:
         lalm.model.enable_adapters()

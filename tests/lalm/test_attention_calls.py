@@ -50,24 +50,24 @@ def test_the_model_stays_on_sdpa(tiny_lalm):
 
 def test_calls_come_in_order_with_the_models_own_tensors(tiny_lalm, prompt, eager):
     """The last row of each call, from its queries and keys alone, is that of eager attention."""
-    seen, rows = [], []
+    calls, rows = [], []
 
     def look(layer, call, total):
-        seen.append((layer, total, tuple(call.query.shape), tuple(call.key.shape)))
+        calls.append((layer, total, tuple(call.query.shape), tuple(call.key.shape)))
         rows.append(call.scores(slice(-1, None)).softmax(-1)[:, :, 0])
 
     logits = run(tiny_lalm, prompt, ALL, look)
     width = prompt.width
-    assert seen == [(layer, width, (3, 4, width, 8), (3, 2, width, 8)) for layer in ALL]
+    assert calls == [(layer, width, (3, 4, width, 8), (3, 2, width, 8)) for layer in ALL]
     assert torch.equal(logits, tiny_lalm.model(**prompt.inputs).logits)
     for measured, expected in zip(rows, reference.last_row(eager, prompt.inputs), strict=True):
         torch.testing.assert_close(measured, expected, atol=1e-5, rtol=0)
 
 
 def test_only_the_layers_asked_for(tiny_lalm, prompt):
-    seen = []
-    run(tiny_lalm, prompt, [3, 1], lambda layer, call, total: seen.append(layer))
-    assert seen == [1, 3]
+    layers = []
+    run(tiny_lalm, prompt, [3, 1], lambda layer, call, total: layers.append(layer))
+    assert layers == [1, 3]
     with pytest.raises(RuntimeError, match="no layer, no visit"):
         run(tiny_lalm, prompt, [1], lambda layer, call, total: _fail("no layer, no visit"))
     run(tiny_lalm, prompt, [], lambda layer, call, total: _fail("no layer, no visit"))
@@ -78,10 +78,10 @@ def _fail(message):
 
 
 def test_every_pass_of_a_generation(tiny_lalm, prompt, backend):
-    seen = []
+    calls = []
 
     def look(layer, call, total):
-        seen.append((layer, total, call.query.shape[2], call.length))
+        calls.append((layer, total, call.query.shape[2], call.length))
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -95,7 +95,7 @@ def test_every_pass_of_a_generation(tiny_lalm, prompt, backend):
     width = prompt.width
     assert out.shape[1] == width + 3
     passes = [(width, width, width), (width + 1, 1, width + 1), (width + 2, 1, width + 2)]
-    assert seen == [(layer, *sizes) for sizes in passes for layer in (0, 2)]
+    assert calls == [(layer, *sizes) for sizes in passes for layer in (0, 2)]
 
 
 def test_what_visit_returns_is_added_to_those_rows_and_those_only(tiny_lalm, prompt, backend):
@@ -137,19 +137,19 @@ def test_the_sum_is_made_in_float32(half, items):
 def test_stopping_early_leaves_the_model_after_the_last_layer(tiny_lalm, prompt, backend):
     finished = []
     handle = tiny_lalm.structure.decoder.layers[2].register_forward_hook(lambda *_: finished.append(2))
-    seen = []
+    layers = []
     try:
         intercepted(
             tiny_lalm,
             lambda: tiny_lalm.model(**prompt.inputs),
             [0, 1],
-            lambda layer, call, total: seen.append(layer),
+            lambda layer, call, total: layers.append(layer),
             backend,
             stop_early=True,
         )
     finally:
         handle.remove()
-    assert seen == [0, 1]
+    assert layers == [0, 1]
     assert finished == []
     # and the model is as it was
     assert torch.isfinite(tiny_lalm.logits(prompt)).all()
@@ -165,7 +165,7 @@ def test_an_error_in_a_visit_comes_out_and_does_no_harm(tiny_lalm, prompt, backe
 
 
 @contextmanager
-def given(lalm, layer, **terms):
+def extra_terms(lalm, layer, **terms):
     """Inside, the attention function of this layer is given these keywords, too."""
     module = lalm.structure.attention[layer]
     hook = lambda _, args, kwargs: (args, kwargs | terms)  # noqa: E731
@@ -178,7 +178,7 @@ def given(lalm, layer, **terms):
 
 def test_a_term_that_is_not_understood_is_refused(tiny_lalm, prompt):
     with (
-        given(tiny_lalm, 1, s_aux=torch.zeros(4)),
+        extra_terms(tiny_lalm, 1, s_aux=torch.zeros(4)),
         pytest.raises(ModelError, match="The attention of layer 1 has s_aux, which is not understood"),
     ):
         run(tiny_lalm, prompt, [1], lambda *_: None)
@@ -189,10 +189,10 @@ def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eag
     width = prompt.width
     bias = torch.randn(1, 4, width, width, generator=torch.Generator().manual_seed(0))
     expected = eager.model.language_model.layers[1].self_attn
-    own = expected.forward
+    forward = expected.forward
 
     def masked(hidden_states, attention_mask, **kwargs):
-        return own(hidden_states=hidden_states, attention_mask=attention_mask + bias, **kwargs)
+        return forward(hidden_states=hidden_states, attention_mask=attention_mask + bias, **kwargs)
 
     monkeypatch.setattr(expected, "forward", masked)
     rows = {}
@@ -200,7 +200,7 @@ def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eag
     def look(layer, call, total):
         rows[layer] = call.scores(slice(-1, None)).softmax(-1)[:, :, 0]
 
-    with given(tiny_lalm, 1, position_bias=bias):
+    with extra_terms(tiny_lalm, 1, position_bias=bias):
         run(tiny_lalm, prompt, ALL, look)
     for layer, weights in enumerate(reference.last_row(eager, prompt.inputs)):
         torch.testing.assert_close(rows[layer], weights, atol=1e-5, rtol=0)
@@ -214,7 +214,7 @@ def test_a_bias_among_the_keywords_is_added_to_the_scores(tiny_lalm, prompt, eag
 ])  # fmt: skip
 def test_what_cannot_be_right_is_refused(tiny_lalm, prompt, backend, term, message):
     lalm = tiny_lalm
-    with given(lalm, 1, **term):
+    with extra_terms(lalm, 1, **term):
         if message is None:  # a mask says itself who sees what
             intercepted(lalm, lambda: lalm.model(**prompt.inputs), [1], lambda *_: None, backend)
             return
@@ -233,10 +233,10 @@ def test_attention_that_sees_what_is_to_come_is_refused(tiny_lalm, prompt, monke
 
 
 def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, backend):
-    seen = []
+    lengths = []
 
     def look(layer, call, total):
-        seen.append((total, call.length))
+        lengths.append((total, call.length))
         rows.append(call.scores(slice(-1, None)).softmax(-1))
 
     message = []
@@ -248,7 +248,7 @@ def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, backend):
             tiny_lalm, lambda s=settings: tiny_lalm.model.generate(**prompt.inputs, **s), [2], look, backend
         )
         message.append(rows)
-    assert all(total == length for total, length in seen)
+    assert all(total == length for total, length in lengths)
     for measured, expected in zip(*message, strict=True):
         torch.testing.assert_close(measured, expected, atol=1e-5, rtol=0)
 
@@ -256,7 +256,7 @@ def test_the_empty_end_of_a_static_cache_is_no_key(tiny_lalm, prompt, backend):
 @pytest.mark.parametrize("good", [0, 1])
 def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good, backend):
     """In the decoder's first pass or a later one: an edit that did not happen is never passed over."""
-    config, seen = tiny_lalm.structure.decoder.config, []
+    config, layers = tiny_lalm.structure.decoder.config, []
 
     def forward():
         for _ in range(good):
@@ -266,8 +266,8 @@ def test_an_attention_that_is_not_called(tiny_lalm, prompt, monkeypatch, good, b
         return tiny_lalm.model(**prompt.inputs)
 
     with pytest.raises(ModelError, match="without calling the attention of decoder layer 2"):
-        intercepted(tiny_lalm, forward, [0, 2], lambda layer, call, total: seen.append(layer), backend)
-    assert seen == [0, 2] * good + [0]
+        intercepted(tiny_lalm, forward, [0, 2], lambda layer, call, total: layers.append(layer), backend)
+    assert layers == [0, 2] * good + [0]
 
 
 def test_a_decoder_that_never_runs(tiny_lalm, backend):
@@ -290,11 +290,11 @@ def test_many_runs_hold_on_to_nothing(tiny_lalm, prompt, backend):
 def test_two_wrappers_of_one_model(prompt, backend):
     model, processor = tiny_qwen2_audio(seed=0)
     one, two = LALM(model, processor), LALM(model, processor)
-    seen = []
+    layers = []
     for lalm in (one, two, one):
-        visit = lambda layer, call, total: seen.append(layer)  # noqa: E731
+        visit = lambda layer, call, total: layers.append(layer)  # noqa: E731
         intercepted(lalm, lambda: model(**prompt.inputs), [1], visit, backend)
-    assert seen == [1, 1, 1]
+    assert layers == [1, 1, 1]
 
 
 def test_between_uses_the_model_is_as_it_came(prompt):
@@ -302,8 +302,8 @@ def test_between_uses_the_model_is_as_it_came(prompt):
     model, processor = tiny_qwen2_audio(seed=0)
     came = [set(vars(part)) for part in model.modules()]
     lalm = LALM(model, processor)
-    seen = []
-    visit = lambda layer, call, total: seen.append(layer)  # noqa: E731
+    layers = []
+    visit = lambda layer, call, total: layers.append(layer)  # noqa: E731
     for _ in range(2):
         run(lalm, prompt, [1], visit)
         assert [set(vars(part)) for part in model.modules()] == came
@@ -316,7 +316,7 @@ def test_between_uses_the_model_is_as_it_came(prompt):
             result = expected.lm_head.output.save()
         assert torch.equal(result, model(**prompt.inputs).logits)
         run(lalm, prompt, [2], visit)
-    assert seen == [1, 1, 2, 2]
+    assert layers == [1, 1, 2, 2]
 
 
 def test_both_backends_give_the_same_bits(tiny_lalm, half, items):
@@ -410,17 +410,17 @@ def test_replace_where_it_cannot_be(tiny_lalm, prompt):
 
 
 def test_only_what_run_runs_is_intercepted(tiny_lalm, prompt, backend):
-    seen = []
-    on_call = lambda layer, call, total: seen.append(layer)  # noqa: E731
+    layers = []
+    on_call = lambda layer, call, total: layers.append(layer)  # noqa: E731
     forward = lambda: tiny_lalm.model(**prompt.inputs)  # noqa: E731
     with attention_calls(tiny_lalm.structure, [1], on_call, backend) as run:
         forward()
-        assert seen == []
+        assert layers == []
         run(forward)
         run(forward)
-        assert seen == [1, 1]
+        assert layers == [1, 1]
         forward()
-    assert seen == [1, 1]
+    assert layers == [1, 1]
 
 
 def test_one_interception_inside_another(tiny_lalm, prompt):
@@ -470,10 +470,10 @@ def test_interceptions_end_in_any_order(tiny_lalm, prompt, layers):
     model, processor = tiny_qwen2_audio(seed=1)
     table = dict(AttentionInterface._global_mapping)
     for other in (tiny_lalm, LALM(model, processor)):
-        seen = []
+        calls = []
         first, second = (
             attention_calls(
-                lalm.structure, [layer], lambda *args, n=n, seen=seen: seen.append((n, args[0])), "direct"
+                lalm.structure, [layer], lambda *args, n=n, calls=calls: calls.append((n, args[0])), "direct"
             )
             for n, (lalm, layer) in enumerate(zip((tiny_lalm, other), layers, strict=True))
         )
@@ -482,13 +482,13 @@ def test_interceptions_end_in_any_order(tiny_lalm, prompt, layers):
         first.__exit__(None, None, None)
         run(lambda m=other.model: m(**prompt.inputs))
         second.__exit__(None, None, None)
-        assert seen == [(1, layers[1])]
+        assert calls == [(1, layers[1])]
         assert dict(AttentionInterface._global_mapping) == table
         assert list(AttentionInterface._global_mapping) == list(table)
 
 
 def test_a_function_registered_meanwhile_stays(tiny_lalm, prompt):
-    table, own = AttentionInterface._global_mapping, AttentionInterface._global_mapping["sdpa"]
+    table, original = AttentionInterface._global_mapping, AttentionInterface._global_mapping["sdpa"]
     expected = []
 
     def registered(*args, **kwargs):
@@ -501,17 +501,17 @@ def test_a_function_registered_meanwhile_stays(tiny_lalm, prompt):
             AttentionInterface.register("sdpa", registered)
         assert table["sdpa"] is registered
         plain = tiny_lalm.logits(prompt)
-        seen = []
+        intercepted_layers = []
         intercepted(
             tiny_lalm,
             lambda: tiny_lalm.model(**prompt.inputs),
             [1],
-            lambda layer, *_: seen.append(layer),
+            lambda layer, *_: intercepted_layers.append(layer),
             "direct",
         )
-        assert seen == [1]
+        assert intercepted_layers == [1]
         assert table["sdpa"] is registered
         assert torch.equal(tiny_lalm.logits(prompt), plain)
         assert expected
     finally:
-        AttentionInterface.register("sdpa", own)
+        AttentionInterface.register("sdpa", original)

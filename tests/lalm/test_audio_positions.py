@@ -16,12 +16,16 @@ from tests.tiny import tiny_qwen2_audio
 
 
 def test_sound_in_the_place_of_placeholders(tiny_lalm, prompt):
-    heard = tiny_lalm.audio_alignment(prompt)
-    assert torch.equal(heard.moved, prompt.groups["audio"])
-    assert torch.equal(heard.placeholders, prompt.groups["audio"])
-    assert heard.frames == prompt.groups["audio"].sum()
-    assert (heard.audio_inputs, heard.padded, heard.deterministic) == (("input_features",), 0, True)
-    assert heard.require("it") is heard
+    alignment = tiny_lalm.audio_alignment(prompt)
+    assert torch.equal(alignment.moved, prompt.groups["audio"])
+    assert torch.equal(alignment.placeholders, prompt.groups["audio"])
+    assert alignment.frames == prompt.groups["audio"].sum()
+    assert (alignment.audio_inputs, alignment.padded, alignment.deterministic) == (
+        ("input_features",),
+        0,
+        True,
+    )
+    assert alignment.require("it") is alignment
     assert count_audio_frames(tiny_lalm.model, tiny_lalm.structure, prompt.inputs).problem is None
 
 
@@ -51,11 +55,11 @@ def meddled(change):
     """A tiny model whose inputs' embeddings are changed by ``change(embeddings, frames)``."""
     model, processor = tiny_qwen2_audio(seed=0)
     inner = model.model
-    heard = []
-    inner.multi_modal_projector.register_forward_hook(lambda _, args, out: heard.append(out))
+    outputs = []
+    inner.multi_modal_projector.register_forward_hook(lambda _, args, out: outputs.append(out))
 
     def before(module, args, kwargs):
-        embeds = change(kwargs["inputs_embeds"].clone(), heard[-1])
+        embeds = change(kwargs["inputs_embeds"].clone(), outputs[-1])
         return args, kwargs | {"inputs_embeds": embeds}
 
     inner.language_model.register_forward_pre_hook(before, with_kwargs=True)
@@ -111,9 +115,9 @@ def test_placeholders_that_no_sound_reaches_are_counted(items):
 
     lalm = meddled(fixed)
     prompt = lalm.prompt(items)
-    heard = lalm.audio_alignment(prompt)
-    assert heard.problem is None
-    assert heard.padded == prompt.groups["audio"][:, 10:20].sum()
+    alignment = lalm.audio_alignment(prompt)
+    assert alignment.problem is None
+    assert alignment.padded == prompt.groups["audio"][:, 10:20].sum()
 
 
 def test_frames_that_find_no_placeholder(tiny_lalm, prompt):
@@ -126,8 +130,8 @@ def test_frames_that_find_no_placeholder(tiny_lalm, prompt):
 
 def test_too_few_placeholders():
     places = torch.tensor([[False, True, True, False]])
-    heard = AudioAlignment(places, places, 3, ("input_features",), True)
-    assert "3 frames of audio for 2 audio placeholders" in heard.problem
+    alignment = AudioAlignment(places, places, 3, ("input_features",), True)
+    assert "3 frames of audio for 2 audio placeholders" in alignment.problem
     longer = AudioAlignment(places, torch.ones(1, 6, dtype=torch.bool), None, ("input_features",), True)
     assert "its decoder sees 6 tokens for 4 of input" in longer.problem
 
@@ -143,6 +147,6 @@ def test_a_model_that_is_random_says_so(items):
     model, processor = tiny_qwen2_audio(seed=0)
     lalm = LALM(model, processor)
     model.model.multi_modal_projector.register_forward_hook(lambda _, args, out: out + torch.randn_like(out))
-    heard = lalm.audio_alignment(lalm.prompt(items))
-    assert not heard.deterministic
-    assert heard.problem is None
+    alignment = lalm.audio_alignment(lalm.prompt(items))
+    assert not alignment.deterministic
+    assert alignment.problem is None

@@ -161,9 +161,9 @@ def test_the_only_clip_is_the_first(tiny_lalm, items):
     assert torch.equal(first, audio)
     swept = mi.sweep(tiny_lalm, items, {"first": Knockout([1], keys="audio_1")}, batch_size=1, progress=False)
     assert swept.sizes["item"] == 3
-    for asked, reason in ((one, "'audio_2'"), (items[:2], "Row 1 .* no audio_2 tokens")):
+    for prompted, reason in ((one, "'audio_2'"), (items[:2], "Row 1 .* no audio_2 tokens")):
         with pytest.raises(InterventionError, match=reason):
-            tiny_lalm.logits(asked, Mata(2.0, [1], keys="audio_2"))
+            tiny_lalm.logits(prompted, Mata(2.0, [1], keys="audio_2"))
 
 
 def test_a_method_at_another_site_sees_the_clips(tiny_lalm, items):
@@ -173,8 +173,8 @@ def test_a_method_at_another_site_sees_the_clips(tiny_lalm, items):
         site, layers, queries, phase = "weights", (1,), "last", "both"
 
         def edit(self, x, context):
-            kept = x.masked_fill(context.keys["audio_2"][:, None, None], 0.0)
-            return kept / kept.sum(-1, keepdim=True)
+            rest = x.masked_fill(context.keys["audio_2"][:, None, None], 0.0)
+            return rest / rest.sum(-1, keepdim=True)
 
     two = [items[0], items[2]]
     torch.testing.assert_close(

@@ -68,8 +68,8 @@ def drawn_one_by_one(lalm, item: Item, how: Decoding) -> list[int]:
         if how.temperature > 0:
             p = (logits / how.temperature).softmax(-1)
             order = p.argsort(descending=True)[: how.top_k or None]
-            kept = p[order] / p[order].sum()
-            few = int((kept.cumsum(0) - kept < how.top_p).sum())
+            ordered = p[order] / p[order].sum()
+            few = int((ordered.cumsum(0) - ordered < how.top_p).sum())
             noise = {token: gumbel(how.seed, item.id, len(output), token) for token in order[:few].tolist()}
             token = max(noise, key=lambda token: float(p[token].log()) + noise[token])
         else:
@@ -185,8 +185,8 @@ def test_think_marks_stay_in_the_text_even_where_a_tokenizer_calls_them_special(
     tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
     output = torch.tensor(tokenizer("<think>hm</think>a dog<|im_end|>")["input_ids"])
     ends = torch.tensor([tokenizer.eos_token_id])
-    asked = torch.tensor(tokenizer("assistant\n")["input_ids"])
-    assert _text(tokenizer, asked, output, ends) == "<think>hm</think>a dog"
+    prompt_ids = torch.tensor(tokenizer("assistant\n")["input_ids"])
+    assert _text(tokenizer, prompt_ids, output, ends) == "<think>hm</think>a dog"
     opened = torch.tensor(tokenizer("assistant\n<think>\n")["input_ids"])
     assert _text(tokenizer, opened, output[1:], ends) == "<think>hm</think>a dog"
 

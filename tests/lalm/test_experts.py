@@ -68,7 +68,7 @@ def test_carried_into_another_run():
     with routed(lalm.structure) as plain:
         expected = logits(None)()
     with routed(lalm.structure) as edited:
-        own = logits(edit)()
+        edited_logits = logits(edit)()
     apart = [(a.sort(-1).values != edited.experts[i].sort(-1).values) for i, a in plain.experts.items()]
     assert torch.stack(apart).any()
 
@@ -77,14 +77,14 @@ def test_carried_into_another_run():
     assert (flips.flipped, flips.of) == (0, 3 * int(real.sum()))
 
     # hooks stand in the order in which they were made: this one sees what the experts get
-    given: dict[int, torch.Tensor] = {}
-    led, flips = agreeing(lalm.structure, plain, real, _watched(lalm, given, logits(edit)))
+    choices: dict[int, torch.Tensor] = {}
+    led, flips = agreeing(lalm.structure, plain, real, _watched(lalm, choices, logits(edit)))
     assert flips.flipped > 0
     for i, experts in plain.experts.items():
-        assert torch.equal(given[i].reshape(experts.shape), experts)
-    assert (led - own).abs().max() > 1e-3
+        assert torch.equal(choices[i].reshape(experts.shape), experts)
+    assert (led - edited_logits).abs().max() > 1e-3
     assert (led - expected).abs().max() > 1e-3
-    assert torch.equal(logits(edit)(), own)  # nothing is left behind
+    assert torch.equal(logits(edit)(), edited_logits)  # nothing is left behind
 
 
 def test_only_what_is_no_padding_is_counted():
@@ -100,10 +100,10 @@ def test_only_what_is_no_padding_is_counted():
     assert flips.flipped == 0
 
 
-def _watched(lalm: LALM, given: dict[int, torch.Tensor], run: Callable[[], torch.Tensor]):
+def _watched(lalm: LALM, choices: dict[int, torch.Tensor], run: Callable[[], torch.Tensor]):
     def watched() -> torch.Tensor:
         handles = [
-            module.register_forward_pre_hook(lambda _, args, i=i: given.update({i: args[1].clone()}))
+            module.register_forward_pre_hook(lambda _, args, i=i: choices.update({i: args[1].clone()}))
             for i, module in enumerate(experts_of(lalm.structure.blocks))
         ]
         try:

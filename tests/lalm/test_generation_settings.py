@@ -42,7 +42,7 @@ def settings(lalm, monkeypatch):
 
 
 @pytest.fixture
-def asked(lalm, items):
+def prompt(lalm, items):
     return lalm.prompt(items)
 
 
@@ -76,24 +76,24 @@ OF_COMPUTATION = {
 
 
 @pytest.mark.parametrize("name", OF_COMPUTATION)
-def test_how_an_answer_is_searched_and_kept_changes_none(lalm, asked, items, settings, name):
-    plain, edited = own_generate(lalm, asked, None), own_generate(lalm, asked, MATA)
+def test_how_an_answer_is_searched_and_kept_changes_none(lalm, prompt, items, settings, name):
+    plain, edited = own_generate(lalm, prompt, None), own_generate(lalm, prompt, MATA)
     assert not torch.equal(plain, edited), "an edit that changes no answer shows nothing"
     identity = lalm.fingerprint()
     settings(**OF_COMPUTATION[name])
-    assert torch.equal(lalm.generate(asked, max_new_tokens=STEPS), plain)
-    assert torch.equal(lalm.generate(asked, MATA, max_new_tokens=STEPS), edited)
+    assert torch.equal(lalm.generate(prompt, max_new_tokens=STEPS), plain)
+    assert torch.equal(lalm.generate(prompt, MATA, max_new_tokens=STEPS), edited)
     short = mi.Decoding(max_new_tokens=STEPS)
     swept = mi.sweep_generate(lalm, items, {"none": None, "mata": MATA}, decoding=short, progress=False)
     assert swept.attrs["looped"] == 0
-    answers = [lalm.answer(asked, edit, decoding=short).texts for edit in (None, MATA)]
+    answers = [lalm.answer(prompt, edit, decoding=short).texts for edit in (None, MATA)]
     assert swept["text"].values.T.tolist() == [list(texts) for texts in answers]
     assert lalm.fingerprint() == identity, "the same answers, the same model"
 
 
-def of_words(lalm: LALM, asked) -> dict[str, dict[str, Any]]:
+def of_words(lalm: LALM, prompt) -> dict[str, dict[str, Any]]:
     """Settings that change the answers to these prompts."""
-    output = own_generate(lalm, asked, None)
+    output = own_generate(lalm, prompt, None)
     first, second = (int(token) for token in output[0, :2])
     return {
         "a penalty": {"repetition_penalty": 1.8},
@@ -112,26 +112,26 @@ def of_words(lalm: LALM, asked) -> dict[str, dict[str, Any]]:
     ["a penalty", "no word twice", "bad words", "suppressed tokens", "a bias", "a forced end", "an early end",
      "a least length"],
 )  # fmt: skip
-def test_settings_of_words_hold_with_and_without_an_edit(lalm, asked, items, settings, name):
-    before, identity = own_generate(lalm, asked, None), lalm.fingerprint()
-    settings(**of_words(lalm, asked)[name])
-    plain, edited = own_generate(lalm, asked, None), own_generate(lalm, asked, MATA)
+def test_settings_of_words_hold_with_and_without_an_edit(lalm, prompt, items, settings, name):
+    before, identity = own_generate(lalm, prompt, None), lalm.fingerprint()
+    settings(**of_words(lalm, prompt)[name])
+    plain, edited = own_generate(lalm, prompt, None), own_generate(lalm, prompt, MATA)
     assert not torch.equal(plain, before), "a setting that changes no answer shows nothing"
-    assert torch.equal(lalm.generate(asked, max_new_tokens=STEPS), plain)
-    assert torch.equal(lalm.generate(asked, MATA, max_new_tokens=STEPS), edited)
+    assert torch.equal(lalm.generate(prompt, max_new_tokens=STEPS), plain)
+    assert torch.equal(lalm.generate(prompt, MATA, max_new_tokens=STEPS), edited)
     short = mi.Decoding(max_new_tokens=STEPS)
     swept = mi.sweep_generate(lalm, items, {"none": None, "mata": MATA}, decoding=short, progress=False)
-    texts = [lalm.answer(asked, edit, decoding=short).texts for edit in (None, MATA)]
+    texts = [lalm.answer(prompt, edit, decoding=short).texts for edit in (None, MATA)]
     assert swept["text"].values.T.tolist() == [list(output) for output in texts]
     assert lalm.fingerprint()["generation_sha256"] != identity["generation_sha256"]
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["with an end token", "without"])
-def test_stop_strings_end_rows_and_are_counted(lalm, asked, items, settings, ends):
+def test_stop_strings_end_rows_and_are_counted(lalm, prompt, items, settings, ends):
     tokenizer = lalm.processor.tokenizer
     if not ends:
         settings(eos_token_id=None)
-    output = own_generate(lalm, asked, MATA)
+    output = own_generate(lalm, prompt, MATA)
     string = next(
         text
         for token in output[0, 2:].tolist()
@@ -139,10 +139,10 @@ def test_stop_strings_end_rows_and_are_counted(lalm, asked, items, settings, end
     )
     settings(stop_strings=[string])
     criteria = StoppingCriteriaList([StopStringCriteria(tokenizer, string)])
-    own = own_generate(lalm, asked, MATA, stop_strings=None, stopping_criteria=criteria)
-    result = lalm.answer(asked, MATA, max_new_tokens=STEPS)
+    expected = own_generate(lalm, prompt, MATA, stop_strings=None, stopping_criteria=criteria)
+    result = lalm.answer(prompt, MATA, max_new_tokens=STEPS)
     for row, length in enumerate(result.lengths):
-        assert result.tokens[row, :length].tolist() == own[row, :length].tolist()
+        assert result.tokens[row, :length].tolist() == expected[row, :length].tolist()
         stopped = string in tokenizer.decode(result.tokens[row, :length])
         assert stopped == bool(result.stopped[row]) or not stopped
         assert set(result.tokens[row, length:].tolist()) <= {tokenizer.pad_token_id}
@@ -153,26 +153,26 @@ def test_stop_strings_end_rows_and_are_counted(lalm, asked, items, settings, end
     alone = lalm.answer(lalm.prompt(items[0]), MATA, max_new_tokens=STEPS)
     assert alone.tokens[0, : alone.lengths[0]].tolist() == result.tokens[0, : result.lengths[0]].tolist()
     assert alone.dose["kl"][0] == pytest.approx(result.dose["kl"][0], abs=1e-5)
-    trace = mi.trace(lalm, asked, "generated", max_new_tokens=STEPS, progress=False)
-    assert trace["n_queries"].values.tolist() == lalm.answer(asked, max_new_tokens=STEPS).lengths.tolist()
+    trace = mi.trace(lalm, prompt, "generated", max_new_tokens=STEPS, progress=False)
+    assert trace["n_queries"].values.tolist() == lalm.answer(prompt, max_new_tokens=STEPS).lengths.tolist()
 
 
-def test_stop_strings_need_a_tokenizer(lalm, asked, settings):
+def test_stop_strings_need_a_tokenizer(lalm, prompt, settings):
     settings(stop_strings="x")
     bare = LALM(lalm.model)
     with pytest.raises(ModelError, match="stop_strings"):
-        bare.generate(asked, max_new_tokens=2)
+        bare.generate(prompt, max_new_tokens=2)
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("guidance_scale", 1.5), ("token_healing", True), ("dola_layers", "low")]
 )
-def test_what_cannot_be_edited_is_refused_by_name(lalm, asked, settings, name, value):
+def test_what_cannot_be_edited_is_refused_by_name(lalm, prompt, settings, name, value):
     settings(**{name: value})
     for edit in (None, MATA):
         with pytest.raises(ModelError, match=name):
-            lalm.generate(asked, edit, max_new_tokens=2)
-    assert lalm.logits(asked).shape[0] == 3  # what generates nothing goes on
+            lalm.generate(prompt, edit, max_new_tokens=2)
+    assert lalm.logits(prompt).shape[0] == 3  # what generates nothing goes on
 
 
 def test_values_that_change_nothing_are_not_refused(lalm, settings):

@@ -32,22 +32,22 @@ def test_a_truncating_processor_is_found_to_ten_milliseconds(seconds, expected):
     rate = 1000
     features, lengths = counting(lambda samples: {"x": torch.from_numpy(samples[: round(seconds * rate)])})
     limit = AudioLimit(features, rate)
-    assert limit.kept(10) == 10
+    assert limit.usable_samples(10) == 10
     assert limit.seconds() == pytest.approx(expected, abs=0.006)
     assert len(lengths) < 60
     before = len(lengths)
-    assert limit.kept(10**7) == round(expected * rate)
+    assert limit.usable_samples(10**7) == round(expected * rate)
     assert len(lengths) == before, "what was found is kept"
 
 
 def test_only_as_long_a_clip_is_tried_as_needed():
     features, lengths = counting(lambda samples: {"x": torch.from_numpy(samples)})
     limit = AudioLimit(features, 100)
-    assert limit.kept(2500) == 2500
+    assert limit.usable_samples(2500) == 2500
     assert lengths == [3000, 3000]
-    assert limit.kept(2900) == 2900
+    assert limit.usable_samples(2900) == 2900
     assert len(lengths) == 2
-    assert limit.kept(7000) == 7000
+    assert limit.usable_samples(7000) == 7000
     assert max(lengths) == 12_000
     assert limit.seconds() is None
 
@@ -56,9 +56,9 @@ def test_features_that_depend_on_the_whole_clip_or_on_chance():
     """Normalised over what is kept, in windows of 10 ms, with noise from the global generators."""
 
     def features(samples):
-        kept = samples[:4000]
-        kept = (kept - kept.mean()) / kept.std()
-        frames = kept[: len(kept) // 10 * 10].reshape(-1, 10).mean(1)
+        clip = samples[:4000]
+        clip = (clip - clip.mean()) / clip.std()
+        frames = clip[: len(clip) // 10 * 10].reshape(-1, 10).mean(1)
         noisy = frames + 1e-3 * np.random.standard_normal(len(frames))  # noqa: NPY002 as extractors do
         return {"x": torch.from_numpy(noisy) + 1e-3 * torch.randn(1)}
 
@@ -89,6 +89,6 @@ def test_the_real_whisper_window():
 def test_a_flaw_is_named():
     limit = AudioLimit(lambda samples: {"x": torch.from_numpy(samples[:4000])}, 1000)
     samples = np.random.default_rng(0).normal(0, 0.1, 9000).astype(np.float32)
-    assert limit.flaw(samples, limit.kept(9000)) == ""
+    assert limit.flaw(samples, limit.usable_samples(9000)) == ""
     assert "change no feature" in limit.flaw(samples, 9000)
     assert "after 3.00 s" in limit.flaw(samples, 3000)

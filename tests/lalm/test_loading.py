@@ -169,12 +169,12 @@ TEMPLATE = (
 def test_a_chat_template_in_the_place_of_the_processors_own(folder, tmp_path, items):
     file = tmp_path / "mine.jinja"
     file.write_text(TEMPLATE)
-    own = LALM.from_pretrained(folder).prompt(items)
-    for given in (TEMPLATE, file, str(file)):
-        prompt = LALM.from_pretrained(folder, chat_template=given).prompt(items)
-        assert prompt.groups["audio"].sum() == own.groups["audio"].sum()
-        assert torch.equal(prompt.groups["question"].sum(1), own.groups["question"].sum(1))
-        assert prompt.width < own.width
+    default = LALM.from_pretrained(folder).prompt(items)
+    for template in (TEMPLATE, file, str(file)):
+        prompt = LALM.from_pretrained(folder, chat_template=template).prompt(items)
+        assert prompt.groups["audio"].sum() == default.groups["audio"].sum()
+        assert torch.equal(prompt.groups["question"].sum(1), default.groups["question"].sum(1))
+        assert prompt.width < default.width
     one_line(folder, "No chat template 'nowhere.jinja'", chat_template="nowhere.jinja")
 
 
@@ -225,17 +225,17 @@ def test_the_devices_of_this_machine_can_be_used(folder):
 
 def test_weights_are_loaded_straight_to_their_device(folder, two_gpus, monkeypatch):
     """What reaches transformers; of a GPU the rest is transformers' own."""
-    asked = []
+    calls = []
 
     def from_pretrained(where, **settings):
-        asked.append(settings)
+        calls.append(settings)
         raise OSError("enough")
 
     monkeypatch.setattr(Qwen2AudioForConditionalGeneration, "from_pretrained", from_pretrained)
     for options in ({}, {"device": "cuda:0"}, {"device_map": "cuda:0"}, {"device_map": "auto"}):
         with pytest.raises(ModelError):
             LALM.from_pretrained(folder, **options)
-    assert [settings["device_map"] for settings in asked] == [
+    assert [settings["device_map"] for settings in calls] == [
         {"": torch.device("cuda:1")},
         {"": torch.device("cuda:0")},
         {"": torch.device("cuda:0")},
@@ -273,19 +273,19 @@ def test_a_mistyped_argument_is_named(folder):
 
 
 def test_keywords_go_to_transformers(folder, monkeypatch):
-    asked = {}
+    settings_by_kind = {}
     for kind in (AutoConfig, AutoProcessor, Qwen2AudioForConditionalGeneration):
-        own = kind.from_pretrained
+        load = kind.from_pretrained
 
-        def noted(where, _own=own, _kind=kind, **settings):
-            asked[_kind] = settings
-            return _own(where, **settings)
+        def noted(where, _load=load, _kind=kind, **settings):
+            settings_by_kind[_kind] = settings
+            return _load(where, **settings)
 
         monkeypatch.setattr(kind, "from_pretrained", noted)
     LALM.from_pretrained(folder, local_files_only=True, max_memory={"cpu": "1GiB"}, device_map="auto")
-    assert len(asked) == 3
-    assert all(settings["local_files_only"] for settings in asked.values())
-    assert [kind for kind, settings in asked.items() if "max_memory" in settings] == [
+    assert len(settings_by_kind) == 3
+    assert all(settings["local_files_only"] for settings in settings_by_kind.values())
+    assert [kind for kind, settings in settings_by_kind.items() if "max_memory" in settings] == [
         Qwen2AudioForConditionalGeneration
     ]
 
@@ -329,8 +329,8 @@ def test_flash_attention_needs_16_bits(folder, monkeypatch):
 
 def test_quantisation_needs_its_package(folder, monkeypatch):
     without_bitsandbytes(monkeypatch)
-    for wanted in ("4bit", "8bit", BitsAndBytesConfig(load_in_8bit=True)):
-        one_line(folder, "pip install bitsandbytes", quantization_config=wanted)
+    for quantization in ("4bit", "8bit", BitsAndBytesConfig(load_in_8bit=True)):
+        one_line(folder, "pip install bitsandbytes", quantization_config=quantization)
 
 
 @pytest.mark.parametrize(

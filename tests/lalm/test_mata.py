@@ -36,7 +36,7 @@ def as_reference(mata: Mata, prompt, row: int) -> reference.Edit:
         positions(prompt, row, mata.keys),
         heads,
         mata.phase,
-        own=mata.keys != "text",
+        include_self=mata.keys != "text",
         queries=text_behind_audio(prompt, row) if mata.queries == "text" else None,
     )
 
@@ -191,9 +191,9 @@ def test_alpha_zero_is_no_intervention(request, lalm, items, rule, keys):
 def same_bits(lalm, items, nothing):
     prompt, choices = lalm.prompt(items), [item.choices for item in items]
     with torch.inference_mode():
-        own = lalm.model(**lalm.prepare(prompt).inputs).logits[:, -1]
-    assert torch.equal(lalm.logits(prompt), own)
-    assert torch.equal(lalm.logits(prompt, nothing), own)
+        expected = lalm.model(**lalm.prepare(prompt).inputs).logits[:, -1]
+    assert torch.equal(lalm.logits(prompt), expected)
+    assert torch.equal(lalm.logits(prompt, nothing), expected)
     plain, edited = lalm.score(prompt, choices), lalm.score(prompt, choices, nothing)
     np.testing.assert_array_equal(plain.logprob, edited.logprob)
     assert torch.equal(
@@ -212,8 +212,8 @@ def test_a_small_edit_is_not_lost_in_bfloat16(half, tiny_lalm, items):
 
 
 def test_generate_without_intervention_is_the_models_own(tiny_lalm, prompt):
-    own = tiny_lalm.model.generate(**prompt.inputs, max_new_tokens=5, do_sample=False)[:, prompt.width :]
-    assert torch.equal(tiny_lalm.generate(prompt, max_new_tokens=5), own)
+    expected = tiny_lalm.model.generate(**prompt.inputs, max_new_tokens=5, do_sample=False)[:, prompt.width :]
+    assert torch.equal(tiny_lalm.generate(prompt, max_new_tokens=5), expected)
 
 
 def test_rows_do_not_depend_on_their_batch(tiny_lalm, items, prompt):

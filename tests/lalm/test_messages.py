@@ -34,9 +34,9 @@ class AudioAlignment(Qwen2AudioProcessor):
         sounds = [soundfile.read(io.BytesIO(base64.b64decode(file)), dtype="float32")[0] for file in files]
         written = [self.written(turns) for turns in conversation]
         plain = Qwen2AudioProcessor(self.feature_extractor, self.tokenizer)
-        heard: Any = {"return_tensors": "pt"}
-        heard |= {"audio": sounds, "audio_kwargs": {"sampling_rate": 16_000}} if sounds else {}
-        return plain(text=written, **heard, **processor_kwargs)
+        inputs: Any = {"return_tensors": "pt"}
+        inputs |= {"audio": sounds, "audio_kwargs": {"sampling_rate": 16_000}} if sounds else {}
+        return plain(text=written, **inputs, **processor_kwargs)
 
     def written(self, turns):
         return super().apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
@@ -58,9 +58,9 @@ def test_the_same_prompt_as_by_way_of_a_text(merging, merged, audio):  # noqa: F
         an_item(audio=noise(1.0), choices=()),
     ]
     processor.tokenizer.padding_side = "right"
-    for asked, width in ((items, None), (items[1:], 200)):
-        expected = ask(processor, asked, audio=audio, width=width)
-        result = ask(hearing(processor), asked, audio=audio, width=width)
+    for some, width in ((items, None), (items[1:], 200)):
+        expected = ask(processor, some, audio=audio, width=width)
+        result = ask(hearing(processor), some, audio=audio, width=width)
         assert expected.inputs.keys() == result.inputs.keys()
         for name, values in expected.inputs.items():
             assert torch.equal(result.inputs[name], values)

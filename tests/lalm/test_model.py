@@ -176,9 +176,9 @@ def test_items_are_taken_wherever_prompts_are(tiny_lalm, items):
     )
     answers = tiny_lalm.answer(items, mata, max_new_tokens=3)
     assert answers.tokens.shape[0] == len(items)
-    own = tiny_lalm.score(items, None, mata)
+    scores = tiny_lalm.score(items, None, mata)
     lists = tiny_lalm.score(tiny_lalm.prompt(items), [item.choices for item in items], mata)
-    np.testing.assert_array_equal(own.logprob, lists.logprob)
+    np.testing.assert_array_equal(scores.logprob, lists.logprob)
     plain_list = tiny_lalm.score(items[0], list(items[0].choices), mata)
     np.testing.assert_array_equal(plain_list.logprob, tiny_lalm.score(items[0], None, mata).logprob)
 

@@ -23,11 +23,11 @@ def test_reads_beside_an_edit(items):
     lalm = LALM(*tiny_qwen2_audio(seed=0))
     prompt = lalm.prompt(items)
     for edit in (MATA, c.ValueScaling((1, 2)), c.InstABoost((1, 2))):
-        wanted = lalm.logits(prompt, edit)
+        expected = lalm.logits(prompt, edit)
         with torch.no_grad(), mi.attach(lalm, edit), lalm.nnsight.trace(**prompt.inputs):
             hidden = layer_of(lalm, 2).output.save()
             logits = lalm.nnsight.output.logits[:, -1].save()
-        assert torch.equal(logits, wanted)
+        assert torch.equal(logits, expected)
         states = hidden[0] if isinstance(hidden, tuple) else hidden
         assert not torch.equal(states[:, -1], lalm.hidden_states(prompt, [2], last=True)[:, 0, 0])
 
@@ -42,13 +42,13 @@ def test_edits_of_the_user_beside_an_edit(items):
         return (states * 0.5, *output[1:]) if isinstance(output, tuple) else states * 0.5
 
     handle = lalm.structure.blocks[1].register_forward_hook(halve)
-    wanted = lalm.logits(prompt, MATA)
+    expected = lalm.logits(prompt, MATA)
     handle.remove()
     with torch.no_grad(), mi.attach(lalm, MATA), lalm.nnsight.trace(**prompt.inputs):
         layer = layer_of(lalm, 1)
         layer.output = layer.output * 0.5
         logits = lalm.nnsight.output.logits[:, -1].save()
-    assert torch.equal(logits, wanted)
+    assert torch.equal(logits, expected)
     assert not torch.equal(logits, lalm.logits(prompt, MATA))
 
 

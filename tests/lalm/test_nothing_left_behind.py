@@ -212,10 +212,10 @@ def test_a_difference_would_be_seen(lalm):
 
     differs(lambda: table.update(left=print), lambda: table.pop("left"), "attention functions")
     differs(lambda: masks.update(left=print), lambda: masks.pop("left"), "mask functions")
-    own = compat.attention_name(module.config)
+    original = compat.attention_name(module.config)
     differs(
         lambda: compat.set_attention_name(module.config, "other"),
-        lambda: compat.set_attention_name(module.config, own),
+        lambda: compat.set_attention_name(module.config, original),
         "configs",
     )
     differs(

@@ -31,10 +31,10 @@ def folder(tmp_path_factory):
 
 def from_disk(folder, tmp_path) -> LALM:
     layers = {f"model.language_model.layers.{layer}": ("cpu", "disk")[layer % 2] for layer in range(4)}
-    others = {f"model.language_model.{name}": "disk" for name in ("embed_tokens", "norm", "rotary_emb")}
+    on_disk = {f"model.language_model.{name}": "disk" for name in ("embed_tokens", "norm", "rotary_emb")}
     # this family's encoder asks its own weights for their device, so that transformers cannot offload it
     places = {"model.audio_tower": "cpu", "model.multi_modal_projector": "disk", "lm_head": "disk"}
-    return LALM.from_pretrained(folder, device_map=layers | others | places)
+    return LALM.from_pretrained(folder, device_map=layers | on_disk | places)
 
 
 def to_cpu(folder, tmp_path) -> LALM:

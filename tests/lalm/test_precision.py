@@ -66,10 +66,10 @@ def test_a_path_gives_the_same_bits(setting, name):
 
 def test_the_model_runs_in_the_dtype_of_its_weights(setting):
     lalm, items = setting
-    seen = []
+    states = []
 
     def note(module, args, output):
-        seen.append((output.dtype, torch.get_float32_matmul_precision()))
+        states.append((output.dtype, torch.get_float32_matmul_precision()))
 
     hook = lalm.structure.blocks[1].mlp.register_forward_hook(note)
     try:
@@ -78,7 +78,7 @@ def test_the_model_runs_in_the_dtype_of_its_weights(setting):
             mi.trace(lalm, items, progress=False)
     finally:
         hook.remove()
-    assert set(seen) == {(torch.float32, "highest")}
+    assert set(states) == {(torch.float32, "highest")}
 
 
 @pytest.mark.acceptance

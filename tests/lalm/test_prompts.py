@@ -28,9 +28,9 @@ def noise(seconds: float, seed: int = 0) -> tuple[np.ndarray, int]:
     return np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE)).astype(np.float32), RATE
 
 
-def an_item(**given) -> Item:
-    given = {"audio": noise(0.5), "question": "Which comes first?", "choices": ("a dog", "a bell")} | given
-    return Item(**given)
+def an_item(**values) -> Item:
+    values = {"audio": noise(0.5), "question": "Which comes first?", "choices": ("a dog", "a bell")} | values
+    return Item(**values)
 
 
 def ask(processor, items, **options) -> Prompt:
@@ -153,8 +153,8 @@ def test_there_is_a_placeholder_for_every_frame_the_encoder_yields(chunk, hop):
     prompt = ask(processor, [an_item(audio=(silence[:length], RATE)) for length in lengths])
     placeholders = prompt.groups["audio"].sum(1)
     for row, frames in enumerate(prompt.inputs["feature_attention_mask"].sum(1).tolist()):
-        heard = prompt.inputs["input_features"][row, :, :frames]
-        yielded = tower.avg_pooler(tower.conv2(tower.conv1(heard))).shape[-1]
+        features = prompt.inputs["input_features"][row, :, :frames]
+        yielded = tower.avg_pooler(tower.conv2(tower.conv1(features))).shape[-1]
         assert placeholders[row] == yielded, lengths[row]
     longest = prompt.inputs["input_features"][-1:]
     assert placeholders[-1] == tower(longest).last_hidden_state.shape[1]
@@ -230,8 +230,8 @@ def test_an_item_without_audio_is_refused_unless_none_is_asked_for(processor):
 def test_letters(processor):
     got = texts(processor, ask(processor, an_item(), format="letters"), 0)
     assert got["question"] == "Which comes first?\n"
-    asked = "Answer with the option's letter from the given choices directly."
-    assert got["options"] == f"A. a dog\nB. a bell\n{asked}"
+    instruction = "Answer with the option's letter from the given choices directly."
+    assert got["options"] == f"A. a dog\nB. a bell\n{instruction}"
     assert texts(processor, ask(processor, an_item(choices=()), format="letters"), 0)["options"] == ""
 
 

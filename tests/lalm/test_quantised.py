@@ -21,6 +21,7 @@ from transformers import BitsAndBytesConfig, Qwen2AudioForConditionalGeneration
 
 import mata_interp as mi
 from mata_interp import Mata
+from mata_interp.checking import bounds, context
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM
 from mata_interp.lalm.bridge.clone import clone_sharing_weights
@@ -220,6 +221,18 @@ def test_the_check_passes_and_names_what_is_quantised(quantised, which, items):
     assert report.ok, str(report)
     for part in ("the decoder", "audio_tower"):
         assert part in report.about["quantised"]
+
+
+def test_masses_are_not_compared_where_rounding_hides_a_fault(quantised, items, monkeypatch):
+    """Beyond the fixed bound that of masses is measured; above `MAX_MASS` agreement would show nothing."""
+    lalm, name = quantised("torchao int8"), "trace equals eager attention"
+    monkeypatch.setitem(bounds.ROWS, torch.float32, 1e-9)
+    result = mi.check(lalm, items[:2])[name]
+    assert result.verdict == "pass"
+    assert result.bound > 1e-9
+    monkeypatch.setattr(context, "MAX_MASS", result.bound / 2)
+    result = mi.check(lalm, items[:2])[name]
+    assert (result.verdict, result.bound) == ("not applicable", None)
 
 
 @pytest.mark.acceptance

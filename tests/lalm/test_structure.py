@@ -113,12 +113,12 @@ def test_the_audio_token_may_have_another_name():
 
 
 def test_heads_are_those_the_attention_uses(tiny_lalm, prompt):
-    seen = {}
+    heads = {}
 
     def look(layer, call, total):
-        seen[layer] = call.query.shape[1]
+        heads[layer] = call.query.shape[1]
 
     calls = attention_calls(tiny_lalm.structure, tiny_lalm.attention_layers, look)
     with torch.inference_mode(), calls as run:
         run(lambda: tiny_lalm.model(**prompt.inputs))
-    assert seen == dict(tiny_lalm.structure.heads)
+    assert heads == dict(tiny_lalm.structure.heads)

@@ -130,10 +130,10 @@ def test_closed_by_default(items, ending):
     lalm, written = thinking_lalm(ending), thinking_lalm("<think>\n\n</think>\n\n")
     assert lalm.opens_thought
     assert not written.opens_thought
-    for asked in (items, items[1]):
-        prompt = lalm.prompt(asked)
+    for some in (items, items[1]):
+        prompt = lalm.prompt(some)
         assert tail(lalm, prompt).endswith(ending)
-        ready, expected = lalm.prepare(prompt), written.prompt(asked)
+        ready, expected = lalm.prepare(prompt), written.prompt(some)
         assert tail(lalm, ready).endswith("assistant\n<think>\n\n</think>\n\n")
         assert ready.thought is None
         for name, values in expected.inputs.items():
@@ -145,12 +145,12 @@ def test_closed_by_default(items, ending):
         mata = Mata(2.0, [1, 2], "add")
         for edit in (None, mata):
             assert torch.equal(lalm.logits(prompt, edit), written.logits(expected, edit))
-            result, wanted = (one.score(asked, intervention=edit).logprob for one in (lalm, written))
-            np.testing.assert_array_equal(result, wanted)
+            result, expected_scores = (one.score(some, intervention=edit).logprob for one in (lalm, written))
+            np.testing.assert_array_equal(result, expected_scores)
         for query in ("last", "text"):
-            traces = [mi.trace(one, asked, query, progress=False)["mass"] for one in (lalm, written)]
+            traces = [mi.trace(one, some, query, progress=False)["mass"] for one in (lalm, written)]
             np.testing.assert_array_equal(*traces)
-        swept = [mi.sweep(one, asked, {"mata": mata}, progress=False) for one in (lalm, written)]
+        swept = [mi.sweep(one, some, {"mata": mata}, progress=False) for one in (lalm, written)]
         np.testing.assert_array_equal(*swept)
 
 
@@ -187,8 +187,8 @@ def test_through_the_models_own_reasoning(items):
             torch.testing.assert_close(
                 lalm.logits(ready, edit)[row], written.logits(alone, edit)[0], atol=1e-5, rtol=0
             )
-            result, wanted = lalm.score(ready, None, edit), written.score(alone, None, edit)
-            np.testing.assert_allclose(result.logprob[row], wanted.logprob[0], atol=2e-5)
+            result, expected = lalm.score(ready, None, edit), written.score(alone, None, edit)
+            np.testing.assert_allclose(result.logprob[row], expected.logprob[0], atol=2e-5)
     traced = mi.trace(lalm, ready, progress=False)
     np.testing.assert_allclose(traced["mass"].sum("group"), 1, atol=1e-5)
     assert traced["subgroup"].values.tolist() == ["reasoning"]
@@ -328,9 +328,9 @@ def test_where_no_thought_is_open(items):
     """Options are compared after the thought: all that is edited there is the answer."""
     lalm = thinking_lalm()
     answer, both = (Mata(2.0, [1, 2], "add", phase=phase) for phase in ("answer", "both"))
-    np.testing.assert_array_equal(
-        lalm.score(items, intervention=answer).logprob, lalm.score(items, intervention=both).logprob
-    )
+    scores = [lalm.score(items, intervention=edit).logprob for edit in (answer, both)]
+    # the first is performed by its rule, the second by the rule's paired form, which rounds apart
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)
     swept = mi.sweep(lalm, items, {"answer": answer, "both": both}, progress=False)
     np.testing.assert_array_equal(swept[:, 0], swept[:, 1])
     reasoning = Mata(2.0, [1, 2], "add", phase="reasoning")
@@ -407,11 +407,11 @@ def test_another_clip_is_thought_about_with_the_same_words(items):
         context = ItemContext(lalm, lalm.prompt(items[0]), other=other)
     with scripted(lalm, ["hm</think>"]):
         counterfactual = context.counterfactual
-        own = lalm.prepare(other)
+        alone = lalm.prepare(other)
     tokens = context.prompt.inputs["input_ids"]
-    assert not torch.equal(own.inputs["input_ids"], tokens)
+    assert not torch.equal(alone.inputs["input_ids"], tokens)
     assert torch.equal(counterfactual.prompt.inputs["input_ids"], tokens)
-    features = [one.inputs["input_features"] for one in (counterfactual.prompt, own, context.prompt)]
+    features = [one.inputs["input_features"] for one in (counterfactual.prompt, alone, context.prompt)]
     assert torch.equal(features[0], features[1])
     assert not torch.equal(features[0], features[2])
 

@@ -116,14 +116,14 @@ def test_a_part_that_is_taken_out_takes_its_share_of_the_logit(pair):
 def test_patching_everything_behind_the_sound_gives_the_other_answer(both):
     lalm, made, _, other = both
     _, source = made.run_with_cache(other)
-    own, expected = lalm.logits(made.prompt), lalm.logits(other)
-    assert (own - expected).abs().max() > 0.1
+    plain, expected = lalm.logits(made.prompt), lalm.logits(other)
+    assert (plain - expected).abs().max() > 0.1
     patched = made.patch("blocks.0.hook_resid_pre", source)
     torch.testing.assert_close(patched, expected, atol=2e-5, rtol=0)
     at_audio = made.patch("blocks.0.hook_resid_pre", source, positions=made.prompt.groups["audio"])
     torch.testing.assert_close(at_audio, expected, atol=2e-5, rtol=0)
     untouched = made.patch("blocks.0.hook_resid_pre", source, positions=~made.prompt.groups["audio"])
-    torch.testing.assert_close(untouched, own, atol=2e-5, rtol=0)
+    torch.testing.assert_close(untouched, plain, atol=2e-5, rtol=0)
     last = made.patch("blocks.3.hook_resid_post", source, positions=[-1])
     torch.testing.assert_close(last, expected, atol=2e-5, rtol=0)
 

@@ -1,7 +1,8 @@
 """Execute the notebooks: ``python -m tests.notebooks.execute [NAME ...]`` writes ``notebooks/NAME.ipynb``.
 
 The source of each is ``notebooks/NAME.py`` (jupytext, percent format). The ``.ipynb`` beside it has the
-outputs, so that it reads on GitHub, and the SHA-256 of the source that was executed.
+outputs, so that it reads on GitHub, and the SHA-256 of the code that was executed. Where only the text
+between the code has changed, ``--texts`` takes it over and leaves the outputs as they are.
 """
 
 from __future__ import annotations
@@ -26,9 +27,31 @@ QUIET = f"import logging\nfor name in {UNINFORMATIVE!r}: logging.getLogger(name)
 """torchao, which tests need, reports kernels that the machine lacks; the commands silence it as well."""
 
 
-def source_hash(path: Path) -> str:
-    """SHA-256 of a source."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def code_hash(notebook: Any) -> str:
+    """SHA-256 of the code cells of a notebook, which decide its outputs."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\n\n".join(code).encode()).hexdigest()
+
+
+def take_over_texts(path: Path) -> Any:
+    """The stored notebook with the text of its source.
+
+    Raises:
+        ValueError: the code is not that which was executed, so the notebook has to be executed again.
+    """
+    source, stored = jupytext.read(path), jupytext.read(path.with_suffix(".ipynb"))
+    if code_hash(source) != stored.metadata["mata_interp"]["code_sha256"]:
+        raise ValueError(f"The code of {path.stem} was changed: execute it.")
+    executed = iter([cell for cell in stored.cells if cell.cell_type == "code"])
+    stored.cells = [next(executed) if cell.cell_type == "code" else cell for cell in source.cells]
+    return with_ids(stored)
+
+
+def with_ids(notebook: Any) -> Any:
+    """The notebook with cells numbered from 0, as random ids would change with every execution."""
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"
+    return notebook
 
 
 def execute(path: Path) -> Any:
@@ -49,23 +72,23 @@ def execute(path: Path) -> Any:
             client.kc.execute(QUIET, silent=True, store_history=False)
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
-    for number, cell in enumerate(notebook.cells):
-        cell["id"] = f"cell-{number}"
     notebook.metadata = {
         "kernelspec": notebook.metadata["kernelspec"],
         "language_info": {"name": "python"},
-        "mata_interp": {"source_sha256": source_hash(path)},
+        "mata_interp": {"code_sha256": code_hash(notebook)},
     }
-    return notebook
+    return with_ids(notebook)
 
 
 def main(names: list[str]) -> None:
-    """Execute the named notebooks, or all of them."""
+    """Execute the named notebooks, or all of them; with ``--texts``, take over their texts alone."""
+    chosen = [name for name in names if name != "--texts"]
     for path in SOURCES:
-        if names and path.stem not in names:
+        if chosen and path.stem not in chosen:
             continue
         started = time.perf_counter()
-        jupytext.write(execute(path), path.with_suffix(".ipynb"))
+        made = take_over_texts(path) if "--texts" in names else execute(path)
+        jupytext.write(made, path.with_suffix(".ipynb"))
         print(f"{path.stem}: {time.perf_counter() - started:.0f} s", flush=True)
 
 

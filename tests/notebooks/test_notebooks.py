@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import jupytext
 import pytest
 
-from .execute import SOURCES, execute, source_hash
+from .execute import SOURCES, code_hash, execute, take_over_texts
 
 QUICK = "1_quick_start"
 LARGEST = 3_000_000  # bytes of a stored notebook; GitHub shows no more than some megabytes
@@ -21,12 +22,12 @@ def outputs(notebook) -> list:
 
 def check(notebook) -> None:
     """A figure or more, and neither errors nor warnings nor progress bars."""
-    found = outputs(notebook)
-    assert sum("image/png" in output.get("data", {}) for output in found) >= 1
-    assert not [output for output in found if output.output_type == "error"]
-    assert not [output.text for output in found if output.get("name") == "stderr"]
+    cells = outputs(notebook)
+    assert sum("image/png" in output.get("data", {}) for output in cells) >= 1
+    assert not [output for output in cells if output.output_type == "error"]
+    assert not [output.text for output in cells if output.get("name") == "stderr"]
     texts = " ".join(
-        output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in found
+        output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in cells
     )
     assert not re.search(r"Warning|\d+%\|", texts)
 
@@ -39,16 +40,35 @@ def test_there_are_eight():
 @all_notebooks
 def test_stored_outputs_are_those_of_the_source(path):
     stored = jupytext.read(path.with_suffix(".ipynb"))
-    assert stored.metadata["mata_interp"]["source_sha256"] == source_hash(path), (
+    source = jupytext.read(path)
+    assert stored.metadata["mata_interp"]["code_sha256"] == code_hash(source) == code_hash(stored), (
         f"{path.name} was changed since it was executed: python -m tests.notebooks.execute {path.stem}"
     )
-    source = jupytext.read(path)
-    assert [cell.source for cell in stored.cells] == [cell.source for cell in source.cells]
+    assert [cell.source for cell in stored.cells] == [cell.source for cell in source.cells], (
+        f"the text of {path.name} was changed: python -m tests.notebooks.execute --texts {path.stem}"
+    )
     numbers = [cell.execution_count for cell in stored.cells if cell.cell_type == "code"]
     assert numbers == list(range(1, len(numbers) + 1))
     assert path.with_suffix(".ipynb").stat().st_size < LARGEST
     assert "/tmp" not in path.with_suffix(".ipynb").read_text(encoding="utf-8")
     check(stored)
+
+
+def test_texts_are_taken_over_and_changed_code_is_not(tmp_path):
+    path = next(path for path in SOURCES if path.stem == QUICK)
+    for file in (path, path.with_suffix(".ipynb")):
+        shutil.copy(file, tmp_path)
+    copy, text = tmp_path / path.name, path.read_text(encoding="utf-8")
+    stored = jupytext.read(copy.with_suffix(".ipynb"))
+    copy.write_text(
+        text.replace("# %% [markdown]\n", "# %% [markdown]\n# New words.\n#\n", 1), encoding="utf-8"
+    )
+    made = take_over_texts(copy)
+    assert made.cells[0].source.startswith("New words.")
+    assert outputs(made) == outputs(stored)
+    copy.write_text(text.replace("import mata_interp", "import mata_interp  # again", 1), encoding="utf-8")
+    with pytest.raises(ValueError, match="execute it"):
+        take_over_texts(copy)
 
 
 def test_the_quick_start_runs():

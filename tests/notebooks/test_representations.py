@@ -139,8 +139,8 @@ def test_items_that_cannot_be_played_say_so():
         }
         for n in range(2)
     ]
-    found = mi.Items.from_records([*records, {"id": HOSTILE}])
-    page = show(found)
+    hostile = mi.Items.from_records([*records, {"id": HOSTILE}])
+    page = show(hostile)
     assert page.count("audio") == 0
     assert page.text.count("no audio") == 2
     assert "1 left out" in page.text

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from mata_interp.lalm import LALM
 from mata_interp.organism import WEIGHTS, OrganismError
+from mata_interp.organism import train_planted_body as training
 from mata_interp.organism.batches import Batcher
 from mata_interp.organism.cli import app
 from mata_interp.organism.planted_body import PlantedBodySpec, build_body, read_bases
-from mata_interp.organism.planted_growth import GrownModelSpec, grow_model, read_planted_set
+from mata_interp.organism.planted_growth import ROLES, GrownModelSpec, grow_model, read_planted_set
 from mata_interp.organism.planted_questions import (
     PAIRS,
     QuestionPool,
@@ -53,17 +54,19 @@ def model(parts):
 
 
 def test_the_set_that_ships():
+    """Enough models, in all depths; those held out from the present rule include some with new bases."""
     specs = read_planted_set()
-    held = [spec for spec in specs.values() if spec.role == "held-out"]
+    held = [spec for spec in specs.values() if spec.role != "development"]
     using = [spec for spec in held if spec.fusion_layers]
     assert len(using) >= 12
     assert len(held) - len(using) >= 5
+    new = [spec for spec in held if spec.role == "held-out"]
+    assert sum(bool(spec.fusion_layers) for spec in new) >= 7
+    assert {spec.base.name for spec in new} - {spec.base.name for spec in held if spec.role == "retired"}
     assert {spec.num_layers for spec in using} == {8, 16, 30}
     assert len({spec.base.width for spec in using}) > 1
     assert len({spec.seed for spec in specs.values()}) == len(specs)
-    bases = {
-        role: {s.base.seed for s in specs.values() if s.role == role} for role in ("development", "held-out")
-    }
+    bases = {role: {s.base.seed for s in specs.values() if s.role == role} for role in ROLES}
     assert not bases["development"] & bases["held-out"]
     assert min(len(spec.fusion_layers) for spec in using if spec.num_layers == 30) == 1
     assert max(len(spec.fusion_layers) for spec in using) == 8
@@ -193,6 +196,19 @@ def test_training_saves_a_model_that_loads(fusion_layers, tmp_path, bank):
     items = planted_items(bank, "confirmation", 2)
     assert np.isfinite(lalm.score(lalm.prompt(items), [item.choices for item in items]).logprob[0, 0])
     assert train_planted_body(spec, tmp_path, tmp_path / "model", share=0.01) == measured  # resumed: done
+
+
+def test_a_base_that_ignores_the_audio_is_refused_by_name(tmp_path, monkeypatch):
+    """After two steps it answers at random. Nothing is saved; with a bar of 0 the same training is."""
+    monkeypatch.setattr(training, "TRAIN_CLIPS", 24)
+    monkeypatch.setattr(training, "TEST_CLIPS", 24)
+    spec, out = replace(SPEC, steps=(1, 1)), tmp_path / "model"
+    with pytest.raises(OrganismError, match=r"'small'.*does not use the audio"):
+        train_planted_body(spec, tmp_path, out)
+    assert not out.exists()
+    monkeypatch.setattr(training, "MIN_ACCURACY", 0.0)
+    assert train_planted_body(spec, tmp_path, out)["accuracy"] < 0.6
+    assert (out / "config.json").exists()
 
 
 def test_the_command_names_what_does_not_exist(tmp_path):

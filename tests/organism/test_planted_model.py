@@ -183,6 +183,7 @@ def test_the_streams_of_the_phases_are_unchanged(parts, phase, kinds, tokens):
     assert int(batch.suffix.sum()) == tokens
 
 
+@pytest.mark.acceptance
 def test_the_command_trains_a_planted_model_that_loads(tmp_path):
     command = ["train-planted", "2-3", "--method", "window", "--work", str(tmp_path), "--share", "0.002"]
     result = CliRunner().invoke(app, [*command, "--threads", "1"])

@@ -226,6 +226,7 @@ def test_the_streams_of_the_evaluation_are_unchanged(parts, monkeypatch):
     ]
 
 
+@pytest.mark.acceptance
 def test_the_command_trains_two_models_that_load(tmp_path):
     command = ["train", "--work", str(tmp_path / "work"), "--share", "0.001", "--threads", "1"]
     result = CliRunner().invoke(app, command)

@@ -122,8 +122,8 @@ def test_heads_of_a_trace_and_of_a_causal_map():
 def test_layers_draws_every_interval():
     value = RNG.normal(size=4)
     ends = {"low": ("layer", value - 0.1), "high": ("layer", value + 0.2)}
-    found = xr.DataArray(value, {"layer": LAYERS, **ends}, ("layer",), "change of margin")
-    ax = mi.plot.layers(found)
+    effects = xr.DataArray(value, {"layer": LAYERS, **ends}, ("layer",), "change of margin")
+    ax = mi.plot.layers(effects)
     lines = next(c for c in ax.collections if isinstance(c, LineCollection))
     dots = next(c for c in ax.collections if isinstance(c, PathCollection))
     table = mi.plot.data(ax)
@@ -133,12 +133,12 @@ def test_layers_draws_every_interval():
 
 
 def test_windows_stand_at_their_first_and_last_layer():
-    found = window_map()
-    ax = mi.plot.windows(found, alpha=0.5, chosen=[1, 3])
+    effects = window_map()
+    ax = mi.plot.windows(effects, alpha=0.5, chosen=[1, 3])
     table = mi.plot.data(ax)
     assert len(table) == 9  # one was not tried
     row = table.loc[(table["first"] == 1) & (table["last"] == 3)]
-    assert row["value"].item() == found.sel(layers="1,3", alpha=0.5).item()
+    assert row["value"].item() == effects.sel(layers="1,3", alpha=0.5).item()
     cells = next(c for c in ax.collections if isinstance(c, PolyCollection))
     np.testing.assert_array_equal(cells.get_array(), table["value"])
     middles = np.array([path.vertices[:4].mean(0) for path in cells.get_paths()])
@@ -147,7 +147,7 @@ def test_windows_stand_at_their_first_and_last_layer():
     ]
     frame = next(patch for patch in ax.patches if not patch.get_fill())
     assert (frame.get_x(), frame.get_y()) == (0.5, 1.5)
-    assert cells.norm.vmax == np.nanmax(np.abs(found))  # one scale for all strengths
+    assert cells.norm.vmax == np.nanmax(np.abs(effects))  # one scale for all strengths
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_accuracies_are_drawn_in_points_and_returned_as_fractions():
 def test_dose_of_a_sweep_and_of_a_run_agree(lalm, items, run):
     edits = {name: c.interventions[0] for name, c in run.conditions.items() if c.interventions}
     swept = mi.sweep(lalm, items, {"baseline": None, **edits}, progress=False)
-    tables = [mi.plot.data(mi.plot.dose(found, ax=plt.figure().subplots())) for found in (run, swept)]
+    tables = [mi.plot.data(mi.plot.dose(results, ax=plt.figure().subplots())) for results in (run, swept)]
     columns = ["alpha", "value", "low", "high", "line"]
     pd.testing.assert_frame_equal(tables[0][columns], tables[1][columns], atol=1e-4)
     assert tables[0]["line"].unique().tolist() == ["on audio", "on text"]
@@ -251,37 +251,37 @@ def test_clip_draws_the_attention_of_each_bin(lalm, items):
 
 
 @pytest.fixture(scope="module")
-def found(lalm):
+def fusion_profile(lalm):
     chosen = mi.load_benchmark("listening").split("selection").filter(condition="neutral").sample(8)
     names = ["knockout_text", "knockout_last", "restoration_audio", "attribution", "depth"]
     return mi.fusion_layers(lalm, chosen, criteria=names, progress=False)
 
 
-def test_profile_draws_the_share_and_one_criterion(found):
-    ax = mi.plot.profile(found)
+def test_profile_draws_the_share_and_one_criterion(fusion_profile):
+    ax = mi.plot.profile(fusion_profile)
     table = mi.plot.data(ax)
-    np.testing.assert_array_equal(table["value"], found.share)
+    np.testing.assert_array_equal(table["value"], fusion_profile.share)
     assert [bar.get_height() for bar in ax.containers[0]] == table["value"].tolist()
-    assert table.loc[table["in_window"], "layer"].tolist() == list(found.window)
-    ax = mi.plot.profile(found, "knockout_last", ax=plt.figure().subplots())
-    np.testing.assert_allclose(mi.plot.data(ax)["value"], found.mean.sel(criterion="knockout_last"))
+    assert table.loc[table["in_window"], "layer"].tolist() == list(fusion_profile.window)
+    ax = mi.plot.profile(fusion_profile, "knockout_last", ax=plt.figure().subplots())
+    np.testing.assert_allclose(mi.plot.data(ax)["value"], fusion_profile.mean.sel(criterion="knockout_last"))
     with pytest.raises(FigureError, match="knockout_text"):
-        mi.plot.profile(found, "knockout_txt")
+        mi.plot.profile(fusion_profile, "knockout_txt")
 
 
-def test_criteria_draws_every_criterion_and_the_heads(found):
-    figure = mi.plot.criteria(found, 3.9)
+def test_criteria_draws_every_criterion_and_the_heads(fusion_profile):
+    figure = mi.plot.criteria(fusion_profile, 3.9)
     tables = [mi.plot.data(ax) for ax in figure.axes]
-    assert len(tables) == 1 + len(found.windows) + 1
+    assert len(tables) == 1 + len(fusion_profile.windows) + 1
     drawn = {table["criterion"].iloc[0] for table in tables[1:-1]}
-    assert drawn == set(found.windows)
-    assert len(tables[-1]) == np.isfinite(found.heads).sum()
+    assert drawn == set(fusion_profile.windows)
+    assert len(tables[-1]) == np.isfinite(fusion_profile.heads).sum()
     pd.testing.assert_frame_equal(
-        mi.plot.data(mi.plot.heads(found)), tables[-1].astype({"layer": int}), check_dtype=False
+        mi.plot.data(mi.plot.heads(fusion_profile)), tables[-1].astype({"layer": int}), check_dtype=False
     )
-    overlap = mi.plot.data(mi.plot.agreement(found, ax=plt.figure().subplots()))
+    overlap = mi.plot.data(mi.plot.agreement(fusion_profile, ax=plt.figure().subplots()))
     one = overlap.query("first == 'window' and second == 'depth'")["value"].item()
-    assert one == found.agreement.loc["window", "depth"]
+    assert one == fusion_profile.agreement.loc["window", "depth"]
 
 
 @pytest.mark.parametrize("kind", ["windows", "layers", "heads", "sets"])
@@ -292,13 +292,13 @@ def test_every_kind_of_causal_map_is_drawn(lalm, items, kind, tmp_path):
         "heads": lambda: mi.head_configs(lalm, 1.0, "abs", queries="text"),
         "sets": lambda: by_alpha([[0, 2], [1]], (0.5, 1.0)),
     }[kind]()
-    found = mi.causal_map(lalm, items[:2], configurations, progress=False)
-    figure = mi.plot.causal_map(found)
+    effects = mi.causal_map(lalm, items[:2], configurations, progress=False)
+    figure = mi.plot.causal_map(effects)
     figure.savefig(tmp_path / "map.png")
     panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
     tables = [mi.plot.data(ax) for ax in panels]
     values = np.sort(np.concatenate([table["value"].to_numpy() for table in tables]))
-    np.testing.assert_array_equal(values, np.sort(found.values[np.isfinite(found.values)]))
+    np.testing.assert_array_equal(values, np.sort(effects.values[np.isfinite(effects.values)]))
     note = " ".join(figure._supxlabel.get_text().split())
     assert "2 items of 2 clips" in note
     assert ("queries text" in note) == (kind == "heads")

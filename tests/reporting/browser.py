@@ -44,10 +44,10 @@ class Visit:
 
     def faults(self) -> list[str]:
         """What axe-core calls a serious or critical fault, one line each."""
-        found = Axe().run(self.page).response["violations"]
+        violations = Axe().run(self.page).response["violations"]
         return [
             f"{rule['id']} ({rule['impact']}): {node['html'][:120]}"
-            for rule in found
+            for rule in violations
             if rule["impact"] in ("serious", "critical")
             for node in rule["nodes"]
         ]
@@ -70,20 +70,21 @@ def visit(browser: Browser, path: Path, width: int = 1440, dark: bool = False) -
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
     )
+    context.set_default_timeout(180_000)  # milliseconds: a busy machine fails no test
     try:
         visited = Visit(context.new_page())
-        page, own = visited.page, path.resolve().as_uri()
+        page, address = visited.page, path.resolve().as_uri()
         page.on("console", lambda message: visited.logged.append(message.text))
         page.on("pageerror", lambda error: visited.logged.append(str(error)))
         page.on(
             "request",
             lambda request: (
                 visited.requested.append(request.url)
-                if request.url.partition("#")[0] != own and not request.url.startswith(("data:", "blob:"))
+                if request.url.partition("#")[0] != address and not request.url.startswith(("data:", "blob:"))
                 else None
             ),
         )
-        page.goto(own)
+        page.goto(address)
         page.wait_for_timeout(300)  # for anything a script might still start
         yield visited
     finally:

@@ -144,11 +144,11 @@ def test_very_long_and_right_to_left_text(browser, tmp_path):
 
 def test_parts_that_are_missing_are_noticed(browser, tmp_path):
     folder = shutil.copytree(small_study().run, tmp_path / "run")
-    (folder / "selection.nc").unlink()
+    (folder / "selection.nc").unlink()  # the page needs nothing of it that effects.json has not
     (folder / "layers.json").write_text("{}")
     with visit(browser, mi.report(folder)) as page:
         notices = page.evaluate("[...document.querySelectorAll('.notice')].map(n => n.innerText)")
-        assert any("selection.nc" in notice for notice in notices)
+        assert page.evaluate("document.body.innerText").count("Dose and response.") == 1
         assert any("layers.json" in notice for notice in notices)
         assert page.logged == []
 
@@ -181,3 +181,43 @@ def test_what_a_bad_page_does_is_noticed(browser, tmp_path):
         assert page.evaluate("document.documentElement.scrollWidth") > 420
         assert page.overflowing()
         assert any("image-alt" in fault for fault in page.faults())
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    """A study beside the same with another name for its folder."""
+    folder = tmp_path_factory.mktemp("compared")
+    other = shutil.copytree(small_study().run, folder / "other")
+    return mi.report([small_study().run, other], folder / "compare.html")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_comparison(browser, comparison, width, dark):
+    with visit(browser, comparison, width, dark) as page:
+        assert page.logged == []
+        assert page.requested == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.overflowing() == []
+        assert page.faults() == []
+
+
+def test_items_of_a_comparison_are_filtered(browser, comparison):
+    with visit(browser, comparison) as page:
+        rows = page.page.locator("#item-differences tbody tr")
+        assert rows.count() == 12  # the same answers: none differ, so all are shown
+        state = "select[name=state-A]"
+        names = page.evaluate(f"[...document.querySelector('{state}').options].slice(1).map(o => o.value)")
+        total = 0
+        for name in names:
+            page.page.select_option(state, name)
+            total += rows.count()
+            assert {row.locator("td").nth(2).locator("span").inner_text() for row in rows.all()} == {name}
+        assert total == 12
+        page.page.select_option(state, "")
+        page.page.select_option("select[name=agreement]", "differ")
+        assert rows.count() == 0
+        page.page.select_option("select[name=agreement]", "agree")
+        page.page.fill("#item-differences input[name=search]", "4-conflict")
+        assert rows.count() == 1
+        assert rows.first.get_attribute("data-item") == "4-conflict"

@@ -1,11 +1,16 @@
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from matplotlib.text import Text
 
+from mata_interp.plotting.attention import share_of, share_table
+from mata_interp.ranges import brief
 from mata_interp.reporting.figures.dose_response import dose_response
 from mata_interp.reporting.figures.first_last import first_last
 from mata_interp.reporting.figures.flow import Flow, flow
@@ -20,28 +25,67 @@ from .small import HOSTILE
 
 RNG = np.random.default_rng(0)
 NAN = float("nan")
+LAYERS = [0, 1, 3, 4]
+
+
+def heads_of(values: np.ndarray, layers: Sequence[int]) -> xr.DataArray:
+    """A share of each head."""
+    coords = {"layer": list(layers), "head": range(values.shape[1])}
+    return xr.DataArray(values, coords, ("layer", "head"), "audio_share")
+
+
+def windows_of(count: int, widths: int, alphas: Sequence[float], values: np.ndarray) -> xr.DataArray:
+    """A causal map of windows, of values [alpha, width - 1, first]; NaN is not tried."""
+    places = [(size, first) for size in range(widths) for first in range(count - size)]
+    names = [brief(range(first, first + size + 1)) for size, first in places]
+    cells = [[values[n, size, first] for n in range(len(alphas))] for size, first in places]
+    return xr.DataArray(
+        cells, {"layers": names, "alpha": list(alphas)}, ("layers", "alpha"), "change of margin"
+    )
+
+
 SHARE = RNG.random((4, 3))
 SHARE[0, 2] = NAN  # a layer with fewer heads
-MASS = dict(zip(("audio", "question", "template", "sink"), RNG.dirichlet([1, 2, 2, 3], 4).T, strict=True))
+GROUPS = ["audio", "question", "template", "sink"]
+TRACE = xr.Dataset(
+    {"mass": (("item", "layer", "head", "group"), RNG.dirichlet([1, 2, 2, 3], (6, 4, 3)))},
+    {
+        "item": range(6),
+        "layer": LAYERS,
+        "head": range(3),
+        "group": GROUPS,
+        "cluster": ("item", list("aabbcc")),
+    },
+)
+BY_LAYER = share_table(share_of(TRACE, "share"))
 ROWS = [Row("a", 0.1, 0.0, 0.2, 20, 4, 2, "primary"), Row(HOSTILE, NAN, NAN, NAN, 0, 0, 0, "sham")]
-MEAN = np.nanmean(SHARE, 1)
 WINDOWS = np.array([[[0.1, -0.2, 0.3], [0.0, NAN, NAN]], [[-9.0, 0.1, 0.2], [0.3, 0.4, NAN]]])
-LARGE = RNG.random((32, 20))
-DEEP = RNG.normal(0, 1, (5, 14, 28))
+MAP = windows_of(3, 2, (0.1, 1.0), WINDOWS)
+CHOSEN = ((1, 2), 1.0)
+LARGE = heads_of(RNG.random((32, 20)), range(32))
+DEEP = windows_of(28, 14, (0.1, 0.2, 0.5, 1.0, 2.0), RNG.normal(0, 1, (5, 14, 28)))
+DOSE = pd.DataFrame(
+    {
+        "alpha": [0, 0.1, 1.0],
+        "value": [0, 0.2, 0.4],
+        "low": [0, 0.1, 0.2],
+        "high": [0, 0.3, 0.6],
+        "line": "on audio",
+    }
+)
+MARGINS = [pd.Series(values, ["a", HOSTILE, "c"]) for values in ([-1.0, 1.0, 2.0], [1.0, -1.0, 3.0])]
 
 DRAWINGS = {
-    "heat": lambda width: heat_map(SHARE, [0, 1, 3, 4], {1, 4}, width),
-    "heat of a large model": lambda width: heat_map(LARGE, list(range(32)), set(), width),
-    "profile": lambda width: profile(MASS, MEAN, MEAN - 0.1, MEAN + 0.1, [0, 1, 3, 4], {1, 4}, width),
+    "heat": lambda width: heat_map(heads_of(SHARE, LAYERS), {1, 4}, width),
+    "heat of a large model": lambda width: heat_map(LARGE, set(), width),
+    "profile": lambda width: profile(TRACE, BY_LAYER, {1, 4}, width),
     "forest": lambda width: forest([Section("x", ROWS), Section("y", ROWS[:1])], width),
-    "first and last": lambda width: first_last(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), width),
-    "first and last of a large model": lambda width: first_last(DEEP, range(28), [0.1] * 5, None, width),
+    "first and last": lambda width: first_last(MAP, CHOSEN, width),
+    "first and last of a large model": lambda width: first_last(DEEP, None, width),
     "flow": lambda width: flow(Flow(40, 30, 2, 0, 28), width),
     "flow of few changes": lambda width: flow(Flow(396, 1, 1, 1, 1), width),
-    "dose and response": lambda width: dose_response(
-        [0.1, 1.0], MEAN[:2], MEAN[:2] - 1, MEAN[:2] + 1, 1, width
-    ),
-    "margins": lambda width: margins(np.array([-1.0, 1.0, 2.0]), np.array([1.0, -1.0, 3.0]), width),
+    "dose and response": lambda width: dose_response(DOSE, 1.0, width),
+    "margins": lambda width: margins(*MARGINS, width),
 }
 
 
@@ -75,15 +119,15 @@ def test_every_figure_has_ids_of_its_own():
 def test_user_text_is_only_text():
     svg = responsive(DRAWINGS["forest"], "some", HOSTILE)
 
-    found = set()
+    tags = set()
 
     class Elements(HTMLParser):
         def handle_starttag(self, tag, attrs):
-            found.add(tag)
+            tags.add(tag)
 
     Elements().feed(svg)
-    assert "svg" in found
-    assert not found & {"script", "img"}
+    assert "svg" in tags
+    assert not tags & {"script", "img"}
     assert HOSTILE in texts(svg)
 
 
@@ -103,7 +147,7 @@ def test_margins_count_what_changed():
 def test_window_with_a_gap_is_outlined_in_parts(width):
     axes = DRAWINGS["heat"](width).axes[0]
     outlines = [patch for patch in axes.patches if not patch.get_fill()]
-    assert [(patch.get_y(), patch.get_height()) for patch in outlines] == [(1, 1), (3, 1)]
+    assert [(patch.get_y(), patch.get_height()) for patch in outlines] == [(0.5, 1), (2.5, 1)]
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
@@ -131,6 +175,6 @@ def test_a_very_large_loss_does_not_set_the_scale():
 
 
 def test_the_chosen_cell_is_outlined():
-    figure = first_last(WINDOWS, [0, 1, 3], [0.1, 1.0], (1, 1, 1), WIDE)
+    figure = first_last(MAP, CHOSEN, WIDE)
     frame = next(patch for patch in figure.axes[1].patches if not patch.get_fill())
     assert (frame.get_x(), frame.get_y()) == (0.5, 1.5)  # from the second layer to the third

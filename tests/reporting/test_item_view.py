@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import mata_interp as mi
+from mata_interp.reporting import report
 from mata_interp.reporting.item_view import items_section, recorded_ids, section
 from mata_interp.reporting.item_view.budget import MEANS, coarser, fit, pack_means
 from mata_interp.reporting.item_view.markup import item_view_markup, script
 from mata_interp.reporting.item_view.packing import pack_attention, unpack_attention
 from mata_interp.reporting.item_view.view_data import view_data
-from mata_interp.reporting.page import report
 
 from .pages import CONDITIONS, OUTCOMES, made_up_items, write_page
 from .small import HOSTILE, small_study
@@ -76,7 +76,7 @@ def test_heads_are_dropped_before_audio_and_the_page_says_so():
     assert not whole.notes
     assert sum(item["heads"] is not None for item in whole.items) == 4
 
-    def kept(limit):
+    def limited(limit):
         data = view_of(items, limit=limit)
         size = len(json.dumps(data.items))
         fields = {
@@ -86,17 +86,17 @@ def test_heads_are_dropped_before_audio_and_the_page_says_so():
 
     bare = [{name: value for name, value in item.items() if name != "notices"} for item in whole.items]
     everything = len(json.dumps(bare, separators=(",", ":")))
-    fields, data, size = kept(everything - 1000)
+    fields, data, size = limited(everything - 1000)
     assert fields["heads"] == 3
     assert (fields["audio"], fields["mean"]) == (4, 12)
     assert len(data.notes) == 1
     assert any("heads" in notice for notice in data.items[3]["notices"])
     heads = sum(len(item["heads"]["data"]) for item in whole.items if item["heads"])
-    fields, data, size = kept(everything - heads - 20_000)
+    fields, data, size = limited(everything - heads - 20_000)
     assert fields["heads"] == 0
     assert fields["audio"] < 4
     assert any("audio" in notice for notice in data.items[3]["notices"])
-    fields, data, size = kept(30_000)
+    fields, data, size = limited(30_000)
     assert (fields["heads"], fields["audio"]) == (0, 0)
     assert size < 45_000
 
@@ -125,8 +125,8 @@ def test_hostile_text_stays_in_the_data():
 def test_the_section_of_a_study():
     small = small_study()
     run = mi.load_run(small.run)
-    found = items_section(run)
-    data = data_of(str(found.content[-1][1]))
+    section = items_section(run)
+    data = data_of(str(section.content[-1][1]))
     assert [one["label"] for one in data["conditions"]] == ["without MATA", "MATA", "same rule on text"]
     records = run.records.set_index(["condition", "item"])
     assert len(data["items"]) == 12
@@ -150,13 +150,13 @@ def test_runs_without_recordings_and_without_an_edit(tmp_path):
     shutil.copytree(small.run, tmp_path / "run")
     (tmp_path / "run" / "items.npz").unlink()
     run = mi.load_run(tmp_path / "run")
-    found = items_section(run)
-    data = data_of(str(found.content[-1][1]))
+    section = items_section(run)
+    data = data_of(str(section.content[-1][1]))
     assert all("--add-items" in item["notices"][0] for item in data["items"])
     assert recorded_ids(run) == ()
     (tmp_path / "run" / "items.npz").write_bytes(b"damaged")
-    said = [part for kind, part in items_section(run).content if kind == "text"]
-    assert any("items.npz" in text for text in said)
+    texts = [part for kind, part in items_section(run).content if kind == "text"]
+    assert any("items.npz" in text for text in texts)
     assert "items.npz" in report(tmp_path / "run").read_text("utf-8")
     baseline = replace(run, records=run.records[run.records["condition"] == "none"])
     assert items_section(baseline) is None

@@ -293,9 +293,14 @@ def test_the_address_restores_the_state(chromium, page_file, page):
     page.locator(".iv-tracks").click(position=on_tracks(page, 1.27))
     page.locator("[name=only]").check()
     page.evaluate(f"{VIEW}.setLoop([0.5, 1.5])")
-    before, told = state(page), address(page)
-    assert (told["item"], told["layer"], told["head"], told["view"]) == ("item-0", "5", "1", "1-0")
-    assert (told["outcome"], told["q"], told["only"], told["loop"]) == ("fixed", "clip", "1", "0.500-1.500")
+    before, fields = state(page), address(page)
+    assert (fields["item"], fields["layer"], fields["head"], fields["view"]) == ("item-0", "5", "1", "1-0")
+    assert (fields["outcome"], fields["q"], fields["only"], fields["loop"]) == (
+        "fixed",
+        "clip",
+        "1",
+        "0.500-1.500",
+    )
     map_before, hash = drawn(page, ".iv-map"), page.evaluate("location.hash")
     page.mouse.move(5, 5)
     with opened(chromium, page_file, hash) as other:
@@ -441,8 +446,10 @@ def test_a_page_of_several_listenings(chromium, tiny_lalm, tmp_path):
     seconds = np.arange(rate // 2) / rate
     clips = [(np.sin(2 * np.pi * hertz * seconds).astype(np.float32), rate) for hertz in (300, 900)]
     question = f"High or low? {EVIL}".replace("\x00", "")
-    heard = [mi.listen(tiny_lalm, clip, question, ("high", "low"), layers=[1], alpha=2.0) for clip in clips]
-    file = mi.save_listenings(heard, tmp_path / "clips.html")
+    listenings = [
+        mi.listen(tiny_lalm, clip, question, ("high", "low"), layers=[1], alpha=2.0) for clip in clips
+    ]
+    file = mi.save_listenings(listenings, tmp_path / "clips.html")
     with opened(chromium, file) as page:
         loaded(page, "1")
         assert page.evaluate(ROWS) == 2
@@ -450,7 +457,7 @@ def test_a_page_of_several_listenings(chromium, tiny_lalm, tmp_path):
         loaded(page, "2")
         page.locator("[name=view]").select_option("1")
         cells = np.array(page.evaluate(f"{VIEW}.map.cells"))[:, 1:]
-        np.testing.assert_allclose(cells, heard[1].recording.heads[1].sum(-1), atol=0.02)
+        np.testing.assert_allclose(cells, listenings[1].recording.heads[1].sum(-1), atol=0.02)
         assert page.locator("h1").text_content() == mi.reporting.wording.printable(question)
     single = mi.listen(tiny_lalm, clips, "Which is higher?", ("first", "second")).save(tmp_path / "one.html")
     with opened(chromium, single, viewport={"width": 390, "height": 844}) as page:

@@ -24,9 +24,9 @@ def listening(tiny_lalm, sound):
 
 def test_probabilities_are_those_of_the_scores(listening, tiny_lalm):
     prompt = tiny_lalm.prompt(listening.item)
-    for found, mata in ((listening.before, None), (listening.after, listening.mata)):
+    for probabilities, mata in ((listening.before, None), (listening.after, listening.mata)):
         logprob = tiny_lalm.score(prompt, [CHOICES], mata).logprob[0]
-        np.testing.assert_allclose(found, np.exp(logprob) / np.exp(logprob).sum(), rtol=1e-6)
+        np.testing.assert_allclose(probabilities, np.exp(logprob) / np.exp(logprob).sum(), rtol=1e-6)
     assert listening.answer_before == CHOICES[int(listening.before.argmax())]
     assert not np.allclose(listening.before, listening.after, rtol=0.01, atol=0)
 
@@ -50,8 +50,8 @@ def test_attention_is_in_the_order_of_time(listening, tiny_lalm):
     first = prompt.groups["audio"].int().argmax(1)
     alone = prompt.groups["audio"].clone()
     alone[0, first + 1 :] = False
-    others = prompt.groups["audio"] & ~alone
-    groups = {**prompt.groups, "audio": alone, "template": prompt.groups["template"] | others}
+    other_audio = prompt.groups["audio"] & ~alone
+    groups = {**prompt.groups, "audio": alone, "template": prompt.groups["template"] | other_audio}
     mass = mi.trace(tiny_lalm, replace(prompt, groups=groups), query="last", progress=False)["mass"]
     np.testing.assert_allclose(
         listening.attention[:, 0], mass.sel(group="audio").isel(item=0).mean("head"), rtol=1e-5, atol=1e-9

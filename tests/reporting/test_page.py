@@ -13,7 +13,8 @@ import mata_interp as mi
 from mata_interp.errors import RunError
 from mata_interp.experiments import Effects, RunWarning
 from mata_interp.experiments.effects import effects_table
-from mata_interp.reporting.choice import _cube
+from mata_interp.ranges import brief
+from mata_interp.reporting.choice import _causal_map
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.page import build_page
 from mata_interp.reporting.parts import Page, Section
@@ -49,12 +50,12 @@ class Document(HTMLParser):
     def handle_data(self, data):
         self.words += "" if self._silent else data
 
-    def with_data(self, **wanted: str) -> list[dict[str, str | None]]:
+    def with_data(self, **expected: str) -> list[dict[str, str | None]]:
         """The attributes of the elements that have these data attributes."""
         return [
             attributes
             for _, attributes in self.elements
-            if all(attributes.get(f"data-{name}") == value for name, value in wanted.items())
+            if all(attributes.get(f"data-{name}") == value for name, value in expected.items())
         ]
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
@@ -97,8 +98,8 @@ def test_the_answer_stands_first(run, page):
 def test_the_order_of_the_page(page):
     ids = [a["id"] for name, a in page.elements if name in ("section", "figure") and "id" in a]
     assert " ".join(map(str, ids)) == (
-        "answer items effect forest flow margins no-harm controls attention heat-map profile choice grid "
-        "dose-response accuracy reliance provenance left-out glossary"
+        "answer items summary effect forest flow margins no-harm controls attention heat-map profile choice "
+        "grid dose-response accuracy reliance provenance left-out glossary"
     )
 
 
@@ -151,8 +152,8 @@ def test_chance_stands_beside_accuracy(run, page):
 def test_every_claim_of_no_harm_is_on_the_page(run, page):
     assert len(run.effects.no_harm) == 4
     for claim in run.effects.no_harm:
-        found = page.with_data(claim=claim.claim, kind=claim.comparison.kind, verdict=claim.verdict)
-        assert claim.test.difference in [number_of(attributes, "difference") for attributes in found]
+        rows = page.with_data(claim=claim.claim, kind=claim.comparison.kind, verdict=claim.verdict)
+        assert claim.test.difference in [number_of(attributes, "difference") for attributes in rows]
 
 
 def test_margins_are_not_folded(html):
@@ -231,15 +232,15 @@ def test_the_selection_map_is_drawn_whole(run, html):
     section = html[html.index('<section id="choice"') : html.index('<section id="accuracy"')]
     selection = run.study.selection
     assert f"{len(selection.grid)} configurations" in section
-    cube, layers, alphas = _cube(selection.grid, selection.baseline.margin)
-    assert np.isfinite(cube).sum() == len(selection.grid)
-    for alpha in alphas:
+    changes, _ = _causal_map(selection.grid, selection.baseline.margin)
+    assert np.isfinite(changes.values).sum() == len(selection.grid)
+    for alpha in changes["alpha"].values:
         assert f">alpha {alpha:g}<" in section
     for row in sorted(selection.grid, key=lambda row: -row.margin)[:10]:
         change = number(row.margin - selection.baseline.margin, 2, sign=True)
         assert f"<td>{change}</td>" in section
-        place = alphas.index(row.alpha), len(row.layers) - 1, layers.index(row.layers[0])
-        assert number(cube[place], 2, sign=True) == change
+        cell = changes.sel(layers=brief(row.layers), alpha=row.alpha).item()
+        assert number(cell, 2, sign=True) == change
 
 
 def test_it_is_one_file_that_loads_nothing(html, page):
@@ -299,7 +300,9 @@ def test_a_run_without_a_study_has_a_page_of_its_own(folder):
     assert page.with_data(condition="baseline")
     assert not page.with_data(family="primary")
     ids = [attributes.get("id") for attributes in page.all("section")]
-    assert ids == ["answer", "items", "effect", "accuracy", "reliance", "provenance", "left-out", "glossary"]
+    assert ids == [
+        "answer", "items", "summary", "effect", "accuracy", "reliance", "provenance", "left-out", "glossary",
+    ]  # fmt: skip
 
 
 def test_an_unfinished_run_says_so(folder):

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 import mata_interp as mi
 from mata_interp.experiments import Effects
 from mata_interp.experiments.planned_comparisons import Comparison
+from mata_interp.plotting.tooltips import tip
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.figures.flow import Flow, flow
 from mata_interp.reporting.figures.svg import figure_style, to_svg
 from mata_interp.reporting.figures.theme import DARK, themed
-from mata_interp.reporting.figures.tooltips import tip
 from mata_interp.reporting.flow import flow_figure
 from mata_interp.reporting.glossary import Glossary
 from mata_interp.reporting.layers import layers_section
@@ -120,9 +120,9 @@ def test_data_for_scripts_cannot_end_their_element():
         "s", "S", [("json", JsonPart("data", value))], style=".s { color: red; }", script="let s;"
     )
     html = render_page(Page("k", "t", ["a"], sections=[section, replace(section, id="s2", content=[])]), "0")
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
-    assert found is not None
-    assert json.loads(found[1]) == value
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert match is not None
+    assert json.loads(match[1]) == value
     assert html.count(".s { color: red; }") == html.count("let s;") == 1
 
 

@@ -71,10 +71,10 @@ def test_both_scores_and_the_failures_stand_side_by_side(run):
         part = run.records[run.records["condition"] == name]
         failed = f"{100 * (1 - part['parsed'].astype(float).mean()):.1f}"
         assert failed != "0.0"
-        n, ours, official, told, _ = shown["All items"][label]
-        assert (n, told) == ("18", failed)
-        assert ours == accuracy(part, "correct")
-        assert ours.startswith(f"{100 * part['correct'].astype(float).mean():.1f} [")
+        n, aware, official, unparsed, _ = shown["All items"][label]
+        assert (n, unparsed) == ("18", failed)
+        assert aware == accuracy(part, "correct")
+        assert aware.startswith(f"{100 * part['correct'].astype(float).mean():.1f} [")
         assert official.startswith(f"{100 * part['official'].astype(float).mean():.1f} [")
 
 
@@ -84,10 +84,10 @@ def test_what_answers_rely_on_has_intervals_and_counts(run):
     shown = cells(section.content[0][1])  # type: ignore[arg-type]
     dominance = next(rows for title, rows in shown.items() if title.startswith("Text-dominance"))
     assert list(dominance) == ["compared", "baseline", "mata"]  # not those that hear nothing or another sound
-    found = text_dominance_by(run.records, run.manifest["caption_answers"])
+    ratios = text_dominance_by(run.records, run.manifest["caption_answers"])
     for label, name in {name: name for name in ("compared", "baseline", "mata")}.items():
-        counts = f"{found[name].numerator} / {found[name].denominator}"
-        assert dominance[label] == ("6", "6", rate(found[name], 1, 2), counts)
+        counts = f"{ratios[name].numerator} / {ratios[name].denominator}"
+        assert dominance[label] == ("6", "6", rate(ratios[name], 1, 2), counts)
     prior = next(rows for title, rows in shown.items() if title.startswith("Text-prior rate: no audio"))
     whole = text_prior_of(run.records, "no audio", "baseline")
     assert prior["all items"] == ("18", "6", rate(whole, 1, 2), f"{whole.numerator} / {whole.denominator}")
@@ -105,11 +105,11 @@ def test_a_ratio_without_an_upper_end():
 
 def test_the_interval_of_an_accuracy():
     assert accuracy(pd.DataFrame({"correct": [], "cluster": []}), "correct") == "—"
-    found = proportion([True] * 3 + [False])
-    assert (found.value, found.method) == (0.75, "Wilson")
-    assert (found.low, found.high) == pytest.approx((0.3006, 0.9544), abs=1e-4)  # Wilson, by hand
+    share = proportion([True] * 3 + [False])
+    assert (share.value, share.method) == (0.75, "Wilson")
+    assert (share.low, share.high) == pytest.approx((0.3006, 0.9544), abs=1e-4)  # Wilson, by hand
     assert proportion([True] * 4, clusters=[0, 0, 1, 1]).low == pytest.approx(0.3424, abs=1e-4)  # of 2 clips
-    assert proportion([1, 1, 0, 0], clusters=[0, 0, 1, 1]).method == "bootstrap of clusters"
+    assert proportion([1, 1, 0, 0], clusters=[0, 0, 1, 1]).method == "Wilson, clustered"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_claims_are_headed_as_such(run, name, claims):
     assert section is not None
     table = section.content[0][1]
     assert isinstance(table, Table)
-    measured, *others = table.blocks
+    measured, *claimed = table.blocks
     assert measured.rows[0].data["score"] == "official"
     labels = [row.cells[0] for row in measured.rows]
     assert "chance" in labels
@@ -139,12 +139,12 @@ def test_claims_are_headed_as_such(run, name, claims):
     assert measured.rows[0].cells[-1] == accuracy(part, "official")
     for claim in claims:
         which = f": {claim.subset} {claim.version}; " if claim.subset else "; "
-        block = next(b for b in others if f"{which}{claim.source}" in b.title)
+        block = next(b for b in claimed if f"{which}{claim.source}" in b.title)
         assert ("read in the source" in block.title) == (claim.read == "source")
         row = claim.model if claim.method == "baseline" else f"{claim.model} with MATA"
         averages = [r.cells[-1] for r in block.rows if r.cells[0] == row]
         assert f"{100 * claim.accuracy['average']:.1f}" in averages
-    assert sum(len(block.rows) for block in others) == len(claims)
+    assert sum(len(block.rows) for block in claimed) == len(claims)
     assert "not a known release" in table.caption
 
 

@@ -170,8 +170,13 @@ def study(lalm: LALM, items: Sequence[mi.Item]) -> Result:
 def listen(lalm: LALM, items: Sequence[mi.Item]) -> Result:
     item = items[0]
     clip = item.load_audio(lalm.sampling_rate)
-    heard = mi.listen(lalm, (clip.samples, clip.rate), item.question, item.choices, alpha=1.0, layers=[1, 2])
-    return {"attention": heard.attention, "before": heard.before, "after": heard.after, "share": heard.share}
+    result = mi.listen(lalm, (clip.samples, clip.rate), item.question, item.choices, alpha=1.0, layers=[1, 2])
+    return {
+        "attention": result.attention,
+        "before": result.before,
+        "after": result.after,
+        "share": result.share,
+    }
 
 
 def fingerprint(lalm: LALM, items: Sequence[mi.Item]) -> Result:

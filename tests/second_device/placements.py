@@ -37,20 +37,20 @@ PLACEMENTS: dict[str, Callable[[LALM, Path], None]] = {
 """Name -> a function that moves a model; ``folder`` is empty, for weights on disk."""
 
 
-def _dispatch(lalm: LALM, layers: list[str], others: dict[str, str], folder: Path) -> None:
+def _dispatch(lalm: LALM, layers: list[str], place_of_name: dict[str, str], folder: Path) -> None:
     """Spread a model over devices, as ``device_map`` does; what is not named goes to the first device.
 
     Args:
         layers: the place of each decoder layer.
-        others: the last part of a module's name -> its place.
+        place_of_name: the last part of a module's name -> its place.
     """
     names = {module: name for name, module in lalm.model.named_modules()}
     places = {names[block]: place for block, place in zip(lalm.structure.blocks, layers, strict=True)}
     decoder = names[lalm.structure.decoder]
     for name in names.values():
         parent, _, last = name.rpartition(".")
-        if last in others and parent in (decoder, ""):
-            places[name] = others[last]
+        if last in place_of_name and parent in (decoder, ""):
+            places[name] = place_of_name[last]
     for name in names.values():
         inside = any(f"{name}.".startswith(f"{placed}.") for placed in places)
         around = not name or any(placed.startswith(f"{name}.") for placed in places)

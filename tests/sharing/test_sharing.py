@@ -35,13 +35,13 @@ def items() -> mi.Items:
 
 
 @pytest.fixture(scope="module")
-def found(lalm, items) -> mi.Evidence:
+def shipped(lalm, items) -> mi.Evidence:
     return evidence(lalm, items, MATA, progress=False)
 
 
 @pytest.fixture(scope="module")
-def folder(lalm, found, tmp_path_factory) -> Path:
-    return MATA.save_pretrained(tmp_path_factory.mktemp("shared"), lalm=lalm, evidence=found)
+def folder(lalm, shipped, tmp_path_factory) -> Path:
+    return MATA.save_pretrained(tmp_path_factory.mktemp("shared"), lalm=lalm, evidence=shipped)
 
 
 @pytest.mark.parametrize("name", METHODS_TO_SAVE)
@@ -55,8 +55,8 @@ def test_every_method_comes_back(tmp_path, name):
 
 def test_the_cases_are_of_all_methods_of_the_catalogue():
     saved = {type(method).__name__ for method in METHODS_TO_SAVE.values()}
-    ours = {name for name, cls in METHODS.items() if cls.__module__.startswith("mata_interp.")}
-    assert ours - saved <= {"Opposed", "OppositePath", "Guidance", "AvcdContrast"}  # parts of others
+    methods = {name for name, cls in METHODS.items() if cls.__module__.startswith("mata_interp.")}
+    assert methods - saved <= {"Opposed", "OppositePath", "Guidance", "AvcdContrast"}  # parts of others
 
 
 def test_methods_of_classes_save_and_load(tmp_path):
@@ -106,22 +106,22 @@ def test_what_cannot_be_saved(tmp_path):
     for wrong in (None, [], Unknown(), 3):
         with pytest.raises(InterventionError):
             mi.save_intervention(wrong, tmp_path)
-    with pytest.raises(InterventionError, match="no hub id"):
+    with pytest.raises(InterventionError, match="not a hub id"):
         mi.load_intervention("./nowhere")
 
 
-def test_evidence_is_that_of_a_run(lalm, items, found):
+def test_evidence_is_that_of_a_run(lalm, items, shipped):
     run = mi.run(lalm, items, {"baseline": None, "mata": MATA}, progress=False)
     correct = run.records.pivot(index="item", columns="condition", values="correct").astype(float)
     clusters = run.records.drop_duplicates("item").set_index("item")["cluster"].loc[correct.index]
     effect = mi.paired_effect(correct["baseline"], correct["mata"], clusters=clusters.tolist())
     for name in ("n", "n_clusters", "before", "after", "difference", "fixed", "broken"):
-        assert getattr(found.accuracy, name) == getattr(effect, name)
-    assert (found.accuracy.low, found.accuracy.high) == pytest.approx((effect.low, effect.high))
-    assert found.data_sha256 == run.manifest["data"]["sha256"]
+        assert getattr(shipped.accuracy, name) == getattr(effect, name)
+    assert (shipped.accuracy.low, shipped.accuracy.high) == pytest.approx((effect.low, effect.high))
+    assert shipped.data_sha256 == run.manifest["data"]["sha256"]
     kl = run.records.loc[run.records["condition"] == "mata", "dose_kl"]
-    assert found.dose_kl == pytest.approx(kl.mean(), rel=1e-4)
-    assert found.dose_kl == pytest.approx(found.sham.dose_kl, rel=0.1)
+    assert shipped.dose_kl == pytest.approx(kl.mean(), rel=1e-4)
+    assert shipped.dose_kl == pytest.approx(shipped.sham.dose_kl, rel=0.1)
 
 
 def test_evidence_from_the_clips_that_chose_the_edit_is_refused(lalm, items):
@@ -130,19 +130,19 @@ def test_evidence_from_the_clips_that_chose_the_edit_is_refused(lalm, items):
 
 
 def test_evidence_of_a_method_of_another_site(lalm, items):
-    found = evidence(lalm, items.sample(4), c.HeadMask((4,), ((0,),)), progress=False)
-    assert found.sham is None
-    assert found.dose_kl is None
-    assert mi.Evidence.from_dict(json.loads(json.dumps(found.to_dict()))).to_dict() == found.to_dict()
+    measured = evidence(lalm, items.sample(4), c.HeadMask((4,), ((0,),)), progress=False)
+    assert measured.sham is None
+    assert measured.dose_kl is None
+    assert mi.Evidence.from_dict(json.loads(json.dumps(measured.to_dict()))).to_dict() == measured.to_dict()
 
 
-def test_the_card_says_what_was_measured(folder, found):
+def test_the_card_says_what_was_measured(folder, shipped):
     text = (folder / "README.md").read_text()
     body = text.split("---\n", 2)[2]
     assert metadata_load(folder / "README.md")["library_name"] == "mata-interp"
-    for value in (found.accuracy.difference, found.accuracy.low, found.accuracy.high):
+    for value in (shipped.accuracy.difference, shipped.accuracy.low, shipped.accuracy.high):
         assert f"{100 * value:+.1f}" in body
-    assert found.data_sha256 in body
+    assert shipped.data_sha256 in body
     assert "0-7" not in body
     assert "4-7" in body
     assert (folder / "intervention.json").stat().st_size < 20_000
@@ -157,20 +157,20 @@ def test_names_cannot_break_the_card(tmp_path, lalm):
     assert "\n# `evil`" not in text
 
 
-def test_a_retest_reproduces(folder, lalm, items, found):
+def test_a_retest_reproduces(folder, lalm, items, shipped):
     again = retest(folder, lalm, mi.load_benchmark("listening"), progress=False)
     assert again.reproduced
     assert again.same_data
     assert again.model_differences == again.missing == ()
-    assert again.after.accuracy == found.accuracy
-    assert again.after.sham == found.sham
+    assert again.after.accuracy == shipped.accuracy
+    assert again.after.sham == shipped.sham
 
 
-def test_a_retest_that_does_not_reproduce(tmp_path, lalm, items, found):
+def test_a_retest_that_does_not_reproduce(tmp_path, lalm, items, shipped):
     """The same evidence shared for an edit without strength."""
-    mi.Mata(0.0, [4, 5, 6, 7]).save_pretrained(tmp_path, lalm=lalm, evidence=found)
+    mi.Mata(0.0, [4, 5, 6, 7]).save_pretrained(tmp_path, lalm=lalm, evidence=shipped)
     again = retest(tmp_path, lalm, items, progress=False)
-    assert found.verdict == "helps"
+    assert shipped.verdict == "helps"
     assert again.after.verdict == "undetected"
     assert not again.reproduced
 
@@ -218,16 +218,16 @@ class FakeHub:
         return str(self.root / repo_id)
 
 
-def test_upload_and_download(tmp_path, monkeypatch, lalm, found):
+def test_upload_and_download(tmp_path, monkeypatch, lalm, shipped):
     hub = FakeHub(tmp_path)
     monkeypatch.setattr("huggingface_hub.HfApi", hub.api)
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot_download)
-    address = MATA.push_to_hub("owner/mata", lalm=lalm, evidence=found, private=True, token="secret")
+    address = MATA.push_to_hub("owner/mata", lalm=lalm, evidence=shipped, private=True, token="secret")
     assert address.endswith("/commit/1")
     assert hub.calls[:2] == [("token", "secret"), ("create", "owner/mata", True, True)]
     assert mi.AttentionEdit.from_pretrained("owner/mata", revision="v1") == MATA
     assert hub.calls[-1] == ("download", "owner/mata", "v1")
-    assert mi.SharedIntervention.read("owner/mata").evidence == found
+    assert mi.SharedIntervention.read("owner/mata").evidence == shipped
     push_intervention([MATA, c.InstABoost((1,))], "owner/two")
     assert mi.load_intervention("owner/two") == (MATA, c.InstABoost((1,)))
 

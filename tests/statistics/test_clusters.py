@@ -1,4 +1,4 @@
-"""The cluster bootstrap: cluster numbers, resampled means, and intervals of profiles and maps."""
+"""The cluster bootstrap: cluster numbers and resampled means."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mata_interp.errors import ArgumentError
-from mata_interp.statistics import cluster_bootstrap_means, cluster_codes, clustered_interval
+from mata_interp.statistics import cluster_bootstrap_means, cluster_codes
 
 
 def test_cluster_numbers_follow_the_sorted_labels():
@@ -43,44 +43,6 @@ def test_columns_share_resamples_and_blocks_do_not_change_them(monkeypatch):
     np.testing.assert_allclose(mean, values.mean(0), rtol=0, atol=1e-15)
 
 
-def test_a_missing_value_leaves_out_its_item_in_its_column_only():
-    rng = np.random.default_rng(2)
-    values = rng.normal(size=(40, 3))
-    values[5, 1] = np.nan
-    values[:, 2] = np.nan
-    mean, low, high = clustered_interval(values, np.arange(40))
-    rest = np.delete(values[:, 1], 5)
-    assert mean[1] == pytest.approx(rest.mean())
-    assert low[1] < mean[1] < high[1]
-    whole = clustered_interval(values[:, :1], np.arange(40))
-    np.testing.assert_allclose([mean[0], low[0], high[0]], np.ravel(whole), rtol=0, atol=1e-15)
-    assert np.isnan([mean[2], low[2], high[2]]).all()
-
-
 def test_labels_and_items_must_match():
     with pytest.raises(ArgumentError, match="2 labels for 3 items"):
         cluster_bootstrap_means(np.zeros(3), ["a", "b"])
-
-
-def test_interval_over_clips_draws_whole_clips():
-    rng = np.random.default_rng(1)
-    by_clip = rng.normal(0, 1, (40, 2))
-    values, clips = np.repeat(by_clip, 5, axis=0), np.repeat(np.arange(40), 5)
-    mean, low, high = clustered_interval(values, clips)
-    error = by_clip.std(0) / np.sqrt(40)  # five copies of an item tell no more than one
-    np.testing.assert_allclose(mean, by_clip.mean(0))
-    np.testing.assert_allclose((high - low) / 2, 1.96 * error, rtol=0.12)
-    _, low_of_items, high_of_items = clustered_interval(values, np.arange(200))
-    assert ((high_of_items - low_of_items) < 0.6 * (high - low)).all()
-
-
-def test_maps_keep_their_shape_and_one_clip_has_no_interval():
-    rng = np.random.default_rng(0)
-    values = rng.normal(0, 1, (30, 2, 3))
-    mean, low, high = clustered_interval(values, np.arange(30))
-    flat = clustered_interval(values.reshape(30, 6), np.arange(30))
-    for shaped, plain in zip((mean, low, high), flat, strict=True):
-        assert shaped.shape == (2, 3)
-        np.testing.assert_array_equal(shaped.ravel(), plain)
-    assert ((low < mean) & (mean < high)).all()
-    assert np.isnan(clustered_interval(values, ["a"] * 30)[1]).all()

@@ -13,15 +13,15 @@ TRUTH = 0.2
 def margins(rng: np.random.Generator, clusters: int, effect: float) -> tuple[np.ndarray, np.ndarray]:
     """Differences of strongly correlated items in clusters of 1 to 4, with skewed noise."""
     labels = np.repeat(np.arange(clusters), rng.integers(1, 5, clusters))
-    shared, own = rng.normal(size=clusters), rng.exponential(size=len(labels)) - 1
-    return effect + shared[labels] + own, labels
+    shared, alone = rng.normal(size=clusters), rng.exponential(size=len(labels)) - 1
+    return effect + shared[labels] + alone, labels
 
 
 def answers(rng: np.random.Generator, clusters: int, effect: float) -> tuple[np.ndarray, np.ndarray]:
     """Differences of -1, 0, 1 with the given mean; items of a cluster share most of their luck."""
     labels = np.repeat(np.arange(clusters), rng.integers(1, 5, clusters))
-    own = rng.random(len(labels)) < 0.3
-    luck = np.where(own, rng.random(len(labels)), rng.random(clusters)[labels])
+    alone = rng.random(len(labels)) < 0.3
+    luck = np.where(alone, rng.random(len(labels)), rng.random(clusters)[labels])
     fixed = 0.15 + effect / 2
     return (luck < fixed).astype(int) - (luck > 1 - (fixed - effect)), labels
 
@@ -47,35 +47,35 @@ def rates(make, kind: str, clusters: int, runs: int, seed: int) -> dict[str, flo
 
 
 def test_clustered_answers_cover():
-    found = rates(answers, "binary", clusters=60, runs=400, seed=0)
-    assert 0.92 <= found["covered"] <= 0.98
-    assert found["naive"] < 0.92  # what leaving the clusters out would cost
-    assert found["rejected"] <= 0.07
+    measured = rates(answers, "binary", clusters=60, runs=400, seed=0)
+    assert 0.92 <= measured["covered"] <= 0.98
+    assert measured["naive"] < 0.92  # what leaving the clusters out would cost
+    assert measured["rejected"] <= 0.07
 
 
 def test_clustered_margins_cover():
-    found = rates(margins, "margin", clusters=30, runs=80, seed=0)
-    assert found["covered"] >= 0.87
-    assert found["rejected"] <= 0.12
+    measured = rates(margins, "margin", clusters=30, runs=80, seed=0)
+    assert measured["covered"] >= 0.87
+    assert measured["rejected"] <= 0.12
 
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("clusters", [12, 100])
 def test_clustered_margins_cover_closely(clusters):
     """Measured: with 12 clusters t covers 93.7 %; with 100, 94.2 and the bootstrap 93.5 %."""
-    found = rates(margins, "margin", clusters, runs=2000, seed=1)
-    assert 0.93 <= found["covered"] <= 0.965
+    measured = rates(margins, "margin", clusters, runs=2000, seed=1)
+    assert 0.93 <= measured["covered"] <= 0.965
     if clusters >= 50:  # with fewer there is no bootstrap interval
-        assert 0.92 <= found["bootstrap"] <= 0.965
-    assert found["naive"] < 0.90
-    assert found["rejected"] <= 0.065
+        assert 0.92 <= measured["bootstrap"] <= 0.965
+    assert measured["naive"] < 0.90
+    assert measured["rejected"] <= 0.065
 
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("clusters", [30, 300])
 def test_clustered_answers_cover_closely(clusters):
     """Measured: 94 and 95 % covered; 4 % of true nulls rejected."""
-    found = rates(answers, "binary", clusters, runs=2000, seed=1)
-    assert 0.93 <= found["covered"] <= 0.965
-    assert found["naive"] < 0.90
-    assert found["rejected"] <= 0.06
+    measured = rates(answers, "binary", clusters, runs=2000, seed=1)
+    assert 0.93 <= measured["covered"] <= 0.965
+    assert measured["naive"] < 0.90
+    assert measured["rejected"] <= 0.06

@@ -46,20 +46,20 @@ def data():
 @pytest.mark.parametrize("folds", [2, 5, 12])
 def test_it_is_the_plain_procedure(data, folds):
     selection, outcome, labels = data
-    found = crossfit_effect(selection, outcome, labels, folds=folds, draws=60, seed=3)
+    result = crossfit_effect(selection, outcome, labels, folds=folds, draws=60, seed=3)
     estimate, chosen = plain(selection, outcome, labels, folds, 3)
-    assert found.difference == pytest.approx(estimate, abs=1e-12)
-    assert found.chosen == chosen
+    assert result.difference == pytest.approx(estimate, abs=1e-12)
+    assert result.chosen == chosen
     again, times = [], np.zeros(4)
     for counts in next(resampled_counts(12, 60, 3, 8)):
         value, picks = plain(selection, outcome, labels, folds, 3, counts)
         again.append(value)
         times += np.bincount(picks, minlength=4)
-    assert found.frequency == pytest.approx(times / times.sum())
-    assert (found.high - found.low) / 2 / np.std(again, ddof=1) == pytest.approx(2.20099, abs=1e-4)  # t, 11
+    assert result.frequency == pytest.approx(times / times.sum())
+    assert (result.high - result.low) / 2 / np.std(again, ddof=1) == pytest.approx(2.20099, abs=1e-4)  # t, 11
     signs = 1.0 - 2.0 * named_generator(3, "cross-fitting signs").integers(0, 2, (60, 12))
     flipped = [abs(plain(selection, outcome, labels, folds, 3, each)[0]) for each in signs]
-    assert found.p == (1 + sum(value >= abs(estimate) - 1e-12 for value in flipped)) / 61
+    assert result.p == (1 + sum(value >= abs(estimate) - 1e-12 for value in flipped)) / 61
 
 
 def test_the_choice_never_sees_the_fold_it_is_measured_on():
@@ -67,15 +67,15 @@ def test_the_choice_never_sees_the_fold_it_is_measured_on():
     changes = np.zeros((10, 2))
     changes[:, 0] = 0.1
     changes[3, 1] = 100.0
-    found = crossfit_effect(changes, changes, range(10), folds=10)
-    assert sorted(found.chosen) == [0] + [1] * 9
-    assert found.difference == pytest.approx((9 * 0.0 + 0.1) / 10)
+    result = crossfit_effect(changes, changes, range(10), folds=10)
+    assert sorted(result.chosen) == [0] + [1] * 9
+    assert result.difference == pytest.approx((9 * 0.0 + 0.1) / 10)
 
 
 def test_without_differences_there_is_no_interval():
-    found = crossfit_effect(np.zeros((8, 2)), np.zeros((8, 2)))
-    assert isnan(found.low)
-    assert found.p == 1.0
+    result = crossfit_effect(np.zeros((8, 2)), np.zeros((8, 2)))
+    assert isnan(result.low)
+    assert result.p == 1.0
 
 
 @pytest.mark.parametrize(

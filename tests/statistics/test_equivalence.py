@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mata_interp.errors import ArgumentError
 from mata_interp.statistics import items_for_margin, no_harm, tango_interval
+from mata_interp.statistics.choices import REFUSED
 
 
 def flips(n: int, fixed: int, broken: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,3 +77,16 @@ def test_without_a_spread_nothing_is_claimed():
 def test_the_margin_is_above_zero(margin):
     with pytest.raises(ArgumentError):
         no_harm([0, 1], [1, 1], margin)
+
+
+def test_what_was_chosen_on_tested_clips_has_no_claim():
+    before, after = flips(200, 2, 2)
+    clips = [str(n) for n in range(200)]
+    assert no_harm(before, after, 0.05, clusters=clips, chosen_on=["elsewhere"]).equivalent
+    refused = no_harm(before, after, 0.05, clusters=clips, chosen_on=["3"])
+    assert np.isnan([refused.p_inferior, refused.p_superior, refused.p_equivalence]).all()
+    assert not refused.equivalent
+    assert not refused.not_inferior
+    assert refused.method == REFUSED
+    with pytest.raises(ArgumentError, match="clusters"):
+        no_harm(before, after, 0.05, chosen_on=["3"])

@@ -24,8 +24,8 @@ def test_a_loop_over_items_gives_the_same():
             here = scores[item, configuration]
             assert best_option(here) == best
             assert is_correct(here, right) == (best == right)
-            others = [value for option, value in enumerate(options) if option != right]
-            expected = math.nan if right < 0 else options[right] - max(others)
+            wrong = [value for option, value in enumerate(options) if option != right]
+            expected = math.nan if right < 0 else options[right] - max(wrong)
             np.testing.assert_equal(margin(here, right).item(), expected)
     stacked = margin(scores, answer[:, None])
     assert stacked.shape == (40, 3)

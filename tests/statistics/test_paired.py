@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t
 
 import mata_interp as mi
 from mata_interp.statistics import Effect, mcnemar_exact, mcnemar_mid, paired_effect, tango_interval
+from mata_interp.statistics.units import Units
 
 bits = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(0, 4)), max_size=30)
 margins = st.floats(-50, 50).map(lambda x: round(x, 3))
@@ -226,21 +228,28 @@ def test_two_margins():
     assert effect.low < 0 < effect.difference < effect.high  # t with one degree of freedom: very wide
     assert math.isnan(effect.bootstrap_low)
     assert "no p-value below 0.5" in effect.note
-    assert "bootstrap needs 50 items" in effect.note
+    assert "bootstrap needs 20 items" in effect.note
 
 
 def test_intervals_that_cover_less_than_they_say_have_a_note():
-    """Simulated in analyses/calibration.py: few skewed changes, and few clusters of unequal size."""
+    """Simulated in analyses/calibration.py: few skewed changes."""
     rng = np.random.default_rng(0)
     skewed, even = rng.exponential(size=30), np.linspace(-1, 1.5, 30)
     zeros = np.zeros(30)
     assert "skewed" in paired_effect(zeros, skewed, "margin").note
     assert "skewed" not in paired_effect(zeros, even, "margin").note
     assert "skewed" not in paired_effect(np.zeros(300), rng.exponential(size=300), "margin").note
+
+
+def test_clusters_of_unequal_size_widen_the_interval():
+    """One clip with 9 of 30 items: fewer degrees of freedom than clusters - 1."""
+    changes = np.random.default_rng(0).normal(size=30)
     unequal = np.r_[np.zeros(9, int), np.arange(1, 8).repeat(3)]
-    assert "unequal" in paired_effect(zeros, rng.permutation(even), "margin", clusters=unequal).note
-    equal = np.arange(10).repeat(3)
-    assert "unequal" not in paired_effect(zeros, rng.permutation(even), "margin", clusters=equal).note
+    units = Units.gather(changes, unequal)
+    effect = paired_effect(np.zeros(30), changes, "margin", clusters=unequal)
+    assert units.freedom() < 6.5 < len(units) - 1
+    radius = t.ppf(0.975, units.freedom()) * units.standard_error()
+    assert (effect.high - effect.low) / 2 == pytest.approx(radius)
 
 
 def test_seed_decides_the_draws():
@@ -292,7 +301,7 @@ def test_reads_as_english():
     )
     assert str(paired_effect([0.5, 1.0, 0.25] * 4, [0.75, 0.5, 0.5] * 4, kind="margin", level=0.9)) == (
         "Mean margin 0.583 before, 0.583 after: +0 (90 % interval -0.191 to +0.191, Student t). "
-        "12 items; p = 1 (sign-flip, exact). The bootstrap needs 50 items."
+        "12 items; p = 1 (sign-flip, exact). The bootstrap needs 20 items."
     )
     assert "p < 0.0001" in str(paired_effect(*answers(0, 40, 0, 0), kind="binary"))
     assert str(paired_effect([1], [1], kind="binary")).endswith(

@@ -50,8 +50,10 @@ def test_the_three_agree(discordance):
 def test_margins_by_simulation():
     change = detectable_margin(100, sd=2.0)
     rng = np.random.default_rng(0)
-    found = [paired_effect(np.zeros(100), rng.normal(change, 2.0, 100), "margin").low > 0 for _ in range(120)]
-    assert 0.68 < np.mean(found) < 0.92
+    detections = [
+        paired_effect(np.zeros(100), rng.normal(change, 2.0, 100), "margin").low > 0 for _ in range(120)
+    ]
+    assert 0.68 < np.mean(detections) < 0.92
 
 
 WRONG = [(0.0, 0.0), (0.1, 0.2), (1.5, 0.1)]

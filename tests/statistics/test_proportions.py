@@ -176,7 +176,13 @@ def test_mcnemar_mid_p_keeps_its_level():
 
 
 @pytest.mark.parametrize(
-    ("count", "n", "published"), [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605))]
+    ("count", "n", "published"),
+    [
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
 )
 def test_wilson_published(count, n, published):
     """Newcombe (1998, Stat Med 17:857), score method without continuity correction, to the printed digits.

@@ -1,10 +1,11 @@
-"""Clusters: gathering, and the cluster-robust standard error against statsmodels."""
+"""Clusters: gathering, and the cluster-robust standard error against its definition and statsmodels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy.linalg import sqrtm
 from scipy.stats import ttest_1samp
 
 from mata_interp.statistics.units import Units
@@ -16,14 +17,45 @@ def clustered_values(seed: int, clusters: int = 25) -> tuple[np.ndarray, np.ndar
     return 0.3 + rng.normal(size=clusters)[labels] + rng.normal(size=len(labels)), labels
 
 
+def bell_and_mccaffrey(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """CR2 standard error and degrees of freedom of a mean by their definition, with whole matrices."""
+    n = len(values)
+    design = np.ones((n, 1))
+    residual_maker = np.eye(n) - design @ design.T / n  # I - H
+    rows = []  # the standard error squared is the sum of squares of rows @ values
+    for label in np.unique(labels):
+        inside = np.flatnonzero(labels == label)
+        block = residual_maker[np.ix_(inside, inside)]
+        root = np.linalg.inv(np.real(sqrtm(block)))  # (I - H_gg)^(-1/2)
+        rows.append(design[inside, 0] @ root @ residual_maker[inside] / n)
+    gram = np.array(rows) @ np.array(rows).T
+    error = float(np.sqrt(np.sum((np.array(rows) @ values) ** 2)))
+    return error, float(np.trace(gram) ** 2 / np.sum(gram**2))
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_interval_is_that_of_a_regression_on_a_constant(seed):
-    values, labels = clustered_values(seed)
+@pytest.mark.parametrize("clusters", [2, 5, 25])
+def test_clusters_of_unequal_size_by_the_definition(seed, clusters):
+    values, labels = clustered_values(seed, clusters)
+    units = Units.gather(values, labels)
+    error, freedom = bell_and_mccaffrey(values, labels)
+    assert units.standard_error() == pytest.approx(error)
+    assert units.freedom() == pytest.approx(freedom)
+    assert 1 - 1e-9 <= units.freedom() <= clusters - 1 + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_clusters_of_one_size_are_those_of_a_regression_on_a_constant(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(12), 4)
+    values = rng.normal(size=12)[labels] + rng.normal(size=48)
     fit = sm.OLS(values, np.ones(len(values))).fit(
         cov_type="cluster", cov_kwds={"groups": labels, "df_correction": True}, use_t=True
     )
     units = Units.gather(values, labels)
     assert units.mean == pytest.approx(fit.params[0])
+    assert units.freedom() == pytest.approx(11)
+    # statsmodels' correction is G / (G - 1) x (n - 1) / (n - 1) for a regression on a constant
     assert units.standard_error() == pytest.approx(fit.bse[0])
     assert units.t_interval(0.9) == pytest.approx(fit.conf_int(0.1)[0])
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
+
+import matplotlib
+import torch
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,9 +26,23 @@ def import_analysis(name: str) -> Any:
         sys.path.pop(0)
 
 
+def run_script(name: str, *arguments: str) -> str:
+    """What a script of ``analyses/`` prints, run as ``__main__`` in this process, which has torch already."""
+    script, printed = ROOT / "analyses" / name, io.StringIO()
+    argv, path, threads = sys.argv, sys.path, torch.get_num_threads()
+    sys.argv, sys.path = [str(script), *arguments], [str(script.parent), *path]
+    try:
+        with contextlib.redirect_stdout(printed), matplotlib.rc_context():  # some set a theme
+            runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise RuntimeError(f"{name} ended with {end.code}: {printed.getvalue()}") from end
+    finally:
+        sys.argv, sys.path = argv, path
+        torch.set_num_threads(threads)
+    return printed.getvalue()
+
+
 def run_analysis(name: str, *arguments: str) -> Any:
-    """Run an analysis with ``--json`` in a process of its own; what it prints."""
-    command = [sys.executable, str(ROOT / "analyses" / name), *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    """What an analysis prints with ``--json``."""
+    return json.loads(run_script(name, *arguments, "--json"))

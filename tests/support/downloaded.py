@@ -31,8 +31,8 @@ def real_records(benchmark: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     order = [whole[i] for i in np.random.default_rng(seed).permutation(len(whole))]
     taken: dict[str, dict[str, Any]] = {}
     for quirk in QUIRKS.values():
-        found = [record for record in order if quirk(record)][:2]
-        taken |= {record["id"]: record for record in found}
+        records_of_quirk = [record for record in order if quirk(record)][:2]
+        taken |= {record["id"]: record for record in records_of_quirk}
     records = list((taken | {record["id"]: record for record in order}).values())[:n]
     records[-1] = {**records[-1], "question": f"{records[-1]['question']} {SPECIAL}"}
     return records

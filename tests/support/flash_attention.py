@@ -34,11 +34,11 @@ def attend(
         scores = softcap * torch.tanh(scores / softcap)
     if causal:
         places = torch.arange(len(key))
-        own = places[len(key) - len(query) :, None]
-        seen = places <= own
+        queries_at = places[len(key) - len(query) :, None]
+        visible = places <= queries_at
         if window is not None:
-            seen &= places > own - window
-        scores = scores.masked_fill(~seen, -torch.inf)
+            visible &= places > queries_at - window
+        scores = scores.masked_fill(~visible, -torch.inf)
     return torch.einsum("htl,lhd->thd", scores.softmax(-1), value).to(query.dtype)
 
 
@@ -72,7 +72,7 @@ class FlashAttention:
         self.windows.add(sliding_window)
         causal = module.is_causal if is_causal is None else is_causal
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # (B, T, H, D)
-        given = attention_mask
+        original_mask = attention_mask
         if attention_mask is None:
             attention_mask = query.new_ones(key.shape[:2])
         elif attention_mask.dim() != 2:
@@ -84,10 +84,10 @@ class FlashAttention:
             keys, values = (x[row, : len(mask)][mask] for x in (key, value))  # a static cache has room behind
             output[row, tokens] = attend(query[row, tokens], keys, values, *settings)
         if self.original is not None:
-            args = (module, *(x.transpose(1, 2) for x in (query, key, value)), given)
+            args = (module, *(x.transpose(1, 2) for x in (query, key, value)), original_mask)
             more = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
-            theirs, _ = self.original(*args, **more, is_causal=is_causal, **kwargs)
-            torch.testing.assert_close(output, theirs, atol=1e-6, rtol=0)
+            expected, _ = self.original(*args, **more, is_causal=is_causal, **kwargs)
+            torch.testing.assert_close(output, expected, atol=1e-6, rtol=0)
             self.compared += 1
         return output, None
 

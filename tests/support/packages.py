@@ -9,9 +9,9 @@ import pytest
 
 def without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if bitsandbytes were not installed."""
-    own = importlib.util.find_spec
+    original = importlib.util.find_spec
 
     def find_spec(name: str, *more: object) -> object:
-        return None if name == "bitsandbytes" else own(name, *more)
+        return None if name == "bitsandbytes" else original(name, *more)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)

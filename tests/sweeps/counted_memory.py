@@ -25,7 +25,7 @@ class CountedMemory(TorchDispatchMode):
     def __init__(self, known: torch.nn.Module) -> None:
         super().__init__()
         tensors = [*known.parameters(), *known.buffers()]
-        self._seen = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        self._addresses = {tensor.untyped_storage().data_ptr() for tensor in tensors}
         self._live = self.peak = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -37,15 +37,15 @@ class CountedMemory(TorchDispatchMode):
 
     def _count(self, storage: Any) -> None:
         address, size = storage.data_ptr(), storage.nbytes()
-        if address in self._seen or not size:
+        if address in self._addresses or not size:
             return
-        self._seen.add(address)
+        self._addresses.add(address)
         self._live += size
         self.peak = max(self.peak, self._live)
         weakref.finalize(storage, self._forget, address, size)
 
     def _forget(self, address: int, size: int) -> None:
-        self._seen.discard(address)
+        self._addresses.discard(address)
         self._live -= size
 
 

@@ -33,8 +33,8 @@ DTYPES = [torch.float32, torch.bfloat16]
     ],
 )
 def test_a_step_is_the_distance_to_the_next_number(dtype, size, step):
-    found = Rounding.at(dtype, np.array([[0.5 * size, -size]])).step
-    assert found == [step]
+    steps = Rounding.at(dtype, np.array([[0.5 * size, -size]])).step
+    assert steps == [step]
     if size >= 1:
         value = torch.tensor(size, dtype=dtype)
         assert float(torch.nextafter(value, torch.tensor(torch.inf, dtype=dtype)) - value) == step
@@ -58,9 +58,9 @@ def large_logits(dtype: torch.dtype, size: float = 40.0) -> mi.LALM:
     """A model whose largest logit is about ``size``."""
     model, processor = tiny_qwen2_audio(seed=3)
     lalm = mi.LALM(model, processor)
-    found = float(lalm.logits(lalm.prompt(ITEMS)).abs().max())
+    largest = float(lalm.logits(lalm.prompt(ITEMS)).abs().max())
     with torch.no_grad():
-        model.lm_head.weight.mul_(size / found)
+        model.lm_head.weight.mul_(size / largest)
     return mi.LALM(model.to(dtype), processor)
 
 
@@ -73,14 +73,14 @@ def test_rounding_of_large_logits_is_no_fault(monkeypatch):
     right = shared_prefill._options
 
     def rounded(reading, hidden, answers):
-        found = right(reading, hidden, answers)
-        found[:, 0] -= 0.24
-        return found
+        swept = right(reading, hidden, answers)
+        swept[:, 0] -= 0.24
+        return swept
 
     monkeypatch.setattr(shared_prefill, "_options", rounded)
-    found = mi.sweep(lalm, items, [None, Mata(1.0, [1])], progress=False)
-    assert found.attrs["looped"] == 0
-    assert 0.9 < found.attrs["canary"] < STEPS[torch.bfloat16]
+    swept = mi.sweep(lalm, items, [None, Mata(1.0, [1])], progress=False)
+    assert swept.attrs["looped"] == 0
+    assert 0.9 < swept.attrs["canary"] < STEPS[torch.bfloat16]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -92,9 +92,9 @@ def test_rows_that_are_mixed_are_found(dtype, size):
     handle = layer.register_forward_hook(lambda m, args, out: out + 0.2 * out.mean(-2, keepdim=True))
     try:
         with pytest.warns(SweepWarning, match="steps of"):
-            found = mi.sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
-        assert found.attrs["looped"] == len(ITEMS)
-        np.testing.assert_array_equal(found.values, looped(lalm, ITEMS, CONFIGURATIONS))
+            swept = mi.sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
+        assert swept.attrs["looped"] == len(ITEMS)
+        np.testing.assert_array_equal(swept.values, looped(lalm, ITEMS, CONFIGURATIONS))
     finally:
         handle.remove()
 
@@ -110,8 +110,13 @@ def test_options_scored_on_a_wrong_token_are_found(dtype, monkeypatch):
 
     monkeypatch.setattr(shared_prefill, "_options", wrong)
     with pytest.warns(SweepWarning, match="after the last layer"):
-        found = mi.sweep(lalm, ITEMS, [Mata(1.0, [1])], progress=False)
-    assert found.attrs["looped"] == len(ITEMS)
+        swept = mi.sweep(lalm, ITEMS, [Mata(1.0, [1])], progress=False)
+    assert swept.attrs["looped"] == len(ITEMS)
+
+
+def with_rounding(lalm, prompt):
+    """Logits of a whole forward pass under rounding: the reference for those of one row."""
+    return logits_with_rounding(lalm, lambda: lalm.logits(prompt).float().numpy())
 
 
 def test_rounding_that_layers_amplify_is_no_fault(monkeypatch):
@@ -119,7 +124,7 @@ def test_rounding_that_layers_amplify_is_no_fault(monkeypatch):
     lalm = large_logits(torch.bfloat16)
     prompt = lalm.prompt(ITEMS)
     plain = lalm.logits(prompt).float().numpy()
-    noise = Rounding.at(lalm.dtype, plain).of_logits(logits_with_rounding(lalm, prompt), plain)
+    noise = Rounding.at(lalm.dtype, plain).of_logits(with_rounding(lalm, prompt), plain)
     monkeypatch.setitem(STEPS, torch.bfloat16, 1e-3)
     assert (noise > STEPS[torch.bfloat16]).all()
     result = mi.sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
@@ -136,7 +141,7 @@ def test_measured_rounding_is_a_step_a_layer():
     assert (moved[:, 2] == 0).all()
     lalm = large_logits(torch.float32)
     before, plain = lalm.fingerprint(), lalm.logits(lalm.prompt(ITEMS))
-    moved = torch.from_numpy(logits_with_rounding(lalm, lalm.prompt(ITEMS)))
+    moved = torch.from_numpy(with_rounding(lalm, lalm.prompt(ITEMS)))
     assert 0 < (moved - plain).abs().max() < 1e-3
     assert lalm.fingerprint() == before
     assert torch.equal(lalm.logits(lalm.prompt(ITEMS)), plain)

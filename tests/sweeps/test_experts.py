@@ -24,14 +24,14 @@ def gate_of(lalm: LALM) -> Any:
 
 def routed(lalm: LALM, run) -> list[torch.Tensor]:
     """What the router of one layer is given, call by call."""
-    seen: list[torch.Tensor] = []
+    states: list[torch.Tensor] = []
     router = gate_of(lalm)
-    handle = router.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    handle = router.register_forward_pre_hook(lambda _, args: states.append(args[0].detach().clone()))
     try:
         run()
     finally:
         handle.remove()
-    return seen
+    return states
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_flip_of_experts_is_seen(edit, culprit):
         chosen = middle / middle.norm()
         gate_of(lalm).weight.copy_(torch.stack([edge, -edge, chosen, -chosen]).float())
     with pytest.warns(SweepWarning, match=f"plain loop: {culprit}"):
-        found = sweep(lalm, prompt, configurations, progress=False)
-    assert found.attrs["looped"] == 1
-    assert found.attrs["culprits"]
-    np.testing.assert_array_equal(found.values[:, 0], lalm.logits(prompt, EDIT))
+        swept = sweep(lalm, prompt, configurations, progress=False)
+    assert swept.attrs["looped"] == 1
+    assert swept.attrs["culprits"]
+    np.testing.assert_array_equal(swept.values[:, 0], lalm.logits(prompt, EDIT))

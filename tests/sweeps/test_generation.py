@@ -39,20 +39,20 @@ def items() -> list[Item]:
 def test_each_answer_is_that_of_generate(items, decoding, dtype):
     model, processor = tiny_qwen2_audio(seed=3)
     lalm = mi.LALM(model.to(dtype), processor)
-    found = sweep_generate(lalm, items, CONFIGURATIONS, decoding=decoding, progress=False)
-    assert found.attrs["looped"] == 0
+    swept = sweep_generate(lalm, items, CONFIGURATIONS, decoding=decoding, progress=False)
+    assert swept.attrs["looped"] == 0
     prompt = lalm.prompt(items)
     for name, intervention in CONFIGURATIONS.items():
         alone = lalm.answer(prompt, intervention, decoding=decoding)
-        one = found.sel(configuration=name)
+        one = swept.sel(configuration=name)
         assert one["text"].values.tolist() == list(alone.texts)
         assert one["length"].values.tolist() == alone.lengths.tolist()
         assert one["stopped"].values.tolist() == alone.stopped.tolist()
         for row, length in enumerate(alone.lengths):
             assert one["tokens"].values[row, :length].tolist() == alone.tokens[row, :length].tolist()
             assert (one["tokens"].values[row, length:] == -1).all()
-    said = {tuple(found["text"].sel(configuration=name).values) for name in CONFIGURATIONS}
-    assert len(said) > 3  # the edits are heard
+    answers = {tuple(swept["text"].sel(configuration=name).values) for name in CONFIGURATIONS}
+    assert len(answers) > 3  # the edits are heard
 
 
 def test_the_prompt_is_read_once(items):
@@ -63,6 +63,20 @@ def test_the_prompt_is_read_once(items):
     edits = {name: c for name, c in CONFIGURATIONS.items() if name != "all text"}
     sweep_generate(lalm, items, edits, decoding=Decoding(4), progress=False)
     assert len(read) == 2  # the shared reading, and the plain answer it is compared with
+
+
+def test_edits_of_text_read_the_text_alone_again(items):
+    """One item: no row has audio beside its text. The answer is that of `lalm.answer` all the same."""
+    lalm = mi.LALM(*tiny_qwen2_audio(seed=3))
+    read = []
+    lalm.prepare(items[:1])
+    lalm.model.model.audio_tower.register_forward_hook(lambda *_: read.append(1))
+    edits = {name: CONFIGURATIONS[name] for name in ("baseline", "all text")}
+    swept = sweep_generate(lalm, items[:1], edits, decoding=Decoding(8), progress=False)
+    assert len(read) == 2  # the shared reading, and the plain answer it is compared with
+    alone = lalm.answer(items[:1], edits["all text"], max_new_tokens=8)
+    assert swept["text"].sel(configuration="all text").values.tolist() == list(alone.texts)
+    assert alone.texts != lalm.answer(items[:1], max_new_tokens=8).texts
 
 
 def test_a_model_that_cannot_step_back_answers_in_a_loop_and_says_so(items, monkeypatch):
@@ -79,7 +93,7 @@ def test_bad_items_and_prompts(items):
     lalm = mi.LALM(*tiny_qwen2_audio(seed=3))
     gone = Item(audio="nowhere.wav", question="?", id="gone")
     with pytest.warns(ExclusionWarning, match="3 items used, 1 left out, the first: item 'gone'"):
-        found = sweep_generate(lalm, [gone, *items], [None], decoding=Decoding(3), progress=False)
+        swept = sweep_generate(lalm, [gone, *items], [None], decoding=Decoding(3), progress=False)
     of_prompt = sweep_generate(lalm, lalm.prompt(items), [None], decoding=Decoding(3), progress=False)
-    assert found["text"].values.tolist() == of_prompt["text"].values.tolist()
-    assert found["item"].values.tolist() == [item.id for item in items]
+    assert swept["text"].values.tolist() == of_prompt["text"].values.tolist()
+    assert swept["item"].values.tolist() == [item.id for item in items]

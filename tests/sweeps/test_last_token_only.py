@@ -15,10 +15,10 @@ from tests.sweeps.test_sweep import CONFIGURATIONS, ITEMS
 @pytest.fixture
 def lengths(lalm):
     """Tokens that the last layer's feed-forward part was given, call by call."""
-    seen: list[int] = []
+    counts: list[int] = []
     part = lalm.structure.blocks[-1].mlp
-    handle = part.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
-    yield seen
+    handle = part.register_forward_pre_hook(lambda _, args: counts.append(args[0].shape[1]))
+    yield counts
     handle.remove()
 
 
@@ -39,16 +39,16 @@ def test_a_thrifty_reading_is_the_whole_one(lalm, lengths):
     )
     assert lengths == [1, prompt.width]
     torch.testing.assert_close(last_token_only.logits, whole.logits, atol=1e-5, rtol=0)
-    for ours, theirs in zip(last_token_only.before(1).layers, whole.before(1).layers, strict=True):
-        assert torch.equal(ours.keys, theirs.keys)
-        assert torch.equal(ours.values, theirs.values)
+    for layer, expected in zip(last_token_only.before(1).layers, whole.before(1).layers, strict=True):
+        assert torch.equal(layer.keys, expected.keys)
+        assert torch.equal(layer.values, expected.values)
 
 
 def test_a_sweep_reads_once_and_thriftily(lalm, lengths):
-    found = sweep(lalm, lalm.prompt(ITEMS), [None, Mata(2.0, [1], "add")], progress=False)
+    swept = sweep(lalm, lalm.prompt(ITEMS), [None, Mata(2.0, [1], "add")], progress=False)
     assert lengths == [1, 2]  # the reading, and two rows
-    assert found.attrs["looped"] == 0
-    assert np.abs(found.values[:, 0] - found.values[:, 1]).max() > 0.1
+    assert swept.attrs["looped"] == 0
+    assert np.abs(swept.values[:, 0] - swept.values[:, 1]).max() > 0.1
 
 
 @pytest.mark.parametrize("way", ["another shape", "another sum"])
@@ -66,17 +66,17 @@ def test_a_layer_that_is_not_built_for_it_is_read_in_whole(lalm, way):
     alone: list[bool] = []  # whether a single row may pass
     reading = PrefillCache.rows
 
-    def rows(self, *given):
+    def rows(self, *arguments, **more):
         alone.append(True)
-        return reading(self, *given)
+        return reading(self, *arguments, **more)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(PrefillCache, "rows", rows)
         try:
-            found = sweep(lalm, prompt, CONFIGURATIONS, progress=False)
+            swept = sweep(lalm, prompt, CONFIGURATIONS, progress=False)
         finally:
             handle.remove()
-    assert found.attrs["looped"] == 0
+    assert swept.attrs["looped"] == 0
     for name, intervention in CONFIGURATIONS.items():
         plain = lalm.logits(prompt, intervention)
-        np.testing.assert_allclose(found.sel(configuration=name), plain, atol=2e-5, rtol=0, err_msg=name)
+        np.testing.assert_allclose(swept.sel(configuration=name), plain, atol=2e-5, rtol=0, err_msg=name)

@@ -47,10 +47,10 @@ def test_the_margin_is_that_of_the_records(lalm, items):
     swept = margin(sweep(lalm, items, configurations, progress=False))
     records = mi.run(lalm, items, configurations, progress=False).records
     for _, row in records[records["answer"].notna()].iterrows():
-        found = float(swept.sel(item=row["item"], configuration=row["condition"]))
-        assert found == pytest.approx(row["margin"], abs=1e-4)
+        value = float(swept.sel(item=row["item"], configuration=row["condition"]))
+        assert value == pytest.approx(row["margin"], abs=1e-4)
     assert np.isnan(swept.sel(item=items[2].id)).all()
-    with pytest.raises(ValueError, match="has no options"):
+    with pytest.raises(ValueError, match="has no answer options"):
         margin(sweep(lalm, lalm.prompt(items), configurations, progress=False))
 
 
@@ -70,60 +70,70 @@ def mapped(lalm, items, configurations):
 
 @pytest.mark.parametrize("rule", ["abs", "knockout"])
 def test_a_map_of_windows(lalm, items, rule):
-    found, by_name = mapped(lalm, items, window_configs(lalm, (0.1, 1.0), rule))
-    assert found.dims == ("layers", "alpha")
-    assert found.shape == (10, 2)
+    causal, by_name = mapped(lalm, items, window_configs(lalm, (0.1, 1.0), rule))
+    assert causal.dims == ("layers", "alpha")
+    assert causal.shape == (10, 2)
     for layers, alpha, name in [
         ("0", 0.1, "layer 0, alpha 0.1"),
         ("1-2", 1.0, "layers 1-2, alpha 1"),
         ("0-3", 0.1, "layers 0-3, alpha 0.1"),
     ]:
-        assert float(found.sel(layers=layers, alpha=alpha)) == pytest.approx(by_name[name], abs=1e-9)
-    assert found["first"].sel(layers="1-2") == 1
-    assert found["last"].sel(layers="1-2") == 2
-    assert (found.attrs["rule"], found.attrs["heads"]) == (rule, "all")
-    assert (found.attrs["items"], found.attrs["clips"]) == (2, 2)  # of one the answer is not known
-    assert ((found["low"] <= found) & (found <= found["high"])).all()
+        assert float(causal.sel(layers=layers, alpha=alpha)) == pytest.approx(by_name[name], abs=1e-9)
+    assert causal["first"].sel(layers="1-2") == 1
+    assert causal["last"].sel(layers="1-2") == 2
+    assert (causal.attrs["rule"], causal.attrs["heads"]) == (rule, "all")
+    assert (causal.attrs["items"], causal.attrs["clips"]) == (2, 2)  # of one the answer is not known
+    assert ((causal["low"] <= causal) & (causal <= causal["high"])).all()
+
+
+def test_the_noise_floor_of_a_map(lalm, items):
+    """Two clips have two patterns of signs (and their opposites): alike and different."""
+    configurations = layer_configs(lalm, 0.5, "abs")
+    swept = sweep(lalm, items, {"baseline": None, **configurations}, progress=False)
+    margins = margin(swept).isel(item=[0, 1])
+    moved = (margins - margins.sel(configuration="baseline")).sel(configuration=list(configurations)).values
+    expected = max(np.abs(moved.sum(0)).max(), np.abs(moved[0] - moved[1]).max()) / 2
+    assert change(swept, configurations, "baseline").attrs["noise_floor"] == pytest.approx(expected)
 
 
 def test_a_map_of_layers(lalm, items):
     configurations = layer_configs(lalm, 0.5, "abs")
-    found, by_name = mapped(lalm, items, configurations)
-    assert found.dims == ("layer",)
-    assert found["layer"].values.tolist() == [0, 1, 2, 3]
-    assert float(found.sel(layer=2)) == pytest.approx(by_name["layer 2"], abs=1e-9)
-    assert float(abs(found).max()) > 0.01
-    xr.testing.assert_allclose(found, causal_map(lalm, items, configurations, progress=False), atol=1e-5)
+    causal, by_name = mapped(lalm, items, configurations)
+    assert causal.dims == ("layer",)
+    assert causal["layer"].values.tolist() == [0, 1, 2, 3]
+    assert float(causal.sel(layer=2)) == pytest.approx(by_name["layer 2"], abs=1e-9)
+    assert float(abs(causal).max()) > 0.01
+    xr.testing.assert_allclose(causal, causal_map(lalm, items, configurations, progress=False), atol=1e-5)
 
 
 def test_a_map_of_heads(lalm, items):
-    found, by_name = mapped(lalm, items, head_configs(lalm))
-    assert found.dims == ("layer", "head")
-    assert found.shape == (4, 4)
-    assert float(found.sel(layer=1, head=3)) == pytest.approx(by_name["layer 1, head 3"], abs=1e-9)
-    assert float(found.sel(layer=3, head=0)) == pytest.approx(by_name["layer 3, head 0"], abs=1e-9)
-    assert found.notnull().all()
+    causal, by_name = mapped(lalm, items, head_configs(lalm))
+    assert causal.dims == ("layer", "head")
+    assert causal.shape == (4, 4)
+    assert float(causal.sel(layer=1, head=3)) == pytest.approx(by_name["layer 1, head 3"], abs=1e-9)
+    assert float(causal.sel(layer=3, head=0)) == pytest.approx(by_name["layer 3, head 0"], abs=1e-9)
+    assert causal.notnull().all()
 
 
 def test_layers_under_some_heads_are_a_map_of_layers(lalm, items):
     """`sweep --layers each --heads 0-1` is no map of heads: neither head is alone."""
-    found, by_name = mapped(lalm, items, layer_configs(lalm, heads=[0, 1]))
-    assert found.dims == ("layer",)
-    assert found.attrs["heads"] == "0-1"
-    assert float(found.sel(layer=3)) == pytest.approx(by_name["layer 3"], abs=1e-9)
+    causal, by_name = mapped(lalm, items, layer_configs(lalm, heads=[0, 1]))
+    assert causal.dims == ("layer",)
+    assert causal.attrs["heads"] == "0-1"
+    assert float(causal.sel(layer=3)) == pytest.approx(by_name["layer 3"], abs=1e-9)
 
 
 def test_windows_under_some_heads_are_a_map_of_windows(lalm, items):
-    found, by_name = mapped(lalm, items, window_configs(lalm, (1.0,), widths=[2], heads=[1, 2]))
-    assert found.dims == ("layers", "alpha")
-    assert found.attrs["heads"] == "1-2"
-    assert float(found.sel(layers="2-3", alpha=1.0)) == pytest.approx(
+    causal, by_name = mapped(lalm, items, window_configs(lalm, (1.0,), widths=[2], heads=[1, 2]))
+    assert causal.dims == ("layers", "alpha")
+    assert causal.attrs["heads"] == "1-2"
+    assert float(causal.sel(layers="2-3", alpha=1.0)) == pytest.approx(
         by_name["layers 2-3, alpha 1"], abs=1e-9
     )
 
 
 @pytest.mark.parametrize(
-    ("configurations", "said"),
+    ("configurations", "message"),
     [
         ({"a": Mata(1.0, [1]), "b": Mata(1.0, [1], "mul")}, "differ in rule .abs, mul"),
         ({"a": Mata(1.0, [1]), "b": Mata(1.0, [2], keys="text")}, "differ in keys"),
@@ -132,11 +142,11 @@ def test_windows_under_some_heads_are_a_map_of_windows(lalm, items):
         ({"a": Mata(1.0, [1], heads=[0]), "b": Mata(1.0, [2])}, "differ in heads"),
         ({"a": Mata(1.0, [1, 2], heads=[0]), "b": Mata(1.0, [1, 2], heads=[1])}, "differ in heads"),
         ({"a": Mata(1.0, [1], heads=[0]), "b": Mata(0.5, [1], heads=[1])}, "differ in heads"),
-        ({}, "nothing to map"),
+        ({}, "no configurations to map"),
     ],
 )
-def test_what_has_no_place_is_refused_before_the_sweep(lalm, items, configurations, said):
-    with pytest.raises(InterventionError, match=said):
+def test_what_has_no_place_is_refused_before_the_sweep(lalm, items, configurations, message):
+    with pytest.raises(InterventionError, match=message):
         causal_map(lalm, items, configurations, progress=False)
 
 

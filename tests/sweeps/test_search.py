@@ -108,8 +108,8 @@ def test_the_choice_is_as_good_as_that_of_the_full_grid():
     turns = np.array([0, 1, 2, 2])[np.arange(96) % 4]
     for seed in range(60):
         effects = world(seed, 32, 96 + 300)
-        seen, held_out = effects[:96], effects[96:].mean(0)
-        means = iter([seen[turns == number].mean(0) for number in range(3)])
+        measured, held_out = effects[:96], effects[96:].mean(0)
+        means = iter([measured[turns == number].mean(0) for number in range(3)])
 
         def measure(names: list[str], means=means) -> list[float]:
             mean = next(means)
@@ -117,7 +117,7 @@ def test_the_choice_is_as_good_as_that_of_the_full_grid():
 
         rounds = grid.search(measure)
         best = places[rounds[-1]["leaders"][0]]
-        whole = seen.mean(0)
+        whole = measured.mean(0)
         lost.append(held_out[best] - held_out[max(grid.names, key=lambda place, whole=whole: whole[place])])
         tried.append(len({name for one in rounds for name in one["configurations"]}))
     assert max(tried) < 0.35 * len(grid.names)

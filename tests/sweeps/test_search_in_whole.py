@@ -51,10 +51,10 @@ def test_a_search_at_32_layers_costs_less_than_1_3_forwards():
 
     def measure(names):
         edits = {"none": None, **{name: configurations[name] for name in names}}
-        found: list = []
-        run = lambda: found.append(mi.sweep(lalm, prompt, edits, progress=False))  # noqa: E731
+        results: list = []
+        run = lambda: results.append(mi.sweep(lalm, prompt, edits, progress=False))  # noqa: E731
         costs.append(work(run) / plain)
-        logit = found[0].isel(item=0, vocab=5)
+        logit = results[0].isel(item=0, vocab=5)
         return (logit.sel(configuration=list(names)) - logit.sel(configuration="none")).values.tolist()
 
     WindowGrid.from_configurations(configurations).search(measure)
@@ -72,13 +72,13 @@ def test_its_choice_is_worth_as_much_on_other_clips(monkeypatch):
     assert len({item.cluster for item in chosen_on}) >= LEAST_CLIPS
     edits = mi.window_configs(lalm, widths=range(1, 5))
     options = {"batch_size": 16, "progress": False}
-    found = search_windows(lalm, chosen_on, edits, "none", **options)
+    searched = search_windows(lalm, chosen_on, edits, "none", **options)
     swept = mi.sweep(lalm, chosen_on, {"none": None, **edits}, **options)
     gains = margin(swept).mean("item").drop_sel(configuration="none")
     full = str(gains.idxmax().item())
-    last = margin(search.last_round(found)).mean("item").drop_sel(configuration="none")
+    last = margin(search.last_round(searched)).mean("item").drop_sel(configuration="none")
     coarse = str(last.idxmax().item())
-    assert found.sizes["configuration"] < swept.sizes["configuration"]
+    assert searched.sizes["configuration"] < swept.sizes["configuration"]
 
     tested_on = items.split("confirmation").filter(condition="conflict")
     tested = margin(

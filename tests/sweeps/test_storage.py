@@ -36,10 +36,10 @@ def test_it_comes_back_exactly(lalm, tmp_path, kind):
     xr.testing.assert_identical(back, swept)
     assert {n: type(v) for n, v in back.attrs.items()} == {n: type(v) for n, v in swept.attrs.items()}
     arrays = back.data_vars if isinstance(back, xr.Dataset) else {"": back}
-    wanted = swept.data_vars if isinstance(swept, xr.Dataset) else {"": swept}
+    expected = swept.data_vars if isinstance(swept, xr.Dataset) else {"": swept}
     for name, array in arrays.items():
-        assert array.dtype == wanted[name].dtype
-        np.testing.assert_array_equal(array.values, wanted[name].values)
+        assert array.dtype == expected[name].dtype
+        np.testing.assert_array_equal(array.values, expected[name].values)
     for name, coordinate in back.coords.items():
         assert coordinate.dtype == swept.coords[name].dtype
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["sweep.nc"]

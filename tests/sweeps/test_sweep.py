@@ -77,22 +77,22 @@ def looped(lalm: mi.LALM, items, configurations) -> np.ndarray:
 
 @pytest.mark.parametrize("items", [ITEMS[:1], ITEMS], ids=["B=1", "left-padded B=3"])
 def test_a_sweep_is_the_loop(lalm, items):
-    found = sweep(lalm, items, CONFIGURATIONS, progress=False)
+    swept = sweep(lalm, items, CONFIGURATIONS, progress=False)
     loop = looped(lalm, items, CONFIGURATIONS)
-    assert found.attrs["looped"] == 0
-    assert found.attrs["canary"] < 20  # steps of float32
-    assert (np.isnan(found.values) == np.isnan(loop)).all()
-    np.testing.assert_allclose(found.values, loop, atol=1e-5, rtol=3e-7)
-    moved = np.abs(found - found.sel(configuration="baseline")).max(["item", "choice"])
+    assert swept.attrs["looped"] == 0
+    assert swept.attrs["canary"] < 20  # steps of float32
+    assert (np.isnan(swept.values) == np.isnan(loop)).all()
+    np.testing.assert_allclose(swept.values, loop, atol=1e-5, rtol=3e-7)
+    moved = np.abs(swept - swept.sel(configuration="baseline")).max(["item", "choice"])
     unmoved = {"baseline", "zero"}
     for name in CONFIGURATIONS:
         assert (float(moved.sel(configuration=name)) > 1e-3) == (name not in unmoved), name
 
 
 def test_nothing_done_is_nothing_to_the_bit(lalm):
-    found = sweep(lalm, ITEMS, {"a": None, "b": Mata(0.0, [1, 2]), "c": Mata(1.0, [])}, progress=False)
-    np.testing.assert_array_equal(found.sel(configuration="a"), found.sel(configuration="b"))
-    np.testing.assert_array_equal(found.sel(configuration="a"), found.sel(configuration="c"))
+    swept = sweep(lalm, ITEMS, {"a": None, "b": Mata(0.0, [1, 2]), "c": Mata(1.0, [])}, progress=False)
+    np.testing.assert_array_equal(swept.sel(configuration="a"), swept.sel(configuration="b"))
+    np.testing.assert_array_equal(swept.sel(configuration="a"), swept.sel(configuration="c"))
 
 
 def test_blocks_and_order_change_nothing(lalm):
@@ -107,11 +107,11 @@ def test_blocks_and_order_change_nothing(lalm):
 
 def test_prompts_give_the_vocabulary(lalm):
     prompt = lalm.prompt(ITEMS)
-    found = sweep(lalm, prompt, CONFIGURATIONS, progress=False)
-    assert found.dims == ("item", "configuration", "vocab")
+    swept = sweep(lalm, prompt, CONFIGURATIONS, progress=False)
+    assert swept.dims == ("item", "configuration", "vocab")
     for name, intervention in CONFIGURATIONS.items():
         plain = lalm.logits(prompt, intervention)
-        np.testing.assert_allclose(found.sel(configuration=name), plain, atol=2e-5, rtol=0, err_msg=name)
+        np.testing.assert_allclose(swept.sel(configuration=name), plain, atol=2e-5, rtol=0, err_msg=name)
 
 
 def test_half_precision_is_as_near_to_the_truth_as_its_loop(lalm):
@@ -119,10 +119,10 @@ def test_half_precision_is_as_near_to_the_truth_as_its_loop(lalm):
     model, processor = tiny_qwen2_audio(seed=3)
     half = mi.LALM(model.to(torch.bfloat16), processor)
     truth = looped(lalm, ITEMS, CONFIGURATIONS)
-    found = sweep(half, ITEMS, CONFIGURATIONS, progress=False)
-    assert found.attrs["looped"] == 0
+    swept = sweep(half, ITEMS, CONFIGURATIONS, progress=False)
+    assert swept.attrs["looped"] == 0
     off, loop_off = (
-        np.nanmax(np.abs(x - truth)) for x in (found.values, looped(half, ITEMS, CONFIGURATIONS))
+        np.nanmax(np.abs(x - truth)) for x in (swept.values, looped(half, ITEMS, CONFIGURATIONS))
     )
     assert off < 1.5 * loop_off
     assert off < 0.1 * np.nanmax(np.abs(truth - truth[:, :1]))
@@ -147,10 +147,10 @@ def test_a_canary_that_is_off_sends_the_sweep_round_the_loop(lalm):
         with pytest.warns(
             SweepWarning, match="plain loop: an unedited row is .* off .* after layer 2, in item"
         ):
-            found = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
-        assert found.attrs["looped"] == 3
-        assert "first after layer 2" in found.attrs["culprits"]
-        np.testing.assert_array_equal(found.values, looped(lalm, ITEMS, CONFIGURATIONS))
+            swept = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
+        assert swept.attrs["looped"] == 3
+        assert "first after layer 2" in swept.attrs["culprits"]
+        np.testing.assert_array_equal(swept.values, looped(lalm, ITEMS, CONFIGURATIONS))
     finally:
         handle.remove()
 
@@ -174,13 +174,13 @@ def test_what_is_not_there_is_refused(lalm):
 
 
 def test_labels(lalm):
-    found = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
-    assert found.dims == ("item", "configuration", "choice")
-    assert list(found["item"].values) == [i.id for i in ITEMS]
-    one = found.sel(configuration="heads by layer")
+    swept = sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)
+    assert swept.dims == ("item", "configuration", "choice")
+    assert list(swept["item"].values) == [i.id for i in ITEMS]
+    one = swept.sel(configuration="heads by layer")
     assert (one["layers"], one["rule"], one["alpha"]) == ("1-2", "add", 2.0)
-    assert found.sel(configuration="in order")["rule"] == "abs then mul then add"
-    assert found["answer"].values.tolist() == [0, 0, 0]
+    assert swept.sel(configuration="in order")["rule"] == "abs then mul then add"
+    assert swept["answer"].values.tolist() == [0, 0, 0]
     assert sweep(lalm, ITEMS[0], [None, CONFIGURATIONS["abs"]], progress=False).shape == (1, 2, 4)
 
 
@@ -189,11 +189,11 @@ def test_what_cannot_be_used_is_left_out_counted_and_named(lalm):
     open_ended = Item(audio=ITEMS[0].audio, question="What?", id="open")
     some = [ITEMS[0], gone, ITEMS[1], open_ended]
     with pytest.warns(ExclusionWarning, match="2 items used, 2 left out.*'open'.*'choices'"):
-        found = sweep(lalm, some, CONFIGURATIONS, progress=False)
+        swept = sweep(lalm, some, CONFIGURATIONS, progress=False)
     xr.testing.assert_allclose(
-        found.drop_attrs(), sweep(lalm, ITEMS[:2], CONFIGURATIONS, progress=False).drop_attrs(), atol=1e-5
+        swept.drop_attrs(), sweep(lalm, ITEMS[:2], CONFIGURATIONS, progress=False).drop_attrs(), atol=1e-5
     )
-    assert [line.split(":")[:2] for line in found.attrs["excluded"].split("\n")] == [
+    assert [line.split(":")[:2] for line in swept.attrs["excluded"].split("\n")] == [
         ["open", " choices"],
         ["gone", " audio"],
     ]
@@ -216,13 +216,13 @@ def test_text_queries_move_nothing_before_them(lalm):
     begin = int((prompt.groups["audio"].cumsum(1) == 0).int().argmin(1).min())
     states = []
     for intervention in (None, Mata(2.0, [0, 1, 2, 3], "add", queries="text")):
-        kept = []
+        outputs = []
         hook = lalm.structure.decoder.layers[-1].register_forward_hook(
-            lambda m, a, out, kept=kept: kept.append(out)
+            lambda m, a, out, outputs=outputs: outputs.append(out)
         )
         lalm.logits(prompt, intervention)
         hook.remove()
-        states.append(kept[0])
+        states.append(outputs[0])
     moved = (states[0] - states[1]).abs().amax((0, 2))
     assert moved[: begin + 1].max() == 0
     assert moved[-1] > 0.1
@@ -234,6 +234,6 @@ def test_padding_may_lie_among_the_rows(lalm):
     prompt = lalm.prompt(some)
     text = (prompt.groups["audio"].cumsum(1) > 0)[0].sum()
     assert int(prompt.inputs["attention_mask"][1].sum()) < text
-    found = sweep(lalm, some, CONFIGURATIONS, progress=False)
-    assert found.attrs["looped"] == 0
-    np.testing.assert_allclose(found.values, looped(lalm, some, CONFIGURATIONS), atol=1e-5, rtol=3e-7)
+    swept = sweep(lalm, some, CONFIGURATIONS, progress=False)
+    assert swept.attrs["looped"] == 0
+    np.testing.assert_allclose(swept.values, looped(lalm, some, CONFIGURATIONS), atol=1e-5, rtol=3e-7)

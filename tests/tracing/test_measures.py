@@ -80,9 +80,9 @@ def test_indices_agree_on_who_dominates(ds):
 
 @few
 @given(traces(), st.floats(0.1, 1.0))
-def test_a_remainder_outside_all_groups_changes_nothing(ds, kept):
+def test_a_remainder_outside_all_groups_changes_nothing(ds, fraction):
     """Learned sinks take part of the mass: what is left is compared with itself."""
-    less = ds.assign(mass=ds.mass * np.float32(kept))
+    less = ds.assign(mass=ds.mass * np.float32(fraction))
     for measure in (audio_share, audio_text_ratio, mdi, aei):
         xr.testing.assert_allclose(measure(less), measure(ds), rtol=1e-5)
 

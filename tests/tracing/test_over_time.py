@@ -44,7 +44,9 @@ def plain_rows(eager, prompt, row: int, edits) -> list[torch.Tensor]:
         "audio": prompt.groups["audio"][row, real],
         "text": torch.stack([prompt.groups[name][row, real] for name in text]).any(0),
     }
-    changes = [reference.Edit(e.alpha, e.layers, e.rule, keys[e.keys], own=e.keys == "audio") for e in edits]
+    changes = [
+        reference.Edit(e.alpha, e.layers, e.rule, keys[e.keys], include_self=e.keys == "audio") for e in edits
+    ]
     with torch.no_grad(), reference.edited(changes, inputs["input_ids"].shape[1]):
         attentions = eager(**inputs, output_attentions=True, use_cache=False).attentions
     return [weights[0, :, -1] for weights in attentions]
@@ -61,10 +63,10 @@ def test_it_is_that_of_eager_attention(items, which, dtype, cached, monkeypatch)
     eager = tiny_qwen2_audio(seed=0, attention="eager")[0].to(dtype)
     some = [items[n] for n in which]
     prompt = lalm.prepare(lalm.prompt(some))
-    found = attention_over_time(lalm, prompt, ends_of(some), CONDITIONS, bins=7)
+    measured = attention_over_time(lalm, prompt, ends_of(some), CONDITIONS, bins=7)
     tolerance = 1e-5 if dtype == torch.float32 else 0.06
     for row, item in enumerate(some):
-        mass, edges = found.of(row)
+        mass, edges = measured.of(row)
         audio = prompt.groups["audio"][row][prompt.inputs["attention_mask"][row].bool()]
         clips = 1 if len(item.clips) < 2 else 2
         assert edges[0] == 0
@@ -109,8 +111,8 @@ def test_edits_move_attention_and_strength_0_moves_none(tiny_lalm, items):
 
 def test_a_shorter_clip_has_fewer_bins(tiny_lalm, items):
     prompt = tiny_lalm.prompt(items[:2])
-    found = attention_over_time(tiny_lalm, prompt, ends_of(items[:2]), [()], bins=60)
-    counts = [len(found.of(row)[1]) - 1 for row in (0, 1)]
+    measured = attention_over_time(tiny_lalm, prompt, ends_of(items[:2]), [()], bins=60)
+    counts = [len(measured.of(row)[1]) - 1 for row in (0, 1)]
     assert counts == prompt.groups["audio"].sum(1).tolist()  # one token each
-    assert np.isnan(found.mass[1, ..., counts[1] :]).all()
-    assert not np.isnan(found.of(1)[0]).any()
+    assert np.isnan(measured.mass[1, ..., counts[1] :]).all()
+    assert not np.isnan(measured.of(1)[0]).any()

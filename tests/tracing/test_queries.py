@@ -90,9 +90,9 @@ def test_text_queries_are_those_of_eager_attention(both, items, size):
         np.testing.assert_allclose(mean["mass"][row], expected.mean(-1), atol=1e-5)
 
         assert traced["n_queries"][row] == mean["n_queries"][row] == len(queries)
-        seen = np.stack([keys[name].cumsum(0)[queries] for name in GROUPS])
-        np.testing.assert_array_equal(traced["n_tokens"][row, :, : len(queries)], seen)
-        np.testing.assert_allclose(mean["n_tokens"][row], seen.mean(-1))
+        counts = np.stack([keys[name].cumsum(0)[queries] for name in GROUPS])
+        np.testing.assert_array_equal(traced["n_tokens"][row, :, : len(queries)], counts)
+        np.testing.assert_allclose(mean["n_tokens"][row], counts.mean(-1))
         there = traced.isel(item=row, query=slice(len(queries)))
         assert there["position"].values.tolist() == queries.tolist()
         assert there["token"].values.tolist() == prompt.inputs["input_ids"][row, real][queries].tolist()
@@ -124,10 +124,10 @@ def test_generated_queries_are_those_of_eager_attention(both, items, size):
     lalm, eager = both
     prompt = lalm.prompt(items[:size])
     output = lalm.generate(prompt, max_new_tokens=5)
-    kept = trace(lalm, prompt, query="generated", per_query=True, max_new_tokens=5, progress=False)
+    per_query = trace(lalm, prompt, query="generated", per_query=True, max_new_tokens=5, progress=False)
     mean = trace(lalm, prompt, query="generated", max_new_tokens=5, progress=False)
     for row in range(size):
-        steps = int(kept["n_queries"][row])
+        steps = int(per_query["n_queries"][row])
         answer = output[row, : steps - 1].tolist()
         real = prompt.inputs["attention_mask"][row].bool()
         prompted = int(real.sum())
@@ -137,14 +137,14 @@ def test_generated_queries_are_those_of_eager_attention(both, items, size):
         }
         queries = torch.arange(prompted - 1, prompted - 1 + steps)
         expected = masses(rows_of(eager, prompt.inputs, row, answer), queries, keys).numpy()
-        np.testing.assert_allclose(kept["mass"][row, ..., :steps], expected, atol=1e-5)
+        np.testing.assert_allclose(per_query["mass"][row, ..., :steps], expected, atol=1e-5)
         np.testing.assert_allclose(mean["mass"][row], expected.mean(-1), atol=1e-5)
-        there = kept.isel(item=row, query=slice(steps))
+        there = per_query.isel(item=row, query=slice(steps))
         assert there["position"].values.tolist() == queries.tolist()
         assert there["token"].values.tolist() == [int(prompt.inputs["input_ids"][row, -1]), *answer]
         assert there["query_group"].values.tolist() == ["template", *["generated"] * (steps - 1)]
         assert there["n_tokens"].sel(group="generated").values.tolist() == list(range(steps))
-    assert (kept["mass"].sel(group="generated", query=slice(1, None)).max() > 0.01).all()
+    assert (per_query["mass"].sel(group="generated", query=slice(1, None)).max() > 0.01).all()
 
 
 def test_an_answer_ends_at_its_end(items):
@@ -155,15 +155,15 @@ def test_an_answer_ends_at_its_end(items):
     lalm.model.generation_config.eos_token_id = [int(output[0, 2])]
     lalm.model.generation_config.pad_token_id = 0
     again = lalm.generate(prompt, max_new_tokens=6)
-    kept = trace(lalm, prompt, query="generated", per_query=True, max_new_tokens=6, progress=False)
+    per_query = trace(lalm, prompt, query="generated", per_query=True, max_new_tokens=6, progress=False)
     mean = trace(lalm, prompt, query="generated", max_new_tokens=6, progress=False)
     for row, tokens in enumerate(again.tolist()):
         end = tokens.index(int(output[0, 2])) + 1 if int(output[0, 2]) in tokens else len(tokens)
-        assert kept["n_queries"][row] == end
-        assert np.isnan(kept["mass"][row, ..., end:]).all()
-        alone = kept["mass"][row, ..., :end].mean("query")
+        assert per_query["n_queries"][row] == end
+        assert np.isnan(per_query["mass"][row, ..., end:]).all()
+        alone = per_query["mass"][row, ..., :end].mean("query")
         np.testing.assert_allclose(mean["mass"][row], alone, atol=1e-6)
-    assert kept["n_queries"][0] <= 3
+    assert per_query["n_queries"][0] <= 3
 
 
 @pytest.mark.parametrize("query", ["text", "generated"])
@@ -174,17 +174,17 @@ def test_masses_sum_to_one_and_batches_do_not_matter(tiny_lalm, items, query):
     assert whole["mass"].dtype == np.float32
     one = trace(tiny_lalm, items, query=query, max_new_tokens=3, batch_size=1, progress=False)
     xr.testing.assert_allclose(one, whole, atol=1e-5)
-    kept = {"per_query": True, "max_new_tokens": 3, "progress": False}
-    per_query = trace(tiny_lalm, items, query=query, batch_size=2, **kept)
-    xr.testing.assert_allclose(per_query, trace(tiny_lalm, items, query=query, **kept), atol=1e-5)
+    settings = {"per_query": True, "max_new_tokens": 3, "progress": False}
+    per_query = trace(tiny_lalm, items, query=query, batch_size=2, **settings)
+    xr.testing.assert_allclose(per_query, trace(tiny_lalm, items, query=query, **settings), atol=1e-5)
     np.testing.assert_allclose(per_query["mass"].mean("query"), whole["mass"], atol=1e-5)
 
 
 def test_the_last_query_kept(tiny_lalm, items):
-    kept = trace(tiny_lalm, items, per_query=True, progress=False)
+    per_query = trace(tiny_lalm, items, per_query=True, progress=False)
     last = trace(tiny_lalm, items, progress=False)
-    assert kept.sizes["query"] == 1
-    np.testing.assert_array_equal(kept["mass"][..., 0], last["mass"])
+    assert per_query.sizes["query"] == 1
+    np.testing.assert_array_equal(per_query["mass"][..., 0], last["mass"])
     assert (last["n_queries"] == 1).all()
 
 
@@ -215,19 +215,19 @@ def test_bfloat16(items, size):
 
 
 def test_measures_of_kept_queries(tiny_lalm, items):
-    kept = trace(tiny_lalm, items, query="text", per_query=True, progress=False)
-    assert audio_share(kept).dims == ("item", "layer", "head", "query")
-    there = kept["position"].values >= 0
-    assert np.isfinite(mdi(kept).values[:, 0][there]).all()
-    assert np.isnan(mdi(kept).values[:, 0][~there]).all()
+    per_query = trace(tiny_lalm, items, query="text", per_query=True, progress=False)
+    assert audio_share(per_query).dims == ("item", "layer", "head", "query")
+    there = per_query["position"].values >= 0
+    assert np.isfinite(mdi(per_query).values[:, 0][there]).all()
+    assert np.isnan(mdi(per_query).values[:, 0][~there]).all()
 
 
 def test_through_a_file(tiny_lalm, items, tmp_path):
-    kept = trace(tiny_lalm, items, query="generated", per_query=True, max_new_tokens=2, progress=False)
-    kept.to_netcdf(tmp_path / "trace.nc", engine="scipy")
+    per_query = trace(tiny_lalm, items, query="generated", per_query=True, max_new_tokens=2, progress=False)
+    per_query.to_netcdf(tmp_path / "trace.nc", engine="scipy")
     back = xr.load_dataset(tmp_path / "trace.nc", engine="scipy")
-    np.testing.assert_array_equal(back["mass"], kept["mass"])
-    assert back["query_group"].values.tolist() == kept["query_group"].values.tolist()
+    np.testing.assert_array_equal(back["mass"], per_query["mass"])
+    assert back["query_group"].values.tolist() == per_query["query_group"].values.tolist()
     assert back.attrs["query"] == "generated"
     assert back.attrs["max_new_tokens"] == 2
     assert "predicts" in back.attrs["queries"]

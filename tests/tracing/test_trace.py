@@ -123,10 +123,10 @@ def test_what_cannot_be_traced(tiny_lalm, items):
 def test_an_item_that_cannot_be_used_is_left_out_and_named(tiny_lalm, items, traced, tmp_path):
     broken = Item(audio=str(tmp_path / "missing.wav"), question="Which?", choices=("a", "b"), id="broken")
     with pytest.warns(ExclusionWarning, match=r"3 items used, 1 left out.*'broken'"):
-        kept = trace(tiny_lalm, [items[0], broken, *items[1:]], progress=False)
-    xr.testing.assert_allclose(kept, traced, atol=1e-5)
-    assert kept.attrs["n_excluded"] == 1
-    assert kept.attrs["excluded"].startswith("broken: audio: ")
+        usable = trace(tiny_lalm, [items[0], broken, *items[1:]], progress=False)
+    xr.testing.assert_allclose(usable, traced, atol=1e-5)
+    assert usable.attrs["n_excluded"] == 1
+    assert usable.attrs["excluded"].startswith("broken: audio: ")
     assert (traced.attrs["n_excluded"], traced.attrs["excluded"]) == (0, "")
     with pytest.raises(ItemError, match="'broken'"):
         trace(tiny_lalm, [items[0], broken], progress=False, strict=True)

@@ -158,6 +158,6 @@ def apply_weights(model: Qwen2AudioForConditionalGeneration, path: Path) -> None
 def _fitting(value: Tensor | None, parameter: Tensor, name: str, path: Path) -> Tensor:
     """``value``, if it has the parameter's shape."""
     if value is None or value.shape != parameter.shape:
-        found = "is missing" if value is None else f"has shape {tuple(value.shape)}"
-        raise ModelError(f"{path}: {name} {found}; the model needs {tuple(parameter.shape)}.")
+        problem = "is missing" if value is None else f"has shape {tuple(value.shape)}"
+        raise ModelError(f"{path}: {name} {problem}; the model needs {tuple(parameter.shape)}.")
     return value

@@ -109,7 +109,7 @@ def _empty_model(
         del text_config.quantization_config  # the weights are no longer quantised
     text_config.tie_word_embeddings = False
     width = encoder["layer_norm.weight"].numel()
-    others: dict[str, Any] = {
+    token_settings: dict[str, Any] = {
         "audio_token_index": tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS["audio_token"]),
         "tie_word_embeddings": False,
         "bos_token_id": tokenizer.bos_token_id,
@@ -126,6 +126,6 @@ def _empty_model(
             max_source_positions=ENCODER_FRAMES,
         ),
         text_config=text_config,
-        **others,
+        **token_settings,
     )
     return Qwen2AudioForConditionalGeneration(config).eval()

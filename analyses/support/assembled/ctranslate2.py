@@ -110,13 +110,13 @@ def whisper_encoder_weights(path: Path) -> dict[str, Tensor]:
         old, new = f"layer_{count}", f"layers.{count}"
         renamed[f"{old}/self_attention/layer_norm"] = f"{new}.self_attn_layer_norm"
         renamed[f"{old}/ffn/layer_norm"] = f"{new}.final_layer_norm"
-        for theirs, ours in (
+        for old_name, new_name in (
             ("self_attention/linear_1", "self_attn.out_proj"),
             ("ffn/linear_0", "fc1"),
             ("ffn/linear_1", "fc2"),
         ):
-            weights[f"{new}.{ours}.weight"] = tensor(f"{old}/{theirs}/weight")
-            weights[f"{new}.{ours}.bias"] = tensor(f"{old}/{theirs}/bias")
+            weights[f"{new}.{new_name}.weight"] = tensor(f"{old}/{old_name}/weight")
+            weights[f"{new}.{new_name}.bias"] = tensor(f"{old}/{old_name}/bias")
         matrices = tensor(f"{old}/self_attention/linear_0/weight").chunk(3)
         biases = tensor(f"{old}/self_attention/linear_0/bias").chunk(3)
         for letter, matrix, bias in zip("qkv", matrices, biases, strict=True):
@@ -124,7 +124,7 @@ def whisper_encoder_weights(path: Path) -> dict[str, Tensor]:
             if letter != "k":
                 weights[f"{new}.self_attn.{letter}_proj.bias"] = bias.clone()
         count += 1
-    for theirs, ours in renamed.items():
-        weights[f"{ours}.weight"] = tensor(f"{theirs}/gamma")
-        weights[f"{ours}.bias"] = tensor(f"{theirs}/beta")
+    for old_name, new_name in renamed.items():
+        weights[f"{new_name}.weight"] = tensor(f"{old_name}/gamma")
+        weights[f"{new_name}.bias"] = tensor(f"{old_name}/beta")
     return weights

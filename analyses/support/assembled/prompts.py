@@ -78,11 +78,11 @@ class Decoder:
         """Return the same for audio embeddings [rows, audio tokens, decoder width]."""
         lengths = [len(row.prompt) + len(row.answer) for row in rows]
         tokens = torch.full((len(rows), max(lengths)), self.tokenizer.pad_token_id)
-        seen = len(self.before) + audio.shape[1]  # tokens before the question
-        mask = torch.zeros(len(rows), seen + max(lengths), dtype=torch.long)
+        before = len(self.before) + audio.shape[1]  # tokens before the question
+        mask = torch.zeros(len(rows), before + max(lengths), dtype=torch.long)
         for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
             tokens[index, :length] = torch.tensor(row.prompt + row.answer)
-            mask[index, : seen + length] = 1
+            mask[index, : before + length] = 1
         embeddings = torch.cat([audio, self.language_model.embed_tokens(tokens)], dim=1)
         states = self.language_model(
             inputs_embeds=embeddings,

@@ -70,9 +70,9 @@ def ask(
     role, answer = segments[target].role, segments[target].label
     rivals = [one.label for one in segments if one.role == role and one.label != answer]
     topic = f"{('first', 'last')[target]} {role}" if rivals else role
-    others = [label for label in labels[role] if label != answer and label not in rivals]
-    drawn = rng.choice(len(others), OPTIONS - 1 - len(rivals), replace=False)
-    choices = [answer, *rivals, *(others[index] for index in drawn)]
+    distractors = [label for label in labels[role] if label != answer and label not in rivals]
+    drawn = rng.choice(len(distractors), OPTIONS - 1 - len(rivals), replace=False)
+    choices = [answer, *rivals, *(distractors[index] for index in drawn)]
     shuffled = tuple(choices[index] for index in rng.permutation(OPTIONS))
     wordings = WORDINGS[topic]
     return Question(topic, wordings[rng.integers(len(wordings))], shuffled, answer)

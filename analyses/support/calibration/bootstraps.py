@@ -10,25 +10,57 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import t as student
 
-__all__ = ["FLOOR", "bootstrap_intervals", "exact_flip_p", "mean_and_se", "sign_flip_p", "t_interval"]
+from mata_interp.statistics.units import Units
+
+__all__ = [
+    "FLOOR",
+    "bootstrap_intervals",
+    "exact_flip_p",
+    "freedom",
+    "mean_and_plain_se",
+    "mean_and_se",
+    "plain_t_interval",
+    "sign_flip_p",
+    "t_interval",
+]
 
 FLOOR = 0.25  # of a resample's standard error, as in `simultaneous_band`
 Interval = tuple[np.ndarray, np.ndarray]
 
 
 def mean_and_se(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over items and its cluster-robust standard error, ``[R]`` each, from sums ``[R, G]``."""
+    """Mean over items and its cluster-robust standard error (CR2), ``[R]`` each, from sums ``[R, G]``."""
+    total = sizes.sum()
+    mean = sums.sum(1) / total
+    u = sums - mean[:, None] * sizes
+    return mean, np.sqrt((u**2) @ (1 / (1 - sizes / total))) / total
+
+
+def t_interval(sums: np.ndarray, sizes: np.ndarray, level: float = 0.95) -> Interval:
+    """Mean -+ t x standard error (CR2) with Satterthwaite's degrees of freedom, as in `paired_effect`."""
+    mean, se = mean_and_se(sums, sizes)
+    radius = student.ppf((1 + level) / 2, freedom(sizes)) * se
+    return mean - radius, mean + radius
+
+
+def freedom(sizes: np.ndarray) -> float:
+    """Degrees of freedom of `mean_and_se` for clips of these sizes."""
+    return Units(np.zeros(len(sizes)), sizes).freedom()
+
+
+def plain_t_interval(sums: np.ndarray, sizes: np.ndarray, level: float = 0.95) -> Interval:
+    """Mean -+ t x standard error (CR1) with clips - 1 degrees of freedom."""
+    mean, se = mean_and_plain_se(sums, sizes)
+    radius = student.ppf((1 + level) / 2, len(sizes) - 1) * se
+    return mean - radius, mean + radius
+
+
+def mean_and_plain_se(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over items and its standard error without CR2's adjustment (CR1), ``[R]`` each."""
     total, clips = sizes.sum(), len(sizes)
     mean = sums.sum(1) / total
     u = sums - mean[:, None] * sizes
     return mean, np.sqrt(clips / (clips - 1) * np.einsum("rg,rg->r", u, u)) / total
-
-
-def t_interval(sums: np.ndarray, sizes: np.ndarray, level: float = 0.95) -> Interval:
-    """Mean -+ t x standard error, clips - 1 degrees of freedom."""
-    mean, se = mean_and_se(sums, sizes)
-    radius = student.ppf((1 + level) / 2, len(sizes) - 1) * se
-    return mean - radius, mean + radius
 
 
 def sign_flip_p(sums: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -53,7 +85,8 @@ def bootstrap_intervals(
 
     - percentile: quantiles of the resampled means.
     - BCa: bias-corrected and accelerated (Efron 1987, JASA 82:171).
-    - bootstrap-t: quantiles of (mean* - mean) / se* (Hall 1992); symmetric bootstrap-t: of its size.
+    - bootstrap-t: quantiles of (mean* - mean) / se* (Hall 1992); symmetric bootstrap-t (Hall 1988, J R Stat
+      Soc B 50:35): of its size.
     - smoothed: percentile, with normal noise of Silverman's width (1986: 1.06 G^(-1/5) standard deviations of
       a clip's contribution) added to each resampled clip.
 
@@ -69,7 +102,7 @@ def bootstrap_intervals(
     """
     clips = len(sizes)
     counts = rng.multinomial(clips, np.full(clips, 1 / clips), draws).astype(float)  # (D, G)
-    mean, se = mean_and_se(sums, sizes)
+    mean, se = mean_and_plain_se(sums, sizes)
     total = counts @ sizes  # (D,)
     means = (counts @ sums.T) / total[:, None]  # (D, R)
     squares = counts @ (sums**2).T - 2 * means * (counts @ (sums * sizes).T)

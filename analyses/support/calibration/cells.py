@@ -11,8 +11,9 @@ import numpy as np
 from .answers import answers
 from .families import band, sweep
 from .margins import margins
-from .others import association, power, rates, strata, trend, wilson
 from .procedures import crossfit
+from .rates import rates, wilson
+from .remaining import association, power, strata, trend
 from .rows import Row
 from .studies import studies
 
@@ -115,10 +116,12 @@ def _margin_cells() -> list[Cell]:
     cells = []
     for clips, items in (
         (12, (1, 1)),
+        (20, (1, 1)),
         (50, (1, 1)),
         (400, (1, 1)),
         (8, (2, 20)),
         (20, (2, 4)),
+        (20, (2, 20)),
         (100, (2, 20)),
     ):
         for shape in ("normal", "skewed", "heavy", "sparse"):
@@ -143,37 +146,48 @@ def _family_cells() -> list[Cell]:
             ("five effects", {"shape": "normal", "effects": 5, "size": 0.35}),
         ):
             settings = {"clips": clips, "items": items, "configurations": 26, **options}
-            cells.append(Cell(f"sweep {clips} clips, {label}", "sweep", "26 configurations", settings, 2000))
+            cells.append(Cell(f"sweep {clips} clips, {label}", "sweep", "26 configurations", settings))
         for shape in ("normal", "skewed"):
             settings = {"clips": clips, "items": items, "columns": 30, "shape": shape}
-            cells.append(Cell(f"band {clips} clips, {shape}", "band", "30 layers", settings, 2000))
+            cells.append(Cell(f"band {clips} clips, {shape}", "band", "30 layers", settings))
+    return cells
+
+
+def _rate_cells() -> list[Cell]:
+    cells = []
+    for clips, items in ((8, (2, 20)), (20, (2, 20)), (50, (2, 4)), (200, (2, 4)), (200, (1, 1))):
+        for label, with_audio, without in (("", 0.771, 0.217), (", 95 and 50 %", 0.95, 0.5)):
+            settings = {"clips": clips, "items": items, "with_audio": with_audio, "without": without}
+            name = f"rates {clips} clips of {items[0]}-{items[1]}{label}"
+            about = "accurate with audio, half right without" if label else "assembled model"
+            cells.append(Cell(name, "rates", f"{about}, with and without audio", settings))
+    for n in (20, 240, 1000):
+        for rate in (0.217, 0.771, 0.98):
+            name = f"wilson {n} items, {rate:g}"
+            cells.append(Cell(name, "wilson", "one proportion", {"n": n, "rate": rate}))
     return cells
 
 
 def _other_cells() -> list[Cell]:
     cells = []
-    for clips, items in ((20, (2, 20)), (50, (2, 4)), (200, (2, 4)), (200, (1, 1))):
-        settings = {"clips": clips, "items": items, "with_audio": 0.771, "without": 0.217}
-        name = f"rates {clips} clips of {items[0]}-{items[1]}"
-        cells.append(Cell(name, "rates", "assembled model, with and without audio", settings, 500))
-    for n in (20, 240, 1000):
-        for rate in (0.217, 0.771, 0.98):
-            name = f"wilson {n} items, {rate:g}"
-            cells.append(Cell(name, "wilson", "one proportion", {"n": n, "rate": rate}))
     for sizes in ((30,) * 5, (100,) * 10, (20, 50, 100, 200)):
         for discordance in (0.2825, 0.0725):
             name = f"strata {'+'.join(map(str, dict.fromkeys(sizes)))} items, discordance {discordance:g}"
             settings = {"sizes": sizes, "discordance": discordance}
-            cells.append(Cell(name, "strata", f"{len(sizes)} strata", settings, 1000))
+            cells.append(Cell(name, "strata", f"{len(sizes)} strata", settings))
     for clips, items in ((12, (1, 1)), (50, (1, 4))):
         for rise in (0.0, 0.1):
             name = f"trend {clips} clips, {'rise' if rise else 'no effect'}"
             settings = {"clips": clips, "items": items, "rise": rise}
-            cells.append(Cell(name, "trend", "six doses", settings, 1000))
-        for slope in (0.0, 0.5):
-            name = f"association {clips} clips, {'slope' if slope else 'no effect'}"
-            settings = {"clips": clips, "items": items, "slope": slope}
-            cells.append(Cell(name, "association", "with one covariate", settings, 200))
+            cells.append(Cell(name, "trend", "six doses", settings))
+        for label, slope, shape in (
+            ("no effect", 0.0, "normal"),
+            ("no effect, skewed", 0.0, "skewed"),
+            ("slope", 0.5, "normal"),
+        ):
+            settings = {"clips": clips, "items": items, "slope": slope, "shape": shape}
+            name = f"association {clips} clips, {label}"
+            cells.append(Cell(name, "association", "with one covariate", settings))
     for n, discordance in ((100, 0.2825), (400, 0.2825), (400, 0.0725), (1000, 0.12)):
         name = f"power {n} items, discordance {discordance:g}"
         settings = {"items": n, "discordance": discordance}
@@ -183,9 +197,9 @@ def _other_cells() -> list[Cell]:
 
 def _study_cells() -> list[Cell]:
     return [
-        Cell("study 100 clips, no effect", "study", "130 configurations", {"clips": 100}, 1000),
+        Cell("study 100 clips, no effect", "study", "130 configurations", {"clips": 100}, 500),
         Cell("study 13 clips, no effect", "study", "130 configurations", {"clips": 13}, 500),
-        Cell("study 100 clips, effect", "study", "130 configurations", {"clips": 100, "effect": 0.8}, 200),
+        Cell("study 100 clips, effect", "study", "130 configurations", {"clips": 100, "effect": 0.8}, 100),
         *_crossfit_cells(),
     ]
 
@@ -202,7 +216,7 @@ def _crossfit_cells() -> list[Cell]:
             settings = {"clips": clips, "items": items, "configurations": 26}
             settings |= {"effects": effects, "shape": shape}
             name = f"crossfit {clips} clips, {label}"
-            cells.append(Cell(name, "crossfit", "26 configurations, 5 folds", settings, 1000))
+            cells.append(Cell(name, "crossfit", "26 configurations, 5 folds", settings))
     return cells
 
 
@@ -210,6 +224,7 @@ CELLS: tuple[Cell, ...] = (
     *_answer_cells(),
     *_margin_cells(),
     *_family_cells(),
+    *_rate_cells(),
     *_other_cells(),
     *_study_cells(),
 )

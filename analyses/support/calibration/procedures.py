@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mata_interp.statistics import crossfit_effect
+from mata_interp.statistics.crossfit import Fit, fit_procedure
 
-from .families import _correlated
 from .rows import Row, row
-from .worlds import clip_sizes
+from .worlds import clip_labels, clip_sizes, clip_sums, correlated, shared_blocks
 
 __all__ = ["crossfit"]
 
@@ -37,23 +37,39 @@ def crossfit(
         effects: true mean changes of the first configurations, in standard deviations.
     """
     sizes = clip_sizes(clips, items, rng)
-    labels = np.repeat(np.arange(clips), sizes)
     truth = np.zeros(configurations)
     truth[: len(effects)] = effects
-    rejected, low, high, chosen = np.zeros((4, replicates))
-    rejected_answers = np.zeros(replicates)
-    for replicate in range(replicates):
-        changes = _correlated(shape, sizes, configurations, 0.9, 0.3, rng) + truth
+    parts: list[tuple[np.ndarray, ...]] = []
+    for seed, count in shared_blocks(replicates):
+        changes = correlated(shape, sizes, configurations, count, rng) + truth
         answers = np.sign(changes) * (np.abs(changes) > 1.3)
-        found = crossfit_effect(changes, changes, labels, draws=DRAWS, seed=replicate)
-        of_answers = crossfit_effect(changes, answers, labels, draws=DRAWS, seed=replicate)
-        rejected[replicate], low[replicate], high[replicate] = found.p <= 0.05, found.low, found.high
-        rejected_answers[replicate] = of_answers.p <= 0.05
-        chosen[replicate] = truth[list(found.chosen)].mean()
+        of_margins, of_answers = (fitted(changes, outcome, sizes, seed) for outcome in (changes, answers))
+        ends = of_margins.difference - of_margins.radius, of_margins.difference + of_margins.radius
+        rejected = of_margins.p <= 0.05, of_answers.p <= 0.05
+        parts.append((*rejected, *ends, truth[of_margins.chosen].mean(1)))
+        if seed == 0:
+            _compare(changes[0], answers[0], sizes, of_answers)
+    rejected, rejected_answers, low, high, chosen = (
+        np.concatenate(part) for part in zip(*parts, strict=True)
+    )
     mean = chosen.mean()
     quantity = "power" if truth.any() else "type I error"
+    skewed = "" if shape == "normal" else "skewed: more answers rise than fall, so the null is not true"
     return [
         row(cell, "crossfit_effect", quantity, rejected),
-        row(cell, "crossfit_effect, answers", quantity, rejected_answers),
+        row(cell, "crossfit_effect, answers", quantity, rejected_answers, skewed, not skewed),
         row(cell, "crossfit_effect", "coverage", (low <= mean) & (mean <= high)),
     ]
+
+
+def fitted(selection: np.ndarray, outcome: np.ndarray, sizes: np.ndarray, seed: int) -> Fit:
+    """`crossfit_effect` of each data set ``[R, items, k]``, with the same folds, resamples and signs."""
+    by, measured = (np.moveaxis(clip_sums(values, sizes), 1, 0) for values in (selection, outcome))
+    return fit_procedure(by, measured, sizes.astype(float), folds=5, draws=DRAWS, seed=seed, level=0.95)
+
+
+def _compare(selection: np.ndarray, outcome: np.ndarray, sizes: np.ndarray, fit: Fit) -> None:
+    """Raise if the first data set differs from `crossfit_effect` with the same seed."""
+    reference = crossfit_effect(selection, outcome, clip_labels(sizes), draws=DRAWS, seed=0)
+    here = fit.difference[0], fit.difference[0] - fit.radius[0], fit.p[0]
+    np.testing.assert_allclose(here, [reference.difference, reference.low, reference.p], atol=1e-10)

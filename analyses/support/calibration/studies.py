@@ -13,8 +13,8 @@ import pandas as pd
 from mata_interp.experiments.effects import Effects, effects_table
 from mata_interp.statistics import paired, paired_effect, resampling
 
-from .families import _correlated
 from .rows import Row, row
+from .worlds import correlated
 
 __all__ = ["studies"]
 
@@ -48,7 +48,11 @@ def studies(
     """
     happened: dict[str, list[bool]] = {}
     for replicate in range(replicates):
-        grid = _correlated("normal", np.ones(GRID_ITEMS, int), CONFIGURATIONS, 0.9, 0.0, rng) * NOISE * 1.4
+        grid = (
+            correlated("normal", np.ones(GRID_ITEMS, int), CONFIGURATIONS, 1, rng, within=0.0)[0]
+            * NOISE
+            * 1.4
+        )
         grid[:, 60:80] += effect
         chosen = int(grid.mean(0).argmax())
         true_effect = effect if 60 <= chosen < 80 else 0.0

@@ -12,9 +12,25 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-__all__ = ["SHAPES", "AnswerWorld", "MarginWorld", "blocks", "clip_sizes", "clip_sums"]
+__all__ = [
+    "SHAPES",
+    "SHARED",
+    "AnswerWorld",
+    "MarginWorld",
+    "blocks",
+    "clip_labels",
+    "clip_sizes",
+    "clip_sums",
+    "correlated",
+    "shared_blocks",
+    "tables",
+]
 
 BLOCK = 4_000_000  # numbers in memory at once
+
+SHARED = 25
+"""Replicates that share resamples and sign patterns, so that these are matrix products. With 499 of them,
+sharing adds 0.0097^2 / 400 to the variance of a rate of 5 % over 10,000 replicates, a twentieth of it."""
 
 SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
     "normal": lambda rng, size: rng.standard_normal(size),
@@ -38,13 +54,24 @@ def blocks(replicates: int, numbers: int) -> Iterator[int]:
         yield min(rows, replicates - start)
 
 
+def shared_blocks(replicates: int) -> Iterator[tuple[int, int]]:
+    """Seed and size of each block of replicates that share their resamples and sign patterns."""
+    for number, start in enumerate(range(0, replicates, SHARED)):
+        yield number, min(SHARED, replicates - start)
+
+
 def clip_sizes(clips: int, items: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Number of items of each clip, uniform between the two ends: int ``[clips]``."""
     return rng.integers(items[0], items[1] + 1, clips)
 
 
+def clip_labels(sizes: np.ndarray) -> np.ndarray:
+    """The clip of each item, as text that sorts as the clips do; the package numbers clusters by text."""
+    return np.repeat([f"{clip:05d}" for clip in range(len(sizes))], sizes)
+
+
 def clip_sums(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Sums over each clip's items: ``[replicates, clips]`` from ``[replicates, items]``."""
+    """Sums over each clip's items: ``[replicates, clips, ...]`` from ``[replicates, items, ...]``."""
     if (sizes == 1).all():
         return values
     return np.add.reduceat(values, np.r_[0, np.cumsum(sizes)[:-1]], axis=1)
@@ -54,11 +81,50 @@ def _shared(
     draw: Callable[[tuple[int, ...]], np.ndarray], sizes: np.ndarray, replicates: int, correlation: float
 ) -> np.ndarray:
     """Numbers ``[replicates, items]``, of which those of a clip have the given correlation."""
-    own = draw((replicates, int(sizes.sum())))
+    alone = draw((replicates, int(sizes.sum())))
     if correlation == 0:
-        return own
+        return alone
     clip = np.repeat(draw((replicates, len(sizes))), sizes, axis=1)
-    return np.sqrt(correlation) * clip + np.sqrt(1 - correlation) * own
+    return np.sqrt(correlation) * clip + np.sqrt(1 - correlation) * alone
+
+
+def correlated(
+    shape: str,
+    sizes: np.ndarray,
+    columns: int,
+    replicates: int,
+    rng: np.random.Generator,
+    between: float = 0.9,
+    within: float = 0.3,
+) -> np.ndarray:
+    """Changes ``[replicates, items, columns]`` with mean 0 and standard deviation 1.
+
+    Args:
+        shape: distribution, one of `SHAPES`.
+        sizes: number of items of each clip.
+        columns: number of columns, for example overlapping windows of layers.
+        replicates: number of data sets.
+        rng: generator.
+        between: correlation of neighbouring columns.
+        within: correlation of the items of a clip.
+    """
+
+    def rows(count: int) -> np.ndarray:
+        values = SHAPES[shape](rng, (replicates, count, columns))
+        for column in range(1, columns):
+            values[..., column] *= np.sqrt(1 - between**2)
+            values[..., column] += between * values[..., column - 1]
+        return values
+
+    alone = rows(int(sizes.sum()))
+    if within == 0:
+        return alone
+    return np.sqrt(within) * np.repeat(rows(len(sizes)), sizes, axis=1) + np.sqrt(1 - within) * alone
+
+
+def tables(sums: np.ndarray) -> np.ndarray:
+    """Sums ``[replicates, clips, columns]`` as one table of columns, ``[clips, replicates * columns]``."""
+    return np.moveaxis(sums, 1, 0).reshape(sums.shape[1], -1)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import mata_interp as mi
-from mata_interp.fusion.recommend import CAUSES
+from mata_interp.fusion.recommend import ALONE, CAUSES
 from mata_interp.organism.bank import load_bank
 from mata_interp.organism.planted_growth import GrownModelSpec
 from mata_interp.organism.planted_questions import planted_items
@@ -19,6 +19,7 @@ from .truths import EFFECTS, MEASURED, POOL, KnownModel, read_known
 __all__ = ["TRUTH_CLIPS", "load_effects", "measure_effects", "measure_truth", "store_effects", "store_truth"]
 
 TRUTH_CLIPS = 400
+DECIDING = (*CAUSES, ALONE)
 
 
 def measure_truth(lalm: mi.LALM, spec: GrownModelSpec, clips: int = TRUTH_CLIPS) -> KnownModel:
@@ -28,10 +29,13 @@ def measure_truth(lalm: mi.LALM, spec: GrownModelSpec, clips: int = TRUTH_CLIPS)
 
 
 def measure_effects(lalm: mi.LALM, clips: int = POOL) -> np.ndarray:
-    """What each layer adds to the effect on each clip, by the deciding criteria: [criterion, clip, layer]."""
+    """What each clip says of each layer by the criteria that decide the window: [criterion, clip, layer].
+
+    These are the two criteria whose shares decide, and the cost of hiding each layer alone.
+    """
     items = planted_items(load_bank(), "selection", clips)
-    profile = mi.fusion_layers(lalm, items, criteria=CAUSES, progress=False)
-    return profile.profiles.sel(criterion=list(CAUSES)).values
+    profile = mi.fusion_layers(lalm, items, criteria=DECIDING, progress=False)
+    return profile.profiles.sel(criterion=list(DECIDING)).values
 
 
 def store_truth(known: KnownModel, path: Path = MEASURED) -> None:

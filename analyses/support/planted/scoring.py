@@ -36,11 +36,13 @@ __all__ = ["BINS", "Scores", "read_windows", "score"]
 
 REQUIRED = ("plant", "clips", "draw", "layers")
 AGREE = 0.5  # IoU from which windows are similar
-BINS = (0.0, 0.5, 0.8, 0.95, 1.0)  # of the stability
+COVERAGE = ["clips", "edges", "covered", "low", "high", "exact", "width"]
+BINS = (0.0, 0.25, 0.5, 0.8, 0.95, 1.0)  # of the stability
 
 Scores = dict[str, pd.DataFrame]
 """``models``: one row for each model and number of clips; ``clips``: one for each number of clips;
-``boundaries``: coverage of the boundaries' intervals; ``stability``: claimed and observed, by bins."""
+``boundaries``: coverage of the boundaries' intervals; ``stability``: claimed and observed, by bins;
+``stability_by_clips``: the same, by number of clips."""
 
 
 def read_windows(path: Path) -> pd.DataFrame:
@@ -102,7 +104,7 @@ def score(windows: pd.DataFrame, known: Mapping[str, KnownModel]) -> Scores:
         "models": _by_model(rows, known),
         "clips": pd.DataFrame([_of_size(size, part) for size, part in rows.groupby("clips")]),
         "boundaries": _coverage(rows, known),
-        "stability": _calibration(rows),
+        **_calibration(rows),
     }
 
 
@@ -129,10 +131,10 @@ def _require_complete(rows: Any, known: Mapping[str, KnownModel]) -> None:
 
 
 def _by_model(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
-    found = []
+    entries = []
     for (name, clips), part in rows.groupby(["plant", "clips"], sort=False):
         model = known[name]
-        found.append(
+        entries.append(
             {
                 "plant": name,
                 "role": model.role,
@@ -146,7 +148,7 @@ def _by_model(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
                 "commonest": part["layers"].value_counts().index[0],
             }
         )
-    return pd.DataFrame(found)
+    return pd.DataFrame(entries)
 
 
 def _of_size(size: Any, rows: Any) -> dict[str, Any]:
@@ -169,55 +171,67 @@ def _of_size(size: Any, rows: Any) -> dict[str, Any]:
 
 
 def _coverage(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
-    """Of the true boundaries whose run a window overlaps: how many lie in the window's interval for them."""
-    found = []
+    """Of the true boundaries whose run a window overlaps: how many lie in the window's interval for them.
+
+    ``exact`` is the fraction of true boundaries that are those of the window: an interval of one layer would
+    cover as much. ``width`` is the mean number of layers in an interval.
+    """
+    entries = []
     for clips, part in rows[rows["uses"]].groupby("clips"):
-        covered = [
-            low <= true <= high
+        edges = [
+            (low <= true <= high, true == chosen, high - low + 1)
             for row in part.itertuples()
-            for true, (low, high) in _matched_edges(row.boundaries, known[row.plant].layers)
+            for true, chosen, (low, high) in _matched_edges(row.boundaries, known[row.plant].layers)
         ]
-        if covered:
-            share = proportion(np.array(covered))
-            found.append(
+        if edges:
+            covered, exact, width = np.array(edges).T
+            share = proportion(covered.astype(bool))
+            entries.append(
                 {
                     "clips": int(clips),
-                    "edges": len(covered),
-                    "covered": float(np.mean(covered)),
+                    "edges": len(edges),
+                    "covered": float(covered.mean()),
                     "low": float(share.low),
                     "high": float(share.high),
+                    "exact": float(exact.mean()),
+                    "width": float(width.mean()),
                 }
             )
-    return pd.DataFrame(found, columns=["clips", "edges", "covered", "low", "high"])
+    return pd.DataFrame(entries, columns=COVERAGE)
 
 
-def _matched_edges(edges: list[dict[str, Any]], truth: tuple[int, ...]) -> Iterator[tuple[int, list[int]]]:
-    """Each true boundary with the interval of the run that overlaps it."""
+def _matched_edges(
+    edges: list[dict[str, Any]], truth: tuple[int, ...]
+) -> Iterator[tuple[int, int, list[int]]]:
+    """Each true boundary with that of the run that overlaps it, and its interval."""
     for first, last in runs(truth):
         for edge in edges:
             if edge["first"] <= last and edge["last"] >= first:
                 if edge.get("first_interval"):
-                    yield first, edge["first_interval"]
+                    yield first, edge["first"], edge["first_interval"]
                 if edge.get("last_interval"):
-                    yield last, edge["last_interval"]
+                    yield last, edge["last"], edge["last_interval"]
                 break
 
 
-def _calibration(rows: Any) -> pd.DataFrame:
+def _calibration(rows: Any) -> Scores:
     """Claimed stability against how often other draws of the same model and size give a similar window."""
-    claimed, observed = [], []
-    for _, part in rows.groupby(["plant", "clips"]):
+    entries = []
+    for (_, clips), part in rows.groupby(["plant", "clips"]):
         windows = list(part["layers"])
         for place, (window, stability) in enumerate(zip(windows, part["stability"], strict=True)):
             if window and np.isfinite(stability) and len(windows) > 1:
-                others = windows[:place] + windows[place + 1 :]
-                claimed.append(stability)
-                observed.append(np.mean([overlap(window, other) >= AGREE for other in others]))
-    table = pd.DataFrame({"claimed": claimed, "observed": observed}, dtype=float)
+                remaining = windows[:place] + windows[place + 1 :]
+                observed = np.mean([overlap(window, other) >= AGREE for other in remaining])
+                entries.append((int(clips), stability, observed))
+    table = pd.DataFrame(entries, columns=["clips", "claimed", "observed"]).astype(float)
     bins = pd.cut(table["claimed"], list(BINS), include_lowest=True)
     grouped: Any = table.groupby(bins, observed=True)
-    means = grouped.mean().reset_index(drop=True)
-    return means.assign(
+    means = grouped[["claimed", "observed"]].mean().reset_index(drop=True)
+    by_bin = means.assign(
         windows=grouped.size().to_numpy(),
-        range=[f"{part.left:.2f}-{part.right:.2f}" for part in grouped.groups],
+        range=[f"{max(part.left, 0):.2f}-{part.right:.2f}" for part in grouped.groups],
     )
+    sizes: Any = table.groupby("clips")
+    by_clips = sizes.mean().reset_index().assign(windows=sizes.size().to_numpy())
+    return {"stability": by_bin, "stability_by_clips": by_clips.astype({"clips": int})}

@@ -132,10 +132,10 @@ def _write_guess(path: str, fields: str | None, out: Path) -> str:
     if fields is not None:
         raise usage_error("it makes a mapping, and --fields gives one.", "--write-fields")
     check_out_file(out, "--write-fields", suffixes=(".json",))
-    found = records_of(locate(path))
-    guess = guess_fields(found.records)
-    if missing := [field for field in missing_fields(found.records) if field not in guess]:
-        raise BenchmarkError(unknown_columns(found.records, found.file, missing))
+    data = records_of(locate(path))
+    guess = guess_fields(data.records)
+    if missing := [field for field in missing_fields(data.records) if field not in guess]:
+        raise BenchmarkError(unknown_columns(data.records, data.file, missing))
     write_fields(guess, out)
     print_note(f"{out}: {json.dumps(guess, ensure_ascii=False)}")
     return str(out)
@@ -224,7 +224,7 @@ def _print(items: Items, summary: dict[str, Any]) -> None:
 
 
 def _release(release: dict[str, Any] | None) -> str:
-    """Which released file it is; nothing for any other file, such as a user's own."""
+    """The released file that it is; {} for any other file."""
     return "" if release is None else f" (a known release: {release['benchmark']}, {release['file']})"
 
 
@@ -341,7 +341,7 @@ def submit(
     answers = {str(item): str(text) for item, text in zip(part["item"], texts, strict=True)}
     missing = write_submission(read_records(data), answers, benchmark, out)
     digest = sha256(data.read_bytes()).hexdigest()
-    release = None if (known := find_release(digest)) is None else asdict(known)
+    release = None if (details := find_release(digest)) is None else asdict(details)
     if as_json:
         counts = {"predictions": len(answers), "no_prediction": missing}
         values = {"out": out, **counts, "data_sha256": digest, "release": release}

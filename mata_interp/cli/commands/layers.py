@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...defaults import LAYER_ITEMS
 from ...load_options import LoadOptions
 from ..checks import (
     FIGURES,
@@ -18,7 +19,7 @@ from ..checks import (
     check_out_file,
     check_prompt,
 )
-from ..inputs import AUTO_ITEMS, Source, clips_to_choose_on, load_model, model_name, take
+from ..inputs import Source, clips_to_choose_on, load_model, model_name, take
 from ..options import (
     AS_STORED,
     BATCH_SIZE,
@@ -91,7 +92,8 @@ def layers(  # noqa: PLR0913 a command has one parameter per option
 
     Several criteria are measured. Those that change the model (attention knockout, activation patching)
     decide before those that only observe attention. Test the layers on other clips than these: `run` and
-    `study` do so. With --out the search is resumable: run the same command again to continue.
+    `study` do so. With --out the search is resumable (run the same command again to continue), and a page is
+    written beside the file.
 
     \b
     Examples
@@ -109,9 +111,9 @@ def layers(  # noqa: PLR0913 a command has one parameter per option
     check_loading(name, loading)
     data, split = source.usable(), split or "selection"
     if split == "selection":
-        chosen = clips_to_choose_on(data, items or AUTO_ITEMS, seed)
+        chosen = clips_to_choose_on(data, items or LAYER_ITEMS, seed)
     else:
-        chosen = take(data, split, items or AUTO_ITEMS, seed)
+        chosen = take(data, split, items or LAYER_ITEMS, seed)
     lalm = load_model(name, loading)
     import mata_interp
 
@@ -135,14 +137,15 @@ def layers(  # noqa: PLR0913 a command has one parameter per option
             ray=cluster.ray,
         )
     _draw(profile, figure)
+    page = _write_page(profile, out)
     if as_json:
-        written = {"split": split, "out": out, "figure": figure}
+        written = {"split": split, "out": out, "figure": figure, "report": page}
         print_result(
             "layers", {**_values(profile), **written, "profile": profile.to_dict() if profiles else None}
         )
     else:
         _print(profile, data.name, split)
-        for label, path in (("profile", out), ("figure", figure)):
+        for label, path in (("profile", out), ("figure", figure), ("report", page)):
             if path:
                 print(f"The {label}: {path}")
 
@@ -175,9 +178,9 @@ def _forecast(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)
-        known = validate_items(lalm, chosen, scored=True, format=prompt_format)
+        valid_items = validate_items(lalm, chosen, scored=True, format=prompt_format)
     settings = StageSettings(batch_size, prompt_format=prompt_format)
-    return forecast_layers(lalm, known, criteria_named(criteria), settings, out)
+    return forecast_layers(lalm, valid_items, criteria_named(criteria), settings, out)
 
 
 def _draw(profile: FusionProfile, figure: Path | None) -> None:
@@ -188,6 +191,16 @@ def _draw(profile: FusionProfile, figure: Path | None) -> None:
 
         drawing, form = fusion(profile, WIDE), figure.suffix[1:].lower()
         write_whole(figure, lambda file: drawing.savefig(file, format=form, dpi=200), resumes=False)
+
+
+def _write_page(profile: FusionProfile, out: Path | None) -> Path | None:
+    """The page beside the file of the profile; None without a file."""
+    if out is None:
+        return None
+    from ...reporting.stages import build_layers_page
+    from ...reporting.writing import command_line, write_page
+
+    return write_page(build_layers_page(profile, command_line()), out.with_suffix(".html"))
 
 
 def _values(profile: FusionProfile) -> dict[str, Any]:

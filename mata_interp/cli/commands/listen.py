@@ -89,7 +89,7 @@ def listen(  # noqa: PLR0913 a command has one parameter per option
         raise usage_error("listen takes one strength.", "--alpha")
     if choices is not None and max_new_tokens is not None:
         raise usage_error("it has no effect with --choices, whose options are compared.", "--max-new-tokens")
-    wanted = read_layers(layers)
+    layers_option = read_layers(layers)
     name = model_name(None, model_option)
     check_loading(name, loading)
     import mata_interp
@@ -97,7 +97,7 @@ def listen(  # noqa: PLR0913 a command has one parameter per option
     from ...reporting.wording import printable
 
     lalm = load_model(name, loading)
-    edited = resolve_layers(wanted, lalm, AutoLayers(Source("listening", None, None, None).load, seed))
+    edited = resolve_layers(layers_option, lalm, AutoLayers(Source("listening", None, None, None).load, seed))
     listenings = [
         mata_interp.listen(
             lalm,

@@ -60,10 +60,10 @@ def retest(
     name = check_model(model_option or str(named))
     check_loading(name, loading)
     data = Source(benchmark, audio_root, fields, subset).usable()
-    found = mata_interp.retest(shared, load_model(name, loading), data)
+    result = mata_interp.retest(shared, load_model(name, loading), data)
     if as_json:
-        print_result("retest", found.to_dict())
+        print_result("retest", result.to_dict())
     else:
-        print(found)
-    if not found.reproduced:
+        print(result)
+    if not result.reproduced:
         raise typer.Exit(1)

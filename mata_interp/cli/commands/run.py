@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +10,12 @@ from ...load_options import LoadOptions
 from ..checks import (
     check_answer_options,
     check_cluster_options,
-    check_edit,
-    check_excluded,
     check_loading,
-    check_needs,
     check_out_folder,
     check_prompt,
 )
-from ..grids import check_grid_options, read_grid
+from ..edits import NO_EDIT, EditOptions, check_edit_options, make_edits, with_edit_options
+from ..grids import read_grid
 from ..inputs import (
     AutoLayers,
     LayersFile,
@@ -24,20 +23,16 @@ from ..inputs import (
     clusters_of,
     load_model,
     model_name,
-    read_layers,
     resolve_layers,
     take,
 )
-from ..methods import check_method, make_method, print_methods
+from ..methods import print_methods
 from ..options import (
     AS_STORED,
     AUTO,
     BATCH_SIZE,
-    DEFAULT_ALPHA,
-    DEFAULT_RULE,
     NO_ANSWERS,
     NO_CLUSTER,
-    Alpha,
     AnswerOptions,
     AsJson,
     AudioRoot,
@@ -46,22 +41,12 @@ from ..options import (
     ClusterOptions,
     DryRun,
     Fields,
-    GridFile,
-    Heads,
     ItemCount,
-    Keys,
-    Layers,
     ListMethods,
-    MethodName,
     Model,
     ModelArgument,
-    Phase,
     PromptFormat,
-    Queries,
-    Rule,
-    RunOptions,
     Seed,
-    Settings,
     Split,
     Subset,
     out_option,
@@ -75,12 +60,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...benchmarks import Items
-    from ...lalm import LALM
 
 BASELINE = "baseline"
 
 
 @with_load_options
+@with_edit_options(grid=True)
 @with_answer_options
 @with_cluster_options
 def run(  # noqa: PLR0913 a command has one parameter per option
@@ -93,16 +78,7 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     subset: Subset = None,
     split: Split = None,
     items: ItemCount = None,
-    layers: Layers = None,
-    alpha: Alpha = None,
-    rule: Rule = None,
-    heads: Heads = None,
-    keys: Keys = None,
-    queries: Queries = None,
-    phase: Phase = None,
-    grid: GridFile = None,
-    method: MethodName = None,
-    settings: Settings = None,
+    edit: EditOptions = NO_EDIT,
     list_methods: ListMethods = False,
     prompt: PromptFormat = None,
     answers: AnswerOptions = NO_ANSWERS,
@@ -131,19 +107,7 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     if list_methods:
         print_methods(as_json)
         return
-    options = RunOptions(
-        layers=read_layers(layers),
-        alphas=alpha,
-        rule=rule,
-        heads=heads,
-        keys=keys,
-        queries=queries,
-        phase=phase,
-        grid=grid,
-        method=method,
-        settings=settings or None,
-    )
-    _check(options)
+    options = check_edit_options(edit)
     check_prompt(prompt)
     check_answer_options(answers)
     name, source = model_name(model, model_option), Source(benchmark, audio_root, fields, subset)
@@ -151,14 +115,14 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     out = out or Path("runs") / f"{Path(name).name}-{source.stem}"
     check_out_folder(out)
     check_cluster_options(cluster)
-    edits = read_grid(grid) if grid else {}
+    edits = read_grid(options.grid) if options.grid else {}
     data, lalm = source.usable(), load_model(name, loading)
 
     auto = AutoLayers(lambda: data, seed, prompt or "options", out, cluster.ray, dry_run)
     chosen_layers = resolve_layers(options.layers, lalm, auto)
     split_name = split or _default_split(data, options.layers, seed)
     data = take(data, split_name, items, seed)
-    conditions = {BASELINE: None, **(edits or _edits(lalm, chosen_layers, options))}
+    conditions = {BASELINE: None, **(edits or make_edits(lalm, chosen_layers, options))}
     how = {
         "decoding": answers.decoding(seed),
         "prompt_format": prompt or "options",
@@ -175,7 +139,7 @@ def run(  # noqa: PLR0913 a command has one parameter per option
     with resumable():
         done = mata_interp.run(lalm, data, conditions, out, ray=cluster.ray, **how)
     tables = _tables(done)
-    rates, effects = _rates(tables, bool(answers.generate)), _effects(tables, seed)
+    rates, effects = _rates(tables, bool(answers.generate)), _effects(tables, done.chosen_on, seed)
     if as_json:
         values = {"items": len(set(done.records["item"])), "split": split_name, "excluded": done.excluded}
         changes = {name: effect.to_dict() for name, effect in effects.items()}
@@ -185,53 +149,6 @@ def run(  # noqa: PLR0913 a command has one parameter per option
 
 
 # --------------------------------------------------------------------------------------------------- options
-def _check(options: RunOptions) -> None:
-    """Refuse values and combinations that make no sense, before a model is loaded."""
-    check_edit(options.rule, options.keys, options.queries, options.phase)
-    check_needs({"--set": options.settings}, "--method", options.method is not None)
-    edit_options = {
-        "--alpha": options.alphas,
-        "--rule": options.rule,
-        "--heads": options.heads,
-        "--keys": options.keys,
-        "--queries": options.queries,
-        "--phase": options.phase,
-    }
-    if options.method is not None:
-        check_excluded(edit_options, "--method", "--set says the method's settings")
-        check_method(options.method, options.settings)
-    named = {"--layers": options.layers, **edit_options, "--method": options.method}
-    check_grid_options(options.grid, named)
-
-
-def _edits(lalm: LALM, layers: Any, options: RunOptions) -> dict[str, Any]:
-    """The condition "mata", or one condition for each of several strengths."""
-    from ...interventions import Mata, published_convention, published_layers
-    from ...ranges import named_layers
-
-    alphas = options.alphas or (DEFAULT_ALPHA,)
-    settings = {
-        "heads": options.heads,
-        "phase": options.phase,
-        "keys": options.keys,
-        "queries": options.queries,
-    }
-    settings = {name: value for name, value in settings.items() if value is not None}
-    where = layers
-    if layers is None:
-        where = published_layers(lalm)
-        name, rule = options.method or "MATA", published_convention(lalm)
-        print_note(f"{name} edits {named_layers(where)}, the published layers ({rule}).")
-    if options.method is not None:
-        # a profile stands for its window, as for MATA
-        indices = Mata(0.0, where).layers
-        return {options.method.lower(): make_method(options.method, options.settings, indices)}
-    edits = [Mata(alpha, where, rule=options.rule or DEFAULT_RULE, **settings) for alpha in alphas]
-    if len(edits) == 1:
-        return {"mata": edits[0]}
-    return {f"mata, alpha {edit.alpha:g}": edit for edit in edits}
-
-
 def _default_split(data: Items, layers: Any, seed: int) -> str:
     """All clips; the confirmation split where the layers were chosen on clips of this benchmark."""
     if layers == AUTO:
@@ -239,12 +156,12 @@ def _default_split(data: Items, layers: Any, seed: int) -> str:
     if not isinstance(layers, LayersFile) or not layers.chosen_on:
         return "all"
     every = clusters_of(data)
-    met = every & layers.chosen_on
-    if not met:
+    overlap = every & layers.chosen_on
+    if not overlap:
         return "all"
     print_note(
-        f"the layers of {layers.path} were chosen on {len(met)} of the {len(every)} clips of {data.name}, so "
-        "this run uses the confirmation split. --split all uses every clip."
+        f"the layers of {layers.path} were chosen on {len(overlap)} of the {len(every)} clips of "
+        f"{data.name}, so this run uses the confirmation split. --split all uses every clip."
     )
     return "confirmation"
 
@@ -275,12 +192,12 @@ def _rates(tables: dict[str, pd.DataFrame], generate: bool) -> dict[str, dict[st
 
 def _mean(values: Any) -> float:
     """The mean of a column without missing values; NaN if nothing is left."""
-    known = values.dropna().to_numpy(dtype=float)
-    return float(known.mean()) if len(known) else float("nan")
+    numbers = values.dropna().to_numpy(dtype=float)
+    return float(numbers.mean()) if len(numbers) else float("nan")
 
 
-def _effects(tables: dict[str, pd.DataFrame], seed: int) -> dict[str, Any]:
-    """Condition -> change of accuracy against the baseline."""
+def _effects(tables: dict[str, pd.DataFrame], chosen_on: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Condition -> change of accuracy against the baseline; without p-values if chosen on these clips."""
     from ...statistics import paired_effect
 
     effects = {}
@@ -289,7 +206,13 @@ def _effects(tables: dict[str, pd.DataFrame], seed: int) -> dict[str, Any]:
             continue
         before, after = tables[BASELINE], part.loc[tables[BASELINE].index]
         right = [table["correct"].astype(float).to_numpy() for table in (before, after)]
-        effects[name] = paired_effect(*right, kind="binary", clusters=before["cluster"].tolist(), seed=seed)
+        effects[name] = paired_effect(
+            *right,
+            kind="binary",
+            clusters=before["cluster"].tolist(),
+            seed=seed,
+            chosen_on=chosen_on.get(name, ()),
+        )
     return effects
 
 
@@ -302,16 +225,16 @@ def _print(
     if not tables:
         print(f"No item has a known answer, so nothing is scored. The predictions are in {out}.")
         return
-    shown = {name: values for name, values in rates.items() if values is not None}
+    columns = {name: values for name, values in rates.items() if values is not None}
     captions = [name for name in dict.fromkeys(tables[BASELINE]["caption_condition"]) if name]
     rows = []
     for name, part in tables.items():
-        overall = [percent(values[name]) for values in shown.values()]
+        overall = [percent(values[name]) for values in columns.values()]
         by_caption = [
             percent(_mean(part.loc[part["caption_condition"] == caption, "correct"])) for caption in captions
         ]
         rows.append([printable(name), str(len(part)), *overall, *by_caption])
-    print_table(["condition", "items", *shown, *map(printable, captions)], rows)
+    print_table(["condition", "items", *columns, *map(printable, captions)], rows)
     print()
     for name, effect in effects.items():
         print(str(effect) if len(effects) == 1 else f"{printable(name)}: {effect}")

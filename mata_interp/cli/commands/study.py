@@ -22,6 +22,8 @@ from ..checks import (
     usage_error,
 )
 from ..inputs import AutoLayers, Source, load_model, model_name, read_layers, resolve_layers
+from ..method_study import MethodOptions, check_method_options, study_the_method
+from ..methods import print_methods
 from ..options import (
     AS_STORED,
     BATCH_SIZE,
@@ -39,11 +41,14 @@ from ..options import (
     Fields,
     ItemCount,
     Layers,
+    ListMethods,
+    MethodName,
     Model,
     ModelArgument,
     PromptFormat,
     Rule,
     Seed,
+    Settings,
     Subset,
     out_option,
     parse_path,
@@ -74,6 +79,9 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     layers: Layers = None,
     alpha: Alpha = None,
     rule: Rule = None,
+    method: MethodName = None,
+    method_settings: Settings = None,
+    list_methods: ListMethods = False,
     search: Annotated[
         str | None,
         typer.Option(
@@ -170,12 +178,24 @@ def study(  # noqa: PLR0913 a command has one parameter per option
       mata-interp study --plan             what it could detect, from a pilot on 40 items
       mata-interp study --preregister plan.json      writes the plan; the same again runs the study
       mata-interp study --crossfit 5 --repeat-baseline --shams heads,signs
+      mata-interp study --method InstABoost --set factor=2      a method of the catalogue in place of MATA
       mata-interp study --ray              on all GPUs of this machine or cluster
     """
+    if list_methods:
+        print_methods(as_json)
+        return
+    of_method = MethodOptions(method, method_settings)
+    of_mata = {
+        "--alpha": alpha, "--rule": rule, "--search": search, "--crossfit": crossfit, "--shams": shams,
+        "--repeat-baseline": repeat_baseline or None, "--plan": plan or None, "--preregister": preregister,
+        "--ray": cluster.address,
+    }  # fmt: skip
+    check_method_options(of_method, of_mata)
     name = model_name(model, model_option)
     check_loading(name, loading)
     source = Source(benchmark, audio_root, fields, subset)
-    out = out or Path("runs") / f"study-{Path(name).name}-{source.stem}"
+    kind = "study" if method is None else f"study-{method.lower()}"
+    out = out or Path("runs") / f"{kind}-{Path(name).name}-{source.stem}"
     check_out_folder(out)
     _check(rule, alpha)
     check_prompt(prompt)
@@ -184,7 +204,7 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     if search is not None:
         check_name("search", search, ("full", "coarse"), "--search")
     _check_claims(shams, option_order, samples, answers)
-    wanted = read_layers(layers)
+    layer_choice = read_layers(layers)
     data, lalm = _asked(source.usable(), option_order, samples, seed), load_model(name, loading)
     import mata_interp
 
@@ -203,7 +223,15 @@ def study(  # noqa: PLR0913 a command has one parameter per option
     stop = Stop(plan, preregister, as_json)
     with resumable():
         auto = AutoLayers(lambda: data, seed, prompt or "options", out, cluster.ray, dry_run)
-        settings["layers"] = resolve_layers(wanted, lalm, auto)
+        settings["layers"] = resolve_layers(layer_choice, lalm, auto)
+        if method is not None:
+            names = ("decoding", "prompt_format", "items_limit", "batch_size", "seed")
+            some = {name: settings[name] for name in names}
+            chosen_layers = settings["layers"]
+            study_the_method(
+                lalm, data, of_method, chosen_layers, out, dry_run=dry_run, as_json=as_json, **some
+            )
+            return
         if stop.before_a_study(lalm, data, settings):
             return
         settings["repeat_baseline"] = repeat_baseline
@@ -238,9 +266,9 @@ class Stop:
 
         if self.plan:
             beside = ("decoding", "search", "crossfit", "shams")
-            asked = {name: value for name, value in settings.items() if name not in beside}
-            found = mata_interp.plan_study(lalm, data, **asked)
-            print_result("study --plan", found.to_dict()) if self.as_json else print(found)
+            shared = {name: value for name, value in settings.items() if name not in beside}
+            result = mata_interp.plan_study(lalm, data, **shared)
+            print_result("study --plan", result.to_dict()) if self.as_json else print(result)
             return True
         if self.registration is None or self.registration.exists():
             return False

@@ -146,9 +146,9 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     """Measure how many different edits of attention change the answer, at little more than the cost of one.
 
     Writes the log-probabilities of all options under all edits (sweep.nc, netCDF), the map of the mean change
-    of the margin (map.nc) and its figure (map.png, map.svg), and prints the largest gains and losses. A map
-    explores: it uses the selection split, and what it suggests is tested on other clips by study or run.
-    A sweep is resumable: run the same command again to continue.
+    of the margin (map.nc), its figure (map.png, map.svg) and a page (report.html), and prints the largest
+    gains and losses. A map explores: it uses the selection split, and what it suggests is tested on other
+    clips by study or run. A sweep is resumable: run the same command again to continue.
 
     \b
     Examples
@@ -171,7 +171,7 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     check_loading(name, loading)
     out = out or Path("runs") / f"sweep-{Path(name).name}-{source.stem}-{options.kind}"
     check_out_folder(out)
-    wanted = _layers_source(options)
+    layers_source = _layers_source(options)
     split = split or "selection"
     data = take(whole := source.usable(), split, items, seed)
     edits = read_grid(grid) if grid else None
@@ -190,24 +190,25 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
     with resumable():
         if edits is None:
             auto = AutoLayers(lambda: whole, seed, settings.prompt_format, out, cluster.ray, dry_run)
-            chosen = None if wanted is None else resolve_layers(wanted, lalm, auto)
+            chosen = None if layers_source is None else resolve_layers(layers_source, lalm, auto)
             edits = configurations(lalm, options, chosen)
         conditions = {NOTHING: None, **edits}
         named = named_conditions(conditions)
         refuse_other_sweep(file, known_beforehand(lalm, named, batch_size, seed, settings.prompt_format))
-        known = validate_items(lalm, data, scored=True, format=settings.prompt_format)
-        forecast = forecast_sweep(lalm, known, conditions, settings, file)
+        valid_items = validate_items(lalm, data, scored=True, format=settings.prompt_format)
+        forecast = forecast_sweep(lalm, valid_items, conditions, settings, file)
         if dry_run:
             print_forecast("sweep --dry-run", forecast, out, as_json)
             return
         announce(str(forecast))
-        found = swept(lalm, known, conditions, file, settings)
-    figure, no_map = _draw(found, edits, out)
-    rows, baseline = _changes(found), _baseline(found)
+        result = swept(lalm, valid_items, conditions, file, settings)
+    figure, no_map = _draw(result, edits, out)
+    page = _write_page(out)
+    rows, baseline = _changes(result), _baseline(result)
     if as_json:
-        counts = {"items": len(known.items), "clips": len(known.clusters), "split": split}
-        checks = {key: found.attrs[key] for key in ("canary", "looped", "culprits")}
-        written = {"map": figure, "no_map": no_map, "out": out}
+        counts = {"items": len(valid_items.items), "clips": len(valid_items.clusters), "split": split}
+        checks = {key: result.attrs[key] for key in ("canary", "looped", "culprits")}
+        written = {"map": figure, "no_map": no_map, "out": out, "report": page}
         print_result(
             "sweep",
             {
@@ -215,20 +216,21 @@ def sweep(  # noqa: PLR0913 a command has one parameter per option
                 "baseline": baseline,
                 "configurations": rows,
                 **checks,
-                "excluded": known.excluded,
+                "excluded": valid_items.excluded,
                 **written,
             },
         )
         return
     from ...reporting.wording import count, number, percent, printable
 
-    size = f"{count(len(known.items), 'item')} of {count(len(known.clusters), 'clip')}"
+    size = f"{count(len(valid_items.items), 'item')} of {count(len(valid_items.clusters), 'clip')}"
     print(f"{printable(lalm.name)} on {printable(data.name)}, {split}: {size}")
     margin, accuracy = number(baseline["margin"]), percent(baseline["accuracy"])
     print(f"without an edit: margin {margin} nats, accuracy {accuracy}\n")
     _print(rows)
     print(f"\nThe sweep: {file}")
     print(f"The map: {figure}" if figure else f"No map: {no_map}")
+    print(f"The report: {page.resolve().as_uri()}")
 
 
 # --------------------------------------------------------------------------------------------------- options
@@ -265,12 +267,12 @@ def _layers_source(options: SweepOptions) -> Any:
     if text in MAPS:
         return None
     try:
-        wanted = parse_layers_or_source(text)
+        value = parse_layers_or_source(text)
     except typer.BadParameter:
         for part in text.split(";"):
             _layer_set(part)
         return None
-    return read_layers(wanted) if wanted == AUTO or isinstance(wanted, Path) else None
+    return read_layers(value) if value == AUTO or isinstance(value, Path) else None
 
 
 def _layer_set(text: str) -> tuple[int, ...]:
@@ -287,7 +289,7 @@ def configurations(lalm: LALM, options: SweepOptions, chosen: Any = None) -> dic
         chosen: layers or a FusionProfile, where ``--layers`` names a file or ``auto``.
     """
     from ...interventions import RULES, Mata
-    from ...sweeps import by_alpha, head_configs, window_configs
+    from ...sweeps import by_alpha, head_configs, widths_up_to_half, window_configs
 
     alone = options.kind in (EACH, HEADS)
     rule = options.rule or ("knockout" if alone else "abs")
@@ -303,8 +305,7 @@ def configurations(lalm: LALM, options: SweepOptions, chosen: Any = None) -> dic
     if options.kind == EACH:
         return by_alpha([[layer] for layer in lalm.attention_layers], alphas, rule, **settings)
     if options.kind == WINDOWS:
-        half = max(1, len(lalm.attention_layers) // 2)
-        return window_configs(lalm, alphas, rule, options.widths or range(1, half + 1), **settings)
+        return window_configs(lalm, alphas, rule, options.widths or widths_up_to_half(lalm), **settings)
     if chosen is not None:
         edit = Mata(0.0, chosen)
         return by_alpha([edit.layers], alphas, rule, **settings, chosen_on=edit.chosen_on)
@@ -314,7 +315,7 @@ def configurations(lalm: LALM, options: SweepOptions, chosen: Any = None) -> dic
 
 # ----------------------------------------------------------------------------------------------------- result
 def _draw(
-    found: xr.DataArray, edits: Mapping[str, InterventionLike], out: Path
+    result: xr.DataArray, edits: Mapping[str, InterventionLike], out: Path
 ) -> tuple[Path | None, str | None]:
     """Write the map and its figure; the path of the figure, or why there is no map."""
     from ...execution.files import write_whole
@@ -330,37 +331,43 @@ def _draw(
     if len({(edit.rule, edit.keys, edit.queries, edit.phase) for edit in scores}) > 1:
         return None, "the edits differ in rule, keys, queries or phase."
     try:
-        drawn = change(found, single, NOTHING)
+        effects = change(result, single, NOTHING)
         with figure_style("map"):
-            drawing = causal_map(drawn)
+            drawing = causal_map(effects)
     except ValueError as error:  # the edits do not lie on one plane
         return None, " ".join(str(error).split())
-    content = drawn.to_netcdf(engine="scipy")
+    content = effects.to_netcdf(engine="scipy")
     write_whole(out / "map.nc", lambda file: file.write(content))
     for form in ("png", "svg"):
         write_whole(out / f"map.{form}", lambda file, form=form: drawing.savefig(file, format=form, dpi=200))
     return out / "map.png", None
 
 
-def _baseline(found: xr.DataArray) -> dict[str, float]:
+def _write_page(out: Path) -> Path:
+    from ...reporting import report
+
+    return report(out)
+
+
+def _baseline(result: xr.DataArray) -> dict[str, float]:
     from ...sweeps import correct, margin
 
-    margins, right = margin(found), correct(found)
+    margins, right = margin(result), correct(result)
     return {
         "margin": float(margins.sel(configuration=NOTHING).mean()),
         "accuracy": float(right.sel(configuration=NOTHING).mean()),
     }
 
 
-def _changes(found: xr.DataArray) -> list[dict[str, Any]]:
+def _changes(result: xr.DataArray) -> list[dict[str, Any]]:
     """Each configuration, and how it changes the margin, with an interval over clips."""
     from ...statistics import clustered_interval
     from ...sweeps import correct, margin
 
-    margins, right = margin(found), correct(found)
-    others = [name for name in found["configuration"].values if name != NOTHING]
-    moved = (margins - margins.sel(configuration=NOTHING, drop=True)).sel(configuration=others)
-    mean, low, high = clustered_interval(moved.transpose("item", ...).values, found["cluster"].values)
+    margins, right = margin(result), correct(result)
+    edited = [name for name in result["configuration"].values if name != NOTHING]
+    moved = (margins - margins.sel(configuration=NOTHING, drop=True)).sel(configuration=edited)
+    mean, low, high = clustered_interval(moved.transpose("item", ...).values, result["cluster"].values)
     names = ("layers", "heads", "rule", "alpha", "group", "queries", "phase")
     labels = {name: moved[name].values.tolist() for name in names}
     return [
@@ -372,7 +379,7 @@ def _changes(found: xr.DataArray) -> list[dict[str, Any]]:
             "high": float(high[k]),
             "accuracy": float(right.sel(configuration=name).mean()),
         }
-        for k, name in enumerate(others)
+        for k, name in enumerate(edited)
     ]
 
 
@@ -382,13 +389,13 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
     order = sorted(rows, key=lambda row: -row["change"])
     half = SHOWN // 2
-    shown = order if len(order) <= SHOWN else [*order[:half], None, *order[-half:]]
+    visible_rows = order if len(order) <= SHOWN else [*order[:half], None, *order[-half:]]
 
     def nats(value: float) -> str:
         return number(value, 3, sign=True)
 
     cells = []
-    for row in shown:
+    for row in visible_rows:
         if row is None:
             cells.append(["...", "", "", ""])
             continue

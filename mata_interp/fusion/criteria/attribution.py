@@ -43,13 +43,13 @@ def head_attributions(context: ItemContext) -> list[Tensor]:
     trace = context.last_token_trace
     trace.require_gradients()
     direction = margin_direction(context)
-    found = []
+    per_layer = []
     for layer in context.layers:
         _require_sum(context, layer)
         projected = trace.attention_outputs[layer].float().to(direction.device) @ direction
         slope = torch.autograd.grad(projected, trace.offsets[layer], retain_graph=True)[0][0, -1]  # (H, Dv)
-        found.append((slope.float() * _audio_output(context, layer)).sum(-1).detach())
-    return found
+        per_layer.append((slope.float() * _audio_output(context, layer)).sum(-1).detach())
+    return per_layer
 
 
 def decomposition(context: ItemContext) -> dict[str, Any]:
@@ -93,12 +93,12 @@ def margin_direction(context: ItemContext) -> Tensor:
         shifted = trace.norm((trace.norm_input + 1)[None, None])[0, 0].float()
     if torch.allclose(shifted, norm_output, rtol=1e-3, atol=1e-4):
         raise ModelError("the decoder's last norm centres its input, so it does more than scale.")
-    wanted = [context.decision.right, context.decision.wrong]
-    right, wrong = token_directions(head, wanted, trace.norm_output).to(norm_output.device)
+    tokens = [context.decision.right, context.decision.wrong]
+    right, wrong = token_directions(head, tokens, trace.norm_output).to(norm_output.device)
     direction = torch.where(norm_input == 0, 0.0, norm_output / norm_input) * (right - wrong)
     total = float(direction @ trace.states[-1][-1].float().to(direction.device))
     size = max(1.0, float((direction * norm_input).abs().sum()))
-    rounding = 0.0 if is_plain(head) else _rounding_of(head, wanted, trace.norm_output, right - wrong)
+    rounding = 0.0 if is_plain(head) else _rounding_of(head, tokens, trace.norm_output, right - wrong)
     if abs(total - trace.margin) > _tolerance(context) * size + rounding:
         raise ModelError(
             f"the hidden states add up to a margin of {total:.4g}, but the model's margin is "
@@ -117,7 +117,7 @@ def _rounding_of(head: Any, tokens: list[int], state: Tensor, direction: Tensor)
 def head_norms(context: ItemContext) -> list[Tensor]:
     """The norm of what each head writes from the audio: one float32 [H] per layer."""
     trace = context.last_token_trace
-    found = []
+    per_layer = []
     for layer in context.layers:
         projection = output_projection(context.lalm.structure.attention[layer])
         audio_output = _audio_output(context, layer)
@@ -138,8 +138,8 @@ def head_norms(context: ItemContext) -> list[Tensor]:
                     "projection quantises the states of all tokens together."
                 )
             each_head = torch.block_diag(*audio_output)  # (H, H * Dv): row h holds head h alone
-            found.append((projection(each_head.to(dtype)).float() - bias).norm(dim=-1))
-    return found
+            per_layer.append((projection(each_head.to(dtype)).float() - bias).norm(dim=-1))
+    return per_layer
 
 
 def _audio_output(context: ItemContext, layer: int) -> Tensor:

@@ -8,7 +8,8 @@ are hidden one after the other from the first on and from the last on:
 
     part(l) = ( C(0..l) - C(0..l-1) + C(l..n-1) - C(l+1..n-1) ) / 2
 
-See `layer_parts` for the order, and for what is measured of models of more than twelve layers.
+See `layer_parts` for the order, and for what is measured of models of more than twelve layers, also of single
+layers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from mata_interp.interventions import AttentionEdit, Knockout
 from mata_interp.statistics import margin as option_margin
 
-from .layer_parts import layer_parts, starts_at_last
+from .layer_parts import THOROUGH, layer_parts, layers_alone, starts_at_last
 from .registry import Criterion, Reads, criterion
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ def _cost(context: ItemContext, queries: str, kind: str) -> np.ndarray:
         from_last = starts_at_last(context.item.id)
         return layer_parts(lambda sets: _margins_without(context, queries, sets), n, from_last)
     if kind == "single":
-        return _losses(context, queries, [(i,) for i in range(n)])
+        if n <= THOROUGH:
+            return _losses(context, queries, [(i,) for i in range(n)])
+        parts = cost(context, queries, "order")
+        return layers_alone(lambda sets: _margins_without(context, queries, sets), parts)
     k = window_width(n)
     return _losses(
         context, queries, [tuple(range(max(0, i - (k - 1) // 2), min(n, i + k // 2 + 1))) for i in range(n)]

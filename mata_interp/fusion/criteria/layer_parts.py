@@ -1,4 +1,4 @@
-"""What each layer adds to an effect, when layers are changed one after the other.
+"""What each layer adds to an effect, when layers are changed one after the other, and what it does alone.
 
 With F(S) the margin lost when the layers S are changed (audio hidden, or another clip's), the part of a layer
 is what it adds to F when layers are changed in order. Parts add up to F(all layers); a layer that never
@@ -9,6 +9,9 @@ Models of at most `THOROUGH` layers are measured in both orders, after every lay
 in one order, which differs from item to item, so that the mean over items is that over both orders; and first
 after every sixth of the layers. A block that adds less than 2 % of the item's effect (or 0.01 nats) is left
 at that, its layers with equal parts; the others are measured layer by layer. This costs about a quarter.
+
+What a layer does alone, F({l}), is measured of every layer of a shallow model; of a deep one, only of layers
+whose part in order is at least 2 % of the item's effect (and 0.01 nats), and the part stands for the others.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["THOROUGH", "layer_parts", "starts_at_last"]
+__all__ = ["THOROUGH", "layer_parts", "layers_alone", "starts_at_last"]
 
 THOROUGH = 12  # layers
 BLOCKS = 6
@@ -65,6 +68,26 @@ def layer_parts(margins: Margins, n: int, from_last: bool) -> np.ndarray:
     known = sorted(curve)
     parts = np.diff(np.interp(range(n + 1), known, [curve[cut] for cut in known]))
     return parts[::-1] if from_last else parts
+
+
+def layers_alone(margins: Margins, parts: np.ndarray) -> np.ndarray:
+    """How much of the margin of a deep model is lost when a layer is changed alone: float64 [n].
+
+    Args:
+        margins: measures the margin with each of several sets of layers changed.
+        parts: what each of the n layers adds in order, from `layer_parts`.
+
+    Examples:
+        >>> effect = np.array([0.0, 0.5, 1.0])
+        >>> layers_alone(lambda sets: np.array([2 - effect[list(some)].sum() for some in sets]), effect)
+        array([0. , 0.5, 1. ])
+    """
+    chosen = np.flatnonzero(np.abs(parts) >= max(LEAST, SMALL * abs(parts.sum())))
+    lost = parts.copy()
+    if len(chosen):
+        intact, *changed = margins([(), *((int(layer),) for layer in chosen)])
+        lost[chosen] = intact - np.array(changed)
+    return lost
 
 
 def _sets(cuts: Sequence[int], n: int, from_last: bool) -> list[tuple[int, ...]]:

@@ -28,16 +28,18 @@ from mata_interp.errors import ModelError
 from mata_interp.lalm.memory import in_halves
 
 from ..audio_swaps import swapped_margins
-from .layer_parts import layer_parts, starts_at_last
+from ..baseline_edit import alters_text
+from ..suffix_runner import Patch, SuffixRunner
+from .layer_parts import THOROUGH, layer_parts, starts_at_last
 from .registry import criterion
 
 if TYPE_CHECKING:
     from ..item_context import ItemContext
-    from ..suffix_runner import Patch
 
 __all__ = ["at_audio", "at_text", "margins"]
 
 ROWS = 16  # variants with copied keys and values at once
+LAST_ROWS = 4  # the same where the last tokens alone run: their work is small, and the copies are not
 SOURCE = "activation patching (Meng et al. 2022, arXiv 2202.05262; Zhang & Nanda 2024, arXiv 2309.16042)"
 AT_AUDIO = ("restored audio", "corrupted audio")
 AT_TEXT = ("restored text", "restored last")
@@ -77,7 +79,12 @@ def at_text(context: ItemContext) -> dict[str, np.ndarray]:
     Raises:
         ItemError, ModelError: as in `at_audio`.
     """
-    return context.memo("restoration at the text", lambda: _at_text(context))
+    n, clean = _require_own_keys(context), context.last_token_trace.margin
+    measures = zip(AT_TEXT, (_restored_text, _restored_last), strict=True)
+    return {
+        kind: np.append(context.memo(kind, lambda measure=measure: measure(context, n)), clean)
+        for kind, measure in measures
+    }
 
 
 def _at_audio(context: ItemContext) -> dict[str, np.ndarray]:
@@ -86,6 +93,16 @@ def _at_audio(context: ItemContext) -> dict[str, np.ndarray]:
     corrupted = [range(at, n) for at in range(n + 1)]
     measured = _margins_with_other_audio(context, [*restored, *corrupted])
     return {AT_AUDIO[0]: measured[: n + 1], AT_AUDIO[1]: measured[n + 1 :]}
+
+
+def _audio_parts(context: ItemContext, from_last: bool) -> np.ndarray:
+    """What each layer adds to the effect of reading the other clip, [n]; deep models in one order."""
+    n = _require_own_keys(context)
+
+    def measure() -> np.ndarray:
+        return layer_parts(lambda sets: _margins_with_other_audio(context, sets), n, from_last)
+
+    return context.memo(("parts with the other clip", n <= THOROUGH or from_last), measure)
 
 
 def _margins_with_other_audio(context: ItemContext, sets: Sequence[Sequence[int]]) -> np.ndarray:
@@ -97,12 +114,54 @@ def _margins_with_other_audio(context: ItemContext, sets: Sequence[Sequence[int]
         return _with_copies(context, [_as_mask(some, n) for some in sets], None)
 
 
-def _at_text(context: ItemContext) -> dict[str, np.ndarray]:
-    n = _require_own_keys(context)
-    plans = [(kind, at) for kind in AT_TEXT for at in range(n)]
-    measured = _with_copies(context, [torch.ones(n, dtype=torch.bool)] * len(plans), plans)
-    clean = context.suffix_trace.margin
-    return {kind: np.append(measured[i * n : (i + 1) * n], clean) for i, kind in enumerate(AT_TEXT)}
+def _restored_text(context: ItemContext, n: int) -> np.ndarray:
+    """The margin with all text after the audio restored before each layer, [n].
+
+    Before layer l every state of the text is then the clean run's, and from l on text reads the other clip:
+    this is the clean run that reads the other clip from l on, which costs the layers from l on alone.
+    """
+    if _ends_in_text(context):
+        return _margins_with_other_audio(context, [range(at, n) for at in range(n)])
+    return _with_copies(
+        context, [torch.ones(n, dtype=torch.bool)] * n, [("restored text", at) for at in range(n)]
+    )
+
+
+def _ends_in_text(context: ItemContext) -> bool:
+    """Whether every token from the first text token after the audio on is text."""
+    return bool((context.text_queries | context.answer_queries).all())
+
+
+def _restored_last(context: ItemContext, n: int) -> np.ndarray:
+    """The margin with the last prompt token and the forced tokens restored before each layer, [n].
+
+    The text before them is that of the corrupted run in every layer, whose keys and values its prefill holds,
+    so that these tokens alone are run again.
+    """
+    if alters_text(context.inputs):  # the prefill is without the baseline
+        return _with_copies(
+            context, [torch.ones(n, dtype=torch.bool)] * n, [("restored last", at) for at in range(n)]
+        )
+    inputs = context.counterfactual.inputs
+    runner = SuffixRunner(inputs, inputs.prefill.length - 1)
+    count, clean = runner.tokens.shape[1], context.last_token_trace.states
+
+    def measure(layers: range) -> list[float]:
+        past = runner.past_key_values()
+        past.batch_repeat_interleave(len(layers))
+
+        def patch(layer: int, states: Tensor) -> Tensor:
+            if layer in layers:
+                states = states.clone()
+                states[layers.index(layer)] = clean[layer][-count:].to(states)
+            return states
+
+        return runner.margins(len(layers), past, patch).tolist()
+
+    measured: list[float] = []
+    for begin in range(0, n, LAST_ROWS):
+        measured += chain.from_iterable(in_halves(measure, range(n)[begin : begin + LAST_ROWS]))
+    return np.array(measured)
 
 
 def _require_own_keys(context: ItemContext) -> int:
@@ -185,10 +244,8 @@ def _patch_text(context: ItemContext, plans: list[tuple[str, int]]) -> Patch:
     source=SOURCE,
 )
 def restoration_audio(context: ItemContext) -> np.ndarray:
-    n = _require_own_keys(context)
     # the other order than the knockout's, so that their mean has both
-    from_last = not starts_at_last(context.item.id)
-    return layer_parts(lambda sets: _margins_with_other_audio(context, sets), n, from_last)
+    return _audio_parts(context, not starts_at_last(context.item.id))
 
 
 @criterion(
@@ -200,9 +257,10 @@ def restoration_audio(context: ItemContext) -> np.ndarray:
     unit="nats",
     formula="margin(text restored after l) - margin(restored before l)",
     source=SOURCE,
-    runs_suffix=True,
 )
 def restoration_text(context: ItemContext) -> np.ndarray:
+    if len(context.layers) > THOROUGH and _ends_in_text(context):
+        return _audio_parts(context, True)  # the same runs as those that read the other clip from l on
     return np.diff(at_text(context)["restored text"])
 
 
@@ -215,10 +273,11 @@ def restoration_text(context: ItemContext) -> np.ndarray:
     unit="nats",
     formula="margin(last token restored after l) - margin(restored before l)",
     source=SOURCE,
-    runs_suffix=True,
 )
 def restoration_last(context: ItemContext) -> np.ndarray:
-    return np.diff(at_text(context)["restored last"])
+    n = _require_own_keys(context)
+    measured = context.memo("restored last", lambda: _restored_last(context, n))
+    return np.diff(measured, append=context.last_token_trace.margin)
 
 
 CRITERIA = (restoration_audio, restoration_text, restoration_last)

@@ -42,7 +42,7 @@ def saliency(context: ItemContext, trace: SuffixTrace, queries: Tensor) -> np.nd
         ModelError: the model's layers have no backward pass.
     """
     trace.require_gradients()
-    found = []
+    totals = []
     queries, audio_keys = queries.cpu(), context.audio_keys.cpu()  # layers may be spread over devices
     rows = queries.nonzero()[:, 0]
     for layer in context.layers:
@@ -54,8 +54,8 @@ def saliency(context: ItemContext, trace: SuffixTrace, queries: Tensor) -> np.nd
             weights = call.scores(some).softmax(-1)[0][..., keys]  # (H, R, La)
             slope = gradient[:, some].float() @ value.transpose(1, 2)
             total += float((weights * slope).abs().sum())
-        found.append(total)
-    return np.array(found)
+        totals.append(total)
+    return np.array(totals)
 
 
 @criterion(

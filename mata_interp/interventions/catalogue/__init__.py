@@ -5,6 +5,7 @@ takes; ``str`` prints its formula, `to_dict` and `from_dict` write and read it a
 `mata_interp.Mata` and `mata_interp.Knockout`.
 """
 
+from .activation_patch import ActivationPatch
 from .adhh import AdHh
 from .arrays import Array
 from .avcd import Avcd, AvcdContrast, HideSalient
@@ -43,6 +44,7 @@ __all__ = [
     "SHAMS",
     "Aad",
     "Acd",
+    "ActivationPatch",
     "AdHh",
     "Amti",
     "Array",

@@ -47,7 +47,7 @@ class AdHh(Method):
     def edit(self, x: Tensor, context: SiteContext) -> Tensor:
         """The weights [B, H, Q, L] after the rule."""
         text = context.columns("text")
-        listed = select_heads(self.heads[self.layers.index(context.layer)], x.shape[1], x.device)
+        chosen_heads = select_heads(self.heads[self.layers.index(context.layer)], x.shape[1], x.device)
         mass = x.masked_fill(~text, 0.0).sum(-1, keepdim=True)
-        edited = (mass >= self.threshold) & listed[:, None, None] & text
+        edited = (mass >= self.threshold) & chosen_heads[:, None, None] & text
         return torch.where(edited, x * (1 - self.strength), x)

@@ -40,14 +40,14 @@ class HideSalient(Method):
         if self.strength == 0:
             return x
         mean = x.mean(1, keepdim=True)  # (B, 1, Q, L)
-        own = context.key_positions[:, None, None, :] == context.positions[:, None, :, None]
-        seen = mean > 0
-        audio, text = context.columns("audio") & seen, context.columns("text") & seen & ~own
+        own_column = context.key_positions[:, None, None, :] == context.positions[:, None, :, None]
+        visible = mean > 0
+        audio, text = context.columns("audio") & visible, context.columns("text") & visible & ~own_column
         sums = [(mean * group).sum(-1, keepdim=True) for group in (audio, text)]
         less = torch.where(sums[0] <= sums[1], audio, text)
         median = mean.masked_fill(~less, torch.nan).nanmedian(-1, keepdim=True).values
-        kept = x * torch.where(less & (mean > median), 1 - self.strength, 1.0)
-        return kept / kept.sum(-1, keepdim=True).clamp(min=1e-12)
+        edited = x * torch.where(less & (mean > median), 1 - self.strength, 1.0)
+        return edited / edited.sum(-1, keepdim=True).clamp(min=1e-12)
 
 
 @register

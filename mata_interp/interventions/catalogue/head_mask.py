@@ -71,5 +71,5 @@ class HeadMask(Method):
 
     def edit(self, x: Tensor, context: SiteContext) -> Tensor:
         """The outputs of the heads [B, H, Q, Dv] after the rule."""
-        listed = select_heads(self.heads[self.layers.index(context.layer)], x.shape[1], x.device)
-        return (x * (1 - self.strength)).where(listed[:, None, None], x)
+        chosen_heads = select_heads(self.heads[self.layers.index(context.layer)], x.shape[1], x.device)
+        return (x * (1 - self.strength)).where(chosen_heads[:, None, None], x)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
 import torch
@@ -31,9 +31,10 @@ instruction to ignore it after the question."""
 
 IGNORE = "Ignore the audio."
 
-# of each model, the items asked last and their negative prompts: strengths are tried on the same items, and a
-# processor takes longer than a small model
-_kept: WeakKeyDictionary[Any, tuple[Any, dict[tuple, Any]]] = WeakKeyDictionary()
+# Of each model, the negative prompts of each prompt, by the identity of its token ids. Several strengths are
+# tried on one prompt, and a processor takes longer than a small model. They live as long as these ids: until
+# the end of a call with items, whose prompt is made in the call, or as long as the caller's own prompt.
+_made: WeakKeyDictionary[Any, dict[int, dict[tuple, Any]]] = WeakKeyDictionary()
 
 
 def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = None, seed: int = 0) -> Any:
@@ -57,13 +58,14 @@ def negative_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None = No
             "A negative prompt is made from items, and this prompt from ready-made inputs: ask with mi.Item "
             "and lalm.generate."
         )
-    kept = _kept.get(lalm)
-    if kept is None or kept[0] is not prompt.items:
-        kept = _kept[lalm] = prompt.items, {}
-    key = (negative, clip, seed, prompt.format)
-    if key not in kept[1]:
-        kept[1][key] = _make_prompt(lalm, prompt, negative, clip, seed)
-    return kept[1][key]
+    ids, of_model = prompt.inputs["input_ids"], _made.setdefault(lalm, {})
+    if id(ids) not in of_model:
+        of_model[id(ids)] = {}
+        finalize(ids, of_model.pop, id(ids), None).atexit = False
+    negatives, key = of_model[id(ids)], (negative, clip, seed, prompt.format)
+    if key not in negatives:
+        negatives[key] = _make_prompt(lalm, prompt, negative, clip, seed)
+    return negatives[key]
 
 
 def _make_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None, seed: int) -> Any:
@@ -75,8 +77,8 @@ def _make_prompt(lalm: Any, prompt: Any, negative: str, clip: str | None, seed: 
     if negative == "another":
         if clip is None:
             raise InterventionError("negative='another' needs clip=, the path of the other audio.")
-        others = [replace(item.with_audio(clip), audio_root=None) for item in prompt.items]
-        return lalm.prompt(others, format=prompt.format)
+        replaced = [replace(item.with_audio(clip), audio_root=None) for item in prompt.items]
+        return lalm.prompt(replaced, format=prompt.format)
     rate, change = lalm.sampling_rate, _CHANGES[negative]
     changed = [_changed(item, rate, change, seed) for item in prompt.items]
     return lalm.prompt(changed, format=prompt.format)
@@ -101,6 +103,18 @@ _CHANGES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 }
 
 
+def check_negative(method: Any) -> None:
+    """Refuse a negative that does not exist, or whose ``clip`` is missing or of no use.
+
+    Raises:
+        InterventionError: saying which.
+    """
+    if method.negative not in NEGATIVES:
+        raise InterventionError(unknown_name("negative", method.negative, NEGATIVES))
+    if (method.negative == "another") != (method.clip is not None):
+        raise InterventionError("clip, a path, belongs to negative='another', and to it alone.")
+
+
 @dataclass(frozen=True)
 class Negative(Described):
     """A method at the logits with a pass over a negative prompt.
@@ -116,11 +130,7 @@ class Negative(Described):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        values: Any = self
-        if values.negative not in NEGATIVES:
-            raise InterventionError(unknown_name("negative", values.negative, NEGATIVES))
-        if (values.negative == "another") != (values.clip is not None):
-            raise InterventionError("clip, a path, belongs to negative='another', and to it alone.")
+        check_negative(self)
 
     def negative_prompt(self, lalm: Any, prompt: Any) -> Any:
         """The prompt of the extra pass."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from mata_interp.errors import InterventionError
 from mata_interp.interventions.attention_edit import AttentionEdit
 from mata_interp.interventions.protocol import SiteContext
+from mata_interp.interventions.rules import MissingRuleError
 from mata_interp.ranges import brief
 
 from .registry import from_dict, to_dict
@@ -52,8 +53,9 @@ class MissingMethod:
 def record_of(part: Any) -> dict[str, Any]:
     """An intervention as plain data, ready for JSON: what identifies it in a manifest.
 
-    An AttentionEdit is written as by its own ``to_dict``; other methods with their name and, where their
-    class is not of this package, with the SHA-256 of its source.
+    An AttentionEdit is written as by its own ``to_dict``, with the SHA-256 of its rule's source where the
+    rule is not of this package; other methods with their name and, where their class is not of this package,
+    with the SHA-256 of its source.
 
     Args:
         part: an AttentionEdit, or an instance of a registered class.
@@ -67,13 +69,17 @@ def record_of(part: Any) -> dict[str, Any]:
 
 
 def read_method(data: Mapping[str, Any]) -> Any:
-    """The intervention that `record_of` wrote; a `MissingMethod` where its class is not known here.
+    """The intervention that `record_of` wrote; a `MissingMethod` where its class or rule is not known here.
 
     Args:
         data: plain data, also after a round trip through JSON.
     """
     if "method" not in data:
-        return AttentionEdit.from_dict(data)
+        try:
+            return AttentionEdit.from_dict(data)
+        except MissingRuleError as error:
+            name = f"AttentionEdit with rule {data['rule']!r}"
+            return MissingMethod(name, str(error), json.dumps(dict(data), sort_keys=True))
     try:
         return from_dict(data)
     except (InterventionError, TypeError) as error:
@@ -91,8 +97,9 @@ def describe(part: Any) -> str:
     formula = getattr(part, "formula", "")
     if isinstance(part, AttentionEdit) or not formula or not is_dataclass(part):
         return repr(part)
-    shown = ", ".join(f"{each.name} {_short(getattr(part, each.name))}" for each in fields(part))
-    return f"{type(part).__name__}: {formula}{f' ({shown})' if shown else ''}"
+    shown = [each.name for each in fields(part) if each.name != "chosen_on"]  # many clips, and no setting
+    settings = ", ".join(f"{name} {_short(getattr(part, name))}" for name in shown)
+    return f"{type(part).__name__}: {formula}{f' ({settings})' if settings else ''}"
 
 
 def _short(value: Any) -> str:

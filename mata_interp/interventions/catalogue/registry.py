@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from mata_interp.errors import InterventionError, unknown_name
 from mata_interp.interventions.attention_edit import AttentionEdit
+from mata_interp.interventions.source_code import is_of_this_package, source_sha256
 
 from .arrays import Array
 
@@ -19,8 +20,6 @@ __all__ = ["METHODS", "all_methods", "find_method", "from_dict", "register", "so
 
 ENTRY_POINTS = "mata_interp.interventions"
 """The group of entry points under which an installed package names its classes of methods."""
-
-_SIMPLE = (str, int, float, bool, tuple, type(None))  # whose repr is the same in every process
 
 Class = TypeVar("Class", bound=type)
 
@@ -43,7 +42,7 @@ def register(method: Class) -> Class:
         method: the class; it is returned, so that this is a decorator.
 
     Raises:
-        InterventionError: it is no frozen dataclass, or has the name of a method of this package.
+        InterventionError: it is not a frozen dataclass, or has the name of a method of this package.
 
     Example:
         >>> import mata_interp as mi
@@ -63,9 +62,9 @@ def register(method: Class) -> Class:
     name = method.__name__
     parameters = getattr(method, "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
-        raise InterventionError(f"{name} is no frozen dataclass: write @dataclass(frozen=True) above it.")
-    known = _methods.get(name)
-    if known is not None and _is_ours(known) and not _is_ours(method):
+        raise InterventionError(f"{name} is not a frozen dataclass: write @dataclass(frozen=True) above it.")
+    earlier = _methods.get(name)
+    if earlier is not None and is_of_this_package(earlier) and not is_of_this_package(method):
         raise InterventionError(f"A method of this package is named {name}: choose another name.")
     _methods[name] = method
     return method
@@ -74,39 +73,16 @@ def register(method: Class) -> Class:
 def source_hash(method: Any) -> str:
     """SHA-256 of the source of a method's class: what a record of a run needs besides `to_dict`.
 
-    Of a class that is not of this package: its functions, constants and fields, and those of its bases. Where
-    Python cannot show the source of a function (typed at the prompt), that of its compiled code.
+    Of a class that is not of this package, it covers what the class uses of its own package, too: see
+    `source_sha256` in ``mata_interp.interventions.source_code``.
 
     Args:
         method: an intervention, or its class.
     """
     cls = method if isinstance(method, type) else type(method)
-    if _is_ours(cls):
+    if is_of_this_package(cls):
         return hashlib.sha256(inspect.getsource(cls).encode()).hexdigest()
-    digest = hashlib.sha256(cls.__name__.encode())
-    for base in reversed(cls.__mro__):
-        if base is not object and not _is_ours(base):
-            for name, value in sorted(vars(base).items()):
-                digest.update(_source_of(name, value))
-    return digest.hexdigest()
-
-
-def _source_of(name: str, value: Any) -> bytes:
-    """What a member of a class contributes to its hash; nothing where dataclasses made it."""
-    function = getattr(value, "fget", None) or getattr(value, "__func__", value)
-    if inspect.isfunction(function):
-        function = inspect.unwrap(function)  # reprs of dataclasses are wrapped
-        code = function.__code__
-        if code.co_filename == "<string>":
-            return b""
-        try:
-            return inspect.getsource(function).encode()
-        except (OSError, TypeError):
-            constants = [value for value in code.co_consts if isinstance(value, _SIMPLE)]
-            return code.co_code + repr((constants, code.co_names, code.co_varnames)).encode()
-    if name == "__annotations__" or (not name.startswith("_") and isinstance(value, _SIMPLE)):
-        return f"{name}={value!r}".encode()
-    return b""
+    return source_sha256(cls)
 
 
 def to_dict(method: Any) -> dict[str, Any]:
@@ -129,7 +105,7 @@ def to_dict(method: Any) -> dict[str, Any]:
     if isinstance(method, AttentionEdit):
         return {"method": cls.__name__} | method.to_dict()
     values = {each.name: _plain(getattr(method, each.name)) for each in fields(method)}
-    source = {} if _is_ours(cls) else {"source_sha256": source_hash(cls)}
+    source = {} if is_of_this_package(cls) else {"source_sha256": source_hash(cls)}
     return {"method": cls.__name__} | source | values
 
 
@@ -148,11 +124,14 @@ def from_dict(data: Mapping[str, Any]) -> Any:
     if cls is AttentionEdit:
         return AttentionEdit.from_dict(values)
     if written is not None and written != source_hash(cls):
-        raise InterventionError(f"{name} was written by another source than that of the class at hand.")
+        raise InterventionError(
+            f"{name} was recorded with another source than that of the class registered here: register it as "
+            "it was."
+        )
     wrong = sorted(set(values) - {each.name for each in fields(cls)})
     if wrong:
         raise InterventionError(unknown_name(f"field of {name}", wrong[0], [f.name for f in fields(cls)]))
-    return cls(**{field: _own(value) for field, value in values.items()})
+    return cls(**{field: _read(value) for field, value in values.items()})
 
 
 def find_method(name: str) -> type:
@@ -184,10 +163,6 @@ def _load_entry_points() -> None:
         entry.load()
 
 
-def _is_ours(cls: type) -> bool:
-    return cls.__module__.startswith("mata_interp.")
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Array):
         return value.to_dict()
@@ -200,7 +175,7 @@ def _plain(value: Any) -> Any:
     raise InterventionError(f"{value!r} cannot be written as JSON: use numbers, texts, tuples or Array.")
 
 
-def _own(value: Any) -> Any:
+def _read(value: Any) -> Any:
     if isinstance(value, Mapping):
         return Array.from_dict(value) if "float32" in value else from_dict(value)
-    return tuple(_own(each) for each in value) if isinstance(value, list) else value
+    return tuple(_read(each) for each in value) if isinstance(value, list) else value

@@ -69,7 +69,7 @@ class SinkRedistribution(Method):
 
     @classmethod
     def for_model(cls, lalm: Any, prompt: Any, layers: Any, count: int = 2, **settings: Any) -> Any:
-        """With the sinks of the model at hand: its dimensions, and a threshold that its first token passes.
+        """With the sinks of this model: its dimensions, and a threshold that its first token passes.
 
         The dimensions are those of `find_sink_dimensions` in the middle of the model. The authors' threshold
         of 20 belongs to models of 7B; here it is half of the least that the first token of these prompts has
@@ -105,8 +105,8 @@ class SinkRedistribution(Method):
         share = (x * (audio & sinks)).sum(-1, keepdim=True) / mass.clamp(min=1e-12)
         rest = (x * (audio & ~sinks)).sum(-1, keepdim=True)
         freed = (1 - self.keep) * (x * sinks).sum(-1, keepdim=True)
-        given = torch.where(audio & ~sinks, x * (1 + freed / rest.clamp(min=1e-12)), x)
-        edited = torch.where(sinks, x * self.keep, given)
+        raised = torch.where(audio & ~sinks, x * (1 + freed / rest.clamp(min=1e-12)), x)
+        edited = torch.where(sinks, x * self.keep, raised)
         return edited.where((mass >= self.least_mass) & (share <= self.most_sink) & (rest > 0), x)
 
 

@@ -23,7 +23,9 @@ def find_specialist_heads(trace: Any, correct: Any, count: int = 10) -> tuple[tu
     """The heads whose attention to audio goes with being right: (layer, head, correlation), largest first.
 
     The correlation over items is that of the audio mass at the last prompt token with whether the answer is
-    correct. Heads are chosen on the items of the trace: test them on others.
+    correct. Heads are chosen on the items of the trace: test them on others, and pass the trace's clips
+    (``trace["cluster"].values``) as ``chosen_on`` of what edits them, so that no test on these clips has a
+    p-value.
 
     Args:
         trace: from `mata_interp.trace` with ``query="last"``.
@@ -43,8 +45,8 @@ def find_specialist_heads(trace: Any, correct: Any, count: int = 10) -> tuple[tu
     order = np.argsort(-np.nan_to_num(related, nan=-1.0), axis=None, kind="stable")[:count]
     places = [np.unravel_index(place, related.shape) for place in order]
     layers = trace["layer"].values
-    found = [(int(layers[layer]), int(head), float(related[layer, head])) for layer, head in places]
-    return tuple(place for place in found if place[2] > 0)
+    ranking = [(int(layers[layer]), int(head), float(related[layer, head])) for layer, head in places]
+    return tuple(place for place in ranking if place[2] > 0)
 
 
 @register
@@ -60,17 +62,20 @@ class AudioSpecialists(Method):
         specialists: the layers of the heads.
         strength: b; 0 changes nothing.
         negative: one of NEGATIVES that needs no clip; the digest says silence.
+        chosen_on: the clips on which the heads were chosen, if any; a comparison on one has no p-value.
     """
 
     site = "residual"
     specialists: tuple[int, ...] = ()
     strength: float = 0.1
     negative: str = "silent"
+    chosen_on: tuple[str, ...] = ()
     formula = "x + b mean over specialist layers of (h(audio) - h(negative))"
     source = "arXiv 2603.06854 (digest)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "chosen_on", tuple(sorted(set(map(str, self.chosen_on)))))
         if not self.specialists:
             raise InterventionError("specialists names the layers of the audio-specialist heads.")
 

@@ -96,14 +96,18 @@ class TargetShare(Method):
     item_layers: int | None = None
 
     def __post_init__(self) -> None:
-        given = tuple(self.layers)
+        unsorted_layers = tuple(self.layers)
         super().__post_init__()
         if not 0 < self.target_share < 1:
             raise InterventionError(f"target_share is {self.target_share!r}: it must lie between 0 and 1.")
-        if self.heads and (len(self.heads) != len(self.layers) or given != indices(given, "layers")):
+        if self.heads and (
+            len(self.heads) != len(self.layers) or unsorted_layers != indices(unsorted_layers, "layers")
+        ):
             raise InterventionError("heads has one tuple of heads for each layer, and layers ascend.")
         if self.item_layers is not None and not 0 < self.item_layers <= max(1, len(self.layers)):
-            raise InterventionError(f"item_layers is {self.item_layers!r}: name a number of the layers.")
+            raise InterventionError(
+                f"item_layers is {self.item_layers!r}: it must lie between 1 and the number of layers."
+            )
 
     @classmethod
     def from_profile(cls, profile: Any, target_share: float, **settings: Any) -> Any:
@@ -128,42 +132,42 @@ class TargetShare(Method):
     def measure(self, lalm: Any, prompt: Any) -> Mapping[str, Tensor]:
         """Which layers each item is edited in: bool [B, n]; nothing where it is all of them.
 
-        How far the audio moves the last token is |h(audio) - h(no audio)| / |h(audio)| behind each layer; the
+        How far the audio moves the last token is |h(audio) - h(no audio)| / |h(audio)| after each layer; the
         layers with the largest growth of this are the item's. No answer is needed for it.
         """
         if self.item_layers is None or not self.layers:
             return {}
         every = list(range(max(self.layers) + 1))
-        heard = lalm.hidden_states(prompt, every, last=True)[:, :, 0]
+        with_audio = lalm.hidden_states(prompt, every, last=True)[:, :, 0]
         without = negative_prompt(lalm, prompt, "omitted")
-        moved = (heard - lalm.hidden_states(without, every, last=True)[:, :, 0]).norm(dim=-1)
-        growth = (moved / heard.norm(dim=-1)).diff(dim=1, prepend=torch.zeros_like(moved[:, :1]))
+        moved = (with_audio - lalm.hidden_states(without, every, last=True)[:, :, 0]).norm(dim=-1)
+        growth = (moved / with_audio.norm(dim=-1)).diff(dim=1, prepend=torch.zeros_like(moved[:, :1]))
         growth = growth[:, list(self.layers)]
         chosen = torch.zeros_like(growth, dtype=torch.bool)
         return {"layers": chosen.scatter(1, growth.topk(self.item_layers, dim=1).indices, value=True)}
 
-    def wanted(self, x: Tensor, odds: Tensor, context: SiteContext) -> Tensor:
+    def rows_to_edit(self, x: Tensor, odds: Tensor, context: SiteContext) -> Tensor:
         """The rows and heads that are to be edited: bool [B, H, Q, 1]."""
         low = torch.sigmoid(odds) < self.below
-        wanted = context.edited[:, None, :, None] & (low | (self.below >= 1))
+        to_edit = context.edited[:, None, :, None] & (low | (self.below >= 1))
         at = self.layers.index(context.layer)
         if self.heads:
-            wanted = wanted & select_heads(self.heads[at], x.shape[1], x.device)[:, None, None]
+            to_edit = to_edit & select_heads(self.heads[at], x.shape[1], x.device)[:, None, None]
         if "layers" in context.measured:
-            wanted = wanted & context.measured["layers"].to(x.device)[:, at, None, None, None]
-        return wanted.expand(*x.shape[:3], 1)
+            to_edit = to_edit & context.measured["layers"].to(x.device)[:, at, None, None, None]
+        return to_edit.expand(*x.shape[:3], 1)
 
     def strengths(self, x: Tensor, context: SiteContext) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-odds of the share of audio, the strength that brings it to the target, and the rows wanted."""
+        """Log-odds of the share of audio, the strength that brings it to the target, and the rows to edit."""
         odds = log_odds(x, context.columns("audio"))
         strength = torch.logit(torch.tensor(self.target_share, dtype=torch.float64)).to(x) - odds
-        return odds, strength, self.wanted(x, odds, context)
+        return odds, strength, self.rows_to_edit(x, odds, context)
 
 
 def text_columns(context: SiteContext) -> Tensor:
     """Keys of text without each query's own token: bool [B, 1, Q, L]."""
-    own = context.key_positions[:, None, None, :] == context.positions[:, None, :, None]
-    return context.columns("text") & ~own
+    own_column = context.key_positions[:, None, None, :] == context.positions[:, None, :, None]
+    return context.columns("text") & ~own_column
 
 
 @register
@@ -194,13 +198,13 @@ class DoseTargetedMata(TargetShare):
 
     def edit(self, x: Tensor, context: SiteContext) -> Tensor:
         """The scores [B, H, Q, L] after the rule."""
-        odds, strength, wanted = self.strengths(x, context)
+        odds, strength, to_edit = self.strengths(x, context)
         solved = odds.isfinite()
         if self.matched:
             text = log_odds(x, text_columns(context))
             solved = solved & strength_of_divergence(text, divergence(odds, strength))[1]
-        context.counts["left_alone"] = (wanted & ~solved)[..., 0]
-        return (x + strength).where(context.columns("audio") & wanted & solved, x)
+        context.counts["left_alone"] = (to_edit & ~solved)[..., 0]
+        return (x + strength).where(context.columns("audio") & to_edit & solved, x)
 
 
 @register
@@ -211,7 +215,7 @@ class DoseTargetedSham(TargetShare):
     With s and t the masses of audio and text in a row, the strength on text solves KL(y_t, t) = KL(y, s) with
     y_t > t, KL of two-valued distributions. Text that holds most of the row cannot be moved as far: such rows
     are left alone and counted as ``left_alone``. Masses are measured in the sham's own rows, which differ
-    from those of MATA behind the first edited layer.
+    from those of MATA after the first edited layer.
 
     Examples:
         >>> import mata_interp as mi
@@ -227,9 +231,9 @@ class DoseTargetedSham(TargetShare):
 
     def edit(self, x: Tensor, context: SiteContext) -> Tensor:
         """The scores [B, H, Q, L] after the rule."""
-        odds, strength, wanted = self.strengths(x, context)
+        odds, strength, to_edit = self.strengths(x, context)
         columns = text_columns(context)
         raised, solved = strength_of_divergence(log_odds(x, columns), divergence(odds, strength))
         solved = solved & odds.isfinite()
-        context.counts["left_alone"] = (wanted & ~solved)[..., 0]
-        return (x + raised).where(columns & wanted & solved, x)
+        context.counts["left_alone"] = (to_edit & ~solved)[..., 0]
+        return (x + raised).where(columns & to_edit & solved, x)

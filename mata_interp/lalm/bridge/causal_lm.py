@@ -88,10 +88,10 @@ def decoder_call(
     embeds = call.pop("inputs_embeds", None)
     if embeds is None:
         raise ModelError(f"{type(decoder).__name__} is not called once, with embeddings.")
-    taken = {name: call.pop(name) for name in ("attention_mask", "position_ids") if name in call}
+    arguments = {name: call.pop(name) for name in ("attention_mask", "position_ids") if name in call}
     if more := [name for name, value in call.items() if isinstance(value, Tensor)]:
         raise ModelError(f"{type(decoder).__name__} also takes {', '.join(more)}, which embeddings lack.")
-    return embeds, taken
+    return embeds, arguments
 
 
 def _bridge(base_model: Any, architecture: str) -> Any:

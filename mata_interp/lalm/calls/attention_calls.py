@@ -98,7 +98,7 @@ def attention_calls(
 
     Raises:
         ModelError: an attention call is missing in a pass or comes twice, has a term of the scores that is
-            not understood, or the backend cannot do what is asked.
+            not understood, or the backend does not support the request.
 
     Examples:
         >>> import mata_interp as mi

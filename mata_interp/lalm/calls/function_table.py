@@ -3,7 +3,7 @@
 Transformers looks its attention function up by name in every call, in one table for all models of a process.
 A name in use has one dispatcher in that table, which passes each call to the handlers of its module, or to
 the function that stood there before. So any number of models can be intercepted at once, by several threads,
-and interceptions may end in any order: the last one puts the table back. A name gets the very same dispatcher
+and interceptions may end in any order: the last one puts the table back. A name gets the same dispatcher
 each time, so that what was compiled for it holds again.
 """
 
@@ -70,13 +70,15 @@ class _Dispatcher:
 def can_be_handled(modules: Iterable[nn.Module]) -> bool:
     """Whether `handled_calls` reaches the attention of all these modules: it is named, or eager.
 
-    Eager attention is intercepted under its name all the same: the table is asked for it before the function
+    Eager attention is intercepted under its name, too: the table is searched before the function
     of the modeling file is used.
     """
     eager = [attention_name(getattr(module, "config", None)) == "eager" for module in modules]
     named = [module for module, is_eager in zip(modules, eager, strict=True) if not is_eager]
-    known = [eager_attention(m) is not None for m, is_eager in zip(modules, eager, strict=True) if is_eager]
-    return all(known) and is_named(named)
+    has_eager = [
+        eager_attention(m) is not None for m, is_eager in zip(modules, eager, strict=True) if is_eager
+    ]
+    return all(has_eager) and is_named(named)
 
 
 def is_named(modules: Iterable[nn.Module]) -> bool:

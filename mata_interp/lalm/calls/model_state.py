@@ -1,5 +1,5 @@
 """The state in which a model is used, whatever state it was left in: evaluation mode, not compiled, and with
-the adapters that its family uses for the prompt at hand.
+the adapters that its family uses for the current prompt.
 
 All of it is put back when the use ends, so that a training loop or another library finds its model as it was.
 """
@@ -80,7 +80,7 @@ def _forwards_as_written(modules: list[nn.Module]) -> Iterator[None]:
             vars(module)["forward"] = forward
 
 
-_HEARD = "mata_interp_heard"  # attribute of a cache: whether there is audio among its tokens
+_HAS_AUDIO = "mata_interp_has_audio"  # attribute of a cache: whether there is audio among its tokens
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def _adapters_follow_audio(model: nn.Module, decoder: nn.Module) -> Iterator[Non
     layers = adapter_layers(model)
     before = [bool(layer.disable_adapters) for layer in layers]
     trainable = [(weight, weight.requires_grad) for layer in layers for weight in layer.parameters()]
-    audio_now = False  # whether the call of the model at hand brings audio
+    audio_now = False  # whether the current call of the model has audio
 
     def begin_model(args: tuple, kwargs: dict) -> None:
         nonlocal audio_now
@@ -104,16 +104,16 @@ def _adapters_follow_audio(model: nn.Module, decoder: nn.Module) -> Iterator[Non
 
     def begin_decoder(args: tuple, kwargs: dict) -> None:
         cache = kwargs.get("past_key_values")
-        heard = getattr(cache, _HEARD, None)
-        heard = audio_now if heard is None else heard
-        set_adapters_enabled(layers, [heard] * len(layers))
+        has_audio = getattr(cache, _HAS_AUDIO, None)
+        has_audio = audio_now if has_audio is None else has_audio
+        set_adapters_enabled(layers, [has_audio] * len(layers))
         if cache is not None:
-            setattr(cache, _HEARD, heard)
+            setattr(cache, _HAS_AUDIO, has_audio)
 
     def end_decoder(args: tuple, kwargs: dict, output: Any) -> None:
         cache = getattr(output, "past_key_values", None)
-        if cache is not None and getattr(cache, _HEARD, None) is None:
-            setattr(cache, _HEARD, audio_now)
+        if cache is not None and getattr(cache, _HAS_AUDIO, None) is None:
+            setattr(cache, _HAS_AUDIO, audio_now)
 
     try:
         with temporary_hooks([(model, begin_model), (decoder, begin_decoder)], [(decoder, end_decoder)]):

@@ -99,7 +99,7 @@ def _written_by_nnsight(part: nn.Module) -> dict[str, Any]:
 
 
 def _same(first: dict[nn.Module, dict[str, Any]], second: dict[nn.Module, dict[str, Any]]) -> bool:
-    """Whether two states of a decoder have the same parts with the very same values on them."""
+    """Whether two states of a decoder have the same modules with the same objects as attributes."""
     return first.keys() == second.keys() and all(
         values.keys() == second[part].keys()
         and all(value is second[part][name] for name, value in values.items())

@@ -53,18 +53,18 @@ class AudioAlignment:
     @property
     def problem(self) -> str | None:
         """Why attention to audio cannot be told from attention to text; None if it can."""
-        wanted, moved = self.placeholders, self.moved
-        count = int(wanted.sum())
+        placeholders, moved = self.placeholders, self.moved
+        count = int(placeholders.sum())
         if moved is None:
             return f"{count} audio placeholders and no audio among the inputs" if count else None
-        if moved.shape != wanted.shape:
+        if moved.shape != placeholders.shape:
             return (
-                f"its decoder sees {moved.shape[1]} tokens for {wanted.shape[1]} of input: expand each "
+                f"its decoder sees {moved.shape[1]} tokens for {placeholders.shape[1]} of input: expand each "
                 "audio placeholder to one a frame, as processors do"
             )
         if moved.all():
             return "audio is added to every position, so that no token is audio and none is text alone"
-        stray = int((moved & ~wanted).sum())
+        stray = int((moved & ~placeholders).sum())
         if stray:
             return f"the audio moves {stray} decoder inputs that are not audio placeholders"
         if not moved.any():

@@ -161,15 +161,15 @@ def _following(routing: Routing, real: Tensor, flips: Flips, impose: bool) -> Ch
             return None
         (batch, width), count = real.shape, routing.experts[i].shape[1]
         choices = experts.reshape(batch, width, -1)[:, :count]
-        wanted = routing.experts[i][:, :width].to(choices)
-        differs = (choices.sort(-1).values != wanted.sort(-1).values).any(-1) & real[:, :count].to(
+        required = routing.experts[i][:, :width].to(choices)
+        differs = (choices.sort(-1).values != required.sort(-1).values).any(-1) & real[:, :count].to(
             choices.device
         )
         flips.flipped += int(differs.sum())
         flips.of += int(real[:, :count].sum())
         if not impose:
             return None
-        both = ((experts, wanted), (weights, routing.weights[i][:, :width]))
+        both = ((experts, required), (weights, routing.weights[i][:, :width]))
         led = (torch.cat([new.to(old), old.reshape(batch, width, -1)[:, count:]], 1) for old, new in both)
         first, second = (value.flatten(0, 1) for value in led)
         return first, second

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from mata_interp.errors import ModelError
 
-__all__ = ["is_plain", "output_head", "token_directions"]
+from .hooks import hidden_states_in, replace_hidden_states, temporary_hooks
+
+__all__ = ["is_plain", "last_position_only", "output_head", "token_directions"]
 
 
 def output_head(model: Any) -> Any:
@@ -76,3 +79,18 @@ def _dequantised(head: Any) -> Tensor:
             "cannot be attributed to states on this model."
         )
     return weight.detach().dequantize().cpu()
+
+
+@contextmanager
+def last_position_only(model: Any) -> Iterator[None]:
+    """Inside, the output head computes the logits of the last position only."""
+    head = output_head(model)
+    if head is None:
+        yield
+        return
+
+    def cut(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        return replace_hidden_states(args, kwargs, hidden_states_in(args, kwargs)[:, -1:])
+
+    with temporary_hooks([(head, cut)]):
+        yield

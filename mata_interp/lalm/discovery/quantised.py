@@ -67,8 +67,8 @@ def _is_quantised(module: nn.Module) -> bool:
 
 def _weight(module: nn.Module) -> Tensor | None:
     """A module's own weight. Torch's quantised layers have a method of that name."""
-    own = dict(module.named_buffers(recurse=False)) | dict(module.named_parameters(recurse=False))
-    weight: Any = own.get("weight")
+    tensors = dict(module.named_buffers(recurse=False)) | dict(module.named_parameters(recurse=False))
+    weight: Any = tensors.get("weight")
     if weight is None and callable(method := getattr(type(module), "weight", None)):
         weight = method(module)
     return weight if isinstance(weight, Tensor) else None

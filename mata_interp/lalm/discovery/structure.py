@@ -67,12 +67,12 @@ class ModelStructure:
         token = audio_token_id(config)
         assert token is not None
         decoder = decoder_of(model)
-        blocks, found = _attention(decoder)
-        for i, modules in found.items():
+        blocks, modules_of_layer = _attention(decoder)
+        for i, modules in modules_of_layer.items():
             if len(modules) > 1:
                 names = ", ".join(type(module).__name__ for module in modules)
                 raise ModelError(f"Layer {i} of {type(decoder).__name__} has several attentions: {names}.")
-        attention = {i: modules[0] for i, modules in found.items() if modules}
+        attention = {i: modules[0] for i, modules in modules_of_layer.items() if modules}
         heads = {i: query_heads_of(module) for i, module in attention.items()}
         return cls(
             decoder=decoder,
@@ -141,12 +141,12 @@ def _attention(decoder: nn.Module) -> tuple[nn.ModuleList, dict[int, list[nn.Mod
     classes = recorded_attention_classes(decoder)
     stacks = [part for part in decoder.children() if isinstance(part, nn.ModuleList)]
     for is_attention in (lambda m: isinstance(m, classes), calls_attention_interface):
-        found = [
+        candidates = [
             {i: [m for m in block.modules() if is_attention(m)] for i, block in enumerate(stack)}
             for stack in stacks
         ]
         stack, modules = max(
-            zip(stacks, found, strict=True),
+            zip(stacks, candidates, strict=True),
             key=lambda pair: sum(map(bool, pair[1].values())),
             default=(None, {}),
         )

@@ -31,14 +31,14 @@ def _options(item: Item) -> Parts:
 
 def _lmms_eval(item: Item) -> Parts:
     """Lettered options; the answer is a letter. The wording of lmms-eval (tasks/mmau)."""
-    asked = "Answer with the option's letter from the given choices directly."
-    return _lines(item, "\n".join([*_lettered(item, "{}. {}"), asked]) if item.choices else "")
+    instruction = "Answer with the option's letter from the given choices directly."
+    return _lines(item, "\n".join([*_lettered(item, "{}. {}"), instruction]) if item.choices else "")
 
 
 def _official(item: Item) -> Parts:
     """The wording that published evaluations on MMAU commonly use; MMAU and MMAR release no prompt."""
-    asked = "Choose the correct option from the following options:"
-    return _lines(item, "\n".join([asked, *_lettered(item, "({}) {}")]) if item.choices else "", " ")
+    instruction = "Choose the correct option from the following options:"
+    return _lines(item, "\n".join([instruction, *_lettered(item, "({}) {}")]) if item.choices else "", " ")
 
 
 def _r1_aqa(item: Item) -> Parts:

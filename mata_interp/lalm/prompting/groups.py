@@ -27,7 +27,7 @@ GROUPS = ("audio", "question", "options", "caption", "template", "sink", "genera
 ``question``, ``options``, ``caption``: the item's texts.
 ``template``: chat markup, the system prompt and all other text of the template.
 ``sink``: the first real token, which draws attention whatever it is; a placeholder is audio even there.
-``generated``: tokens that the model generated: an answer, and the reasoning that a prompt goes on after.
+``generated``: tokens that the model generated: an answer, and the reasoning that a prompt continues after.
 """
 
 SUBGROUPS = {

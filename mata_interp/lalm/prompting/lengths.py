@@ -69,13 +69,13 @@ class PromptLengths:
         rate = self._lalm.sampling_rate
         clips = item.load_clips(rate)
         samples = [len(clip.samples) for clip in clips]
-        kept = tuple(map(self._lalm.audio_limit.kept, samples))
-        cut, sha256 = (sum(samples) - sum(kept)) / rate, joint_sha256(clips)
-        if self._by_text and kept in self._audio_tokens:
-            return PromptLength(self._audio_tokens[kept] + self._text_tokens(item), cut, sha256)
+        sample_counts = tuple(map(self._lalm.audio_limit.usable_samples, samples))
+        cut, sha256 = (sum(samples) - sum(sample_counts)) / rate, joint_sha256(clips)
+        if self._by_text and sample_counts in self._audio_tokens:
+            return PromptLength(self._audio_tokens[sample_counts] + self._text_tokens(item), cut, sha256)
         tokens = self._lalm.prompt(item, format=self._format).width
         if self._by_text:
-            self._audio_tokens[kept] = tokens - self._text_tokens(item)
+            self._audio_tokens[sample_counts] = tokens - self._text_tokens(item)
         return PromptLength(tokens, cut, sha256)
 
     def _text_tokens(self, item: Item) -> int:

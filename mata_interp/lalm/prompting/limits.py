@@ -35,41 +35,41 @@ class AudioLimit:
     Examples:
         >>> import torch
         >>> limit = AudioLimit(lambda samples: {"x": torch.tensor(samples[:4000])}, rate=1000)
-        >>> limit.kept(3000), limit.kept(9000), limit.seconds()
+        >>> limit.usable_samples(3000), limit.usable_samples(9000), limit.seconds()
         (3000, 4000, 4.0)
     """
 
     def __init__(self, features: Callable[[np.ndarray], Mapping[str, Any]], rate: int) -> None:
         self._features, self._rate = features, rate
-        self._heard = 0  # samples: a clip of this length is taken to its end
+        self._uncut = 0  # samples: a clip of this length is taken to its end
         self._limit: int | None = None
 
-    def kept(self, samples: int) -> int:
+    def usable_samples(self, samples: int) -> int:
         """How many samples of a clip of this many the processor takes; the rest is cut off its end."""
-        while self._limit is None and samples > self._heard:
-            self._try(max(round(COARSE * self._rate), 2 * self._heard))
+        while self._limit is None and samples > self._uncut:
+            self._try(max(round(COARSE * self._rate), 2 * self._uncut))
         return samples if self._limit is None else min(samples, self._limit)
 
     def seconds(self) -> float | None:
         """The longest audio that the processor takes, in seconds; None if it takes 32 minutes or more."""
-        self.kept(round(LONGEST * self._rate))
+        self.usable_samples(round(LONGEST * self._rate))
         return None if self._limit is None else self._limit / self._rate
 
-    def flaw(self, samples: np.ndarray, kept: int) -> str:
-        """Why the first ``kept`` of these samples are not what the processor takes; "" if they are.
+    def flaw(self, samples: np.ndarray, count: int) -> str:
+        """Why the first ``count`` of these samples are not what the processor takes; "" if they are.
 
         Args:
             samples: of one clip, float32 [n].
-            kept: number of samples, from `kept`.
+            count: number of samples, from `usable_samples`.
         """
-        begin = max(0, kept - round(END * self._rate))
-        changed = np.concatenate([samples[:begin], _noise(kept - begin, 1)])
+        begin = max(0, count - round(END * self._rate))
+        changed = np.concatenate([samples[:begin], _noise(count - begin, 1)])
         with _same_randomness():
-            features = self._features(samples[:kept])
+            features = self._features(samples[:count])
             if same_features(features, self._features(changed)):
                 return f"its last {END * 1000:g} ms change no feature"
-            if kept < len(samples) and not same_features(features, self._features(samples)):
-                return f"what is after {kept / self._rate:.2f} s changes its features"
+            if count < len(samples) and not same_features(features, self._features(samples)):
+                return f"what is after {count / self._rate:.2f} s changes its features"
         return ""
 
     def _try(self, length: int) -> None:
@@ -86,9 +86,9 @@ class AudioLimit:
 
         end = length - round(END * self._rate)
         if matters(end) or not matters(0):  # whether audio reaches the model at all is checked elsewhere
-            self._heard = length
+            self._uncut = length
             return
-        low, high = max(0, self._heard - round(END * self._rate)), end
+        low, high = max(0, self._uncut - round(END * self._rate)), end
         for step in (COARSE, FINE):
             low, high = _bisect(matters, low, high, round(step * self._rate))
         # some extractors make a last frame only of a few more samples, which change nothing in it

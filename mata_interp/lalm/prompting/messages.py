@@ -23,12 +23,12 @@ from .formats import Parts
 from .groups import clip_group, groups_of_tokens
 from .templates import MARK
 
-__all__ = ["Asked", "ask_by_messages", "number_clips", "places_by_decoding", "takes_audio_in_call"]
+__all__ = ["ProcessorOutput", "ask_by_messages", "number_clips", "places_by_decoding", "takes_audio_in_call"]
 
 _UNFINISHED = "\ufffd"  # what the first bytes of a character decode to
 
 
-class Asked(NamedTuple):
+class ProcessorOutput(NamedTuple):
     """What a processor makes of a batch.
 
     Attributes:
@@ -44,24 +44,24 @@ class Asked(NamedTuple):
 
 def takes_audio_in_call(processor: Any) -> bool:
     """Whether a processor takes audio beside a text, and its tokenizer has offsets."""
-    known = inspect.signature(type(processor).__call__).parameters
-    return "audio" in known and bool(getattr(processor.tokenizer, "is_fast", False))
+    parameters = inspect.signature(type(processor).__call__).parameters
+    return "audio" in parameters and bool(getattr(processor.tokenizer, "is_fast", False))
 
 
 def ask_by_messages(
     processor: Any,
-    asked: Sequence[Parts],
+    user_parts: Sequence[Parts],
     clips: Sequence[Sequence[np.ndarray]],
     *,
     audio_token_id: int,
     sampling_rate: int,
     padding: Mapping[str, Any],
-) -> Asked:
+) -> ProcessorOutput:
     """The processor's inputs for user texts with audio, and the group of every real token of each row.
 
     Args:
         processor: its ``apply_chat_template`` returns ``input_ids``, ``attention_mask`` and the audio.
-        asked: the parts of the user's text, one list per row.
+        user_parts: the parts of the user's text, one list per row.
         clips: the samples of each row's clips; empty lists for prompts without audio.
         audio_token_id: the id of the placeholder.
         sampling_rate: of the audio, in Hz.
@@ -75,7 +75,9 @@ def ask_by_messages(
     def ask(
         texts: Sequence[str], clips: Sequence[Sequence[np.ndarray]], padding: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        turns = [_turn(text, own, sampling_rate) for text, own in zip(texts, clips, strict=True)]
+        turns = [
+            _turn(text, clips_of_row, sampling_rate) for text, clips_of_row in zip(texts, clips, strict=True)
+        ]
         with _padded_on_the_left(processor.tokenizer):
             made = processor.apply_chat_template(
                 turns,
@@ -98,20 +100,26 @@ def ask_by_messages(
         return sum(split_audio(ask([MARK], [[clip]], {"padding": True}))[0])
 
     kind, tokenizer = type(processor).__name__, processor.tokenizer
-    users = ["".join(text for _, text in parts) for parts in asked]
+    users = ["".join(text for _, text in parts) for parts in user_parts]
     try:
         inputs = ask(users, clips, padding)
-        probes = {len(own): split_audio(ask([MARK], [own], {"padding": True}))[1] for own in clips}
-        counts = [[audio_tokens(clip) for clip in own] if len(own) > 1 else [] for own in clips]
+        probes = {
+            len(clips_of_row): split_audio(ask([MARK], [clips_of_row], {"padding": True}))[1]
+            for clips_of_row in clips
+        }
+        counts = [
+            [audio_tokens(clip) for clip in clips_of_row] if len(clips_of_row) > 1 else []
+            for clips_of_row in clips
+        ]
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
         raise ModelError(_refusal(kind, tokenizer, " ".join(str(error).split()))) from error
-    marked = [any(split_audio(inputs, row)[0]) for row in range(len(asked))]
+    marked = [any(split_audio(inputs, row)[0]) for row in range(len(user_parts))]
     if any(clips) and (not all(marked) or not set(inputs) - {"input_ids", "attention_mask"}):
         raise ModelError(_refusal(kind, tokenizer, "its inputs hold no audio"))
 
     texts_around = {count: _decode(tokenizer, probe).split(MARK) for count, probe in probes.items()}
     rows = []
-    for row, (user, parts) in enumerate(zip(users, asked, strict=True)):
+    for row, (user, parts) in enumerate(zip(users, user_parts, strict=True)):
         around = texts_around[len(clips[row])]
         is_audio, tokens = split_audio(inputs, row)
         text, places = places_by_decoding(tokenizer, tokens)
@@ -121,7 +129,7 @@ def ask_by_messages(
         groups = iter(groups_of_tokens(places, whole))
         names = ["audio" if token_is_audio else next(groups) for token_is_audio in is_audio]
         rows.append(number_clips(names, counts[row], kind))
-    return Asked(inputs, rows, around[1])
+    return ProcessorOutput(inputs, rows, around[1])
 
 
 def number_clips(names: Sequence[str], counts: Sequence[int], kind: str) -> list[str]:

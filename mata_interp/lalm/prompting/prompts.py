@@ -22,7 +22,7 @@ from .formats import PROMPT_FORMATS, canonical_format
 from .groups import clip_group, group_masks
 from .html import prompt_html
 from .limits import AudioLimit
-from .messages import Asked, ask_by_messages, takes_audio_in_call
+from .messages import ProcessorOutput, ask_by_messages, takes_audio_in_call
 from .templates import OTHER_TEMPLATE
 from .texts import REMEDY, SeveralClipsError, ask_by_text
 from .thinking import OpenThought, check_thinking
@@ -109,7 +109,7 @@ class Prompt:
         drop: int = 0,
         align: bool = True,
     ) -> Prompt:
-        """The same prompt with further tokens after it; the thought at its end is then behind it.
+        """The same prompt with further tokens after it; a thought at its end counts as closed.
 
         Args:
             tokens: ids to append, [B, N].
@@ -122,11 +122,16 @@ class Prompt:
             ModelError: the inputs have position ids, which further tokens would need, too.
         """
         if "position_ids" in self.inputs:
-            raise ModelError("A prompt with position_ids cannot go on: leave the positions to the model.")
+            raise ModelError(
+                "A prompt with position_ids cannot be continued: leave out position_ids, which the model "
+                "computes itself."
+            )
         ids = self.inputs["input_ids"]
         inputs = {"attention_mask": torch.ones_like(ids), **self.inputs}
-        kept = slice(0, self.width - drop)
-        order = torch.cat([self.inputs.get("attention_mask", torch.ones_like(ids))[:, kept].bool(), real], 1)
+        remaining = slice(0, self.width - drop)
+        order = torch.cat(
+            [self.inputs.get("attention_mask", torch.ones_like(ids))[:, remaining].bool(), real], 1
+        )
         order = order.int().argsort(dim=1, stable=True)  # padding first, all else in order
         if not align:
             order = torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -134,10 +139,12 @@ class Prompt:
             if not isinstance(x, Tensor) or x.shape != ids.shape or x.is_floating_point():
                 continue
             more = {"input_ids": tokens, "attention_mask": real}.get(name, torch.zeros_like(tokens))
-            inputs[name] = torch.cat([x[:, kept], more.to(x)], 1).gather(1, order)
+            inputs[name] = torch.cat([x[:, remaining], more.to(x)], 1).gather(1, order)
         new = {name: torch.zeros_like(ids).bool() for name in groups if name not in self.groups}
         masks = {
-            name: torch.cat([mask[:, kept], groups.get(name, torch.zeros_like(real))], 1).gather(1, order)
+            name: torch.cat([mask[:, remaining], groups.get(name, torch.zeros_like(real))], 1).gather(
+                1, order
+            )
             for name, mask in {**self.groups, **new}.items()
         }
         return replace(self, inputs=inputs, groups=masks, thought=None)
@@ -254,10 +261,13 @@ def build_prompt(
 
     whole = [item.load_clips(sampling_rate) if audio else () for item in items]
     limit = audio_limit(processor, audio_token_id, sampling_rate)
-    clips = [[clip.samples[: limit.kept(len(clip.samples))] for clip in own] for own in whole]
-    seconds = [sum(map(len, own)) / sampling_rate for own in clips]
-    lengths = [sum(len(clip.samples) for clip in own) / sampling_rate for own in whole]
-    asked = _ask(
+    clips = [
+        [clip.samples[: limit.usable_samples(len(clip.samples))] for clip in clips_of_item]
+        for clips_of_item in whole
+    ]
+    seconds = [sum(map(len, clips_of_item)) / sampling_rate for clips_of_item in clips]
+    lengths = [sum(len(clip.samples) for clip in clips_of_item) / sampling_rate for clips_of_item in whole]
+    output = _ask(
         processor,
         items,
         clips,
@@ -266,18 +276,18 @@ def build_prompt(
         sampling_rate=sampling_rate,
         padding={"padding": True} if width is None else {"padding": "max_length", "max_length": width},
     )
-    found = asked.inputs["input_ids"].shape[1]
-    if width is not None and found != width:
-        raise ModelError(f"The prompt has {found} tokens instead of {width}.")
-    for item, own, names in zip(items, clips, asked.rows, strict=True):
-        _refuse_short_clips(item, own, names, sampling_rate)
+    tokens = output.inputs["input_ids"].shape[1]
+    if width is not None and tokens != width:
+        raise ModelError(f"The prompt has {tokens} tokens instead of {width}.")
+    for item, clips_of_item, names in zip(items, clips, output.rows, strict=True):
+        _refuse_short_clips(item, clips_of_item, names, sampling_rate)
     return Prompt(
-        inputs=asked.inputs,
-        groups=group_masks(asked.rows, found),
+        inputs=output.inputs,
+        groups=group_masks(output.rows, tokens),
         items=items,
         audio_seconds=tuple(seconds),
         truncated_seconds=tuple(a - b for a, b in zip(lengths, seconds, strict=True)),
-        thought=OpenThought.at_end(processor.tokenizer, asked.after, thinking),
+        thought=OpenThought.at_end(processor.tokenizer, output.after, thinking),
         tokenizer=processor.tokenizer,
         format=format,
     )
@@ -289,7 +299,7 @@ def _ask(
     clips: Sequence[Sequence[np.ndarray]],
     format: str,
     **settings: Any,
-) -> Asked:
+) -> ProcessorOutput:
     """What the processor makes of the items.
 
     Raises:
@@ -299,7 +309,7 @@ def _ask(
     try:
         return ask(processor, [PROMPT_FORMATS[format](item) for item in items], clips, **settings)
     except SeveralClipsError as error:
-        first = next(item for item, own in zip(items, clips, strict=True) if len(own) > 1)
+        first = next(item for item, clips_of_item in zip(items, clips, strict=True) if len(clips_of_item) > 1)
         problem = f"it has {len(first.clips)} clips. {error}"
         raise ItemError(first.id, "audio", problem, "Ask about one clip at a time.") from error
 
@@ -311,10 +321,10 @@ def audio_limit(processor: Any, audio_token_id: int, sampling_rate: int) -> Audi
         processor, audio_token_id, sampling_rate: those of `build_prompt`.
     """
     if processor not in _limits:
-        known = weakref.ref(processor)
+        reference = weakref.ref(processor)
 
         def features(samples: np.ndarray) -> dict[str, Any]:
-            alive = known()
+            alive = reference()
             ask = ask_by_text if takes_audio_in_call(alive) else ask_by_messages
             return ask(
                 alive,

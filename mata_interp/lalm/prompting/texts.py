@@ -11,7 +11,7 @@ from mata_interp.errors import ModelError
 
 from .formats import Parts
 from .groups import clip_group, groups_of_tokens
-from .messages import Asked
+from .messages import ProcessorOutput
 from .templates import MARK, OTHER_TEMPLATE, message_writer
 
 __all__ = ["REMEDY", "SeveralClipsError", "ask_by_text", "render"]
@@ -25,22 +25,22 @@ class SeveralClipsError(ModelError):
 
 def ask_by_text(
     processor: Any,
-    asked: Sequence[Parts],
+    user_parts: Sequence[Parts],
     clips: Sequence[Sequence[np.ndarray]],
     *,
     audio_token_id: int,
     sampling_rate: int,
     padding: Mapping[str, Any],
-) -> Asked:
+) -> ProcessorOutput:
     """Inputs and groups from the text that the chat template renders.
 
     The arguments and errors are those of :func:`ask_by_messages`.
     """
-    rendered = render(asked, processor, [len(own) for own in clips])
+    rendered = render(user_parts, processor, [len(clips_of_row) for clips_of_row in clips])
     texts = ["".join(text for _, text in parts) for parts in rendered]
     bos = processor.tokenizer.bos_token
     text_kwargs = {"add_special_tokens": not (bos and texts[0].startswith(bos))}  # no second BOS
-    sounds = [clip for own in clips for clip in own]
+    sounds = [clip for clips_of_row in clips for clip in clips_of_row]
     audio = {"audio": sounds, "audio_kwargs": {"sampling_rate": sampling_rate}} if sounds else {}
     settings = {**text_kwargs, **padding, "padding_side": "left"}
     placeholder = processor.tokenizer.convert_ids_to_tokens(audio_token_id)
@@ -53,7 +53,7 @@ def ask_by_text(
                 f"The chat template writes no audio placeholder ({placeholder}) for a message with audio: "
                 f"{reason.rstrip('.')}. {OTHER_TEMPLATE}"
             ) from error
-        if all(len(own) < 2 for own in clips):
+        if all(len(clips_of_row) < 2 for clips_of_row in clips):
             raise
         raise SeveralClipsError(f"{type(processor).__name__} takes one in a prompt: {reason}") from error
     plain = processor.tokenizer(texts, return_offsets_mapping=True, **text_kwargs)
@@ -82,7 +82,7 @@ def ask_by_text(
         else:
             expansions = [expansion(clip) for clip in clips[row]]
             rows.append(_expand_several(real, tokens, groups, audio_token_id, expansions))
-    return Asked(dict(inputs), rows, rendered[0][-1][1])
+    return ProcessorOutput(dict(inputs), rows, rendered[0][-1][1])
 
 
 def render(parts_of: Sequence[Parts], processor: Any, clips: Sequence[int]) -> list[Parts]:

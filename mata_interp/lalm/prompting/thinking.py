@@ -79,7 +79,7 @@ def open_tags(text: str) -> Tags | None:
         True
     """
     opened = [(text.rfind(tags.open), tags) for tags in TAGS if tags.open in text]
-    begin, tags = max(opened, key=lambda found: found[0], default=(-1, None))
+    begin, tags = max(opened, key=lambda place_and_tags: place_and_tags[0], default=(-1, None))
     return tags if tags is not None and text.find(tags.close, begin) < 0 else None
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "position_ids_after",
     "preallocate",
     "set_prompt_positions",
+    "shortened",
 ]
 
 
@@ -87,6 +88,25 @@ def crop_last_token(cache: Any) -> Any:
     except RuntimeError:  # what transformers raises for a full sliding window
         return None
     return branch
+
+
+def shortened(cache: Any, tokens: int) -> Any:
+    """A cache of the first tokens, which grows into memory of its own; None where a layer keeps other keys.
+
+    Args:
+        cache: stays unchanged.
+        tokens: how many are kept.
+    """
+    short = copy.copy(cache)
+    short.layers = []
+    for layer in cache.layers:
+        if type(layer) not in (DynamicLayer, PreallocatedLayer) or not layer.is_initialized:
+            return None
+        part = DynamicLayer()
+        part.lazy_initialization(layer.keys, layer.values)
+        part.keys, part.values = layer.keys[..., :tokens, :], layer.values[..., :tokens, :]
+        short.layers.append(part)
+    return short
 
 
 def preallocate(cache: Any, tokens: int) -> Any:

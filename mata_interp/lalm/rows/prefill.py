@@ -14,7 +14,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,13 +32,25 @@ from ..discovery.hooks import (
     replace_hidden_states,
     temporary_hooks,
 )
+from ..discovery.output_head import last_position_only
 from ..discovery.structure import ModelStructure
 from ..prompting.prompts import Prompt
-from ..scoring import last_position_only
 from .caches import branch_cache, has_state_layers, set_prompt_positions
 from .row_attention import EditScores, RowAttention, SuffixTokens
 
-__all__ = ["PrefillCache"]
+__all__ = ["Patches", "PrefillCache"]
+
+
+class Patches(Protocol):
+    """What changes the outputs of heads and layers in rows."""
+
+    def head_outputs(self, layer: int, outputs: Tensor) -> Tensor:
+        """Of heads, [B, H, N, S, Dv]."""
+        ...
+
+    def states(self, layer: int, states: Tensor) -> Tensor:
+        """Of a layer, [B, N * S, d]."""
+        ...
 
 
 class PrefillCache:
@@ -133,6 +145,7 @@ class PrefillCache:
         parents: Mapping[int, Tensor],
         edit: EditScores,
         attention_of: Callable[..., RowAttention] | None = None,
+        patches: Patches | None = None,
     ) -> Tensor:
         """The decoder's output for N variants of S slots: [B, N, S, d].
 
@@ -142,21 +155,26 @@ class PrefillCache:
                 entry: the same rows as before. Before the first layer there is one.
             edit: called at each layer with the scores of all rows.
             attention_of: makes the attention of the rows, from the arguments of `RowAttention`; None: that.
+            patches: change what heads and layers return; None: nothing does.
         """
-        width, given = slots.tokens.shape[1], slots.given
-        if not 0 < given < self.length:
-            raise ModelError(f"Rows of {given} prompt tokens share nothing with a prompt of {self.length}.")
+        width, prompt_slots = slots.tokens.shape[1], slots.prompt_slots
+        if not 0 < prompt_slots < self.length:
+            raise ModelError(
+                f"Rows of {prompt_slots} prompt tokens share nothing with a prompt of {self.length}."
+            )
         structure, ones = self._structure, self._attention_mask.new_ones
-        mask = torch.cat([self._attention_mask, ones(len(self._attention_mask), width - given)], 1)
+        mask = torch.cat([self._attention_mask, ones(len(self._attention_mask), width - prompt_slots)], 1)
         with exclusive(structure.decoder):
             call = self._decoder_call(slots)  # runs the model, so before any hook is set
-            cache = self.before(given)
+            cache = self.before(prompt_slots)
             attention = (attention_of or RowAttention)(cache, structure.attention, slots, edit)
+            if patches is not None:
+                attention.edit_outputs = patches.head_outputs
             branching = _Branching(parents, width, attention)
             self._unedited.clear()
             hooks = temporary_hooks(
                 [(block, branching.before(layer)) for layer, block in enumerate(structure.blocks)],
-                self._recording(self._unedited, given - 1),
+                [*self._patching(patches), *self._recording(self._unedited, prompt_slots - 1)],
             )
             replacing = attention_calls(
                 structure, structure.attention, attention, "direct", replaces=True, suffix_rows=True
@@ -189,9 +207,22 @@ class PrefillCache:
 
         return [(block, record) for block in self._structure.blocks]
 
+    def _patching(self, patches: Patches | None) -> list[tuple[nn.Module, Callable[..., Any]]]:
+        """Hooks that patch each layer's output."""
+
+        def patch(layer: int) -> Callable[..., Any]:
+            def after(args: tuple, kwargs: dict, output: Any) -> Any:
+                states = patches.states(layer, hidden_states_out(output)) if patches else output
+                return (states, *output[1:]) if isinstance(output, tuple) else states
+
+            return after
+
+        blocks = () if patches is None else self._structure.blocks
+        return [(block, patch(layer)) for layer, block in enumerate(blocks)]
+
     def _decoder_call(self, slots: SuffixTokens) -> dict[str, Any]:
         """What the decoder was called with, for the slots instead of the prompt."""
-        given, answers = slots.given, slots.tokens[:, slots.given :]
+        prompt_slots, answers = slots.prompt_slots, slots.tokens[:, slots.prompt_slots :]
         # the inputs from which a decoder embeds its tokens itself are not needed: the embeddings are passed
         call = {
             n: x
@@ -202,8 +233,8 @@ class PrefillCache:
             call.pop(name, None)
         embeds, position = self._entry.embeds, call.pop("position_ids", None)
         extra = self._entry.per_token(("inputs_embeds", "position_ids", *self._prompt.inputs))
-        extra = {name: value[:, -given:] for name, value in extra.items()} | {
-            "inputs_embeds": embeds[:, -given:]
+        extra = {name: value[:, -prompt_slots:] for name, value in extra.items()} | {
+            "inputs_embeds": embeds[:, -prompt_slots:]
         }
         if answers.shape[1]:
             beyond = self._enter_answers(answers)
@@ -215,8 +246,8 @@ class PrefillCache:
         if position is None:
             call["position_ids"] = self.length - 1 + slots.depth
         else:
-            behind = position[..., -1:] + slots.depth[:, given:]
-            before = position[..., -given:].expand(*behind.shape[:-1], -1)
+            behind = position[..., -1:] + slots.depth[:, prompt_slots:]
+            before = position[..., -prompt_slots:].expand(*behind.shape[:-1], -1)
             call["position_ids"] = torch.cat([before, behind], -1)
         return call | extra
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -25,20 +25,20 @@ class EditScores(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SuffixTokens:
-    """The tokens of one variant: the end of the prompt, its last token in slot ``given - 1``, then answers.
+    """The tokens of one variant: the end of the prompt, then answers.
 
     Attributes:
         tokens: [B, S] ids.
         depth: [B, S] places after the last prompt token; negative before it.
         sees: bool [B, S, S], which slots a slot sees: itself, the prompt's slots before it, and the slots
             before it in the same answer. Padding and windows are in the mask.
-        given: how many slots are tokens of the prompt.
+        prompt_slots: how many slots are tokens of the prompt.
     """
 
     tokens: Tensor
     depth: Tensor
     sees: Tensor
-    given: int = 1
+    prompt_slots: int = 1
 
     def to(self, device: torch.device) -> SuffixTokens:
         """The same on a device."""
@@ -67,6 +67,9 @@ class RowAttention:
         modules: attention module of each layer, which names its layer of the cache.
         slots: the same for every variant.
         edit: changes the scores before the softmax.
+
+    Attributes:
+        edit_outputs: ``edit_outputs(layer, outputs)`` changes what the heads return; None: nothing does.
     """
 
     def __init__(
@@ -74,10 +77,11 @@ class RowAttention:
     ) -> None:
         self._cache, self._modules, self._slots, self._edit = cache, modules, slots, edit
         self._slots_on = {slots.tokens.device: slots}  # layers may be spread over devices
-        # of each layer of the cache, the keys of the rows; layers that share keys pass the very same tensor
+        # of each layer of the cache, the keys of the rows; layers that share keys pass the same tensor object
         self._owners: dict[int, weakref.ref[Tensor]] = {}
         # of each layer of the cache, which of its rows each row comes from if rows branched since; on the CPU
         self._origin: dict[int, Tensor] = {}
+        self.edit_outputs: Callable[[int, Tensor], Tensor] | None = None  # of heads, [B, H, N, S, Dv]
         # on each device, the mask seen last, the number of keys before the slots, and what it hides
         self._last_mask: dict[torch.device, tuple[Tensor | None, int, Tensor | None]] = {}
 
@@ -106,6 +110,8 @@ class RowAttention:
         past_weights, own_weights = weights.split([past.length, width], -1)
         output = past.mix(past_weights.reshape(batch, heads, tokens, -1)).reshape(rows)
         output = output + _join_variants(itself.mix(_split_variants(own_weights.flatten(2, 3), width)), batch)
+        if self.edit_outputs is not None:
+            output = self.edit_outputs(layer, output)
         return Replace(output.flatten(2, 3).transpose(1, 2).to(query.dtype).contiguous())  # (B, N * S, H, Dv)
 
     def _past(self, layer: int, owner: int, call: AttentionCall) -> PastAttention:
@@ -161,7 +167,7 @@ class RowAttention:
         if device not in self._slots_on:
             self._slots_on[device] = self._slots.to(device)
         slots_here = self._slots_on[device]
-        sees, place = slots_here.sees, slots_here.depth + slots_here.given - 1
+        sees, place = slots_here.sees, slots_here.depth + slots_here.prompt_slots - 1
         if mask is None:
             return torch.cat([torch.ones(*place.shape, past, dtype=torch.bool, device=sees.device), sees], -1)
         rows = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].expand(len(place), -1, -1)

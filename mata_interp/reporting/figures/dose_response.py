@@ -1,48 +1,40 @@
-"""The response at every dose, with a band that holds for all doses together."""
+"""The response at every dose: the figure of `mata_interp.plot.dose` with the chosen strength marked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from ..wording import interval, number
-from .palette import AUDIO, SOFT
+from ...plotting.doses import draw_dose
+from .palette import SOFT
 from .scale import LABEL
-from .tooltips import tip
 
 
-def dose_response(
-    alphas: Sequence[float], mean: np.ndarray, low: np.ndarray, high: np.ndarray, chosen: int, width: float
-) -> Figure:
-    """Draw the change ``mean`` [alpha], in nats, over evenly spaced alphas; ``chosen`` is marked.
+def dose_response(table: pd.DataFrame, chosen: float, width: float) -> Figure:
+    """Draw the change at every strength with its simultaneous band.
 
-    The first point is alpha 0, where the change is 0.
+    Args:
+        table: from `plotting.doses.dose_table`, of one edit, in nats.
+        chosen: the strength alpha to mark.
+        width: of the figure, inches.
     """
     figure = Figure(figsize=(min(width, 5.2), 2.7))
     axes = figure.subplots()
-    x = np.arange(len(alphas) + 1)
-    middle, lower, upper = (np.concatenate([[0.0], part]) for part in (mean, low, high))
-    axes.axhline(0, color=SOFT, linewidth=0.7, zorder=0)
-    if np.isfinite(lower).all() and np.isfinite(upper).all():
-        axes.fill_between(x, lower, upper, color=AUDIO, alpha=0.2, linewidth=0)
-    axes.plot(x, middle, color=AUDIO, linewidth=1.4)
-    dots = axes.scatter(x, middle, color=AUDIO, s=16, zorder=3, linewidths=0)
-    texts = [
-        f"alpha {alpha:g}: {number(value, 2, sign=True)} nats "
-        f"{interval(a, b, lambda end: number(end, 2, sign=True))}"
-        for alpha, value, a, b in zip([0, *alphas], middle, lower, upper, strict=True)
-    ]
-    tip(dots, *texts)
-    ring = {"s": 90, "facecolors": "none", "edgecolors": SOFT, "linewidths": 1.2, "zorder": 4}
-    axes.scatter([chosen + 1], [middle[chosen + 1]], **ring)
+    draw_dose(axes, table)
+    axes.set_ylabel(LABEL)
+    at = table["alpha"].tolist().index(chosen)
+    place = at, float(table["value"].iloc[at])
+    axes.plot(*place, "o", markersize=10, markerfacecolor="none", markeredgecolor=SOFT, zorder=4)
     axes.annotate(
-        "chosen", (chosen + 1, middle[chosen + 1]), (-8, 4), textcoords="offset points", color=SOFT,
-        ha="right", va="bottom", fontsize=7.5,
-    )  # fmt: skip
-    axes.set_xticks(x, ["0", *(f"{alpha:g}" for alpha in alphas)])
-    axes.set(xlabel="alpha", ylabel=LABEL)
+        "chosen",
+        place,
+        (-8, 4),
+        textcoords="offset points",
+        color=SOFT,
+        ha="right",
+        va="bottom",
+        fontsize=7.5,
+    )
     axes.margins(y=0.15)
     figure.subplots_adjust(left=0.6 / figure.get_figwidth(), right=0.98, bottom=0.2, top=0.96)
     return figure

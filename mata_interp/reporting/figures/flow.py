@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ...plotting.canvas import keep
+from ...plotting.tooltips import tip
 from .palette import AUDIO, FAINT, INK, SOFT, TEXT
-from .tooltips import tip
 
 CHURNED = "#8f6fb0"
 BAR = 0.06  # width of a column of answers, of an axis from 0 to 1
@@ -57,6 +59,12 @@ def flow(counts: Flow, width: float) -> Figure:
     _names(axes, [band for band in bands if band[1]], n)
     axes.set(xlim=(0, 1), ylim=(n + gap, 0))
     axes.axis("off")
+    keep(
+        axes,
+        pd.DataFrame(
+            [(name, size, size / n) for name, size, *_ in bands], columns=["outcome", "items", "fraction"]
+        ),
+    )
     return figure
 
 

@@ -1,30 +1,41 @@
-"""A forest plot: the change of each comparison, its interval, and the answers it corrected and broke."""
+"""A forest plot: the change of each comparison, its interval, and the answers it corrected and broke.
+
+`mata_interp.plot.effects` draws rows on axes that belong to its user, with labels as ticks. This draws a
+whole figure: groups under headings, columns of numbers, and on a phone the text above each interval. The
+layouts have nothing in common, so only the marks are shared (`plotting.effects.draw_difference`).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ...plotting.canvas import keep
+from ...plotting.effects import DifferenceStyle, draw_difference
 from ...statistics import Effect
 from ..wording import interval, known, points
 from .palette import AUDIO, FAINT, INK, PAPER, SOFT
-from .tooltips import tip
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison; ``estimate``, ``low`` and ``high`` are differences of accuracies, fractions or NaN."""
+    """One comparison; ``estimate``, ``low`` and ``high`` are differences of accuracies, fractions or NaN.
+
+    ``fixed`` and ``broken`` are None where answers are not counted.
+    """
 
     label: str
     estimate: float
     low: float
     high: float
     n: int
-    fixed: int
-    broken: int
+    fixed: int | None
+    broken: int | None
     style: str  # a key of STYLES
 
 
@@ -57,20 +68,22 @@ class Section:
 
 
 STYLES = {
-    "primary": {"marker": "D", "markersize": 7, "color": AUDIO, "markerfacecolor": AUDIO, "linewidth": 2.2},
-    "mata": {"marker": "o", "markersize": 5, "color": AUDIO, "markerfacecolor": AUDIO, "linewidth": 1.2},
-    "sham": {
-        "marker": "o",
-        "markersize": 5,
-        "color": "#7a7a7a",
-        "markerfacecolor": "white",
-        "linewidth": 1.2,
-    },
+    "primary": DifferenceStyle(AUDIO, AUDIO, "D", 7, 2.2),
+    "mata": DifferenceStyle(AUDIO, AUDIO, "o", 5, 1.2),
+    "sham": DifferenceStyle("#7a7a7a", "white", "o", 5, 1.2),
 }
 
 
-def forest(sections: Sequence[Section], width: float) -> Figure:
-    """Draw the rows of ``sections`` from top to bottom on one axis of percentage points."""
+def forest(
+    sections: Sequence[Section],
+    width: float,
+    counted: tuple[str, str] = ("corrected", "broken"),
+    label: str = "change in accuracy, percentage points",
+) -> Figure:
+    """Draw the rows of ``sections`` from top to bottom on one axis of percentage points.
+
+    ``counted`` says what ``fixed`` and ``broken`` of the rows count; ``label`` is that of the axis.
+    """
     narrow = width < 5
     pitch = 0.42 if narrow else 0.25  # in a narrow figure the text stands above the interval
     units = sum(1.15 + len(section.rows) for section in sections)
@@ -83,7 +96,7 @@ def forest(sections: Sequence[Section], width: float) -> Figure:
         texts.append((y + 0.75, section.title, None))
         y += 1.15
         for row in section.rows:
-            _draw_row(axes, row, y + (0.72 if narrow else 0.5))
+            _draw_row(axes, row, y + (0.72 if narrow else 0.5), counted)
             texts.append((y + (0.22 if narrow else 0.5), row.label, row))
             y += 1
     axes.set_ylim(units, 0)
@@ -95,17 +108,30 @@ def forest(sections: Sequence[Section], width: float) -> Figure:
     axes.set_xlim(min(low, -2), max(high, 2))
     axes.grid(axis="x", color=FAINT, linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.set_xlabel("change in accuracy, percentage points")
+    axes.set_xlabel(label)
+    keep(axes, _table(sections, counted))
     for place, text, row in texts:
         _write(axes, place, text, row, narrow)
     if not narrow:
-        for x, text in _COLUMNS:
+        for x, text in zip(_COLUMNS, ("points [95 % interval]", "n", " / ".join(counted)), strict=True):
             axes.text(_across(x), -0.35, text, transform=axes.get_yaxis_transform(), ha="right", color=SOFT)
     return figure
 
 
+def _table(sections: Sequence[Section], counted: tuple[str, str]) -> pd.DataFrame:
+    """The numbers that are drawn, as fractions."""
+    rows = [
+        (section.title, row.label, row.estimate, row.low, row.high, row.n, row.fixed, row.broken)
+        for section in sections
+        for row in section.rows
+    ]
+    names = [name.replace(" ", "_") for name in counted]
+    columns = ["group", "label", "difference", "low", "high", "n", *names]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(names, "Int64"))
+
+
 _LEFT, _RIGHT = 0.33, 0.625  # edges of the plot, as fractions of the figure width
-_COLUMNS = ((0.8, "points [95 % interval]"), (0.85, "n"), (0.998, "corrected / broken"))  # right edges
+_COLUMNS = (0.8, 0.85, 0.998)  # right edges of the columns of numbers
 
 
 def _across(x: float) -> float:
@@ -113,19 +139,16 @@ def _across(x: float) -> float:
     return (x - _LEFT) / (_RIGHT - _LEFT)
 
 
-def _draw_row(axes: Axes, row: Row, y: float) -> None:
-    style = STYLES[row.style]
-    if known(row.low) and known(row.high):
-        line = {"color": style["color"], "linewidth": style["linewidth"], "solid_capstyle": "butt"}
-        tip(axes.plot([row.low * 100, row.high * 100], [y, y], **line)[0], _tip(row))
-    if known(row.estimate):
-        marker = {**style, "linewidth": 0, "markeredgewidth": 1.2}
-        tip(axes.plot(row.estimate * 100, y, **marker, zorder=3)[0], _tip(row))
+def _draw_row(axes: Axes, row: Row, y: float, counted: tuple[str, str]) -> None:
+    numbers = [100 * value if known(value) else math.nan for value in (row.estimate, row.low, row.high)]
+    draw_difference(axes, y, numbers[0], numbers[1], numbers[2], STYLES[row.style], _tip(row, counted))
 
 
-def _tip(row: Row) -> str:
+def _tip(row: Row, counted: tuple[str, str]) -> str:
     value = f"{points(row.estimate)} points {interval(row.low, row.high)}"
-    return f"{row.label}: {value}; {row.fixed} corrected, {row.broken} broken of {row.n:,}"
+    if row.fixed is None:
+        return f"{row.label}: {value}; {row.n:,} items"
+    return f"{row.label}: {value}; {row.fixed} {counted[0]}, {row.broken} {counted[1]} of {row.n:,}"
 
 
 def _write(axes: Axes, y: float, text: str, row: Row | None, narrow: bool) -> None:
@@ -143,5 +166,6 @@ def _write(axes: Axes, y: float, text: str, row: Row | None, narrow: bool) -> No
     if narrow:
         axes.text(1, y, value, ha="right", **style)
         return
-    for (x, _), cell in zip(_COLUMNS, (value, f"{row.n:,}", f"{row.fixed} / {row.broken}"), strict=True):
+    counts = "" if row.fixed is None else f"{row.fixed} / {row.broken}"
+    for x, cell in zip(_COLUMNS, (value, f"{row.n:,}", counts), strict=True):
         axes.text(_across(x), y, cell, ha="right", **style)

@@ -11,7 +11,7 @@ from .svg import figure_style
 __all__ = ["fusion"]
 
 
-def fusion(found: FusionProfile, width: float) -> Figure:
+def fusion(fusion_profile: FusionProfile, width: float) -> Figure:
     """Draw a profile: first the share of the effect that decides the window, then every criterion."""
     with figure_style("fusion"):
-        return criteria(found, width)
+        return criteria(fusion_profile, width)

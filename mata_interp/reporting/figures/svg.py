@@ -12,11 +12,16 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Literal
 
-import matplotlib
+import matplotlib.style
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from ...compat import kept_font_subsets
+from ...plotting import data
+from ..exports.tables import csv_text
+from ..parts import FigurePart
 from .palette import RC
 from .theme import themed
 from .tooltips import add_titles, mark_artists
@@ -27,7 +32,8 @@ WIDE, NARROW = 7.6, 3.9  # inches: the column of the page on a screen or on pape
 @contextmanager
 def figure_style(name: str) -> Iterator[None]:
     """The style of every figure; ``name`` seeds the ids of matplotlib, so that figures are reproducible."""
-    with matplotlib.rc_context({**RC, "svg.hashsalt": name}):  # type: ignore[arg-type]
+    style: dict[str, Any] = {**RC, "svg.hashsalt": name, "pdf.fonttype": 42}
+    with matplotlib.style.context(style, after_reset=True):  # whatever style the user has set
         yield
 
 
@@ -62,9 +68,41 @@ def responsive(draw: Callable[[float], Figure], name: str, label: str) -> Markup
 
     One drawing scaled down would be unreadable on a phone.
     """
-    parts = []
+    return _both(draw, name, label)[0]
+
+
+def figure_part(id: str, draw: Callable[[float], Figure], label: str, title: str, caption: str) -> FigurePart:
+    """A figure of a page, with the numbers that are drawn in it.
+
+    Args:
+        id: of the element; also the name of the figure's files.
+        draw: draws the figure in a width in inches, with functions whose numbers `plotting.data` returns.
+        label: what the figure shows, for screen readers.
+        title, caption: of the figure.
+    """
+    svg, figure = _both(draw, id, label)
+    with figure_style(id):
+        pdf = vector_file(figure, "pdf")
+    return FigurePart(id, svg, title, caption, csv_text(data(figure)), pdf, draw)
+
+
+def vector_file(figure: Figure, kind: Literal["svg", "pdf"]) -> bytes:
+    """A figure as a file of its own: the same bytes every time.
+
+    In a PDF file, characters that DejaVu Sans lacks are boxes; an SVG file keeps them as text.
+    """
+    stream = io.BytesIO()
+    with warnings.catch_warnings(), kept_font_subsets():
+        warnings.filterwarnings("ignore", message=".*missing from font.*")
+        figure.savefig(stream, format=kind, metadata={{"svg": "Date", "pdf": "CreationDate"}[kind]: None})
+    return stream.getvalue()
+
+
+def _both(draw: Callable[[float], Figure], name: str, label: str) -> tuple[Markup, Figure]:
+    """The markup of both drawings, and the wide figure."""
+    parts, figures = [], []
     for kind, width in (("wide", WIDE), ("narrow", NARROW)):
         with figure_style(f"{name}-{kind}"):
-            figure = draw(width)
-            parts.append(f'<div class="{kind}">{to_svg(figure, f"{name}-{kind}", label)}</div>')
-    return Markup("".join(parts))
+            figures.append(draw(width))
+            parts.append(f'<div class="{kind}">{to_svg(figures[-1], f"{name}-{kind}", label)}</div>')
+    return Markup("".join(parts)), figures[0]

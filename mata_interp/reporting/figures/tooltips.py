@@ -1,52 +1,52 @@
-"""Tooltips of figures: a text for each mark, written as ``<title>`` into the SVG of a page.
-
-The texts stand beside the artists, not in them, so that a figure saved by matplotlib is unchanged.
-"""
+"""Tooltips of figures: the text of each mark as ``<title>`` in the SVG of a page."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-__all__ = ["add_titles", "mark_artists", "tip"]
+from ...plotting.tooltips import tips_of
+from ..wording import printable
 
-_TEXTS: WeakKeyDictionary[Artist, tuple[str, ...]] = WeakKeyDictionary()
+__all__ = ["add_titles", "mark_artists"]
+
 _GROUP = re.compile(r'<g id="[^"]*\btips-(\d+)">')
 _DRAWN = re.compile(r"<defs>.*?</defs>|<(?P<tag>path|use|image)\b[^>]*/>", re.DOTALL)
 
 
-def tip(artist: Artist, *texts: str) -> None:
-    """Attach a text to an artist, or one to each mark of a collection, in the order of drawing."""
-    _TEXTS[artist] = texts
-
-
 def mark_artists(figure: Figure) -> list[Sequence[str]]:
     """Give each artist with texts an id that `add_titles` finds; returns the texts by that id's number."""
-    found: list[Sequence[str]] = []
-    for artist in figure.findobj(lambda artist: artist in _TEXTS):
-        if not artist.get_rasterized():  # one image has no marks
-            artist.set_gid(f"tips-{len(found)}")
-            found.append(_TEXTS[artist])
-    return found
+    texts: list[Sequence[str]] = []
+    for artist in figure.findobj():
+        of_marks = tips_of(artist)
+        if of_marks is not None and not artist.get_rasterized():  # one image has no marks
+            artist.set_gid(f"tips-{len(texts)}")
+            texts.append(of_marks)
+    return texts
 
 
 def add_titles(svg: str, texts: Sequence[Sequence[str]]) -> str:
     """Put the texts of `mark_artists` into the SVG that matplotlib wrote."""
     for group in reversed(list(_GROUP.finditer(svg))):
-        own = texts[int(group[1])]
-        if len(own) == 1:
-            opening = f"<g><title>{html.escape(own[0])}</title>"
+        lines = texts[int(group[1])]
+        if len(lines) == 1:
+            opening = f"<g><title>{_escaped(lines[0])}</title>"
             svg = svg[: group.start()] + opening + svg[group.end() :]
             continue
         marks = (mark for mark in _DRAWN.finditer(svg, group.end()) if mark["tag"])
         parts, end = [svg[: group.start()], "<g>"], group.end()
-        for text, mark in zip(own, marks, strict=False):  # the group's marks come first
-            parts += [svg[end : mark.end() - 2], f"><title>{html.escape(text)}</title></{mark['tag']}>"]
+        for text, mark in zip(lines, marks, strict=False):  # the group's marks come first
+            if not text:
+                continue
+            parts += [svg[end : mark.end() - 2], f"><title>{_escaped(text)}</title></{mark['tag']}>"]
             end = mark.end()
         svg = "".join([*parts, svg[end:]])
     return svg
+
+
+def _escaped(text: str) -> str:
+    """A text of several lines for SVG, without control characters."""
+    return html.escape("\n".join(printable(line) for line in text.split("\n")))

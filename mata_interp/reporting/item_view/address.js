@@ -16,8 +16,8 @@ function addressOf({ state, player, table, data }) {
     ...filters,
     outcome: [...filters.outcome].join(","),
   };
-  const given = Object.entries(values).filter(([, value]) => value !== "" && value !== undefined);
-  return PREFIX + new URLSearchParams(given.map(([key, value]) => [key, String(value)]));
+  const entries = Object.entries(values).filter(([, value]) => value !== "" && value !== undefined);
+  return PREFIX + new URLSearchParams(entries.map(([key, value]) => [key, String(value)]));
 }
 
 // What an address asks for: {filters, item, state}, or null if it is not one of this view. An address may be typed by

@@ -1,6 +1,7 @@
 // The table of items: filters, search, order, and pages of rows, so that a thousand items cost no more than fifty.
 
 const ROWS = 50;
+const OUTCOME_NAMES = { fixed: "corrected" }; // as in the rest of the page
 const OUTCOME_MARKS = { fixed: "\u2713", broken: "\u2717", churned: "\u21c4", unchanged: "=" };
 
 // An element with attributes, listeners (`onclick`) and children; text goes in as text, never as HTML.
@@ -14,8 +15,12 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+function outcomeText(outcome) {
+  return `${OUTCOME_MARKS[outcome] || ""} ${OUTCOME_NAMES[outcome] || outcome}`;
+}
+
 function badge(outcome) {
-  return element("span", { class: `iv-badge iv-${outcome}` }, `${OUTCOME_MARKS[outcome] || ""} ${outcome}`);
+  return element("span", { class: `iv-badge iv-${outcome}` }, outcomeText(outcome));
 }
 
 function short(text, length) {
@@ -77,7 +82,7 @@ class ItemTable {
         this.refilter();
       };
       const attributes = { type: "button", class: `iv-chip iv-${outcome}`, "data-outcome": outcome, "aria-pressed": "false" };
-      const label = `${OUTCOME_MARKS[outcome] || ""} ${outcome} ${(counts[outcome] || 0).toLocaleString("en")}`;
+      const label = `${outcomeText(outcome)} ${(counts[outcome] || 0).toLocaleString("en")}`;
       this.find(".iv-outcomes").append(element("button", { ...attributes, onclick: toggle }, label));
     }
     const tasks = [...new Set(this.data.items.map((item) => item.task))].filter(Boolean).sort();
@@ -135,8 +140,8 @@ class ItemTable {
       chip.setAttribute("aria-pressed", String(this.filters.outcome.has(chip.dataset.outcome)));
     }
     for (const th of this.root.querySelectorAll("th[data-key]")) {
-      const own = th.dataset.key === sort.replace("-", "");
-      if (own) th.setAttribute("aria-sort", sort.startsWith("-") ? "descending" : "ascending");
+      const sorted = th.dataset.key === sort.replace("-", "");
+      if (sorted) th.setAttribute("aria-sort", sort.startsWith("-") ? "descending" : "ascending");
       else th.removeAttribute("aria-sort");
     }
     this.page = 0;
@@ -187,10 +192,10 @@ class ItemTable {
   select(item) {
     this.selected = item;
     for (const row of this.body.rows) {
-      const own = this.shown[Number(row.dataset.row)] === item;
-      row.classList.toggle("iv-selected", own);
+      const chosen = this.shown[Number(row.dataset.row)] === item;
+      row.classList.toggle("iv-selected", chosen);
       const button = row.querySelector("button");
-      if (own) button.setAttribute("aria-current", "true");
+      if (chosen) button.setAttribute("aria-current", "true");
       else button.removeAttribute("aria-current");
     }
   }

@@ -22,6 +22,8 @@ SCRIPTS = (
     "item_texts.js",
     "address.js",
     "pointer.js",
+    "view_drawing.js",
+    "view_controls.js",
     "view.js",
 )
 

@@ -72,7 +72,7 @@ def items_section(run: Run) -> Section | None:
         if text:
             content.append(("text", text))
     content.append(("html", item_view_markup(data)))
-    return Section("items", "Items", content, style=style(), script=script())
+    return Section("items", "Items", content, style=style(), script=script(), leading=True)
 
 
 def _label(name: str, condition: Condition) -> str:

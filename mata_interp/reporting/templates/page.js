@@ -20,8 +20,8 @@
     }
     document.dispatchEvent(new Event("themechange"));
   }
-  const kept = stored();
-  if (kept === "light" || kept === "dark") root.dataset.theme = kept;
+  const choice = stored();
+  if (choice === "light" || choice === "dark") root.dataset.theme = choice;
   if (button) {
     button.hidden = false;
     button.addEventListener("click", () => {

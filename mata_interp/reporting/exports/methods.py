@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from ...experiments import Run
-from ...interventions import RULES, AttentionEdit
+from ...interventions import RULES, AttentionEdit, describe
 from ...version import __version__
+from ..parts import TextFile
 from ..wording import count, listing, named_layers, number, printable
 from .tables import latex_text
 
-__all__ = ["methods_text", "write_methods"]
-
-Save = Callable[[str, bytes], None]
+__all__ = ["methods_files", "methods_text"]
 
 CITATION = re.compile(r"\[@([\w,@ ]+)\]")
 AUDIO = {
@@ -31,19 +30,16 @@ OWN = """@software{{mata_interp,
 }}"""
 
 
-def write_methods(run: Run, save: Save) -> None:
-    """Write ``methods.md``, ``methods.tex`` and the ``references.bib`` that both cite.
-
-    Args:
-        run: the run.
-        save: takes a file's name and content.
-    """
+def methods_files(run: Run) -> list[TextFile]:
+    """The methods paragraph in Markdown and LaTeX, and the references that both cite."""
     text = methods_text(run)
-    save("methods.md", (text + "\n").encode())
-    save("methods.tex", (_latex(text) + "\n").encode())
     keys = dict.fromkeys(key for match in CITATION.finditer(text) for key in _keys(match))
     known = _references()
-    save("references.bib", ("\n\n".join(known[key] for key in keys) + "\n").encode())
+    return [
+        TextFile("methods.md", "Methods in Markdown", text + "\n"),
+        TextFile("methods.tex", "Methods in LaTeX", _latex(text) + "\n"),
+        TextFile("references.bib", "References in BibTeX", "\n\n".join(known[key] for key in keys) + "\n"),
+    ]
 
 
 def methods_text(run: Run) -> str:
@@ -54,8 +50,8 @@ def methods_text(run: Run) -> str:
 
 def _references() -> dict[str, str]:
     """Key -> BibTeX entry of everything that a run can cite."""
-    file = resources.files("mata_interp.reporting.paper") / "references.bib"
-    entries = [entry.strip() for entry in file.read_text("utf-8").split("\n\n")]
+    file = resources.files("mata_interp.reporting.exports") / "references.bib"
+    entries = [entry.strip() for entry in file.read_text("utf-8").split("\n\n") if entry.strip()]
     entries.append(OWN.format(version=__version__))
     return {entry[entry.index("{") + 1 : entry.index(",")]: entry for entry in entries}
 
@@ -108,7 +104,8 @@ def _interventions(run: Run) -> list[str]:
         "before the softmax."
     )
     edits = [edit for condition in edited.values() for edit in condition.interventions]
-    rules = [rule for rule in dict.fromkeys(edit.rule for edit in edits) if rule in RULES]
+    of_scores = [edit for edit in edits if isinstance(edit, AttentionEdit)]
+    rules = [rule for rule in dict.fromkeys(edit.rule for edit in of_scores) if rule in RULES]
     formulas = [f"rule {rule}: A becomes {RULES[rule].formula.replace('scores', 'A')}" for rule in rules]
     parts = [
         f"{printable(name, 40)}: {'; '.join(map(_edit, condition.interventions))}{AUDIO[condition.audio]}"
@@ -121,7 +118,11 @@ def _interventions(run: Run) -> list[str]:
     ]
 
 
-def _edit(edit: AttentionEdit) -> str:
+def _edit(edit: Any) -> str:
+    """What one intervention does, with its source where it has one."""
+    if not isinstance(edit, AttentionEdit):
+        source = printable(getattr(edit, "source", ""), 200)
+        return printable(describe(edit), 400) + (f" ({source})" if source else "")
     heads = "" if edit.heads == "all" else f", heads {edit.to_dict()['heads']}"
     return f"rule {edit.rule}, alpha {edit.alpha:g}, {named_layers(edit.layers)}{heads}, keys {edit.keys}"
 
@@ -163,7 +164,7 @@ def _statistics(run: Run) -> list[str]:
 
 
 def _cited(method: str) -> str:
-    known = {"Tango": "tango1998", "McNemar": "fagerland2013", "BCa": "efron1987"}
+    known = {"Tango": "tango1998", "McNemar": "fagerland2013"}
     return next((f" [@{key}]" for name, key in known.items() if name in method), "")
 
 

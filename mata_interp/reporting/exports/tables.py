@@ -1,18 +1,17 @@
-"""The tables of a run's page as LaTeX (booktabs) and Markdown."""
+"""Tables of a page as LaTeX (booktabs), Markdown and CSV."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from ...experiments import Run
-from ..page import build_page
+import pandas as pd
+
 from ..parts import Table
 
-__all__ = ["latex", "latex_text", "markdown", "tables_of", "write_tables"]
+__all__ = ["csv_text", "latex", "latex_text", "markdown", "table_csv", "table_files"]
 
-Save = Callable[[str, bytes], None]
+NUMBER = re.compile(r"^Table \d+\. ")
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -46,28 +45,52 @@ _SPECIAL = {
 }
 
 
-def write_tables(run: Run, save: Save) -> None:
-    """Write every table of the run's page as ``table-NAME.tex`` and ``table-NAME.md``.
+def table_files(table: Table) -> dict[str, str]:
+    """Name and text of a table in every form; the table has a name, and no number in its title."""
+    table = replace(table, title=NUMBER.sub("", table.title))
+    return {
+        f"{table.name}.csv": table_csv(table),
+        f"{table.name}.tex": latex(table, f"tab:{table.name.removeprefix('table-')}"),
+        f"{table.name}.md": markdown(table),
+    }
 
-    Args:
-        run: the run.
-        save: takes a file's name and content.
+
+def csv_text(table: pd.DataFrame) -> str:
+    """The text of a CSV file: numbers in full precision, an unknown one as an empty field."""
+    return _encodable(table.to_csv(index=False, lineterminator="\n"))
+
+
+def table_csv(table: Table) -> str:
+    """A table as CSV: its cells as shown, then the numbers behind each row in full precision.
+
+    Columns of such numbers are named ``exact_NAME``; they are fractions and nats, as ``data-NAME`` on a page.
     """
-    names: dict[str, int] = {}
-    for table in tables_of(run):
-        name = re.sub(r"[^a-z0-9]+", "-", table.title.lower()).strip("-")[:60] or "table"
-        names[name] = names.get(name, 0) + 1
-        stem = f"table-{name}" + (f"-{names[name]}" if names[name] > 1 else "")
-        save(f"{stem}.tex", latex(table, f"tab:{stem.removeprefix('table-')}").encode())
-        save(f"{stem}.md", markdown(table).encode())
+    rows = [(block.title, row) for block in table.blocks for row in block.rows]
+    names = dict.fromkeys(name for _, row in rows for name, value in row.data.items() if _is_number(value))
+    with_groups = any(title for title, _ in rows)
+    columns = [*(["group"] if with_groups else []), *table.columns, *(f"exact_{name}" for name in names)]
+    records = [
+        [
+            *([title] if with_groups else []),
+            *(row.cells[n] if n < len(row.cells) else "" for n in range(len(table.columns))),
+            *(row.data.get(name, "") for name in names),
+        ]
+        for title, row in rows
+    ]
+    return csv_text(pd.DataFrame(records, columns=columns))
 
 
-def tables_of(run: Run) -> Iterator[Table]:
-    """The tables of a run's page, without their numbers."""
-    for section in build_page(run).sections:
-        for _, part in section.content:
-            if isinstance(part, Table):
-                yield replace(part, title=re.sub(r"^Table \d+\. ", "", part.title))
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _encodable(text: str) -> str:
+    """``text`` as it is read back from a file: what UTF-8 cannot encode is replaced."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def latex_text(text: object) -> str:
