@@ -63,7 +63,7 @@ _SOURCE = {
     "check": "checking",
     "CheckReport": "checking",
     "Condition": "experiments",
-    "RayWorkers": "experiments",
+    "RayWorkers": "execution",
     "forecast": "experiments",
     "forecast_study": "experiments",
     "forecast_method": "experiments",
@@ -100,11 +100,11 @@ if TYPE_CHECKING:
     from .attaching import Attachment, attach
     from .benchmarks import Item, Items, load_benchmark
     from .checking import CheckReport, check
+    from .execution import RayWorkers
     from .experiments import (
         Condition,
         Effects,
         MethodStudy,
-        RayWorkers,
         Run,
         StudyResult,
         forecast,

@@ -8,6 +8,7 @@ work.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import re
@@ -16,22 +17,21 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from nnsight.intervention.interleaver import OutOfOrderError
-from nnsight.intervention.source import BODY_FORWARD, STATE
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
-from transformers.masking_utils import sdpa_mask
+
+if TYPE_CHECKING:
+    from nnsight.intervention.interleaver import OutOfOrderError
+    from transformers.cache_utils import DynamicLayer
+    from transformers.masking_utils import sdpa_mask
 
 __all__ = [
     "COMPILED_PREFIX",
     "CONFIG_ORIGIN",
     "HOOK_TABLES",
     "NNSIGHT_LOOP_END",
-    "NNSIGHT_MODULE_NAMES",
     "DynamicLayer",
     "OutOfOrderError",
     "adapter_layers",
@@ -63,6 +63,7 @@ __all__ = [
     "loaded_commit",
     "loaded_from",
     "model_from_config",
+    "nnsight_module_names",
     "offload_maps",
     "offloaded_tensor",
     "parametrizations",
@@ -81,6 +82,21 @@ __all__ = [
     "without_compilation",
 ]
 
+# Names that other files use as they are, read from their library when first used: what needs neither
+# transformers nor nnsight, as the page of a run, must not wait for them.
+_SOURCES = {
+    "DynamicLayer": "transformers.cache_utils",
+    "OutOfOrderError": "nnsight.intervention.interleaver",
+    "sdpa_mask": "transformers.masking_utils",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SOURCES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_SOURCES[name]), name)
+
+
 # transformers 5.23 -----------------------------------------------------------------------------------------
 
 
@@ -89,11 +105,15 @@ def attention_function_table() -> dict[str, Callable[..., Any]]:
 
     ``register`` adds to it and nothing public removes from it.
     """
+    from transformers import AttentionInterface
+
     return AttentionInterface._global_mapping
 
 
 def attention_mask_table() -> dict[str, Callable[..., Any]]:
     """Name -> mask function, one table for all models (``AttentionMaskInterface._global_mapping``)."""
+    from transformers import AttentionMaskInterface
+
     return AttentionMaskInterface._global_mapping
 
 
@@ -211,6 +231,8 @@ CONFIG_ORIGIN = ("_name_or_path", "transformers_version", "architectures", "dtyp
 
 def has_recurrent_state(layer: Any) -> bool:
     """Whether a cache layer keeps the state of a recurrence or convolution."""
+    from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
     return isinstance(layer, LinearAttentionCacheLayerMixin)
 
 
@@ -221,11 +243,16 @@ def can_crop(layer: Any) -> bool:
 
 # nnsight 0.8 -----------------------------------------------------------------------------------------------
 
-NNSIGHT_MODULE_NAMES = ("forward", STATE, BODY_FORWARD)
-"""What nnsight writes into ``vars()`` of each module that it wraps."""
-
 NNSIGHT_LOOP_END = ".*the loop asked for a step the run did not make"
 """The warning with which a loop over all steps of a generation ends; it ends so by design."""
+
+
+@lru_cache(1)
+def nnsight_module_names() -> tuple[str, ...]:
+    """What nnsight writes into ``vars()`` of each module that it wraps."""
+    from nnsight.intervention.source import BODY_FORWARD, STATE
+
+    return "forward", STATE, BODY_FORWARD
 
 
 def attention_call_labels(names: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ import mata_interp as mi
 from mata_interp.benchmarks import Items
 from mata_interp.errors import RunError
 from mata_interp.experiments.results import read_trace
-from mata_interp.experiments.selection import read_sweep
+from mata_interp.experiments.sweep_file import read_sweep
 from mata_interp.lalm.verification import was_checked
 from mata_interp.sweeps import shared_prefill
 from tests.support.small_memory import SmallMemory

@@ -96,6 +96,11 @@ def test_what_knows_no_model_stays_light(name):
     assert heavy_modules_after(f"from mata_interp import {name}") == []
 
 
+def test_a_page_of_a_run_needs_no_model():
+    loaded = heavy_modules_after("import mata_interp.reporting.writing, mata_interp.reporting.paper")
+    assert not {"transformers", "nnsight"} & set(loaded)
+
+
 def test_heavy_modules_would_be_noticed():
     assert heavy_modules_after("import torch") == ["torch"]
 

@@ -1,20 +1,6 @@
 """Work in batches: computed here or on a Ray cluster, written part by part, and resumed."""
 
-from .batches import Measure, batch_identity, measure_batches
-from .parts import MeasuredBatch, Output, refuse_other_work
-from .ray_backend import RayWorkers, open_cluster
-from .units import Store, Unit, Work
+import lazy_loader
 
-__all__ = [
-    "Measure",
-    "MeasuredBatch",
-    "Output",
-    "RayWorkers",
-    "Store",
-    "Unit",
-    "Work",
-    "batch_identity",
-    "measure_batches",
-    "open_cluster",
-    "refuse_other_work",
-]
+# The names of __init__.pyi, imported when first used: a page of a run must not wait for transformers.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -25,10 +25,10 @@ from .claims import UnitClaims
 from .comparison import first_difference, short
 from .files import plain, read_json, remove_leftovers, write_json, write_whole
 from .notices import warn
-from .units import Unit
 
 if TYPE_CHECKING:
     from ..lalm import LALM
+    from .units import Unit
 
 __all__ = ["MeasuredBatch", "MemoryParts", "Output", "PartsFolder", "refuse_other_work"]
 

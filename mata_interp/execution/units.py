@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..benchmarks import Item
-from ..lalm import Prompt
 from .claims import UnitClaims
 
 if TYPE_CHECKING:
@@ -86,6 +85,8 @@ def compute_here(
 
 def absolute(value: Any) -> Any:
     """Items with absolute paths and prompts on the CPU, also in lists and tuples; other values unchanged."""
+    from ..lalm import Prompt
+
     if isinstance(value, Prompt):
         return value.to("cpu")
     if isinstance(value, list | tuple):

@@ -1,63 +1,6 @@
 """Resumable runs of conditions over items, and the study that chooses, measures and tests."""
 
-from ..execution import RayWorkers
-from ..execution.notices import RunWarning
-from .conditions import Condition, Role
-from .crossfit import CrossfitResult
-from .effects import Comparison, ComparisonResult, Effects
-from .forecast import Forecast, forecast
-from .item_recordings import ItemRecordings, load_recordings
-from .method_forecast import forecast_method
-from .method_study import MethodChoice, MethodStudy, study_method
-from .pilot import StudyPlan, plan_study
-from .recording import record_items
-from .registration import Registration, preregister
-from .registration_check import RegistrationCheck
-from .reliance import text_dominance_by, text_dominance_of, text_prior_of
-from .repeat_result import RepeatResult
-from .repeated_items import reorder_options, repeat_items
-from .results import Run, load_run
-from .run import run
-from .stage_forecast import StageForecast, StudyForecast
-from .study import study
-from .study_forecast import forecast_study
-from .study_result import StudyResult
+import lazy_loader
 
-__all__ = [
-    "Comparison",
-    "ComparisonResult",
-    "Condition",
-    "CrossfitResult",
-    "Effects",
-    "Forecast",
-    "ItemRecordings",
-    "MethodChoice",
-    "MethodStudy",
-    "RayWorkers",
-    "Registration",
-    "RegistrationCheck",
-    "RepeatResult",
-    "Role",
-    "Run",
-    "RunWarning",
-    "StageForecast",
-    "StudyForecast",
-    "StudyPlan",
-    "StudyResult",
-    "forecast",
-    "forecast_method",
-    "forecast_study",
-    "load_recordings",
-    "load_run",
-    "plan_study",
-    "preregister",
-    "record_items",
-    "reorder_options",
-    "repeat_items",
-    "run",
-    "study",
-    "study_method",
-    "text_dominance_by",
-    "text_dominance_of",
-    "text_prior_of",
-]
+# The names of __init__.pyi, imported when first used: a page of a run must not wait for transformers.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,13 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..interventions import AttentionEdit
-from ..statistics import CrossfitEffect, crossfit_effect
+from ..statistics import crossfit_effect
 from ..statistics.choices import REFUSED, chosen_here
 from ..sweeps import correct, margin
 from .choosing import BASELINE
+from .crossfit_result import CROSSFIT_SWEEP, ChosenOften, CrossfitResult
 from .planned_comparisons import CONFLICT
 from .planning import StageSettings
-from .schema import from_plain, read_versioned, write_versioned
 from .selection import swept
 from .study_result import Configuration
 from .validation import ValidatedItems
@@ -26,54 +26,9 @@ from .validation import ValidatedItems
 if TYPE_CHECKING:
     from ..lalm import LALM
 
-__all__ = ["CROSSFIT", "CROSSFIT_SWEEP", "ChosenOften", "CrossfitResult", "check_folds", "crossfitted"]
+__all__ = ["check_folds", "crossfitted"]
 
-CROSSFIT, CROSSFIT_SWEEP = "crossfit.json", "crossfit.nc"
 SHOWN = 5  # configurations whose frequency is kept
-
-
-@dataclass(frozen=True)
-class ChosenOften:
-    """A configuration and how often it was chosen over folds and resamples, 0 to 1."""
-
-    configuration: Configuration
-    frequency: float
-
-
-@dataclass(frozen=True)
-class CrossfitResult:
-    """What choosing layers and strength does, estimated on both splits.
-
-    Attributes:
-        caption_condition: the items' caption condition; None for all items.
-        configurations: number of configurations that were chosen from.
-        accuracy: change of accuracy, a fraction.
-        margin: change of the log-probability difference, nats.
-        chosen: the configuration that was chosen without each fold.
-        often: the configurations that were chosen most often.
-    """
-
-    caption_condition: str | None
-    configurations: int
-    accuracy: CrossfitEffect
-    margin: CrossfitEffect
-    chosen: tuple[Configuration, ...]
-    often: tuple[ChosenOften, ...]
-
-    def save(self, path: str | Path) -> None:
-        """Write ``crossfit.json``; RunError if the file cannot be written."""
-        write_versioned(Path(path), **{name: getattr(self, name) for name in self.__dataclass_fields__})
-
-    @classmethod
-    def load(cls, path: str | Path) -> CrossfitResult:
-        """Read ``crossfit.json``.
-
-        Raises:
-            RunError: the file cannot be read, has another format version, or lacks a field.
-        """
-        content = read_versioned(Path(path))
-        del content["version"]
-        return from_plain(cls, content, path)
 
 
 def crossfitted(

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,9 +22,11 @@ import pyarrow.parquet as pq
 from ..errors import RunError
 from ..execution.comparison import short
 from ..execution.files import read_json, remove_leftovers, write_json, write_whole
-from .answering import Unit
 from .identity import difference, run_digest
 from .records import RUN_FORMAT, current
+
+if TYPE_CHECKING:
+    from .answering import Unit
 
 __all__ = ["RunFolder", "refuse_other_run", "slugs"]
 

@@ -31,7 +31,7 @@ from .planned_comparisons import primary_subset
 from .preparation import bind_conditions
 from .random_layers import random_layers
 from .results import Run
-from .run import run_validated
+from .run_conditions import run_validated
 from .schema import write_versioned
 from .selection import refuse_other_sweep, swept
 from .study_plan import DRAWS, StudySplits

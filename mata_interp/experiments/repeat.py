@@ -18,7 +18,7 @@ import pandas as pd
 from .conditions import Condition
 from .planning import StageSettings
 from .repeat_result import Changes, RepeatResult
-from .run import run_validated
+from .run_conditions import run_validated
 from .validation import ValidatedItems
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ..tracing.storage import read_trace, write_trace
 from .chance import chance_of
 from .comparing import Score, compare_conditions
 from .conditions import Condition, Role
-from .crossfit import CROSSFIT, CROSSFIT_SWEEP, CrossfitResult
+from .crossfit_result import CROSSFIT, CROSSFIT_SWEEP, CrossfitResult
 from .effects import Effects
 from .folder import RunFolder
 from .item_recordings import RECORDINGS

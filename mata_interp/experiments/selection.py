@@ -19,12 +19,13 @@ from .conditions import Edit, named_conditions
 from .identity import difference, identity
 from .manifest import make_manifest
 from .planning import StageSettings, plan_batches
+from .sweep_file import read_sweep
 from .validation import ValidatedItems
 
 if TYPE_CHECKING:
     from ..lalm import LALM
 
-__all__ = ["read_sweep", "refuse_other_sweep", "swept"]
+__all__ = ["refuse_other_sweep", "swept"]
 
 
 def swept(
@@ -91,15 +92,3 @@ def refuse_other_sweep(path: Path, known: Mapping[str, Any]) -> None:
             f"{path} holds another sweep: {change}. Choose another folder (out=...), delete this file, or "
             "repeat the command that began it."
         )
-
-
-def read_sweep(path: Path) -> xr.DataArray:
-    """The sweep of a study; RunError if the file is damaged."""
-    try:
-        scores = xr.load_dataarray(path, engine="scipy")
-        json.loads(scores.attrs["manifest"])
-    except (OSError, ValueError, TypeError, IndexError, KeyError) as error:
-        raise RunError(
-            f"cannot read {path}: {error}. Delete it, and the same study makes it again."
-        ) from error
-    return scores

@@ -16,8 +16,8 @@ from ..fusion.fusion import FusionBatch
 from ..interventions import in_order, select_queries
 from ..progress import rough_duration
 from ..sweeps.inputs import named_configurations
-from ..sweeps.sweep import SweepBatch
-from ..tracing.trace import TraceBatch
+from ..sweeps.run_sweep import SweepBatch
+from ..tracing.run_trace import TraceBatch
 from .conditions import Condition, Edit
 from .memory_forecast import BatchSize, MemoryForecast, forecast_memory
 from .planning import StageSettings, plan_batches

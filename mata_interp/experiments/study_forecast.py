@@ -12,7 +12,7 @@ from ..interventions import DEFAULT_ALPHAS, AttentionEdit
 from .answering import Unit, Work
 from .choosing import BASELINE, Search
 from .conditions import AudioKind, Condition, Edit
-from .crossfit import CROSSFIT_SWEEP
+from .crossfit_result import CROSSFIT_SWEEP
 from .dose_matching import EVALUATIONS
 from .extra_shams import IN_HEADS
 from .folder import RunFolder

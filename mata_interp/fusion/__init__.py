@@ -1,8 +1,6 @@
 """Criteria over layers, and the window in which text reads from audio."""
 
-from .criteria import CRITERIA, criteria_named
-from .fusion import fusion_layers
-from .profile import FusionProfile
-from .selection import selection_items
+import lazy_loader
 
-__all__ = ["CRITERIA", "FusionProfile", "criteria_named", "fusion_layers", "selection_items"]
+# The names of __init__.pyi, imported when first used: a page of a run must not wait for transformers.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,25 +1,6 @@
 """A language model that hears: loading, anatomy, prompts and token groups, the instrument, scoring."""
 
-from .decoding import Decoding, GenerationOutput
-from .discovery.audio_positions import AudioAlignment
-from .discovery.structure import ModelStructure
-from .model import LALM
-from .prompting.groups import GROUPS
-from .prompting.prompts import PROMPT_FORMATS, Prompt
-from .rows.prefill import PrefillCache
-from .rows.row_attention import SuffixTokens
-from .scoring import OptionScores
+import lazy_loader
 
-__all__ = [
-    "GROUPS",
-    "LALM",
-    "PROMPT_FORMATS",
-    "AudioAlignment",
-    "Decoding",
-    "GenerationOutput",
-    "ModelStructure",
-    "OptionScores",
-    "PrefillCache",
-    "Prompt",
-    "SuffixTokens",
-]
+# The names of __init__.pyi, imported when first used: a page of a run must not wait for transformers.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

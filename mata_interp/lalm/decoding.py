@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ..defaults import MAX_NEW_TOKENS
 from ..errors import ArgumentError, ModelError
+from .decoding_options import Decoding
 from .generation_settings import generation_arguments, stop_strings
 from .prompting.prompts import Prompt
 from .prompting.thinking import TAGS, OpenThought, ThoughtState
@@ -31,61 +31,10 @@ from .rereading import per_token_inputs
 from .rows.caches import branch_cache, crop_last_token, preallocate, set_prompt_positions
 from .scoring import decoder_positions
 
-__all__ = [
-    "MAX_NEW_TOKENS",
-    "Decoding",
-    "GenerationOutput",
-    "decode",
-    "end_of_sequence_ids",
-    "read_to_answer",
-]
+__all__ = ["GenerationOutput", "decode", "end_of_sequence_ids", "read_to_answer"]
 
 # they stay in the text although some tokenizers call them special
 _TAGS = {"<answer>", "</answer>", *(text for tags in TAGS for text in tags)}
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How an answer is generated.
-
-    Attributes:
-        max_new_tokens: a longer answer is cut, which is recorded.
-        temperature: 0 is greedy decoding; otherwise the logits are divided by it and a token is sampled.
-        top_k: number of most probable tokens to sample from; 0: all of them.
-        top_p: nucleus sampling: sample from the smallest set of tokens whose probability reaches top_p;
-            1: all of them.
-        seed: random seed. What is drawn is a function of seed, item id, position and token, so that a sample
-            depends neither on the items beside it, nor on padding, order, restarts or the kind of device.
-
-    Raises:
-        ArgumentError: a value makes no sense.
-
-    Example:
-        >>> Decoding(temperature=0.7, top_p=0.9)
-        Decoding(max_new_tokens=64, temperature=0.7, top_k=0, top_p=0.9, seed=0)
-    """
-
-    max_new_tokens: int = MAX_NEW_TOKENS
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("max_new_tokens", 1), ("top_k", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ArgumentError(f"{name} is {value!r}: give a whole number of at least {least}.")
-        for name, low, high in (("temperature", 0, 100), ("top_p", 1e-9, 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ArgumentError(f"{name} is {value!r}: it must lie between {low:g} and {high:g}.")
-        if self.temperature == 0 and (self.top_k or self.top_p < 1):
-            raise ArgumentError("top_k and top_p are for sampling: pass a temperature above 0 with them.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, fit for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -21,9 +21,11 @@ from mata_interp.load_options import LoadOptions
 from mata_interp.markup import facts, frame
 from mata_interp.ranges import brief
 
+from ..defaults import MAX_NEW_TOKENS
 from .calls.edited_calls import edited_calls
 from .calls.locks import belongs_to, exclusive
-from .decoding import MAX_NEW_TOKENS, Decoding, GenerationOutput, decode
+from .decoding import GenerationOutput, decode
+from .decoding_options import Decoding
 from .description import describe, warn_of_slow_device
 from .discovery.audio_positions import AudioAlignment, count_audio_frames, probe_audio_positions
 from .discovery.quantised import compute_dtype

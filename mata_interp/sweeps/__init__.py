@@ -1,43 +1,6 @@
 """Any number of interventions on the same prompts, with one prefill per prompt."""
 
-from .generation import sweep_generate
-from .inputs import SweepWarning
-from .maps import (
-    by_alpha,
-    causal_map,
-    change,
-    correct,
-    head_configs,
-    layer_configs,
-    layer_windows,
-    margin,
-    patch_configs,
-    widths_up_to_half,
-    window_configs,
-)
-from .search import LARGE_GRID, LEAST_CLIPS, last_round, search_windows
-from .storage import load_sweep, save_sweep
-from .sweep import sweep
+import lazy_loader
 
-__all__ = [
-    "LARGE_GRID",
-    "LEAST_CLIPS",
-    "SweepWarning",
-    "by_alpha",
-    "causal_map",
-    "change",
-    "correct",
-    "head_configs",
-    "last_round",
-    "layer_configs",
-    "layer_windows",
-    "load_sweep",
-    "margin",
-    "patch_configs",
-    "save_sweep",
-    "search_windows",
-    "sweep",
-    "sweep_generate",
-    "widths_up_to_half",
-    "window_configs",
-]
+# The names of __init__.pyi, imported when first used: a page of a run must not wait for transformers.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

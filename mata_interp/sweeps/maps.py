@@ -22,10 +22,8 @@ from mata_interp.interventions import DEFAULT_ALPHAS, AttentionEdit
 from mata_interp.interventions.catalogue import ActivationPatch
 from mata_interp.ranges import brief
 from mata_interp.statistics import clustered_interval, noise_floor
-from mata_interp.statistics.options import is_correct
-from mata_interp.statistics.options import margin as option_margin
 
-from .sweep import sweep
+from .measures import margin
 
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
@@ -34,11 +32,9 @@ __all__ = [
     "by_alpha",
     "causal_map",
     "change",
-    "correct",
     "head_configs",
     "layer_configs",
     "layer_windows",
-    "margin",
     "patch_configs",
     "widths_up_to_half",
     "window_configs",
@@ -197,58 +193,6 @@ def patch_configs(
     return configs
 
 
-def margin(swept: xr.DataArray) -> xr.DataArray:
-    """log p(right option) - log p(best wrong option), nats: ``[item, configuration]``; NaN without an answer.
-
-    Args:
-        swept: from `sweep` over items: ``[item, configuration, choice]`` with ``answer``.
-
-    Raises:
-        ArgumentError: the sweep is one of prompts, which have no options.
-
-    Examples:
-        >>> import mata_interp as mi
-        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
-        >>> swept = mi.sweep(lalm, items[:2], {"none": None, "mata": mi.Mata(1.0, [4, 5])}, progress=False)
-        >>> mi.margin(swept).dims
-        ('item', 'configuration')
-    """
-    values, answer = _options(swept)
-    return _by_configuration(swept, option_margin(values, answer), "margin")
-
-
-def correct(swept: xr.DataArray) -> xr.DataArray:
-    """Whether the right option is the likeliest: bool ``[item, configuration]``, False without an answer.
-
-    Args:
-        swept: from `sweep` over items: ``[item, configuration, choice]`` with ``answer``.
-
-    Raises:
-        ArgumentError: the sweep is one of prompts, which have no options.
-
-    Examples:
-        >>> import mata_interp as mi
-        >>> lalm, items = mi.LALM.from_pretrained("organism"), mi.load_benchmark("listening")
-        >>> swept = mi.sweep(lalm, items[:2], {"none": None, "mata": mi.Mata(1.0, [4, 5])}, progress=False)
-        >>> mi.correct(swept).mean("item").shape
-        (2,)
-    """
-    values, answer = _options(swept)
-    return _by_configuration(swept, is_correct(values, answer), "correct")
-
-
-def _options(swept: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """The log-probabilities ``[item, configuration, choice]`` and the right options ``[item, 1]``."""
-    if "choice" not in swept.dims:
-        raise ArgumentError("A sweep of prompts has no answer options: sweep items.")
-    return swept.transpose("item", "configuration", "choice").values, swept["answer"].values[:, None]
-
-
-def _by_configuration(swept: xr.DataArray, values: np.ndarray, name: str) -> xr.DataArray:
-    """Values ``[item, configuration]`` with the labels of a sweep."""
-    return swept.isel(choice=0, drop=True).transpose("item", "configuration").copy(data=values).rename(name)
-
-
 def causal_map(
     lalm: LALM, items: Item | Sequence[Item], configurations: Mapping[str, Any], **options: Any
 ) -> xr.DataArray:
@@ -270,6 +214,8 @@ def causal_map(
         >>> mi.causal_map(lalm, items, mi.layer_configs(lalm), progress=False).dims
         ('layer',)
     """
+    from .run_sweep import sweep  # needs transformers, and reading a map does not
+
     _places(configurations)  # before the work starts
     swept = sweep(lalm, items, {NOTHING: None, **configurations}, **options)
     return change(swept, configurations, NOTHING)

@@ -28,8 +28,8 @@ from mata_interp.execution import Output
 from mata_interp.interventions import AttentionEdit, in_order
 from mata_interp.ranges import brief
 
-from .maps import margin
-from .sweep import sweep
+from .measures import margin
+from .run_sweep import sweep
 from .table import table
 
 if TYPE_CHECKING:

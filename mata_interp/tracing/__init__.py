@@ -1,6 +1,6 @@
 """Where attention goes: a trace of masses by layer, head and token group, and measures of it."""
 
-from .measures import aei, audio_share, audio_text_ratio, mdi
-from .trace import trace
+import lazy_loader
 
-__all__ = ["aei", "audio_share", "audio_text_ratio", "mdi", "trace"]
+# The names of __init__.pyi, imported when first used: a page of a run must not wait for transformers.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

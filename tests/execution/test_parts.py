@@ -12,8 +12,8 @@ import mata_interp as mi
 from mata_interp.errors import ExclusionWarning, ItemError, RunError
 from mata_interp.execution import MeasuredBatch, Output, measure_batches
 from mata_interp.execution.notices import RunWarning
-from mata_interp.sweeps.sweep import SweepBatch
-from mata_interp.tracing.trace import TraceBatch
+from mata_interp.sweeps.run_sweep import SweepBatch
+from mata_interp.tracing.run_trace import TraceBatch
 from tests.support.sounds import make_items
 
 EDITS = {"none": None, "mata": mi.Mata(1.0, [1, 2]), "knockout": mi.Knockout([0])}

@@ -14,7 +14,8 @@ import pytest
 
 from mata_interp.errors import RunError
 from mata_interp.execution.files import write_whole
-from mata_interp.experiments import RunWarning, load_run, run
+from mata_interp.execution.notices import RunWarning
+from mata_interp.experiments import load_run, run
 from mata_interp.interventions import Mata
 from tests.support.sounds import make_items
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mata_interp.experiments import RunWarning, load_run
+from mata_interp.execution.notices import RunWarning
+from mata_interp.experiments import load_run
 from tests.support.sounds import make_items
 
 # Moment -> how the run is stopped there, and the number of parts at which it waits for that.

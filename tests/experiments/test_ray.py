@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from mata_interp.errors import ItemError, RunError
+from mata_interp.execution import RayWorkers
+from mata_interp.execution.notices import RunWarning
 from mata_interp.execution.ray_backend import _demand
 from mata_interp.execution.serialization import deserialize_model, loading_arguments, serialize_model
 from mata_interp.execution.worker_pool import WorkerPool
-from mata_interp.experiments import Condition, RayWorkers, RunWarning, load_run, run
+from mata_interp.experiments import Condition, load_run, run
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding
 from tests.support.sounds import make_items
@@ -178,7 +180,8 @@ DRIVER = """
 import sys
 from pathlib import Path
 import torch
-from mata_interp.experiments import RayWorkers, run
+from mata_interp.execution import RayWorkers
+from mata_interp.experiments import run
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM
 from tests.support.sounds import make_items

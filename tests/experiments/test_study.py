@@ -13,11 +13,12 @@ import pytest
 
 from mata_interp.benchmarks import Items
 from mata_interp.errors import ItemError, RunError
-from mata_interp.experiments import Run, RunWarning, load_run, study
+from mata_interp.execution.notices import RunWarning
+from mata_interp.experiments import Run, load_run, study
 from mata_interp.experiments.dose_matching import TOLERANCE
 from mata_interp.experiments.schema import VERSION
-from mata_interp.experiments.selection import read_sweep
 from mata_interp.experiments.study_result import Configuration, Split
+from mata_interp.experiments.sweep_file import read_sweep
 from mata_interp.interventions import DEFAULT_ALPHAS
 from mata_interp.lalm import LALM
 from mata_interp.sweeps import LEAST_CLIPS, last_round, margin
@@ -187,7 +188,7 @@ def test_a_study_stopped_while_measuring_goes_on_to_the_same_tables(
     (out / "effects.json").unlink()
     for part in list((out / "parts").iterdir())[::2]:
         part.unlink()
-    module = import_module("mata_interp.experiments.study")  # the name in the package is the function
+    module = import_module("mata_interp.experiments.run_study")
     monkeypatch.setattr(module, "trace", None)  # none of these is done again
     monkeypatch.setattr(import_module("mata_interp.experiments.sham"), "match_alpha", None)
     monkeypatch.setattr(import_module("mata_interp.experiments.selection"), "sweep", None)

@@ -11,12 +11,12 @@ import pytest
 import mata_interp as mi
 from mata_interp.benchmarks import Items
 from mata_interp.errors import ArgumentError, RunError
-from mata_interp.experiments import RunWarning
+from mata_interp.execution.notices import RunWarning
 from mata_interp.experiments.answer import OTHER_INPUTS
 from mata_interp.experiments.extra_shams import SHAMS
 from mata_interp.experiments.number_text import change_text
 from mata_interp.experiments.registration import Registration
-from mata_interp.experiments.selection import read_sweep
+from mata_interp.experiments.sweep_file import read_sweep
 from mata_interp.reporting.choice import choice_section
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.controls import dose_words

@@ -186,7 +186,8 @@ def test_items_are_taken_wherever_prompts_are(tiny_lalm, items):
 def test_one_default_of_new_tokens():
     import inspect
 
-    from mata_interp.lalm.decoding import MAX_NEW_TOKENS, Decoding
+    from mata_interp.defaults import MAX_NEW_TOKENS
+    from mata_interp.lalm import Decoding
 
     default = inspect.signature(LALM.generate).parameters["max_new_tokens"].default
     assert default == MAX_NEW_TOKENS == Decoding().max_new_tokens == 64

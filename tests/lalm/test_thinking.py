@@ -19,7 +19,7 @@ from mata_interp.lalm import LALM
 from mata_interp.lalm.prompting.thinking import TAGS, OpenThought, ThoughtState, open_tags
 from mata_interp.lalm.reasoning import ReasoningWarning
 from mata_interp.tracing.attention_masses import AttentionMasses, read_masses
-from mata_interp.tracing.trace import _joined, _to_dataset
+from mata_interp.tracing.run_trace import _joined, _to_dataset
 from tests import reference
 from tests.reference import Edit
 from tests.tiny import RATE, tiny_processor, tiny_qwen2_audio

@@ -11,7 +11,8 @@ from markupsafe import escape
 
 import mata_interp as mi
 from mata_interp.errors import RunError
-from mata_interp.experiments import Effects, RunWarning
+from mata_interp.execution.notices import RunWarning
+from mata_interp.experiments import Effects
 from mata_interp.experiments.effects import effects_table
 from mata_interp.ranges import brief
 from mata_interp.reporting.choice import _causal_map

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import mata_interp as mi
 from mata_interp.cli.app import app
 from mata_interp.errors import MataWarning, RunError
-from mata_interp.experiments.selection import read_sweep
+from mata_interp.experiments.sweep_file import read_sweep
 from mata_interp.fusion import FusionProfile
 from mata_interp.reporting.stages import kind_of
 from mata_interp.reporting.writing import page_of

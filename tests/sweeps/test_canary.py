@@ -156,7 +156,7 @@ def test_a_loop_is_announced_before_it_runs(monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    module = importlib.import_module("mata_interp.sweeps.sweep")
+    module = importlib.import_module("mata_interp.sweeps.run_sweep")
     monkeypatch.setattr(module, "shared", refuse)
     monkeypatch.setattr(module, "_loop", interrupt)
     warning = rf"cannot run here\. .* {len(CONFIGURATIONS)} forward passes"

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from nnsight import NNsight
 from torch import nn
 
-from mata_interp.compat import NNSIGHT_LOOP_END, NNSIGHT_MODULE_NAMES, OutOfOrderError, attention_call_labels
+from mata_interp.compat import NNSIGHT_LOOP_END, OutOfOrderError, attention_call_labels, nnsight_module_names
 from mata_interp.errors import ModelError
 
 from ..discovery.hooks import tokens_so_far
@@ -74,7 +74,7 @@ class _Wrapping:
             self._running = False
             self._during = {part: _written_by_nnsight(part) for part in before}
             for part, values in before.items():
-                for name in NNSIGHT_MODULE_NAMES:
+                for name in nnsight_module_names():
                     if name in values:
                         vars(part)[name] = values[name]
                     else:
@@ -95,7 +95,7 @@ class _Wrapping:
 
 
 def _written_by_nnsight(part: nn.Module) -> dict[str, Any]:
-    return {name: vars(part)[name] for name in NNSIGHT_MODULE_NAMES if name in vars(part)}
+    return {name: vars(part)[name] for name in nnsight_module_names() if name in vars(part)}
 
 
 def _same(first: dict[nn.Module, dict[str, Any]], second: dict[nn.Module, dict[str, Any]]) -> bool:

@@ -15,7 +15,7 @@ import xarray as xr
 
 from ...errors import MataError, RunError
 from ...experiments import Condition
-from ...experiments.selection import read_sweep
+from ...experiments.sweep_file import read_sweep
 from ...interventions import describe
 from ...plotting import causal_map
 from ...statistics import clustered_interval

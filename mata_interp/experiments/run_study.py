@@ -24,7 +24,8 @@ from .answer import answer_text
 from .chance import mean_chance
 from .choosing import BASELINE, Choice, Search, choose
 from .conditions import Edit, named_conditions
-from .crossfit import CROSSFIT, check_folds, crossfitted
+from .crossfit import check_folds, crossfitted
+from .crossfit_result import CROSSFIT
 from .dose_response import dose_response
 from .effects import effects_table
 from .extra_shams import IN_HEADS
@@ -42,7 +43,7 @@ from .registration_check import REGISTRATION
 from .repeat import repeat_baseline as repeat
 from .repeat_result import REPEAT
 from .results import Run, load_run, write_effects
-from .run import run_validated, warn_of_reuse
+from .run_conditions import run_validated, warn_of_reuse
 from .selection import refuse_other_sweep, swept
 from .sham import match_shams
 from .study_forecast import forecast_of

@@ -19,11 +19,11 @@ from ..progress import announce, progress_bar
 from .answering import Unit, Work, plan_units
 from .conditions import Condition, Edit
 from .folder import RunFolder, refuse_other_run
-from .forecast import forecast_of
 from .manifest import known_beforehand, warn_of_other_machine
 from .planning import StageSettings
 from .preparation import bind_conditions, prepare
 from .results import Run, load_run
+from .run_forecast import forecast_of
 from .validation import ValidatedItems, validate_items
 
 if TYPE_CHECKING:
