@@ -441,6 +441,26 @@ def test_the_page_of_a_study(chromium):
         np.testing.assert_allclose(row, one.heads[1, 1, 0].astype(float), atol=float(one.heads.max()) / 150)
 
 
+def test_answers_in_words_stand_beside_their_item(chromium, tiny_lalm, tmp_path):
+    """A run that generates, from the model to the browser: each item's own words under each condition."""
+    items = [item for item in mi.load_benchmark(small_study().benchmark)[:3] if item.answer in item.choices]
+    conditions = {"baseline": None, "mata": mi.Mata(3.0, [0, 1])}
+    decoding = mi.Decoding(max_new_tokens=6)
+    run = mi.run(tiny_lalm, items, conditions, tmp_path / "run", decoding=decoding, progress=False)
+    mi.record_items(tiny_lalm, run, items, progress=False)
+    words = run.records.set_index(["item", "condition"])["text"]
+    assert words.str.strip().ne("").all()
+    with opened(chromium, mi.report(tmp_path / "run")) as page:
+        for item in items:
+            page.locator(f"tr[data-item='{item.id}'] .iv-open").click()
+            loaded(page, item.id)
+            shown = page.locator(".iv-generated").all_text_contents()
+            assert len(shown) == len(conditions)
+            for text, condition in zip(shown, conditions, strict=True):
+                assert text.startswith("Generated, ")
+                assert text.endswith(words[item.id, condition])
+
+
 def test_a_page_of_several_listenings(chromium, tiny_lalm, tmp_path):
     rate = tiny_lalm.sampling_rate
     seconds = np.arange(rate // 2) / rate
