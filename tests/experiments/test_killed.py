@@ -40,6 +40,7 @@ def answer(clips: Path, out: Path, wait_at: int | None) -> None:
     from tests.tiny import tiny_qwen2_audio
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
     rename = os.replace
 
     def wait_and_rename(source, target) -> None:
@@ -91,8 +92,8 @@ def stop(process, moment: str, out: Path) -> None:
         time.sleep(0.0005)
     assert process.is_alive(), f"the run ended, with {process.exitcode}, before the moment came: {moment}"
     os.kill(process.pid, MOMENTS[moment][0])
-    process.join()
-    assert process.exitcode != 0
+    process.join(60)
+    assert process.exitcode, f"the run goes on after signal {MOMENTS[moment][0]}"
 
 
 def parts_of(out: Path) -> dict[str, bytes]:

@@ -2,8 +2,8 @@
 
     python -m tests.second_device.run RESULTS.json [--model organism] [--placement NAME ...] [--path NAME ...]
 
-RESULTS.json holds, for each placement and path, the largest difference from the CPU relative to the largest
-number of each result (at least 1), or what went wrong; and under "facts", what went wrong with the
+RESULTS.json holds, for each placement and path, the largest difference of each result from the CPU's,
+relative to its largest number (at least 1), or what went wrong; and under "facts", what went wrong with the
 accelerator itself.
 """
 
@@ -51,9 +51,10 @@ def load_items(model: str, folder: Path) -> list[mi.Item]:
     return list(mi.load_benchmark("listening").split("selection")[:4])
 
 
-def difference(result: Result, expected: Result) -> tuple[float, list[str]]:
-    """The largest relative difference of numbers, and the names of all that has to be equal and is not."""
-    worst, unequal = 0.0, sorted(result.keys() ^ expected.keys())
+def differences(result: Result, expected: Result) -> tuple[dict[str, float], list[str]]:
+    """The largest relative difference of each array, and the names of all that has to be equal and is not."""
+    apart: dict[str, float] = {}
+    unequal = sorted(result.keys() ^ expected.keys())
     for name in result.keys() & expected.keys():
         a, b = result[name], expected[name]
         if not isinstance(b, np.ndarray):
@@ -62,9 +63,9 @@ def difference(result: Result, expected: Result) -> tuple[float, list[str]]:
             unequal.append(f"{name}: {a.shape} != {b.shape}, or other places are missing")
         elif b.size:
             size = max(1.0, np.nanmax(np.abs(np.where(np.isfinite(b), b, 0))))
-            apart = np.where(np.isfinite(b), a - np.where(np.isfinite(b), b, 0), 0)
-            worst = max(worst, float(np.abs(apart).max() / size))
-    return worst, unequal
+            moved = np.where(np.isfinite(b), a - np.where(np.isfinite(b), b, 0), 0)
+            apart[name] = float(np.abs(moved).max() / size)
+    return apart, unequal
 
 
 def main() -> None:
@@ -105,8 +106,8 @@ def measure(lalm: LALM, items: list[mi.Item], name: str, expected: Result) -> di
             result = PATHS[name](lalm, items)
     except Exception:
         return {"error": traceback.format_exc()}
-    apart, unequal = difference(result, expected)
-    return {"difference": apart, "unequal": unequal, "kernels": counts.kernels}
+    apart, unequal = differences(result, expected)
+    return {"differences": apart, "unequal": unequal, "kernels": counts.kernels}
 
 
 if __name__ == "__main__":
