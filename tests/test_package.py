@@ -42,7 +42,7 @@ PACKAGES = (
     "sharing",
     "harnesses",
     "organism",
-    "plotting",
+    "plot",
     "reporting",
     "cli",
 )
@@ -133,7 +133,7 @@ def test_public_names_resolve(name):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(AttributeError, match="no attribute 'Matta'"):
+    with pytest.raises(AttributeError, match="attribute Matta"):
         mata_interp.Matta  # noqa: B018
 
 

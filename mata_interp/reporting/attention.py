@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 import xarray as xr
 
-from ..plotting.attention import share_of, share_table
+from ..plot.attention import share_of, share_table
 from ..tracing import audio_share
 from .figures.heat_map import heat_map
 from .figures.profile import profile

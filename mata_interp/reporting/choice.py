@@ -9,7 +9,7 @@ import xarray as xr
 
 from ..experiments import Effects, StudyResult
 from ..experiments.study_result import GridRow, LayerOrigin, Selection
-from ..plotting.maps import is_window
+from ..plot.maps import is_window
 from ..ranges import brief
 from .dose_response import dose_response_content
 from .figures.first_last import first_last

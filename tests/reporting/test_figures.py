@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from matplotlib.text import Text
 
-from mata_interp.plotting.attention import share_of, share_table
+from mata_interp.plot.attention import share_of, share_table
 from mata_interp.ranges import brief
 from mata_interp.reporting.figures.dose_response import dose_response
 from mata_interp.reporting.figures.first_last import first_last

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 import mata_interp as mi
 from mata_interp.experiments import Effects
 from mata_interp.experiments.planned_comparisons import Comparison
-from mata_interp.plotting.tooltips import tip
+from mata_interp.plot.tooltips import tip
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.figures.flow import Flow, flow
 from mata_interp.reporting.figures.svg import figure_style, to_svg

@@ -320,7 +320,7 @@ def _draw(
     """Write the map and its figure; the path of the figure, or why there is no map."""
     from ...execution.files import write_whole
     from ...interventions import AttentionEdit
-    from ...plotting import causal_map
+    from ...plot import causal_map
     from ...reporting.figures.svg import figure_style
     from ...sweeps import change
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...plotting.canvas import keep
-from ...plotting.tooltips import tip
+from ...plot.canvas import keep
+from ...plot.tooltips import tip
 from ..wording import interval, number
 from .palette import AUDIO, SOFT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...plotting.doses import draw_dose
+from ...plot.doses import draw_dose
 from .palette import SOFT
 from .scale import LABEL
 
@@ -14,7 +14,7 @@ def dose_response(table: pd.DataFrame, chosen: float, width: float) -> Figure:
     """Draw the change at every strength with its simultaneous band.
 
     Args:
-        table: from `plotting.doses.dose_table`, of one edit, in nats.
+        table: from `plot.doses.dose_table`, of one edit, in nats.
         chosen: the strength alpha to mark.
         width: of the figure, inches.
     """

@@ -7,9 +7,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...plotting import windows
-from ...plotting.maps import sets_of
-from ...plotting.tooltips import tip
+from ...plot import windows
+from ...plot.maps import sets_of
+from ...plot.tooltips import tip
 from ..wording import named_layers, number
 from .scale import change_scale, footer_height, robust_limit
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ...plotting.canvas import keep
-from ...plotting.tooltips import tip
+from ...plot.canvas import keep
+from ...plot.tooltips import tip
 from .palette import AUDIO, FAINT, INK, SOFT, TEXT
 
 CHURNED = "#8f6fb0"

@@ -2,7 +2,7 @@
 
 `mata_interp.plot.effects` draws rows on axes that belong to its user, with labels as ticks. This draws a
 whole figure: groups under headings, columns of numbers, and on a phone the text above each interval. The
-layouts have nothing in common, so only the marks are shared (`plotting.effects.draw_difference`).
+layouts have nothing in common, so only the marks are shared (`plot.effects.draw_difference`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...plotting.canvas import keep
-from ...plotting.effects import DifferenceStyle, draw_difference
+from ...plot.canvas import keep
+from ...plot.effects import DifferenceStyle, draw_difference
 from ...statistics import Effect
 from ..wording import interval, known, points
 from .palette import AUDIO, FAINT, INK, PAPER, SOFT

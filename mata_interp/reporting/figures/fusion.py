@@ -1,11 +1,11 @@
-"""A fusion profile on a page: the figure of `mata_interp.plotting.criteria` in the page's fonts."""
+"""A fusion profile on a page: the figure of `mata_interp.plot.criteria` in the page's fonts."""
 
 from __future__ import annotations
 
 from matplotlib.figure import Figure
 
 from ...fusion import FusionProfile
-from ...plotting import criteria
+from ...plot import criteria
 from .svg import figure_style
 
 __all__ = ["fusion"]

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ...plotting import heads
-from ...plotting.canvas import keep
-from ...plotting.tooltips import tip
+from ...plot import heads
+from ...plot.canvas import keep
+from ...plot.tooltips import tip
 from .palette import AUDIO, FAINT, SHARE_MAP, SOFT
 from .scale import colour_bar
 

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...plotting.canvas import keep
-from ...plotting.tooltips import tip
+from ...plot.canvas import keep
+from ...plot.tooltips import tip
 from ..wording import known, percent
 from .palette import AUDIO, FAINT, INK, PAPER, SOFT
 

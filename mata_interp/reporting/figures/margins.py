@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...plotting.items import draw_margins
+from ...plot.items import draw_margins
 
 LABELS = ("margin without MATA, nats", "margin with MATA, nats")
 

@@ -1,10 +1,10 @@
-"""Fonts of the figures of a page. Their colours are those of `mata_interp.plotting`."""
+"""Fonts of the figures of a page. Their colours are those of `mata_interp.plot`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...plotting.colours import (
+from ...plot.colours import (
     AUDIO,
     CHANGE_MAP,
     FAINT,

@@ -13,8 +13,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...plotting import groups
-from ...plotting.attention import draw_share
+from ...plot import groups
+from ...plot.attention import draw_share
 from .palette import GROUP_COLOURS, SOFT
 
 
@@ -23,7 +23,7 @@ def profile(trace: xr.Dataset, share: pd.DataFrame, window: Collection[int], wid
 
     Args:
         trace: a trace of single items.
-        share: from `plotting.attention.share_table`, with the intervals over clips.
+        share: from `plot.attention.share_table`, with the intervals over clips.
         window: layers that MATA edits; shaded in the lower panel.
         width: of the figure, inches.
     """

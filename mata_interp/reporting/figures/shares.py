@@ -1,7 +1,7 @@
 """A share by layer with its interval, of several runs on one scale.
 
 `mata_interp.plot.share` draws one trace over its layers; this draws intervals that are known already, of runs
-whose models may differ in their layers, over depth. Both draw their lines with `plotting.canvas.draw_line`.
+whose models may differ in their layers, over depth. Both draw their lines with `plot.canvas.draw_line`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ...plotting.canvas import draw_line, keep
-from ...plotting.colours import MARKERS, line_colours
-from ...plotting.tooltips import ends, percent
+from ...plot.canvas import draw_line, keep
+from ...plot.colours import MARKERS, line_colours
+from ...plot.tooltips import ends, percent
 
 AUDIO_SHARE = "Audio share: audio / (audio + text), without sink, %"
 

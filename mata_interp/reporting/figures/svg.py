@@ -19,7 +19,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from ...compat import kept_font_subsets
-from ...plotting import data
+from ...plot import data
 from ..exports.tables import csv_text
 from ..parts import FigurePart
 from .palette import RC
@@ -76,7 +76,7 @@ def figure_part(id: str, draw: Callable[[float], Figure], label: str, title: str
 
     Args:
         id: of the element; also the name of the figure's files.
-        draw: draws the figure in a width in inches, with functions whose numbers `plotting.data` returns.
+        draw: draws the figure in a width in inches, with functions whose numbers `plot.data` returns.
         label: what the figure shows, for screen readers.
         title, caption: of the figure.
     """

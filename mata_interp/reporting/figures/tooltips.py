@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ...plotting.tooltips import tips_of
+from ...plot.tooltips import tips_of
 from ..wording import printable
 
 __all__ = ["add_titles", "mark_artists"]

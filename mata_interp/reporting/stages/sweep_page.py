@@ -17,7 +17,7 @@ from ...errors import MataError, RunError
 from ...experiments import Condition
 from ...experiments.sweep_file import read_sweep
 from ...interventions import describe
-from ...plotting import causal_map
+from ...plot import causal_map
 from ...statistics import clustered_interval
 from ...sweeps import change, correct, margin
 from ..about import benchmark_about, model_about, short_name

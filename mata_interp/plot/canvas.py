@@ -69,7 +69,7 @@ def data(ax: Axes | Figure) -> pd.DataFrame:
     there = ax.axes if isinstance(ax, Figure) else [ax]
     panels = [(each, tables) for each in there if isinstance(each, Axes) and (tables := _TABLES.get(each))]
     if not panels:
-        raise FigureError("No function of mata_interp.plotting drew on these axes, so there is no table.")
+        raise FigureError("No function of mata_interp.plot drew on these axes, so there is no table.")
     if len(panels) == 1:
         return pd.concat(panels[0][1], ignore_index=True)
     named = []

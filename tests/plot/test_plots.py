@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 import mata_interp as mi
 from mata_interp.errors import ArgumentError, FigureError, MataError
-from mata_interp.plotting.colours import GROUP_COLOURS, LINES
+from mata_interp.plot.colours import GROUP_COLOURS, LINES
 from mata_interp.statistics import clustered_interval, simultaneous_band
 from mata_interp.sweeps import by_alpha
 
