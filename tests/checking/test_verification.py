@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 import mata_interp as mi
 from mata_interp.errors import UncheckedWarning
 from mata_interp.lalm import LALM, verification
+from tests.cli.test_options import call_main
 from tests.tiny import RATE, tiny_qwen2_audio
 
 
@@ -119,24 +118,14 @@ def test_a_record_that_cannot_be_read_or_written_is_none(monkeypatch, tmp_path):
     assert verification.was_checked(lalm) is True  # in this process it is known all the same
 
 
-def test_on_the_command_line_it_is_a_note(tmp_path):
+@pytest.mark.filterwarnings("always::mata_interp.errors.UncheckedWarning")
+def test_on_the_command_line_it_is_a_note(tmp_path, monkeypatch, capsys):
     hf, processor = tiny_qwen2_audio(seed=0, layers=2)
     hf.save_pretrained(tmp_path / "mine")
     processor.chat_template = LALM.from_pretrained("organism").processor.chat_template
     processor.save_pretrained(tmp_path / "mine")
-    code = "import sys; from mata_interp.cli import main; main()"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "trace",
-        "--model",
-        str(tmp_path / "mine"),
-        "--items",
-        "2",
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr.count("note: ") == 1
-    assert "has not been checked" in done.stderr
-    json.loads(done.stdout)
+    assert call_main(monkeypatch, "trace", "--model", tmp_path / "mine", "--items", "2", "--json") == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("note: ") == 1
+    assert "has not been checked" in printed.err
+    json.loads(printed.out)
