@@ -153,48 +153,54 @@ class _TwoClipAttention(RowAttention):
         self._other, self._audio, self._swapped = other, audio, swapped
 
     def _past(self, layer: int, owner: int, call: AttentionCall) -> PastAttention:
-        clean = super()._past(layer, owner, call)
-        nodes = self._swapped.get(layer)
-        if not nodes:
+        clean, width = super()._past(layer, owner, call), self._slots.tokens.shape[1]
+        swapped = torch.zeros(call.query.shape[2] // width, dtype=torch.bool)
+        swapped[list(self._swapped.get(layer, ()))] = True
+        if not swapped.any():
             return clean
-        device, width = call.query.device, self._slots.tokens.shape[1]
-        slots = torch.arange(width, device=device)
-        rows = (torch.tensor(nodes, device=device)[:, None] * width + slots).flatten()
-        cached, audio = self._other.layers[owner], self._audio.to(device)
-        keys, values = (states.index_select(2, audio) for states in (cached.keys, cached.values))
-        swapped = AttentionCall(
-            call.query.index_select(2, rows), keys, values, None, call.scaling, call.softcap
+        device, cached, own = call.query.device, self._other.layers[owner], self._cache.layers[owner]
+        audio = self._audio.to(device)
+        keys, values = (
+            mine.index_copy(2, audio, theirs.index_select(2, audio))
+            for mine, theirs in ((own.keys, cached.keys), (own.values, cached.values))
         )
-        return _TwoClips(clean, swapped, rows, audio)
+        rows = swapped.repeat_interleave(width).to(device)
+        parts = [(rows.nonzero()[:, 0], keys, values)]
+        if not swapped.all():
+            parts.insert(0, ((~rows).nonzero()[:, 0], own.keys, own.values))
+        return _TwoClips(
+            own.keys.shape[2],
+            tuple(
+                (
+                    chosen,
+                    AttentionCall(
+                        call.query.index_select(2, chosen), key, value, None, call.scaling, call.softcap
+                    ),
+                )
+                for chosen, key, value in parts
+            ),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class _TwoClips:
-    """Attention to the past of one clip, and in some rows to another clip's audio instead.
+    """Attention of some rows to one past, and of the others to the same with another clip's audio.
 
     Attributes:
-        clean: all rows, the first clip's past.
-        swapped: the rows that read the other clip, and its audio tokens alone.
-        rows: these rows, int [R].
-        audio: positions of the audio tokens in the past, int [A].
+        length: P, the number of keys of either past.
+        parts: indices of rows, int [R] each, and their attention.
     """
 
-    clean: PastAttention
-    swapped: AttentionCall
-    rows: Tensor
-    audio: Tensor
-
-    @property
-    def length(self) -> int:
-        return self.clean.length
+    length: int
+    parts: tuple[tuple[Tensor, AttentionCall], ...]
 
     def raw_scores(self, rows: slice) -> Tensor:
-        scores = self.clean.raw_scores(rows)  # (1, H, N * S, P)
-        scores[:, :, self.rows[:, None], self.audio] = self.swapped.raw_scores(rows)
-        return scores
+        return self._together([call.raw_scores(rows) for _, call in self.parts])
 
     def mix(self, weights: Tensor) -> Tensor:
-        text_weights = weights.clone()
-        text_weights[:, :, self.rows[:, None], self.audio] = 0.0
-        other = weights.index_select(2, self.rows).index_select(3, self.audio)
-        return self.clean.mix(text_weights).index_add(2, self.rows, self.swapped.mix(other))
+        return self._together([call.mix(weights.index_select(2, chosen)) for chosen, call in self.parts])
+
+    def _together(self, results: list[Tensor]) -> Tensor:
+        """Of all rows, in their order, from those of each part: [1, H, R, ...] -> [1, H, N * S, ...]."""
+        place = torch.cat([chosen for chosen, _ in self.parts]).argsort()
+        return torch.cat(results, 2).index_select(2, place)

@@ -17,9 +17,10 @@ from mata_interp.lalm import PrefillCache, Prompt
 from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.decoding import end_of_sequence_ids
 from mata_interp.lalm.discovery.hooks import hidden_states_in, temporary_hooks
+from mata_interp.lalm.memory import is_out_of_memory
 from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.precision import full_precision
-from mata_interp.sweeps.shared_prefill import shared
+from mata_interp.sweeps.shared_prefill import on_prefill, shared
 
 from .audio_swaps import rows_at_once
 from .baseline_edit import alters_text
@@ -239,19 +240,21 @@ class ItemContext:
             keep_states=False,
         )
 
-    def answer_scores(self, edits: Sequence[tuple[AttentionEdit, ...]]) -> np.ndarray:
+    def answer_scores(self, edits: Sequence[tuple[AttentionEdit, ...]], *, verify: bool = True) -> np.ndarray:
         """Scores of the answers under the baseline and each edit.
 
         Args:
             edits: interventions that are applied after the baseline, one tuple per configuration; ``()`` for
                 the baseline alone.
+            verify: also run without an edit, and compare it with the plain forward. Of edits of the same
+                queries as in an earlier call this is known.
 
         Returns:
             log p of each option, nats [K, C]; of a ready-made prompt, the logits [K, V].
         """
         configurations = [(*self.baseline, *edit) for edit in edits]
         return _answer_scores(
-            self.lalm, self.prompt, self.item, self.options, self.inputs.prefill, configurations
+            self.lalm, self.prompt, self.item, self.options, self.inputs.prefill, configurations, verify
         )
 
 
@@ -291,12 +294,16 @@ def _answer_scores(
     options: Sequence[Sequence[int]],
     prefill: PrefillCache,
     configurations: Sequence[tuple[AttentionEdit, ...]],
+    verify: bool = True,
 ) -> np.ndarray:
-    """log p of options, nats [K, C], or without options the next-token logits [K, V]."""
+    """log p of options, nats [K, C], or without options the next-token logits [K, V].
+
+    ``verify`` is that of `shared`.
+    """
     block = rows_at_once(prompt.width, _rerun_tokens(prompt, options, configurations))
     try:
         per_prompt = [options] if options else None
-        return shared(lalm, prompt, configurations, per_prompt, block, prefill)[0][0]
+        return shared(lalm, prompt, configurations, per_prompt, block, prefill, verify=verify)[0][0]
     except ModelError:  # rows cannot run on this model: one configuration after the other
         if options:
             scores = lalm.score_each(prompt, [list(item.choices)], configurations)
@@ -343,7 +350,27 @@ def _decide(
 
 @torch.no_grad()
 def _prefill(lalm: LALM, prompt: Prompt, keep_states: bool) -> tuple[PrefillCache, list[Tensor]]:
-    """The prefilled prompt, and the hidden states that it passed through, empty without ``keep_states``."""
+    """The prefilled prompt, and the hidden states that it passed through, empty without ``keep_states``.
+
+    Without them the last layer need not finish the tokens before the last, of which only keys and values are
+    used. Models on which that does not give the plain forward's logits do all of it.
+    """
+    if not keep_states:
+        try:
+            prefill = _prefill_whole(lalm, prompt, False, last_token_only=True)[0]
+            on_prefill(lalm, prompt, [()], None, None, prefill)  # refuses what differs from the plain forward
+        except (ModelError, RuntimeError, IndexError) as error:
+            if is_out_of_memory(error):
+                raise
+        else:
+            return prefill, []
+    return _prefill_whole(lalm, prompt, keep_states)
+
+
+def _prefill_whole(
+    lalm: LALM, prompt: Prompt, keep_states: bool, last_token_only: bool = False
+) -> tuple[PrefillCache, list[Tensor]]:
+    """`_prefill` in one way; ``last_token_only`` is that of `PrefillCache`."""
     states: list[Tensor] = []
     blocks = lalm.structure.blocks
 
@@ -355,7 +382,7 @@ def _prefill(lalm: LALM, prompt: Prompt, keep_states: bool) -> tuple[PrefillCach
     before: list[Any] = [(blocks[0], lambda args, kwargs: keep(hidden_states_in(args, kwargs)))]
     after: list[Any] = [(block, lambda args, kwargs, out: keep(out)) for block in blocks]
     with exclusive(lalm.structure.decoder), temporary_hooks(before, after):
-        prefill = PrefillCache(lalm.model, lalm.structure, prompt)
+        prefill = PrefillCache(lalm.model, lalm.structure, prompt, last_token_only)
     if len(states) != lalm.num_layers + 1:
         raise ModelError(
             f"{lalm.name} ran {len(states) - 1} layers in a forward pass and has {lalm.num_layers}: "

@@ -65,6 +65,7 @@ def shared(
     block: int | None,
     reading: PrefillCache | None = None,
     measured: Measured | None = None,
+    verify: bool = True,
 ) -> tuple[np.ndarray, float]:
     """Every configuration on a batch.
 
@@ -76,6 +77,8 @@ def shared(
         block: configurations that run at once; as many as memory allows if None.
         reading: the prefill of this prompt, if there is one already.
         measured: patch -> what its ``measure`` returned for this prompt.
+        verify: run a row without an edit beside the configurations and compare it with the plain forward.
+            Without it, rows of these tokens on this prefill are known to be right.
 
     Returns:
         float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and by how many
@@ -86,12 +89,14 @@ def shared(
     """
 
     def run(reading: PrefillCache) -> tuple[np.ndarray, float]:
-        return on_prefill(lalm, prompt, configurations, options, block, reading, measured=measured)
+        return on_prefill(
+            lalm, prompt, configurations, options, block, reading, measured=measured, verify=verify
+        )
 
     return with_prefill(lalm, prompt, run) if reading is None else run(reading)
 
 
-def on_prefill(
+def on_prefill(  # noqa: PLR0913 what is run, on what, and what is written
     lalm: LALM,
     prompt: Prompt,
     configurations: Sequence[Parts],
@@ -100,12 +105,13 @@ def on_prefill(
     reading: PrefillCache,
     sums: np.ndarray | None = None,
     measured: Measured | None = None,
+    verify: bool = True,
 ) -> tuple[np.ndarray, float]:
     """`shared` on a prefill that there is.
 
     Args:
         sums: float64 [6, B, K], written: sums of the doses (see `RowDoses`); None: they are not measured.
-        measured: that of `shared`.
+        measured, verify: those of `shared`.
     """
     _refuse_unreached(lalm, configurations)
     plain = _plain(lalm, prompt, reading, options)
@@ -131,14 +137,14 @@ def on_prefill(
         )
 
         def unedited(answers: OptionSlots = answers) -> np.ndarray:
-            return _rows(lalm, prompt, reading, answers, [], [], _Results(values, None), {})[0]
+            return _rows(lalm, prompt, reading, answers, [()], [], _Results(values, None), {})[0]
 
         noise = functools.cache(lambda unedited=unedited: logits_with_rounding(lalm, unedited))
 
         def run(some: list[int], answers: OptionSlots = answers, noise: Noise = noise) -> float:
-            edits = [configurations[k] for k in some]
+            edits = [*([()] if verify else []), *(configurations[k] for k in some)]
             canary = _rows(lalm, prompt, reading, answers, edits, some, results, measured or {})
-            return _check(lalm, prompt, reading, canary, plain, tokens, noise)
+            return _check(lalm, prompt, reading, canary, plain, tokens, noise) if verify else 0.0
 
         for begin in range(0, len(chosen), step):
             worst = max(worst, *in_halves(run, chosen[begin : begin + step]))
@@ -202,18 +208,18 @@ def _rows(
     """Run one block.
 
     Args:
-        some: the configurations of the block.
+        some: the configurations of the block; with one more than there are places, the first has no edit.
         places: their places among all.
         results: written at these places.
         measured: patch -> what its ``measure`` returned.
 
     Returns:
-        Of the row without an edit, the logits [B, V] and log p of options [B, C].
+        Of the first row, the logits [B, V] and log p of options [B, C].
     """
-    levels, ends = grow([(), *some], lalm.attention_layers)
+    levels, ends = grow(some, lalm.attention_layers)
     # on the CPU: each layer takes them to its own device
     parents = {layer: torch.tensor(level.parents) for layer, level in levels.items() if level.branches}
-    unedited, *nodes = ends
+    nodes = ends[len(some) - len(places) :]
     values, sums = results
     doses = None if sums is None else RowDoses(levels, nodes, answers.slots)
     editing = TreeEditing(levels, some, prompt.groups, answers.slots, doses)
@@ -222,11 +228,11 @@ def _rows(
     last = hidden[:, :, answers.slots.prompt_slots - 1]
     if sums is not None and doses is not None:
         sums[:, :, places] = doses.sums().numpy()
-    canary = reading.head(last[:, [unedited]])[:, 0].float().cpu().numpy()
+    canary = reading.head(last[:, [ends[0]]])[:, 0].float().cpu().numpy()
     if answers.targets:
         logprob = _options(reading, hidden, answers)
         values[:, places] = logprob[:, nodes]
-        return canary, logprob[:, unedited]
+        return canary, logprob[:, ends[0]]
     # logits of all rows together would be larger than everything else
     step = _rows_at_once(len(last), values.shape[2])
     for begin in range(0, len(nodes), step):

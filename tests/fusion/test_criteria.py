@@ -27,6 +27,7 @@ from mata_interp.fusion.criteria.layer_parts import BLOCKS, LEAST, SMALL
 from mata_interp.fusion.item_context import Decision, ItemContext
 from mata_interp.fusion.recommend import CAUSES, STAND_INS
 from mata_interp.fusion.windows import WINDOW_RULES
+from mata_interp.lalm import PrefillCache
 from tests.fusion import reference
 from tests.sweeps.test_sweep import item
 from tests.tiny import RATE, tiny_qwen2_audio
@@ -327,10 +328,49 @@ def test_criteria_leave_the_context_alone(lalm, context):
                     for q in ("text", "last")
                     for kind in ("order", "single", "windows")
                 ),
+                *(("margins without", q) for q in ("text", "last")),
                 ("parts with the other clip", True),
             ],
         )
     )
+
+
+@pytest.mark.parametrize("keep_states", [True, False])
+def test_a_prefill_without_states_leaves_out_most_of_the_last_layer(keep_states):
+    one = mi.LALM(*tiny_qwen2_audio(seed=0))
+    counts: list[int] = []
+    one.structure.blocks[-1].mlp.register_forward_pre_hook(lambda _, args: counts.append(args[0].shape[1]))
+    context = ItemContext.from_item(one, ITEMS[0], other_clip(ITEMS[0]), keep_states=keep_states)
+    assert counts[0] == (context.prompt.width if keep_states else 1)
+    margins = [CRITERIA[name].measure(context) for name in ("knockout_text", "restoration_audio")]
+    whole = ItemContext.from_item(one, ITEMS[0], other_clip(ITEMS[0]))
+    for measured, name in zip(margins, ("knockout_text", "restoration_audio"), strict=True):
+        np.testing.assert_allclose(measured, CRITERIA[name].measure(whole), atol=1e-5, rtol=0)
+        assert np.abs(measured).max() > 1e-2
+
+
+def test_a_last_layer_that_is_not_built_for_it_is_prefilled_in_whole():
+    """One whose feed-forward part gives another sum for one token, except where rows run."""
+    one, rows_run = mi.LALM(*tiny_qwen2_audio(seed=0)), []
+
+    def weigh(_, args, out):
+        return out * (1 + (out.shape[1] == 1 and not rows_run))
+
+    rows = PrefillCache.rows
+
+    def run(self, *arguments, **more):
+        rows_run.append(True)
+        return rows(self, *arguments, **more)
+
+    one.structure.blocks[-1].mlp.register_forward_hook(weigh)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(PrefillCache, "rows", run)
+        context = ItemContext.from_item(one, ITEMS[0], keep_states=False)
+    rows_run.clear()
+    thrifty = PrefillCache(one.model, one.structure, context.prompt, last_token_only=True).logits
+    plain = one.logits(context.prompt)
+    np.testing.assert_allclose(context.inputs.prefill.logits.detach(), plain, atol=1e-5, rtol=0)
+    assert np.abs(thrifty.detach() - plain).max() > 1e-3
 
 
 def test_a_context_is_freed_without_the_garbage_collector(lalm, context):

@@ -22,7 +22,7 @@ import numpy as np
 from mata_interp.interventions import AttentionEdit, Knockout
 from mata_interp.statistics import margin as option_margin
 
-from .layer_parts import THOROUGH, layer_parts, layers_alone, starts_at_last
+from .layer_parts import THOROUGH, Margins, layer_parts, layers_alone, starts_at_last
 from .registry import Criterion, Reads, criterion
 
 if TYPE_CHECKING:
@@ -61,17 +61,30 @@ def cost(context: ItemContext, queries: str, kind: str) -> np.ndarray:
 def _cost(context: ItemContext, queries: str, kind: str) -> np.ndarray:
     n = len(context.layers)
     if kind == "order":
-        from_last = starts_at_last(context.item.id)
-        return layer_parts(lambda sets: _margins_without(context, queries, sets), n, from_last)
+        return layer_parts(_measured_once(context, queries), n, starts_at_last(context.item.id))
     if kind == "single":
         if n <= THOROUGH:
             return _losses(context, queries, [(i,) for i in range(n)])
         parts = cost(context, queries, "order")
-        return layers_alone(lambda sets: _margins_without(context, queries, sets), parts)
+        return layers_alone(_measured_once(context, queries), parts)
     k = window_width(n)
     return _losses(
         context, queries, [tuple(range(max(0, i - (k - 1) // 2), min(n, i + k // 2 + 1))) for i in range(n)]
     )
+
+
+def _measured_once(context: ItemContext, queries: str) -> Margins:
+    """`_margins_without` that remembers, for the layers in order and then alone: always in this sequence."""
+    known: dict[tuple[int, ...], float] = context.memo(("margins without", queries), dict)
+
+    def margins(sets: Sequence[Sequence[int]]) -> np.ndarray:
+        missing = [places for places in dict.fromkeys(map(tuple, sets)) if places not in known]
+        if missing:  # the first sets are verified, which holds for the others
+            measured = _margins_without(context, queries, missing, verify=not known)
+            known.update(zip(missing, measured.tolist(), strict=True))
+        return np.array([known[tuple(places)] for places in sets])
+
+    return margins
 
 
 def _losses(context: ItemContext, queries: str, hidden: list[tuple[int, ...]]) -> np.ndarray:
@@ -80,18 +93,20 @@ def _losses(context: ItemContext, queries: str, hidden: list[tuple[int, ...]]) -
     return margins[0] - margins[1:]
 
 
-def _margins_without(context: ItemContext, queries: str, hidden: Sequence[Sequence[int]]) -> np.ndarray:
+def _margins_without(
+    context: ItemContext, queries: str, hidden: Sequence[Sequence[int]], verify: bool = True
+) -> np.ndarray:
     """The margin with the audio hidden in each set of layers, given by their places."""
     layers = context.layers
     edits: list[tuple[AttentionEdit, ...]] = [
         (Knockout([layers[i] for i in places], queries=queries),) if places else () for places in hidden
     ]
-    return _margins(context, edits)
+    return _margins(context, edits, verify)
 
 
-def _margins(context: ItemContext, edits: list[tuple[AttentionEdit, ...]]) -> np.ndarray:
+def _margins(context: ItemContext, edits: list[tuple[AttentionEdit, ...]], verify: bool) -> np.ndarray:
     """The margin under each edit, float64 [K]."""
-    scores = context.answer_scores(edits)
+    scores = context.answer_scores(edits, verify=verify)
     if not context.options:
         return scores[:, context.decision.right].astype(float) - scores[:, context.decision.wrong]
     return option_margin(scores, context.item.choices.index(context.item.answer or ""))

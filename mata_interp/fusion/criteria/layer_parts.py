@@ -22,7 +22,7 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["THOROUGH", "layer_parts", "layers_alone", "starts_at_last"]
+__all__ = ["THOROUGH", "Margins", "layer_parts", "layers_alone", "starts_at_last"]
 
 THOROUGH = 12  # layers
 BLOCKS = 6
@@ -74,7 +74,8 @@ def layers_alone(margins: Margins, parts: np.ndarray) -> np.ndarray:
     """How much of the margin of a deep model is lost when a layer is changed alone: float64 [n].
 
     Args:
-        margins: measures the margin with each of several sets of layers changed.
+        margins: measures the margin with each of several sets of layers changed. It may remember that with
+            none changed from `layer_parts`.
         parts: what each of the n layers adds in order, from `layer_parts`.
 
     Examples:
