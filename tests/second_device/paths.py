@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 import mata_interp as mi
-from mata_interp.experiments.conditions import DOSE_MATCHED
 from mata_interp.interventions.catalogue import Aad, Array, InstABoost, Steering
 from mata_interp.lalm import LALM
 from tests.second_device import accelerator
 from tests.support.sounds import make_items
 
-__all__ = ["LONG", "PATHS", "SEARCHED", "Path_"]
+__all__ = ["LONG", "PATHS", "Path_"]
 
 Result = dict[str, Any]
 """Names of results -> arrays of numbers, or whatever has to be equal."""
@@ -163,18 +162,12 @@ def study(lalm: LALM, items: Sequence[mi.Item]) -> Result:
         out = Path(folder, "study")
         done = mi.study(lalm, items, out, layers=[1, 2], batch_size=4, progress=False)
     records, effects = done.records, done.effects.to_frame()
+    result: Result = {name: records[name].to_numpy(dtype=float) for name in ("margin", "dose_kl")}
+    largest = np.nanmax(np.abs(result["margin"]))  # effects are differences of margins, and as exact as these
+    for name in ("difference", "low", "high"):
+        result[name] = effects[name].to_numpy(dtype=float) / largest
     names = [row.comparison.name for row in done.effects.rows]
-    result: Result = {"conditions": records["condition"].tolist(), "effects": names}
-    searched = {name for name, role in done.roles.items() if role in DOSE_MATCHED}
-    of_shams = effects[["before_condition", "after_condition"]].isin(searched).any(axis=1)
-    for table, sham, columns in (
-        (records, records["condition"].isin(searched), ("margin", "dose_kl")),
-        (effects, of_shams, ("difference", "low", "high")),
-    ):
-        for name in columns:
-            result[name] = table.loc[~sham, name].to_numpy(dtype=float)
-            result[SEARCHED + name] = table.loc[sham, name].to_numpy(dtype=float)
-    return result
+    return result | {"conditions": records["condition"].tolist(), "effects": names}
 
 
 def listen(lalm: LALM, items: Sequence[mi.Item]) -> Result:
@@ -214,9 +207,6 @@ PATHS: dict[str, Path_] = {
     "check in any order": check_in_any_order,
     "study": study,
 }
-
-SEARCHED = "shams: "
-"""Begins the name of what depends on a strength that a study has searched."""
 
 LONG = ("fusion layers with a baseline", "check", "check in any order", "study")
 """Paths that take seconds."""
