@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OWN = {"mata_interp", "tests"}
 # Loaded by another package when it is used, never imported by name.
@@ -84,3 +86,18 @@ def test_the_lock_holds_every_declared_dependency():
     }
     requirements = PROJECT["dependencies"] + EXTRAS["dev"] + EXTRAS["ray"]
     assert declared(requirements) <= pins
+
+
+def test_an_installed_package_has_every_file():
+    """What is not Python is installed only if a pattern of package-data names it."""
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["mata_interp"]
+    package = ROOT / "mata_interp"
+    named = {path for pattern in patterns for path in package.glob(pattern)}
+    listed = subprocess.run(
+        ["git", "ls-files", "mata_interp"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.splitlines()]
+    assert len(files) > 300
+    assert [path for path in files if path.suffix != ".py" and path.exists() and path not in named] == []
