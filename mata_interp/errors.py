@@ -21,6 +21,7 @@ __all__ = [
     "MataWarning",
     "ModelError",
     "RunError",
+    "RunWarning",
     "SlowDeviceWarning",
     "UncheckedWarning",
     "unknown_name",
@@ -92,6 +93,10 @@ class SlowDeviceWarning(MataWarning):
 
 class ExclusionWarning(MataWarning):
     """Items were left out because they cannot be used; the result names them."""
+
+
+class RunWarning(MataWarning):
+    """A run continues, but its results need attention: items left out, parts damaged, clips reused."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:

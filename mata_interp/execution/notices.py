@@ -5,15 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 
-from ..errors import MataWarning
+from ..errors import RunWarning
 
-__all__ = ["RunWarning", "warn"]
+__all__ = ["warn"]
 
 _PACKAGE = __name__.partition(".")[0]
-
-
-class RunWarning(MataWarning):
-    """A run continues, but its results need attention: items left out, parts damaged, clips reused."""
 
 
 def warn(message: str) -> None:

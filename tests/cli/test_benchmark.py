@@ -95,7 +95,7 @@ def test_score(folder):
     assert joined["official"]["accuracy"] == 1
 
 
-@pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+@pytest.mark.filterwarnings("ignore::mata_interp.errors.RunWarning")
 def test_submit(tmp_path):
     """What a run answered, in the benchmark's own records; what it left out is counted."""
     small = small_study()
@@ -112,7 +112,7 @@ def test_submit(tmp_path):
     assert f"{len(baseline)} predictions" in invoke(*arguments)
 
 
-@pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+@pytest.mark.filterwarnings("ignore::mata_interp.errors.RunWarning")
 def test_from_a_test_set_without_answers_to_its_submission(tmp_path):
     """As MMAU's nine thousand: not pinned, answered, not scored, and written for the leaderboard."""
     small = small_study()

@@ -25,7 +25,7 @@ from mata_interp.statistics.choices import REFUSED
 from tests.reporting.small import write_benchmark, write_model
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning"),
+    pytest.mark.filterwarnings("ignore::mata_interp.errors.RunWarning"),
     pytest.mark.filterwarnings("ignore::mata_interp.errors.MataWarning"),
 ]
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 import mata_interp as mi
-from mata_interp.errors import ExclusionWarning, ItemError, RunError
+from mata_interp.errors import ExclusionWarning, ItemError, RunError, RunWarning
 from mata_interp.execution import MeasuredBatch, Output, measure_batches
-from mata_interp.execution.notices import RunWarning
 from mata_interp.sweeps.run_sweep import SweepBatch
 from mata_interp.tracing.run_trace import TraceBatch
 from tests.support.sounds import make_items

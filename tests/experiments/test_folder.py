@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from mata_interp.benchmarks import Item
-from mata_interp.errors import RunError
+from mata_interp.errors import RunError, RunWarning
 from mata_interp.execution.comparison import first_difference
 from mata_interp.execution.files import write_json
-from mata_interp.execution.notices import RunWarning
 from mata_interp.experiments.folder import RunFolder, slugs
 from mata_interp.experiments.records import answer_records
 from mata_interp.experiments.results import load_run

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mata_interp.errors import InterventionError, RunError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import InterventionError, RunError, RunWarning
 from mata_interp.experiments import Condition, forecast, run
 from mata_interp.interventions import Mata
 from mata_interp.lalm import Decoding

@@ -12,9 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mata_interp.errors import RunError
+from mata_interp.errors import RunError, RunWarning
 from mata_interp.execution.files import write_whole
-from mata_interp.execution.notices import RunWarning
 from mata_interp.experiments import load_run, run
 from mata_interp.interventions import Mata
 from tests.support.sounds import make_items

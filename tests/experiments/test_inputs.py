@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 import mata_interp as mi
-from mata_interp.errors import ArgumentTypeError, RunError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import ArgumentTypeError, RunError, RunWarning
 from mata_interp.experiments import load_run
 from tests.support.sounds import make_items
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import RunWarning
 from mata_interp.experiments import load_run
 from tests.support.sounds import make_items
 

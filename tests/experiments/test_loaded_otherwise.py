@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mata_interp.errors import RunError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import RunError, RunWarning
 from mata_interp.experiments import identity, run
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM

@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from mata_interp.errors import ItemError, RunError
+from mata_interp.errors import ItemError, RunError, RunWarning
 from mata_interp.execution import RayWorkers
-from mata_interp.execution.notices import RunWarning
 from mata_interp.execution.ray_backend import _demand
 from mata_interp.execution.serialization import deserialize_model, loading_arguments, serialize_model
 from mata_interp.execution.worker_pool import WorkerPool

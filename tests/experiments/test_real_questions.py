@@ -16,7 +16,7 @@ from mata_interp.lalm import LALM
 from tests.support.command_line import invoke
 from tests.support.downloaded import FILES, QUIRKS, SPECIAL, own_records, real_records, write_with_scenes
 
-pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.experiments.RunWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::mata_interp.errors.RunWarning")
 
 
 def benchmark_in(folder, benchmark, n, extra=0):

@@ -16,8 +16,7 @@ import pytest
 import soundfile
 
 import mata_interp as mi
-from mata_interp.errors import RunError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import RunError, RunWarning
 from mata_interp.experiments import load_recordings, recording
 from mata_interp.experiments.clip_media import (
     AUDIO_BYTES,

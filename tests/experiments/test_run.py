@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mata_interp.errors import InterventionError, ItemError, RunError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import InterventionError, ItemError, RunError, RunWarning
 from mata_interp.experiments import Condition, load_run, run
 from mata_interp.experiments.answering import Work
 from mata_interp.experiments.records import SCHEMA

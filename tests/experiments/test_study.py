@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from mata_interp.benchmarks import Items
-from mata_interp.errors import ItemError, RunError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import ItemError, RunError, RunWarning
 from mata_interp.experiments import Run, load_run, study
 from mata_interp.experiments.dose_matching import TOLERANCE
 from mata_interp.experiments.schema import VERSION

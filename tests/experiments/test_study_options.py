@@ -10,8 +10,7 @@ import pytest
 
 import mata_interp as mi
 from mata_interp.benchmarks import Items
-from mata_interp.errors import ArgumentError, RunError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import ArgumentError, RunError, RunWarning
 from mata_interp.experiments.answer import OTHER_INPUTS
 from mata_interp.experiments.extra_shams import SHAMS
 from mata_interp.experiments.number_text import change_text

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from mata_interp.benchmarks import Items
-from mata_interp.errors import ItemError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import ItemError, RunWarning
 from mata_interp.experiments import run
 from mata_interp.experiments.validation import validate_items
 from mata_interp.lalm import LALM

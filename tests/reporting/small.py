@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import RunWarning
 from tests.tiny import RATE, tiny_qwen2_audio
 
 HOSTILE = (

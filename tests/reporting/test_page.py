@@ -10,8 +10,7 @@ import pytest
 from markupsafe import escape
 
 import mata_interp as mi
-from mata_interp.errors import RunError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import RunError, RunWarning
 from mata_interp.experiments import Effects
 from mata_interp.experiments.effects import effects_table
 from mata_interp.ranges import brief

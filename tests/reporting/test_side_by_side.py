@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 import mata_interp as mi
 from mata_interp.cli.app import app
-from mata_interp.errors import RunError
-from mata_interp.execution.notices import RunWarning
+from mata_interp.errors import RunError, RunWarning
 from mata_interp.reporting.parts import Page, Table
 from mata_interp.reporting.side_by_side.comparison_page import build_comparison
 from mata_interp.reporting.side_by_side.item_differences import state_of

@@ -170,7 +170,7 @@ def _forecast(
     """What the search would do; the search itself reports which items it leaves out."""
     import warnings
 
-    from ...execution.notices import RunWarning
+    from ...errors import RunWarning
     from ...experiments.planning import StageSettings
     from ...experiments.stage_forecast import forecast_layers
     from ...experiments.validation import validate_items
