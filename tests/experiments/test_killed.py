@@ -131,7 +131,8 @@ def test_stopped_at_every_moment_and_resumed_it_is_the_same_run_bit_for_bit(star
     )
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.acceptance)])
+@pytest.mark.acceptance
+@pytest.mark.parametrize("kills", [40])
 def test_killed_at_random_moments_it_is_the_same_run_bit_for_bit(start, undisturbed, tmp_path, kills):
     """kill -9, whatever the process is doing, from its first moment to its last."""
     began = time.monotonic()

@@ -30,8 +30,11 @@ def browser():
         yield opened
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("hostile", ["", HOSTILE], ids=["plain", "hostile"])
+@pytest.mark.parametrize(
+    ("width", "hostile"),
+    [(390, HOSTILE), (768, HOSTILE), (1440, "")],
+    ids=["390-hostile", "768-hostile", "1440-plain"],
+)
 def test_the_report(browser, width, hostile):
     small = small_study(hostile)
     with visit(browser, small.run / "report.html", width) as page:
@@ -52,8 +55,7 @@ def test_the_report(browser, width, hostile):
         assert page.evaluate("document.querySelectorAll('svg text').length") > 100
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1440, False)], ids=["390-dark", "1440-light"])
 def test_it_has_no_serious_fault_of_access(browser, width, dark):
     with visit(browser, small_study().run / "report.html", width, dark) as page:
         assert page.faults() == []
@@ -191,8 +193,7 @@ def comparison(tmp_path_factory):
     return mi.report([small_study().run, other], folder / "compare.html")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (1440, True)], ids=["390-light", "1440-dark"])
 def test_a_comparison(browser, comparison, width, dark):
     with visit(browser, comparison, width, dark) as page:
         assert page.logged == []

@@ -117,7 +117,7 @@ def test_without_common_edits_or_items(folder, tmp_path):
 
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING)
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", [390, pytest.param(1440, marks=pytest.mark.acceptance)])
 def test_in_a_browser(folder, tmp_path, width):
     shutil.copy(folder / "layers.json", tmp_path / "other.json")
     pages = [

@@ -53,6 +53,7 @@ def test_clustered_answers_cover():
     assert measured["rejected"] <= 0.07
 
 
+@pytest.mark.acceptance
 def test_clustered_margins_cover():
     measured = rates(margins, "margin", clusters=30, runs=80, seed=0)
     assert measured["covered"] >= 0.87

@@ -47,6 +47,7 @@ def test_the_three_agree(discordance):
     assert items_needed(difference, discordance, design_effect=3.0) == pytest.approx(3 * n, abs=2)
 
 
+@pytest.mark.acceptance
 def test_margins_by_simulation():
     change = detectable_margin(100, sd=2.0)
     rng = np.random.default_rng(0)
