@@ -14,7 +14,6 @@ from .small import HOSTILE, small_study
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
-WIDTHS = (390, 768, 1440)
 LUMINANCE = """element => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
   canvas.fillStyle = getComputedStyle(document.querySelector(element)).backgroundColor;
