@@ -82,8 +82,8 @@ __all__ = [
     "without_compilation",
 ]
 
-# Names that other files use as they are, read from their library when first used: what needs neither
-# transformers nor nnsight, as the page of a run, must not wait for them.
+# Names that other files import from here. Each is imported when first used, so that the page of a run, which
+# needs neither transformers nor nnsight, does not wait for them.
 _SOURCES = {
     "DynamicLayer": "transformers.cache_utils",
     "OutOfOrderError": "nnsight.intervention.interleaver",

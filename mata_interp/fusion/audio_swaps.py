@@ -153,38 +153,31 @@ class _TwoClipAttention(RowAttention):
         self._other, self._audio, self._swapped = other, audio, swapped
 
     def _past(self, layer: int, owner: int, call: AttentionCall) -> PastAttention:
-        clean, width = super()._past(layer, owner, call), self._slots.tokens.shape[1]
-        swapped = torch.zeros(call.query.shape[2] // width, dtype=torch.bool)
-        swapped[list(self._swapped.get(layer, ()))] = True
-        if not swapped.any():
-            return clean
-        device, cached, own = call.query.device, self._other.layers[owner], self._cache.layers[owner]
+        swapped = self._swapped.get(layer)
+        if not swapped:
+            return super()._past(layer, owner, call)
+        own, other, device = self._cache.layers[owner], self._other.layers[owner], call.query.device
         audio = self._audio.to(device)
         keys, values = (
-            mine.index_copy(2, audio, theirs.index_select(2, audio))
-            for mine, theirs in ((own.keys, cached.keys), (own.values, cached.values))
+            states.index_copy(2, audio, others.index_select(2, audio))
+            for states, others in ((own.keys, other.keys), (own.values, other.values))
         )
-        rows = swapped.repeat_interleave(width).to(device)
-        parts = [(rows.nonzero()[:, 0], keys, values)]
-        if not swapped.all():
-            parts.insert(0, ((~rows).nonzero()[:, 0], own.keys, own.values))
-        return _TwoClips(
-            own.keys.shape[2],
-            tuple(
-                (
-                    chosen,
-                    AttentionCall(
-                        call.query.index_select(2, chosen), key, value, None, call.scaling, call.softcap
-                    ),
-                )
-                for chosen, key, value in parts
-            ),
-        )
+        width = self._slots.tokens.shape[1]
+        swaps = torch.zeros(call.query.shape[2] // width, dtype=torch.bool)  # on the CPU: nothing waits
+        swaps[list(swapped)] = True
+        swaps = swaps.repeat_interleave(width)
+        parts = []
+        for chosen, *past in ((~swaps, own.keys, own.values), (swaps, keys, values)):
+            rows = chosen.nonzero()[:, 0].to(device)
+            query = call.query.index_select(2, rows)
+            if len(rows):
+                parts.append((rows, AttentionCall(query, *past, None, call.scaling, call.softcap)))
+        return _TwoClips(own.keys.shape[2], tuple(parts))
 
 
 @dataclass(frozen=True, eq=False)
 class _TwoClips:
-    """Attention of some rows to one past, and of the others to the same with another clip's audio.
+    """Attention to the past, in which some rows see another clip's audio in place of the first clip's.
 
     Attributes:
         length: P, the number of keys of either past.
@@ -195,12 +188,13 @@ class _TwoClips:
     parts: tuple[tuple[Tensor, AttentionCall], ...]
 
     def raw_scores(self, rows: slice) -> Tensor:
+        """Of all rows: ``rows`` is that slice, as `RowAttention` needs no other."""
         return self._together([call.raw_scores(rows) for _, call in self.parts])
 
     def mix(self, weights: Tensor) -> Tensor:
         return self._together([call.mix(weights.index_select(2, chosen)) for chosen, call in self.parts])
 
     def _together(self, results: list[Tensor]) -> Tensor:
-        """Of all rows, in their order, from those of each part: [1, H, R, ...] -> [1, H, N * S, ...]."""
+        """The results of the parts, [1, H, R, ...] each, in the order of the rows: [1, H, N * S, ...]."""
         place = torch.cat([chosen for chosen, _ in self.parts]).argsort()
         return torch.cat(results, 2).index_select(2, place)

@@ -246,16 +246,23 @@ class ItemContext:
         Args:
             edits: interventions that are applied after the baseline, one tuple per configuration; ``()`` for
                 the baseline alone.
-            verify: also run without an edit, and compare it with the plain forward. Of edits of the same
-                queries as in an earlier call this is known.
+            verify: compare a row without an edit with the plain forward. False skips the comparison where an
+                earlier call made it for the same queries and found the two equal, and only there.
 
         Returns:
             log p of each option, nats [K, C]; of a ready-made prompt, the logits [K, V].
         """
         configurations = [(*self.baseline, *edit) for edit in edits]
-        return _answer_scores(
-            self.lalm, self.prompt, self.item, self.options, self.inputs.prefill, configurations, verify
+        queries = frozenset(part.queries for parts in configurations for part in parts)
+        equal: set[frozenset[str]] = self.memo("queries whose rows equal the plain forward", set)
+        verify = verify or queries not in equal
+        prefill = self.inputs.prefill
+        scores, by_rows = _answer_scores(
+            self.lalm, self.prompt, self.item, self.options, prefill, configurations, verify
         )
+        if by_rows:
+            equal.add(queries)
+        return scores
 
 
 def _with_audio_of(prompt: Prompt, other: Prompt) -> Prompt:
@@ -295,21 +302,22 @@ def _answer_scores(
     prefill: PrefillCache,
     configurations: Sequence[tuple[AttentionEdit, ...]],
     verify: bool = True,
-) -> np.ndarray:
-    """log p of options, nats [K, C], or without options the next-token logits [K, V].
+) -> tuple[np.ndarray, bool]:
+    """log p of options, nats [K, C], or without options the next-token logits [K, V]; and whether rows ran.
 
     ``verify`` is that of `shared`.
     """
     block = rows_at_once(prompt.width, _rerun_tokens(prompt, options, configurations))
     try:
         per_prompt = [options] if options else None
-        return shared(lalm, prompt, configurations, per_prompt, block, prefill, verify=verify)[0][0]
+        scores, _ = shared(lalm, prompt, configurations, per_prompt, block, prefill, verify=verify)
+        return scores[0], True
     except ModelError:  # rows cannot run on this model: one configuration after the other
         if options:
             scores = lalm.score_each(prompt, [list(item.choices)], configurations)
-            return np.stack([score.logprob[0] for score in scores])
+            return np.stack([score.logprob[0] for score in scores]), False
         logits = [lalm.logits(prompt, parts)[0] for parts in configurations]
-        return np.stack([row.float().cpu().numpy() for row in logits])
+        return np.stack([row.float().cpu().numpy() for row in logits]), False
 
 
 def _rerun_tokens(
@@ -334,7 +342,7 @@ def _decide(
     """The decision between the right option and the wrong option with the highest probability."""
     choices, right = list(item.choices), item.choices.index(item.answer or "")
     if baseline:
-        scores = _answer_scores(lalm, prompt, item, options, prefill, [baseline])[0]
+        scores = _answer_scores(lalm, prompt, item, options, prefill, [baseline])[0][0]
     else:
         with exclusive(lalm.structure.decoder):
             scores = option_logprobs(lalm.model, prompt, [options], prefill.before(1))[0]

@@ -2,5 +2,6 @@
 
 import lazy_loader
 
-# The names of __init__.pyi, imported when first used: a page of a run must not wait for transformers.
+# Names are listed in __init__.pyi and imported when first used, so that the page of a run does not wait for
+# transformers.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -78,7 +78,7 @@ def shared(
         reading: the prefill of this prompt, if there is one already.
         measured: patch -> what its ``measure`` returned for this prompt.
         verify: run a row without an edit beside the configurations and compare it with the plain forward.
-            Without it, rows of these tokens on this prefill are known to be right.
+            Pass False only where rows of the same tokens on this prefill were compared before.
 
     Returns:
         float64 [B, K, C], log p of options, or float32 [B, K, V], logits; and by how many

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,11 +24,19 @@ from mata_interp.fusion.criteria import (
     knockout,
     restoration,
 )
-from mata_interp.fusion.criteria.layer_parts import BLOCKS, LEAST, SMALL
+from mata_interp.fusion.criteria.layer_parts import (
+    BLOCKS,
+    LEAST,
+    SMALL,
+    layer_parts,
+    layers_alone,
+    starts_at_last,
+)
 from mata_interp.fusion.item_context import Decision, ItemContext
 from mata_interp.fusion.recommend import CAUSES, STAND_INS
 from mata_interp.fusion.windows import WINDOW_RULES
 from mata_interp.lalm import PrefillCache
+from mata_interp.statistics import margin as option_margin
 from tests.fusion import reference
 from tests.sweeps.test_sweep import item
 from tests.tiny import RATE, tiny_qwen2_audio
@@ -121,6 +130,31 @@ def test_knockouts_equal_a_loop_of_forwards(context, eager, queries):
     np.testing.assert_allclose(costs["order"], expected, atol=2e-4)
     assert costs["order"].sum() == pytest.approx(cost(range(N)), abs=2e-4)
     assert np.abs(costs["order"]).max() > 0.05
+
+
+@pytest.mark.parametrize("rows", ["right", "wrong"])
+@pytest.mark.parametrize("id", ["a", "b"])
+def test_knockouts_of_deep_models_equal_a_loop(monkeypatch, rows, id):
+    """Measured block by block, from either end. Rows that are off are not used, in later calls either."""
+    one, asked = mi.LALM(*tiny_qwen2_audio(seed=2, layers=14)), replace(ITEMS[0], id=id)
+    context = ItemContext.from_item(one, asked)
+
+    def loop(sets):
+        edits = [(mi.Knockout(some, queries="text"),) if len(some) else () for some in sets]
+        scores = one.score_each(context.prompt, [list(asked.choices)], edits)
+        answer = asked.choices.index(asked.answer)
+        return np.array([option_margin(score.logprob[0], answer) for score in scores])
+
+    parts = layer_parts(loop, 14, starts_at_last(id))
+    alone = layers_alone(loop, parts)
+    if rows == "wrong":
+        run = PrefillCache.rows
+        monkeypatch.setattr(PrefillCache, "rows", lambda self, *args, **more: 1.5 * run(self, *args, **more))
+    measured = [CRITERIA[name].measure(context) for name in ("knockout_text", "knockout_text_single")]
+    np.testing.assert_allclose(measured[0], parts, atol=2e-4)
+    np.testing.assert_allclose(measured[1], alone, atol=2e-4)
+    assert np.abs(parts).max() > 1e-2
+    assert (parts != alone).any()
 
 
 def test_restoration_equals_patching_the_residual_stream(context, eager):

@@ -74,12 +74,15 @@ def _cost(context: ItemContext, queries: str, kind: str) -> np.ndarray:
 
 
 def _measured_once(context: ItemContext, queries: str) -> Margins:
-    """`_margins_without` that remembers, for the layers in order and then alone: always in this sequence."""
+    """`_margins_without` that measures no set twice: first layers are hidden in order, then alone.
+
+    Results would depend on the order of criteria if sets were measured in another sequence.
+    """
     known: dict[tuple[int, ...], float] = context.memo(("margins without", queries), dict)
 
     def margins(sets: Sequence[Sequence[int]]) -> np.ndarray:
         missing = [places for places in dict.fromkeys(map(tuple, sets)) if places not in known]
-        if missing:  # the first sets are verified, which holds for the others
+        if missing:  # rows are compared with the plain forward in the first call alone
             measured = _margins_without(context, queries, missing, verify=not known)
             known.update(zip(missing, measured.tolist(), strict=True))
         return np.array([known[tuple(places)] for places in sets])

@@ -74,8 +74,8 @@ def layers_alone(margins: Margins, parts: np.ndarray) -> np.ndarray:
     """How much of the margin of a deep model is lost when a layer is changed alone: float64 [n].
 
     Args:
-        margins: measures the margin with each of several sets of layers changed. It may remember that with
-            none changed from `layer_parts`.
+        margins: measures the margin with each of several sets of layers changed. The set without layers was
+            measured by `layer_parts` before, so a function that remembers results saves that run.
         parts: what each of the n layers adds in order, from `layer_parts`.
 
     Examples:
