@@ -167,11 +167,11 @@ class _TwoClipAttention(RowAttention):
         swaps[list(swapped)] = True
         swaps = swaps.repeat_interleave(width)
         parts = []
-        for chosen, *past in ((~swaps, own.keys, own.values), (swaps, keys, values)):
+        for chosen, key, value in ((~swaps, own.keys, own.values), (swaps, keys, values)):
             rows = chosen.nonzero()[:, 0].to(device)
             query = call.query.index_select(2, rows)
             if len(rows):
-                parts.append((rows, AttentionCall(query, *past, None, call.scaling, call.softcap)))
+                parts.append((rows, AttentionCall(query, key, value, None, call.scaling, call.softcap)))
         return _TwoClips(own.keys.shape[2], tuple(parts))
 
 
