@@ -11,18 +11,24 @@ import pyarrow as pa
 from .. import execution
 from ..benchmarks import Item
 from ..execution.units import absolute
+from ..interventions import in_order
 from ..lalm.memory import in_halves
 from ..sweeps.condition_scores import score_conditions
-from .conditions import AudioKind, Condition
+from ..sweeps.generation import answer_conditions
+from .conditions import AudioKind, Condition, Edit
 from .prompting import build_batch
 from .records import answer_records, generation_records
 
 if TYPE_CHECKING:
-    from ..lalm import LALM, Prompt
+    from ..lalm import LALM, Decoding, GenerationOutput, Prompt
 
     Batch = tuple[Prompt, list[dict[str, Any]]]
 
 __all__ = ["Unit", "Work", "plan_units"]
+
+ENOUGH_TO_SHARE = 3
+"""Edited conditions from which on generated answers share a prefill: two more passes over the prompt serve all,
+and one more answer, the unedited one that shows that the prefill is right."""
 
 _AUDIO: tuple[AudioKind, ...] = ("own", "other", "silence", "none", "reversed")
 
@@ -114,11 +120,21 @@ class Work:
             for name, scores in zip(compared, each, strict=True):
                 if name in unit.conditions:
                     record(name, answer_records, scores)
-        for name, decoding in decodings.items():
-            if decoding is not None:
-                answers = lalm.answer(prompt, self.conditions[name].intervention, decoding=decoding)
+        for decoding in dict.fromkeys(decoding for decoding in decodings.values() if decoding is not None):
+            names = [name for name in unit.conditions if decodings[name] == decoding]
+            edits = [self.conditions[name].intervention for name in names]
+            shares = self._generated(unit.audio, decoding) >= ENOUGH_TO_SHARE
+            for name, answers in zip(names, _answers(lalm, prompt, decoding, edits, shares), strict=True):
                 record(name, generation_records, answers)
         return tables
+
+    def _generated(self, audio: AudioKind, decoding: Decoding) -> int:
+        """How many edited conditions with this audio are answered in this way, computed already or not."""
+        return sum(
+            bool(condition.interventions)
+            for condition in self.conditions.values()
+            if condition.audio == audio and condition.decoding == decoding
+        )
 
     def _compared(self, audio: AudioKind) -> list[str]:
         """The conditions with this audio whose options are compared.
@@ -144,3 +160,14 @@ class Work:
         items = {id: self.items[id] for id in ids}
         partners = {id: self.partners[id] for id in ids if id in self.partners}
         return replace(self, items=items, partners=partners)
+
+
+def _answers(
+    lalm: LALM, prompt: Prompt, decoding: Decoding, edits: Sequence[Edit], shares: bool
+) -> list[GenerationOutput]:
+    """The answers under each intervention, from one prefill if ``shares``."""
+    if not shares:
+        return [lalm.answer(prompt, edit, decoding=decoding) for edit in edits]
+    prepared = lalm.prepare(prompt, generating=True)
+    answers, _ = answer_conditions(lalm, prepared, decoding, [in_order(edit) for edit in edits])
+    return answers

@@ -28,7 +28,7 @@ from .table import configuration_labels, item_coordinates
 if TYPE_CHECKING:
     from mata_interp.lalm import LALM
 
-__all__ = ["sweep_generate"]
+__all__ = ["answer_conditions", "sweep_generate"]
 
 
 def sweep_generate(
@@ -84,7 +84,7 @@ def sweep_generate(
     edits = list(configurations.values())
 
     def run(prompt: Prompt) -> tuple[list[GenerationOutput], bool]:
-        return _answer_each(lalm, prompt, decoding, edits)
+        return answer_conditions(lalm, prompt, decoding, edits)
 
     results = inputs.results(lalm, run, batch_size, progress, "generate", generating=True)
     for prompt, (answers, shared) in results:
@@ -116,10 +116,23 @@ def sweep_generate(
 
 @full_precision()
 @torch.inference_mode()
-def _answer_each(
+def answer_conditions(
     lalm: LALM, prompt: Prompt, decoding: Decoding, configurations: Sequence[Parts]
 ) -> tuple[list[GenerationOutput], bool]:
-    """The answers under each configuration, and whether they share a prefill."""
+    """The answers of one batch under each configuration: what a run measures of it.
+
+    An answer does not depend on which other configurations there are.
+
+    Args:
+        lalm: the model.
+        prompt: B prompts on the model's device.
+        decoding: how the answers are generated.
+        configurations: each () or several interventions in order.
+
+    Returns:
+        What ``lalm.answer`` returns under each configuration; and whether they share a prefill, which they do
+        not where the model cannot or where the unedited answer from it is another one.
+    """
     tokenizer = getattr(lalm.processor, "tokenizer", None)
     with exclusive(lalm.structure.decoder):
         cache = read_to_answer(lalm.model, prompt, room=1 + decoding.max_new_tokens)

@@ -15,6 +15,7 @@ from mata_interp.experiments.records import generation_records
 from mata_interp.interventions import Mata
 from mata_interp.lalm import LALM, Decoding, GenerationOutput
 from tests.support.sounds import make_items
+from tests.tiny import tiny_qwen2_audio
 
 MATA = Mata(alpha=3.0, layers=[1, 2], rule="add")
 DRAWN = Decoding(10, temperature=1.3, top_p=0.9, seed=5)
@@ -83,6 +84,38 @@ def test_words_are_those_of_the_model_asked_item_by_item(done, tiny_lalm, items)
             assert (row["generated_tokens"], row["stopped"]) == (alone.lengths[0], alone.stopped[0])
             for dose, value in alone.dose.items():
                 assert row[f"dose_{dose}"] == pytest.approx(value[0], abs=1e-4)
+
+
+def prefills(lalm: LALM) -> list[int]:
+    """Grows by one with each pass over a prompt's audio."""
+    seen: list[int] = []
+    lalm.model.model.audio_tower.register_forward_hook(lambda *_: seen.append(1))
+    return seen
+
+
+@pytest.mark.parametrize("edited", [2, 3, 5])
+def test_answers_of_many_conditions_share_a_prefill(items, edited):
+    """Three edited conditions and more: the prefill that all share, and that of the plain answer."""
+    lalm = LALM(*tiny_qwen2_audio(seed=0))
+    edits = {f"mata {k}": Mata(1.0 + k, [1, 2], "add") for k in range(edited)}
+    lalm.prepare(lalm.prompt(items[:2]), generating=True)  # probes the positions of the audio
+    seen = prefills(lalm)
+    run(lalm, items[:2], {"none": None, **edits}, batch_size=2, progress=False, decoding=Decoding(4))
+    assert len(seen) == (1 + edited if edited < 3 else 2)
+
+
+def test_an_interrupted_run_shares_prefills_as_a_whole_one_does(tiny_lalm, items, tmp_path):
+    """What is missing is one condition, and yet its answers and doses are those of the whole run to the bit."""
+    edits = {f"mata {k}": Mata(1.0 + k, [1, 2], "add") for k in range(3)}
+
+    def again() -> pd.DataFrame:
+        return run(tiny_lalm, items[:4], edits, tmp_path / "a", batch_size=2, progress=False,
+                   decoding=Decoding(6)).records  # fmt: skip
+
+    whole = again()
+    parts = sorted((tmp_path / "a" / "parts").glob("*.parquet"))
+    parts[1].unlink()
+    pd.testing.assert_frame_equal(again(), whole, check_exact=True)
 
 
 def test_conditions_that_should_differ_do(done):
