@@ -1,10 +1,8 @@
 """Is the recommended window the same on other clips?
 
-The clips of a benchmark are divided at random into disjoint sets of equal size. On each set `mi.fusion_layers`
-recommends a window, from the criteria that decide it. How much do the windows overlap? The overlap of two is
-their IoU, layers in both over layers in either; a set without a window overlaps with no other. With one item
-for each clip, the sets are independent samples of the same clips, so that the overlap is what another user
-with as many clips can expect.
+The clips of a benchmark are divided at random into disjoint sets of equal size, with one item for each clip.
+On each set `mi.fusion_layers` recommends a window, from the criteria that decide it. The overlap of two
+windows is their IoU, layers in both over layers in either; a set without a window overlaps with no other.
 
 Sets that are done are kept: the same command continues. About twelve minutes for 60 clips of the assembled
 model on one core.

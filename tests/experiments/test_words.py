@@ -105,7 +105,7 @@ def test_answers_of_many_conditions_share_a_prefill(items, edited):
 
 
 def test_an_interrupted_run_shares_prefills_as_a_whole_one_does(tiny_lalm, items, tmp_path):
-    """What is missing is one condition, and yet its answers and doses are those of the whole run to the bit."""
+    """One condition is missing; its answers and doses are those of the whole run to the bit."""
     edits = {f"mata {k}": Mata(1.0 + k, [1, 2], "add") for k in range(3)}
 
     def again() -> pd.DataFrame:
