@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Unit", "Work", "plan_units"]
 
 ENOUGH_TO_SHARE = 3
-"""Edited conditions from which on generated answers share a prefill. Two passes over the prompt then serve all,
-and one answer more is generated: the unedited one, which shows that the prefill is right."""
+"""Edited conditions from which on generated answers share a prefill. Two passes over the prompt then serve
+all, and one answer more is generated: the unedited one, which shows that the prefill is right."""
 
 _AUDIO: tuple[AudioKind, ...] = ("own", "other", "silence", "none", "reversed")
 
