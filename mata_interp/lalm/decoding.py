@@ -27,8 +27,8 @@ from .prompting.prompts import Prompt
 from .prompting.thinking import TAGS, OpenThought, ThoughtState
 from .prompting.vocabulary import special_tokens
 from .random_draws import GumbelNoise
-from .rereading import per_token_inputs
-from .rows.caches import branch_cache, crop_last_token, preallocate, set_prompt_positions
+from .rereading import keeps_states, without_last_token
+from .rows.caches import branch_cache, crop_last_token, preallocate, set_prompt_positions, with_next_position
 from .scoring import decoder_positions
 
 __all__ = ["GenerationOutput", "decode", "end_of_sequence_ids", "read_to_answer"]
@@ -77,15 +77,22 @@ def read_to_answer(model: Any, prompt: Prompt, room: int) -> Any:
         room: number of tokens to allocate space for, that last one and an answer's.
 
     Returns:
-        None where the model cannot step back by one token, or needs more than ids and a mask per token.
+        None where the last token is audio, and where the model needs more than ids and a mask for each token.
     """
-    if per_token_inputs(prompt) or prompt.groups["audio"][:, -1].any():
+    shorter = without_last_token(prompt)
+    if shorter is None or prompt.groups["audio"][:, -1].any():
         return None
     how = generation_arguments(model) | {"return_dict_in_generate": True, "min_new_tokens": None}
-    with decoder_positions(model) as positions:
-        out = model.generate(**prompt.inputs, max_new_tokens=1, **how)
-    back = crop_last_token(out.past_key_values)
-    return None if back is None else preallocate(set_prompt_positions(back, positions[0]), room)
+
+    def cache_of(inputs: dict[str, Any]) -> Any:
+        with decoder_positions(model) as positions:
+            out = model.generate(**inputs, max_new_tokens=1, **how)
+        return set_prompt_positions(out.past_key_values, positions[0])
+
+    back = None if keeps_states(model) else crop_last_token(cache_of(prompt.inputs))
+    if back is None:
+        back = with_next_position(cache_of(shorter))
+    return preallocate(back, room)
 
 
 def decode(

@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from .discovery.output_head import last_position_only
+from .discovery.structure import decoder_of
 from .prompting.prompts import Prompt
-from .rows.caches import preallocate, set_prompt_positions, shortened
+from .rows.caches import has_state_layers, preallocate, set_prompt_positions, shortened
 
-__all__ = ["EXACT", "per_token_inputs", "reread"]
+__all__ = ["EXACT", "keeps_states", "per_token_inputs", "reread", "without_last_token"]
 
 EXACT = (torch.float32, torch.float64)
 """Dtypes in which text read on a cache is what it is in a whole prompt but for the last digits. In half
@@ -59,3 +61,19 @@ def per_token_inputs(prompt: Prompt) -> set[str]:
     tensors = {name: x for name, x in prompt.inputs.items() if isinstance(x, Tensor)}
     names = {name for name, x in tensors.items() if x.dim() > 1 and x.shape[-1] == prompt.width}
     return names - {"input_ids", "attention_mask"}
+
+
+def keeps_states(model: Any) -> bool:
+    """Whether some layer of the decoder keeps a state instead of keys and values, so that its cache cannot
+    step back by a token."""
+    return has_state_layers(DynamicCache(config=decoder_of(model).config))
+
+
+def without_last_token(prompt: Prompt) -> dict[str, Any] | None:
+    """The inputs of all tokens but the last; None where the model takes more than ids and a mask for each."""
+    if per_token_inputs(prompt):
+        return None
+    shorter = dict(prompt.inputs)
+    for name in {"input_ids", "attention_mask"} & set(shorter):
+        shorter[name] = shorter[name][:, :-1]
+    return shorter

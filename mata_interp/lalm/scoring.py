@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .discovery.hooks import temporary_hooks
 from .discovery.output_head import last_position_only
 from .discovery.structure import decoder_of
 from .prompting.prompts import Prompt
-from .rereading import reread
+from .rereading import keeps_states, reread, without_last_token
 from .rows.caches import (
     branch_cache,
     crop_last_token,
@@ -23,6 +24,7 @@ from .rows.caches import (
     position_ids_after,
     preallocate,
     set_prompt_positions,
+    with_next_position,
 )
 
 __all__ = ["OptionScores", "decoder_positions", "option_logprobs", "read", "score_options"]
@@ -58,23 +60,42 @@ class OptionScores:
         return f"<OptionScores of {prompts} prompts, up to {options} options>"
 
 
-def read(model: Any, prompt: Prompt, room: int = 0) -> Any:
+def read(model: Any, prompt: Prompt, room: int = 0, editing: Any = None) -> Any:
     """The cache of all prompt tokens but the last, which most interventions leave as they are.
 
-    Edits of the last query reach no query before it, so one prefill serves any number of them.
+    Edits of the last query reach no query before it, so one prefill serves any number of them. The prompt is
+    read in whole, and its cache steps back by one token. Where it cannot (a full sliding window, a recurrent
+    state), all tokens but the last are read by themselves.
 
     Args:
         room: number of tokens to allocate space for, that last one and an option's.
+        editing: bound interventions that are in force; the last token does not enter their dose here.
 
     Returns:
-        None where the model cannot step back by one token: its cache no longer holds what was before (a full
-        sliding window, a recurrent state), or the token is audio.
+        None where the last token is audio, or where the model needs more than ids and a mask for each token
+        and cannot step back.
     """
-    with last_position_only(model), decoder_positions(model) as positions:
-        cache = model(**prompt.inputs, use_cache=True).past_key_values
-    if prompt.groups["audio"][:, -1].any() or (back := crop_last_token(cache)) is None:
+    if prompt.groups["audio"][:, -1].any():
         return None
-    return preallocate(set_prompt_positions(back, positions[0]), room)
+
+    def cache_of(inputs: dict[str, Any], counted: Tensor | None) -> Any:
+        if editing is not None:
+            editing.counted = counted
+        with last_position_only(model), decoder_positions(model) as positions:
+            cache = model(**inputs, use_cache=True).past_key_values
+        if editing is not None:
+            editing.counted = None
+        return set_prompt_positions(cache, positions[0])
+
+    back = None
+    if not keeps_states(model):
+        counted = torch.ones_like(prompt.groups["audio"])
+        counted[:, -1] = False
+        whole = cache_of(prompt.inputs, counted)
+        back = crop_last_token(whole)
+    if back is None and (shorter := without_last_token(prompt)) is not None:
+        back = with_next_position(cache_of(shorter, None))
+    return None if back is None else preallocate(back, room)
 
 
 def option_logprobs(
@@ -202,14 +223,9 @@ def _read_and_score(
     bit for bit. The last token enters the dose once.
     """
     text = None if dtype is None else reread(model, prompt, cache, editing.first, room, dtype)
-    if text is not None:
-        return option_logprobs(model, prompt, options, text, editing)
-    counted = torch.ones_like(prompt.groups["audio"])
-    counted[:, -1] = False
-    editing.counted = counted
-    cache = read(model, prompt, room)
-    editing.counted = None
-    return option_logprobs(model, prompt, options, cache, editing)
+    if text is None:
+        text = read(model, prompt, room, editing)
+    return option_logprobs(model, prompt, options, text, editing)
 
 
 @contextmanager

@@ -251,14 +251,17 @@ class SweepBatch:
     def warn_of_loop(self, lalm: LALM, culprit: str) -> None:
         """Warn, once, of a batch that runs in a plain loop; ``culprit`` says why, and is empty if none does.
 
-        The process that runs the loop warns before it begins, because a loop can take a hundred times longer.
+        The process that runs the loop warns before it begins, because a loop can take many times longer.
         """
         if culprit and not self.warned:
             self.warned = True
-            text = (
-                f"{lalm.name} is swept in a plain loop: {culprit.rstrip('.')}. This takes {len(self.edits)} "
-                "forward passes a batch."
+            count = len(self.edits)
+            cost = (
+                f"Its {count} configurations run one after the other"
+                if self.scored
+                else f"This takes {count} forward passes a batch"
             )
+            text = f"{lalm.name} is swept in a plain loop: {culprit.rstrip('.')}. {cost}."
             warnings.warn(SweepWarning(text), stacklevel=5)
 
 

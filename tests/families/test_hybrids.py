@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 
@@ -9,10 +12,13 @@ from mata_interp.errors import ModelError
 from mata_interp.fusion.criteria import attribution
 from mata_interp.fusion.criteria.lens import lens_margins
 from mata_interp.fusion.item_context import Decision, ItemContext
-from mata_interp.lalm import LALM
-from mata_interp.lalm.decoding import read_to_answer
+from mata_interp.interventions import AttentionEdit
+from mata_interp.lalm import LALM, Decoding
+from mata_interp.lalm.rereading import keeps_states
 from mata_interp.lalm.rows.caches import branch_cache, crop_last_token, has_state_layers
-from mata_interp.lalm.scoring import read
+from mata_interp.lalm.scoring import option_logprobs, score_options
+from mata_interp.lalm.site_hooks import BoundInterventions
+from mata_interp.sweeps.generation import answer_conditions
 
 from .hybrids import nemotron_of
 from .registry import FAMILIES
@@ -45,8 +51,44 @@ def test_branches_share_no_state(name):
     assert torch.equal(logits_after(65), first)
     # the cache of Lfm2's convolutions claims to be croppable
     assert crop_last_token(cache) is None
-    assert read(lalm.model, prompt) is None
-    assert read_to_answer(lalm.model, prompt, 4) is None
+    assert keeps_states(lalm.model)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@torch.inference_mode()
+def test_interventions_share_a_prefill(name):
+    """All tokens but the last are read once, by themselves; what follows is what a whole pass gives."""
+    lalm = LALM(FAMILIES[name].model(None))
+    prompt = lalm.prepare(lalm.prompt_from_inputs(FAMILIES[name].inputs(2)))
+    layers = lalm.attention_layers[:2]
+    edits = [(), (AttentionEdit(0.0, layers, "add"),), (AttentionEdit(5.0, layers, "add"),),
+             (AttentionEdit(0.0, layers, "add", queries="text"),),
+             (AttentionEdit(5.0, layers, "add", queries="text"),)]  # fmt: skip
+    options = [[[40, 41, 42], [43]], [[44], [45, 46]]]
+    passes: list[int] = []
+    lalm.structure.blocks[0].register_forward_hook(lambda *_: passes.append(1))
+    bound = [BoundInterventions(lalm, prompt, parts) if parts else None for parts in edits]
+    whole = [
+        lalm._run(partial(option_logprobs, lalm.model, prompt, options, None, some), some) for some in bound
+    ]
+    of_whole = len(passes)
+    bound = [BoundInterventions(lalm, prompt, parts) if parts else None for parts in edits]
+    scores = score_options(lalm.model, prompt, options, bound, lalm._run, None, lalm.dtype)
+    # one pass over the prompt, one more for each edit of its text, and three tokens for each
+    assert len(passes) - of_whole == 1 + 2 + 3 * len(edits)
+    for one, other in zip(scores, whole, strict=True):
+        np.testing.assert_allclose(one.logprob, other, atol=2e-4)
+    for zero in (1, 3):
+        np.testing.assert_array_equal(scores[zero].logprob, scores[0].logprob)
+    for edited in (2, 4):
+        assert np.nanmax(np.abs(scores[edited].logprob - scores[0].logprob)) > 1e-3
+        assert (scores[edited].dose["mass_after"] > scores[edited].dose["mass_before"]).all()
+
+    decoding = Decoding(5)
+    answers, shared = answer_conditions(lalm, prompt, decoding, edits)
+    assert shared
+    for parts, one in zip(edits, answers, strict=True):
+        assert torch.equal(one.tokens, lalm.answer(prompt, parts, decoding=decoding).tokens)
 
 
 def test_a_wrapper_that_names_no_output_head():

@@ -159,6 +159,6 @@ def test_a_loop_is_announced_before_it_runs(monkeypatch):
     module = importlib.import_module("mata_interp.sweeps.run_sweep")
     monkeypatch.setattr(module, "shared", refuse)
     monkeypatch.setattr(module, "_loop", interrupt)
-    warning = rf"cannot run here\. .* {len(CONFIGURATIONS)} forward passes"
+    warning = rf"cannot run here\. .* {len(CONFIGURATIONS)} configurations"
     with pytest.warns(SweepWarning, match=warning), pytest.raises(KeyboardInterrupt):
         mi.sweep(lalm, ITEMS, CONFIGURATIONS, progress=False)

@@ -19,6 +19,7 @@ __all__ = [
     "preallocate",
     "set_prompt_positions",
     "shortened",
+    "with_next_position",
 ]
 
 
@@ -30,6 +31,14 @@ def set_prompt_positions(cache: Any, positions: Tensor | None) -> Any:
     therefore pass their positions themselves.
     """
     cache.prompt_positions = positions
+    return cache
+
+
+def with_next_position(cache: Any) -> Any:
+    """The cache, its positions those of one token more, which is text; returns the cache."""
+    positions = getattr(cache, "prompt_positions", None)
+    if positions is not None:
+        cache.prompt_positions = torch.cat([positions, positions[..., -1:] + 1], -1)
     return cache
 
 
