@@ -34,6 +34,7 @@ COLUMNS = {
     "bf16": "bf16",
     "reload": "reload",
     "processor": "items",
+    "company": "alone = in a batch",
     "longest audio": "longest audio",
 }
 """What the tests record -> heading of its column."""

@@ -24,6 +24,16 @@ from .test_families import as_reference, row_of
 
 SAME_NUMBER = {"gemma3n", "voxtral", "voxtral on lfm2"}
 """Families with as many audio tokens for a clip of 0.5 s as for one of 0.9 s."""
+CHANGED_BY_OTHERS = {
+    "gemma3n",
+    "granite_speech",
+    "granite_speech on granitemoehybrid",
+    "granite_speech_plus",
+    "phi4_multimodal",
+    "qwen3_asr",
+    "qwen3_omni_moe",
+}
+"""Families whose audio encoder lets the padding of a clip through, which a longer clip in the batch adds."""
 SWEPT = {"none": None, "add": Mata(1.5, [0, 1], "add"), "decode": Mata(2.0, [1, 2], "add", phase="decode")}
 
 
@@ -62,6 +72,15 @@ def test_items_through_processor_and_template(name, tmp_path, verified):
     long, short = prompt.groups["audio"].sum(1).tolist()
     assert long == short if name in SAME_NUMBER else long > short
     assert lalm.audio_alignment(prompt).problem is None
+
+    together = lalm.logits(prompt)
+    off = max(
+        float((lalm.logits(lalm.prompt(one))[0] - together[n]).abs().max()) for n, one in enumerate(ITEMS)
+    )
+    assert (off > 1e-5) == (name in CHANGED_BY_OTHERS)
+    size = f"{off / float(together.std()):.1g}"
+    changed = f"no: a longer clip in the batch changes logits by up to {size} standard deviations here"
+    verified(name, "company", changed if name in CHANGED_BY_OTHERS else "yes")
 
     mass = mi.trace(lalm, ITEMS, progress=False)["mass"]
     np.testing.assert_allclose(mass.sum("group"), 1, atol=1e-5)
