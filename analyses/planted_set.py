@@ -101,11 +101,14 @@ def windows(
     draws: Annotated[int, typer.Option(help="Draws of each model and number of clips.")] = DRAWS,
     resampled: Annotated[int, typer.Option(help="Draws with stability and boundaries.")] = DRAWS,
     sizes: Annotated[list[int] | None, typer.Option(help="Numbers of clips.")] = None,
+    shares_only: Annotated[
+        bool, typer.Option("--shares-only", help="Decide by shares alone, as the first rule did.")
+    ] = False,
 ) -> None:
     """Recommend a window on every draw of clips."""
     known = read_known(role=role)
     measured = {name: parts for name, parts in measuring.load_effects().items() if name in known}
-    rows = list(recommended_windows(measured, sizes or CLIPS, draws, resampled))
+    rows = list(recommended_windows(measured, sizes or CLIPS, draws, resampled, shares_only))
     out.write_text(json.dumps(rows))
     print(f"{len(rows)} windows of {len(measured)} models: {out}")
 

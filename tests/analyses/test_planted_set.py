@@ -169,6 +169,8 @@ def test_windows_of_known_effects_are_written_and_scored(known, tmp_path, capsys
     rows = list(windows.recommended_windows(effects, [24, 50], draws=3, resampled_draws=1))
     assert [row["layers"] for row in rows if row["plant"] == "two"] == ["2-4"] * 6
     assert sum(row["stability"] is not None for row in rows) == 2
+    by_shares = windows.recommended_windows(effects, [24, 50], draws=3, resampled_draws=0, shares_only=True)
+    assert [row["layers"] for row in by_shares if row["plant"] == "two"] == ["1-4"] * 6
     path = tmp_path / "windows.json"
     path.write_text(json.dumps(rows))
     monkeypatch.setattr(study, "read_known", lambda role: known)

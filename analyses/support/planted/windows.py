@@ -24,6 +24,7 @@ def recommended_windows(
     sizes: Collection[int] = CLIPS,
     draws: int = DRAWS,
     resampled_draws: int = DRAWS,
+    shares_only: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """One row for each model, number of clips and draw.
 
@@ -33,9 +34,11 @@ def recommended_windows(
         draws: draws of each model and size.
         resampled_draws: of so many draws the windows are resampled, for stability and boundaries, which
             takes most of the time.
+        shares_only: leave out what each layer costs alone, as the first rule did.
     """
     for name, parts in effects.items():
-        (shares, alone), layers = _deciding(parts), range(parts.shape[2])
+        shares, costs = _deciding(parts)
+        alone, layers = None if shares_only else costs, range(parts.shape[2])
         for size in sizes:
             for draw in range(draws):
                 chosen = draw_clips(name, size, draw, parts.shape[1])
