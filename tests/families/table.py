@@ -39,6 +39,12 @@ COLUMNS = {
 }
 """What the tests record -> heading of its column."""
 
+OTHERS = (
+    "no (0.5 sd): a longer clip in the batch changes a row's logits by up to half their standard deviation, "
+    "because the model's own encoder lets padding through. `--batch-size 1` avoids it, and `mata-interp check` "
+    "says by how much in your model."
+)
+
 
 def table(record: dict) -> str:
     """The table as Markdown, with a dash for what no test has recorded."""
@@ -52,6 +58,9 @@ def table(record: dict) -> str:
         "|---" * (1 + len(COLUMNS)) + "|",
     ]
     notes: list[str] = []
+    company = [str(result.get("company", "")) for result in record["families"].values()]
+    if any(cell.startswith("no") for cell in company):
+        lines[1:1] = ["", OTHERS]
     for family, result in record["families"].items():
         cells = []
         for what in COLUMNS:
