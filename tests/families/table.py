@@ -41,8 +41,8 @@ COLUMNS = {
 
 OTHERS = (
     "no (0.5 sd): a longer clip in the batch changes a row's logits by up to half their standard deviation, "
-    "because the model's encoder lets padding through. `--batch-size 1` avoids it; `mata-interp check` says by "
-    "how much in your model."
+    "because the model's encoder lets padding through. `--batch-size 1` avoids it, and `mata-interp check` "
+    "says by how much in your model."
 )
 
 
