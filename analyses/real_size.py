@@ -162,7 +162,17 @@ def tasks(lalm: mi.LALM, prompt: mi.Prompt, folder: Path) -> dict[str, Callable[
 
     def check() -> dict[str, Any]:
         report = mi.check(lalm)
-        return {"checks": {result.name: result.verdict for result in report.results}}
+        return {
+            "checks": {
+                result.name: {
+                    "verdict": result.verdict,
+                    "measured": result.measured,
+                    "difference": result.difference,
+                    "bound": result.bound,
+                }
+                for result in report.results
+            }
+        }
 
     def listen() -> dict[str, Any]:
         item = question()
