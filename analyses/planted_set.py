@@ -136,7 +136,7 @@ def null(
     """Count windows where there is no effect: clips of random sign, and models that do not use the audio."""
     known, effects = read_known(role=role), measuring.load_effects()
     using, silent = (
-        {name: effects[name] for name in known if name in effects and bool(known[name].layers) == reads_audio}
+        {name: effects[name] for name in known if name in effects and bool(known[name].truth) == reads_audio}
         for reads_audio in (True, False)
     )
     for label, some, signs in (("random signs", using, True), ("no use of the audio", silent, False)):

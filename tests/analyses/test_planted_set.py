@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,25 @@ def test_the_truth_is_relative_to_the_costliest_layer(known, truths, tmp_path):
     """0.13 of 0.6 is worth it, 0.02 is not, and an interval of 0.11 to 0.15 includes a fifth of 0.6."""
     assert 0.02 < WORTH * 0.6 < 0.13
     assert (known["two"].layers, known["two"].unclear) == ((2, 3, 4), (4,))
-    assert known["none"].layers == ()
+    assert known["none"].layers == known["none"].truth == ()
     measuring = import_analysis("support.planted.measuring")
     path = tmp_path / "measured.json"
     for model in known.values():
         measuring.store_truth(model, path)
     assert truths.read_known(path) == known
     assert truths.read_known(path, "development") == {}
+
+
+def test_where_every_layer_is_replaceable_the_truth_is_what_was_planted(known):
+    """0.02 of 4 nats is less than 0.1 nats, though all layers together cost 4."""
+    costs = (0.02, 0.01, -0.03, 0.0, 0.0, 0.0)
+    replaced = replace(known["two"], cost=costs, total=(4.0, 3.5, 4.5), layers=(0, 1))
+    assert replaced.replaceable
+    assert replaced.truth == replaced.planted == (2, 3)
+    clear = replace(replaced, cost=(0.03, *costs[1:]))
+    assert not clear.replaceable
+    assert clear.truth == (0, 1)
+    assert not known["none"].replaceable
 
 
 ROWS = table(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mata_interp.fusion.share_window import WORTH
+from mata_interp.fusion.share_window import MIN_EFFECT, WORTH
 from mata_interp.organism.planted_growth import GrownModelSpec
 from mata_interp.ranges import brief, layers_in
 from mata_interp.seeding import named_generator
@@ -47,7 +47,7 @@ class KnownModel:
     Attributes:
         name, role, num_layers: as in its `GrownModelSpec`.
         planted: the layers that it was trained to read in.
-        layers: the truth: layers whose ablation costs at least a fifth of what the costliest layer's does.
+        layers: layers whose ablation costs at least a fifth of what the costliest layer's does.
         unclear: layers for which the interval of that ratio includes a fifth.
         cost: fall of the margin when text is kept from the audio in one layer, relative to all layers.
         total: the fall with all layers, nats, and its interval.
@@ -63,6 +63,19 @@ class KnownModel:
     cost: tuple[float, ...]
     total: tuple[float, float, float]
     accuracy: tuple[float, float, float]
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether no layer costs 0.1 nats alone although together they do: each is replaced by others."""
+        return 0 < max(self.cost) * self.total[0] < MIN_EFFECT <= self.total[0]
+
+    @property
+    def truth(self) -> tuple[int, ...]:
+        """The layers that windows are scored against: ``layers``, or those planted if each is replaceable.
+
+        Ablation of one layer at a time then says nothing of where the audio is read.
+        """
+        return self.planted if self.replaceable else self.layers
 
     @classmethod
     def from_truth(cls, spec: GrownModelSpec, truth: Truth) -> KnownModel:
