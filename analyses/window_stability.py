@@ -4,8 +4,8 @@ The clips of a benchmark are divided at random into disjoint sets of equal size,
 On each set `mi.fusion_layers` recommends a window, from the criteria that decide it. The overlap of two
 windows is their IoU, layers in both over layers in either; a set without a window overlaps with no other.
 
-Sets that are done are kept: the same command continues. About twelve minutes for 60 clips of the assembled
-model on one core.
+Sets that are done are kept: the same command continues. A set of 48 clips of the assembled model takes about
+five minutes on one core.
 
 \b
 Examples

@@ -66,7 +66,8 @@ def per_token_inputs(prompt: Prompt) -> set[str]:
 def keeps_states(model: Any) -> bool:
     """Whether some layer of the decoder keeps a state instead of keys and values, so that its cache cannot
     step back by a token."""
-    return has_state_layers(DynamicCache(config=decoder_of(model).config))
+    decoder: Any = decoder_of(model)
+    return has_state_layers(DynamicCache(config=decoder.config))
 
 
 def without_last_token(prompt: Prompt) -> dict[str, Any] | None:
