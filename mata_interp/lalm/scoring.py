@@ -78,7 +78,7 @@ def read(model: Any, prompt: Prompt, room: int = 0, editing: Any = None) -> Any:
     if prompt.groups["audio"][:, -1].any():
         return None
 
-    def cache_of(inputs: dict[str, Any], counted: Tensor | None) -> Any:
+    def cache_of(inputs: dict[str, Any], counted: Tensor) -> Any:
         if editing is not None:
             editing.counted = counted
         with last_position_only(model), decoder_positions(model) as positions:
@@ -87,14 +87,13 @@ def read(model: Any, prompt: Prompt, room: int = 0, editing: Any = None) -> Any:
             editing.counted = None
         return set_prompt_positions(cache, positions[0])
 
-    back = None
+    back, counted = None, torch.ones_like(prompt.groups["audio"])
+    counted[:, -1] = False
     if not keeps_states(model):
-        counted = torch.ones_like(prompt.groups["audio"])
-        counted[:, -1] = False
-        whole = cache_of(prompt.inputs, counted)
-        back = crop_last_token(whole)
+        back = crop_last_token(cache_of(prompt.inputs, counted))
+        counted = torch.zeros_like(counted)  # these tokens are in the dose
     if back is None and (shorter := without_last_token(prompt)) is not None:
-        back = with_next_position(cache_of(shorter, None))
+        back = with_next_position(cache_of(shorter, counted[:, :-1]))
     return None if back is None else preallocate(back, room)
 
 

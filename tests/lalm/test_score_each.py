@@ -81,6 +81,20 @@ TEXT_EDITS = [
 
 
 @torch.inference_mode()
+def test_tokens_that_are_read_twice_enter_the_dose_once(tiny_lalm, prompt, items, monkeypatch):
+    """Rows with audio beside the text of others, so that edits of text read the prompt under the edit."""
+    from transformers.cache_utils import DynamicLayer
+
+    choices = [item.choices for item in items]
+    shared = tiny_lalm.score_each(prompt, choices, TEXT_EDITS)
+    monkeypatch.setattr(DynamicLayer, "is_croppable", False)
+    for whole, short in zip(tiny_lalm.score_each(prompt, choices, TEXT_EDITS), shared, strict=True):
+        np.testing.assert_allclose(whole.logprob, short.logprob, atol=1e-5)
+        for name, dose in whole.dose.items():
+            np.testing.assert_allclose(dose, short.dose[name], atol=1e-5)
+
+
+@torch.inference_mode()
 def test_edits_of_text_read_the_text_alone_again(tiny_lalm, items):
     """On the prefix of a prompt; what each scores, and its dose, are those of a prefill of its own."""
     one = items[:1]
