@@ -51,6 +51,11 @@ class AttentionCall:
         """L, the number of keys."""
         return self.key.shape[2]
 
+    def of_prompts(self, rows: slice) -> AttentionCall:
+        """The same call for some rows of the batch."""
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[rows]
+        return replace(self, query=self.query[rows], key=self.key[rows], value=self.value[rows], mask=mask)
+
     def biased(self, bias: Tensor) -> AttentionCall:
         """The same call with a bias, [B|1, H|1, Q|1, L|1], added to its scores after any softcap."""
         bias = bias.float()

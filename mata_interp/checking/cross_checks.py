@@ -8,6 +8,8 @@ from torch import Tensor
 from mata_interp.errors import ModelError
 from mata_interp.interventions import AttentionEdit, Knockout, Mata, in_order
 from mata_interp.lalm.discovery.experts import Choose, Flips, Routing, choosing
+from mata_interp.lalm.rereading import keeps_states
+from mata_interp.sweeps.batch_rows import in_batch
 from mata_interp.sweeps.shared_prefill import shared
 
 from .context import CheckContext
@@ -63,7 +65,8 @@ def _sweep_difference(
         except ModelError as error:
             difference, problem = float("nan"), error
         flips = Flips()
-        if not difference <= context.logit_bound and context.plain_routing.experts:
+        states = keeps_states(context.lalm.model)
+        if not difference <= context.logit_bound and context.plain_routing.experts and not states:
             rows = []
             for part, routing in zip(parts, routings, strict=True):
                 choose = _experts_of_loop(context, routing, flips)
@@ -79,7 +82,9 @@ def _sweep_difference(
 
 
 def _sweep(context: CheckContext, parts: list[tuple[AttentionEdit, ...]]) -> Tensor:
-    """Logits [B, K, V] of edits as rows."""
+    """Logits [B, K, V] of edits as rows, on architectures that keep a state those of a larger batch."""
+    if keeps_states(context.lalm.model):
+        return torch.as_tensor(in_batch(context.lalm, context.prompt, parts, None)[0])
     return torch.as_tensor(shared(context.lalm, context.prompt, parts, None, None)[0])
 
 

@@ -27,7 +27,7 @@ from .rows.caches import (
     with_next_position,
 )
 
-__all__ = ["OptionScores", "decoder_positions", "option_logprobs", "read", "score_options"]
+__all__ = ["OptionScores", "decoder_positions", "option_logprobs", "read", "read_last", "score_options"]
 
 Tokens = Sequence[int]
 
@@ -97,6 +97,23 @@ def read(model: Any, prompt: Prompt, room: int = 0, editing: Any = None) -> Any:
     return None if back is None else preallocate(back, room)
 
 
+def read_last(model: Any, prompt: Prompt, cache: Any = None) -> tuple[Any, Tensor]:
+    """The cache of the whole prompt, and the logits [B, V] at its last token.
+
+    Args:
+        cache: from `read` for these prompts, from which the last token goes on; None: they are read in whole.
+    """
+    last: dict[str, Any] = dict(prompt.inputs)
+    if cache is not None:
+        tokens = prompt.inputs["input_ids"]
+        mask = prompt.inputs.get("attention_mask", torch.ones_like(tokens))
+        last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": branch_cache(cache)}
+        last |= position_ids_after(cache, 0, 1)
+    with last_position_only(model), decoder_positions(model) as positions:
+        out = model(**last, use_cache=True)
+    return set_prompt_positions(out.past_key_values, positions[0]), out.logits[:, -1]
+
+
 def option_logprobs(
     model: Any,
     prompt: Prompt,
@@ -120,14 +137,8 @@ def option_logprobs(
     tokens = prompt.inputs["input_ids"]
     mask = prompt.inputs.get("attention_mask", torch.ones_like(tokens))
     logprob = np.full((prompt.size, max(map(len, options))), np.nan)
-    last: dict[str, Any] = dict(prompt.inputs)
-    if cache is not None:
-        last = {"input_ids": tokens[:, -1:], "attention_mask": mask, "past_key_values": branch_cache(cache)}
-        last |= position_ids_after(cache, 0, 1)
-    with last_position_only(model), decoder_positions(model) as positions:
-        out = model(**last, use_cache=True)
-    grown = set_prompt_positions(out.past_key_values, positions[0])
-    first = out.logits[:, -1].float().log_softmax(-1).cpu().double().numpy()  # (B, V)
+    grown, logits = read_last(model, prompt, cache)
+    first = logits.float().log_softmax(-1).cpu().double().numpy()  # (B, V)
     for row, choices in enumerate(options):
         logprob[row, : len(choices)] = [first[row, option[0]] for option in choices]
 

@@ -18,14 +18,15 @@ from mata_interp.interventions.selection import refuse_reasoning_phase
 from mata_interp.interventions.spans import with_spans
 from mata_interp.lalm import OptionScores, PrefillCache, Prompt
 from mata_interp.lalm.discovery.experts import experts_of
-from mata_interp.lalm.rereading import EXACT
+from mata_interp.lalm.rereading import EXACT, keeps_states
 from mata_interp.lalm.site_hooks import check_sites
 from mata_interp.precision import full_precision
 
+from .batch_rows import in_batch
 from .canary import token_counts
 from .inputs import SweepWarning
 from .memory import LIMIT, MOST, configuration_bytes
-from .paths import Parts
+from .paths import Parts, path_of
 from .shared_prefill import on_prefill, with_prefill
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def score_conditions(
     """What `LALM.score_each` returns, with attention edits as rows over the same prefill.
 
     Two or more conditions that edit attention or nothing run together, as in a `sweep`, and their doses are
-    measured on the way; other methods run one after the other, on the same prefill. All conditions run in the
+    measured on the way; other methods run one after the other, on the same prefill. On architectures that
+    keep a state, these conditions are rows of a larger batch. All conditions run in the
     loop of ``score_each``, which has one prefill as well, in half precision, in a mixture of experts (where
     rounding can choose another expert), and on models that rows cannot run on.
 
@@ -74,13 +76,22 @@ def score_conditions(
         3
     """
     parts = [in_order(intervention) for intervention in interventions]
-    rows = [k for k, some in enumerate(parts) if all(isinstance(part, AttentionEdit) for part in some)]
+    states = keeps_states(lalm.model)
+    rows = [k for k, some in enumerate(parts) if _runs_together(some, states)]
     prompt = lalm.prepare(prompt)
     exact = lalm.dtype in EXACT and not experts_of(lalm.structure.blocks)
     if len(rows) < 2 or not exact or "position_ids" in prompt.inputs:
         return lalm.score_each(prompt, choices, interventions)
     refuse_reasoning_phase(part for some in parts for part in some)
     others = [k for k in range(len(parts)) if k not in set(rows)]
+
+    def batch() -> dict[int, OptionScores]:
+        together = _in_batch(lalm, prompt, choices, [parts[k] for k in rows])
+        scores = dict(zip(rows, together, strict=True))
+        if others:
+            edits = [interventions[k] for k in others]
+            scores |= zip(others, lalm.score_each(prompt, choices, edits), strict=True)
+        return scores
 
     def run(prefill: PrefillCache) -> dict[int, OptionScores]:
         scores = dict(
@@ -93,12 +104,30 @@ def score_conditions(
         return scores
 
     try:
-        scores = with_prefill(lalm, prompt, run)
+        scores = batch() if states else with_prefill(lalm, prompt, run)
     except ModelError as problem:
         reason = str(problem).rstrip(".")
         warnings.warn(SweepWarning(f"{lalm.name} answers in a plain loop: {reason}."), stacklevel=2)
         return lalm.score_each(prompt, choices, interventions)
     return [scores[k] for k in range(len(parts))]
+
+
+def _runs_together(parts: Parts, states: bool) -> bool:
+    """Whether a condition runs together with others; ``states`` is that of `path_of`."""
+    return path_of(parts, True, states) == "batch" or (
+        not states and all(isinstance(part, AttentionEdit) for part in parts)
+    )
+
+
+def _in_batch(
+    lalm: LALM, prompt: Prompt, choices: Sequence[Sequence[str]], configurations: Sequence[Parts]
+) -> list[OptionScores]:
+    """The scores of conditions that are rows of a larger batch."""
+    tokens = [lalm.option_tokens(item, texts) for item, texts in zip(prompt.items, choices, strict=True)]
+    check_sites(lalm.structure, [part for some in configurations for part in some])
+    values, _, doses = in_batch(lalm, prompt, configurations, tokens)
+    counts = token_counts(tokens, (prompt.size, values.shape[2]))
+    return [OptionScores(values[:, k], counts, dose) for k, dose in enumerate(doses)]
 
 
 def _in_rows(

@@ -30,8 +30,10 @@ from mata_interp.lalm import Prompt
 from mata_interp.lalm.batching import exclusion_notes, in_parts, usable_prompt
 from mata_interp.lalm.discovery.experts import experts_of
 from mata_interp.lalm.prompting.formats import canonical_format
+from mata_interp.lalm.rereading import keeps_states
 from mata_interp.lalm.verification import note_unchecked
 
+from .batch_rows import in_batch
 from .canary import STEPS, Rounding, token_counts
 from .inputs import SweepInputs, SweepWarning, named_configurations
 from .paths import Parts, path_of
@@ -78,8 +80,9 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     Methods of the catalogue and of yours are configurations, too. `ActivationPatch` at the last token or in
     the text is a row as well: the states of the other audio are measured once for all patches. One that
     leaves the tokens before the last one as they are runs that token and the options on the shared prefill;
-    one that edits earlier tokens has a prefill of its own. The coordinate ``path`` says which: ``rows``,
-    ``prefill`` or ``loop``.
+    one that edits earlier tokens has a prefill of its own. On architectures that keep a state, edits from the
+    last token on run as a larger batch, each configuration on a copy of the cache. The coordinate ``path``
+    says which: ``rows``, ``batch``, ``prefill`` or ``loop``.
 
     Args:
         lalm: the model.
@@ -158,7 +161,8 @@ def sweep(  # noqa: PLR0913 one keyword per setting of a sweep
     values = [part.arrays["values"] for part in measured if part.arrays]
     swept_items = [item for batch in used for item in batch]
     swept = table(lalm, values, swept_items, configurations, kind, attrs)
-    paths = [path_of(parts, inputs.kind is Item) for parts in work.edits]
+    states = keeps_states(lalm.model)
+    paths = [path_of(parts, inputs.kind is Item, states) for parts in work.edits]
     swept = swept.assign_coords(path=("configuration", np.array(paths)))
     if output is not None and output.whole:
         swept.attrs[IDENTITY] = json.dumps(plain(output.identity))
@@ -210,21 +214,21 @@ class SweepBatch:
         if self.scored:
             options = [list(item.choices) for item in prompt.items]
             tokens = [lalm.option_tokens(item, item.choices) for item in prompt.items]
-        rows = [k for k, parts in enumerate(self.edits) if path_of(parts, self.scored) == "rows"]
-        alone = sorted(set(range(len(self.edits))) - set(rows))
-        edits = [self.edits[k] for k in rows]
-        row_values, canary, culprit = (
-            self._rows(lalm, prompt, edits, options, tokens) if rows else (None, 0.0, "")
-        )
-        if not alone:
-            assert row_values is not None
-            return row_values, canary, culprit
-        looped = _loop(lalm, prompt, [self.edits[k] for k in alone], options)
-        values = np.empty((len(looped), len(self.edits), looped.shape[2]), looped.dtype)
-        values[:, alone] = looped
-        if row_values is not None:
-            values[:, rows] = row_values
-        return values, canary, culprit
+        states, together = keeps_states(lalm.model), {"rows": self._rows, "batch": self._batch}
+        paths = [path_of(parts, self.scored, states) for parts in self.edits]
+        by_run: dict[Any, list[int]] = {}
+        for k, path in enumerate(paths):
+            by_run.setdefault(together.get(path, _alone), []).append(k)
+        values, canaries, culprits = None, [], {}
+        for run, chosen in by_run.items():
+            some, canary, culprit = run(lalm, prompt, [self.edits[k] for k in chosen], options, tokens)
+            if values is None:
+                values = np.empty((len(some), len(self.edits), some.shape[2]), some.dtype)
+            values[:, chosen] = some
+            canaries.append(canary)
+            culprits |= {culprit: None} if culprit else {}
+        assert values is not None
+        return values, max(canaries), "\n".join(culprits)
 
     def _rows(
         self,
@@ -241,6 +245,25 @@ class SweepBatch:
             measured = measured_patches(lalm, prompt, parts)
             values, canary = shared(lalm, grouped, edits, tokens, self.block, measured=measured)
             if not self.verified and experts_of(lalm.structure.blocks):
+                _verify_against_loop(lalm, prompt, edits, options, values)
+            self.verified = True
+            return values, canary, ""
+        except ModelError as problem:
+            self.warn_of_loop(lalm, str(problem))
+            return _loop(lalm, prompt, edits, options), 0.0, str(problem)
+
+    def _batch(
+        self,
+        lalm: LALM,
+        prompt: Prompt,
+        edits: Sequence[Parts],
+        options: Sequence[Sequence[str]] | None,
+        tokens: Any,
+    ) -> tuple[np.ndarray, float, str]:
+        """The values of configurations that run as rows of a larger batch."""
+        try:
+            values, canary, _ = in_batch(lalm, prompt, edits, tokens, self.block)
+            if not self.verified:  # the whole prompt is read at once there, and here in two parts
                 _verify_against_loop(lalm, prompt, edits, options, values)
             self.verified = True
             return values, canary, ""
@@ -335,6 +358,17 @@ def _verify_against_loop(
             f"(of {rounding.step[worst]:.2g} each; {allowed} are allowed), in item "
             f"{prompt.items[worst].id!r}."
         )
+
+
+def _alone(
+    lalm: LALM,
+    prompt: Prompt,
+    edits: Sequence[Parts],
+    options: Sequence[Sequence[str]] | None,
+    tokens: Any,
+) -> tuple[np.ndarray, float, str]:
+    """The values of methods that are computed one after the other by their nature."""
+    return _loop(lalm, prompt, edits, options), 0.0, ""
 
 
 def _loop(

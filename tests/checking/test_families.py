@@ -23,10 +23,9 @@ def test_every_family_passes(family):
     report = mi.check(lalm, lalm.prompt_from_inputs(family.inputs(2)))
     assert report.ok, str(report)
     skipped = {result.name for result in report.results if result.verdict == "not applicable"}
-    loops = {"sweep equals loop"} if family.loops else set()
     of_items = {"option scores equal one pass", "audio reaches the model to its end"}
-    assert skipped - {"transformer-lens agrees"} == of_items | loops
-    if family.loops or family.name == "gemma3n":  # adapters that fail, or need timm
+    assert skipped - {"transformer-lens agrees"} == of_items
+    if family.states or family.name == "gemma3n":  # adapters that fail, or need timm
         assert report["transformer-lens agrees"].verdict in ("pass", "not applicable")
     elif family.name in NO_ADAPTER:
         assert "no adapter" in report["transformer-lens agrees"].measured

@@ -33,7 +33,7 @@ class Family:
         sound: inputs that hold one clip per row, and the placeholders each takes.
         needs: packages without which it cannot be loaded; it is then built without the part they are for.
         audio: the id of its placeholder.
-        loops: whether sweeps run in a plain loop, because some layers keep a recurrent state.
+        states: whether some layers keep a recurrent or convolutional state, which rows cannot share.
         rounding: how far logits may differ in float32, relative to their size.
     """
 
@@ -42,7 +42,7 @@ class Family:
     sound: Sound
     needs: tuple[str, ...] = ()
     audio: int = AUDIO
-    loops: bool = False
+    states: bool = False
     rounding: float = 1e-5
 
     @property

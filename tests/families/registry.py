@@ -29,11 +29,13 @@ FAMILIES = {
         Family("glmasr", w.glmasr, w.glmasr_sound),
         Family("qwen3_asr", w.qwen3_asr, w.qwen3_asr_sound),
         Family("vibevoice_asr", c.vibevoice_asr, c.vibevoice_sound),
-        Family("inkling_mm_model", d.inkling, d.inkling_sound, loops=True),
-        Family("nemotron_h_omni", h.nemotron_h_omni, h.nemotron_sound, loops=True),
-        Family("granite_speech on granitemoehybrid", h.granite_hybrid, c.granite_sound, loops=True),
+        Family("inkling_mm_model", d.inkling, d.inkling_sound, states=True),
+        Family("nemotron_h_omni", h.nemotron_h_omni, h.nemotron_sound, states=True),
+        Family("granite_speech on granitemoehybrid", h.granite_hybrid, c.granite_sound, states=True),
         # the delta rule makes more of rounding: a row alone and padded differ by 6e-6
-        Family("audioflamingo3 on qwen3_next", h.flamingo_delta, w.flamingo_sound, loops=True, rounding=3e-5),
-        Family("voxtral on lfm2", h.voxtral_convolving, w.voxtral_sound, loops=True),
+        Family(
+            "audioflamingo3 on qwen3_next", h.flamingo_delta, w.flamingo_sound, states=True, rounding=3e-5
+        ),
+        Family("voxtral on lfm2", h.voxtral_convolving, w.voxtral_sound, states=True),
     )
 }

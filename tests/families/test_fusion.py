@@ -40,7 +40,7 @@ def other(built):
 
 @pytest.fixture
 def context(built, other, verified) -> ItemContext:
-    if built.family.loops:
+    if built.family.states:
         with pytest.raises(ModelError, match="keys and values"):
             ItemContext(built.lalm, built.alone, Decision(RIGHT, WRONG), other)
         verified(built, "layers", "refused: some layers keep a state")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,6 @@ import mata_interp as mi
 from mata_interp import Item, Mata
 from mata_interp.errors import ModelError
 from mata_interp.lalm import LALM
-from mata_interp.sweeps import SweepWarning
 
 from . import reference
 from .all_processors import ELSEWHERE, PROCESSORS
@@ -60,7 +58,7 @@ def test_items_through_processor_and_template(name, tmp_path, verified):
     if name in ELSEWHERE:
         verified(name, "processor", f"not verified here: {ELSEWHERE[name]}")
         pytest.skip(f"{name}: {ELSEWHERE[name]}")
-    lalm, loops = LALM(model_for_items(name), PROCESSORS[name]()), FAMILIES[name].loops
+    lalm = LALM(model_for_items(name), PROCESSORS[name]())
     prompt = lalm.prompt(ITEMS)
     for row, item in enumerate(ITEMS):
         tokens_of_row = prompt.inputs["input_ids"][row]
@@ -84,11 +82,10 @@ def test_items_through_processor_and_template(name, tmp_path, verified):
     mass = mi.trace(lalm, ITEMS, progress=False)["mass"]
     np.testing.assert_allclose(mass.sum("group"), 1, atol=1e-5)
     swept = {key: placed(mata, lalm.attention_layers) for key, mata in SWEPT.items()}
-    with pytest.warns(SweepWarning) if loops else nullcontext():
-        result = mi.sweep(lalm, ITEMS, swept, progress=False)
+    result = mi.sweep(lalm, ITEMS, swept, progress=False)
     loop = lalm.score_each(prompt, [i.choices for i in ITEMS], list(swept.values()))
     np.testing.assert_allclose(result, np.stack([s.logprob for s in loop], 1), atol=2e-5)
-    assert bool(result.attrs["looped"]) == loops
+    assert result.attrs["looped"] == 0
     assert np.nanmax(np.abs(result.values[:, 2] - result.values[:, 0])) > 0.01
     assert len(lalm.answer(prompt).texts) == 2
 
@@ -140,11 +137,10 @@ def test_options_of_many_tokens_are_swept_as_in_a_loop(built):
     """Answers that share one row with their prompt: also where a decoder takes more than embeddings."""
     lalm = Ready(built.family.model(None))
     lalm.ready, swept = replace(built.prompt, items=tuple(ITEMS)), built.all_placed(SWEPT)
-    with pytest.warns(SweepWarning) if built.family.loops else nullcontext():
-        result = mi.sweep(lalm, ITEMS, swept, progress=False)
+    result = mi.sweep(lalm, ITEMS, swept, progress=False)
     loop = lalm.score_each(lalm.ready, [i.choices for i in ITEMS], list(swept.values()))
     np.testing.assert_allclose(result, np.stack([s.logprob for s in loop], 1), atol=2e-5)
-    assert bool(result.attrs["looped"]) == built.family.loops
+    assert result.attrs["looped"] == 0
     assert np.nanmax(np.abs(result.values[:, 2] - result.values[:, 0])) > 0.01
     for row, item in enumerate(
         ITEMS

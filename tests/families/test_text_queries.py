@@ -27,7 +27,7 @@ def test_a_sweep_of_text_queries_equals_the_loop(built):
         warnings.simplefilter("always")
         result = mi.sweep(built.lalm, built.prompt, swept, progress=False)
     reasons = [str(w.message) for w in caught if isinstance(w.message, SweepWarning)]
-    assert bool(reasons) == bool(result.attrs["looped"]) == built.family.loops, reasons
+    assert bool(reasons) == bool(result.attrs["looped"]) == built.family.states, reasons
     for name, intervention in swept.items():
         plain = built.lalm.logits(built.prompt, intervention).float().numpy()
         scale = max(1.0, float(np.abs(plain).max()))

@@ -13,10 +13,12 @@ from mata_interp.compat import DynamicLayer, can_crop, has_recurrent_state
 
 __all__ = [
     "branch_cache",
+    "cache_bytes",
     "crop_last_token",
     "has_state_layers",
     "position_ids_after",
     "preallocate",
+    "repeat_cache",
     "set_prompt_positions",
     "shortened",
     "with_next_position",
@@ -75,6 +77,36 @@ def _copy_states(layer: Any) -> Any:
         if isinstance(value, dict):  # one entry for each state
             setattr(branch, name, {i: x.clone() if isinstance(x, Tensor) else x for i, x in value.items()})
     return branch
+
+
+def repeat_cache(cache: Any, copies: int) -> Any:
+    """A cache of ``copies * B`` rows: those of this cache, again and again. It stays unchanged."""
+    repeated, positions = branch_cache(cache), getattr(cache, "prompt_positions", None)
+    rows = torch.arange(cache_rows(cache)).repeat(copies)
+    repeated.reorder_cache(rows)  # of states as well, where batch_repeat_interleave knows keys alone
+    if positions is not None and positions.shape[-2] > 1:
+        positions = positions.index_select(-2, rows.to(positions.device))
+    return set_prompt_positions(repeated, positions)
+
+
+def cache_rows(cache: Any) -> int:
+    """B, the number of prompts that a cache holds."""
+    return len(_tensors(cache)[0])
+
+
+def cache_bytes(cache: Any) -> int:
+    """Bytes of all keys, values and states."""
+    return sum(x.numel() * x.element_size() for x in _tensors(cache))
+
+
+def _tensors(cache: Any) -> list[Tensor]:
+    """All keys, values and states, [B, ...] each."""
+    found: list[Tensor] = []
+    for layer in cache.layers:
+        values = [getattr(layer, name, None) for name in ("keys", "values")]
+        states = [x for value in vars(layer).values() if isinstance(value, dict) for x in value.values()]
+        found += [x for x in (*values, *states) if isinstance(x, Tensor)]
+    return found
 
 
 def has_state_layers(cache: Any) -> bool:
@@ -156,6 +188,12 @@ class PreallocatedLayer(DynamicLayer):
         for memory, states in zip(self._memory, (key_states, value_states), strict=True):
             memory[..., begin:end, :] = states
         return self._show(end)
+
+    def reorder_cache(self, beam_idx: Any) -> None:
+        """Rows at these indices, each as often as it is named, in memory of their own."""
+        length = self.get_seq_length()
+        self._memory = [memory.index_select(0, beam_idx.to(memory.device)) for memory in self._memory]
+        self._show(length)
 
     def _show(self, length: int) -> tuple[Tensor, Tensor]:
         self.keys, self.values = (memory[..., :length, :] for memory in self._memory)
