@@ -17,12 +17,14 @@ from mata_interp.ranges import layer_range
 __all__ = ["draw"]
 
 RECOMMENDED, OTHER, FAINT = "#c23b22", "0.35", "0.75"
+MOST_NAMED = 12  # windows: more have no room for their names
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """Draw effects (top) and ranks (bottom), one column for each caption condition.
 
     Top: windows of equal width with their intervals, and other sets of as many layers as dots beside them.
+    More than 12 windows stand at their first layer, without their names and without the sets.
     Bottom: one row for each criterion, the best rank on the left.
     """
     ranks = [row for row in result["ranks"] if row["measure"] == "margin"]
@@ -33,7 +35,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     sns.set_theme(style="ticks", context="paper")
     below = 0.19 * len(names)
     figure, axes = plt.subplots(
-        2, len(captions), figsize=(7.2, 3.2 + below), height_ratios=[2.0, below], sharey="row", squeeze=False
+        2, len(captions), figsize=(7.2, 3.2 + below), height_ratios=[2.2, below], sharey="row", squeeze=False
     )
     for column, caption in enumerate(captions):
         effects = {tuple(row["layers"]): row for row in result["effects"] if row["caption"] == caption}
@@ -41,7 +43,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         _windows(axes[0, column], result, effects, here)
         axes[0, column].set_title(f"{caption} captions", loc="left")
         _ranks(axes[1, column], names, here)
-    axes[0, 0].set_ylabel("change of log-probability difference, nats")
+    axes[0, 0].set_ylabel("change of log-probability\ndifference, nats")
     sns.despine(figure)
     figure.tight_layout()
     figure.savefig(path, dpi=160)
@@ -53,12 +55,21 @@ def _windows(
 ) -> None:
     recommended = tuple(result["window"])
     family = sorted([recommended, *(tuple(pair["layers"]) for pair in here["window"]["pairs"])])
-    for x, window in enumerate(family):
+    named = len(family) <= MOST_NAMED
+    places = [float(x) for x in range(len(family))] if named else [_place(window) for window in family]
+    for x, window in zip(places, family, strict=True):
         row, colour = effects[window], RECOMMENDED if window == recommended else OTHER
-        axis.plot([x, x], [row["margin_low"], row["margin_high"]], color=colour, linewidth=1.4)
-        axis.plot(x, row["margin"], "o", color=colour, markersize=5)
+        filled = colour if named or _is_run(window) or window == recommended else "white"
+        axis.plot(
+            [x, x], [row["margin_low"], row["margin_high"]], color=colour, linewidth=1.4 if named else 1
+        )
+        axis.plot(x, row["margin"], "o", color=colour, markerfacecolor=filled, markersize=5 if named else 4)
     labels = [f"{layer_range(w)}\n\u03b1 {effects[w]['alpha']:g}" for w in family]
-    places = [float(x) for x in range(len(family))]
+    axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    if not named:
+        hollow = "" if all(map(_is_run, family)) else "; hollow: gaps"
+        axis.set_xlabel(f"first layer of the window\n(red: recommended{hollow})")
+        return
     if "sets" in here:
         aside = len(family) + 0.4
         rest = [w for w in (tuple(p["layers"]) for p in here["sets"]["pairs"]) if w not in family]
@@ -66,9 +77,17 @@ def _windows(
         axis.plot(aside + spread, [effects[w]["margin"] for w in rest], "o", color=FAINT, markersize=3)
         labels.append(f"{len(rest)} sets\nof {len(recommended)}")
         places.append(aside)
-    axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axis.set_xticks(places, labels, fontsize=6)
     axis.set_xlabel("MATA in layers (red: recommended)")
+
+
+def _is_run(window: tuple[int, ...]) -> bool:
+    return window[-1] - window[0] == len(window) - 1
+
+
+def _place(window: tuple[int, ...]) -> float:
+    """The first layer; windows with gaps stand beside those without."""
+    return window[0] + (0.0 if _is_run(window) else 0.4)
 
 
 def _ranks(axis: Axes, names: list[str], here: Mapping[str, Any]) -> None:
