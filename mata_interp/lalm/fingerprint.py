@@ -6,6 +6,7 @@ parametrisations may change at any time after a model was loaded.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import threading
@@ -71,8 +72,14 @@ def fingerprint(model: Any) -> dict[str, Any]:
         "weights_sha256": weights_sha256(model),
         "adapters": _adapters(model),
         "changes": _changes(model),
-        "versions": {name: version(name) for name in ("torch", "transformers", "nnsight")},
+        "versions": dict(_versions()),
     }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Of the libraries that compute a model, read once."""
+    return {name: version(name) for name in ("torch", "transformers", "nnsight")}
 
 
 def _without_origin(value: Any) -> Any:

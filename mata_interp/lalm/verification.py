@@ -28,6 +28,7 @@ __all__ = ["being_checked", "in_check", "note_unchecked", "remember_check", "was
 _results: dict[str, bool] = {}  # key of a model -> whether all checks passed
 _in_check: WeakSet[Any] = WeakSet()
 _warned: set[str] = set()  # keys of the models about which this process has warned
+_told: WeakSet[Any] = WeakSet()  # of which LALMs: what is warned of need not be read again
 
 
 def was_checked(lalm: LALM) -> bool | None:
@@ -97,11 +98,14 @@ def note_unchecked(lalm: LALM, stacklevel: int = 3, fingerprint: dict[str, Any] 
         stacklevel: of the warning.
         fingerprint: of the model as it is, for callers that need it, too: it takes a pass over the weights.
     """
-    if os.environ.get("MATA_UNCHECKED") == "ignore" or lalm.model in _in_check:
+    if os.environ.get("MATA_UNCHECKED") == "ignore" or lalm.model in _in_check or lalm in _told:
         return
     fingerprint = fingerprint or lalm.fingerprint()
     ok, key = _was_checked(lalm, fingerprint), _key(lalm, fingerprint)
-    if ok or key in _warned:
+    if ok:
+        return
+    _told.add(lalm)
+    if key in _warned:
         return
     _warned.add(key)
     state = "did not pass its check" if ok is False else "has not been checked"
