@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mata_interp.errors import ModelError
-from mata_interp.interventions import AttentionEdit, select_queries
+from mata_interp.interventions import select_queries
 from mata_interp.lalm import PrefillCache, Prompt
 from mata_interp.lalm.calls.locks import exclusive
 from mata_interp.lalm.memory import free_bytes, in_halves, is_out_of_memory, memory_devices
@@ -25,7 +25,7 @@ from .paths import Parts
 from .rounding_noise import FACTOR, logits_with_rounding
 from .row_doses import RowDoses
 from .row_patches import Measured, RowPatches
-from .tree import grow
+from .tree import grow, likeness
 from .tree_edits import TreeEditing
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def on_prefill(  # noqa: PLR0913 what is run, on what, and what is written
             prompt.inputs["input_ids"][:, -prompt_slots:], options or [[] for _ in prompt.items]
         )
         # similar configurations together, so that a block shares most of its rows
-        chosen = sorted(chosen, key=lambda k: _likeness(configurations[k]))
+        chosen = sorted(chosen, key=lambda k: likeness(configurations[k]))
         step = block or configurations_at_once(
             free_bytes(*memory_devices(lalm.structure.decoder.parameters())),
             prompt.size,
@@ -173,15 +173,6 @@ def _by_what_they_rerun(prompt: Prompt, configurations: Sequence[Parts]) -> dict
             begins[name] = int(select_queries(name, prompt.groups).any(0).nonzero()[0])
         parts.setdefault(prompt.width - min(begins[name] for name in names), []).append(k)
     return parts
-
-
-def _likeness(parts: Parts) -> tuple:
-    return tuple(
-        (part.layers, part.rule, part.keys, str(part.heads), part.queries, part.phase, part.alpha)
-        if isinstance(part, AttentionEdit)
-        else (part.layers, type(part).__name__, repr(part))
-        for part in parts
-    )
 
 
 def _refuse_unreached(lalm: LALM, configurations: Sequence[Parts]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mata_interp.interventions import AttentionEdit
 
-__all__ = ["Level", "grow"]
+__all__ = ["Level", "grow", "likeness"]
 
 Edits = tuple[AttentionEdit, ...]
 
@@ -71,3 +71,26 @@ def _settings(part: Any, layer: int) -> Any:
     if not isinstance(part, AttentionEdit):
         return part.at_layer(layer)
     return part.rule, part.alpha, part.heads_of(layer), part.phase, part.keys, part.queries
+
+
+def likeness(parts: Sequence[Any]) -> tuple:
+    """A key that sorts configurations so that those that share most nodes are together.
+
+    Windows with the same first layer and strength are the same up to the end of the shorter one; those that
+    differ in strength share nothing from the first layer on.
+    """
+    return tuple(
+        (
+            part.layers[0],
+            part.rule,
+            part.keys,
+            str(part.heads),
+            part.queries,
+            part.phase,
+            part.alpha,
+            part.layers,
+        )
+        if isinstance(part, AttentionEdit)
+        else (part.layers[0], type(part).__name__, repr(part))
+        for part in parts
+    )
