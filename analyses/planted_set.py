@@ -14,6 +14,7 @@ the audio. Three steps:
    the format that `planted_truth.py --score` reads. Any other method can be scored the same way.
 
 `null` counts windows where there is none: on clips of random sign, and in models that do not use the audio.
+`shares` measures the Shapley value of each layer, for models in which layers replace each other.
 `figure` draws a file of windows.
 
 The rule for the window, mata_interp/fusion/share_window.py, is the second one. It was designed on retired
@@ -34,15 +35,21 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
+from support.blindness import margins
 from support.planted import measuring
 from support.planted.scoring import read_windows, score
+from support.planted.shapley import layer_shares, random_orders, shapley_values
 from support.planted.truths import CLIPS, DRAWS, EFFECTS, MEASURED, POOL, read_known
 from support.planted.windows import false_windows, recommended_windows
 
 import mata_interp as mi
+from mata_interp.organism.bank import load_bank
 from mata_interp.organism.planted_growth import ROLES, GrownModelSpec, read_planted_set
+from mata_interp.organism.planted_questions import planted_items
+from mata_interp.ranges import brief
 from mata_interp.statistics import proportion
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, help=__doc__, no_args_is_help=True)
@@ -146,6 +153,41 @@ def null(
             print(
                 f"{label}, {len(some)} models, {size} clips: {flags.mean():.3f} "
                 f"({share.low:.3f} to {share.high:.3f}) of {resamples}",
+                flush=True,
+            )
+
+
+@app.command()
+def shares(
+    names: Names = None,
+    role: Role = None,
+    work: Work = WORK,
+    threads: Threads = 2,
+    clips: Annotated[int, typer.Option(min=2, help="Number of clips.")] = POOL,
+    pairs: Annotated[int, typer.Option(min=2, help="Orders of the layers, each with its reverse.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure the Shapley value of each layer of trained models, by ablation in eager attention."""
+    torch.set_num_threads(threads)
+    for spec in _specs(names, role):
+        lalm = mi.LALM.from_pretrained(work / "models" / spec.name)
+        items = planted_items(load_bank(), "confirmation", clips)
+        orders = random_orders(spec.num_layers, pairs)
+        found = layer_shares(shapley_values(lambda sets, m=lalm, i=items: margins(m, i, sets), orders))
+        if as_json:
+            print(
+                json.dumps({"plant": spec.name} | {k: np.asarray(v).tolist() for k, v in vars(found).items()})
+            )
+            continue
+        print(
+            f"{spec.name}: {found.total:.2f} nats over {clips} clips; planted {brief(spec.fusion_layers)};",
+            end=" ",
+        )
+        print(f"at least a fifth of the largest share: {brief(found.layers)}")
+        for layer in np.argsort(-found.share)[:12]:
+            print(
+                f"  layer {layer:2}: {found.share[layer]:6.3f} (standard error {found.error[layer]:.3f} over "
+                f"clips, {found.sampling[layer]:.3f} over orders)",
                 flush=True,
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -216,3 +217,31 @@ def test_the_truths_that_ship_are_of_the_set_that_ships(truths):
             criteria, _, layers = effects[name].shape
             assert layers == model.num_layers
             assert criteria == len(measuring.DECIDING) or (criteria == 2 and model.role == "retired")
+
+
+def test_shapley_values_of_a_game_that_can_be_enumerated():
+    """Layer 1 counts by itself, layers 0 and 3 replace each other, and layer 2 does nothing."""
+    shapley = import_analysis("support.planted.shapley")
+    scale = np.array([1.0, 2.0, 3.0])  # of three items
+
+    def margins(sets):
+        hidden = [set(some) for some in sets]
+        return np.array([-scale * ((1 in some) + 4.0 * ({0, 3} <= some)) for some in hidden])
+
+    every = list(permutations(range(4)))
+    orders = [order for one in every if one < one[::-1] for order in (one, one[::-1])]
+    assert sorted(orders) == every
+    values = shapley.shapley_values(margins, orders)
+    np.testing.assert_allclose(values.mean(0), np.array([2.0, 1.0, 0.0, 2.0])[:, None] * scale, atol=1e-12)
+    shares = shapley.layer_shares(values)
+    np.testing.assert_allclose(shares.share, [0.4, 0.2, 0.0, 0.4], atol=1e-12)
+    np.testing.assert_allclose(shares.error, 0, atol=1e-12)  # every item says the same
+    assert shares.total == pytest.approx(10.0)
+    assert shares.layers == (0, 1, 3)
+
+    drawn = shapley.random_orders(4, 200)
+    assert all(a == b[::-1] for a, b in zip(drawn[::2], drawn[1::2], strict=True))
+    some = shapley.layer_shares(shapley.shapley_values(margins, drawn))
+    assert some.share.sum() == pytest.approx(1.0)
+    # a pair gives layers 0 and 3 both halves: whichever comes first in the one comes last in the other
+    np.testing.assert_allclose(some.share, shares.share, atol=1e-12)
