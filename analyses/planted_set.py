@@ -167,27 +167,29 @@ def shares(
     pairs: Annotated[int, typer.Option(min=2, help="Orders of the layers, each with its reverse.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure the Shapley value of each layer of trained models, by ablation in eager attention."""
+    """Measure the Shapley value of each layer of trained models, by ablation in eager attention.
+
+    And what the audio gives back where it is hidden in all other layers.
+    """
     torch.set_num_threads(threads)
     for spec in _specs(names, role):
         lalm = mi.LALM.from_pretrained(work / "models" / spec.name)
         items = planted_items(load_bank(), "confirmation", clips)
-        orders = random_orders(spec.num_layers, pairs)
+        orders, every = random_orders(spec.num_layers, pairs), tuple(range(spec.num_layers))
         found = layer_shares(shapley_values(lambda sets, m=lalm, i=items: margins(m, i, sets), orders))
+        others = [tuple(other for other in every if other != layer) for layer in every]
+        hidden, *seen = margins(lalm, items, [every, *others]).mean(1)
+        alone = (np.array(seen) - hidden) / found.total
         if as_json:
-            print(
-                json.dumps({"plant": spec.name} | {k: np.asarray(v).tolist() for k, v in vars(found).items()})
-            )
+            values = {name: np.asarray(value).tolist() for name, value in vars(found).items()}
+            print(json.dumps({"plant": spec.name, **values, "alone": alone.tolist()}), flush=True)
             continue
-        print(
-            f"{spec.name}: {found.total:.2f} nats over {clips} clips; planted {brief(spec.fusion_layers)};",
-            end=" ",
-        )
-        print(f"at least a fifth of the largest share: {brief(found.layers)}")
+        print(f"{spec.name}, planted in {brief(spec.fusion_layers)}: {found.total:.2f} nats, {clips} clips")
+        print(f"  at least a fifth of the largest share: {brief(found.layers)}")
         for layer in np.argsort(-found.share)[:12]:
             print(
                 f"  layer {layer:2}: {found.share[layer]:6.3f} (standard error {found.error[layer]:.3f} over "
-                f"clips, {found.sampling[layer]:.3f} over orders)",
+                f"clips, {found.sampling[layer]:.3f} over orders); seen there alone {alone[layer]:6.3f}",
                 flush=True,
             )
 
