@@ -85,26 +85,22 @@ def score_conditions(
     refuse_reasoning_phase(part for some in parts for part in some)
     others = [k for k in range(len(parts)) if k not in set(rows)]
 
-    def batch() -> dict[int, OptionScores]:
-        together = _in_batch(lalm, prompt, choices, [parts[k] for k in rows])
+    def run(prefill: PrefillCache | None) -> dict[int, OptionScores]:
+        edits = [parts[k] for k in rows]
+        together = (
+            _in_batch(lalm, prompt, choices, edits)
+            if prefill is None
+            else _in_rows(lalm, prompt, choices, edits, prefill)
+        )
         scores = dict(zip(rows, together, strict=True))
         if others:
-            edits = [interventions[k] for k in others]
-            scores |= zip(others, lalm.score_each(prompt, choices, edits), strict=True)
-        return scores
-
-    def run(prefill: PrefillCache) -> dict[int, OptionScores]:
-        scores = dict(
-            zip(rows, _in_rows(lalm, prompt, choices, [parts[k] for k in rows], prefill), strict=True)
-        )
-        if others:
-            edits = [interventions[k] for k in others]
             cached = prefill if _keeps_all_keys(lalm) else None
-            scores |= zip(others, lalm.score_each(prompt, choices, edits, prefill=cached), strict=True)
+            alone = lalm.score_each(prompt, choices, [interventions[k] for k in others], prefill=cached)
+            scores |= zip(others, alone, strict=True)
         return scores
 
     try:
-        scores = batch() if states else with_prefill(lalm, prompt, run)
+        scores = run(None) if states else with_prefill(lalm, prompt, run)
     except ModelError as problem:
         reason = str(problem).rstrip(".")
         warnings.warn(SweepWarning(f"{lalm.name} answers in a plain loop: {reason}."), stacklevel=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,16 +241,13 @@ class SweepBatch:
         """The values of configurations that run as rows."""
         parts = [part for some in edits for part in some]
         grouped = replace(prompt, groups=with_spans(prompt.groups, parts, prompt.audio_seconds))
-        try:
+
+        def run() -> tuple[np.ndarray, float]:
             measured = measured_patches(lalm, prompt, parts)
-            values, canary = shared(lalm, grouped, edits, tokens, self.block, measured=measured)
-            if not self.verified and experts_of(lalm.structure.blocks):
-                _verify_against_loop(lalm, prompt, edits, options, values)
-            self.verified = True
-            return values, canary, ""
-        except ModelError as problem:
-            self.warn_of_loop(lalm, str(problem))
-            return _loop(lalm, prompt, edits, options), 0.0, str(problem)
+            return shared(lalm, grouped, edits, tokens, self.block, measured=measured)
+
+        verify = bool(experts_of(lalm.structure.blocks))
+        return self._or_loop(lalm, prompt, edits, options, run, verify)
 
     def _batch(
         self,
@@ -261,9 +258,30 @@ class SweepBatch:
         tokens: Any,
     ) -> tuple[np.ndarray, float, str]:
         """The values of configurations that run as rows of a larger batch."""
+
+        def run() -> tuple[np.ndarray, float]:
+            return in_batch(lalm, prompt, edits, tokens, self.block)[:2]
+
+        # the whole prompt is read at once in the loop, and here in two parts
+        return self._or_loop(lalm, prompt, edits, options, run, verify=True)
+
+    def _or_loop(
+        self,
+        lalm: LALM,
+        prompt: Prompt,
+        edits: Sequence[Parts],
+        options: Sequence[Sequence[str]] | None,
+        run: Callable[[], tuple[np.ndarray, float]],
+        verify: bool,
+    ) -> tuple[np.ndarray, float, str]:
+        """What ``run`` returns; from the loop, and why, where the model refuses it.
+
+        Args:
+            verify: compare one edited configuration with the loop, once in this process.
+        """
         try:
-            values, canary, _ = in_batch(lalm, prompt, edits, tokens, self.block)
-            if not self.verified:  # the whole prompt is read at once there, and here in two parts
+            values, canary = run()
+            if verify and not self.verified:
                 _verify_against_loop(lalm, prompt, edits, options, values)
             self.verified = True
             return values, canary, ""

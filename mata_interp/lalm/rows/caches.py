@@ -82,16 +82,11 @@ def _copy_states(layer: Any) -> Any:
 def repeat_cache(cache: Any, copies: int) -> Any:
     """A cache of ``copies * B`` rows: those of this cache, again and again. It stays unchanged."""
     repeated, positions = branch_cache(cache), getattr(cache, "prompt_positions", None)
-    rows = torch.arange(cache_rows(cache)).repeat(copies)
+    rows = torch.arange(len(_tensors(cache)[0])).repeat(copies)
     repeated.reorder_cache(rows)  # of states as well, where batch_repeat_interleave knows keys alone
     if positions is not None and positions.shape[-2] > 1:
         positions = positions.index_select(-2, rows.to(positions.device))
     return set_prompt_positions(repeated, positions)
-
-
-def cache_rows(cache: Any) -> int:
-    """B, the number of prompts that a cache holds."""
-    return len(_tensors(cache)[0])
 
 
 def cache_bytes(cache: Any) -> int:
