@@ -48,7 +48,7 @@ import mata_interp as mi
 from mata_interp.errors import RunError, UncheckedWarning
 from mata_interp.fusion.criteria import CRITERIA
 from mata_interp.fusion.item_context import Decision, ItemContext
-from mata_interp.fusion.recommend import ALONE, CAUSES
+from mata_interp.fusion.recommend import DECIDING
 from mata_interp.sweeps import by_alpha
 
 LAYERS = range(4, 9)  # of 12: 36 to 71 % of the depth, as the published layers 10 to 20 of 28
@@ -225,7 +225,7 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         "MATA, attached": generate_with_transformers(NEW_TOKENS, mata),
         "MATA, attached, all layers 1": generate_with_transformers(1, everywhere),
         "MATA, attached, all layers": generate_with_transformers(NEW_TOKENS, everywhere),
-        "layer criteria, window": criteria([*CAUSES, ALONE]),
+        "layer criteria, window": criteria(DECIDING),
         "layer criteria, last query": criteria(at_last),
         "layer criteria, all": criteria(list(CRITERIA)),
         **{f"sweep, {count}": sweep(configurations(count)) for count in COUNTS},

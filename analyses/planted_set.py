@@ -4,17 +4,16 @@ The planted models of mata_interp/organism/planted_set.json have new decoders: o
 than the organism, and layouts from one layer of 30 to eight, two windows, decoys, and models that do not use
 the audio. Three steps:
 
-1. `truth` trains the models that are missing and measures, before any method sees a model, which layers need
-   to read the audio: each layer in turn is kept from the audio in the model's own eager attention, on 400
-   clips of the confirmation recordings.
-2. `effects` measures the criteria that decide the recommended window on 200 other clips: the two whose shares
-   decide, and what it costs to hide each layer alone. What is measured ships in analyses/support/planted, so
-   that the third step needs no model.
+1. `truth` trains the models that are missing and measures, before any method sees a model, in which layers
+   text reads the audio: each layer in turn, and then all layers but one, are kept from the audio in the
+   model's own eager attention, on 400 clips of the confirmation recordings.
+2. `effects` measures the criteria that decide the recommended window on 200 other clips. What is measured
+   ships in analyses/support/planted, so that the third step needs no model.
 3. `windows` recommends a window on 200 draws of 12, 24, 50 and 100 clips of each model, and writes them in
    the format that `planted_truth.py --score` reads. Any other method can be scored the same way.
 
 `null` counts windows where there is none: on clips of random sign, and in models that do not use the audio.
-`shares` measures the Shapley value of each layer, for models in which layers replace each other.
+`shares` compares the truth with the Shapley value of each layer.
 `figure` draws a file of windows.
 
 The rule for the window, mata_interp/fusion/share_window.py, is the second one. It was designed on retired
@@ -108,14 +107,11 @@ def windows(
     draws: Annotated[int, typer.Option(help="Draws of each model and number of clips.")] = DRAWS,
     resampled: Annotated[int, typer.Option(help="Draws with stability and boundaries.")] = DRAWS,
     sizes: Annotated[list[int] | None, typer.Option(help="Numbers of clips.")] = None,
-    shares_only: Annotated[
-        bool, typer.Option("--shares-only", help="Decide by shares alone, as the first rule did.")
-    ] = False,
 ) -> None:
     """Recommend a window on every draw of clips."""
     known = read_known(role=role)
     measured = {name: parts for name, parts in measuring.load_effects().items() if name in known}
-    rows = list(recommended_windows(measured, sizes or CLIPS, draws, resampled, shares_only))
+    rows = list(recommended_windows(measured, sizes or CLIPS, draws, resampled))
     out.write_text(json.dumps(rows))
     print(f"{len(rows)} windows of {len(measured)} models: {out}")
 
@@ -143,7 +139,7 @@ def null(
     """Count windows where there is no effect: clips of random sign, and models that do not use the audio."""
     known, effects = read_known(role=role), measuring.load_effects()
     using, silent = (
-        {name: effects[name] for name in known if name in effects and bool(known[name].truth) == reads_audio}
+        {name: effects[name] for name in known if name in effects and bool(known[name].layers) == reads_audio}
         for reads_audio in (True, False)
     )
     for label, some, signs in (("random signs", using, True), ("no use of the audio", silent, False)):
@@ -167,29 +163,32 @@ def shares(
     pairs: Annotated[int, typer.Option(min=2, help="Orders of the layers, each with its reverse.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure the Shapley value of each layer of trained models, by ablation in eager attention.
+    """Measure the Shapley value of each layer of models whose truth is known, by ablation in eager attention.
 
-    And what the audio gives back where it is hidden in all other layers.
+    The truth takes the mean of two of the costs that a Shapley value is the mean of: that of hiding the audio
+    in one layer where it is hidden in no other, and where it is hidden in all others.
     """
     torch.set_num_threads(threads)
+    known = read_known()
     for spec in _specs(names, role):
-        lalm = mi.LALM.from_pretrained(work / "models" / spec.name)
+        if spec.name not in known:
+            raise typer.BadParameter(f"The truth of {spec.name} is not measured: run `truth` first.")
+        lalm, truth = mi.LALM.from_pretrained(work / "models" / spec.name), known[spec.name]
         items = planted_items(load_bank(), "confirmation", clips)
-        orders, every = random_orders(spec.num_layers, pairs), tuple(range(spec.num_layers))
+        orders = random_orders(spec.num_layers, pairs)
         found = layer_shares(shapley_values(lambda sets, m=lalm, i=items: margins(m, i, sets), orders))
-        others = [tuple(other for other in every if other != layer) for layer in every]
-        hidden, *seen = margins(lalm, items, [every, *others]).mean(1)
-        alone = (np.array(seen) - hidden) / found.total
+        counts = (np.array(truth.cost) + truth.gain) / 2
         if as_json:
             values = {name: np.asarray(value).tolist() for name, value in vars(found).items()}
-            print(json.dumps({"plant": spec.name, **values, "alone": alone.tolist()}), flush=True)
+            print(json.dumps({"plant": spec.name, **values, "counts": counts.tolist()}), flush=True)
             continue
         print(f"{spec.name}, planted in {brief(spec.fusion_layers)}: {found.total:.2f} nats, {clips} clips")
-        print(f"  at least a fifth of the largest share: {brief(found.layers)}")
+        print(f"  at least a fifth of the largest Shapley value: {brief(found.layers)}")
+        print(f"  truth: {brief(truth.layers)}")
         for layer in np.argsort(-found.share)[:12]:
             print(
                 f"  layer {layer:2}: {found.share[layer]:6.3f} (standard error {found.error[layer]:.3f} over "
-                f"clips, {found.sampling[layer]:.3f} over orders); seen there alone {alone[layer]:6.3f}",
+                f"clips, {found.sampling[layer]:.3f} over orders); counts {counts[layer]:6.3f}",
                 flush=True,
             )
 

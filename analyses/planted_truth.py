@@ -46,7 +46,7 @@ from support.planted_figure import draw
 import mata_interp as mi
 from mata_interp.errors import ArgumentError
 from mata_interp.fusion import FusionProfile
-from mata_interp.fusion.recommend import CAUSES, choose
+from mata_interp.fusion.recommend import DECIDING, choose
 from mata_interp.fusion.windows import overlap
 from mata_interp.organism.planted_model import PlantedModelSpec, train_planted_model
 from mata_interp.ranges import runs
@@ -192,7 +192,8 @@ def boundary_error(estimate: Iterable[int], true: Iterable[int]) -> int | None:
 
 def by_clips(spec: PlantedModelSpec, truth: Truth, profile: FusionProfile, seed: int) -> list[dict[str, Any]]:
     """The recommended window from random subsets of clips: one row for each size, means over subsets."""
-    causal = {name: profile.profiles.sel(criterion=name).values for name in CAUSES}
+    assert profile.effect is not None
+    causal = {name: profile.profiles.sel(criterion=name).values for name in DECIDING}
     clusters: Any = profile.profiles["cluster"].values
     clips, rng, rows = np.unique(clusters), np.random.default_rng(seed), []
     for size in [*(size for size in SIZES if size < len(clips)), len(clips)]:
@@ -200,7 +201,8 @@ def by_clips(spec: PlantedModelSpec, truth: Truth, profile: FusionProfile, seed:
         for _ in range(SUBSETS if size < len(clips) else 1):
             mask = np.isin(clusters, rng.choice(clips, size, replace=False))
             subset = {name: values[mask] for name, values in causal.items()}
-            inside = choose(subset, clusters[mask], len(profile.layers), seed)[0].inside
+            effect = profile.effect.values[mask]
+            inside = choose(subset, clusters[mask], len(profile.layers), seed, effect, 0)[0].inside
             windows.append(tuple(np.array(profile.layers)[inside].tolist()))
         rows.append(
             {

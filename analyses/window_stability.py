@@ -26,7 +26,7 @@ from typing import Annotated, Any
 import typer
 
 import mata_interp as mi
-from mata_interp.fusion.recommend import ALONE, CAUSES
+from mata_interp.fusion.recommend import DECIDING
 from mata_interp.fusion.windows import overlap
 from mata_interp.ranges import layer_range
 from mata_interp.seeding import named_generator
@@ -53,9 +53,7 @@ def main(
         raise typer.BadParameter(f"{benchmark} has no items with condition {condition!r}.")
     rows = []
     for n, items in enumerate(disjoint(list(chosen), sets, clips, seed)):
-        profile = mi.fusion_layers(
-            lalm, items, criteria=[*CAUSES, ALONE], seed=seed, out=out / f"profile-{n}.json"
-        )
+        profile = mi.fusion_layers(lalm, items, criteria=DECIDING, seed=seed, out=out / f"profile-{n}.json")
         rows.append({"window": list(profile.window), "clips": len(items), "sentence": profile.summary})
     result = {"model": lalm.name, "condition": condition, "sets": rows, **overlaps(rows)}
     (out / "window_stability.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,7 +1,8 @@
-"""Ground truth for a planted model: the layers in which text needs to read the audio, in plain transformers.
+"""Ground truth for a planted model: the layers in which text reads the audio, in plain transformers.
 
 One layer after the other is blinded: no token after the audio sees it there, by the mask of the model's own
-eager attention. None of the package's code for editing or reading attention is involved.
+eager attention. Then all layers but one are. None of the package's code for editing or reading attention is
+involved.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from transformers import DynamicCache
 
 import mata_interp as mi
-from mata_interp.fusion.share_window import MIN_EFFECT
+from mata_interp.fusion.share_window import MIN_EFFECT, WORTH
 from mata_interp.fusion.windows import DRAWS, draw_profiles
 from mata_interp.lalm import Prompt
 from mata_interp.lalm.rows.caches import branch_cache
@@ -24,9 +25,8 @@ from mata_interp.lalm.scoring import option_logprobs
 from mata_interp.statistics import margin as option_margin
 from mata_interp.statistics import proportion
 
-__all__ = ["MATTERS", "Truth", "blinded", "blindness", "margins"]
+__all__ = ["Truth", "blinded", "blindness", "margins"]
 
-MATTERS = 0.1  # a layer matters if blinding it costs this part of what blinding all layers costs
 BATCH = 100
 
 
@@ -36,43 +36,70 @@ class Truth:
 
     Attributes:
         cost: [layers], the fall of the margin when one layer is blinded, divided by that when all are.
-        low, high: [layers], ends of its 95 % bootstrap interval over clips.
+        gain: [layers], the rise of the margin when all layers but one are blinded instead of all, divided by
+            the same.
+        low, high: [layers], ends of the 95 % bootstrap interval over clips of the mean of the two.
         total: the fall when all are blinded, nats, and its interval.
         accuracy: fraction of right answers without blinding, and its interval.
     """
 
     cost: np.ndarray
+    gain: np.ndarray
     low: np.ndarray
     high: np.ndarray
     total: tuple[float, float, float]
     accuracy: tuple[float, float, float]
 
     @property
+    def counts(self) -> np.ndarray:
+        """What each layer counts, [layers]: the mean of its cost and its gain."""
+        return (self.cost + self.gain) / 2
+
+    @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that matter."""
-        return tuple(int(layer) for layer in np.flatnonzero(self.cost >= MATTERS))
+        """The layers that count at least a fifth of what the one that counts most does."""
+        most = self.counts.max()
+        return tuple(np.flatnonzero(self.counts >= WORTH * most).tolist()) if most > 0 else ()
 
 
 def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
     """The cost of blinding each layer, on items with options and right answers.
 
-    If blinding all layers costs less than 0.1 nats, no layer matters and all costs are 0.
+    If blinding all layers costs less than 0.1 nats, no layer counts and all numbers of layers are 0.
     """
     every = tuple(range(lalm.num_layers))
-    values = margins(lalm, items, [(), *((layer,) for layer in every), every])  # (2 + layers, items)
-    lost = (values[0] - values[1:]).T  # (items, layers + 1)
     clips = [item.cluster for item in items]
-    mean, drawn = draw_profiles(lost, clips, DRAWS, seed)
-    drawn = drawn if len(drawn) else mean[None]  # a single clip has no resamples
-    least, most = np.percentile(drawn[:, -1], [2.5, 97.5])
-    total = float(mean[-1]), float(least), float(most)
-    right = proportion(values[0] > 0, clips)
-    accuracy = float((values[0] > 0).mean()), float(right.low), float(right.high)
+    intact, blind = margins(lalm, items, [(), every])
+    right = proportion(intact > 0, clips)
+    accuracy = float((intact > 0).mean()), float(right.low), float(right.high)
+    total = _interval(intact - blind, clips, seed)
     if total[0] < MIN_EFFECT:
         nothing = np.zeros(lalm.num_layers)
-        return Truth(nothing, nothing, nothing, total, accuracy)
-    low, high = np.percentile(drawn[:, :-1] / drawn[:, -1:], [2.5, 97.5], axis=0)
-    return Truth(mean[:-1] / total[0], low, high, total, accuracy)
+        return Truth(nothing, nothing, nothing, nothing, total, accuracy)
+    without = margins(lalm, items, [(layer,) for layer in every])
+    alone = margins(lalm, items, [tuple(other for other in every if other != layer) for layer in every])
+    cost, gain = intact - without, alone - blind  # (layers, items)
+    columns = np.concatenate([cost, gain, (cost + gain) / 2, (intact - blind)[None]]).T
+    mean, drawn = _mean_and_resamples(columns, clips, seed)
+    counts = drawn[:, 2 * len(every) : -1] / drawn[:, -1:]
+    low, high = np.percentile(counts, [2.5, 97.5], axis=0)
+    costs, gains = (mean[: 2 * len(every)] / mean[-1]).reshape(2, len(every))
+    return Truth(costs, gains, low, high, total, accuracy)
+
+
+def _mean_and_resamples(
+    columns: np.ndarray, clips: Sequence[str], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means over items and of resamples of clips; the mean of a single clip stands for its resamples."""
+    mean, drawn = draw_profiles(columns, clips, DRAWS, seed)
+    return mean, drawn if len(drawn) else mean[None]
+
+
+def _interval(values: np.ndarray, clips: Sequence[str], seed: int) -> tuple[float, float, float]:
+    """A mean over items and its 95 % bootstrap interval over clips."""
+    mean, drawn = _mean_and_resamples(values[:, None], clips, seed)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(mean[0]), float(low), float(high)
 
 
 def margin(lalm: mi.LALM, items: Any, blind: tuple[int, ...]) -> np.ndarray:

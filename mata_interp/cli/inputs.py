@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..lalm import LALM
     from ..load_options import LoadOptions
 
-AUTO_CRITERIA = ("knockout_text", "knockout_text_single", "knockout_last", "restoration_audio")
+AUTO_CRITERIA = ("knockout_text_single", "knockout_text_others", "knockout_last", "restoration_audio")
 """What ``--layers auto`` measures."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,9 +39,11 @@ from .context_inputs import Decision
 from .counterfactual_audio import counterfactual_items
 from .criteria import CRITERIA, criteria_named
 from .criteria.attribution import head_attributions
+from .criteria.knockout import whole_effect
 from .item_context import ItemContext
-from .profile import FusionProfile, label_heads, label_profiles, label_share
-from .recommend import choose
+from .profile import FusionProfile, label_effect, label_heads, label_profiles, label_share
+from .recommend import DECIDING, choose
+from .share_window import WORTH
 from .summary import Findings, summarize
 from .windows import DRAWS, Draws, apply_window_rule, draw_profiles
 
@@ -237,6 +239,8 @@ class _Measurements:
     Attributes:
         profiles: of each criterion, one row [layers] per used item; NaN where the item lacks what it needs.
         heads: one array [layer, head] of direct attributions per used item.
+        effects: what hiding the audio from all text in all layers costs, nats, of each used item; empty if
+            the criteria that need it were not measured.
         refused: criteria that are not defined on the model, and why.
         used: the items.
         excluded: items that were left out.
@@ -247,6 +251,7 @@ class _Measurements:
     excluded: list[Exclusion]
     profiles: dict[str, list[np.ndarray]] = field(default_factory=dict)
     heads: list[np.ndarray] = field(default_factory=list)
+    effects: list[float] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     used: list[Item] = field(default_factory=list)
 
@@ -255,6 +260,8 @@ class _Measurements:
         arrays = {f"profile {name}": np.array(rows) for name, rows in self.profiles.items()}
         if self.heads:
             arrays["heads"] = np.array(self.heads)
+        if self.effects:
+            arrays["effects"] = np.array(self.effects)
         notes = {"excluded": [asdict(left) for left in self.excluded], "refused": self.refused}
         return MeasuredBatch(arrays, notes)
 
@@ -277,6 +284,7 @@ class _Measurements:
             whole.used += [item for item in items if item.id not in ids]
             whole.refused = {**part.notes["refused"], **whole.refused}
             whole.heads += list(part.arrays.get("heads", ()))
+            whole.effects += list(part.arrays.get("effects", ()))
             for name in names:
                 whole.profiles.setdefault(name, []).extend(part.arrays.get(f"profile {name}", ()))
         whole.profiles = {
@@ -301,6 +309,8 @@ class _Measurements:
             self.profiles.setdefault(name, []).append(values)
         if "attribution" in self.profiles:
             self.heads.append(_padded([part.cpu().numpy() for part in head_attributions(context)]))
+        if all(name in self.profiles for name in DECIDING):
+            self.effects.append(whole_effect(context))
 
     def finish(self) -> None:
         """Refuse criteria that no item has values for, and report what was left out."""
@@ -314,6 +324,8 @@ class _Measurements:
             self.refused[name] = "no item has another clip to replace its audio with."
         if "attribution" not in self.profiles:
             self.heads.clear()
+        if len(self.effects) < len(self.used):
+            self.effects.clear()
         if self.excluded:
             first = self.excluded[0]
             warnings.warn(
@@ -376,10 +388,11 @@ def _rows(prompt: Prompt) -> Iterator[Prompt]:
 def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed: int) -> FusionProfile:
     """Windows from measurements, and the recommended window."""
     layers = measured.lalm.attention_layers
-    clusters = [item.cluster for item in measured.used]
+    ids, clusters = zip(*((item.id, item.cluster) for item in measured.used), strict=True)
     profiles = {name: np.array(rows) for name, rows in measured.profiles.items()}
     profiles = {name: profiles[name] for name in measured.names if name in profiles}
-    choice, deciding = choose(profiles, clusters, len(layers), seed)
+    effect = np.array(measured.effects) if measured.effects else None
+    choice, deciding = choose(profiles, clusters, len(layers), seed, effect)
     cuts = {"window": (choice.inside, choice.resampled)}
     cuts |= {
         name: apply_window_rule(CRITERIA[name].window_rule, values, clusters, seed)
@@ -389,8 +402,13 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
     edges = {name: boundaries(inside, resampled, layers) for name, (inside, resampled) in cuts.items()}
     window = windows.pop("window")
     totals = {name: _total(draw_profiles(v, clusters, DRAWS, seed)) for name, v in profiles.items()}
-    replaceable = tuple(np.array(layers)[choice.replaceable].tolist())
-    summary = summarize(Findings(choice, deciding, window, windows, edges["window"], totals, replaceable))
+    whole = None if effect is None else _total(draw_profiles(effect[:, None], clusters, DRAWS, seed))
+    replaceable = ()
+    if deciding == DECIDING:
+        replaceable = tuple(np.array(layers)[choice.inside & _not_needed(profiles)].tolist())
+    summary = summarize(
+        Findings(choice, deciding, window, windows, edges["window"], totals, whole, replaceable)
+    )
     if baseline:
         summary = f"Under {describe_baseline(baseline)}: {summary}"
     support = [
@@ -410,7 +428,7 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
         profiles=label_profiles(
             profiles,
             {name: asdict(CRITERIA[name]) for name in profiles},
-            [item.id for item in measured.used],
+            ids,
             clusters,
             layers,
         ),
@@ -421,6 +439,7 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
         stability=choice.stability if choice.inside.any() else None,
         clips=choice.clips,
         clips_needed=choice.clips_needed,
+        effect=None if effect is None else label_effect(effect, ids, clusters),
         heads=heads,
         chosen_on=tuple(sorted(set(clusters))),
         refused={name: measured.refused[name] for name in measured.names if name in measured.refused},
@@ -428,6 +447,13 @@ def _profile(measured: _Measurements, baseline: tuple[AttentionEdit, ...], seed:
         baseline=baseline,
         seed=seed,
     )
+
+
+def _not_needed(profiles: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Layers whose cost is less than a fifth of their gain, mean over complete items: bool [n]."""
+    both = np.array([profiles[name] for name in DECIDING])
+    cost, gain = both[:, np.isfinite(both).all(axis=(0, 2))].mean(1)
+    return cost < WORTH * gain
 
 
 def _total(draws: Draws) -> tuple[float, float, float]:

@@ -23,7 +23,7 @@ from .windows import overlap
 
 __all__ = ["SCHEMA_VERSION", "FusionProfile"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the files that :meth:`FusionProfile.save` writes."""
 
 
@@ -45,12 +45,14 @@ class FusionProfile:
             ``reads`` and ``unit`` of a criterion and ``cluster`` of an item are coordinates.
         support: [criterion, layer], with ``"window"`` among the criteria: the fraction of bootstrap resamples
             whose window has the layer; NaN with a single clip.
-        share: [layer], share of each layer in the effect of the audio that decides the recommended window,
+        share: [layer], share of each layer in what all layers count, which decides the recommended window,
             with ``low`` and ``high``, the simultaneous 95 % band (NaN with fewer than 6 clips).
         stability: predicted probability that as many other clips give a window that overlaps this one by half
             (IoU >= 0.5); None without a window.
         clips: number of clips that decided.
         clips_needed: with the verdict ``"too few clips"``, about how many would be needed; else None.
+        effect: [item], what it costs to hide the audio from all text in all layers, nats, with ``cluster``
+            as a coordinate; None if the criteria that need it were not measured.
         heads: [layer, head], what each head adds to the margin (right - best wrong, logits) from the audio by
             direct attribution, mean over items, with ``low`` and ``high``; None if that was not measured.
         chosen_on: clusters of the items that were used.
@@ -79,6 +81,7 @@ class FusionProfile:
     profiles: xr.DataArray
     support: xr.DataArray
     share: xr.DataArray
+    effect: xr.DataArray | None
     heads: xr.DataArray | None
     chosen_on: tuple[str, ...]
     stability: float | None = None
@@ -228,6 +231,7 @@ class FusionProfile:
             "share": _numbers(self.share.values),
             "share_low": _numbers(self.share["low"].values),
             "share_high": _numbers(self.share["high"].values),
+            "effect": None if self.effect is None else _numbers(self.effect.values),
             "stability": self.stability,
             "clips": self.clips,
             "clips_needed": self.clips_needed,
@@ -286,6 +290,9 @@ class FusionProfile:
             stability=data["stability"],
             clips=data["clips"],
             clips_needed=data["clips_needed"],
+            effect=None
+            if data["effect"] is None
+            else label_effect(_array(data["effect"]), data["items"], data["clusters"]),
             heads=None
             if heads is None
             else label_heads(_array(heads["mean"]), _array(heads["low"]), _array(heads["high"]), layers),
@@ -333,6 +340,13 @@ def label_share(share: np.ndarray, low: np.ndarray, high: np.ndarray, layers: Se
     """A labelled array [layer] with its band as coordinates."""
     coords = {"layer": list(layers), "low": ("layer", low), "high": ("layer", high)}
     return xr.DataArray(share, coords, ("layer",), "share")
+
+
+def label_effect(effect: np.ndarray, items: Sequence[str], clusters: Sequence[str]) -> xr.DataArray:
+    """A labelled array [item] with the cluster of each item as a coordinate."""
+    return xr.DataArray(
+        effect, {"item": list(items), "cluster": ("item", list(clusters))}, ("item",), "effect"
+    )
 
 
 def label_heads(mean: np.ndarray, low: np.ndarray, high: np.ndarray, layers: Sequence[int]) -> xr.DataArray:

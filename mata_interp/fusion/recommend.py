@@ -1,17 +1,22 @@
 """The recommended window: which layers to give to MATA, by causal criteria before attention.
 
 Two causal criteria decide, both about where text (the last token included) reads the audio:
-``knockout_text``, which hides the audio, and ``restoration_audio``, which replaces it with another clip.
-Hiding can hurt because attention must then fall elsewhere, and two clips can be too similar: each criterion
-has what the other lacks.
-A layer's share of the effect is the mean of its shares by the two. Both give a share to every layer that
-could do the work, also to one whose work other layers do as well; ``knockout_text_single``, which hides the
-audio in one layer alone, says whether the model needs it, and layers that it does not need are left out.
+``knockout_text_single``, what it costs to hide the audio in one layer, and ``knockout_text_others``, what the
+audio gives back in one layer when it is hidden in all others. The first finds layers that the model needs,
+the second layers that suffice. Each misses what the other finds: of two layers of which either suffices,
+neither is needed, and of two layers that need each other, neither suffices (Heimersheim & Nanda 2024, arXiv
+2404.15255). What a layer counts is the mean of the two, in nats: the two ends of what hiding it can cost, of
+which its Shapley value is the mean over all sets of other hidden layers. The whole effect is what hiding the
+audio in all layers costs.
 `mata_interp.fusion.share_window` says which layers are in the window, or that there are too few clips.
 
-If one of the two could not be measured, the other decides alone. If neither could, saliency of the text and
-of the last token takes their place, and the summary says that it is not causal. If the layers were not hidden
-alone, the shares decide.
+Hiding can hurt because attention must then fall elsewhere. Criteria that replace the audio with another
+clip's, ``restoration_audio`` first of all, do not have this fault, and show where a model reads that could
+also read elsewhere. They do not decide; the summary says where they differ.
+
+If the two were not both measured, the mean of ``knockout_text`` and ``restoration_audio`` decides, or the one
+of them that was. If none of these was, saliency of the text and of the last token takes their place, and the
+summary says that it is not causal.
 """
 
 from __future__ import annotations
@@ -22,15 +27,20 @@ import numpy as np
 
 from .share_window import MIN_EFFECT, ShareWindow, nothing_measured, share_window
 
-__all__ = ["ALONE", "CAUSES", "STAND_INS", "choose"]
+__all__ = ["DECIDING", "IN_ORDER", "STAND_INS", "choose"]
 
-CAUSES = ("knockout_text", "restoration_audio")
-ALONE = "knockout_text_single"
+DECIDING = ("knockout_text_single", "knockout_text_others")
+IN_ORDER = ("knockout_text", "restoration_audio")
 STAND_INS = ("saliency_text", "saliency_last")
 
 
 def choose(
-    profiles: Mapping[str, np.ndarray], clusters: Sequence[str], n: int, seed: int = 0
+    profiles: Mapping[str, np.ndarray],
+    clusters: Sequence[str],
+    n: int,
+    seed: int = 0,
+    effect: np.ndarray | None = None,
+    resamples: int | None = None,
 ) -> tuple[ShareWindow, tuple[str, ...]]:
     """Choose a window.
 
@@ -40,6 +50,9 @@ def choose(
         clusters: cluster (clip) of each item.
         n: number of layers.
         seed: seed of the bootstrap.
+        effect: what it costs to hide the audio from all text in all layers, nats, float64 [item], if
+            measured.
+        resamples: number of resamples for stability and boundaries; those of `share_window` if not given.
 
     Returns:
         the window and what it rests on, and the names of the criteria that decided.
@@ -49,10 +62,13 @@ def choose(
         >>> window.verdict, deciding
         ('nothing measured', ())
     """
-    causes = tuple(name for name in CAUSES if name in profiles)
-    deciding = causes or tuple(name for name in STAND_INS if name in profiles)
-    if not deciding:
+    more = {} if resamples is None else {"resamples": resamples}
+    if effect is not None and all(name in profiles for name in DECIDING):
+        counts = np.mean([profiles[name] for name in DECIDING], axis=0)
+        return share_window(counts[None], clusters, seed=seed, whole=effect[None], **more), DECIDING
+    causes = tuple(name for name in IN_ORDER if name in profiles)
+    names = causes or tuple(name for name in STAND_INS if name in profiles)
+    if not names:
         return nothing_measured(n), ()
-    parts = np.array([profiles[name] for name in deciding])
-    alone = profiles.get(ALONE) if causes else None
-    return share_window(parts, clusters, MIN_EFFECT if causes else None, seed, alone=alone), deciding
+    parts = np.array([profiles[name] for name in names])
+    return share_window(parts, clusters, MIN_EFFECT if causes else None, seed, **more), names

@@ -1,18 +1,15 @@
 """The layers that carry the effect of the audio, with error control over layers.
 
-From what each layer adds to the effect on each item, by one criterion or by the mean of several, and from
-what it costs to hide the audio in that layer alone:
+From what each layer counts on each item, by one criterion or by the mean of several, and from the whole
+effect of the audio on it:
 
-1. *Is there an effect?* Each criterion's whole effect, the sum over layers, has to be at least 0.1 nats, with
-   a one-sided 97.5 % bootstrap-t bound above 0. If the effect is smaller, there is no window; if only the
-   bound fails, there are too few clips. Criteria whose sum has no meaning of its own (slopes, masses) skip
-   the 0.1 nats, and only their positive parts count.
-2. *Which layers are worth an edit?* Those whose share is at least a fifth of the largest share, and that
-   cost, hidden alone, at least a fifth of the costliest of them. A layer of which only the first holds is
-   *replaceable*: other layers read the same, or hiding the audio there raises the margin. If no layer costs
-   0.1 nats alone, all of them replace each other, and the shares alone decide.
+1. *Is there an effect?* Each criterion's whole effect has to be at least 0.1 nats, with a one-sided 97.5 %
+   bootstrap-t bound above 0. If the effect is smaller, there is no window; if only the bound fails, there are
+   too few clips. Criteria whose sum has no meaning of its own (slopes, masses) skip the 0.1 nats, and only
+   their positive parts count.
+2. *Which layers are worth an edit?* Those whose share is at least a fifth of the largest share.
 3. *Neighbours are pooled before they are split.* Adjacent layers of step 2 form one run. A gap of one layer
-   is filled, unless a simultaneous upper bound shows that it falls short of one of the two fifths.
+   is filled, unless a simultaneous upper bound shows that it falls short of the fifth.
 4. *Which runs stand out?* Those whose summed share has a lower bound above 0. The bounds hold simultaneously
    for all contiguous runs of layers (max-T over runs), so that the chance that any run without an effect is
    taken is 5 %, however many layers there are.
@@ -47,7 +44,7 @@ from mata_interp.statistics.simultaneous import (
 __all__ = ["MIN_EFFECT", "SPREAD", "WORTH", "ShareWindow", "nothing_measured", "share_window"]
 
 MIN_EFFECT = 0.1  # nats: a change of the odds by a tenth
-WORTH = 0.2  # of the largest share, and of the largest cost alone: a layer with less is not worth an edit
+WORTH = 0.2  # of the largest share: a layer with less is not worth an edit
 SPREAD = 0.8  # of the layers
 AGREE = 0.5  # IoU
 DRAWS = 1000
@@ -62,10 +59,10 @@ class ShareWindow:
     Attributes:
         inside: the window, bool [n].
         resampled: the window of each resample, bool [D, n]; [0, n] where there are too few clips to resample.
-        share: share of each layer in the effect of the audio, mean over the deciding criteria, [n].
+        share: share of each layer in what all layers count together, mean over criteria, [n]; the
+            shares of all layers sum to 1.
         low, high: ends of the simultaneous 95 % band of the shares, [n]; NaN with fewer than 6 clips.
         verdict: ``"found"``, ``"no effect"``, ``"spread"``, ``"too few clips"`` or ``"nothing measured"``.
-        replaceable: layers whose share is worth an edit, but not their cost when hidden alone, bool [n].
         stability: predicted probability that as many other clips give a window that overlaps this one by half
             (IoU >= 0.5); NaN without a window.
         clips: number of clips that decided.
@@ -79,7 +76,6 @@ class ShareWindow:
     low: np.ndarray
     high: np.ndarray
     verdict: str
-    replaceable: np.ndarray
     stability: float = float("nan")
     clips: int = 0
     clips_needed: int | None = None
@@ -94,7 +90,7 @@ class ShareWindow:
 def nothing_measured(n: int) -> ShareWindow:
     """No window of ``n`` layers, for want of a measurement."""
     nan, none = np.full(n, np.nan), np.zeros(n, bool)
-    return ShareWindow(none, np.zeros((0, n), bool), np.zeros(n), nan, nan, "nothing measured", none)
+    return ShareWindow(none, np.zeros((0, n), bool), np.zeros(n), nan, nan, "nothing measured")
 
 
 def share_window(
@@ -103,20 +99,20 @@ def share_window(
     min_effect: float | None = MIN_EFFECT,
     seed: int = 0,
     resamples: int = DRAWS,
-    alone: np.ndarray | None = None,
+    whole: np.ndarray | None = None,
 ) -> ShareWindow:
     """The layers that carry the effect.
 
     Args:
-        parts: what each layer adds to the effect, float64 [criterion, item, n]. Items with a NaN are left
-            out.
+        parts: what each layer counts, float64 [criterion, item, n]. Items with a NaN are left out.
         clusters: cluster (clip) of each item.
         min_effect: the smallest effect that counts, in the unit of ``parts``; None where the sum over layers
             has no meaning of its own: only positive parts count then.
         seed: seed of the bootstrap.
         resamples: number of resamples whose windows are found for the stability and the boundaries; 0 leaves
             both out.
-        alone: what it costs to hide the audio in each layer alone, nats, float64 [item, n], if measured.
+        whole: the whole effect by each criterion, float64 [criterion, item]; the sum over layers if not
+            given.
 
     Examples:
         >>> import numpy as np
@@ -126,28 +122,31 @@ def share_window(
         >>> window.inside.tolist(), window.verdict
         ([False, True, True, False], 'found')
     """
-    every = parts if alone is None else np.concatenate([parts, alone[None]])
-    complete = np.asarray(np.isfinite(every).all(axis=(0, 2)))
+    whole = parts.sum(2) if whole is None else whole
+    complete = np.isfinite(parts).all(axis=(0, 2)) & np.isfinite(whole).all(0)
     labels = [cluster for cluster, there in zip(clusters, complete, strict=True) if there]
     if not labels:
         return nothing_measured(parts.shape[2])
-    parts = parts[:, complete] if min_effect is not None else parts[:, complete].clip(0)
-    shares, whole = _shares(parts)
+    parts, whole = parts[:, complete], whole[:, complete]
+    if min_effect is None:
+        parts = parts.clip(0)
+        whole = parts.sum(2)
+    shares = _shares(parts)
     empty = replace(nothing_measured(parts.shape[2]), share=shares.mean(0), clips=len(set(labels)))
-    effects = [simultaneous_band(x[:, None], labels, 2 * EFFECT_LEVEL - 1, seed=seed) for x in whole.T]
+    effects = [simultaneous_band(x[:, None], labels, 2 * EFFECT_LEVEL - 1, seed=seed) for x in whole]
     verdict, needed = _effect(effects, min_effect or 0.0)
     if verdict != "found":
         return replace(empty, verdict=verdict, clips_needed=needed)
-    rule = _Rule.from_items(shares, None if alone is None else alone[complete], labels, seed)
+    rule = _Rule.from_items(shares, labels, seed)
     window = rule.apply_to_data(empty)
     if window.verdict != "found" or not resamples:
         return window
-    step_one = _EffectBounds.from_items(whole, labels, effects, min_effect or 0.0)
+    step_one = _EffectBounds.from_items(whole.T, labels, effects, min_effect or 0.0)
     return _with_resamples(window, rule, step_one, seed, resamples)
 
 
-def _shares(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each item says about the layers' shares [items, n], and each criterion's effect [items, criteria].
+def _shares(parts: np.ndarray) -> np.ndarray:
+    """What each item says about the layers' shares, mean over criteria: [items, n].
 
     A share is a ratio of means, T_l / T. Its influence function, T_l / T + (t_il - T_l / T t_i) / T, is a
     number for each item whose mean is the share and whose standard error is that of the ratio (delta method).
@@ -157,7 +156,7 @@ def _shares(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     divisor = np.where(total > 0, total, np.inf)[:, None, None]
     ratio = parts.mean(1)[:, None] / divisor  # (criteria, 1, n)
     influence = ratio + (parts - ratio * whole[:, :, None]) / divisor
-    return influence.mean(0), whole.T
+    return influence.mean(0)
 
 
 def _effect(effects: Sequence[SimultaneousBand], least: float) -> tuple[str, int | None]:
@@ -221,25 +220,19 @@ class _Rule:
     Attributes:
         shares: of the layers.
         runs: summed shares of all contiguous runs of layers.
-        alone: costs of hiding each layer alone, or None.
         place: [n, n], the column of ``runs`` of each first and last layer.
         band: simultaneous band of the shares.
         scan: simultaneous bounds of the runs.
-        critical_alone: two-sided critical value of the costs.
     """
 
     shares: _Columns
     runs: _Columns
-    alone: _Columns | None
     place: np.ndarray
     band: SimultaneousBand
     scan: SimultaneousBand
-    critical_alone: float
 
     @classmethod
-    def from_items(
-        cls, shares: np.ndarray, alone: np.ndarray | None, labels: Sequence[str], seed: int
-    ) -> _Rule:
+    def from_items(cls, shares: np.ndarray, labels: Sequence[str], seed: int) -> _Rule:
         n = shares.shape[1]
         firsts, lasts = np.triu_indices(n)
         place = np.zeros((n, n), int)
@@ -249,18 +242,16 @@ class _Rule:
         return cls(
             _Columns.from_items(shares, labels),
             _Columns.from_items(runs, labels),
-            None if alone is None else _Columns.from_items(alone, labels),
             place,
             simultaneous_band(shares, labels, seed=seed),
             simultaneous_band(runs, labels, seed=seed),
-            0.0 if alone is None else simultaneous_band(alone, labels, seed=seed).critical,
         )
 
     def apply_to_data(self, empty: ShareWindow) -> ShareWindow:
         """Steps 2 to 5 on all clips, without stability."""
         once = np.ones((1, len(self.shares.sizes)))
-        inside, replaceable = (rows[0] for rows in self.apply(once))
-        window = replace(empty, low=self.band.low, high=self.band.high, replaceable=replaceable)
+        inside = self.apply(once)[0]
+        window = replace(empty, low=self.band.low, high=self.band.high)
         if not inside.any():
             best = int(np.argmax(self.scan.mean / np.maximum(self.scan.se, 1e-12)))
             mean, error = float(self.scan.mean[best]), float(self.scan.se[best])
@@ -270,26 +261,16 @@ class _Rule:
             return replace(window, verdict="spread")
         return replace(window, inside=inside, verdict="found")
 
-    def apply(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Steps 2 to 4 on samples that hold each clip so often [D, G]: layers taken, and replaceable ones."""
+    def apply(self, counts: np.ndarray) -> np.ndarray:
+        """Steps 2 to 4 on samples that hold each clip so often [D, G]: the layers taken, bool [D, n]."""
         share, error = self.shares.means(counts)
         least = WORTH * share.max(1, keepdims=True)
-        large = share >= least
-        worth, fillable = large.copy(), share + self.band.critical * error >= least
-        if self.alone is not None:
-            cost, error = self.alone.means(counts)
-            peak = np.where(large, cost, -np.inf).max(1, keepdims=True)
-            least = np.where(peak >= MIN_EFFECT, WORTH * peak, -np.inf)
-            worth = large & (cost >= least)
-            fillable &= cost + self.critical_alone * error >= least
-        replaceable = large & ~worth
-        gaps = fillable[:, 1:-1] & worth[:, :-2] & worth[:, 2:]
-        worth[:, 1:-1] |= gaps
+        worth, fillable = share >= least, share + self.band.critical * error >= least
+        worth[:, 1:-1] |= fillable[:, 1:-1] & worth[:, :-2] & worth[:, 2:]
         mean, error = self.runs.means(counts)
         bounds = mean - self.scan.critical_one_sided * error
         first, last = _ends_of_runs(worth)
-        stands_out = np.take_along_axis(bounds, self.place[first, last], 1) > 0
-        return worth & stands_out, replaceable & ~worth
+        return worth & (np.take_along_axis(bounds, self.place[first, last], 1) > 0)
 
 
 def _ends_of_runs(worth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -323,6 +304,6 @@ def _with_resamples(
 
 def _sample_windows(rule: _Rule, effect: _EffectBounds, counts: np.ndarray) -> np.ndarray:
     """The windows of samples that hold each clip so often, by all steps: bool [D, n]."""
-    layers, _ = rule.apply(counts)
+    layers = rule.apply(counts)
     spread = layers.sum(1) > SPREAD * layers.shape[1]
     return layers & (effect.hold(counts) & ~spread)[:, None]

@@ -9,7 +9,7 @@ from mata_interp.ranges import named_layers
 
 from .boundaries import Boundary
 from .criteria import CRITERIA
-from .recommend import CAUSES
+from .recommend import DECIDING, IN_ORDER
 from .share_window import MIN_EFFECT, SPREAD, ShareWindow
 from .windows import overlap
 
@@ -31,9 +31,10 @@ class Findings:
         window: its layers.
         windows: window of each criterion.
         edges: boundaries of the recommended window.
-        totals: of each criterion, the sum of its profile with its interval. For causal criteria this is the
-            whole effect of the audio on the margin, nats.
-        replaceable: layers with a large share that the model does not need.
+        totals: of each criterion, the sum of its profile with its interval. For causal criteria in order
+            this is the whole effect of the audio on the margin, nats.
+        effect: what it costs to hide the audio from all text in all layers, nats, with its interval.
+        replaceable: layers of the window that suffice and are not needed.
     """
 
     choice: ShareWindow
@@ -42,6 +43,7 @@ class Findings:
     windows: Mapping[str, Sequence[int]]
     edges: Sequence[Boundary]
     totals: Mapping[str, Total]
+    effect: Total | None = None
     replaceable: Sequence[int] = ()
 
 
@@ -58,11 +60,7 @@ def summarize(findings: Findings) -> str:
 
 def _verdict_sentence(findings: Findings) -> str:
     choice = findings.choice
-    effects = " and ".join(
-        f"{_MEASURES[name]} lowers the margin by {_nats(findings.totals[name])}"
-        for name in findings.deciding
-        if name in _MEASURES
-    )
+    effects = _effects(findings)
     if choice.verdict == "nothing measured":
         return "No recommended window: none of the criteria that decide it could be measured."
     if choice.verdict == "no effect":
@@ -81,7 +79,7 @@ def _verdict_sentence(findings: Findings) -> str:
             f"The audio may affect the answers ({effects}), but {_clips(choice.clips)} cannot show in which "
             f"layers{needed}. No window is recommended."
         )
-    if not set(findings.deciding) & set(CAUSES):
+    if not {*findings.deciding} & {*DECIDING, *IN_ORDER}:
         return (
             f"By saliency, which is not causal, text reads the audio in {named_layers(findings.window)}"
             f"{_stability(choice)}."
@@ -91,6 +89,17 @@ def _verdict_sentence(findings: Findings) -> str:
     return (
         f"Text reads the audio in {where}, which "
         f"{verb} {choice.share_inside:.0%} of its effect on the answer ({effects}){_stability(choice)}."
+    )
+
+
+def _effects(findings: Findings) -> str:
+    """The whole effect of the audio, as the deciding criteria see it."""
+    if findings.effect is not None and tuple(findings.deciding) == DECIDING:
+        return f"hiding it from all text lowers the margin by {_nats(findings.effect)}"
+    return " and ".join(
+        f"{_MEASURES[name]} lowers the margin by {_nats(findings.totals[name])}"
+        for name in findings.deciding
+        if name in _MEASURES
     )
 
 
@@ -107,12 +116,12 @@ def _stability(choice: ShareWindow) -> str:
 
 
 def _replaceable_sentence(findings: Findings) -> str:
-    """Layers that are left out because hiding the audio there alone costs too little."""
+    """Layers of the window that give the audio back alone, and of which none is needed."""
     if not findings.replaceable:
         return ""
     return (
-        f"Not included: {named_layers(findings.replaceable)}, with a large share of the effect, but hiding "
-        "the audio there alone costs little or nothing, since other layers make up for it."
+        f"Hiding the audio in {named_layers(findings.replaceable)} alone costs little or nothing: other "
+        "layers make up for it."
     )
 
 
@@ -144,15 +153,15 @@ def _span(interval: list[int]) -> str:
 
 
 def _disagreement_sentence(findings: Findings) -> str:
-    """Whether the two causal criteria disagree."""
-    if not all(name in findings.windows for name in CAUSES):
-        return ""
-    hidden, replaced = (findings.windows[name] for name in CAUSES)
-    if overlap(hidden, replaced) >= AGREE:
+    """Whether replacing the audio with another clip's gives other layers than hiding it."""
+    in_order = tuple(findings.deciding) == IN_ORDER
+    hidden = findings.windows[IN_ORDER[0]] if in_order else findings.window
+    replaced = findings.windows.get(IN_ORDER[1], ())
+    if not hidden or not replaced or overlap(hidden, replaced) >= AGREE:
         return ""
     return (
-        f"The causal criteria disagree: hiding the audio gives {named_layers(hidden)}, replacing it gives "
-        f"{named_layers(replaced)}."
+        f"The causal criteria disagree: hiding the audio gives {named_layers(hidden)}, replacing it with "
+        f"another clip's gives {named_layers(replaced)}."
     )
 
 

@@ -13,7 +13,7 @@ import mata_interp as mi
 from mata_interp.fusion.criteria import CRITERIA
 from mata_interp.fusion.criteria.layer_parts import starts_at_last
 from mata_interp.fusion.item_context import Decision, ItemContext
-from mata_interp.fusion.recommend import ALONE, CAUSES
+from mata_interp.fusion.recommend import DECIDING
 from tests.tiny import tiny_qwen2_audio
 
 AUDIO, TEXT = 750, 48  # tokens of 30 s, and of a question with its options
@@ -88,7 +88,7 @@ def forwards() -> Callable[..., float]:
 def test_the_window_costs_at_most_three_forwards_of_an_item(forwards, from_last):
     """2.94, of which the two prefills are 1.97."""
     id = next(id for id in map(str, range(20)) if starts_at_last(id) == from_last)
-    cost = forwards([*CAUSES, ALONE], id)
+    cost = forwards(DECIDING, id)
     print(f"{cost:.2f} plain forwards")
     assert cost < 3
 

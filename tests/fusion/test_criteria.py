@@ -28,12 +28,12 @@ from mata_interp.fusion.criteria.layer_parts import (
     BLOCKS,
     LEAST,
     SMALL,
+    costs_and_gains,
     layer_parts,
-    layers_alone,
     starts_at_last,
 )
 from mata_interp.fusion.item_context import Decision, ItemContext
-from mata_interp.fusion.recommend import CAUSES, STAND_INS
+from mata_interp.fusion.recommend import DECIDING, IN_ORDER, STAND_INS
 from mata_interp.fusion.windows import WINDOW_RULES
 from mata_interp.lalm import PrefillCache
 from mata_interp.statistics import margin as option_margin
@@ -120,6 +120,8 @@ def test_knockouts_equal_a_loop_of_forwards(context, eager, queries):
         return margin(()) - margin(tuple(layers))
 
     np.testing.assert_allclose(costs["single"], [cost([i]) for i in range(N)], atol=2e-4)
+    others = [[j for j in range(N) if j != i] for i in range(N)]
+    np.testing.assert_allclose(costs["others"], [cost(range(N)) - cost(some) for some in others], atol=2e-4)
     np.testing.assert_allclose(
         costs["windows"], [cost([i, i + 1]) for i in range(N - 1)] + [cost([N - 1])], atol=2e-4
     )
@@ -147,15 +149,17 @@ def test_knockouts_of_deep_models_equal_a_loop(monkeypatch, rows, from_last):
         return np.array([option_margin(score.logprob[0], answer) for score in scores])
 
     parts = layer_parts(loop, 14, from_last)
-    alone = layers_alone(loop, parts)
+    alone, gains = costs_and_gains(loop, 14)
     if rows == "wrong":
         run = PrefillCache.rows
         monkeypatch.setattr(PrefillCache, "rows", lambda self, *args, **more: 1.5 * run(self, *args, **more))
-    measured = [CRITERIA[name].measure(context) for name in ("knockout_text", "knockout_text_single")]
-    np.testing.assert_allclose(measured[0], parts, atol=2e-4)
-    np.testing.assert_allclose(measured[1], alone, atol=2e-4)
-    assert np.abs(parts).max() > 1e-2
+    names = ("knockout_text", "knockout_text_single", "knockout_text_others")
+    for name, expected in zip(names, (parts, alone, gains), strict=True):
+        np.testing.assert_allclose(CRITERIA[name].measure(context), expected, atol=2e-4)
+        assert np.abs(expected).max() > 1e-2
+    assert knockout.whole_effect(context) == pytest.approx(parts.sum(), abs=2e-4)
     assert (parts != alone).any()
+    assert (alone != gains).any()
 
 
 def test_restoration_equals_patching_the_residual_stream(context, eager):
@@ -424,9 +428,9 @@ def test_a_context_is_freed_without_the_garbage_collector(lalm, context):
 
 
 def test_the_registry_is_complete_and_consistent():
-    assert list(CRITERIA)[:2] == ["knockout_text", "knockout_text_single"]
-    assert len(CRITERIA) == 19
-    assert {*CAUSES, *STAND_INS} <= set(CRITERIA)
+    assert tuple(CRITERIA)[:2] == DECIDING
+    assert len(CRITERIA) == 21
+    assert {*IN_ORDER, *STAND_INS} <= set(CRITERIA)
     for name, one in CRITERIA.items():
         assert one.name == name
         assert one.evidence in ("causal", "gradient", "attention", "prior")

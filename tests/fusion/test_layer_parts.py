@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mata_interp.fusion.criteria.layer_parts import THOROUGH, layer_parts, layers_alone, starts_at_last
+from mata_interp.fusion.criteria.layer_parts import THOROUGH, costs_and_gains, layer_parts, starts_at_last
 
 
 def measuring(effect, sets_measured):
@@ -65,24 +65,42 @@ def test_what_a_block_adds_is_known_within_its_bound(from_last):
         assert np.abs(parts - effect).max() <= 0.02 * effect.sum()
 
 
-@pytest.mark.parametrize("n", [13, 16, 30, 61])
-def test_what_layers_do_alone(n):
-    """Exact where the part in order is at least 2 % of the effect, at the cost of these layers."""
+@pytest.mark.parametrize("n", [5, THOROUGH, 13, 16, 30, 61])
+def test_costs_and_gains_of_an_additive_effect_are_the_effect(n):
+    """Exact where blocks without an effect have none; of a deep model few layers are measured."""
     effect, sets_measured = np.zeros(n), []
-    effect[[1, n - 4, n - 3]] = -0.3, 1.0, 0.4
-    parts = layer_parts(measuring(effect, []), n, False)
-    np.testing.assert_allclose(layers_alone(measuring(effect, sets_measured), parts), effect, atol=1e-12)
-    assert len(sets_measured) == 3 + 1
+    effect[[1, n - 3, n - 2]] = -0.3, 1.0, 0.4
+    for values in costs_and_gains(measuring(effect, sets_measured), n):
+        np.testing.assert_allclose(values, effect, atol=1e-12)
+    assert len(set(sets_measured)) <= (2 + 2 * n if n <= THOROUGH else 2 + 12 + 4 * -(-n // 6))
 
 
-@pytest.mark.parametrize("n", [13, 30])
-@pytest.mark.parametrize("from_last", [False, True])
-def test_redundant_layers_do_nothing_alone(n, from_last):
-    """Either suffices: each has a part in order, and none has an effect alone."""
-    margins = redundant((1, n - 2), [])
-    parts = layer_parts(margins, n, from_last)
-    assert parts.sum() == pytest.approx(1)
-    np.testing.assert_array_equal(layers_alone(margins, parts), np.zeros(n))
+@pytest.mark.parametrize("n", [8, 13, 30])
+def test_layers_of_which_either_suffices_have_a_gain_and_no_cost(n):
+    costs, gains = costs_and_gains(redundant((1, n - 2), []), n)
+    np.testing.assert_array_equal(costs, np.zeros(n))
+    np.testing.assert_array_equal(gains, np.eye(n)[[1, n - 2]].sum(0))
+
+
+@pytest.mark.parametrize("n", [8, 13, 30])
+def test_layers_that_need_each_other_have_a_cost_and_no_gain(n):
+    """The effect is lost when one of them is changed."""
+
+    def margins(sets):
+        return np.array([1.0 - bool({1, n - 2} & {*some}) for some in sets])
+
+    costs, gains = costs_and_gains(margins, n)
+    np.testing.assert_array_equal(costs, np.eye(n)[[1, n - 2]].sum(0))
+    np.testing.assert_array_equal(gains, np.zeros(n))
+
+
+def test_costs_and_gains_of_blocks_are_known_within_their_bound():
+    """Positive effects everywhere: each layer is off by at most 2 % of the whole."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        effect = rng.exponential(1.0, 30) ** 4
+        for values in costs_and_gains(measuring(effect, []), 30):
+            assert np.abs(values - effect).max() <= 0.02 * effect.sum()
 
 
 def test_orders_alternate_between_items():

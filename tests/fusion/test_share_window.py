@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mata_interp.fusion.share_window import MIN_EFFECT, WORTH, _Rule, share_window
+from mata_interp.fusion.share_window import WORTH, _Rule, share_window
 from mata_interp.fusion.windows import overlap
 from mata_interp.ranges import runs
 from mata_interp.statistics.simultaneous import MIN_CLUSTERS
@@ -42,31 +42,7 @@ def test_a_layer_with_a_small_share_is_not_worth_an_edit():
     assert 0.05 < WORTH < 0.5
 
 
-def costs(truth: dict[int, float], clips: int, n: int, noise: float = 0.3, seed: int = 9) -> np.ndarray:
-    """[clip, layer]: what hiding each layer alone costs, nats."""
-    return parts(truth, clips, n, noise, seed)[0]
-
-
-def test_a_layer_that_others_can_replace_is_left_out():
-    """Layers 2 and 6 have equal shares. Hidden alone, 2 costs nothing in one case and helps in the other."""
-    values, labels = parts({2: 1.0, 6: 1.0}, 60, 9, 0.5, 0), [str(i) for i in range(60)]
-    for cost in (0.0, -0.8):
-        result = share_window(values, labels, alone=costs({2: cost, 6: 0.9}, 60, 9))
-        assert np.flatnonzero(result.inside).tolist() == [6]
-        assert np.flatnonzero(result.replaceable).tolist() == [2]
-        assert result.share[2] > WORTH * result.share.max()
-    needed = share_window(values, labels, alone=costs({2: 0.9, 6: 0.9}, 60, 9))
-    assert np.flatnonzero(needed.inside).tolist() == [2, 6]
-    assert not needed.replaceable.any()
-
-
-def test_where_every_layer_can_be_replaced_the_shares_decide():
-    values, labels = parts({2: 1.0, 6: 1.0}, 60, 9, 0.5, 0), [str(i) for i in range(60)]
-    little = costs({2: 0.5 * MIN_EFFECT}, 60, 9, noise=0.001)
-    assert np.flatnonzero(share_window(values, labels, alone=little).inside).tolist() == [2, 6]
-
-
-def plain_windows(shares, alone, rule, counts) -> list[list[int]]:
+def plain_windows(shares, rule, counts) -> list[list[int]]:
     """Steps 2 to 4 on one sample after the other, layer by layer, with the critical values of ``rule``."""
     windows = []
     for count in counts:
@@ -78,17 +54,13 @@ def plain_windows(shares, alone, rule, counts) -> list[list[int]]:
             spread = ((values - values.mean()) ** 2).sum() * groups / (groups - 1)
             return values.mean(), spread**0.5 / len(values)
 
-        share, cost = ([estimate(column) for column in table.T] for table in (shares, alone))
-        large = [mean >= WORTH * max(m for m, _ in share) for mean, _ in share]
-        peak = max(mean for (mean, _), yes in zip(cost, large, strict=True) if yes)
-        least = WORTH * peak if peak >= MIN_EFFECT else -np.inf
-        worth = [yes and mean >= least for yes, (mean, _) in zip(large, cost, strict=True)]
+        share = [estimate(column) for column in shares.T]
+        least = WORTH * max(mean for mean, _ in share)
+        worth = [mean >= least for mean, _ in share]
         filled = list(worth)
         for layer in range(1, len(worth) - 1):
             if worth[layer - 1] and worth[layer + 1] and not worth[layer]:
-                may_carry = share[layer][0] + rule.band.critical * share[layer][1] >= WORTH * max(share)[0]
-                may_cost = cost[layer][0] + rule.critical_alone * cost[layer][1] >= least
-                filled[layer] = may_carry and may_cost
+                filled[layer] = share[layer][0] + rule.band.critical * share[layer][1] >= least
         window: list[int] = []
         for first, last in runs(np.flatnonzero(filled).tolist()):
             mean, error = estimate(shares[:, first : last + 1].sum(1))
@@ -102,14 +74,29 @@ def plain_windows(shares, alone, rule, counts) -> list[list[int]]:
 def test_resamples_follow_the_rule_as_it_is_stated(noise):
     clips, n = 24, 10
     shares = parts({2: 1.0, 4: 0.6, 5: 0.5, 8: 0.3}, clips, n, noise, 1)[0] / 2.4
-    alone = costs({2: 0.8, 4: 0.4, 5: 0.1, 8: 0.3}, clips, n, noise)
-    rule = _Rule.from_items(shares, alone, [f"{i:02}" for i in range(clips)], 0)
+    rule = _Rule.from_items(shares, [f"{i:02}" for i in range(clips)], 0)
     counts = np.random.default_rng(0).multinomial(clips, np.full(clips, 1 / clips), 150)
-    windows, replaceable = rule.apply(counts)
-    expected = plain_windows(shares, alone, rule, counts)
-    assert [np.flatnonzero(row).tolist() for row in windows] == expected
+    expected = plain_windows(shares, rule, counts)
+    assert [np.flatnonzero(row).tolist() for row in rule.apply(counts)] == expected
     assert len(set(map(tuple, expected))) > 5
-    assert not (windows & replaceable).any()
+
+
+def test_the_whole_effect_can_be_other_than_the_sum():
+    """Two layers that replace each other count half the effect each, or the effect each. Without an effect on
+    the whole there is no window, however large the layers' numbers are; with an uncertain one too few clips.
+    """
+    values, labels = parts({2: 1.0, 6: 1.0}, 40, 9, 0.3, 0)[:1], [str(i) for i in range(40)]
+    noise = np.random.default_rng(1).normal(0, 1, (1, 40))
+    noise -= noise.mean()
+    found = share_window(values, labels, whole=0.8 + 0.1 * noise)
+    assert np.flatnonzero(found.inside).tolist() == [2, 6]
+    np.testing.assert_allclose(found.share, values[0].mean(0) / values[0].mean(0).sum(), atol=1e-12)
+    for whole, verdict in ((0.05 + 0.01 * noise, "no effect"), (0.3 + 3 * noise, "too few clips")):
+        result = share_window(values, labels, whole=whole)
+        assert (result.verdict, result.inside.any()) == (verdict, False)
+    gone = 0.8 + 0.1 * noise
+    gone[0, :30] = np.nan
+    assert share_window(values, labels, whole=gone).clips == 10
 
 
 def test_a_gap_of_one_is_filled_unless_it_is_shown_to_do_nothing():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mata_interp.fusion.boundaries import boundaries
-from mata_interp.fusion.recommend import CAUSES, choose
+from mata_interp.fusion.recommend import IN_ORDER, choose
 from mata_interp.fusion.summary import Findings, summarize
 from mata_interp.fusion.windows import WINDOW_RULES, apply_window_rule, draw_profiles, overlap
 
@@ -106,7 +106,7 @@ def test_the_summary_states_window_intervals_share_and_effects():
     choice = chosen(values, values)
     edges = boundaries(choice.inside, choice.resampled, range(8))
     windows = {"knockout_text": (2, 3), "restoration_audio": (5,), "knockout_last": (4,), "deficit": (7,)}
-    summary = summarize(Findings(choice, CAUSES, (2, 3), windows, edges, totals(1.25)))
+    summary = summarize(Findings(choice, IN_ORDER, (2, 3), windows, edges, totals(1.25)))
     for fact in ("layers 2\u20133", "first 2, last 3", "1.25 nats (1.24 to 1.26)", "layer 5", "layer 4"):
         assert fact in summary
     assert "1 of 1 attention and gradient criteria" in summary
@@ -116,7 +116,7 @@ def test_the_summary_states_window_intervals_share_and_effects():
 def test_the_summary_of_no_effect_quotes_the_effects():
     choice = chosen(profile({}), profile({2: 0.05}, noise=0.01))
     assert choice.verdict == "no effect"
-    summary = summarize(Findings(choice, CAUSES, (), {}, [], totals(0.02)))
+    summary = summarize(Findings(choice, IN_ORDER, (), {}, [], totals(0.02)))
     assert summary.startswith("No detectable effect of audio on the answers")
     assert "0.02 nats (0.01 to 0.03)" in summary
 

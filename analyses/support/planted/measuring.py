@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import mata_interp as mi
-from mata_interp.fusion.recommend import ALONE, CAUSES
+from mata_interp.fusion.recommend import DECIDING
 from mata_interp.organism.bank import load_bank
 from mata_interp.organism.planted_growth import GrownModelSpec
 from mata_interp.organism.planted_questions import planted_items
@@ -16,10 +17,17 @@ from support.blindness import blindness
 
 from .truths import EFFECTS, MEASURED, POOL, KnownModel, read_known
 
-__all__ = ["TRUTH_CLIPS", "load_effects", "measure_effects", "measure_truth", "store_effects", "store_truth"]
+__all__ = [
+    "TRUTH_CLIPS",
+    "Effects",
+    "load_effects",
+    "measure_effects",
+    "measure_truth",
+    "store_effects",
+    "store_truth",
+]
 
 TRUTH_CLIPS = 400
-DECIDING = (*CAUSES, ALONE)
 
 
 def measure_truth(lalm: mi.LALM, spec: GrownModelSpec, clips: int = TRUTH_CLIPS) -> KnownModel:
@@ -28,14 +36,25 @@ def measure_truth(lalm: mi.LALM, spec: GrownModelSpec, clips: int = TRUTH_CLIPS)
     return KnownModel.from_truth(spec, blindness(lalm, items))
 
 
-def measure_effects(lalm: mi.LALM, clips: int = POOL) -> np.ndarray:
-    """What each clip says of each layer by the criteria that decide the window: [criterion, clip, layer].
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """What the deciding criteria say of a model.
 
-    These are the two criteria whose shares decide, and the cost of hiding each layer alone.
+    Attributes:
+        layers: of each layer, nats [criterion, clip, layer].
+        whole: what hiding the audio in all layers costs, nats [clip].
     """
+
+    layers: np.ndarray
+    whole: np.ndarray
+
+
+def measure_effects(lalm: mi.LALM, clips: int = POOL) -> Effects:
+    """What each clip says of each layer by the criteria that decide the window."""
     items = planted_items(load_bank(), "selection", clips)
     profile = mi.fusion_layers(lalm, items, criteria=DECIDING, progress=False)
-    return profile.profiles.sel(criterion=list(DECIDING)).values
+    assert profile.effect is not None
+    return Effects(profile.profiles.sel(criterion=list(DECIDING)).values, profile.effect.values)
 
 
 def store_truth(known: KnownModel, path: Path = MEASURED) -> None:
@@ -46,17 +65,25 @@ def store_truth(known: KnownModel, path: Path = MEASURED) -> None:
     path.write_text(f'{{"about": {json.dumps(about)},\n"models": [\n' + ",\n".join(entries) + "\n]}\n")
 
 
-def store_effects(name: str, effects: np.ndarray, path: Path = EFFECTS) -> None:
-    """Write or replace one model's effects, float16 [criterion, clip, layer]."""
-    stored = load_effects(path)
-    stored[name] = effects.astype(np.float16)
+def store_effects(name: str, effects: Effects, path: Path = EFFECTS) -> None:
+    """Write or replace one model's effects, as float16."""
+    every = {**load_effects(path), name: effects}
+    arrays = {
+        f"{model} {key}": getattr(some, key).astype(np.float16)
+        for model, some in every.items()
+        for key in ("layers", "whole")
+    }
     with path.open("wb") as file:
-        np.savez_compressed(file, **stored)  # type: ignore[arg-type]
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def load_effects(path: Path = EFFECTS) -> dict[str, np.ndarray]:
-    """Name -> effects [criterion, clip, layer] of every model that was measured."""
+def load_effects(path: Path = EFFECTS) -> dict[str, Effects]:
+    """Name -> effects of every model that was measured."""
     if not path.exists():
         return {}
     with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
+        names = [name.removesuffix(" whole") for name in stored.files if name.endswith(" whole")]
+        return {
+            name: Effects(*(stored[f"{name} {key}"].astype(float) for key in ("layers", "whole")))
+            for name in names
+        }

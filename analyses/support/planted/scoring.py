@@ -96,8 +96,8 @@ def score(windows: pd.DataFrame, known: Mapping[str, KnownModel]) -> Scores:
     rows: Any = windows[windows["plant"].isin(list(known))]
     _require_complete(rows, known)
     rows = rows.assign(
-        iou=[overlap(row.layers, known[row.plant].truth) for row in rows.itertuples()],
-        uses=[bool(known[name].truth) for name in rows["plant"]],
+        iou=[overlap(row.layers, known[row.plant].layers) for row in rows.itertuples()],
+        uses=[bool(known[name].layers) for name in rows["plant"]],
         empty=[not layers for layers in rows["layers"]],
     )
     return {
@@ -139,7 +139,7 @@ def _by_model(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
                 "plant": name,
                 "role": model.role,
                 "num_layers": model.num_layers,
-                "truth": model.truth,
+                "truth": model.layers,
                 "clips": clips,
                 "draws": len(part),
                 "iou": part["iou"].mean(),
@@ -181,7 +181,7 @@ def _coverage(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
         edges = [
             (low <= true <= high, true == chosen, high - low + 1)
             for row in part.itertuples()
-            for true, chosen, (low, high) in _matched_edges(row.boundaries, known[row.plant].truth)
+            for true, chosen, (low, high) in _matched_edges(row.boundaries, known[row.plant].layers)
         ]
         if edges:
             covered, exact, width = np.array(edges).T

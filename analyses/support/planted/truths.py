@@ -1,8 +1,7 @@
 """What is known of each planted model, and which clips a draw holds.
 
 ``measured.json`` holds the truth of every planted model, measured by `support.blindness` on confirmation
-clips before any method saw it. ``effects.npz`` holds what the two deciding criteria say of each selection
-clip.
+clips before any method saw it. ``effects.npz`` holds what the deciding criteria say of each selection clip.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mata_interp.fusion.share_window import MIN_EFFECT, WORTH
+from mata_interp.fusion.share_window import WORTH
 from mata_interp.organism.planted_growth import GrownModelSpec
 from mata_interp.ranges import brief, layers_in
 from mata_interp.seeding import named_generator
@@ -47,10 +46,13 @@ class KnownModel:
     Attributes:
         name, role, num_layers: as in its `GrownModelSpec`.
         planted: the layers that it was trained to read in.
-        layers: layers whose ablation costs at least a fifth of what the costliest layer's does.
-        unclear: layers for which the interval of that ratio includes a fifth.
-        cost: fall of the margin when text is kept from the audio in one layer, relative to all layers.
-        total: the fall with all layers, nats, and its interval.
+        layers: the truth that windows are scored against: layers that count at least a fifth of what the one
+            that counts most does. A layer counts the mean of its cost and its gain.
+        unclear: layers for which the interval of what they count includes that fifth.
+        cost: fall of the margin when text is kept from the audio in one layer, relative to ``total``.
+        gain: rise of the margin when text is kept from the audio in all layers but one, not in all, relative
+            to ``total``.
+        total: fall of the margin when text is kept from the audio in all layers, nats, and its interval.
         accuracy: fraction of right answers without ablation, and its interval.
     """
 
@@ -61,37 +63,24 @@ class KnownModel:
     layers: tuple[int, ...]
     unclear: tuple[int, ...]
     cost: tuple[float, ...]
+    gain: tuple[float, ...]
     total: tuple[float, float, float]
     accuracy: tuple[float, float, float]
-
-    @property
-    def replaceable(self) -> bool:
-        """Whether no layer costs 0.1 nats alone although together they do: each is replaced by others."""
-        return 0 < max(self.cost) * self.total[0] < MIN_EFFECT <= self.total[0]
-
-    @property
-    def truth(self) -> tuple[int, ...]:
-        """The layers that windows are scored against: ``layers``, or those planted if each is replaceable.
-
-        Ablation of one layer at a time then says nothing of where the audio is read.
-        """
-        return self.planted if self.replaceable else self.layers
 
     @classmethod
     def from_truth(cls, spec: GrownModelSpec, truth: Truth) -> KnownModel:
         """From a measured truth. Without an effect of the audio there are no layers."""
-        least = WORTH * truth.cost.max()
-        used = truth.cost.max() > 0
-        inside = used & (truth.cost >= least)
-        unclear = used & (truth.low < least) & (truth.high >= least)
+        most = truth.counts.max()
+        unclear = (most > 0) & (truth.low < WORTH * most) & (truth.high >= WORTH * most)
         return cls(
             spec.name,
             spec.role,
             spec.num_layers,
             spec.fusion_layers,
-            tuple(np.flatnonzero(inside).tolist()),
+            truth.layers,
             tuple(np.flatnonzero(unclear).tolist()),
             tuple(np.round(truth.cost, 4).tolist()),
+            tuple(np.round(truth.gain, 4).tolist()),
             truth.total,
             truth.accuracy,
         )
@@ -101,7 +90,7 @@ class KnownModel:
         entry = dict(vars(self))
         for key in ("planted", "layers", "unclear"):
             entry[key] = brief(entry[key]) or "none"
-        for key in ("cost", "total", "accuracy"):
+        for key in ("cost", "gain", "total", "accuracy"):
             entry[key] = [round(float(x), 4) for x in entry[key]]
         return entry
 

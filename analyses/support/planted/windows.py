@@ -8,48 +8,39 @@ from typing import Any
 import numpy as np
 
 from mata_interp.fusion.boundaries import boundaries
-from mata_interp.fusion.recommend import CAUSES
+from mata_interp.fusion.recommend import DECIDING, choose
 from mata_interp.fusion.share_window import DRAWS as RESAMPLES
-from mata_interp.fusion.share_window import share_window
+from mata_interp.fusion.share_window import ShareWindow
 from mata_interp.ranges import brief
 from mata_interp.seeding import named_generator
 
+from .measuring import Effects
 from .truths import CLIPS, DRAWS, draw_clips
 
 __all__ = ["false_windows", "recommended_windows"]
 
 
 def recommended_windows(
-    effects: Mapping[str, np.ndarray],
+    effects: Mapping[str, Effects],
     sizes: Collection[int] = CLIPS,
     draws: int = DRAWS,
     resampled_draws: int = DRAWS,
-    shares_only: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """One row for each model, number of clips and draw.
 
     Args:
-        effects: of each model, [criterion, clip, layer].
+        effects: of each model.
         sizes: numbers of clips.
         draws: draws of each model and size.
         resampled_draws: of so many draws the windows are resampled, for stability and boundaries, which
             takes most of the time.
-        shares_only: leave out what each layer costs alone, as the first rule did.
     """
-    for name, parts in effects.items():
-        shares, costs = _deciding(parts)
-        alone, layers = None if shares_only else costs, range(parts.shape[2])
+    for name, measured in effects.items():
+        layers = range(measured.layers.shape[2])
         for size in sizes:
             for draw in range(draws):
-                chosen = draw_clips(name, size, draw, parts.shape[1])
-                resamples = RESAMPLES if draw < resampled_draws else 0
-                window = share_window(
-                    shares[:, chosen],
-                    chosen.astype(str).tolist(),
-                    seed=draw,
-                    resamples=resamples,
-                    alone=None if alone is None else alone[chosen],
-                )
+                chosen = draw_clips(name, size, draw, len(measured.whole))
+                window = _window(measured, chosen, draw, RESAMPLES if draw < resampled_draws else 0)
                 yield {
                     "plant": name,
                     "clips": size,
@@ -63,24 +54,27 @@ def recommended_windows(
                 }
 
 
-def _deciding(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """The criteria whose shares decide [2, clip, layer], and what each layer costs alone [clip, layer].
-
-    The latter is None of a model that was measured before it was a criterion.
-    """
-    shares, alone = np.split(parts.astype(float), [len(CAUSES)])
-    return shares, alone[0] if len(alone) else None
+def _window(
+    measured: Effects, chosen: np.ndarray, seed: int, resamples: int = 0, sign: np.ndarray | None = None
+) -> ShareWindow:
+    """The window of some clips of a model, as `mata_interp.fusion_layers` recommends it."""
+    sign = np.ones(len(chosen)) if sign is None else sign
+    profiles = {
+        name: values[chosen] * sign[:, None] for name, values in zip(DECIDING, measured.layers, strict=True)
+    }
+    clips, n = chosen.astype(str).tolist(), measured.layers.shape[2]
+    return choose(profiles, clips, n, seed, measured.whole[chosen] * sign, resamples)[0]
 
 
 def false_windows(
-    effects: Mapping[str, np.ndarray], size: int, resamples: int, seed: int = 0, signs: bool = True
+    effects: Mapping[str, Effects], size: int, resamples: int, seed: int = 0, signs: bool = True
 ) -> np.ndarray:
     """Whether clips without an effect give a window, bool [resamples].
 
     Each resample draws clips of one of the models, in turn.
 
     Args:
-        effects: of each model, [criterion, clip, layer].
+        effects: of each model.
         size: number of clips.
         resamples: number of resamples.
         seed: seed of the draws.
@@ -89,10 +83,8 @@ def false_windows(
     """
     rng, names, flags = named_generator(seed, f"random signs {size}"), sorted(effects), []
     for number in range(resamples):
-        parts = effects[names[number % len(names)]]
-        chosen = rng.choice(parts.shape[1], size, replace=False)
-        sign = rng.choice([-1.0, 1.0], size)[None, :, None] if signs else 1.0
-        shares, alone = _deciding(parts[:, chosen] * sign)
-        window = share_window(shares, chosen.astype(str).tolist(), seed=number, resamples=0, alone=alone)
-        flags.append(bool(window.inside.any()))
+        measured = effects[names[number % len(names)]]
+        chosen = rng.choice(len(measured.whole), size, replace=False)
+        sign = rng.choice([-1.0, 1.0], size) if signs else None
+        flags.append(bool(_window(measured, chosen, number, sign=sign).inside.any()))
     return np.array(flags)

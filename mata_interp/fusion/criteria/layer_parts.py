@@ -1,4 +1,4 @@
-"""What each layer adds to an effect, when layers are changed one after the other, and what it does alone.
+"""What each layer adds to an effect, when layers are changed one after the other, and what one layer does.
 
 With F(S) the margin lost when the layers S are changed (audio hidden, or another clip's), the part of a layer
 is what it adds to F when layers are changed in order. Parts add up to F(all layers); a layer that never
@@ -10,8 +10,12 @@ in one order, which differs from item to item, so that the mean over items is th
 after every sixth of the layers. A block that adds less than 2 % of the item's effect (or 0.01 nats) is left
 at that, its layers with equal parts; the others are measured layer by layer. This costs about a quarter.
 
-What a layer does alone, F({l}), is measured of every layer of a shallow model; of a deep one, only of layers
-whose part in order is at least 2 % of the item's effect (and 0.01 nats), and the part stands for the others.
+What one layer does is measured twice. Its *cost*, F({l}), is what is lost where it alone is changed: large
+if the model needs the layer. Its *gain*, F(all layers) - F(all layers but l), is what it gives back where all
+others are changed: large if the layer suffices. Layers of which either suffices have a gain and no cost;
+layers that need each other have a cost and no gain (Heimersheim & Nanda 2024, arXiv 2404.15255, on both
+directions of activation patching). Deep models are measured by blocks first here too: a block whose cost and
+gain are both below the bound is left at that.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["THOROUGH", "Margins", "layer_parts", "layers_alone", "starts_at_last"]
+__all__ = ["THOROUGH", "Margins", "costs_and_gains", "layer_parts", "starts_at_last"]
 
 THOROUGH = 12  # layers
 BLOCKS = 6
@@ -53,8 +57,7 @@ def layer_parts(margins: Margins, n: int, from_last: bool) -> np.ndarray:
     if n <= THOROUGH:
         lost = margins([*_sets(range(n + 1), n, False), *_sets(range(n + 1), n, True)])
         return (np.diff(-lost[: n + 1]) + np.diff(-lost[n + 1 :])[::-1]) / 2
-    step = -(-n // BLOCKS)
-    cuts = [*range(0, n, step), n]
+    cuts = _cuts(n)
     curve = dict(zip(cuts, -margins(_sets(cuts, n, from_last)), strict=True))
     least = max(LEAST, SMALL * abs(curve[n] - curve[0]))
     more = [
@@ -70,25 +73,48 @@ def layer_parts(margins: Margins, n: int, from_last: bool) -> np.ndarray:
     return parts[::-1] if from_last else parts
 
 
-def layers_alone(margins: Margins, parts: np.ndarray) -> np.ndarray:
-    """How much of the margin of a deep model is lost when a layer is changed alone: float64 [n].
+def costs_and_gains(margins: Margins, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is lost where one layer is changed, and what it gives back where all others are: float64 [n] each.
 
     Args:
-        margins: measures the margin with each of several sets of layers changed. The set without layers was
-            measured by `layer_parts` before, so a function that remembers results saves that run.
-        parts: what each of the n layers adds in order, from `layer_parts`.
+        margins: measures the margin with each of several sets of layers changed.
+        n: number of layers.
 
     Examples:
         >>> effect = np.array([0.0, 0.5, 1.0])
-        >>> layers_alone(lambda sets: np.array([2 - effect[list(some)].sum() for some in sets]), effect)
-        array([0. , 0.5, 1. ])
+        >>> costs, gains = costs_and_gains(lambda sets: np.array([2 - effect[[*s]].sum() for s in sets]), 3)
+        >>> costs.tolist(), gains.tolist()
+        ([0.0, 0.5, 1.0], [0.0, 0.5, 1.0])
     """
-    chosen = np.flatnonzero(np.abs(parts) >= max(LEAST, SMALL * abs(parts.sum())))
-    lost = parts.copy()
-    if len(chosen):
-        intact, *changed = margins([(), *((int(layer),) for layer in chosen)])
-        lost[chosen] = intact - np.array(changed)
-    return lost
+    if n <= THOROUGH:
+        _, costs, gains = _with_and_without(margins, [(layer,) for layer in range(n)], n)
+        return costs, gains
+    blocks = [tuple(range(first, last)) for first, last in pairwise(_cuts(n))]
+    effect, *both = _with_and_without(margins, blocks, n)
+    sizes = np.array([len(block) for block in blocks])
+    costs, gains = (np.repeat(of_blocks / sizes, sizes) for of_blocks in both)
+    least = max(LEAST, SMALL * abs(effect))
+    large = (np.abs(both) >= least).any(0)
+    layers = [layer for block, more in zip(blocks, large, strict=True) if more for layer in block]
+    if layers:
+        _, costs[layers], gains[layers] = _with_and_without(margins, [(layer,) for layer in layers], n)
+    return costs, gains
+
+
+def _with_and_without(
+    margins: Margins, groups: Sequence[tuple[int, ...]], n: int
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The whole effect, the cost of each group of layers, and its gain."""
+    every = tuple(range(n))
+    others = [tuple(layer for layer in every if layer not in group) for group in groups]
+    intact, changed, *each = margins([(), every, *groups, *others])
+    without, alone = np.array(each).reshape(2, len(groups))
+    return intact - changed, intact - without, alone - changed
+
+
+def _cuts(n: int) -> list[int]:
+    """Where blocks of a sixth of n layers begin, and n."""
+    return [*range(0, n, -(-n // BLOCKS)), n]
 
 
 def _sets(cuts: Sequence[int], n: int, from_last: bool) -> list[tuple[int, ...]]:

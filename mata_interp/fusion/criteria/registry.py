@@ -33,9 +33,9 @@ through ``memo``. It raises `ItemError` where an item lacks what it needs (the i
 this criterion) and `ModelError` where it is not defined on the model (the criterion is then listed in
 ``FusionProfile.refused``, and the others go on).
 
-**Only some criteria decide the recommended window**: those named in ``CAUSES`` and ``ALONE`` of
-`mata_interp.fusion.recommend`, or where no cause could be measured, those in ``STAND_INS``. Every other
-criterion gets a window of its own for comparison.
+**Only some criteria decide the recommended window**: those named in ``DECIDING`` of
+`mata_interp.fusion.recommend`, or where these were not measured, those in ``IN_ORDER`` or ``STAND_INS``.
+Every criterion gets a window of its own for comparison.
 """
 
 from __future__ import annotations
