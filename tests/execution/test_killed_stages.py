@@ -26,6 +26,7 @@ def compute(stage: str, clips: Path, out: Path, linger: float) -> None:
     import torch
 
     import mata_interp as mi
+    from mata_interp.fusion.recommend import DECIDING
     from tests.tiny import tiny_qwen2_audio
 
     torch.set_num_threads(1)
@@ -47,9 +48,8 @@ def compute(stage: str, clips: Path, out: Path, linger: float) -> None:
     elif stage == "sweep":
         mi.sweep(lalm, items, mi.window_configs(lalm, (0.5, 2.0)), **settings)
     else:
-        mi.fusion_layers(
-            lalm, items, criteria=["knockout_text", "restoration_audio", "attribution"], **settings
-        )
+        criteria = [*DECIDING, "restoration_audio", "attribution"]
+        mi.fusion_layers(lalm, items, criteria=criteria, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 import mata_interp as mi
 from mata_interp.errors import ExclusionWarning, ItemError, RunError, RunWarning
 from mata_interp.execution import MeasuredBatch, Output, measure_batches
+from mata_interp.fusion.recommend import DECIDING
 from mata_interp.sweeps.run_sweep import SweepBatch
 from mata_interp.tracing.run_trace import TraceBatch
 from tests.support.sounds import make_items
@@ -51,7 +52,7 @@ def sweep(lalm, items, out=None, **settings):
 
 
 def layers(lalm, items, out=None, **settings):
-    criteria = ["knockout_text", "restoration_audio", "attribution", "depth"]
+    criteria = [*DECIDING, "restoration_audio", "attribution", "depth"]
     return mi.fusion_layers(lalm, items, criteria=criteria, batch_size=2, progress=False, out=out, **settings)
 
 

@@ -8,6 +8,7 @@ import pytest
 import mata_interp as mi
 from mata_interp.execution.ray_backend import _demand, open_cluster
 from mata_interp.execution.serialization import loading_arguments
+from mata_interp.fusion.recommend import DECIDING
 from tests.reporting.small import write_model
 from tests.support.sounds import make_items
 
@@ -48,7 +49,7 @@ def test_trace_sweep_and_layers(eight_gpus, lalm, tmp_path):
     assert _demand(ray.cluster_resources(), mi.RayWorkers(gpus=4)) == (2, {"num_cpus": 1, "num_gpus": 4})
     items = make_items(tmp_path, clips=3)
     edits = mi.window_configs(lalm, (0.5, 2.0))
-    criteria = ["knockout_text", "restoration_audio"]
+    criteria = [*DECIDING, "restoration_audio"]
 
     def compute(where: str, ray) -> None:
         settings = {"batch_size": 2, "progress": False, "ray": ray}

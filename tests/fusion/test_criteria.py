@@ -365,9 +365,13 @@ def test_criteria_leave_the_context_alone(lalm, context):
                 *(
                     ("knockout cost", q, kind)
                     for q in ("text", "last")
-                    for kind in ("order", "single", "windows")
+                    for kind in ("order", "single", "others", "windows")
                 ),
-                *(("margins without", q) for q in ("text", "last")),
+                *(
+                    (shared, q)
+                    for q in ("text", "last")
+                    for shared in ("costs and gains", "margins with and without")
+                ),
                 ("parts with the other clip", True),
             ],
         )

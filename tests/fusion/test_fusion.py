@@ -14,10 +14,11 @@ import mata_interp as mi
 from mata_interp.errors import ArgumentError, ExclusionWarning, InterventionError, ItemError, RunError
 from mata_interp.fusion import CRITERIA
 from mata_interp.fusion.counterfactual_audio import counterfactual_items
+from mata_interp.fusion.recommend import DECIDING
 from tests.sweeps.test_sweep import item
 from tests.tiny import RATE, tiny_qwen2_audio
 
-FAST = ("knockout_text", "restoration_audio", "attribution", "saliency_last", "depth")
+FAST = (*DECIDING, "knockout_text", "restoration_audio", "attribution", "saliency_last", "depth")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,10 @@ def test_a_profile_holds_everything_it_rests_on(profile, items):
     assert profile.heads.dims == ("layer", "head")
     np.testing.assert_allclose(
         profile.heads.sum("head"), profile.profiles.sel(criterion="attribution").mean("item"), atol=1e-4
+    )
+    assert profile.effect.dims == ("item",)
+    np.testing.assert_allclose(
+        profile.effect, profile.profiles.sel(criterion="knockout_text").sum("layer"), atol=2e-4
     )
     assert str(profile) == profile.summary
     assert profile.refused == {}
@@ -121,7 +126,7 @@ def test_files_of_something_else_are_refused_briefly(profile, tmp_path):
             mi.FusionProfile.load(tmp_path / name)
     data = profile.to_dict()
     for version in (None, 0, 99):
-        with pytest.raises(RunError, match=f"{version!r}.* 2"):
+        with pytest.raises(RunError, match=f"{version!r}.* 3"):
             mi.FusionProfile.from_dict(data | {"schema_version": version})
     (tmp_path / "newer.json").write_text(json.dumps(data | {"schema_version": 99}))
     with pytest.raises(RunError, match=r"newer\.json.*99"):

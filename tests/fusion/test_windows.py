@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mata_interp.fusion.boundaries import boundaries
-from mata_interp.fusion.recommend import IN_ORDER, choose
+from mata_interp.fusion.recommend import DECIDING, IN_ORDER, choose
 from mata_interp.fusion.summary import Findings, summarize
 from mata_interp.fusion.windows import WINDOW_RULES, apply_window_rule, draw_profiles, overlap
 
@@ -95,6 +97,43 @@ def test_without_causal_criteria_saliency_decides_and_the_summary_says_so():
     nothing, deciding = choose({}, [], 8)
     assert nothing.verdict == "nothing measured"
     assert summarize(Findings(nothing, deciding, (), {}, [], {}))
+
+
+def test_what_one_layer_costs_and_gives_back_decides_where_it_was_measured():
+    """Layers 2 and 5 replace each other, layers 3 and 7 need each other: each counts half. In order, from
+    the first layer on, layer 5 would have all that 2 and 5 do."""
+    costs, gains = profile({3: 1.0, 7: 1.0}), profile({2: 1.0, 5: 1.0}, seed=1)
+    order, effect = profile({5: 1.0, 7: 1.0}, seed=2), 2 + np.random.default_rng(3).normal(0, 0.3, ITEMS)
+    both = dict(zip(DECIDING, (costs, gains), strict=True))
+    profiles = {**both, "knockout_text": order, "restoration_audio": order}
+    result, deciding = choose(profiles, CLUSTERS, 8, effect=effect)
+    assert deciding == DECIDING
+    assert np.flatnonzero(result.inside).tolist() == [2, 3, 5, 7]
+    np.testing.assert_allclose(result.share, (costs + gains).mean(0) / (costs + gains).sum(1).mean())
+    for incomplete, more in ((profiles, None), ({**profiles, DECIDING[1]: None}, effect)):
+        measured = {name: values for name, values in incomplete.items() if values is not None}
+        result, deciding = choose(measured, CLUSTERS, 8, effect=more)
+        assert (deciding, np.flatnonzero(result.inside).tolist()) == (IN_ORDER, [5, 7])
+    assert choose(both, CLUSTERS, 8, effect=effect - effect.mean())[0].verdict == "no effect"
+    assert not len(choose(both, CLUSTERS, 8, effect=effect, resamples=0)[0].resampled)
+
+
+def test_the_summary_names_layers_that_are_not_needed_and_quotes_the_whole_effect():
+    both = dict(zip(DECIDING, (profile({3: 1.0}), profile({2: 1.0, 3: 1.0})), strict=True))
+    effect = np.full(ITEMS, 1.2) + np.random.default_rng(0).normal(0, 0.1, ITEMS)
+    choice, deciding = choose(both, CLUSTERS, 8, effect=effect)
+    edges = boundaries(choice.inside, choice.resampled, range(8))
+    windows = {"restoration_audio": (6,)}
+    found = Findings(choice, deciding, (2, 3), windows, edges, {}, (1.2, 1.1, 1.3), replaceable=(2,))
+    summary = summarize(found)
+    for fact in (
+        "layers 2\u20133",
+        "1.20 nats (1.10 to 1.30)",
+        "in layer 2 alone",
+        "another clip's gives layer 6",
+    ):
+        assert fact in summary
+    assert "make up for it" not in summarize(replace(found, replaceable=()))
 
 
 def totals(value: float) -> dict[str, tuple[float, float, float]]:
