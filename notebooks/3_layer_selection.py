@@ -72,11 +72,13 @@ plt.show()
 # Audio can reach the answer in two ways. The last token can read the audio itself, or it can read from
 # tokens of the question what these have read before. `mi.fusion_layers` measures both, with causal
 # criteria (which hide or exchange something), gradients and attention, and recommends a window only if
-# the causal evidence for it exceeds what noise produces over all layers.
+# the causal evidence for it exceeds what noise produces over all layers. Two criteria decide: what hiding
+# the audio in one layer costs, and what the audio gives back in one layer when it is hidden in all others.
 
 # %%
 names = [
-    "knockout_text",
+    "knockout_text_single",
+    "knockout_text_others",
     "knockout_last",
     "restoration_audio",
     "attribution",
