@@ -176,6 +176,6 @@ plt.show()
 #   they *can* work, not that they do in a model of 7 billion parameters.
 # - Causal criteria are for *one* question with *one* competing answer, at the token that distinguishes
 #   the two.
-# - Hiding audio shifts attention to other tokens, and exchanged audio may resemble the original. This is
-#   why two causal criteria decide together.
+# - Hiding audio shifts attention to other tokens, which exchanging it does not; exchanged audio may resemble
+#   the original. The summary says where `restoration_audio`, which exchanges it, gives other layers.
 # - The layers that read audio need not be those in which more attention to audio helps.
