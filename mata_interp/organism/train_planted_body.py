@@ -28,7 +28,7 @@ __all__ = ["PlantedBodyTraining", "build_grown_model", "train_planted_body"]
 TRAIN_CLIPS, TEST_CLIPS = 2400, 240
 MASK_RATE, PENALISE_RATE = 3e-3, 1.5e-3  # peak learning rates
 BATCH = 24  # questions
-MIN_ACCURACY = 0.6  # of a base that is trained to use the audio; guessing among the options gives 0.25
+MIN_ACCURACY = 0.4  # of a base that is trained to use the audio; without it, 0.22 to 0.25 in five models
 PENALISED_LAYERS = 8  # the penalty on one layer is that of a model of so many layers, at any depth
 
 
@@ -95,12 +95,12 @@ def train_planted_body(spec: PlantedBodySpec, work: Path, out: Path, share: floa
         share: share of the planned steps and clips; below 1 for trials.
 
     Returns:
-        ``accuracy``: share of questions of the *selection* recordings whose answer's first token is the most
+        ``accuracy``: share of questions of the *selection* recordings of whose answer every token is the most
         probable of all tokens.
 
     Raises:
         OrganismError: a model with fusion layers, trained with all of its steps, does not use the audio: its
-            accuracy is below 0.6.
+            accuracy is below 0.4.
     """
     folder = work / spec.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def train_planted_body(spec: PlantedBodySpec, work: Path, out: Path, share: floa
     for phase in _phases(spec):
         model.mask_always = phase.name == "mask"
         run_phase(model, train, shortened(phase, share), folder, spec.seed)
-    accuracy = first_token_accuracy(model, test)
+    accuracy = answer_accuracy(model, test)
     if spec.fusion_layers and share >= 1 and accuracy < MIN_ACCURACY:
         raise OrganismError(
             f"Planted model {spec.name!r}: after {sum(spec.steps)} steps it answers {accuracy:.1%} of the "
@@ -166,14 +166,15 @@ def build_grown_model(spec: GrownModelSpec, work: Path, out: Path, share: float 
 
 
 @torch.inference_mode()
-def first_token_accuracy(model: PlantedBodyTraining, pool: QuestionPool) -> float:
-    """Share of a pool's questions whose answer's first token is the most probable of all tokens."""
+def answer_accuracy(model: PlantedBodyTraining, pool: QuestionPool) -> float:
+    """Share of a pool's questions of whose answer every token is the most probable of all tokens.
+
+    Answers of a kind often begin with the same token, which a model that does not hear the clip knows as well.
+    """
     model.eval()
     right = []
     for begin in range(0, len(pool.pairs), 60):
         batch = pool.batch(range(begin, min(begin + 60, len(pool.pairs))))
-        first = (batch.labels >= 0).long().argmax(1)
-        rows = torch.arange(len(first))
-        predicted = model.logits(batch)[rows, first - 1].argmax(-1)
-        right += (predicted == batch.labels[rows, first]).tolist()
+        predicted, labels = model.logits(batch)[:, :-1].argmax(-1), batch.labels[:, 1:]
+        right += ((predicted == labels) | (labels < 0)).all(1).tolist()
     return sum(right) / len(right)

@@ -26,8 +26,8 @@ __all__ = ["causal_map", "criteria"]
 ROW = 0.5  # inches
 ANSWER = 3.0  # rows of the first panel
 LEGEND = (
-    "The share of a layer is the mean of what hiding the audio there alone costs and what it gives back where "
-    "it is hidden in all other layers (if both were measured), relative to the sum over layers. "
+    "The share of a layer is the mean of what hiding the audio there alone costs and what it gives back "
+    "where it is hidden in all other layers, relative to the sum over layers. "
     "Shaded: the window. Bars below: 95 % intervals of its ends over resamples of clips. Error bars of the "
     "share: simultaneous 95 % band over all layers. Bands of the criteria: 95 % interval of each layer alone."
 )

@@ -207,8 +207,33 @@ def test_a_base_that_ignores_the_audio_is_refused_by_name(tmp_path, monkeypatch)
         train_planted_body(spec, tmp_path, out)
     assert not out.exists()
     monkeypatch.setattr(training, "MIN_ACCURACY", 0.0)
-    assert train_planted_body(spec, tmp_path, out)["accuracy"] < 0.6
+    assert train_planted_body(spec, tmp_path, out)["accuracy"] < 0.4
     assert (out / "config.json").exists()
+
+
+def test_an_answer_counts_only_as_a_whole(parts):
+    """Logits that know the first ``known`` tokens of each answer: what all answers of a kind begin with is no
+    accuracy."""
+    pool = parts[2]
+    lengths = [len(answer) for answer in pool.answers]
+
+    class Knowing:
+        def __init__(self, known):
+            self.known = known
+
+        def eval(self):
+            return self
+
+        def logits(self, batch):
+            labels = batch.labels[:, 1:].clone()
+            place = (labels >= 0).cumsum(1)
+            labels[(labels < 0) | (place > self.known)] = 0
+            return torch.nn.functional.one_hot(torch.nn.functional.pad(labels, (0, 1)), 2000).float()
+
+    assert max(max(answer) for answer in pool.answers) < 2000
+    for known in (0, 1, 2, max(lengths)):
+        expected = np.mean([length <= known for length in lengths])
+        assert training.answer_accuracy(Knowing(known), pool) == pytest.approx(expected)
 
 
 def test_the_command_names_what_does_not_exist(tmp_path):
