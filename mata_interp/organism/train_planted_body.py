@@ -167,7 +167,7 @@ def build_grown_model(spec: GrownModelSpec, work: Path, out: Path, share: float 
 
 @torch.inference_mode()
 def answer_accuracy(model: PlantedBodyTraining, pool: QuestionPool) -> float:
-    """Share of a pool's questions of whose answer every token is the most probable of all tokens.
+    """Share of a pool's questions whose answers are right: each token is the most probable of all tokens.
 
     Answers of a kind often begin with the same token, which a model that does not hear the clip knows as well.
     """
