@@ -169,7 +169,7 @@ def build_grown_model(spec: GrownModelSpec, work: Path, out: Path, share: float 
 def answer_accuracy(model: PlantedBodyTraining, pool: QuestionPool) -> float:
     """Share of a pool's questions whose answers are right: each token is the most probable of all tokens.
 
-    Answers of a kind often begin with the same token, which a model that does not hear the clip knows as well.
+    Answers of a kind often begin with the same token, which a model that does not hear the clip knows too.
     """
     model.eval()
     right = []
