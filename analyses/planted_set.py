@@ -18,9 +18,9 @@ the audio. Three steps:
 
 The rule for the window (mata_interp/fusion/recommend.py and share_window.py) is the third one. It was
 designed on retired models, which had been held out for the first two (commits 3e1b107 and 18017fe), and
-frozen in commit 0a249bc. The held-out models were named before they were trained (commit b9ee271), and nothing
-of them was looked at before the freeze; two more wide models were added after it, as in 30-wide-r only two of
-eight planted layers read the audio. measured.json lists models whose truth is known.
+frozen in commit 0a249bc. The held-out models were named before they were trained (commit b9ee271), and
+nothing of them was looked at before the freeze; two more wide models were named after it (commit 45ce1f9), as
+in 30-wide-r only two of eight planted layers read the audio. measured.json lists models whose truth is known.
 
 \b
 Examples
