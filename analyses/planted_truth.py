@@ -3,12 +3,12 @@
 A planted model is an organism that was trained to read audio in chosen layers only (see
 mata_interp.organism.planted_model): either all other layers attend over a window too short to reach the
 audio, or attention to audio is penalised there. The truth is verified independently: audio is hidden from all
-text in one layer after the other, and the layers where this lowers the log-probability difference
-(support/blindness.py) must be those that were planted. The criteria then see other clips. Models planted by
-`window` show it in their masks, so they are reported apart from those planted by `penalty`. The models
-in TUNED were looked at during the development of planting, and are marked. The figures in the README are of
-an earlier rule for the recommended window, frozen before any planted model was made; that of
-mata_interp.fusion.share_window has not been measured here.
+text in one layer after the other, then in all layers but one, and the layers where this costs or gives back
+most of the log-probability difference (support/blindness.py) must be those that were planted. The criteria
+then see other clips. Models planted by `window` show it in their masks, so they are reported apart from those
+planted by `penalty`. The models in TUNED were looked at during the development of planting, and are marked.
+The figures in the README are of an earlier rule for the recommended window, frozen before any planted model
+was made, and of a truth by hiding one layer alone. The present rule has not been measured here.
 
 The number of clips that are needed is estimated by cutting windows again from random subsets. Training takes
 about ten minutes for each of the nine models on a CPU, measuring a few minutes.

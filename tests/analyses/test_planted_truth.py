@@ -96,12 +96,28 @@ def test_the_truth_is_a_ratio_of_means(truths, unbiased, monkeypatch):
     )
     measured = truths.blindness(unbiased, items)
     np.testing.assert_allclose(measured.cost, loss / 0.86)
+    np.testing.assert_allclose(measured.gain, loss / 0.86)  # no layer replaces another
     np.testing.assert_allclose(measured.low, measured.high)  # all items alike
     assert measured.layers == (3, 4)
     assert measured.total == pytest.approx((0.86, 0.86, 0.86))
     assert measured.accuracy[0] == pytest.approx(2 / 3)
     loss[2:5] = 0.01, 0.05, 0.03  # too little to speak of
     assert truths.blindness(unbiased, items).layers == ()
+
+
+def test_the_truth_has_layers_that_replace_each_other(truths, unbiased, monkeypatch):
+    """Layers 1 and 6 suffice each, so that hiding one of them costs nothing; layers 2 and 4 need each other."""
+    items = mi.load_benchmark("listening").filter(condition="neutral").sample(3, seed=1)
+
+    def margins(lalm, items, blinds):
+        lost = [0.6 * ({1, 6} <= {*blind}) + 0.4 * bool({2, 4} & {*blind}) for blind in blinds]
+        return 2.0 - np.array(lost)[:, None] * np.ones(len(items))
+
+    monkeypatch.setattr(truths, "margins", margins)
+    measured = truths.blindness(unbiased, items)
+    np.testing.assert_allclose(measured.cost, [0, 0, 0.4, 0, 0.4, 0, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(measured.gain, [0, 0.6, 0, 0, 0, 0, 0.6, 0], atol=1e-12)
+    assert measured.layers == (1, 2, 4, 6)
 
 
 @pytest.mark.acceptance
