@@ -106,7 +106,7 @@ def test_the_truth_is_a_ratio_of_means(truths, unbiased, monkeypatch):
 
 
 def test_the_truth_has_layers_that_replace_each_other(truths, unbiased, monkeypatch):
-    """Layers 1 and 6 suffice each, so that hiding one of them costs nothing; layers 2 and 4 need each other."""
+    """Layers 1 and 6 suffice each, so that hiding one of them costs nothing; 2 and 4 need each other."""
     items = mi.load_benchmark("listening").filter(condition="neutral").sample(3, seed=1)
 
     def margins(lalm, items, blinds):
