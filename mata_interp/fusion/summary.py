@@ -10,7 +10,7 @@ from mata_interp.ranges import named_layers
 from .boundaries import Boundary
 from .criteria import CRITERIA
 from .recommend import DECIDING, IN_ORDER
-from .share_window import MIN_EFFECT, SPREAD, ShareWindow
+from .share_window import MIN_EFFECT, SPREAD, WORTH, ShareWindow
 from .windows import overlap
 
 __all__ = ["Findings", "summarize"]
@@ -120,8 +120,8 @@ def _replaceable_sentence(findings: Findings) -> str:
     if not findings.replaceable:
         return ""
     return (
-        f"Hiding the audio in {named_layers(findings.replaceable)} alone costs little or nothing: other "
-        "layers make up for it."
+        f"Hiding the audio in {named_layers(findings.replaceable)} alone costs less than {WORTH:.0%} of what "
+        "it gives back there alone: other layers make up for it."
     )
 
 
