@@ -225,7 +225,7 @@ def tasks(lalm: mi.LALM, seconds: float) -> dict[str, Callable[[], object]]:
         "MATA, attached": generate_with_transformers(NEW_TOKENS, mata),
         "MATA, attached, all layers 1": generate_with_transformers(1, everywhere),
         "MATA, attached, all layers": generate_with_transformers(NEW_TOKENS, everywhere),
-        "layer criteria, window": criteria(DECIDING),
+        "layer criteria, window": criteria(list(DECIDING)),
         "layer criteria, last query": criteria(at_last),
         "layer criteria, all": criteria(list(CRITERIA)),
         **{f"sweep, {count}": sweep(configurations(count)) for count in COUNTS},

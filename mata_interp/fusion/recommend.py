@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .share_window import MIN_EFFECT, ShareWindow, nothing_measured, share_window
+from .share_window import DRAWS, MIN_EFFECT, ShareWindow, nothing_measured, share_window
 
 __all__ = ["DECIDING", "IN_ORDER", "STAND_INS", "choose"]
 
@@ -40,7 +40,7 @@ def choose(
     n: int,
     seed: int = 0,
     effect: np.ndarray | None = None,
-    resamples: int | None = None,
+    resamples: int = DRAWS,
 ) -> tuple[ShareWindow, tuple[str, ...]]:
     """Choose a window.
 
@@ -52,7 +52,7 @@ def choose(
         seed: seed of the bootstrap.
         effect: what it costs to hide the audio from all text in all layers, nats, float64 [item], if
             measured.
-        resamples: number of resamples for stability and boundaries; those of `share_window` if not given.
+        resamples: number of resamples whose windows are found for stability and boundaries.
 
     Returns:
         the window and what it rests on, and the names of the criteria that decided.
@@ -62,13 +62,14 @@ def choose(
         >>> window.verdict, deciding
         ('nothing measured', ())
     """
-    more = {} if resamples is None else {"resamples": resamples}
     if effect is not None and all(name in profiles for name in DECIDING):
         counts = np.mean([profiles[name] for name in DECIDING], axis=0)
-        return share_window(counts[None], clusters, seed=seed, whole=effect[None], **more), DECIDING
+        return share_window(
+            counts[None], clusters, seed=seed, resamples=resamples, whole=effect[None]
+        ), DECIDING
     causes = tuple(name for name in IN_ORDER if name in profiles)
     names = causes or tuple(name for name in STAND_INS if name in profiles)
     if not names:
         return nothing_measured(n), ()
     parts = np.array([profiles[name] for name in names])
-    return share_window(parts, clusters, MIN_EFFECT if causes else None, seed, **more), names
+    return share_window(parts, clusters, MIN_EFFECT if causes else None, seed, resamples), names

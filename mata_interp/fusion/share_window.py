@@ -122,18 +122,18 @@ def share_window(
         >>> window.inside.tolist(), window.verdict
         ([False, True, True, False], 'found')
     """
-    whole = parts.sum(2) if whole is None else whole
-    complete = np.isfinite(parts).all(axis=(0, 2)) & np.isfinite(whole).all(0)
+    effect: np.ndarray = parts.sum(2) if whole is None else whole
+    complete = np.asarray(np.isfinite(parts).all(axis=(0, 2)) & np.isfinite(effect).all(0))
     labels = [cluster for cluster, there in zip(clusters, complete, strict=True) if there]
     if not labels:
         return nothing_measured(parts.shape[2])
-    parts, whole = parts[:, complete], whole[:, complete]
+    parts, effect = parts[:, complete], effect[:, complete]
     if min_effect is None:
         parts = parts.clip(0)
-        whole = parts.sum(2)
+        effect = parts.sum(2)
     shares = _shares(parts)
     empty = replace(nothing_measured(parts.shape[2]), share=shares.mean(0), clips=len(set(labels)))
-    effects = [simultaneous_band(x[:, None], labels, 2 * EFFECT_LEVEL - 1, seed=seed) for x in whole]
+    effects = [simultaneous_band(x[:, None], labels, 2 * EFFECT_LEVEL - 1, seed=seed) for x in effect]
     verdict, needed = _effect(effects, min_effect or 0.0)
     if verdict != "found":
         return replace(empty, verdict=verdict, clips_needed=needed)
@@ -141,7 +141,7 @@ def share_window(
     window = rule.apply_to_data(empty)
     if window.verdict != "found" or not resamples:
         return window
-    step_one = _EffectBounds.from_items(whole.T, labels, effects, min_effect or 0.0)
+    step_one = _EffectBounds.from_items(effect.T, labels, effects, min_effect or 0.0)
     return _with_resamples(window, rule, step_one, seed, resamples)
 
 

@@ -94,7 +94,7 @@ def costs_and_gains(margins: Margins, n: int) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.array([len(block) for block in blocks])
     costs, gains = (np.repeat(of_blocks / sizes, sizes) for of_blocks in both)
     least = max(LEAST, SMALL * abs(effect))
-    large = (np.abs(both) >= least).any(0)
+    large = np.asarray((np.abs(both) >= least).any(0))
     layers = [layer for block, more in zip(blocks, large, strict=True) if more for layer in block]
     if layers:
         _, costs[layers], gains[layers] = _with_and_without(margins, [(layer,) for layer in layers], n)
