@@ -25,9 +25,11 @@ __all__ = ["causal_map", "criteria"]
 
 ROW = 0.5  # inches
 ANSWER = 3.0  # rows of the first panel
-LEGEND = (
+SHARE = (  # where both were measured
     "The share of a layer is the mean of what hiding the audio there alone costs and what it gives back "
     "where it is hidden in all other layers, relative to the sum over layers. "
+)
+LEGEND = (
     "Shaded: the window. Bars below: 95 % intervals of its ends over resamples of clips. Error bars of the "
     "share: simultaneous 95 % band over all layers. Bands of the criteria: 95 % interval of each layer alone."
 )
@@ -109,7 +111,7 @@ def criteria(fusion_profile: FusionProfile, width: float = 7.5) -> Figure:
     names = _causal_first(fusion_profile)
     note, legend = (
         textwrap.wrap(fusion_profile.summary, int(width * 15)),
-        textwrap.wrap(LEGEND, int(width * 16)),
+        textwrap.wrap(f"{SHARE if fusion_profile.effect is not None else ''}{LEGEND}", int(width * 16)),
     )
     row = ROW if wide else 1.3 * ROW
     head, footer = 0.35 + 0.15 * len(note), 0.62 + 0.14 * len(legend)
