@@ -67,7 +67,7 @@ def _windows(
     labels = [f"{layer_range(w)}\n\u03b1 {effects[w]['alpha']:g}" for w in family]
     axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     if not named:
-        hollow = "" if all(map(_is_run, family)) else "; hollow: gaps"
+        hollow = "" if all(map(_is_run, family)) else ";\nhollow: gaps"
         axis.set_xlabel(f"first layer of the window\n(red: recommended{hollow})")
         return
     if "sets" in here:
