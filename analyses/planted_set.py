@@ -179,10 +179,9 @@ def shares(
         items = planted_items(load_bank(), "confirmation", clips)
         orders = random_orders(spec.num_layers, pairs)
         found = layer_shares(shapley_values(lambda sets, m=lalm, i=items: margins(m, i, sets), orders))
-        counts = (np.array(truth.cost) + truth.gain) / 2
         if as_json:
             values = {name: np.asarray(value).tolist() for name, value in vars(found).items()}
-            print(json.dumps({"plant": spec.name, **values, "counts": counts.tolist()}), flush=True)
+            print(json.dumps({"plant": spec.name, **values, "counts": truth.counts.tolist()}), flush=True)
             continue
         print(f"{spec.name}, planted in {brief(spec.fusion_layers)}: {found.total:.2f} nats, {clips} clips")
         print(f"  at least a fifth of the largest Shapley value: {brief(found.layers)}")
@@ -190,7 +189,7 @@ def shares(
         for layer in np.argsort(-found.share)[:12]:
             print(
                 f"  layer {layer:2}: {found.share[layer]:6.3f} (standard error {found.error[layer]:.3f} over "
-                f"clips, {found.sampling[layer]:.3f} over orders); counts {counts[layer]:6.3f}",
+                f"clips, {found.sampling[layer]:.3f} over orders); counts {truth.counts[layer]:6.3f}",
                 flush=True,
             )
 

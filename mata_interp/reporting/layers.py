@@ -44,13 +44,16 @@ def profile_content(profile: FusionProfile) -> list[Content]:
 
 
 def _figure(profile: FusionProfile) -> FigurePart:
+    source = ""
+    if profile.effect is not None:
+        source = ", from what hiding the audio there alone costs and what it gives back alone"
     return figure_part(
         "fusion",
         lambda width: fusion(profile, width),
         "Criteria for the layers that read audio",
         "Criteria for the layers that read the audio.",
-        "The first panel decides the window: each layer's share of the effect of the audio on the answer, "
-        "from what hiding the audio there alone costs and what it gives back alone. "
+        "The first panel decides the window: each layer's share of the effect of the audio on the answer"
+        f"{source}. "
         "Criteria that change the model (causal) come before those that only observe attention. Measured "
         f"on {count(profile.profiles.sizes['item'], 'item')} of {count(profile.clips, 'clip')}.",
     )

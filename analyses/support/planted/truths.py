@@ -67,6 +67,11 @@ class KnownModel:
     total: tuple[float, float, float]
     accuracy: tuple[float, float, float]
 
+    @property
+    def counts(self) -> np.ndarray:
+        """What each layer counts, [layers]: the mean of its cost and its gain, relative to ``total``."""
+        return np.mean([self.cost, self.gain], axis=0)
+
     @classmethod
     def from_truth(cls, spec: GrownModelSpec, truth: Truth) -> KnownModel:
         """From a measured truth. Without an effect of the audio there are no layers."""
