@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -106,14 +107,30 @@ def test_coverage_counts_boundaries_of_runs_that_overlap(scoring, known, tmp_pat
         {"first": 5, "last": 5, "first_interval": [5, 5], "last_interval": [5, 5]},  # overlaps nothing
     ]
     rows = table(("two", 50, 0, "2-3,5"), boundaries=edges) + table(("none", 50, 0, "none"))
-    (coverage,) = scoring.score(read(scoring, tmp_path, rows), known)["boundaries"].to_dict("records")
-    assert (coverage["edges"], coverage["covered"]) == (2, 0.5)
-    assert (coverage["exact"], coverage["width"]) == (0.5, 1.5)
+    coverage = scoring.score(read(scoring, tmp_path, rows), known)["boundaries"].to_dict("records")
+    assert [row["truth"] for row in coverage] == ["pooled", "as it is"]
+    for row in coverage:  # no gap to fill in this model
+        assert (row["edges"], row["covered"]) == (2, 0.5)
+        assert (row["exact"], row["width"]) == (0.5, 1.5)
     as_text = [{**row, "boundaries": json.dumps(row.get("boundaries", []))} for row in rows]
     path = tmp_path / "windows.csv"
     pd.DataFrame(as_text).to_csv(path, index=False)
     again = scoring.score(scoring.read_windows(path), known)["boundaries"]
-    assert again.to_dict("records") == [coverage]
+    assert again.to_dict("records") == coverage
+
+
+def test_boundaries_are_compared_with_pooled_runs(scoring, known, tmp_path):
+    """Layer 4 counts about a fifth, and 3 less, but not surely so: 2-4 with the gap filled. Layer 0 is at the
+    limit as well, and is no gap between two layers of the truth."""
+    at_limit = replace(known["two"], layers=(2, 4), unclear=(0, 3))
+    assert at_limit.runs == [(2, 4)]
+    assert replace(at_limit, unclear=()).runs == [(2, 2), (4, 4)]
+    edge = {"first": 2, "last": 4, "first_interval": [2, 2], "last_interval": [4, 4]}
+    rows = table(("two", 50, 0, "2-4"), boundaries=[edge]) + table(("none", 50, 0, "none"))
+    models = {**known, "two": at_limit}
+    pooled, as_it_is = scoring.score(read(scoring, tmp_path, rows), models)["boundaries"].to_dict("records")
+    assert (pooled["edges"], pooled["covered"]) == (2, 1.0)
+    assert (as_it_is["edges"], as_it_is["covered"]) == (4, 0.5)
 
 
 def test_stability_is_compared_with_other_draws(scoring, known, tmp_path):

@@ -162,6 +162,45 @@ def test_knockouts_of_deep_models_equal_a_loop(monkeypatch, rows, from_last):
     assert (alone != gains).any()
 
 
+def by_ablation(one: mi.LALM) -> np.ndarray:
+    """Costs and gains from whole forwards of all items in one batch, padded on the left: [item, 2, N]."""
+    prompt = one.prompt(ITEMS)
+    assert prompt.inputs["attention_mask"].min() == 0
+    every = [*range(N)]
+    sets = [[], every, *([i] for i in every), *([j for j in every if j != i] for i in every)]
+    edits = [(mi.Knockout(some, queries="text"),) if some else () for some in sets]
+    scores = one.score_each(prompt, [list(item.choices) for item in ITEMS], edits)
+    margins = np.array(
+        [
+            [option_margin(score.logprob[row], item.choices.index(item.answer)) for score in scores]
+            for row, item in enumerate(ITEMS)
+        ]
+    )
+    without, with_all, alone, others = np.split(margins, [1, 2, 2 + N], axis=1)
+    return np.stack([without - alone, others - with_all], axis=1)
+
+
+def by_criteria(one: mi.LALM) -> np.ndarray:
+    """The same by the deciding criteria: [item, 2, N]."""
+    contexts = [ItemContext.from_item(one, item) for item in ITEMS]
+    return np.array([[CRITERIA[name].measure(context) for name in DECIDING] for context in contexts])
+
+
+def test_deciding_criteria_equal_a_padded_batch_of_ablations(lalm):
+    expected = by_ablation(lalm)
+    np.testing.assert_allclose(by_criteria(lalm), expected, atol=2e-4)
+    assert np.abs(expected).max(axis=(1, 2)).min() > 0.5
+
+
+def test_deciding_criteria_in_half_precision_are_as_near_as_the_ablations(lalm):
+    """Rounding moves both; the criteria are at most twice as far from single precision as whole forwards."""
+    model, processor = tiny_qwen2_audio(seed=3)
+    half, exact = mi.LALM(model.bfloat16(), processor), by_ablation(lalm)
+    error = np.abs(by_ablation(half) - exact).max()
+    assert 0 < error < 0.1 * np.ptp(exact)
+    assert np.abs(by_criteria(half) - exact).max() < 2 * error
+
+
 def test_restoration_equals_patching_the_residual_stream(context, eager):
     margins, other = restoration.margins(context), context.counterfactual
     clean, corrupted = reference.states(eager, context), reference.states(eager, other)

@@ -18,7 +18,8 @@ an IoU of 0; any window on a model that does not use it is a false one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,13 @@ __all__ = ["BINS", "Scores", "read_windows", "score"]
 
 REQUIRED = ("plant", "clips", "draw", "layers")
 AGREE = 0.5  # IoU from which windows are similar
-COVERAGE = ["clips", "edges", "covered", "low", "high", "exact", "width"]
+COVERAGE = ["truth", "clips", "edges", "covered", "low", "high", "exact", "width"]
 BINS = (0.0, 0.25, 0.5, 0.8, 0.95, 1.0)  # of the stability
 
 Scores = dict[str, pd.DataFrame]
 """``models``: one row for each model and number of clips; ``clips``: one for each number of clips;
-``boundaries``: coverage of the boundaries' intervals; ``stability``: claimed and observed, by bins;
+``boundaries``: coverage of the boundaries' intervals, of the pooled runs of the truth and of its runs as
+they are; ``stability``: claimed and observed, by bins;
 ``stability_by_clips``: the same, by number of clips."""
 
 
@@ -173,21 +175,28 @@ def _of_size(size: Any, rows: Any) -> dict[str, Any]:
 def _coverage(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
     """Of the true boundaries whose run a window overlaps: how many lie in the window's interval for them.
 
+    The rule pools neighbours before it splits them, so that its boundaries are those of ``pooled`` runs
+    (`KnownModel.runs`). Beside them stand the runs of the truth ``as it is``, without pooling.
     ``exact`` is the fraction of true boundaries that are those of the window: an interval of one layer would
     cover as much. ``width`` is the mean number of layers in an interval.
     """
+    true_runs = {
+        "pooled": {name: model.runs for name, model in known.items()},
+        "as it is": {name: runs(model.layers) for name, model in known.items()},
+    }
     entries = []
-    for clips, part in rows[rows["uses"]].groupby("clips"):
+    for (truth, of_model), (clips, part) in product(true_runs.items(), rows[rows["uses"]].groupby("clips")):
         edges = [
             (low <= true <= high, true == chosen, high - low + 1)
             for row in part.itertuples()
-            for true, chosen, (low, high) in _matched_edges(row.boundaries, known[row.plant].layers)
+            for true, chosen, (low, high) in _matched_edges(row.boundaries, of_model[row.plant])
         ]
         if edges:
             covered, exact, width = np.array(edges).T
             share = proportion(covered.astype(bool))
             entries.append(
                 {
+                    "truth": truth,
                     "clips": int(clips),
                     "edges": len(edges),
                     "covered": float(covered.mean()),
@@ -201,10 +210,10 @@ def _coverage(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
 
 
 def _matched_edges(
-    edges: list[dict[str, Any]], truth: tuple[int, ...]
+    edges: list[dict[str, Any]], truth: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int, list[int]]]:
     """Each true boundary with that of the run that overlaps it, and its interval."""
-    for first, last in runs(truth):
+    for first, last in truth:
         for edge in edges:
             if edge["first"] <= last and edge["last"] >= first:
                 if edge.get("first_interval"):

@@ -16,7 +16,7 @@ import numpy as np
 
 from mata_interp.fusion.share_window import WORTH
 from mata_interp.organism.planted_growth import GrownModelSpec
-from mata_interp.ranges import brief, layers_in
+from mata_interp.ranges import brief, layers_in, runs
 from mata_interp.seeding import named_generator
 from support.blindness import Truth
 
@@ -71,6 +71,13 @@ class KnownModel:
     def counts(self) -> np.ndarray:
         """What each layer counts, [layers]: the mean of its cost and its gain, relative to ``total``."""
         return np.mean([self.cost, self.gain], axis=0)
+
+    @property
+    def runs(self) -> list[tuple[int, int]]:
+        """First and last layer of each run of the truth, pooled as the rule pools its window: a gap of one
+        layer is filled if the interval of what that layer counts reaches a fifth (it is ``unclear``)."""
+        filled = [layer for layer in self.unclear if layer - 1 in self.layers and layer + 1 in self.layers]
+        return runs(sorted({*self.layers, *filled}))
 
     @classmethod
     def from_truth(cls, spec: GrownModelSpec, truth: Truth) -> KnownModel:
