@@ -43,13 +43,12 @@ from support.blindness import margins
 from support.planted import measuring
 from support.planted.scoring import read_windows, score
 from support.planted.shapley import layer_shares, random_orders, shapley_values
+from support.planted.sources import Spec, build, clips_for_criteria, clips_for_truth, every_spec
 from support.planted.truths import CLIPS, DRAWS, EFFECTS, MEASURED, POOL, read_known
 from support.planted.windows import false_windows, recommended_windows
 
 import mata_interp as mi
-from mata_interp.organism.bank import load_bank
-from mata_interp.organism.planted_growth import ROLES, GrownModelSpec, read_planted_set
-from mata_interp.organism.planted_questions import planted_items
+from mata_interp.organism.planted_growth import ROLES
 from mata_interp.ranges import brief
 from mata_interp.statistics import proportion
 
@@ -67,16 +66,12 @@ def truth(
     names: Names = None, role: Role = None, work: Work = WORK, threads: Threads = 2, out: Path = MEASURED
 ) -> None:
     """Train the models that are missing, and measure which layers need the audio."""
-    from mata_interp.organism.train_planted_body import build_grown_model
-
     torch.set_num_threads(threads)
     for spec in _specs(names, role):
         if spec.name in read_known(out):
             continue
-        folder = work / "models" / spec.name
-        if not (folder / "config.json").exists():
-            build_grown_model(spec, work, folder)
-        known = measuring.measure_truth(mi.LALM.from_pretrained(folder), spec)
+        lalm = mi.LALM.from_pretrained(build(spec, work))
+        known = measuring.measure_truth(lalm, spec, clips_for_truth(spec, work, measuring.TRUTH_CLIPS))
         measuring.store_truth(known, out)
         print(json.dumps(known.to_dict()), flush=True)
 
@@ -97,8 +92,9 @@ def effects(
         if spec.name not in known:
             raise typer.BadParameter(f"The truth of {spec.name} is not measured: run `truth` first.")
         if spec.name not in done:
-            lalm = mi.LALM.from_pretrained(work / "models" / spec.name)
-            measuring.store_effects(spec.name, measuring.measure_effects(lalm, clips), out)
+            items = clips_for_criteria(spec, work, clips)
+            measured = measuring.measure_effects(mi.LALM.from_pretrained(build(spec, work)), items)
+            measuring.store_effects(spec.name, measured, out)
             print(spec.name, flush=True)
 
 
@@ -175,8 +171,8 @@ def shares(
     for spec in _specs(names, role):
         if spec.name not in known:
             raise typer.BadParameter(f"The truth of {spec.name} is not measured: run `truth` first.")
-        lalm, truth = mi.LALM.from_pretrained(work / "models" / spec.name), known[spec.name]
-        items = planted_items(load_bank(), "confirmation", clips)
+        lalm, truth = mi.LALM.from_pretrained(build(spec, work)), known[spec.name]
+        items = clips_for_truth(spec, work, clips)
         orders = random_orders(spec.num_layers, pairs)
         found = layer_shares(shapley_values(lambda sets, m=lalm, i=items: margins(m, i, sets), orders))
         if as_json:
@@ -194,8 +190,8 @@ def shares(
             )
 
 
-def _specs(names: list[str] | None, role: str | None) -> list[GrownModelSpec]:
-    specs = read_planted_set()
+def _specs(names: list[str] | None, role: str | None) -> list[Spec]:
+    specs = every_spec()
     if unknown := sorted({*(names or ())} - {*specs}):
         raise typer.BadParameter(f"There are no planted models {unknown}: choose from {sorted(specs)}.")
     return [

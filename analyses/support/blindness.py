@@ -111,7 +111,8 @@ def margins(lalm: mi.LALM, items: Any, blinds: Sequence[tuple[int, ...]]) -> np.
     """The margins of all items for each set of blinded layers: [sets, items], nats.
 
     Audio tokens and what comes before them do not see the text, so that blinding changes nothing there: they
-    run once for a batch, and only the tokens from the first text token on run for each set.
+    run once for a batch, and only the tokens from the first text token on run for each set. Of these, the
+    first layers run again only if they are blinded otherwise than in a run with none or all of them blinded.
     """
     return np.concatenate(
         [_batch_margins(lalm, items[begin : begin + BATCH], blinds) for begin in range(0, len(items), BATCH)],
@@ -136,10 +137,11 @@ def _batch_margins(lalm: mi.LALM, batch: Any, blinds: Sequence[tuple[int, ...]])
         lalm.model(**prompt.inputs, past_key_values=past, use_cache=True)
         handle.remove()
         past.crop(first - tokens.shape[1])
-        for blind in blinds:
-            with blinded(lalm.model, prompt, blind):
-                cache = branch_cache(past)
-                last = tokens.shape[1] - 1
+        last = tokens.shape[1] - 1
+
+        def run(cache: DynamicCache, blind: tuple[int, ...], first_layers: Sequence[Any] = ()) -> list[Any]:
+            """The text before the last token, in all layers or after those whose outputs are known."""
+            with blinded(lalm.model, prompt, blind), resumed(decoder, first_layers) as outputs:
                 if last > first:
                     decoder(
                         inputs_embeds=embeddings[0][:, first:last],
@@ -147,8 +149,48 @@ def _batch_margins(lalm: mi.LALM, batch: Any, blinds: Sequence[tuple[int, ...]])
                         past_key_values=cache,
                         use_cache=True,
                     )
+            return outputs
+
+        known = []  # layers that are blinded, the layers' outputs, and the cache
+        for blind in ((), tuple(range(lalm.num_layers))):
+            cache = branch_cache(past)
+            known.append((blind, run(cache, blind), cache))
+        for blind in blinds:
+            same, outputs, filled = max(
+                ((_shared_layers(blind, other, lalm.num_layers), *rest) for other, *rest in known),
+                key=lambda option: option[0],
+            )
+            cache = branch_cache(past)
+            run(cache, blind, outputs[:same])
+            cache.layers[:same] = branch_cache(filled).layers[:same]
+            with blinded(lalm.model, prompt, blind):
                 margins.append(option_margin(option_logprobs(lalm.model, prompt, options, cache), right))
     return np.array(margins)
+
+
+def _shared_layers(blind: Sequence[int], other: Sequence[int], count: int) -> int:
+    """Number of first layers that both sets blind alike.
+
+    >>> _shared_layers((2,), (), 5), _shared_layers((0, 1, 3), (0, 1, 2, 3), 5), _shared_layers((), (), 5)
+    (2, 2, 5)
+    """
+    return min({*blind} ^ {*other}, default=count)
+
+
+@contextmanager
+def resumed(decoder: Any, outputs: Sequence[Any]) -> Iterator[list[Any]]:
+    """Inside, the first layers give these outputs and compute nothing; yields the outputs of all layers."""
+    given, kept = list(outputs), []
+    for layer, output in zip(decoder.layers, given, strict=False):
+        layer.forward = lambda *args, output=output, **kwargs: output
+    handles = [layer.register_forward_hook(lambda m, args, out: kept.append(out)) for layer in decoder.layers]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer, _ in zip(decoder.layers, given, strict=False):
+            del layer.forward
 
 
 @contextmanager

@@ -36,6 +36,7 @@ evaluation = import_analysis(f"{PACKAGE}.evaluation")
 features = import_analysis(f"{PACKAGE}.features")
 parts = import_analysis(f"{PACKAGE}.parts")
 progress = import_analysis(f"{PACKAGE}.progress")
+planting = import_analysis(f"{PACKAGE}.planting")
 prompts = import_analysis(f"{PACKAGE}.prompts")
 questions = import_analysis(f"{PACKAGE}.questions")
 speech = import_analysis(f"{PACKAGE}.speech")
@@ -354,7 +355,7 @@ def test_at_least_200_test_clips():
 # Training
 
 
-def tiny_decoder() -> tuple[object, object]:
+def tiny_decoder() -> tuple[Any, Any]:
     """A decoder over the tiny model, and twelve clips of random features."""
     model, processor = tiny_qwen2_audio()
     generator = torch.Generator().manual_seed(3)
@@ -598,3 +599,99 @@ def test_accuracy_table_counts_captions_answers():
     assert row["share"] == 0.5
     # Wilson's interval of 1 of 2
     assert (row["low"], row["high"]) == pytest.approx((0.0945, 0.9055), abs=1e-4)
+
+
+# Plants on the assembled model
+
+
+def eager_decoder() -> tuple[Any, torch.Tensor, list[Any]]:
+    decoder, encoded = tiny_decoder()
+    decoder.model.set_attn_implementation({"text_config": "eager"})
+    rows = [decoder.row("What is it?", "dog"), decoder.row("Which of these do you hear?", "elephant")]
+    return decoder, encoded.features[:2].float(), rows
+
+
+@torch.no_grad()
+def test_text_does_not_see_the_audio_outside_its_readers():
+    """The first row reads in layer 2, the second nowhere: other audio changes only the first row."""
+    decoder, values, rows = eager_decoder()
+    results = []
+    for audio in (values, values.flip(1) + 1):
+        with planting.sight(decoder, audio.shape[1], [(2,), ()], hide=True):
+            results.append(decoder.answer_logits(audio, rows))
+    (first, second), (first_changed, second_changed) = results
+    assert (first - first_changed).abs().max() > 1e-3
+    assert torch.equal(second, second_changed)
+    plain = decoder.answer_logits(values, rows)
+    assert (first - plain[0]).abs().max() > 1e-3
+    layers = range(len(decoder.language_model.layers))
+    with planting.sight(decoder, values.shape[1], [layers, layers], hide=True):
+        for inside, outside in zip(decoder.answer_logits(values, rows), plain, strict=True):
+            assert torch.equal(inside, outside)
+
+
+@torch.no_grad()
+def test_attention_to_audio_is_recorded_where_text_should_not_read():
+    decoder, values, rows = eager_decoder()
+    with planting.sight(decoder, values.shape[1], [(2,), ()], hide=False) as masses:
+        decoder.answer_logits(values, rows)
+    text, row, audio = decoder.model.get_input_embeddings(), rows[1], values.shape[1]
+    before, after = text(torch.tensor(decoder.before)), text(torch.tensor(row.prompt + row.answer))
+    whole = torch.cat([before, decoder.projector(values[1]), after])[None]
+    weights = decoder.language_model(inputs_embeds=whole, output_attentions=True).attentions
+    assert len(masses) == len(weights)
+    first = len(before) + audio
+    for mass, expected in zip(masses, weights, strict=True):
+        expected = expected[0, :, first:, len(before) : first].sum((0, 2))
+        torch.testing.assert_close(mass[1, : len(after)], expected, rtol=1e-4, atol=1e-5)
+    assert masses[2][0].abs().max() == 0  # the first row reads there
+    assert masses[1][0].abs().max() > 0.01
+
+
+def test_the_penalty_weighs_what_predicts_the_answer_by_hand():
+    rows = [prompts.Row([1, 2], [3]), prompts.Row([1, 2, 3], [4, 5])]
+    mass = torch.zeros(2, 5)
+    mass[0, 1] = 8.0  # predicts the answer: 1 of 8 tokens of text, 1 of 3 that predict
+    mass[1, 0] = 4.0  # 1 of 8
+    mass[0, 4] = 100.0  # padding
+    expected = (8 * (1 / 8 + 1 / 3) + 4 / 8) / 2
+    assert float(planting._penalty([mass, torch.zeros(2, 5)], rows)) == pytest.approx(expected / 2)
+
+
+def test_planting_changes_every_layer_and_can_be_shipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(planting, "VALIDATED", 4)
+    spec = planting.AssembledPlant("two", "held-out", {"word": (1,), "sound": (2,)}, seed=3, steps=(4, 4))
+    assert (spec.fusion_layers, spec.plan.steps) == ((1, 2), 8)
+    decoder, encoded = tiny_decoder()
+    monkeypatch.setattr(planting.AssembledPlant, "plan", replace(spec.plan, batch=2, warmup=1))
+    before = logits_with_audio(decoder.model, decoder.processor)
+    planting.plant(decoder, (encoded, encoded), (LABELS, LABELS), spec, tmp_path / "work")
+    expected = logits_with_audio(decoder.model, decoder.processor)
+    path = tmp_path / "changes.safetensors"
+    adapter.save_low_rank(path, decoder.model, {})
+    changed = [name for name, tensor in adapter._load(path).items() if name.endswith(".up") and tensor.any()]
+    assert len(changed) == 4 * len(decoder.language_model.layers)
+    stock = tiny_decoder()[0].model
+    adapter.apply_low_rank(stock, path)
+    torch.testing.assert_close(logits_with_audio(stock, decoder.processor), expected, rtol=1e-3, atol=1e-2)
+    assert (expected - before).abs().max() > 0.1
+
+
+def test_planted_items_are_other_clips_than_the_benchmarks(makers):
+    items = planting.planted_items(makers["test"], "planted test", 12, seed=0)
+    assert len({item.id for item in items}) == 12
+    ours = items[3].load_audio(clips.RATE).samples
+    theirs = makers["test"].clip(benchmark.SERIES, 3).audio
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() > 0.1
+    for item in items:
+        assert item.answer in item.choices
+        assert item.caption == ""
+
+
+def test_shipped_plants_are_small_and_named():
+    for spec in planting.PLANTS:
+        path = build.shipped_plant(spec.name)
+        assert path.stat().st_size <= 1_000_000
+        assert {*spec.readers} == {"word", "sound"}
+        assert max(spec.fusion_layers) < planting.LAYERS

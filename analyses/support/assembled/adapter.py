@@ -17,7 +17,9 @@ __all__ = [
     "LowRankLinear",
     "adapted_linears",
     "add_low_rank",
+    "apply_low_rank",
     "apply_weights",
+    "save_low_rank",
     "save_weights",
 ]
 
@@ -52,14 +54,16 @@ class LowRankLinear(nn.Module):
         return self.linear(x) + x @ self.down.T @ self.up.T
 
 
-def adapted_linears(model: Qwen2AudioForConditionalGeneration) -> Iterator[Place]:
-    """Yield the matrices that low-rank changes apply to."""
-    for index, layer in list(enumerate(model.model.language_model.layers))[FIRST_ADAPTED:]:
+def adapted_linears(model: Qwen2AudioForConditionalGeneration, first: int = 0) -> Iterator[Place]:
+    """Yield the matrices that low-rank changes may apply to, from layer ``first`` on."""
+    for index, layer in list(enumerate(model.model.language_model.layers))[first:]:
         for attribute in ADAPTED:
             yield f"layers.{index}.{attribute}", layer.self_attn, attribute
 
 
-def add_low_rank(model: Qwen2AudioForConditionalGeneration, rank: int, seed: int) -> list[nn.Parameter]:
+def add_low_rank(
+    model: Qwen2AudioForConditionalGeneration, rank: int, seed: int, first: int | None = None
+) -> list[nn.Parameter]:
     """Put `LowRankLinear` in the place of every adapted matrix; return the new parameters.
 
     A is random and B zero, so that nothing changes at first.
@@ -68,10 +72,11 @@ def add_low_rank(model: Qwen2AudioForConditionalGeneration, rank: int, seed: int
         model: the assembled model.
         rank: of the changes.
         seed: of their random halves.
+        first: the first layer that is changed [default: `FIRST_ADAPTED`].
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = []
-    for _, parent, attribute in adapted_linears(model):
+    for _, parent, attribute in adapted_linears(model, FIRST_ADAPTED if first is None else first):
         linear = getattr(parent, attribute)
         down = torch.randn(rank, linear.in_features, generator=generator) / linear.in_features**0.5
         adapted = LowRankLinear(linear, down, torch.zeros(linear.out_features, rank))
@@ -84,6 +89,11 @@ def trained_weights(model: Qwen2AudioForConditionalGeneration) -> dict[str, Tens
     """Return the projector and the low-rank matrices, if there are any: name -> tensor."""
     projector = model.model.multi_modal_projector.linear
     weights = {f"{PROJECTOR}.{name}": tensor.detach() for name, tensor in projector.state_dict().items()}
+    return weights | _low_rank_weights(model)
+
+
+def _low_rank_weights(model: Qwen2AudioForConditionalGeneration) -> dict[str, Tensor]:
+    weights = {}
     for name, parent, attribute in adapted_linears(model):
         adapted = getattr(parent, attribute)
         if isinstance(adapted, LowRankLinear):
@@ -102,10 +112,19 @@ def save_weights(path: Path, model: Qwen2AudioForConditionalGeneration, notes: d
     Raises:
         ModelError: more than 1 MB.
     """
-    weights = {name: tensor.half().contiguous() for name, tensor in trained_weights(model).items()}
     matrix = model.model.multi_modal_projector.linear.weight.detach()
-    weights |= _in_8_bits(f"{PROJECTOR}.weight", matrix)
-    save_file(weights, path, metadata=notes)
+    _save(path, trained_weights(model), notes, _in_8_bits(f"{PROJECTOR}.weight", matrix))
+
+
+def save_low_rank(path: Path, model: Qwen2AudioForConditionalGeneration, notes: dict[str, str]) -> None:
+    """Write the low-rank changes alone, as `save_weights` does."""
+    _save(path, _low_rank_weights(model), notes, {})
+
+
+def _save(path: Path, weights: dict[str, Tensor], notes: dict[str, str], packed: dict[str, Tensor]) -> None:
+    """Write weights as float16; ``packed`` ones as they are, in the place of those of the same name."""
+    rounded = {name: tensor.half().contiguous() for name, tensor in weights.items()}
+    save_file(rounded | packed, path, metadata=notes)
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ModelError(f"The trained weights take {size} bytes; at most {MAX_BYTES} are shipped.")
@@ -143,6 +162,18 @@ def apply_weights(model: Qwen2AudioForConditionalGeneration, path: Path) -> None
     for name, parameter in projector.named_parameters():
         full = f"{PROJECTOR}.{name}"
         parameter.copy_(_fitting(weights.pop(full, None), parameter, full, path))
+    _add_low_rank_changes(model, weights, path)
+
+
+@torch.no_grad()
+def apply_low_rank(model: Qwen2AudioForConditionalGeneration, path: Path) -> None:
+    """Add the low-rank changes of a file of `save_low_rank`, as `apply_weights` does."""
+    _add_low_rank_changes(model, _load(path), path)
+
+
+def _add_low_rank_changes(
+    model: Qwen2AudioForConditionalGeneration, weights: dict[str, Tensor], path: Path
+) -> None:
     for name, parent, attribute in adapted_linears(model):
         if f"{name}.up" not in weights:
             continue

@@ -14,24 +14,33 @@ import torch
 from transformers import Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor
 from transformers.utils import logging as transformers_logging
 
+from mata_interp.benchmarks import Items
 from mata_interp.organism.bank import load_bank
 
-from .adapter import apply_weights, save_weights
+from .adapter import apply_low_rank, apply_weights, save_low_rank, save_weights
 from .alignment import align, frame_accuracy
 from .benchmark import COUNTS, write_benchmark
 from .clips import ClipMaker
 from .convert import convert, require_gguf
 from .features import load_features, save_features
 from .parts import PARTS, download, unpack
+from .planting import AssembledPlant, plant, planted_items
 from .prompts import Decoder
 from .speech import load_speech, require_espeak, save_speech
 from .steps import Steps
 from .training import VALIDATED, Plan, train, validation_accuracy
 from .vocabulary import SPLITS, VOICES, WORDS
 
-__all__ = ["SHIPPED", "Build"]
+__all__ = ["SHIPPED", "Build", "shipped_plant"]
 
 SHIPPED = Path(__file__).parent / "trained.safetensors"
+
+
+def shipped_plant(name: str) -> Path:
+    """The changes of a planted model, where they ship."""
+    return SHIPPED.parent / "planted" / f"{name}.safetensors"
+
+
 TRAIN_CLIPS, VALIDATION_CLIPS = 4096, 300
 ALIGNMENT_STEPS = 1500
 
@@ -63,6 +72,39 @@ class Build:
         Args:
             plan: of the training; None takes the weights that ship.
         """
+        self._prepare()
+        self._write_benchmark()
+        if plan is not None:
+            self._train(plan)
+        self._write_model(SHIPPED if plan is None else self.weights)
+
+    def write_planted(self, spec: AssembledPlant, out: Path, train: bool = False) -> None:
+        """Write a planted model.
+
+        Args:
+            spec: the plant.
+            out: folder of the model.
+            train: train its changes even if they ship.
+        """
+        self._prepare()
+        changes = shipped_plant(spec.name)
+        if train or not changes.exists():
+            changes = self.work / changes.name
+            self._plant(spec, changes)
+        model, processor = self._parts
+        apply_weights(model, SHIPPED)
+        apply_low_rank(model, changes)
+        model.save_pretrained(out)
+        processor.save_pretrained(out)
+        del self._parts  # its weights have changed
+
+    def planted_items(self, split: str, count: int) -> Items:
+        """Items on clips that neither training nor benchmark holds, from a split's voices and recordings."""
+        self._prepare()
+        return planted_items(self._makers[split], f"planted {split}", count, self.seed)
+
+    def _prepare(self) -> None:
+        """Get what every model is made from."""
         require_espeak()
         require_gguf()
         transformers_logging.set_verbosity_error()
@@ -70,10 +112,6 @@ class Build:
         self.work.mkdir(parents=True, exist_ok=True)
         self._get_parts()
         self._speak()
-        self._write_benchmark()
-        if plan is not None:
-            self._train(plan)
-        self._write_model(SHIPPED if plan is None else self.weights)
 
     def _get_parts(self) -> None:
         wheels = self.work / "wheels"
@@ -126,14 +164,7 @@ class Build:
 
     def _train(self, plan: Plan) -> None:
         """Encode the clips, align the projector, train; every step leaves a file in ``build/``."""
-        features = []
-        for series, split, count in (
-            ("train", "train", TRAIN_CLIPS),
-            ("validation", "selection", VALIDATION_CLIPS),
-        ):
-            path = self.work / f"{series}.safetensors"
-            features.append(path)
-            self._encode(path, series, split, count)
+        features = self._features()
         aligned = self.work / "aligned.safetensors"
         self.steps.run(
             "align",
@@ -150,6 +181,36 @@ class Build:
             [*features, aligned],
             settings,
         )
+
+    def _features(self) -> list[Path]:
+        """Encoded clips to train on and to validate on."""
+        paths = []
+        for series, split, count in (
+            ("train", "train", TRAIN_CLIPS),
+            ("validation", "selection", VALIDATION_CLIPS),
+        ):
+            path = self.work / f"{series}.safetensors"
+            paths.append(path)
+            self._encode(path, series, split, count)
+        return paths
+
+    def _plant(self, spec: AssembledPlant, changes: Path) -> None:
+        """Train the changes of a plant."""
+        features = self._features()
+
+        def run() -> None:
+            model, processor = self._parts
+            apply_weights(model, SHIPPED)
+            clips, held_out = (load_features(path) for path in features)
+            labels = self._makers["train"].labels, self._makers["selection"].labels
+            decoder, folder = Decoder(model, processor), self.work / spec.name
+            accuracy = plant(decoder, (clips, held_out), labels, spec, folder)
+            print(f"validation accuracy on {VALIDATED} clips: {accuracy:.3f}", flush=True)
+            notes = {"validation accuracy": f"{accuracy:.4f}", "plant": json.dumps(asdict(spec))}
+            save_low_rank(changes, model, notes | {"platform": platform.machine()})
+            del self._parts  # the decoder's matrices are wrapped
+
+        self.steps.run(f"plant {spec.name}", run, [changes], [*features, SHIPPED], asdict(spec))
 
     def _encode(self, path: Path, series: str, split: str, count: int) -> None:
         self.steps.run(

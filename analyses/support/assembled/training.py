@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from .streams import stream
 
 Labels = Mapping[str, Sequence[str]]  # role -> every label
 
-__all__ = ["Plan", "train", "validation_accuracy"]
+__all__ = ["Plan", "descend", "losses_of_answers", "train", "validation_accuracy"]
 
 COLUMNS = ("step", "lessons", "learning_rate", "loss", "validation_accuracy")
 VALIDATION_BATCH = 10
@@ -188,43 +188,72 @@ def train(
         seed: seed of the build.
         folder: for checkpoint.safetensors and losses.csv; training continues from a checkpoint in it.
     """
-    model = decoder.model.requires_grad_(False)
-    low_rank = add_low_rank(model, plan.rank, seed)
-    optimizer = torch.optim.AdamW(low_rank, lr=0.0, weight_decay=0.0)
-    state = _State(low_rank, optimizer)
+    low_rank = add_low_rank(decoder.model.requires_grad_(False), plan.rank, seed)
+    lessons = Lessons(decoder, clips[0], labels[0], plan, seed)
+    descend(
+        low_rank,
+        plan,
+        lambda step: answer_loss(decoder, *lessons.batch(step)),
+        lambda: validation_accuracy(decoder, clips[1], labels[1], VALIDATED, seed),
+        folder,
+    )
+
+
+def descend(
+    parameters: list[nn.Parameter],
+    plan: Plan,
+    loss: Callable[[int], Tensor],
+    accuracy: Callable[[], float],
+    folder: Path,
+) -> None:
+    """Lower a loss step by step.
+
+    Args:
+        parameters: what is trained.
+        plan: number of steps, learning rate, and when to validate.
+        loss: the loss of a step, given its number; it must depend on that number and the parameters alone.
+        accuracy: measured at the steps of the plan, for the loss curve.
+        folder: for checkpoint.safetensors and losses.csv; training continues from a checkpoint in it.
+    """
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0)
+    state = _State(parameters, optimizer)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.exists():
         state.load(checkpoint)
-    lessons = Lessons(decoder, clips[0], labels[0], plan, seed)
     losses: list[float] = []
     with Progress("training", plan.steps - state.step) as progress:
         while state.step < plan.steps:
             rate = plan.factor(state.step)
             for group in optimizer.param_groups:
                 group["lr"] = plan.learning_rate * rate
-            losses.append(_step(decoder, optimizer, *lessons.batch(state.step)))
+            losses.append(_step(optimizer, parameters, loss(state.step)))
             state.step += 1
             progress.advance(note=f"loss {np.mean(losses[-20:]):.3f}")
             if state.step % CHECKPOINT_EVERY == 0 or state.step == plan.steps:
-                accuracy = math.nan
-                if state.step % plan.validate_every == 0:
-                    accuracy = validation_accuracy(decoder, clips[1], labels[1], VALIDATED, seed)
-                _append(folder / "losses.csv", plan, state.step, rate, losses, accuracy)
+                validated = accuracy() if state.step % plan.validate_every == 0 else math.nan
+                _append(folder / "losses.csv", plan, state.step, rate, losses, validated)
                 state.save(checkpoint)
                 losses.clear()
 
 
-def _step(decoder: Decoder, optimizer: torch.optim.Optimizer, features: Tensor, rows: list[Row]) -> float:
-    """One step of the optimizer; returns the mean loss of the batch's answers."""
-    logits = decoder.answer_logits(features, rows)
-    loss = torch.stack([_answer_loss(*pair) for pair in zip(logits, rows, strict=True)]).mean()
+def _step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], loss: Tensor) -> float:
+    """One step of the optimizer; returns the loss."""
     optimizer.zero_grad()
     loss.backward()
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     return loss.item()
+
+
+def answer_loss(decoder: Decoder, features: Tensor, rows: Sequence[Row]) -> Tensor:
+    """The mean loss of the answers of a batch."""
+    return losses_of_answers(decoder.answer_logits(features, rows), rows).mean()
+
+
+def losses_of_answers(logits: Sequence[Tensor], rows: Sequence[Row]) -> Tensor:
+    """The loss of each answer, [rows], from the logits that predict its tokens."""
+    return torch.stack([_answer_loss(*pair) for pair in zip(logits, rows, strict=True)])
 
 
 def _answer_loss(logits: Tensor, row: Row) -> Tensor:

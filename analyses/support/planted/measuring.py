@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 import mata_interp as mi
+from mata_interp.benchmarks import Items
 from mata_interp.fusion.recommend import DECIDING
-from mata_interp.organism.bank import load_bank
-from mata_interp.organism.planted_growth import GrownModelSpec
-from mata_interp.organism.planted_questions import planted_items
 from support.blindness import blindness
 
-from .truths import EFFECTS, MEASURED, POOL, KnownModel, read_known
+from .sources import Spec
+from .truths import EFFECTS, MEASURED, KnownModel, read_known
 
 __all__ = [
     "TRUTH_CLIPS",
@@ -30,9 +29,8 @@ __all__ = [
 TRUTH_CLIPS = 400
 
 
-def measure_truth(lalm: mi.LALM, spec: GrownModelSpec, clips: int = TRUTH_CLIPS) -> KnownModel:
+def measure_truth(lalm: mi.LALM, spec: Spec, items: Items) -> KnownModel:
     """The truth of a planted model, by ablation in its own eager attention."""
-    items = planted_items(load_bank(), "confirmation", clips)
     return KnownModel.from_truth(spec, blindness(lalm, items))
 
 
@@ -49,9 +47,8 @@ class Effects:
     whole: np.ndarray
 
 
-def measure_effects(lalm: mi.LALM, clips: int = POOL) -> Effects:
+def measure_effects(lalm: mi.LALM, items: Items) -> Effects:
     """What each clip says of each layer by the criteria that decide the window."""
-    items = planted_items(load_bank(), "selection", clips)
     profile = mi.fusion_layers(lalm, items, criteria=DECIDING, progress=False)
     assert profile.effect is not None
     return Effects(profile.profiles.sel(criterion=list(DECIDING)).values, profile.effect.values)

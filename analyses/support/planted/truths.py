@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from mata_interp.fusion.share_window import WORTH
-from mata_interp.organism.planted_growth import GrownModelSpec
 from mata_interp.ranges import brief, layers_in, runs
 from mata_interp.seeding import named_generator
 from support.blindness import Truth
+
+from .sources import Spec
 
 __all__ = [
     "CLIPS",
@@ -44,7 +45,7 @@ class KnownModel:
     """A planted model and its truth.
 
     Attributes:
-        name, role, num_layers: as in its `GrownModelSpec`.
+        name, role, num_layers: as in its specification.
         planted: the layers that it was trained to read in.
         layers: the truth that windows are scored against: layers that count at least a fifth of what the one
             that counts most does. A layer counts the mean of its cost and its gain.
@@ -80,7 +81,7 @@ class KnownModel:
         return runs(sorted({*self.layers, *filled}))
 
     @classmethod
-    def from_truth(cls, spec: GrownModelSpec, truth: Truth) -> KnownModel:
+    def from_truth(cls, spec: Spec, truth: Truth) -> KnownModel:
         """From a measured truth. Without an effect of the audio there are no layers."""
         most = truth.counts.max()
         unclear = (most > 0) & (truth.low < WORTH * most) & (truth.high >= WORTH * most)
