@@ -184,12 +184,12 @@ def _coverage(rows: Any, known: Mapping[str, KnownModel]) -> pd.DataFrame:
         "pooled": {name: model.runs for name, model in known.items()},
         "as it is": {name: runs(model.layers) for name, model in known.items()},
     }
-    entries = []
-    for (truth, of_model), (clips, part) in product(true_runs.items(), rows[rows["uses"]].groupby("clips")):
+    entries, sizes = [], rows[rows["uses"]].groupby("clips")
+    for truth, clips in product(true_runs, sizes.groups):
         edges = [
             (low <= true <= high, true == chosen, high - low + 1)
-            for row in part.itertuples()
-            for true, chosen, (low, high) in _matched_edges(row.boundaries, of_model[row.plant])
+            for row in sizes.get_group(clips).itertuples()
+            for true, chosen, (low, high) in _matched_edges(row.boundaries, true_runs[truth][row.plant])
         ]
         if edges:
             covered, exact, width = np.array(edges).T
