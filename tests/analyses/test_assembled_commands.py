@@ -26,8 +26,10 @@ from tests.support.analyses import ROOT, import_analysis
 
 PACKAGE = "support.assembled"
 benchmark = import_analysis(f"{PACKAGE}.benchmark")
+blindness = import_analysis("support.blindness")
 build = import_analysis(f"{PACKAGE}.build")
 parts = import_analysis(f"{PACKAGE}.parts")
+planting = import_analysis(f"{PACKAGE}.planting")
 
 pytestmark = pytest.mark.acceptance
 
@@ -101,6 +103,23 @@ def test_it_hears(folder, items):
     accuracy = records.groupby("condition")["correct"].mean()
     assert accuracy["audio"] > 0.5
     assert accuracy["no audio"] < 0.45
+
+
+@pytest.mark.parametrize("spec", planting.PLANTS, ids=lambda spec: spec.name)
+def test_planted_models_read_where_they_were_planted(folder, tmp_path, spec):
+    """Hiding the audio there costs most of what hiding it in all layers costs; elsewhere, little."""
+    here = build.Build(folder, 0)
+    here.write_planted(spec, tmp_path)
+    lalm, items = mi.LALM.from_pretrained(str(tmp_path)), here.planted_items("test", 24)
+    every = tuple(range(LAYERS))
+    others = tuple(layer for layer in every if layer not in spec.fusion_layers)
+    seeing, blind, planted, elsewhere = blindness.margins(
+        lalm, items, [(), every, spec.fusion_layers, others]
+    ).mean(1)
+    whole = seeing - blind
+    assert whole > 2
+    assert seeing - planted > 0.7 * whole
+    assert seeing - elsewhere < 0.3 * whole
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -41,7 +41,7 @@ def shipped_plant(name: str) -> Path:
     return SHIPPED.parent / "planted" / f"{name}.safetensors"
 
 
-TRAIN_CLIPS, VALIDATION_CLIPS = 4096, 300
+TRAIN_CLIPS, PLANT_CLIPS, VALIDATION_CLIPS = 4096, 1536, 300
 ALIGNMENT_STEPS = 1500
 
 
@@ -182,21 +182,16 @@ class Build:
             settings,
         )
 
-    def _features(self) -> list[Path]:
-        """Encoded clips to train on and to validate on."""
-        paths = []
-        for series, split, count in (
-            ("train", "train", TRAIN_CLIPS),
-            ("validation", "selection", VALIDATION_CLIPS),
-        ):
-            path = self.work / f"{series}.safetensors"
-            paths.append(path)
-            self._encode(path, series, split, count)
-        return paths
+    def _features(self, count: int = TRAIN_CLIPS) -> list[Path]:
+        """Encoded clips to train on and to validate on; a plant is trained on the first of them."""
+        return [
+            self._encode(f"train-{count}", "train", "train", count),
+            self._encode("validation", "validation", "selection", VALIDATION_CLIPS),
+        ]
 
     def _plant(self, spec: AssembledPlant, changes: Path) -> None:
         """Train the changes of a plant."""
-        features = self._features()
+        features = self._features(PLANT_CLIPS)
 
         def run() -> None:
             model, processor = self._parts
@@ -212,14 +207,16 @@ class Build:
 
         self.steps.run(f"plant {spec.name}", run, [changes], [*features, SHIPPED], asdict(spec))
 
-    def _encode(self, path: Path, series: str, split: str, count: int) -> None:
+    def _encode(self, name: str, series: str, split: str, count: int) -> Path:
+        path = self.work / f"{name}.safetensors"
         self.steps.run(
-            f"encode {series}",
+            f"encode {name}",
             lambda: save_features(path, *self._parts, self._makers[split], series, count),
             [path],
             [self.spoken, self.converted / "model.safetensors"],
             {"seed": self.seed, "clips": count},
         )
+        return path
 
     def _align(self, features: Sequence[Path], aligned: Path) -> None:
         decoder = Decoder(*self._parts)
