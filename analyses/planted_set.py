@@ -2,7 +2,8 @@
 
 The planted models of mata_interp/organism/planted_set.json have new decoders: other depths, widths and seeds
 than the organism, and layouts from one layer of 30 to eight, two windows, decoys, and models that do not use
-the audio. Three steps:
+the audio. Those of support/assembled/planting.py have the pretrained decoder of the assembled model, and need
+what analyses/assembled_model.py needs. Three steps:
 
 1. `truth` trains the models that are missing and measures, before any method sees a model, in which layers
    text reads the audio: each layer in turn, and then all layers but one, are kept from the audio in the
@@ -20,7 +21,8 @@ The rule for the window (mata_interp/fusion/recommend.py and share_window.py) is
 designed on retired models, which had been held out for the first two (commits 3e1b107 and 18017fe), and
 frozen in commit 0a249bc. The held-out models were named before they were trained (commit b9ee271), and
 nothing of them was looked at before the freeze; two more wide models were named after it (commit 45ce1f9), as
-in 30-wide-r only two of eight planted layers read the audio. measured.json lists models whose truth is known.
+in 30-wide-r only two of eight planted layers read the audio, and two on the pretrained decoder (commit
+ea55015). measured.json lists models whose truth is known.
 
 \b
 Examples

@@ -229,9 +229,7 @@ def test_random_signs_leave_no_effect(effects):
 
 
 def test_the_truths_that_ship_are_of_the_set_that_ships(truths):
-    from mata_interp.organism.planted_growth import read_planted_set
-
-    specs, known = read_planted_set(), truths.read_known()
+    specs, known = import_analysis("support.planted.sources").every_spec(), truths.read_known()
     measuring = import_analysis("support.planted.measuring")
     effects = measuring.load_effects()
     held = [model for model in known.values() if model.role == "held-out"]
