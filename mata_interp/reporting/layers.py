@@ -8,20 +8,27 @@ from typing import Any
 import numpy as np
 
 from ..errors import RunError
+from ..experiments.study_result import Selection
 from ..fusion import FusionProfile
+from ..fusion.windows import overlap
 from .figures.fusion import fusion
 from .figures.svg import figure_part
 from .parts import Block, Content, FigurePart, Row, Section, Table
-from .wording import count, layer_range, number, percent, printable
+from .wording import count, layer_range, named_layers, number, percent, printable
 
-__all__ = ["layers_section", "profile_content"]
+__all__ = ["editing", "layers_section", "profile_content"]
 
 FILE = "layers.json"
 HEADS = 10  # in the table
 
 
-def layers_section(folder: Path | None) -> Section | None:
-    """The profile that ``mata-interp study --layers auto`` or ``mata-interp layers`` left in the folder."""
+def layers_section(folder: Path | None, selection: Selection | None = None) -> Section | None:
+    """The profile that ``mata-interp study --layers auto`` or ``mata-interp layers`` left in the folder.
+
+    Args:
+        folder: of the run.
+        selection: how its study chose the layers that it edits, if it is one.
+    """
     path = None if folder is None else folder / FILE
     if path is None or not path.exists():
         return None
@@ -32,7 +39,39 @@ def layers_section(folder: Path | None) -> Section | None:
         return Section(
             "layers", title, [("notice", printable(f"The layer profile is not shown. {error}", 300))]
         )
-    return Section("layers", title, [("text", printable(profile.summary)), *profile_content(profile)])
+    text = f"{printable(profile.summary)} {editing(profile, selection)}"
+    return Section("layers", title, [("text", text), *profile_content(profile)])
+
+
+def editing(profile: FusionProfile, selection: Selection | None = None) -> str:
+    """Which layers to edit, beside those that read: what a study found, or what would find it."""
+    if selection is None:
+        return (
+            "Where text reads the audio and where an edit helps most are different questions. A study without "
+            "--layers tries every window on selection clips, and tests the best on other clips."
+        )
+    chosen = selection.chosen.layers
+    if selection.layer_origin is not None:
+        return (
+            f"The study edits {named_layers(chosen)}, which were given; whether an edit of other layers does "
+            "more was not tried."
+        )
+    best: dict[tuple[int, ...], float] = {}
+    for row in selection.grid:
+        best[row.layers] = max(row.margin, best.get(row.layers, row.margin))
+    text = f"The study chose {named_layers(chosen)} to edit, by their effect on the selection clips"
+    if not profile.window or not best:
+        return f"{text}."
+    text += f" (overlap with the layers that read, IoU: {number(overlap(profile.window, chosen))})"
+    reading = best.get(tuple(profile.window))
+    if reading is None:
+        return f"{text}. The layers that read were not among the {count(len(best), 'window')} that it tried."
+    place = 1 + sum(margin > reading for margin in best.values())
+    change = number(reading - selection.baseline.margin, sign=True)
+    return (
+        f"{text}. Of the {count(len(best), 'window')} that it tried, the layers that read are number "
+        f"{place}, with a change of the margin of {change} nats at their best alpha there, which is optimistic."
+    )
 
 
 def profile_content(profile: FusionProfile) -> list[Content]:

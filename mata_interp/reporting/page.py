@@ -67,7 +67,7 @@ def _sections(run: Run, comparisons: Comparisons, mata: Condition | None) -> Ite
         *(_study_evidence(run, comparisons) if comparisons.primary else run_sections(run, comparisons)),
         methods_section(run),
         _attention(run, mata),
-        layers_section(run.path),
+        layers_section(run.path, run.study.selection if run.study else None),
         None if run.study is None else choice_section(run.study, run.effects),
         procedure_section(run),
         registration_section(run),

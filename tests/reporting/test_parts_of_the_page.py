@@ -7,6 +7,8 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from matplotlib.figure import Figure
 import mata_interp as mi
 from mata_interp.experiments import Effects
 from mata_interp.experiments.planned_comparisons import Comparison
+from mata_interp.experiments.study_result import Configuration, GridRow, LayerOrigin, SweepScore
 from mata_interp.plot.tooltips import tip
 from mata_interp.reporting.comparisons import Comparisons
 from mata_interp.reporting.figures.flow import Flow, flow
@@ -23,7 +26,7 @@ from mata_interp.reporting.figures.svg import figure_style, to_svg
 from mata_interp.reporting.figures.theme import DARK, themed
 from mata_interp.reporting.flow import flow_figure
 from mata_interp.reporting.glossary import Glossary
-from mata_interp.reporting.layers import layers_section
+from mata_interp.reporting.layers import editing, layers_section
 from mata_interp.reporting.page import build_page
 from mata_interp.reporting.parts import JsonPart, Page, Section
 from mata_interp.reporting.render import render_page
@@ -203,6 +206,38 @@ def test_a_layer_profile_in_the_folder_is_shown(run, tmp_path):
     names = [row.data["criterion"] for row in section.content[2][1].blocks[0].rows]
     assert names[:2] == ["window", "depth"]
     assert 'id="layers"' in mi.report(folder).read_text("utf-8")
+
+
+def test_the_page_says_where_text_reads_and_where_an_edit_helps(run):
+    """The two can differ: the chosen layers stand beside those that read, with the place of these."""
+    profile: Any = SimpleNamespace(window=(2, 3))
+    base = SweepScore(1.0, 0.5, 10)
+
+    def row(layers: tuple[int, ...], alpha: float, margin: float) -> GridRow:
+        return GridRow(margin, 0.5, 10, layers, alpha, "abs")
+
+    rows = (
+        row((5,), 1, 3.0),
+        row((5,), 2, 2.9),
+        row((4, 5), 1, 2.5),
+        row((2, 3), 1, 0.5),
+        row((2, 3), 2, 1.5),
+    )
+    assert run.study is not None
+    chosen = Configuration((5,), 1, "abs")
+    swept = replace(run.study.selection, grid=rows, baseline=base, chosen=chosen, layer_origin=None)
+    text = editing(profile, swept)
+    assert "layer 5" in text
+    assert "number 3" in text  # of three windows
+    assert "3 windows" in text
+    assert "+0.50" in text
+    assert "0.00" in text  # they do not overlap
+    assert "not among" in editing(SimpleNamespace(window=(1,)), swept)  # type: ignore[arg-type]
+    origin = LayerOrigin((2, 3), "organism", 24, 24, 0)
+    given = editing(profile, replace(swept, layer_origin=origin, chosen=Configuration((2, 3), 1, "abs")))
+    assert "layers 2-3" in given.replace("\u2013", "-")
+    assert "number" not in given
+    assert "study" in editing(profile)
 
 
 def test_harm_is_a_headline_number(run):

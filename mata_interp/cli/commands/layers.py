@@ -225,6 +225,7 @@ def _values(profile: FusionProfile) -> dict[str, Any]:
 def _print(profile: FusionProfile, benchmark: str, split: str) -> None:
     from ...fusion import CRITERIA
     from ...ranges import layer_range
+    from ...reporting.layers import editing
     from ...reporting.wording import count, printable
 
     size = f"{count(profile.profiles.sizes['item'], 'item')} of {count(len(profile.chosen_on), 'clip')}"
@@ -236,7 +237,9 @@ def _print(profile: FusionProfile, benchmark: str, split: str) -> None:
     print_table(["criterion", "evidence", "layers", "overlap"], rows)
     for name, reason in profile.refused.items():
         print(f"{CRITERIA[name].label}: not measured: {printable(reason)}")
-    print(f"\nLayers for MATA: {layer_range(profile.window)}\n{printable(profile.summary)}")
+    print(
+        f"\nLayers for MATA: {layer_range(profile.window)}\n{printable(profile.summary)}\n{editing(profile)}"
+    )
     if profile.heads is not None:
         print(_heads(profile))
     if profile.excluded:

@@ -15,7 +15,7 @@ from ..about import model_about, short_name
 from ..figures.shares import Share, shares
 from ..figures.svg import figure_part
 from ..glossary import used_terms
-from ..layers import profile_content
+from ..layers import editing, profile_content
 from ..parts import Block, Content, FigurePart, Key, KeyRow, Page, Row, Section, Table, all_text, numbered
 from ..side_by_side.sides import distinct_paths
 from ..wording import count, interval, layer_range, listing, named_layers, number, percent, printable
@@ -24,8 +24,10 @@ from .kinds import LAYERS
 __all__ = ["build_layers_page", "layers_page"]
 
 SHARE = (
-    "The share of a layer is its part of the effect of the audio on the answer: how much of the "
-    "log-probability difference is lost where text can no longer read the audio in that layer."
+    "The share of a layer is its part of the effect of the audio on the answer: what the audio there changes "
+    "in the log-probability difference, relative to what it changes in all layers together. Where both were "
+    "measured, it is the mean of what hiding the audio in that layer alone costs and of what it gives back "
+    "there while it is hidden in all others."
 )
 METHOD = (
     "layers of the decoder in which text tokens read from audio tokens. Interventions (attention knockout, "
@@ -89,7 +91,7 @@ def build_layers_page(profile: FusionProfile, command: str = "") -> Page:
         command: What made it; "": not known, as the file of a profile does not say.
     """
     name, items, clips = short_name(profile.model), profile.profiles.sizes["item"], len(profile.chosen_on)
-    content: list[Content] = [("text", SHARE), *profile_content(profile)]
+    content: list[Content] = [("text", f"{SHARE} {editing(profile)}"), *profile_content(profile)]
     sections = [Section("layers", "Where text reads the audio", content), _provenance(profile, command)]
     if profile.excluded:
         rows = [Row([printable(line)]) for line in profile.excluded]
