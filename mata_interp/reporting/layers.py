@@ -47,8 +47,8 @@ def editing(profile: FusionProfile, selection: Selection | None = None) -> str:
     """Which layers to edit, beside those that read: what a study found, or what would find it."""
     if selection is None:
         return (
-            "Where text reads the audio and where an edit helps most are different questions. A study without "
-            "--layers tries every window on selection clips, and tests the best on other clips."
+            "Where text reads the audio and where an edit helps most are different questions. A study "
+            "without --layers tries every window on selection clips, and tests the best on other clips."
         )
     chosen = selection.chosen.layers
     if selection.layer_origin is not None:
@@ -68,9 +68,10 @@ def editing(profile: FusionProfile, selection: Selection | None = None) -> str:
         return f"{text}. The layers that read were not among the {count(len(best), 'window')} that it tried."
     place = 1 + sum(margin > reading for margin in best.values())
     change = number(reading - selection.baseline.margin, sign=True)
+    tried = count(len(best), "window")
     return (
-        f"{text}. Of the {count(len(best), 'window')} that it tried, the layers that read are number "
-        f"{place}, with a change of the margin of {change} nats at their best alpha there, which is optimistic."
+        f"{text}. Of the {tried} that it tried, the layers that read are number {place}: at their best "
+        f"alpha the margin changed by {change} nats there, which is optimistic."
     )
 
 
