@@ -130,16 +130,19 @@ def last_row(model, inputs: dict) -> list[Tensor]:
     return [weights[:, :, -1] for weights in model(**inputs, output_attentions=True).attentions]
 
 
+PEAK = """
+import re, pathlib, resource
+def peak():
+    status = pathlib.Path("/proc/self/status")
+    if status.exists():  # ru_maxrss includes the parent process at the time of the fork
+        return int(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+"""
+"""Code that defines ``peak()``: the most memory of a process so far, in bytes."""
+
+
 def process_peak(code: str) -> float:
-    """What ``code`` prints, in a process of its own where ``peak()`` is the most memory so far, in bytes."""
-    peak = (
-        "import re, pathlib, resource\n"
-        "def peak():\n"
-        "    status = pathlib.Path('/proc/self/status')\n"
-        "    if status.exists():\n"
-        "        return int(re.search(r'VmHWM:\\s*(\\d+)', status.read_text())[1]) * 1024\n"
-        "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
-    )
-    done = subprocess.run([sys.executable, "-c", peak + code], capture_output=True, text=True, check=False)
+    """What ``code`` prints, in a process of its own in which ``PEAK`` ran before."""
+    done = subprocess.run([sys.executable, "-c", PEAK + code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return float(done.stdout)

@@ -23,17 +23,17 @@ from mata_interp.experiments import load_run
 from mata_interp.experiments.folder import RunFolder
 from mata_interp.experiments.item_recordings import RECORDINGS, load_recordings
 from mata_interp.experiments.records import SCHEMA
+from tests.reference import PEAK
 
 from .browser import chromium
 
 WRITE = """
-import resource, sys, time
+import sys, time
 started = time.perf_counter()
 import mata_interp
-imported = time.perf_counter()
+imported, computed = time.perf_counter(), time.process_time()
 path = mata_interp.report(sys.argv[1], sys.argv[2])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(imported - started, time.perf_counter() - imported, time.process_time(), peak)
+print(imported - started, time.perf_counter() - imported, time.process_time() - computed, peak() / 2**20)
 """
 
 TIMED = """async (action) => {
@@ -144,10 +144,10 @@ def _repeat_parts(source: Path, folder: Path, times: int) -> None:
 
 def write(folder: Path, page: Path) -> dict[str, float]:
     """Write the page in a process of its own; seconds, CPU seconds and MiB."""
-    command = [sys.executable, "-c", WRITE, str(folder), str(page)]
+    command = [sys.executable, "-c", PEAK + WRITE, str(folder), str(page)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     imported, seconds, cpu, peak = map(float, done.stdout.split()[-4:])
-    return {"import, s": imported, "report, s": seconds, "CPU with import, s": cpu, "peak, MiB": peak,
+    return {"import, s": imported, "report, s": seconds, "CPU, s": cpu, "peak, MiB": peak,
             "page, MB": page.stat().st_size / 1e6}  # fmt: skip
 
 
