@@ -65,14 +65,21 @@ WORK = Path("runs/planted-set")
 
 @app.command()
 def truth(
-    names: Names = None, role: Role = None, work: Work = WORK, threads: Threads = 2, out: Path = MEASURED
+    names: Names = None,
+    role: Role = None,
+    work: Work = WORK,
+    threads: Threads = 2,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train models on the pretrained decoder instead of loading them.")
+    ] = False,
+    out: Path = MEASURED,
 ) -> None:
     """Train the models that are missing, and measure which layers need the audio."""
     torch.set_num_threads(threads)
     for spec in _specs(names, role):
         if spec.name in read_known(out):
             continue
-        lalm = mi.LALM.from_pretrained(build(spec, work))
+        lalm = mi.LALM.from_pretrained(build(spec, work, train))
         known = measuring.measure_truth(lalm, spec, clips_for_truth(spec, work, measuring.TRUTH_CLIPS))
         measuring.store_truth(known, out)
         print(json.dumps(known.to_dict()), flush=True)

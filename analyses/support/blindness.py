@@ -76,8 +76,9 @@ def blindness(lalm: mi.LALM, items: Any, seed: int = 0) -> Truth:
     if total[0] < MIN_EFFECT:
         nothing = np.zeros(lalm.num_layers)
         return Truth(nothing, nothing, nothing, nothing, total, accuracy)
-    without = margins(lalm, items, [(layer,) for layer in every])
-    alone = margins(lalm, items, [tuple(other for other in every if other != layer) for layer in every])
+    one = [(layer,) for layer in every]
+    all_but_one = [tuple(other for other in every if other != layer) for layer in every]
+    without, alone = np.split(margins(lalm, items, [*one, *all_but_one]), 2)
     cost, gain = intact - without, alone - blind  # (layers, items)
     columns = np.concatenate([cost, gain, (cost + gain) / 2, (intact - blind)[None]]).T
     mean, drawn = _mean_and_resamples(columns, clips, seed)

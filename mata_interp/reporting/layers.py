@@ -62,16 +62,15 @@ def editing(profile: FusionProfile, selection: Selection | None = None) -> str:
     text = f"The study chose {named_layers(chosen)} to edit, by their effect on the selection clips"
     if not profile.window or not best:
         return f"{text}."
-    text += f" (overlap with the layers that read, IoU: {number(overlap(profile.window, chosen))})"
-    reading = best.get(tuple(profile.window))
+    text += f" (overlap with the layers where text reads, IoU: {number(overlap(profile.window, chosen))})"
+    tried, reading = count(len(best), "window"), best.get(tuple(profile.window))
     if reading is None:
-        return f"{text}. The layers that read were not among the {count(len(best), 'window')} that it tried."
+        return f"{text}. The window where text reads was not among the {tried} that it tried."
     place = 1 + sum(margin > reading for margin in best.values())
     change = number(reading - selection.baseline.margin, sign=True)
-    tried = count(len(best), "window")
     return (
-        f"{text}. Of the {tried} that it tried, the layers that read are number {place}: at their best "
-        f"alpha the margin changed by {change} nats there, which is optimistic."
+        f"{text}. Of the {tried} that it tried, the window where text reads is number {place}: at its best "
+        f"alpha the margin changed by {change} nats on these clips, an optimistic figure."
     )
 
 

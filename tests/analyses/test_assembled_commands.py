@@ -122,6 +122,24 @@ def test_planted_models_read_where_they_were_planted(folder, tmp_path, spec):
     assert seeing - elsewhere < 0.3 * whole
 
 
+def test_a_plant_can_be_trained_again(folder, tmp_path, monkeypatch):
+    """Two steps from the weights that ship: the written model is that model with other changes."""
+    monkeypatch.setattr(build, "PLANT_CLIPS", 16)
+    monkeypatch.setattr(build, "VALIDATION_CLIPS", 60)
+    spec = planting.AssembledPlant("trained", "development", {"word": (17,), "sound": (17,)}, 1, (1, 1))
+    here = build.Build(folder, 0)
+    here.write_planted(spec, tmp_path / "one", train=True)
+    other = planting.AssembledPlant("trained", "development", {"word": (12,), "sound": (12,)}, 1, (1, 1))
+    assert here.checkpoints(spec) != here.checkpoints(other)
+    states = [
+        Qwen2AudioForConditionalGeneration.from_pretrained(path).state_dict()
+        for path in (folder, tmp_path / "one")
+    ]
+    changed = {name for name, tensor in states[0].items() if not torch.equal(tensor, states[1][name])}
+    assert len(changed) == 4 * LAYERS
+    assert all(".self_attn." in name for name in changed)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_check(folder, dtype):
     measured = run_command("check", "--dtype", dtype, model=folder)

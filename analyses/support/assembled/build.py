@@ -34,15 +34,13 @@ from .vocabulary import SPLITS, VOICES, WORDS
 __all__ = ["SHIPPED", "Build", "shipped_plant"]
 
 SHIPPED = Path(__file__).parent / "trained.safetensors"
+TRAIN_CLIPS, PLANT_CLIPS, VALIDATION_CLIPS = 4096, 1536, 300
+ALIGNMENT_STEPS = 1500
 
 
 def shipped_plant(name: str) -> Path:
     """The changes of a planted model, where they ship."""
     return SHIPPED.parent / "planted" / f"{name}.safetensors"
-
-
-TRAIN_CLIPS, PLANT_CLIPS, VALIDATION_CLIPS = 4096, 1536, 300
-ALIGNMENT_STEPS = 1500
 
 
 class Build:
@@ -198,7 +196,7 @@ class Build:
             apply_weights(model, SHIPPED)
             clips, held_out = (load_features(path) for path in features)
             labels = self._makers["train"].labels, self._makers["selection"].labels
-            decoder, folder = Decoder(model, processor), self.work / spec.name
+            decoder, folder = Decoder(model, processor), self.checkpoints(spec)
             accuracy = plant(decoder, (clips, held_out), labels, spec, folder)
             print(f"validation accuracy on {VALIDATED} clips: {accuracy:.3f}", flush=True)
             notes = {"validation accuracy": f"{accuracy:.4f}", "plant": json.dumps(asdict(spec))}
@@ -242,7 +240,7 @@ class Build:
         save_weights(self.weights, model, notes | {"platform": platform.machine()})
         del self._parts  # the decoder's matrices are wrapped
 
-    def checkpoints(self, plan: Plan) -> Path:
+    def checkpoints(self, plan: Plan | AssembledPlant) -> Path:
         """Return the folder of a plan's checkpoint and loss curve: another plan does not continue them."""
         digest = hashlib.sha256(json.dumps([asdict(plan), self.seed]).encode()).hexdigest()
         return self.work / f"training-{digest[:8]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from mata_interp.benchmarks import Items
 from mata_interp.fusion.recommend import DECIDING
 from support.blindness import blindness
 
-from .sources import Spec
 from .truths import EFFECTS, MEASURED, KnownModel, read_known
+
+if TYPE_CHECKING:
+    from .sources import Spec
 
 __all__ = [
     "TRUTH_CLIPS",

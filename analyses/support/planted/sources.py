@@ -22,18 +22,19 @@ def every_spec() -> dict[str, Spec]:
     return {**read_planted_set(), **{spec.name: spec for spec in PLANTS}}
 
 
-def build(spec: Spec, work: Path) -> Path:
+def build(spec: Spec, work: Path, train: bool = False) -> Path:
     """The folder of a planted model, which is built if it is missing.
 
     Args:
         spec: the model.
         work: folder of all models and of what they are built from.
+        train: train it even if its changes ship.
     """
     folder = work / "models" / spec.name
     if (folder / "config.json").exists():
         return folder
     if isinstance(spec, AssembledPlant):
-        _assembled(work).write_planted(spec, folder)
+        _assembled(work).write_planted(spec, folder, train)
     else:
         from mata_interp.organism.train_planted_body import build_grown_model
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from mata_interp.ranges import brief, layers_in, runs
 from mata_interp.seeding import named_generator
 from support.blindness import Truth
 
-from .sources import Spec
+if TYPE_CHECKING:
+    from .sources import Spec
 
 __all__ = [
     "CLIPS",
